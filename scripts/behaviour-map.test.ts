@@ -22,7 +22,7 @@ function testsIn(document: string): NamedTest[] {
   }));
 }
 
-/** Whether a source begins a test, or a group of tests, whose title has this part. */
+/** True if a source begins a test, or a group of tests, whose title has this part. */
 function hasTest(file: string, source: string, title: string): boolean {
   if (file.endsWith(".go")) {
     return source.includes(`\nfunc ${title}(`);

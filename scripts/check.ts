@@ -6,9 +6,11 @@ import { globSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { findRefusedOpenings } from "./comment-openings.ts";
 import { baseline, compareGenerated } from "./generated-code.ts";
 import { compareDocuments } from "./generated-documents.ts";
 import { describeTrespass, findTrespasses } from "./import-fences.ts";
+import { findUnlisted } from "./internals.ts";
 import { beginTestRun, type TestRun } from "./leaks.ts";
 import { type Outcome, root, run } from "./program.ts";
 
@@ -16,9 +18,9 @@ interface Step {
   readonly name: string;
   /** Names of steps that must have succeeded. */
   readonly after?: readonly string[];
-  /** The variables are for what runs code of ours. */
+  /** Runs the step. The variables are for what runs code of ours. */
   readonly run: (env: TestRun["env"]) => Promise<Outcome>;
-  /** It runs code of ours, as root in a container: it must leave the machine as it was. */
+  /** True if it runs code of ours, as root in a container: it must leave the machine as it was. */
   readonly runsTests?: boolean;
 }
 
@@ -33,9 +35,11 @@ const steps: readonly Step[] = [
   { name: "types of scripts", run: () => run("tsc", ["--project", "tsconfig.scripts.json"]) },
   { name: "biome", run: () => run("biome", ["ci", "--colors=off", "--error-on-warnings"]) },
   { name: "import fences", run: checkFences },
+  { name: "comment openings", run: checkCommentOpenings },
+  { name: "internals", run: checkInternals },
   { name: "generated documents", run: compareDocuments },
   { name: "go format", run: checkGoFormat },
-  { name: "go vet", run: () => run("go", ["vet", "./..."], { cwd: "agent" }) },
+  { name: "go vet", run: vetGo },
   {
     name: "unit tests",
     runsTests: true,
@@ -52,11 +56,11 @@ const steps: readonly Step[] = [
     name: "go test",
     runsTests: true,
     after: ["go vet"],
-    run: (env) => run("go", ["test", "-short", "-timeout=30m", "./..."], { cwd: "agent", env }),
+    run: testGo,
   },
 ];
 
-/** Whether `npm ci` can work from the lock file on every platform, and from whichever registry a machine is set up for. */
+/** Checks that `npm ci` can work from the lock file on every platform, and from any configured registry. */
 async function checkLockFile(): Promise<Outcome> {
   const lock = await readFile(join(root, "package-lock.json"), "utf8");
   if (lock.includes('"resolved"')) {
@@ -70,10 +74,39 @@ async function checkFences(): Promise<Outcome> {
   return { code: trespasses.length === 0 ? 0 : 1, output: trespasses.join("\n") };
 }
 
+async function checkCommentOpenings(): Promise<Outcome> {
+  const found = findRefusedOpenings();
+  return { code: found.length === 0 ? 0 : 1, output: found.join("\n") };
+}
+
+async function checkInternals(): Promise<Outcome> {
+  const found = findUnlisted();
+  return { code: found.length === 0 ? 0 : 1, output: found.join("\n") };
+}
+
 async function checkGoFormat(): Promise<Outcome> {
-  const files = globSync("agent/**/*.go", { cwd: root, exclude: ["agent/gen/**"] });
+  const files = globSync("{agent,builder}/**/*.go", {
+    cwd: root,
+    exclude: ["agent/gen/**", "builder/gen/**"],
+  });
   const { code, output } = await run("gofmt", ["-l", ...files]);
   return { code: code !== 0 || output !== "" ? 1 : 0, output: output === "" ? "" : `gofmt -w:\n${output}` };
+}
+
+/** The builder as it is compiled, so that Go's cache has its packages once. */
+async function vetGo(): Promise<Outcome> {
+  const agent = await run("go", ["vet", "./..."], { cwd: "agent" });
+  return agent.code === 0
+    ? await run("go", ["vet", "./..."], { cwd: "builder", env: { CGO_ENABLED: "0" } })
+    : agent;
+}
+
+async function testGo(env: TestRun["env"]): Promise<Outcome> {
+  const { code, output } = await run("go", ["test", "-short", "-timeout=30m", "./..."], {
+    cwd: "agent",
+    env,
+  });
+  return { code, output: output.replaceAll(/^(ok {2}|\? {3})\t.*\n/gm, "") };
 }
 
 type Verdict = "ok" | "FAILED" | "not run";

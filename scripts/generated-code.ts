@@ -5,22 +5,35 @@ import { join } from "node:path";
 
 import { type Outcome, run } from "./program.ts";
 
-/** Where it is. */
-const folders = ["src/gen", "agent/gen"] as const;
+/** Folders of the generated code. */
+const folders = ["src/gen", "agent/gen", "builder/gen"] as const;
 
 /** The description of proto/ that changes are compared with; `npm run proto:baseline` renews it. */
 export const baseline = "proto/baseline.binpb";
 
-/** Writes it anew. */
+/** Templates, one for each language. */
+const templates = ["buf.gen.yaml", "buf.gen.go.yaml", "buf.gen.builder.yaml"] as const;
+
+/** Writes the code anew. */
 export function generate(): Promise<Outcome> {
-  return run("buf", ["generate", "--clean"]);
+  return runEach(["--clean"]);
+}
+
+async function runEach(flags: readonly string[]): Promise<Outcome> {
+  for (const template of templates) {
+    const generated = await run("buf", ["generate", "--template", template, ...flags]);
+    if (generated.code !== 0) {
+      return generated;
+    }
+  }
+  return { code: 0, output: "" };
 }
 
 /** Generates into a temporary folder and compares; the output is the difference. */
 export async function compareGenerated(): Promise<Outcome> {
   const fresh = await mkdtemp(join(tmpdir(), "sockerless-generated-"));
   try {
-    const generated = await run("buf", ["generate", "--output", fresh]);
+    const generated = await runEach(["--output", fresh]);
     if (generated.code !== 0) {
       return generated;
     }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { posix } from "node:path";
 import { describe, it } from "node:test";
 
 import { trespassesOf } from "./import-fences.ts";
@@ -33,6 +34,22 @@ describe("import fences", () => {
     assert.equal(forbidden("src/backends/ecs/x.ts", 'import { x } from "../../frontend/x.ts";').length, 1);
   });
 
+  it("keep what clouds share from each cloud, and from all that is no cloud's", () => {
+    const shared = "src/backends/common/cloud/tasks/launch.ts";
+    assert.deepEqual(forbidden(shared, 'import { viewOf } from "../../../ecs/tasks/task-view.ts";'), [
+      "src/backends/ecs/tasks/task-view.ts",
+    ]);
+    assert.deepEqual(forbidden(shared, 'import type { Task } from "@aws-sdk/client-ecs";'), [
+      "@aws-sdk/client-ecs",
+    ]);
+    assert.deepEqual(forbidden(shared, 'import type { Driver } from "../../driver.ts";'), []);
+    const launch = 'import { launch } from "../common/cloud/tasks/launch.ts";';
+    assert.deepEqual(forbidden("src/backends/ecs/main.ts", launch), []);
+    assert.deepEqual(forbidden("src/backends/local/main.ts", launch), [shared]);
+    const fromEngine = 'import { launch } from "../cloud/tasks/launch.ts";';
+    assert.deepEqual(forbidden("src/backends/common/engine/engine.ts", fromEngine), [shared]);
+  });
+
   it("let a backend use what all share", () => {
     const source = `
       import { x } from "./x.ts";
@@ -43,6 +60,30 @@ describe("import fences", () => {
       import { readFile } from "node:fs/promises";
       import { Level } from "level";`;
     assert.deepEqual(forbidden("src/backends/local/main.ts", source), []);
+  });
+
+  it("keep drivers and images from the engine, which stands on what they share", () => {
+    for (const folder of ["src/backends/ecs", "src/backends/common/images", "src/backends/common/cloud"]) {
+      const up = posix.relative(folder, "src/backends/common");
+      assert.equal(forbidden(`${folder}/x.ts`, `import { x } from "${up}/engine/context.ts";`).length, 1);
+      assert.deepEqual(forbidden(`${folder}/x.ts`, `import { x } from "${up}/model/records.ts";`), []);
+    }
+    const below = "src/backends/common/model/x.ts";
+    assert.equal(forbidden(below, 'import { x } from "../images/images.ts";').length, 1);
+  });
+
+  it("keep the engine's decisions from what is done", () => {
+    const file = "src/backends/common/engine/networks/decisions/x.ts";
+    for (const done of ["../connect-network.ts", "../../context.ts", "../../containers/live/live.ts"]) {
+      assert.equal(forbidden(file, `import type { x } from "${done}";`).length, 1, done);
+    }
+    for (const decided of ["./cidr.ts", "../../containers/decisions/lookup.ts", "../../../driver.ts"]) {
+      assert.deepEqual(forbidden(file, `import { x } from "${decided}";`), [], decided);
+    }
+    assert.deepEqual(
+      forbidden(file.replace("decisions/", ""), 'import { x } from "./decisions/cidr.ts";'),
+      [],
+    );
   });
 
   it("keep the leaves leaves", () => {
@@ -59,7 +100,8 @@ describe("import fences", () => {
       forbidden("test/simulators/aws/x.ts", 'import { x } from "../../../src/common/ids.ts";').length,
       1,
     );
-    assert.deepEqual(forbidden("test/simulators/aws/x.ts", 'import { x } from "../clock.ts";'), []);
+    assert.deepEqual(forbidden("test/simulators/aws/x.ts", 'import { x } from "../common/clock.ts";'), []);
+    assert.equal(forbidden("test/simulators/common/x.ts", 'import { x } from "../aws/aws.ts";').length, 1);
     assert.deepEqual(forbidden("test/api/x.test.ts", 'import { x } from "../../src/common/ids.ts";'), []);
   });
 

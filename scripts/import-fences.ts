@@ -1,6 +1,6 @@
 /**
- * Who may import whom. The folders of design's layout are kept apart here, because a path rule of a linter sees only
- * what is written (`../../x`), not where it leads. Also run alone: `node scripts/run.mjs import-fences`.
+ * Fences between folders: which may import which. They stand here because a linter's path rule sees only the written
+ * specifier (`../../x`), not the file that it resolves to. Also run alone: `node scripts/run.mjs import-fences`.
  */
 import { globSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
@@ -10,23 +10,67 @@ import { root } from "./program.ts";
 /** Files below `folder` may import files below these, and those of `folder` itself. The first folder that fits counts. */
 export interface Fence {
   readonly folder: string;
+  /** Folders, or single files. */
   readonly mayImport: readonly string[];
+  /** Folders below those that it may not import after all. */
+  readonly butNot?: readonly string[];
 }
+
+const common = "src/backends/common";
+const engine = `${common}/engine`;
+/** The driver of clouds, a part of which only the backends of clouds are made. */
+const cloudCore = `${common}/cloud`;
+const leaves = ["src/common", "src/gen"];
+
+/** The contracts and the meaning of records, on which drivers, images and the engine's decisions stand. */
+const belowTheEngine = [
+  "driver.ts",
+  "image-source.ts",
+  "linux-capabilities.ts",
+  "logging",
+  "model",
+  "security",
+  "state",
+].map((each) => `${common}/${each}`);
+
+/** Folders in which the engine decides, by pure functions; it acts in the files beside them. */
+const decisions = ["containers", "events", "execs", "networks", "volumes"].map(
+  (subject) => `${engine}/${subject}/decisions`,
+);
 
 /** The fences of this repository. */
 export const fences: readonly Fence[] = [
   { folder: "src/gen", mayImport: [] },
   { folder: "src/common", mayImport: ["src/gen"] },
   { folder: "src/agent-client", mayImport: ["src/common", "src/gen"] },
-  { folder: "src/backends/common", mayImport: ["src/agent-client", "src/common", "src/gen"] },
-  ...["local", "ecs", "aca"].map((backend) => ({
-    folder: `src/backends/${backend}`,
-    mayImport: ["src/backends/common", "src/agent-client", "src/common", "src/gen"],
+  ...decisions.map((folder) => ({ folder, mayImport: [...decisions, ...belowTheEngine, ...leaves] })),
+  ...["concurrency", "logging", "model", "security", "state"].map((below) => ({
+    folder: `${common}/${below}`,
+    mayImport: [...belowTheEngine, ...leaves],
+  })),
+  { folder: cloudCore, mayImport: [common, "src/agent-client", ...leaves], butNot: [engine] },
+  {
+    folder: `${common}/images`,
+    mayImport: [common, "src/agent-client", ...leaves],
+    butNot: [engine, cloudCore],
+  },
+  { folder: common, mayImport: ["src/agent-client", ...leaves], butNot: [cloudCore] },
+  {
+    folder: "src/backends/local",
+    mayImport: [common, "src/agent-client", ...leaves],
+    butNot: [engine, cloudCore],
+  },
+  ...["ecs", "aca"].map((cloud) => ({
+    folder: `src/backends/${cloud}`,
+    mayImport: [common, "src/agent-client", ...leaves],
+    butNot: [engine],
   })),
   { folder: "src/backends", mayImport: ["src/common"] },
   { folder: "src/frontend", mayImport: ["src/agent-client", "src/common", "src/gen"] },
   { folder: "src/cli", mayImport: ["src"] },
   { folder: "src", mayImport: [] },
+  // The code that simulators share knows none of them.
+  { folder: "test/simulators/common", mayImport: ["test/support"] },
   // A simulator that shared our code would share our errors; how tests run programs and wait is not of that code.
   { folder: "test/simulators", mayImport: ["test/support"] },
   { folder: "test", mayImport: ["src", "scripts"] },
@@ -64,7 +108,10 @@ export function trespassesOf(file: string, source: string, packages: ReadonlySet
   for (const specifier of importsOf(source)) {
     if (specifier.startsWith(".")) {
       const imported = posix.join(posix.dirname(file), specifier);
-      if (!allowed.some((folder) => isBelow(imported, folder))) {
+      const refused = fence.butNot?.find((folder) => isBelow(imported, folder));
+      if (refused !== undefined) {
+        found.push({ file, imported, why: `${fence.folder} may import nothing of ${refused}` });
+      } else if (!allowed.some((folder) => isBelow(imported, folder))) {
         found.push({ file, imported, why: `${fence.folder} may import only ${allowed.join(", ")}` });
       }
     } else if (!specifier.startsWith("node:") && file.startsWith("src/") && !isTest) {
@@ -110,7 +157,7 @@ function importsOf(source: string): string[] {
 }
 
 function isBelow(path: string, folder: string): boolean {
-  return path.startsWith(`${folder}/`);
+  return path === folder || path.startsWith(`${folder}/`);
 }
 
 function packageName(specifier: string): string {

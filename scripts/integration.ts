@@ -9,6 +9,13 @@ import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
 
 const args = process.argv.slice(2);
+if (args.includes("--help")) {
+  console.log(
+    "Usage: npm test -- [--test-name-pattern=TEXT] [FILE|FOLDER…]\n\n" +
+      "FILE and FOLDER are integration tests in test/, flags those of node --test.",
+  );
+  process.exit();
+}
 const flags = args.filter((arg) => arg.startsWith("-"));
 const chosen = args.filter((arg) => !arg.startsWith("-"));
 

@@ -1,6 +1,6 @@
 /**
- * What tests may leave on a machine: seen before and after them, it must be the same. A process that they started and
- * left is known by a variable of its environment, whatever its name is.
+ * Leaks of tests: the machine must look the same before and after them. A process that they started and left
+ * is known by a variable of its environment, by any name.
  */
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -12,14 +12,21 @@ import { setTimeout as delay } from "node:timers/promises";
 /** Deleting namespaces and mounts happens behind the answers that tests wait for. */
 const settleLimitMs = 60_000;
 
-/** In the environment of everything that tests start; not of containers, whose environment is their own. */
+/**
+ * Variable in the environment of all that tests start but containers, which have an environment of their own.
+ */
 const runVariable = "SKL_TEST_RUN";
 
 /** Tests that begin, and what they leave behind. */
 export interface TestRun {
-  /** To be added to the environment of their processes: no other run has the same, though clones are tested side by side. */
+  /**
+   * Variables to add to the environment of their processes: no other run has the same, though clones are
+   * tested side by side.
+   */
   readonly env: Readonly<Record<string, string>>;
-  /** One line for each thing that is there and was not before, once that has settled: within so many milliseconds. */
+  /**
+   * Finds one line for each thing that is there and was not before and stays, within so many milliseconds.
+   */
   findLeaks(limitMs?: number): Promise<string[]>;
 }
 
@@ -79,7 +86,7 @@ function processes(run: string): string[] {
   return found;
 }
 
-/** Which tests started a process; undefined of one that none did, or that is another user's. */
+/** ID of the tests' run that started a process; undefined: none did, or the process is another user's. */
 function runOf(pid: string): string | undefined {
   const entry = read(`/proc/${pid}/environ`)
     .split("\0")
@@ -87,7 +94,7 @@ function runOf(pid: string): string | undefined {
   return entry?.slice(runVariable.length + 1);
 }
 
-/** How tests name their directories in the temporary directory, those in Go by their own names. */
+/** Names of tests' directories in the temporary directory; tests in Go name theirs after themselves. */
 export const ownTemporary = new RegExp(
   `^(?:Test[A-Z]|(?:${[
     ...["agent", "authority", "botocore", "bulk-stream", "dockerd", "engine", "machine"],
@@ -150,7 +157,7 @@ function firewall(): string[] {
   return ownRules(stdout);
 }
 
-/** Whether this process has CAP_NET_ADMIN. */
+/** True if this process has CAP_NET_ADMIN. */
 function mayChangeNetwork(): boolean {
   const effective = /^CapEff:\s+([\da-f]+)$/m.exec(read("/proc/self/status"))?.[1] ?? "0";
   return ((BigInt(`0x${effective}`) >> 12n) & 1n) === 1n;
@@ -172,7 +179,7 @@ function ownRules(rules: string): string[] {
   return found;
 }
 
-/** What tests keep for the next run is in the checkout; what is in here is left. */
+/** Lists left-over directories of tests: what tests keep for the next run is in the checkout. */
 function temporaryDirectories(): string[] {
   return namesIn(tmpdir())
     .filter((name) => ownTemporary.test(name))

@@ -5,7 +5,7 @@ import { main, prepare } from "./prepare/prepare.mjs";
 
 await main(() => prepare(needsOciRuntime(process.argv.slice(2)) ? { packages: "containers" } : {}));
 
-/** Whether containers will run on this machine; a backend in the cloud needs nothing of it. */
+/** True if containers will run on this machine; a backend in the cloud needs nothing of it. */
 function needsOciRuntime(args) {
   const flagValue = (flag) => {
     const index = args.findLastIndex((arg) => arg === flag || arg.startsWith(`${flag}=`));

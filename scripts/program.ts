@@ -5,14 +5,14 @@ import { resolve } from "node:path";
 /** The checkout. */
 export const root = resolve(import.meta.dirname, "..");
 
-/** What a program did. */
+/** Outcome of a program that has run. */
 export interface Outcome {
   readonly code: number;
   /** Standard output and standard error together, as they came. */
   readonly output: string;
 }
 
-/** Where and with what a program runs. */
+/** Surroundings of a program. */
 export interface RunOptions {
   /** Relative to the checkout. */
   readonly cwd?: string;

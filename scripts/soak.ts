@@ -1,7 +1,8 @@
 /**
- * The loops and fault sweeps whole, of which `npm test` runs samples: every fault point, the loads at their full sizes, a
- * thousand runs of each kind, the Go tests without their short cuts, and each Go fuzz target for a while. Arguments are
- * those of the integration tests and leave out what is Go: `npm run soak -- test/ecs` is for the ECS backend.
+ * The whole loops, fault sweeps and suites of others, of which `npm test` runs samples, and a session on moto: every
+ * fault point, the loads at their full sizes, a thousand runs of each kind, the Go tests without their short cuts, and
+ * each Go fuzz target for a while. Arguments are those of the integration tests and leave out what is Go:
+ * `npm run soak -- test/ecs` is for the ECS backend.
  */
 import { spawnSync } from "node:child_process";
 import { beginTestRun } from "./leaks.ts";
@@ -18,8 +19,16 @@ const fuzzTargets = [
 ] as const;
 
 const chosen = process.argv.slice(2);
+if (chosen.includes("--help")) {
+  console.log(
+    "Usage: npm run soak -- [FILE|FOLDER…]\n\nFILE and FOLDER are integration tests in test/; without any all runs.",
+  );
+  process.exit();
+}
 const tests =
-  chosen.length > 0 ? chosen : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"];
+  chosen.length > 0
+    ? chosen
+    : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts", "test/ecs/moto.test.ts"];
 const failures: string[] = [];
 
 const testRun = beginTestRun();
@@ -43,6 +52,12 @@ run(
   root,
 );
 if (chosen.length === 0) {
+  run(
+    "Docker's own suites",
+    process.execPath,
+    ["--enable-source-maps", "dist/test/conformance/conformance.js"],
+    root,
+  );
   run("Go tests", "go", ["test", "-count=1", "-timeout=60m", "./..."], `${root}/agent`);
   for (const [folder, target] of fuzzTargets) {
     const args = ["test", folder, "-run=^$", `-fuzz=^${target}$`, `-fuzztime=${fuzzSeconds}s`];

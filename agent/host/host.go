@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/descriptors"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	RunDir    string // empty: /run/sockerless/<tag>
 	AgentPath string // executable that shims are started from
 	Runtime   string // OCI runtime, a name or a path; empty: the first that works
+	// BlockVolumeSize is the bytes of a block volume that is made without a size.
+	BlockVolumeSize int64
 }
 
 // Main is `sockerless-agent host`. It answers the process's exit code.
@@ -40,10 +43,18 @@ func Main(arguments []string) int {
 	flags.StringVar(&options.RunDir, "run-dir", "", "directory of sockets (default /run/sockerless/<8 hex of the state directory's digest>)")
 	flags.StringVar(&options.AgentPath, "agent-path", "/proc/self/exe", "executable that shims are started from")
 	flags.StringVar(&options.Runtime, "runtime", "", "OCI runtime, by name or path (default: the first of runc and crun that works)")
+	flags.Int64Var(&options.BlockVolumeSize, "block-volume-size", 10<<30, "bytes of a block volume that is made without a size")
 	if err := flags.Parse(arguments); err != nil {
 		return 2
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
+	// The backend's database is among them: nothing that this process starts is to have it.
+	if err := descriptors.CloseInherited(); err != nil {
+		slog.Error("the host process failed", "error", err)
+		return 1
+	}
+	// Not ignored, which what we start would inherit: caught, for it asks nothing of us.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	ctx, leave := context.WithCancel(ctx)

@@ -12,24 +12,30 @@ import (
 
 // MeasureDisk measures writable layers and volumes.
 func (s *service) MeasureDisk(ctx context.Context, r *connect.Request[hostv1.MeasureDiskRequest]) (*connect.Response[hostv1.MeasureDiskResponse], error) {
-	containers, err := measureEach(ctx, r.Msg.ContainerIds, s.containers.WritableLayer)
+	containers, err := measureEach(ctx, r.Msg.ContainerIds, s.writableLayer)
 	if err != nil {
 		return nil, wireError(err)
 	}
-	volumes, err := measureEach(ctx, r.Msg.VolumeNames, s.volumes.Directory)
+	volumes, err := measureEach(ctx, r.Msg.VolumeNames, s.volumes.Measure)
 	return answer(&hostv1.MeasureDiskResponse{Containers: containers, Volumes: volumes}, err)
 }
 
-func measureEach(ctx context.Context, names []string, directoryOf func(string) (string, error)) (map[string]uint64, error) {
+func (s *service) writableLayer(ctx context.Context, id string) (uint64, error) {
+	directory, err := s.containers.WritableLayer(id)
+	if err != nil {
+		return 0, err
+	}
+	return disk.Measure(ctx, directory)
+}
+
+func measureEach(ctx context.Context, names []string, measure func(context.Context, string) (uint64, error)) (map[string]uint64, error) {
 	sizes := make(map[string]uint64, len(names))
 	for _, name := range names {
-		directory, err := directoryOf(name)
+		size, err := measure(ctx, name)
 		if err != nil {
-			return nil, err
-		}
-		if sizes[name], err = disk.Measure(ctx, directory); err != nil {
 			return nil, fmt.Errorf("measure %s: %w", name, err)
 		}
+		sizes[name] = size
 	}
 	return sizes, nil
 }

@@ -15,7 +15,7 @@ import (
 func TestDisksAreMeasured(t *testing.T) {
 	h := startHost(t)
 	id := h.create(t, h.unpackImage(t))
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "data"}))
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "data", Driver: "local"}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -189,7 +189,7 @@ func TestALaunchWhoseCallerLeavesIsUndone(t *testing.T) {
 				return h.onDisk(t, id).ShimAlive || len(h.leftovers(t, id)) == 0
 			})
 		}
-		// Whatever came of it, the next attempt finds its way.
+		// The next attempt finds its way after any outcome of this one.
 		h.mustLaunch(t, request).start(t, 1)
 		h.release(t, id)
 		h.wantNothingLeft(t, id)

@@ -23,6 +23,10 @@ import (
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/volumes"
+	"github.com/sockerless/sockerless/agent/host/volumes/block"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+	"github.com/sockerless/sockerless/agent/host/volumes/local"
+	"github.com/sockerless/sockerless/agent/host/volumes/tmpfs"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -53,7 +57,7 @@ func Run(ctx context.Context, options Options) error {
 	}
 	defer instance.close()
 	if err := instance.containers.Reclaim(ctx); err != nil {
-		// What is left over does not keep anybody from being served.
+		// Remains of earlier containers do not keep anybody from being served.
 		slog.Error("something orphaned is left", "error", err)
 	}
 	return instance.serve(ctx, layout)
@@ -108,7 +112,10 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout, tag 
 		wanted := ociruntime.Wanted{Name: options.Runtime, Root: layout.RuntimeRoot(), Scratch: layout.RunDir}
 		return wanted.Probe(ctx, options.AgentPath, "version")
 	})
-	if i.volumes, err = volumes.Open(filepath.Join(layout.StateDir, "volumes"), i.trash); err == nil {
+	if i.volumes, err = volumes.Open(volumes.Options{
+		Dir: filepath.Join(layout.StateDir, "volumes"), RunDir: layout.RunDir, Trash: i.trash,
+		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: options.BlockVolumeSize}, tmpfs.Driver{}},
+	}); err == nil {
 		i.containers, err = containers.New(containers.Options{
 			Layout: layout, Layers: i.layers, Network: i.network, Trash: i.trash, Volumes: i.volumes,
 			AgentPath: options.AgentPath, Runtime: i.runtime.runtime,
@@ -129,7 +136,7 @@ func (i *instance) close() {
 // serve answers on both sockets until ctx is done, then lets calls finish.
 func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
 	hostServer := server.NewServer(i.handler(), slog.Default())
-	storedServer := server.NewServer(server.NewHandler(resolveStored(i.containers)), slog.Default())
+	storedServer := server.NewServer(server.NewHandler(resolveStored(i.containers, i.layers)), slog.Default())
 	failed := make(chan error, 2)
 	for socket, s := range map[string]*http.Server{layout.StoredSocket(): storedServer, layout.HostSocket(): hostServer} {
 		listener, err := listenPrivately(socket)
@@ -161,8 +168,8 @@ func (i *instance) handler() http.Handler {
 	return mux
 }
 
-// listenPrivately makes a socket that only our own user may connect to. What an
-// earlier process left in its place goes: the instance is ours.
+// listenPrivately makes a socket that only our own user may connect to. An
+// earlier process's socket in its place goes: the instance is ours.
 func listenPrivately(socket string) (net.Listener, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -171,7 +178,7 @@ func listenPrivately(socket string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The directory is 0700, so nobody was faster.
+	// Nobody else may write to the directory, so nobody was faster.
 	if err := os.Chmod(socket, 0o600); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -45,7 +46,8 @@ func (s *service) Hello(ctx context.Context, _ *connect.Request[hostv1.HelloRequ
 	return answer(&hostv1.HelloResponse{
 		Version: version.Version, RuntimeName: runtime.Name, RuntimeVersion: runtime.Version, RuntimePath: runtime.Path,
 		RuntimeCommit: runtime.Commit, CgroupVersion: features.CgroupVersion, CgroupControllers: features.CgroupControllers,
-		StoredSocket: s.storedSocket, Seccomp: features.Seccomp, Apparmor: features.AppArmor, Selinux: features.SELinux,
+		VolumeDrivers: s.volumes.Drivers(),
+		StoredSocket:  s.storedSocket, Seccomp: features.Seccomp, Apparmor: features.AppArmor, Selinux: features.SELinux,
 	}, err)
 }
 
@@ -71,8 +73,38 @@ func (s *service) ListContainers(context.Context, *connect.Request[hostv1.ListCo
 }
 
 func (s *service) UnpackLayer(ctx context.Context, r *connect.Request[hostv1.UnpackLayerRequest]) (*connect.Response[hostv1.UnpackLayerResponse], error) {
-	size, existed, err := s.layers.Unpack(ctx, r.Msg.DiffId, r.Msg.BlobPath)
-	return answer(&hostv1.UnpackLayerResponse{Size: size, Existed: existed}, err)
+	layer, existed, err := s.layers.Unpack(ctx, r.Msg.DiffId, r.Msg.BlobPath)
+	return answer(&hostv1.UnpackLayerResponse{Size: layer.Size, Existed: existed, TarSize: layer.TarSize}, err)
+}
+
+// TakeUpload lasts until the caller ends it, which has taken what it needs then.
+func (s *service) TakeUpload(ctx context.Context, r *connect.Request[hostv1.TakeUploadRequest], stream *connect.ServerStream[hostv1.TakeUploadResponse]) (err error) {
+	upload, err := s.layers.OpenUpload(r.Msg.UploadId, r.Msg.BlobPath)
+	if err != nil {
+		return wireError(err)
+	}
+	defer func() { err = errors.Join(err, upload.Close()) }()
+	ready := &hostv1.TakeUploadResponse_Ready{Ready: &hostv1.UploadReady{}}
+	if err := stream.Send(&hostv1.TakeUploadResponse{Message: ready}); err != nil {
+		return err
+	}
+	select {
+	case <-upload.Done():
+	case <-ctx.Done():
+		return wireError(context.Cause(ctx))
+	}
+	taken, err := upload.Taken()
+	if err != nil {
+		return wireError(err)
+	}
+	told := &hostv1.TakeUploadResponse_Taken{Taken: &hostv1.UploadTaken{
+		Digest: taken.Digest, Size: taken.Size, DiffId: taken.DiffID, TarSize: taken.TarSize, Compression: taken.Compression,
+	}}
+	if err := stream.Send(&hostv1.TakeUploadResponse{Message: told}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
 }
 
 func (s *service) RemoveLayer(ctx context.Context, r *connect.Request[hostv1.RemoveLayerRequest]) (*connect.Response[hostv1.RemoveLayerResponse], error) {
@@ -87,6 +119,8 @@ func (s *service) ListLayers(context.Context, *connect.Request[hostv1.ListLayers
 func (s *service) EnsureNetwork(_ context.Context, r *connect.Request[hostv1.EnsureNetworkRequest]) (*connect.Response[hostv1.EnsureNetworkResponse], error) {
 	return answer(&hostv1.EnsureNetworkResponse{}, s.network.Ensure(network.Bridge{
 		Name: r.Msg.Bridge, Gateway: r.Msg.Gateway, Internal: r.Msg.Internal, Isolate: r.Msg.Isolate, Alone: r.Msg.Alone,
+		Given: r.Msg.Given, MTU: r.Msg.Mtu, Unaddressed: r.Msg.Unaddressed, Apart: r.Msg.Apart, Unmasked: r.Msg.Unmasked,
+		Source: r.Msg.Source,
 	}))
 }
 
@@ -111,11 +145,10 @@ func (s *service) InspectMachine(context.Context, *connect.Request[hostv1.Inspec
 	return answer(&hostv1.InspectMachineResponse{Routes: routes, ResolvConf: resolver, Now: timestamppb.Now()}, err)
 }
 
-func (s *service) CreateVolume(_ context.Context, r *connect.Request[hostv1.CreateVolumeRequest]) (*connect.Response[hostv1.CreateVolumeResponse], error) {
-	path, err := s.volumes.Create(r.Msg.Name)
-	return answer(&hostv1.CreateVolumeResponse{Path: path}, err)
+func (s *service) CreateVolume(ctx context.Context, r *connect.Request[hostv1.CreateVolumeRequest]) (*connect.Response[hostv1.CreateVolumeResponse], error) {
+	return answer(s.volumes.Create(ctx, r.Msg))
 }
 
-func (s *service) RemoveVolume(_ context.Context, r *connect.Request[hostv1.RemoveVolumeRequest]) (*connect.Response[hostv1.RemoveVolumeResponse], error) {
-	return answer(&hostv1.RemoveVolumeResponse{}, s.volumes.Remove(r.Msg.Name))
+func (s *service) RemoveVolume(ctx context.Context, r *connect.Request[hostv1.RemoveVolumeRequest]) (*connect.Response[hostv1.RemoveVolumeResponse], error) {
+	return answer(&hostv1.RemoveVolumeResponse{}, s.volumes.Remove(ctx, r.Msg.Name))
 }

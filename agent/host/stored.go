@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 
 	"connectrpc.com/connect"
@@ -12,6 +13,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/version"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/host/containers"
+	"github.com/sockerless/sockerless/agent/host/layers"
 )
 
 // stored is the agent of a container that does not run: its log and its files.
@@ -21,9 +23,12 @@ type stored struct {
 	id         string
 }
 
-// resolveStored finds the container by the call's metadata key.
-func resolveStored(all *containers.Containers) server.Resolver {
+// resolveStored finds the container by the call's metadata key, or the upload.
+func resolveStored(all *containers.Containers, uploads *layers.Store) server.Resolver {
 	return func(_ context.Context, id string) (server.Container, error) {
+		if found := uploads.FindUpload(id); found != nil {
+			return &upload{server.Unimplemented{Mode: "an upload"}, found}, nil
+		}
 		return &stored{server.Unimplemented{Mode: "the host process"}, all, id}, nil
 	}
 }
@@ -66,4 +71,15 @@ func (s *stored) named() error {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("the metadata key "+server.ContainerIDKey+" names no container"))
 	}
 	return nil
+}
+
+// upload takes the archive that is put as a layer.
+type upload struct {
+	server.Unimplemented
+	layer *layers.Upload
+}
+
+// TakeArchive ends once the layer is stored and unpacked.
+func (u *upload) TakeArchive(ctx context.Context, archive io.Reader) error {
+	return u.layer.Take(ctx, archive)
 }

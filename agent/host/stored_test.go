@@ -92,7 +92,7 @@ func (h *hostProcess) put(t testing.TB, id, directory, name, content string) err
 func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "data"}))
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "data", Driver: "local"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestNewVolumesAreFilledFromTheImage(t *testing.T) {
 		tar.Header{Name: "data/sub/link", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
 	)
 	volume := func(name string) string {
-		response, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: name}))
+		response, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: name, Driver: "local"}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +262,7 @@ func TestNewVolumesAreFilledFromTheImage(t *testing.T) {
 	if _, err := os.Lstat(fresh); err == nil {
 		t.Error("the volume is left")
 	}
-	if _, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "../x"})); connect.CodeOf(err) != connect.CodeInvalidArgument {
+	if _, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "../x", Driver: "local"})); connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Errorf("a bad name: %v", err)
 	}
 }

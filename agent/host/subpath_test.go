@@ -32,7 +32,7 @@ func withBind(t testing.TB, spec []byte, source, destination string) []byte {
 func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared"}))
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared", Driver: "local"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 		os.WriteFile(filepath.Join(outside, "secret"), []byte("secret\n"), 0o600),
 		os.Mkdir(filepath.Join(data, "part"), 0o755),
 		os.WriteFile(filepath.Join(data, "part", "file"), []byte("inside\n"), 0o644),
-		// What a container can put there.
+		// Links that a container can put there.
 		os.Symlink("part", filepath.Join(data, "inner")),
 		os.Symlink(outside, filepath.Join(data, "absolute")),
 		os.Symlink("../../../../../../../.."+outside, filepath.Join(data, "relative")),
@@ -53,11 +53,16 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 	}
 	for _, link := range []string{"absolute", "relative", "indirect", "part/../absolute"} {
 		source := data + "/" + link
+		// As in Docker the launch tells, and whoever looks at the files.
+		unlaunched := randomID()
 		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
-			ContainerId: randomID(), LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: source, Destination: "/x"}},
+			ContainerId: unlaunched, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: source, Destination: "/x"}},
 		}))
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
+		if err != nil {
 			t.Errorf("create with %s: %v", link, err)
+		}
+		if _, err := h.stat(t, unlaunched, "/x/secret"); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("files with %s: %v", link, err)
 		}
 		_, err = h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 			ContainerId: randomID(), LayerDiffIds: []string{layer}, VolumeSeeds: []*hostv1.VolumeSeed{{VolumePath: source, Path: "/etc"}},
@@ -105,7 +110,7 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared"}))
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared", Driver: "local"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,18 +125,7 @@ func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				unix.Renameat2(unix.AT_FDCWD, data+"/part", unix.AT_FDCWD, data+"/link", unix.RENAME_EXCHANGE)
-			}
-		}
-	}()
+	stop := swapPartAndLink(data)
 	launched, refused := 0, 0
 	for range 12 {
 		id := h.create(t, layer)
@@ -151,7 +145,27 @@ func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 			t.Errorf("it sees %q", output)
 		}
 	}
-	close(stop)
-	<-stopped
+	stop()
 	t.Logf("%d launched, %d refused", launched, refused)
+}
+
+// swapPartAndLink swaps `part` and `link` of a directory again and again, as a container does that has the volume, too,
+// until it is told to stop.
+func swapPartAndLink(directory string) (stop func()) {
+	over, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				unix.Renameat2(unix.AT_FDCWD, directory+"/part", unix.AT_FDCWD, directory+"/link", unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-stopped
+	}
 }

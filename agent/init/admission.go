@@ -3,11 +3,15 @@ package containerinit
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -117,8 +121,9 @@ func (g *gatekeeper) handshake(conn net.Conn) {
 	}
 }
 
+// refuse logs the reason before it closes the connection: a client that sees the end finds it told.
 func (g *gatekeeper) refuse(conn net.Conn, reason error) {
-	conn.Close()
+	defer conn.Close()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if now := time.Now(); now.Sub(g.minute) >= time.Minute {
@@ -127,7 +132,12 @@ func (g *gatekeeper) refuse(conn net.Conn, reason error) {
 		}
 		g.minute, g.refused = now, 0
 	}
-	if g.refused++; g.refused <= refusalsLogged {
-		g.logger.Warn("a client was refused", "remote", conn.RemoteAddr().String(), "reason", reason.Error())
+	if g.refused++; g.refused > refusalsLogged {
+		return
 	}
+	level, what := slog.LevelWarn, "a client was refused"
+	if errors.Is(reason, io.EOF) || errors.Is(reason, unix.ECONNRESET) { // A backend whose time was over, most likely.
+		level, what = slog.LevelInfo, "a client left in its handshake"
+	}
+	g.logger.Log(context.Background(), level, what, "remote", conn.RemoteAddr().String(), "reason", reason.Error())
 }

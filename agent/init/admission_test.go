@@ -69,7 +69,7 @@ func connectTo(t *testing.T, g *gatekeeper) net.Conn {
 }
 
 func TestConnectionsThatProveNothingAreBounded(t *testing.T) {
-	g, client, _ := guarded(t)
+	g, client, said := guarded(t)
 	var silent []net.Conn
 	for range maxHandshakes {
 		silent = append(silent, connectTo(t, g))
@@ -78,6 +78,9 @@ func TestConnectionsThatProveNothingAreBounded(t *testing.T) {
 	surplus.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := surplus.Read(make([]byte, 1)); err == nil || errors.Is(err, net.ErrClosed) || isTimeout(err) {
 		t.Errorf("one too many is not closed: %v", err)
+	}
+	if !strings.Contains(said.String(), "connections are in their handshake") {
+		t.Errorf("it was closed for another reason: %s", said)
 	}
 	for _, conn := range silent {
 		conn.Close()
@@ -92,6 +95,35 @@ func TestConnectionsThatProveNothingAreBounded(t *testing.T) {
 	}
 	if _, err := g.Accept(); err != nil {
 		t.Errorf("accept: %v", err)
+	}
+}
+
+func TestWhoFallsSilentInTheHandshakeIsCutOff(t *testing.T) {
+	t.Parallel()
+	g, _, said := guarded(t)
+	silent := connectTo(t, g)
+	silent.SetReadDeadline(time.Now().Add(20 * handshakeTimeout))
+	if _, err := silent.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Errorf("a silent client is waited for: %v", err)
+	}
+	// crypto/tls closes the connection itself when the handshake's time is over: the log follows.
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(said.String(), "a client was refused"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log has no word of it: %s", said)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestWhoLeavesInTheHandshakeIsNoAlarm(t *testing.T) {
+	t.Parallel()
+	g, _, said := guarded(t)
+	connectTo(t, g).Close()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(said.String(), "level=INFO msg=\"a client left in its handshake\""); {
+		if strings.Contains(said.String(), "refused") || time.Now().After(deadline) {
+			t.Fatalf("the log says %s", said)
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"github.com/sockerless/sockerless/agent/core/server"
 )
 
-// admittedConn is the connection of a client that was admitted. To net/http it
-// is one without TLS, whose HTTP/2 it recognises by its preface: HTTP/2 over TLS
-// it writes to a *tls.Conn and nothing else.
+// admittedConn is the connection of a client that was admitted. net/http takes
+// it for one without TLS and recognises HTTP/2 by its preface, since it speaks
+// HTTP/2 over TLS on a *tls.Conn only.
 type admittedConn struct {
 	net.Conn
 	secure *tls.Conn

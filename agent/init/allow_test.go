@@ -1,7 +1,11 @@
 package containerinit
 
 import (
+	"context"
 	"errors"
+	"io"
+	"log/slog"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -30,5 +34,49 @@ func TestAPartnerDoesNotReachTheAgentInAnotherNotation(t *testing.T) {
 	}
 	if err := p.allow("tcp", netip.MustParseAddrPort("[::ffff:169.254.170.2]:80")); err == nil {
 		t.Error("a partner reaches another address in another notation")
+	}
+}
+
+// tellingLink is the way to a partner that listens in one place.
+type tellingLink struct {
+	at    netip.AddrPort
+	taken chan struct{}
+}
+
+func (l *tellingLink) Follow(ctx context.Context, told func([]netip.AddrPort)) error {
+	told([]netip.AddrPort{l.at})
+	close(l.taken)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (*tellingLink) Carry(_ context.Context, conn *net.TCPConn, _ netip.AddrPort) { conn.Close() }
+
+func (*tellingLink) Close() {}
+
+// A connection that one partner's agent mirrors would go in a circle by another's.
+func TestAPartnerDoesNotReachMirrors(t *testing.T) {
+	t.Parallel()
+	free, err := net.Listen("tcp", "127.79.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := &tellingLink{at: free.Addr().(*net.TCPAddr).AddrPort(), taken: make(chan struct{})}
+	free.Close()
+	p := &partnership{port: 9111, Mirror: mirror.New(mirror.Options{
+		Listening: mirror.Listening,
+		IsOwn:     func(netip.AddrPort) bool { return false },
+		Address:   func() netip.Addr { return netip.Addr{} },
+		Dial:      func(mirror.Partner, func() [][]byte) mirror.Link { return link },
+		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})}
+	t.Cleanup(p.Close)
+	if err := p.allow("tcp", link.at); err != nil {
+		t.Errorf("before: %v", err)
+	}
+	p.Tell(t.Context(), []mirror.Partner{{ContainerID: "x"}}, 0)
+	<-link.taken
+	if err := p.allow("tcp", link.at); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a partner reaches a mirror: %v", err)
 	}
 }

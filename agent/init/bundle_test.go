@@ -18,7 +18,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/ports"
 )
 
-// What the platform puts into the files of names.
+// The platform's texts in the files of names.
 const (
 	platformHosts  = "127.0.0.1 localhost\n10.1.2.3 ip-10-1-2-3.internal"
 	platformResolv = "nameserver 127.0.0.53\nsearch platform.internal\n"

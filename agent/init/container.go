@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
@@ -40,7 +41,7 @@ type container struct {
 	// The platform said stop while the main process ran.
 	platformStop bool
 	sealed       *agentv1.DescribeResponse // of the last start, or what has replaced it
-	changed      chan struct{}             // closed and replaced whenever one of these changes
+	changed      change.Signal             // told of each of these
 }
 
 var (
@@ -48,7 +49,7 @@ var (
 	_ server.Sealed    = (*container)(nil)
 )
 
-func newContainer(settings *settings, launcher *launcher, sessions *session.Container, log *log.Writer, names *nameService, partners *partnership, stock *stock, limitations []string) *container {
+func newContainer(settings *settings, launcher *launcher, sessions *session.Sessions, log *log.Writer, names *nameService, partners *partnership, stock *stock, limitations []string) *container {
 	return &container{
 		Core:     server.Core{Sessions: sessions},
 		launcher: launcher,
@@ -66,24 +67,15 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Cont
 			Limitations: limitations,
 			PartnerKey:  partners.publicKey,
 		},
-		terms:   termsOf(settings, nil),
-		changed: make(chan struct{}),
+		terms: termsOf(settings, nil),
 	}
 }
 
 // features of this agent that an earlier one lacks.
 var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp"}
 
-// notify wakes who waits for a change. c.mu is held.
-func (c *container) notify() {
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
 // Hello says who answers and what it cannot do.
 func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }
-
-var errLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the container's agent is leaving: ask the backend again"))
 
 // Start starts the main process, for the first time or again.
 func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
@@ -93,7 +85,7 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	c.mu.Lock()
 	if c.leaving {
 		c.mu.Unlock()
-		return nil, errLeaving
+		return nil, server.ErrLeaving
 	}
 	c.starting++
 	c.mu.Unlock()
@@ -124,7 +116,7 @@ func (c *container) started(request *agentv1.StartRequest, err error) {
 		c.generation = request.Generation
 		c.sealed = &agentv1.DescribeResponse{Specification: request.Specification, Seal: request.Seal}
 	}
-	c.notify()
+	c.changed.Notify()
 }
 
 // prepare gets the container ready for a run whose main process is about to be
@@ -145,10 +137,22 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	if err := c.names.prepare(request); err != nil {
 		return err
 	}
-	if request.Tee != agentv1.Tee_TEE_NONE {
-		c.platform.follow(c.Sessions.Attach(&agentv1.OpenAttach{Stdout: true, Stderr: true, Stream: true}))
+	copied := request.Tee != agentv1.Tee_TEE_NONE
+	if copied || len(request.ExitKey) > 0 {
+		run := c.Sessions.Attach(&agentv1.OpenAttach{Stdout: copied, Stderr: copied, Stream: true})
+		c.platform.follow(run, func(exit *agentv1.ExitStatus) string { return c.told(request, exit) })
 	}
 	return nil
+}
+
+// told is the line of a run's end; empty: the backend wants none.
+func (c *container) told(request *agentv1.StartRequest, exit *agentv1.ExitStatus) string {
+	if len(request.ExitKey) == 0 {
+		return ""
+	}
+	whole := proto.CloneOf(exit) // others are told the same one
+	whole.PlatformStop = c.stoppedByPlatform()
+	return exitLine(request.ExitKey, request.Generation, whole)
 }
 
 // Describe hands back what the last start brought.
@@ -187,7 +191,7 @@ func (c *container) countWatcher(by int) {
 	defer c.mu.Unlock()
 	c.watchers += by
 	c.watched = c.watched || by > 0
-	c.notify()
+	c.changed.Notify()
 }
 
 type countedWatcher struct {
@@ -196,8 +200,9 @@ type countedWatcher struct {
 	left      func()
 }
 
-// Next tells of the main process's end who brought it about. Nothing is started
-// after the platform has said stop, so whatever ends then is what it meant.
+// Next tells whether the platform brought about the main process's end. Nothing
+// is started after the platform has said stop, so that any end after that is
+// its doing.
 func (w *countedWatcher) Next(ctx context.Context) (*agentv1.WatchResponse, error) {
 	response, err := w.Watcher.Next(ctx)
 	if err != nil || !w.container.stoppedByPlatform() {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/core/openat"
 	"github.com/sockerless/sockerless/agent/init/treecopy"
 )
 
@@ -76,7 +77,7 @@ func partOf(root, subpath string) (string, error) {
 	}
 	defer unix.Close(directory)
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(directory, "./"+subpath, &how)
+	fd, err := openat.Open(directory, "./"+subpath, &how)
 	switch {
 	case errors.Is(err, unix.ENOTDIR):
 		return "", fmt.Errorf("%s is no directory of the image: a file cannot be mounted in a task", subpath)

@@ -9,8 +9,8 @@ import (
 	"github.com/sockerless/sockerless/agent/init/stage"
 )
 
-// startFailed words why the main process was not started as dockerd does:
-// clients match on it, and no runtime is here to say it.
+// startFailed words a failed start of the main process as dockerd does: clients
+// match on it, and no runtime is here to say it.
 func startFailed(err error) error {
 	return worded("failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ", err)
 }
@@ -20,7 +20,7 @@ func execFailed(err error) error {
 	return worded("OCI runtime exec failed: exec failed: ", err)
 }
 
-// worded leaves what is not the process's own failure as it is.
+// worded leaves any error but the process's own failure as it is.
 func worded(prefix string, err error) error {
 	var failure *session.StartError
 	if !errors.As(err, &failure) {

@@ -91,9 +91,9 @@ func (s *stock) wait(ctx context.Context) error {
 
 var _ server.Comparable = (*container)(nil)
 
-// FileSystem is the container's beside what the image had. Where that is not
-// known, the call is refused as one that this container does not allow, unless
-// the agent is none that could know.
+// FileSystem is the container's beside what the image had. UNIMPLEMENTED: an
+// agent that is not PID 1 cannot know that; FAILED_PRECONDITION: the image has
+// too many files; INTERNAL: they could not be listed.
 func (c *container) FileSystem(ctx context.Context) (server.FileSystem, error) {
 	if err := c.stock.wait(ctx); err != nil {
 		return nil, err
@@ -117,7 +117,8 @@ func unknownChangesCode(err error) connect.Code {
 }
 
 // addVolumes makes the directories of volumes that are no mounts, as a runtime
-// makes those of mounts. What is in them shows no more than what is mounted.
+// makes those of mounts. Their contents are left out of changes and exports,
+// like those of mounts.
 func (s *stock) addVolumes(directories []string) error {
 	if len(directories) == 0 {
 		return nil

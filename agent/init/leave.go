@@ -62,7 +62,6 @@ func (c *container) awaitStart(limit time.Duration, logger *slog.Logger) {
 	time.Sleep(limit)
 	for {
 		c.mu.Lock()
-		changed := c.changed
 		if c.starting == 0 {
 			defer c.mu.Unlock()
 			if state := c.Sessions.State(); state.Started != nil || state.Failure != nil || c.leaving {
@@ -73,6 +72,7 @@ func (c *container) awaitStart(limit time.Duration, logger *slog.Logger) {
 			c.letGo(&session.StartError{ExitCode: exitFailed, Message: message})
 			return
 		}
+		changed := c.changed.Next()
 		c.mu.Unlock()
 		<-changed
 	}
@@ -146,7 +146,7 @@ func (c *container) lingerOut(stopped <-chan struct{}) bool {
 			c.mu.Unlock()
 			return true
 		}
-		changed, noMoreLinger := c.changed, stopped
+		changed, noMoreLinger := c.changed.Next(), stopped
 		c.mu.Unlock()
 		if linger == 0 {
 			noMoreLinger = nil
@@ -173,7 +173,7 @@ func (c *container) exitCode() int {
 // leave lets the calls under way finish, tells the watchers and ends.
 func leave(self *container, gate *server.Gate, web *http.Server, logger *slog.Logger) {
 	gate.Close()
-	self.Sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: errLeaving.Message()})
+	self.Sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: server.ErrLeaving.Message()})
 	ctx, cancel := context.WithTimeout(context.Background(), self.terms.drain)
 	defer cancel()
 	if err := gate.WaitIdle(ctx); err != nil {

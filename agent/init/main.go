@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/descriptors"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
@@ -110,10 +111,13 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	return exitCode, nil
 }
 
-// harden keeps other processes of the container, unless they may trace
-// everything, from reading the agent's memory, and makes the agent the parent
-// of orphans where it is not PID 1.
+// harden closes what the platform left open, keeps other processes of the
+// container, unless they may trace everything, from reading the agent's memory,
+// and makes the agent the parent of orphans where it is not PID 1.
 func harden() error {
+	if err := descriptors.CloseInherited(); err != nil {
+		return err
+	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the agent's memory private: %w", err)
 	}

@@ -37,8 +37,8 @@ func openManaged(path string) *managedFile {
 	return f
 }
 
-// readdress tells in a hosts file where containers are now. What others have
-// written into it stays.
+// readdress tells in a hosts file where containers are now. Lines that others
+// have written into it stay.
 func (f *managedFile) readdress(entries []*agentv1.HostsEntry) error {
 	if f.refusal != nil || len(entries) == 0 {
 		return nil // a start says what cannot be written

@@ -110,7 +110,7 @@ func (n *nameService) prepare(request *agentv1.StartRequest) error {
 	return n.configure()
 }
 
-// readdress tells the container's processes where those are that it is linked to.
+// readdress tells the container's processes where linked containers are.
 func (n *nameService) readdress(linked []*agentv1.HostsEntry) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

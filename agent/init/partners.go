@@ -77,9 +77,9 @@ func (p *partnership) isAgents(address netip.AddrPort) bool {
 
 var resolverAddress, _ = netip.AddrFromSlice(names.ResolverAddress.To4())
 
-// allow refuses what a partner may not reach: it may what a process in the same
-// network namespace might, and neither datagrams nor the agent nor mirrors, by
-// which a connection could go in a circle.
+// allow refuses addresses that a partner may not reach. It may reach what a
+// process in the same network namespace could, but no datagrams, and neither
+// the agent nor mirrors, by which a connection could go in a circle.
 func (p *partnership) allow(network string, address netip.AddrPort) error {
 	if network != "tcp" {
 		return connect.NewError(connect.CodePermissionDenied, errors.New("containers that share a network share their TCP listeners only"))
@@ -115,7 +115,7 @@ func (c *container) Listeners(ctx context.Context, tell func(*agentv1.ListenerTa
 		return tell(table)
 	})
 	if errors.Is(err, mirror.ErrClosed) {
-		return errLeaving
+		return server.ErrLeaving
 	}
 	return err
 }

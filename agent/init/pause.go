@@ -21,8 +21,8 @@ const (
 )
 
 // freezer stops the container's processes by SIGSTOP, since the platform gives
-// no access to the control group's freezer. What was stopped already stays so
-// when it thaws them.
+// no access to the control group's freezer. Processes that were stopped already
+// stay so when it thaws the others.
 type freezer struct {
 	stopped []stoppedProcess // in the order in which they were stopped
 }

@@ -44,8 +44,8 @@ func (l *launcher) mainDefaults(spec *agentv1.ProcessSpec) (*programDefaults, er
 	if spec.Privileged {
 		return nil, errors.New("a privileged container is not possible on this platform")
 	}
-	// What Docker gives unasked may be missing: Hello says so. What was asked
-	// for may not.
+	// Capabilities that Docker gives unasked may be missing: Hello says so. Those
+	// that were asked for may not.
 	if missing := wanted &^ l.powers.bounding &^ capability.DockerDefault; missing != 0 {
 		return nil, fmt.Errorf("the platform does not grant %s", strings.Join(missing.Names(), ", "))
 	}

@@ -49,5 +49,5 @@ func (c *container) letGo(why *session.StartError) {
 	if state := c.Sessions.State(); state.Started == nil || state.Exit != nil {
 		c.Sessions.FailStart(why)
 	}
-	c.notify()
+	c.changed.Notify()
 }

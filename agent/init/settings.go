@@ -17,9 +17,9 @@ import (
 	"github.com/sockerless/sockerless/agent/core/log"
 )
 
-// settings are what the agent is told by whoever starts its container. Each
-// flag has an environment variable, since a cloud lets a task override its
-// environment more easily than its command; a flag wins.
+// settings are given to the agent with its container. Each flag has an
+// environment variable, since a cloud lets a task override its environment more
+// easily than its command; a flag wins.
 type settings struct {
 	containerID string
 	listen      string            // empty: not at all

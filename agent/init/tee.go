@@ -5,18 +5,26 @@ import (
 	"context"
 	"io"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/sockerless/sockerless/agent/core/session"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-// What stands before a line of the output that the platform collects, and tells
-// whose it is. A line of stdout has a mark only where it would be taken for
-// another's without one.
+// The marks stand before a line of the output that the platform collects, and
+// tell whose it is. A line of stdout has a mark only where it would be taken
+// for another's, or be lost, without one.
 const (
 	stdoutMark = "[stdout] "
 	stderrMark = "[stderr] "
 	agentMark  = "[sockerless] "
+)
+
+// The signs stand in a mark, behind a space, in this order.
+const (
+	escapedSign   = '%' // bytes are written as % and two digits
+	continuedSign = '-' // goes on with the last line of its stream
+	unendedSign   = '+' // has no newline
 )
 
 // teeLineLimit bounds a line: what is longer is cut into several.
@@ -30,26 +38,33 @@ type platformOutput struct {
 	lines lineWriter
 }
 
-// follow copies the output of a run that is about to start. The session holds
-// the process back, and nobody else, while the platform does not take it.
-func (p *platformOutput) follow(run *session.Session) {
+// follow copies the output of a run that is about to start, and then what ended
+// answers. The session holds the process back, and nobody else, while the
+// platform does not take it.
+func (p *platformOutput) follow(run *session.Session, ended func(*agentv1.ExitStatus) string) {
 	p.tees.Add(1)
 	go func() {
 		defer p.tees.Done()
 		defer run.Close()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.copy(run)
+		if exit := p.copy(run); exit != nil {
+			_, _ = io.WriteString(p.out, ended(exit))
+		}
 	}()
 }
 
-func (p *platformOutput) copy(run *session.Session) {
+// copy answers how the run has ended; nil where it did not begin.
+func (p *platformOutput) copy(run *session.Session) (exit *agentv1.ExitStatus) {
 	for {
 		message, err := run.Next(context.Background())
 		if err != nil { // its end
 			// A platform that takes no more output changes nothing for the process.
 			_, _ = p.out.Write(p.lines.finish())
-			return
+			return exit
+		}
+		if status := message.GetExit(); status != nil {
+			exit = status
 		}
 		if output := message.GetStdout(); output != nil {
 			_, _ = p.out.Write(p.lines.take(agentv1.Stream_STREAM_STDOUT, output.Data))
@@ -77,8 +92,14 @@ func (p *platformOutput) wait(ctx context.Context) error {
 
 // lineWriter makes marked, whole lines of two streams' output.
 type lineWriter struct {
-	begun [3][]byte // by stream: of a line whose end has not come
+	begun [3]begunLine // by stream
 	out   []byte
+}
+
+// begunLine is a line whose end has not come.
+type begunLine struct {
+	bytes []byte
+	cut   bool // a part of it was written already
 }
 
 // take answers the lines that data ends. They are valid until the next call.
@@ -87,16 +108,16 @@ func (w *lineWriter) take(stream agentv1.Stream, data []byte) []byte {
 	begun := &w.begun[stream]
 	for len(data) > 0 {
 		end := bytes.IndexByte(data, '\n')
-		room := teeLineLimit - len(*begun)
+		room := teeLineLimit - len(begun.bytes)
 		switch {
 		case end >= 0 && end <= room:
-			w.emit(stream, *begun, data[:end])
-			*begun, data = (*begun)[:0], data[end+1:]
+			w.emit(stream, data[:end], true)
+			data = data[end+1:]
 		case len(data) > room:
-			w.emit(stream, *begun, data[:room])
-			*begun, data = (*begun)[:0], data[room:]
+			w.emit(stream, data[:room], false)
+			data = data[room:]
 		default:
-			*begun, data = append(*begun, data...), nil
+			begun.bytes, data = append(begun.bytes, data...), nil
 		}
 	}
 	return w.out
@@ -105,30 +126,75 @@ func (w *lineWriter) take(stream agentv1.Stream, data []byte) []byte {
 // finish answers the lines that have no end.
 func (w *lineWriter) finish() []byte {
 	w.out = w.out[:0]
-	for stream, begun := range w.begun {
-		if len(begun) > 0 {
-			w.emit(agentv1.Stream(stream), begun, nil)
+	for stream := range w.begun {
+		if len(w.begun[stream].bytes) > 0 {
+			w.emit(agentv1.Stream(stream), nil, false)
 		}
-		w.begun[stream] = nil
+		w.begun[stream] = begunLine{}
 	}
 	return w.out
 }
 
-func (w *lineWriter) emit(stream agentv1.Stream, start, rest []byte) {
-	mark := ""
+// emit adds a line, or a part of one, of which the last bytes are given.
+func (w *lineWriter) emit(stream agentv1.Stream, last []byte, ends bool) {
+	begun := &w.begun[stream]
+	line := last
+	if len(begun.bytes) > 0 {
+		begun.bytes = append(begun.bytes, last...)
+		line = begun.bytes
+	}
+	signs := make([]byte, 0, 4)
+	escaped := !utf8.Valid(line)
+	if escaped {
+		signs = append(signs, escapedSign)
+	}
+	if begun.cut {
+		signs = append(signs, continuedSign)
+	}
+	if !ends {
+		signs = append(signs, unendedSign)
+	}
+	mark := stdoutMark
 	if stream == agentv1.Stream_STREAM_STDERR {
 		mark = stderrMark
-	} else if looksMarked(start, rest) {
-		mark = stdoutMark
 	}
-	w.out = append(append(append(append(w.out, mark...), start...), rest...), '\n')
+	switch {
+	case len(signs) > 0:
+		w.out = append(append(append(w.out, mark[:len(mark)-len("] ")]...), ' '), signs...)
+		w.out = append(w.out, "] "...)
+	case mark == stderrMark, len(line) == 0, looksMarked(line): // The platform drops lines that have nothing.
+		w.out = append(w.out, mark...)
+	}
+	if escaped {
+		w.out = appendEscaped(w.out, line)
+	} else {
+		w.out = append(w.out, line...)
+	}
+	w.out = append(w.out, '\n')
+	begun.bytes, begun.cut = begun.bytes[:0], !ends
 }
 
-// looksMarked says whether a line in two parts begins with a mark.
-func looksMarked(start, rest []byte) bool {
-	head := append(append(make([]byte, 0, 2*len(agentMark)), start[:min(len(start), len(agentMark))]...), rest[:min(len(rest), len(agentMark))]...)
+const upperHex = "0123456789ABCDEF"
+
+// appendEscaped writes each byte that is no UTF-8, and each %, as % and two
+// hexadecimal digits: the platform would replace the former.
+func appendEscaped(out, line []byte) []byte {
+	for len(line) > 0 {
+		char, size := utf8.DecodeRune(line)
+		if char == utf8.RuneError && size == 1 || char == '%' {
+			out = append(out, '%', upperHex[line[0]>>4], upperHex[line[0]&0xf])
+		} else {
+			out = append(out, line[:size]...)
+		}
+		line = line[size:]
+	}
+	return out
+}
+
+// looksMarked says whether a line begins like a mark.
+func looksMarked(line []byte) bool {
 	for _, mark := range []string{stdoutMark, stderrMark, agentMark} {
-		if bytes.HasPrefix(head, []byte(mark)) {
+		if bytes.HasPrefix(line, []byte(mark[:len(mark)-len("] ")])) {
 			return true
 		}
 	}

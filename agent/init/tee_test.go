@@ -3,6 +3,7 @@ package containerinit_test
 import (
 	"bytes"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -26,16 +27,21 @@ func TestLinesForThePlatformAreWholeAndSayTheirStream(t *testing.T) {
 		parts []part
 		want  string
 	}{
-		"streams":        {[]part{{fromStdout, "out\n"}, {fromStderr, "err\n"}}, "out\n[stderr] err\n"},
-		"partial lines":  {[]part{{fromStdout, "a"}, {fromStderr, "b"}, {fromStdout, "c\nd"}, {fromStderr, "e\n"}}, "ac\n[stderr] be\nd\n"},
-		"empty lines":    {[]part{{fromStdout, "\n\n"}, {fromStderr, "\n"}}, "\n\n[stderr] \n"},
-		"a false stderr": {[]part{{fromStdout, "[std"}, {fromStdout, "err] x\n"}}, "[stdout] [stderr] x\n"},
-		"a false agent":  {[]part{{fromStdout, "[sockerless] x\n[stdout] y\n[other] z\n"}}, "[stdout] [sockerless] x\n[stdout] [stdout] y\n[other] z\n"},
-		"within a line":  {[]part{{fromStdout, "x [stderr] y\n"}}, "x [stderr] y\n"},
-		"stderr itself":  {[]part{{fromStderr, "[stderr] y\n"}}, "[stderr] [stderr] y\n"},
-		"a terminal":     {[]part{{fromStdout, "a\r\nb\r\n"}}, "a\r\nb\r\n"},
-		"a limit":        {[]part{{fromStdout, long}, {fromStdout, "\n"}}, long + "\n"},
-		"a long line":    {[]part{{fromStderr, long + long + "y"}, {fromStderr, "z\n"}}, "[stderr] " + long + "\n[stderr] " + long + "\n[stderr] yz\n"},
+		"streams":                  {[]part{{fromStdout, "out\n"}, {fromStderr, "err\n"}}, "out\n[stderr] err\n"},
+		"partial lines":            {[]part{{fromStdout, "a"}, {fromStderr, "b"}, {fromStdout, "c\nd"}, {fromStderr, "e\n"}}, "ac\n[stderr] be\n[stdout +] d\n"},
+		"empty lines":              {[]part{{fromStdout, "\n\n"}, {fromStderr, "\n"}}, "[stdout] \n[stdout] \n[stderr] \n"},
+		"no end":                   {[]part{{fromStdout, "a"}, {fromStderr, "[b"}}, "[stdout +] a\n[stderr +] [b\n"},
+		"no UTF-8":                 {[]part{{fromStdout, "caf\xe9 100% \xe2\x82"}, {fromStdout, "\xac\n"}, {fromStderr, "\xff\n"}}, "[stdout %] caf%E9 100%25 \u20ac\n[stderr %] %FF\n"},
+		"UTF-8":                    {[]part{{fromStdout, "100% \xe2\x82"}, {fromStdout, "\xac \ufffd\n"}}, "100% \u20ac \ufffd\n"},
+		"no UTF-8 where it is cut": {[]part{{fromStdout, long[1:] + "\u00e9\n"}}, "[stdout %+] " + long[1:] + "%C3\n[stdout %-] %A9\n"},
+		"a false sign":             {[]part{{fromStdout, "[stdout +] x\n[stderr%\n"}}, "[stdout] [stdout +] x\n[stdout] [stderr%\n"},
+		"a false stderr":           {[]part{{fromStdout, "[std"}, {fromStdout, "err] x\n"}}, "[stdout] [stderr] x\n"},
+		"a false agent":            {[]part{{fromStdout, "[sockerless] x\n[stdout] y\n[other] z\n"}}, "[stdout] [sockerless] x\n[stdout] [stdout] y\n[other] z\n"},
+		"within a line":            {[]part{{fromStdout, "x [stderr] y\n"}}, "x [stderr] y\n"},
+		"stderr itself":            {[]part{{fromStderr, "[stderr] y\n"}}, "[stderr] [stderr] y\n"},
+		"a terminal":               {[]part{{fromStdout, "a\r\nb\r\n"}}, "a\r\nb\r\n"},
+		"a limit":                  {[]part{{fromStdout, long}, {fromStdout, "\n"}}, long + "\n"},
+		"a long line":              {[]part{{fromStderr, long + long + "y"}, {fromStderr, "z\n"}}, "[stderr +] " + long + "\n[stderr -+] " + long + "\n[stderr -] yz\n"},
 	} {
 		var lines containerinit.LineWriter
 		got := ""
@@ -59,6 +65,30 @@ func theirs(output string) string {
 	return kept.String()
 }
 
+// stdoutOf takes the marks off what a platform has collected of stdout alone.
+func stdoutOf(t *testing.T, output string) string {
+	t.Helper()
+	var bytes strings.Builder
+	for line := range strings.Lines(output) {
+		mark, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "] ")
+		signs, marked := strings.CutPrefix(mark, "[stdout")
+		if !marked {
+			bytes.WriteString(line)
+			continue
+		}
+		if strings.Contains(signs, "%") {
+			unescaped, err := url.PathUnescape(rest)
+			must(t, err)
+			rest = unescaped
+		}
+		bytes.WriteString(rest)
+		if !strings.Contains(signs, "+") {
+			bytes.WriteByte('\n')
+		}
+	}
+	return bytes.String()
+}
+
 func TestOutputReachesThePlatformUnlessItIsToldNot(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: forLong})
@@ -78,7 +108,7 @@ func TestOutputReachesThePlatformUnlessItIsToldNot(t *testing.T) {
 	start(t, client, &agentv1.StartRequest{Generation: 3, Process: terminal})
 	k.await("the end", func() bool { return release(t, client, 3) == nil })
 	k.exitCode()
-	want := []string{"[stdout] [stderr] it says\n", "[stderr] 27 bytes\n", "unfinished\n", "on a terminal\r\n"}
+	want := []string{"[stdout] [stderr] it says\n", "[stderr] 27 bytes\n", "[stdout +] unfinished\n", "on a terminal\r\n"}
 	said := theirs(k.said())
 	for _, line := range want {
 		if strings.Count(said, line) != 1 {
@@ -118,8 +148,8 @@ func TestASlowPlatformHoldsTheProcessBackAndLosesNothing(t *testing.T) {
 		t.Errorf("the agent exited with %d", code)
 	}
 	must(t, <-read)
-	if got := strings.ReplaceAll(collected.String(), "\n", ""); got != strings.ReplaceAll(c.stdout.String(), "\n", "") {
-		t.Errorf("the platform collected %d bytes", collected.Len())
+	if got := stdoutOf(t, collected.String()); got != c.stdout.String() {
+		t.Errorf("the platform collected %d bytes: %d of the process", collected.Len(), len(got))
 	}
 }
 

@@ -32,7 +32,7 @@ type boundConn struct {
 	cancel context.CancelFunc
 }
 
-func bindToRun(conn net.Conn, sessions *session.Container) net.Conn {
+func bindToRun(conn net.Conn, sessions *session.Sessions) net.Conn {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_ = sessions.WaitEnded(ctx) // or the connection was closed

@@ -25,6 +25,9 @@ type confinement struct {
 	oomScore string
 	keyring  string
 	filter   []byte
+	// Processes of the container may trace each other, and so the OCI runtime's
+	// process that enters it, which has every capability.
+	traces bool
 }
 
 // ociConfinement is the part of config.json that decides.
@@ -33,6 +36,9 @@ type ociConfinement struct {
 		User struct {
 			Umask *uint32 `json:"umask"`
 		} `json:"user"`
+		Capabilities struct {
+			Bounding []string `json:"bounding"`
+		} `json:"capabilities"`
 		OOMScoreAdj     *int `json:"oomScoreAdj"`
 		NoNewPrivileges bool `json:"noNewPrivileges"`
 	} `json:"process"`
@@ -93,7 +99,10 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 	if err := config.needsRuntime(); err != nil {
 		return nil, err
 	}
-	c := &confinement{keyring: "_ses." + containerID}
+	c := &confinement{
+		keyring: "_ses." + containerID,
+		traces:  slices.Contains(config.Process.Capabilities.Bounding, "CAP_SYS_PTRACE"),
+	}
 	if score := config.Process.OOMScoreAdj; score != nil {
 		c.oomScore = strconv.Itoa(*score)
 	}

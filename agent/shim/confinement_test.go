@@ -47,6 +47,7 @@ for each in cgroup ipc mnt net pid uts user; do
 	[ "$(readlink /proc/self/ns/$each)" = "$(readlink /proc/1/ns/$each)" ] && echo "$each shared" || echo "$each not shared"
 done
 awk '{ print "session leader", $1 == $5, $1 == $6, "terminal", $7 }' /proc/$$/stat
+stat -L -c '%F %u %g %a' /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2; tty; stty -a 2>&1
 pwd; umask; id; env | sort; cat /proc/self/attr/current 2>&1
 for attempt in 'mount -t tmpfs none /tmp' 'hostname other' 'unshare -m true' 'chroot / true' 'mknod /tmp/device b 8 0; rm -f /tmp/device' 'cat /proc/kcore' 'setarch i386 true' 'kill -0 1' 'renice -n -5 $$'; do
 	echo "$attempt: $(sh -c "$attempt" 2>&1 | head -c 200 | sed 's/[0-9]\{2,\}/N/g')"
@@ -83,6 +84,7 @@ func TestAnExecIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 		"with an environment":    {Env: []string{"HOME=", "A=b", "PATH=/bin:/usr/bin"}, WorkingDir: "/tmp"},
 		"without new privileges": {NoNewPrivileges: true},
 		"privileged":             {Privileged: true},
+		"on a terminal":          {Tty: true, User: "alice", ConsoleSize: &agentv1.ConsoleSize{Height: 20, Width: 60}},
 	}
 	for configName, change := range configs {
 		t.Run(configName, func(t *testing.T) {
@@ -171,8 +173,10 @@ func TestAnExecTakesNoRuntime(t *testing.T) {
 	// Gone: whatever runs it would fail.
 	must(t, os.Rename(c.spec.RuntimeRoot, c.spec.RuntimeRoot+".away"))
 	s := c.exec("e", &agentv1.ProcessSpec{Args: sh("exit 3")}).finish()
+	onTerminal := c.exec("f", &agentv1.ProcessSpec{Args: sh("test -t 0 -a -t 1 -a -t 2 && exit 4"), Tty: true}).finish()
 	must(t, os.Rename(c.spec.RuntimeRoot+".away", c.spec.RuntimeRoot))
 	s.expectExit(3)
+	onTerminal.expectExit(4)
 }
 
 // A process that runs is busy to writers anyway; it is afterwards that the mount

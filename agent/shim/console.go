@@ -45,6 +45,10 @@ func (c *consoleSocket) receive() (*os.File, error) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
+	return receiveMaster(conn)
+}
+
+func receiveMaster(conn *net.UnixConn) (*os.File, error) {
 	name, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := conn.ReadMsgUnix(name, control)
 	if err != nil {
@@ -63,4 +67,41 @@ func (c *consoleSocket) receive() (*os.File, error) {
 		return nil, errors.Join(err, unix.Close(fds[0]))
 	}
 	return os.NewFile(uintptr(fds[0]), "console"), nil
+}
+
+// consolePair is the way by which a process that enters a container sends the
+// master of a terminal that it made there.
+type consolePair struct {
+	ours   *net.UnixConn
+	theirs *os.File
+}
+
+func newConsolePair() (*consolePair, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket for the console: %w", err)
+	}
+	own := os.NewFile(uintptr(fds[0]), "console")
+	defer own.Close()
+	p := &consolePair{theirs: os.NewFile(uintptr(fds[1]), "console")}
+	conn, err := net.FileConn(own)
+	if err != nil {
+		p.theirs.Close()
+		return nil, fmt.Errorf("make a socket for the console: %w", err)
+	}
+	p.ours = conn.(*net.UnixConn)
+	return p, nil
+}
+
+func (p *consolePair) close() {
+	p.ours.Close()
+	p.theirs.Close()
+}
+
+// receive takes the master, which was sent already.
+func (p *consolePair) receive() (*os.File, error) {
+	if err := p.ours.SetDeadline(time.Now().Add(consoleTimeout)); err != nil {
+		return nil, err
+	}
+	return receiveMaster(p.ours)
 }

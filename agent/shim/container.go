@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
@@ -80,7 +82,9 @@ func (c *localContainer) Launch(context.Context, *agentv1.StartRequest) (session
 	return &process{Child: c.main.child, oom: c.oom}, c.main.stdio, nil
 }
 
-// Exec runs one more process.
+// Exec runs one more process. A program that cannot be executed is left to the
+// OCI runtime, for its words, unless the container may trace, and could so
+// bring the runtime in.
 func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams session.Streams) (session.Process, session.Stdio, error) {
 	root, err := c.openRoot()
 	if err != nil {
@@ -93,13 +97,24 @@ func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, stre
 	}
 	before := c.oom.kills()
 	made, err := c.execDirectly(specification, root, streams)
-	if errors.Is(err, errNothingRan) || errors.Is(err, errRuntimeOnly) {
-		made, err = c.execByRuntime(specification, spec.Tty, streams)
+	if errors.Is(err, errRuntimeOnly) || errors.Is(err, errNothingRan) && !c.confinement.traces {
+		if err = checkUsers(specification, root); err == nil {
+			made, err = c.execByRuntime(specification, spec.Tty, streams)
+		}
 	}
 	if err != nil {
 		return nil, session.Stdio{}, execFailure(err)
 	}
 	return &process{Child: made.child, exec: true, oom: c.oom, before: before}, made.stdio, nil
+}
+
+// checkUsers keeps the runtime from users files that it would wait at or misread.
+func checkUsers(specification []byte, root *os.File) error {
+	var process ociProcess
+	if err := json.Unmarshal(specification, &process); err != nil {
+		return fmt.Errorf("parse the exec's process: %w", err)
+	}
+	return identity.CheckForRuntime(root, process.User.AdditionalGIDs)
 }
 
 // execDirectly has no need of the OCI runtime. errRuntimeOnly, errNothingRan:
@@ -140,12 +155,21 @@ func (c *localContainer) Resume(context.Context) error {
 }
 
 // openRoot opens the container's root directory as its main process sees it,
-// mounts included.
+// mounts included. session.ErrNotRunning: it has ended, known here or not yet.
 func (c *localContainer) openRoot() (*os.File, error) {
-	name := filepath.Join("/proc", strconv.Itoa(c.main.child.PID()), "root")
-	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open the container's root: %w", err)
+	return c.openOfMain("root", unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// openOfMain opens what the kernel shows of the main process.
+func (c *localContainer) openOfMain(what string, flags int) (*os.File, error) {
+	name := filepath.Join("/proc", strconv.Itoa(c.main.child.PID()), what)
+	fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH):
+		// A process that is dying has none before anybody can wait for it.
+		return nil, session.ErrNotRunning
+	case err != nil:
+		return nil, fmt.Errorf("open %s of the container: %w", what, err)
 	}
 	select {
 	case <-c.main.child.Done():
@@ -186,12 +210,27 @@ func (a *agent) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, e
 }
 
 // Files opens the root of the running container; afterwards the host process
-// has its files.
-func (a *agent) Files(context.Context) (*os.File, error) {
+// has its files. The mounts in it stay until ctx is done, whatever ends.
+func (a *agent) Files(ctx context.Context) (*os.File, error) {
 	if a.container.main == nil {
-		return nil, session.ErrNotRunning
+		return nil, server.ErrLeaving
 	}
-	return a.container.openRoot()
+	mounts, err := a.container.openOfMain("ns/mnt", unix.O_RDONLY)
+	if err != nil {
+		return nil, leavingIfEnded(err)
+	}
+	context.AfterFunc(ctx, func() { mounts.Close() })
+	root, err := a.container.openRoot()
+	return root, leavingIfEnded(err)
+}
+
+// leavingIfEnded sends the caller to whoever has the files of a container that
+// has ended.
+func leavingIfEnded(err error) error {
+	if errors.Is(err, session.ErrNotRunning) {
+		return server.ErrLeaving
+	}
+	return err
 }
 
 // process is a process of the container.

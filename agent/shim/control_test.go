@@ -5,7 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -254,6 +255,46 @@ func TestFilesGoInAndOut(t *testing.T) {
 	if connect.CodeOf(err) != connect.CodeNotFound {
 		t.Fatal(err)
 	}
+}
+
+// A dying process shows no root before anybody can wait for it. A process that
+// is traced holds its container's first in that state, until its tracer lets go.
+func TestTheFilesOfAContainerThatIsDyingAreAskedForElsewhere(t *testing.T) {
+	c := launch(t, launchOptions{args: sh("sleep 1000 & wait")})
+	c.mustRun()
+	letGo := traceChild(t, c.ready.PID)
+	must(t, killPID(c.ready.PID))
+	for {
+		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/root", c.ready.PID)); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		must(t, contextFor(t).Err())
+	}
+	_, err := c.client.ArchiveStat(contextFor(t), connect.NewRequest(&agentv1.ArchiveStatRequest{Path: "/etc"}))
+	if connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("files of a dying container: %v", err)
+	}
+	letGo()
+}
+
+// traceChild traces the only child of a process, once it has one, until letGo.
+func traceChild(t *testing.T, parent int) (letGo func()) {
+	t.Helper()
+	attached, leave, left := make(chan error), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(left)
+		runtime.LockOSThread() // tracing is a thread's
+		var child int
+		for child == 0 && contextFor(t).Err() == nil {
+			children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
+			_, _ = fmt.Sscan(string(children), &child)
+		}
+		attached <- unix.PtraceSeize(child)
+		<-leave
+		_, _ = unix.Wait4(child, nil, unix.WALL, nil)
+	}()
+	must(t, <-attached)
+	return func() { close(leave); <-left }
 }
 
 func killPID(pid int) error { return unix.Kill(pid, unix.SIGKILL) }

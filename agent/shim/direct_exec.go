@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/capability"
 	"github.com/sockerless/sockerless/agent/core/children"
@@ -22,8 +26,8 @@ var errNothingRan = errors.New("the program was not executed")
 // defaultUmask is that of the runtime's processes.
 const defaultUmask = 0o022
 
-// ociProcess is config.json's process, as far as it is understood. What is not
-// understood and is there makes an exec the runtime's.
+// ociProcess is config.json's process, as far as it is understood. A setting
+// that is there and not understood makes an exec the runtime's.
 type ociProcess struct {
 	Args            []string        `json:"args"`
 	Env             []string        `json:"env"`
@@ -35,6 +39,7 @@ type ociProcess struct {
 	AppArmorProfile string          `json:"apparmorProfile"`
 	SELinuxLabel    string          `json:"selinuxLabel"`
 	Terminal        bool            `json:"terminal"`
+	ConsoleSize     ociConsoleSize  `json:"consoleSize"`
 	Scheduler       json.RawMessage `json:"scheduler"`
 	IOPriority      json.RawMessage `json:"ioPriority"`
 	CPUAffinity     json.RawMessage `json:"execCPUAffinity"`
@@ -43,6 +48,8 @@ type ociProcess struct {
 type ociCapability struct {
 	Bounding, Effective, Permitted, Inheritable, Ambient []string
 }
+
+type ociConsoleSize struct{ Height, Width uint32 }
 
 type ociLimit struct {
 	Type string `json:"type"`
@@ -66,8 +73,6 @@ func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spe
 		return nil, fmt.Errorf("parse the exec's process: %w", err)
 	}
 	switch {
-	case process.Terminal:
-		return nil, runtimeOnly("a terminal")
 	case process.AppArmorProfile != "", process.SELinuxLabel != "":
 		return nil, runtimeOnly("a security label")
 	case process.Scheduler != nil, process.IOPriority != nil, process.CPUAffinity != nil:
@@ -77,6 +82,7 @@ func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spe
 	}
 	spec := &enter.Spec{
 		Args: process.Args, Env: process.Env, Dir: process.Cwd,
+		Terminal: process.Terminal, Rows: process.ConsoleSize.Height, Columns: process.ConsoleSize.Width,
 		Cgroups: c.cgroups, OOMScore: c.oomScore, Keyring: c.keyring, Umask: defaultUmask,
 		UID: process.User.UID, GID: process.User.GID, Groups: process.User.AdditionalGIDs,
 		NoNewPrivileges: process.NoNewPrivileges, Filter: c.filter,
@@ -120,63 +126,111 @@ func (c *confinement) addHome(spec *enter.Spec, root *os.File) error {
 
 // run executes the program. errNothingRan: it has not been, and the runtime may
 // try.
-func (c *confinement) run(reaper *children.Reaper, spec *enter.Spec, streams session.Streams) (*spawned, error) {
-	return adopt(reaper, streams, func(inherited *[3]*os.File) (int, error) { return c.enter(reaper, spec, inherited) })
+func (c *confinement) run(reaper *children.Reaper, spec *enter.Spec, streams session.Streams) (_ *spawned, err error) {
+	var console *consolePair
+	if spec.Terminal {
+		streams = session.Streams{}
+		if console, err = newConsolePair(); err != nil {
+			return nil, errors.Join(errNothingRan, err)
+		}
+		defer console.close()
+	}
+	s, err := adopt(reaper, streams, func(inherited *[3]*os.File) (int, error) { return c.enter(reaper, spec, inherited, console) })
+	if err == nil && console != nil {
+		if s.stdio.Terminal, err = console.receive(); err != nil {
+			_ = s.child.Signal(unix.SIGKILL)
+			s.stdio.Close()
+			return nil, err
+		}
+	}
+	return s, err
 }
 
-// enter answers the number of the program's process.
-func (c *confinement) enter(reaper *children.Reaper, spec *enter.Spec, inherited *[3]*os.File) (int, error) {
+// enter answers the number of the program's process. console is nil where there
+// is no terminal.
+func (c *confinement) enter(reaper *children.Reaper, spec *enter.Spec, inherited *[3]*os.File, console *consolePair) (int, error) {
 	specification, tell, err := os.Pipe()
 	if err != nil {
 		return 0, fmt.Errorf("make a pipe: %w", err)
 	}
 	defer tell.Close()
-	records, record, err := os.Pipe()
+	record, err := newRecord()
 	if err != nil {
 		specification.Close()
-		return 0, fmt.Errorf("make a pipe: %w", err)
+		return 0, errors.Join(errNothingRan, err)
 	}
-	defer records.Close()
-	_, err = reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", c.binary.Fd()), []string{"sockerless-agent", "exec"}, &os.ProcAttr{
+	defer record.Close()
+	files := append(inherited[:], specification, record, c.main)
+	if console != nil {
+		files = append(files, console.theirs)
+	}
+	entering, err := reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", c.binary.Fd()), []string{"sockerless-agent", "exec"}, &os.ProcAttr{
 		Env:   []string{enter.Marker},
-		Files: append(inherited[:], specification, record, c.main),
+		Files: files,
 	})
 	specification.Close()
-	record.Close()
 	if err != nil {
 		return 0, errors.Join(errNothingRan, err)
 	}
 	// One that dies early breaks the pipe; that shows in what it reports.
 	_, _ = tell.Write(spec.Encode())
 	tell.Close()
-	return childOf(records)
+	<-entering.Done()
+	return childOf(record, spec)
 }
 
-// childOf reads the status pipe to its end.
-func childOf(records io.Reader) (int, error) {
-	pid, forking := 0, false
-	for {
-		var data [enter.RecordSize]byte
-		if _, err := io.ReadFull(records, data[:]); err == io.EOF {
-			break
-		} else if err != nil {
-			return 0, fmt.Errorf("read of an exec's start: %w", err)
-		}
-		switch record := enter.ParseRecord(data[:]); record.Kind {
-		case enter.RecordForking:
-			forking = true
-		case enter.RecordChild:
-			pid = int(record.Value)
-		case enter.RecordFailed:
-			return 0, fmt.Errorf("%w: %s", errNothingRan, enter.Describe(record))
-		}
+// newRecord makes the memory in which a process that enters tells how far it
+// came.
+func newRecord() (*os.File, error) {
+	fd, err := unix.MemfdCreate("sockerless-exec", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a memory file: %w", err)
 	}
-	switch {
-	case pid > 0:
-		return pid, nil
-	case forking:
+	if err := unix.Ftruncate(fd, enter.RecordSize); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a memory file: %w", err), unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), "record"), nil
+}
+
+// childOf reads what a process left that has ended.
+func childOf(from io.ReaderAt, spec *enter.Spec) (int, error) {
+	var data [enter.RecordSize]byte
+	if _, err := from.ReadAt(data[:], 0); err != nil {
+		return 0, fmt.Errorf("read of an exec's start: %w", err)
+	}
+	switch record := enter.ParseRecord(data[:]); record.Kind {
+	case enter.RecordChild:
+		return int(record.Value), nil
+	case enter.RecordFailed:
+		return 0, notExecuted(refusal(enter.Step(record.Value), syscall.Errno(record.Errno), spec))
+	case enter.RecordForking:
 		// Perhaps it runs: a second one must not.
 		return 0, errors.New("the exec's start was killed")
 	}
-	return 0, fmt.Errorf("%w: its start was killed", errNothingRan)
+	return 0, notExecuted("its start was killed")
+}
+
+// notExecuted is errNothingRan with the reason as the OCI runtime words it.
+func notExecuted(reason string) error {
+	return fmt.Errorf("%w: %w", errNothingRan, &runtimeError{command: "exec", reason: "exec failed: unable to start container process: " + reason})
+}
+
+// lookUpErrors are those that the runtime meets when it looks for the program.
+var lookUpErrors = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG}
+
+func refusal(at enter.Step, errno syscall.Errno, spec *enter.Spec) string {
+	program := spec.Args[0]
+	switch {
+	case at == enter.StepLookUp:
+		return fmt.Sprintf("exec: %q: executable file not found in $PATH", program)
+	case at == enter.StepExecute && errno == syscall.EACCES:
+		return fmt.Sprintf("exec: %q: %s", program, errno)
+	case at == enter.StepExecute && slices.Contains(lookUpErrors, errno):
+		return fmt.Sprintf("exec: %q: stat %s: %s", program, program, errno)
+	case at == enter.StepExecute:
+		return fmt.Sprintf("exec %s: %s", program, errno)
+	case at == enter.StepDirectory:
+		return fmt.Sprintf("chdir to cwd (%q) set in config.json failed: %s", spec.Dir, errno)
+	}
+	return enter.Describe(at, errno)
 }

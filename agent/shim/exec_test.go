@@ -3,6 +3,7 @@ package shim_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +57,31 @@ func TestAnExecThatCannotBeExecutedSaysWhy(t *testing.T) {
 		}
 		if record := c.inspect(id); record.Running || record.Exit.GetCode() != test.code {
 			t.Errorf("record %v", record)
+		}
+	}
+}
+
+// A container that traces never meets the runtime, so the words are not its.
+func TestAnExecThatCannotBeExecutedSaysWhyInTheRuntimesWordsWithoutIt(t *testing.T) {
+	runtimes, ours := launch(t, launchOptions{args: sleeper}), launch(t, launchOptions{args: sleeper, config: func(config map[string]any) {
+		sets := config["process"].(map[string]any)["capabilities"].(map[string]any)
+		for name, set := range sets {
+			sets[name] = append(slices.Clone(set.([]string)), "CAP_SYS_PTRACE")
+		}
+	}})
+	runtimes.mustRun()
+	ours.mustRun()
+	must(t, os.Rename(ours.spec.RuntimeRoot, ours.spec.RuntimeRoot+".away"))
+	defer func() { must(t, os.Rename(ours.spec.RuntimeRoot+".away", ours.spec.RuntimeRoot)) }()
+	for i, process := range []*agentv1.ProcessSpec{
+		{Args: []string{"nosuch"}}, {Args: []string{"/bin/nosuch"}}, {Args: []string{"bin/nosuch"}}, {Args: []string{"/bin/notexec"}},
+		{Args: []string{"/etc"}}, {Args: []string{"/bin/true/false"}}, {Args: []string{""}}, {Args: []string{strings.Repeat("x/", 2500)}},
+		{Args: []string{"true"}, Env: []string{"PATH="}}, {Args: []string{"true"}, WorkingDir: "/nosuch"},
+		{Args: []string{"true"}, WorkingDir: "/etc/passwd"}, {Args: []string{"nosuch"}, Tty: true},
+	} {
+		wanted, got := runtimes.exec(fmt.Sprint("e", i), process).finish(), ours.exec(fmt.Sprint("e", i), process).finish()
+		if wanted.failure == nil || got.failure.GetMessage() != wanted.failure.Message || got.failure.GetExitCode() != wanted.failure.ExitCode {
+			t.Errorf("%v: %v, expected %v", process, got.failure, wanted.failure)
 		}
 	}
 }

@@ -55,7 +55,9 @@ func (r *resolver) tell(table *names.Table, asked bool) error {
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
-		return connect.NewError(connect.CodeUnavailable, errors.New("the container has ended"))
+		// Nobody is left to ask. A container that could not be created is told its
+		// names before its start, whose answer has the reason.
+		return nil
 	case r.namespace == "":
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own"))
 	case r.opened != nil:

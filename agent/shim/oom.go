@@ -127,11 +127,16 @@ func (c *oomCounter) watch(report func()) error {
 }
 
 // awaitKill reports the kill that an event announces: cgroup v1 sends the event
-// before it kills. It answers false once the cgroup is gone.
+// before it kills. If the kernel is not to kill, the want itself is reported.
+// It answers false once the cgroup is gone.
 func (c *oomCounter) awaitKill() bool {
 	c.mu.Lock()
-	before := c.last
+	before, report := c.last, c.report
 	c.mu.Unlock()
+	if c.killsNot() {
+		report()
+		return true
+	}
 	for deadline := time.Now().Add(killDelay); c.kills() == before && time.Now().Before(deadline); {
 		if _, err := os.Stat(c.file); err != nil {
 			return false
@@ -139,6 +144,13 @@ func (c *oomCounter) awaitKill() bool {
 		time.Sleep(killPoll)
 	}
 	return true
+}
+
+// killsNot tells whether the processes only wait for memory, which a container
+// may ask for (`--oom-kill-disable`). Only cgroup v1 can do that.
+func (c *oomCounter) killsNot() bool {
+	content, err := os.ReadFile(c.file)
+	return err == nil && c.v1 && bytes.Contains(content, []byte("oom_kill_disable 1\n")) && bytes.Contains(content, []byte("under_oom 1\n"))
 }
 
 // openEventsV1 gives a file that can be read whenever the kernel has reported

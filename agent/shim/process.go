@@ -77,8 +77,8 @@ func (t *processTemplate) processFor(spec *agentv1.ProcessSpec, root *os.File) (
 		fields["user"] = ociUser{UID: user.UID, GID: user.GID, AdditionalGIDs: user.AdditionalGIDs}
 	}
 	if spec.Privileged {
-		// What this process has: a machine that is itself confined may lack some,
-		// and the runtime refuses what it cannot give.
+		// The capabilities of this process: a machine that is itself confined may
+		// lack some, and the runtime refuses what it cannot give.
 		held, err := capability.Effective()
 		if err != nil {
 			return nil, err

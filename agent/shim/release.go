@@ -1,20 +1,38 @@
 package shim
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
 )
 
+// executeLimit is how long the runtime's process may take to come to the
+// command. It reads the container's /etc/passwd before, which may be a pipe in a
+// volume, or the kernel's log, and would keep a start, and a removal behind it.
+const executeLimit = time.Minute
+
+// programLimit is how long it may then take to execute it, which a volume whose
+// server is gone can keep it from, before the start is answered nonetheless.
+const programLimit = 10 * time.Second
+
+// executionPoll is short beside an execution, which takes about a millisecond.
+const executionPoll = 100 * time.Microsecond
+
 // letExecute lets the process of a created container execute its command, as
 // `runc start` does, without a process for it. That process waits to open a
 // FIFO for writing; it goes on when there is a reader, says so by a byte, and
 // the FIFO's absence is what makes the container "running" to runc. Hooks, the
 // other work of `runc start`, are refused when a container is launched.
+//
+// It returns once the command is executed: a signal that comes before ends the
+// runtime in the command's place.
 //
 // errRuntimeOnly: nothing was done, it is not runc or not as it is known.
 func (r *ociRuntime) letExecute(main *children.Child) error {
@@ -26,6 +44,12 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 		return runtimeOnly(err.Error())
 	}
 	defer unix.Close(pidfd)
+	commandLine := fmt.Sprintf("/proc/%d/cmdline", main.PID())
+	// Read before the FIFO is opened, from where on it may execute at any time.
+	runtimes, err := os.ReadFile(commandLine)
+	if err != nil {
+		return runtimeOnly(err.Error())
+	}
 	fifo := filepath.Join(r.root, r.container, "exec.fifo")
 	fd, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -33,13 +57,8 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 	}
 	defer unix.Close(fd)
 	// Without a writer so far there is neither data nor a hang-up.
-	wait := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(wait, -1); err == nil {
-			break
-		} else if err != unix.EINTR {
-			return fmt.Errorf("wait for the container's process: %w", err)
-		}
+	if err := awaitReadable(executeLimit, fd, pidfd); err != nil {
+		return fmt.Errorf("wait for the container's process: %w", err)
 	}
 	if n, err := unix.Read(fd, make([]byte, 1)); err != nil || n == 0 {
 		return runtimeOnly("the container's process does not wait") // it has ended, which the runtime words
@@ -47,5 +66,47 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 	if err := os.Remove(fifo); err != nil {
 		return fmt.Errorf("tell the runtime that the container runs: %w", err)
 	}
+	if err := awaitExecution(fd, pidfd, commandLine, runtimes); err != nil {
+		slog.Warn("the container's command is not yet executed", "error", err)
+	}
 	return nil
+}
+
+// awaitExecution waits until a process has another command line than the
+// runtime's, or has ended. Right before, or by it, its end of the FIFO is closed.
+func awaitExecution(fifo, pidfd int, commandLine string, runtimes []byte) error {
+	deadline := time.Now().Add(programLimit)
+	if err := awaitReadable(programLimit, fifo, pidfd); err != nil {
+		return err
+	}
+	for {
+		now, err := os.ReadFile(commandLine)
+		if err != nil || !bytes.Equal(now, runtimes) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("it does not come to its command within %s", programLimit)
+		}
+		time.Sleep(executionPoll)
+	}
+}
+
+// awaitReadable waits until one of the descriptors can be read.
+func awaitReadable(limit time.Duration, fds ...int) error {
+	var wait []unix.PollFd
+	for _, fd := range fds {
+		wait = append(wait, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	for deadline := time.Now().Add(limit); ; {
+		ready, err := unix.Poll(wait, int(max(0, time.Until(deadline).Milliseconds())))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return err
+		case ready == 0:
+			return fmt.Errorf("it does not come to its command within %s", limit)
+		default:
+			return nil
+		}
+	}
 }

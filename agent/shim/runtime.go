@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
 	"github.com/sockerless/sockerless/agent/core/stdio"
@@ -71,8 +73,17 @@ func (r *ociRuntime) run(inherited *[3]*os.File, command string, arguments ...st
 	reason := lastError(logName)
 	if reason == "" {
 		reason = fmt.Sprintf("%s %s: %s", filepath.Base(r.path), command, describe(session.ExitStatusOf(status, time.Time{})))
+		if isFull(r.scratch) { // its log, too, lies there
+			reason += ": " + unix.ENOSPC.Error()
+		}
 	}
 	return &runtimeError{command: command, reason: reason}
+}
+
+// isFull tells whether a file system has no room left.
+func isFull(dir string) bool {
+	var room unix.Statfs_t
+	return unix.Statfs(dir, &room) == nil && room.Blocks > 0 && (room.Bavail == 0 || room.Files > 0 && room.Ffree == 0)
 }
 
 // runtimeEnvironment is what the runtime needs. Some variables of a service

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/descriptors"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/memory"
@@ -39,10 +40,11 @@ func Main(arguments []string) int {
 		return 2
 	}
 	memory.BeSmall()
-	unix.CloseOnExec(shimspec.ListenerFD)
-	unix.CloseOnExec(shimspec.ReadinessFD)
-	readiness := os.NewFile(shimspec.ReadinessFD, "readiness")
-	if err := run(*specFile, readiness); err != nil {
+	err := descriptors.CloseInherited(shimspec.ListenerFD, shimspec.ReadinessFD)
+	if err == nil {
+		err = run(*specFile, os.NewFile(shimspec.ReadinessFD, "readiness"))
+	}
+	if err != nil {
 		slog.Error("the shim failed", "error", err)
 		return 1
 	}
@@ -57,7 +59,7 @@ type shim struct {
 
 	log       *log.Writer
 	container *localContainer
-	sessions  *session.Container
+	sessions  *session.Sessions
 	ports     *ports.Set
 	sockets   *dockerSockets
 	resolver  *resolver

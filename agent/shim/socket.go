@@ -46,7 +46,7 @@ func serveDockerSockets(sockets []shimspec.DockerSocket, logger *slog.Logger) (*
 }
 
 // listenLike listens at a path with the mode 0660 and the owner of the socket
-// behind it: who may use the one may use the other.
+// behind it: users of the one may use the other.
 func listenLike(socket shimspec.DockerSocket) (*net.UnixListener, error) {
 	if err := os.Remove(socket.Listen); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("replace an old Docker socket: %w", err)

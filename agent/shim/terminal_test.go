@@ -50,6 +50,25 @@ func TestAShellOnATerminal(t *testing.T) {
 	}
 }
 
+// The multiplexer is the container's to replace: what is there is not waited
+// for, and is no terminal.
+func TestAnExecOnATerminalWhoseMultiplexerIsNoneFails(t *testing.T) {
+	c := launch(t, launchOptions{args: sleeper})
+	c.mustRun()
+	for name, replace := range map[string]string{
+		"a pipe": "mkfifo /dev/ptmx", "a file": "echo > /dev/ptmx", "a link to an outlet": "ln -s /proc/1/fd/1 /dev/ptmx", "nothing": "true",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.exec(name, &agentv1.ProcessSpec{Args: sh("rm -f /dev/ptmx; %s", replace)}).finish().expectExit(0)
+			s := c.exec("on "+name, &agentv1.ProcessSpec{Args: sh("exit 0"), Tty: true}).finish()
+			if s.exit != nil && s.exit.Code == 0 {
+				t.Fatal("it ran")
+			}
+			c.exec("after "+name, &agentv1.ProcessSpec{Args: sh("exit 5")}).finish().expectExit(5)
+		})
+	}
+}
+
 func TestAnExecOnATerminal(t *testing.T) {
 	c := launch(t, launchOptions{args: sleeper})
 	c.mustRun()

@@ -31,6 +31,7 @@ ecs:
   task_role_arn: "arn:aws:iam::123456789012:role/sockerless-task"
   execution_role_arn: "arn:aws:iam::123456789012:role/sockerless-execution"
   efs_filesystem_id: "fs-abc123"
+  ecr_repository: 123456789012.dkr.ecr.us-east-1.amazonaws.com/sockerless
   log_group: /sockerless/containers
 \`\`\`
 `;

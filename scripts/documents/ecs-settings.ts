@@ -3,6 +3,8 @@ import { logDrivers } from "../../src/backends/common/logging/log-options.ts";
 import { defaultRates, regionsOfSlowLogs, slowLogReads } from "../../src/backends/ecs/aws/rates.ts";
 import { limitsMissing } from "../../src/backends/ecs/machine.ts";
 import { type FargateSetting, notApplied, refused } from "../../src/backends/ecs/settings.ts";
+import { longestWaitMs, type StartTrouble } from "../../src/backends/common/cloud/start-troubles.ts";
+import { startTroubles } from "../../src/backends/ecs/tasks/start-troubles.ts";
 
 /** The document, from the checkout. */
 export const file = "docs/backends/ecs-settings.md";
@@ -35,8 +37,7 @@ export function render(): string {
     "## Accepted and not applied",
     "",
     "The container works without it. Each is a warning in the backend's log when the container is created, and in the answer,",
-    "which the docker CLI prints; what `docker network connect` brings, in the log alone. Only of host paths, the Docker socket's",
-    "among them, the answer says nothing.",
+    "which the docker CLI prints; what `docker network connect` brings, in the log alone. The Docker socket is a host path, too.",
     "",
     ...table(notApplied),
     "",
@@ -45,6 +46,21 @@ export function render(): string {
     "Limits that Fargate keeps itself, or that mean nothing to a task that has processors, memory and disk to itself:",
     "",
     `${[...limitsMissing].map((limit) => `\`${limit}\``).join(", ")}.`,
+    "",
+    "## Troubles of starts that pass",
+    "",
+    "Made from `src/backends/ecs/tasks/start-troubles.ts`. A start that meets one of these goes on by itself, as long as nothing",
+    "of it has run and its time (`ecs.start_timeout`) is not over, each time with another client token: a refused call is made",
+    "again, and a task that ended is followed by another. What stands in no row fails a start at once, with AWS's words. A user",
+    "reads `waits to be started: …; try 2 of 4 in 2 s: …` with the clause and AWS's words in `State.Error`, in the event",
+    "`start_waits` and in the log, before each try.",
+    "",
+    "| trouble | AWS's words (a regular expression) | seen in | tried | told |",
+    "|---|---|---|---|---|",
+    ...startTroubles.map(troubleRow),
+    "",
+    "A task that Spot has no capacity for runs on demand at once where `ecs.spot_fallback` is set. How starts wait for room is in",
+    "[ecs.md](ecs.md#when-the-quota-of-vcpus-is-used-up).",
     "",
     "## Rates of AWS",
     "",
@@ -60,6 +76,16 @@ export function render(): string {
     "less often than that, it refuses, and the backend slows down.",
     "",
   ].join("\n");
+}
+
+function troubleRow({ name, words, seen, again, told }: StartTrouble): string {
+  const tried =
+    again === "room"
+      ? "waits for room, for `ecs.quota_timeout` at most"
+      : `${again.most} times, with pauses of ${longestWaitMs(again) / 1000} s in all`;
+  const places = { call: "a refused call", end: "a task's end" };
+  const where = seen.map((each) => places[each]).join(", ");
+  return `| \`${name}\` | \`${words.source.replaceAll("|", "\\|")}\` | ${where} | ${tried} | ${told} |`;
 }
 
 function table(settings: readonly Pick<FargateSetting, "name" | "why">[]): string[] {

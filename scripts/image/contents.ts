@@ -1,4 +1,4 @@
-/** What the image of sockerless holds. */
+/** Contents of sockerless's image. */
 import { existsSync } from "node:fs";
 import { lstat, readdir, readFile, readlink, realpath } from "node:fs/promises";
 import { basename, dirname, join, posix } from "node:path";

@@ -24,7 +24,7 @@ export function fingerprint(paths) {
   return hash.digest("hex");
 }
 
-/** Whether a stamp file holds this text. */
+/** True if a stamp file holds this text. */
 export function isStamped(stamp, text) {
   const file = join(root, stamp);
   return existsSync(file) && readFileSync(file, "utf8") === text;

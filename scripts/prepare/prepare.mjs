@@ -1,4 +1,4 @@
-/** What has to be there before sockerless runs: npm packages, compiled TypeScript, the agent, system packages. */
+/** Prerequisites of running sockerless: npm packages, compiled TypeScript, the agent, system packages. */
 import { buildAgent } from "./build-agent.mjs";
 import { buildTypeScript } from "./build-typescript.mjs";
 import { exclusively } from "./lock.mjs";

@@ -68,7 +68,7 @@ export function findProgram(name) {
   return undefined;
 }
 
-/** Whether `version` (`1.26.8`) is at least `wanted` (`1.24`). */
+/** True if `version` (`1.26.8`) is at least `wanted` (`1.24`). */
 export function isAtLeast(version, wanted) {
   const have = version.split(".").map(Number);
   const want = wanted.split(".").map(Number);

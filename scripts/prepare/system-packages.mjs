@@ -16,6 +16,8 @@ import { announce, Failure, findProgram, run } from "./run.mjs";
 const forContainers = [
   { name: "runc", isThere: () => findProgram("runc") !== undefined || findProgram("crun") !== undefined },
   { name: "nftables", isThere: () => findProgram("nft") !== undefined },
+  // Makes and checks the file systems of block volumes.
+  { name: "e2fsprogs", isThere: () => findProgram("mkfs.ext4") !== undefined },
 ];
 const forTests = [
   { name: "docker.io", isThere: () => findProgram("dockerd") !== undefined },
@@ -26,6 +28,8 @@ const forTests = [
   // The simulated cloud fetches and unpacks images with programs that are not ours.
   { name: "skopeo", isThere: () => findProgram("skopeo") !== undefined },
   { name: "umoci", isThere: () => findProgram("umoci") !== undefined },
+  // pip installs docker-py.
+  { name: "python3-pip", isThere: () => findProgram("pip3") !== undefined },
 ];
 
 /** Services that these packages start when they are installed; we want the programs only. */

@@ -1,42 +1,59 @@
-/** Where an agent is dialled and with which credentials. Plain data: it crosses threads. */
+/**
+ * The way to an agent, and the credentials for it: one type for the backend that names it, the frontend, its workers and
+ * the relay. Plain data: it crosses threads.
+ */
 
-/** Where an agent listens. The relay and the agent of stored containers are dialled the same way. */
-export type AgentAddress =
-  | { readonly kind: "unix"; readonly path: string }
-  | {
-      readonly kind: "tcp";
-      readonly host: string;
-      readonly port: number;
-      /** SHA-256 of the server certificate's SubjectPublicKeyInfo. */
-      readonly pin: Uint8Array;
-    }
-  | {
-      /** A backend that relays, on another machine: known by its name and an authority. */
-      readonly kind: "relay";
-      readonly host: string;
-      readonly port: number;
-      /** Certificates of the authority, PEM. */
-      readonly authority: string;
-    };
+/** An agent, or the one of stored containers, on this machine. */
+export interface SocketAddress {
+  readonly kind: "unix";
+  readonly path: string;
+}
 
-/** What a client shows to an agent that demands mutual TLS. PEM texts. */
+/** An agent on a network. */
+export interface NetworkAddress {
+  readonly kind: "tcp";
+  readonly host: string;
+  readonly port: number;
+  /** SHA-256 of the server certificate's SubjectPublicKeyInfo. */
+  readonly pin: Uint8Array;
+}
+
+/** A backend that relays, on another machine: known by its name and an authority. */
+export interface RelayAddress {
+  readonly kind: "relay";
+  readonly host: string;
+  readonly port: number;
+  /** Certificates of the authority, PEM. */
+  readonly authority: string;
+}
+
+/** The way from a backend's process to an agent of its own. */
+export type AgentAddress = SocketAddress | NetworkAddress;
+
+/**
+ * The way to an agent from anywhere. All of these are dialled; a way of another kind is a further member, and every
+ * `switch` over `kind` has to say what it does with it: `dial`, `describeAddress`, the pool's key, the endpoint.
+ */
+export type AgentWay = AgentAddress | RelayAddress;
+
+/** Key and certificates that a client shows to an agent that demands mutual TLS. PEM texts. */
 export interface ClientCredentials {
   readonly key: string;
   /** The certificate, then those that lead to the agent's pinned authority. */
   readonly certificateChain: string;
 }
 
-/** Everything that dialling takes. */
+/** The address, the credentials and the container that dialling takes. */
 export interface DialTarget {
-  readonly address: AgentAddress;
+  readonly address: AgentWay;
   /** Required for `tcp` and `relay`, unused for `unix`. */
   readonly credentials?: ClientCredentials | undefined;
   /** Full ID, sent with every call: an agent that serves several containers needs it, others ignore it. */
   readonly containerId?: string | undefined;
 }
 
-/** Credentials that expire: asked for whenever a connection is opened. */
-export type CredentialsProvider = () => Promise<ClientCredentials>;
+/** Credentials that expire: asked for whenever a connection is opened. Undefined: the agent asks for none. */
+export type CredentialsProvider = () => Promise<ClientCredentials | undefined>;
 
 /** A target of connections that are opened again and again, and so not plain data. */
 export type AgentTarget = Omit<DialTarget, "credentials"> & {
@@ -47,6 +64,12 @@ export type AgentTarget = Omit<DialTarget, "credentials"> & {
 export const containerIdHeader = "sockerless-container-id";
 
 /** The address for a log line or an error message. */
-export function describeAddress(address: AgentAddress): string {
-  return address.kind === "unix" ? address.path : `${address.host}:${address.port}`;
+export function describeAddress(address: AgentWay): string {
+  switch (address.kind) {
+    case "unix":
+      return address.path;
+    case "tcp":
+    case "relay":
+      return `${address.host}:${address.port}`;
+  }
 }

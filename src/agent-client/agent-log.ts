@@ -1,4 +1,4 @@
-/** The log that an agent has, read by a typed call: for whoever wants its records, and no bulk stream. */
+/** An agent's log read by a typed call, for callers that want its records and no bulk stream. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { AgentTarget } from "./address.ts";
@@ -6,10 +6,10 @@ import { createAgentClient } from "./client.ts";
 import { systemError } from "../common/errors.ts";
 import type { LogChunk, LogsRequestSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
-/** An agent that sends nothing for so long is away; it sends heartbeats. */
+/** Milliseconds of silence after which an agent is away; it sends heartbeats. */
 const silenceMs = 30_000;
 
-/** What an agent answers, to its end. @throws what the call throws; system: it was cut */
+/** Yields an agent's answer, to its end. @throws what the call throws; system: it was cut */
 export async function* agentLog(
   agent: AgentTarget,
   containerId: string,
@@ -39,9 +39,10 @@ export async function* agentLog(
 }
 
 /**
- * Messages of an agent, as they come.
+ * Yields messages of an agent, as they come.
  *
- * @param silent called when none has come for {@link silenceMs} while one was waited for; a reader may take its time
+ * @param silent called when none has come for {@link silenceMs} while one was waited for; a reader may take
+ *   its time
  */
 export async function* watched<Message>(
   messages: AsyncIterable<Message>,

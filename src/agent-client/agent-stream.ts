@@ -1,6 +1,6 @@
 /**
- * Streams of the agent as their users see them: opened, data both ways, and exactly one end. What the kinds
- * (session, logs, archive get and put, export, tunnel) do differently stands in a {@link StreamKind} each.
+ * Streams of the agent as their users see them: opened, data both ways, and exactly one end. The differences
+ * between the kinds (session, logs, archive get and put, export, tunnel) stand in a {@link StreamKind} each.
  */
 import type { ConnectError } from "@connectrpc/connect";
 
@@ -9,13 +9,15 @@ import { BulkStream } from "./bulk-stream.ts";
 import type { BulkShape } from "./bulk-messages.ts";
 import type { AgentConnection } from "./connection.ts";
 
-/** What is known once the agent has taken a stream. */
+/** Facts about a stream that are known once the agent has taken it. */
 export type Opened =
   | { readonly kind: "session"; readonly pid: number; readonly tty: boolean }
   | { readonly kind: "logs" }
   | { readonly kind: "export" }
   | { readonly kind: "tunnel" }
-  | { readonly kind: "archive"; readonly stat: ArchivedPath };
+  | { readonly kind: "archive"; readonly stat: ArchivedPath }
+  /** The archive that is to come is taken. */
+  | { readonly kind: "archive-put" };
 
 /** A `PathStat`, as plain data. */
 export interface ArchivedPath {
@@ -27,7 +29,7 @@ export interface ArchivedPath {
   readonly linkTarget: string;
 }
 
-/** How a stream ended that was not cut. */
+/** The end of a stream that was not cut. */
 export type Outcome =
   | { readonly kind: "exit"; readonly exitCode: number }
   /** The exec or attachment goes on without us. */
@@ -42,7 +44,7 @@ export interface StreamFailure {
   readonly exitCode: number;
 }
 
-/** Who listens to an {@link AgentStream}. `ended` or `failed` is called once and last. */
+/** Takes the events of an {@link AgentStream}. `ended` or `failed` is called once and last. */
 export interface StreamListener {
   opened(opened: Opened): void;
   /** `source.subarray(start, end)` is only valid during the call. */
@@ -53,7 +55,7 @@ export interface StreamListener {
   failed(failure: StreamFailure): void;
 }
 
-/** What a message that is not bulk data says. */
+/** Meaning of a message that is not bulk data. */
 export type StreamSignal =
   | { readonly type: "heartbeat" }
   | { readonly type: "opened"; readonly opened: Opened }
@@ -71,7 +73,9 @@ export interface StreamKind {
   readonly expectsHeartbeats: boolean;
   /** Set where no message says that the stream is open: then the first message of any kind does. */
   readonly openedByDefault?: Opened;
-  /** The message that says that no more input comes; whether the request ends with it. */
+  /** Set where a field of the answer's header says that the stream is open. Agents of earlier versions say nothing. */
+  readonly openedByHeader?: { readonly name: string; readonly opened: Opened };
+  /** The message that says that no more input comes, and whether the request ends with it. */
   readonly inputEnd?: (inputBytes: number) => { readonly message: Uint8Array; readonly last: boolean };
   /** The message that says that the client has gone, and that its input so far still counts. */
   readonly leave?: Uint8Array;
@@ -79,13 +83,13 @@ export interface StreamKind {
   readonly decode: (message: Uint8Array) => StreamSignal;
 }
 
-/** What a stream is opened with. */
+/** First request of a stream. */
 export interface StreamRequest {
   /** Full ID; needed where the address serves several containers. */
   readonly containerId: string | undefined;
   /** The encoded first request message. */
   readonly first: Uint8Array;
-  /** Whether input will be sent. */
+  /** True if input will be sent. */
   readonly carriesInput: boolean;
 }
 
@@ -122,6 +126,12 @@ export class AgentStream {
         }
       },
       message: (bytes) => stream.#understand(bytes),
+      answered: (headers) => {
+        const { openedByHeader } = kind;
+        if (openedByHeader !== undefined && !stream.#over && headers[openedByHeader.name] !== undefined) {
+          listener.opened(openedByHeader.opened);
+        }
+      },
       closed: (error) => stream.#closed(error),
     });
     return stream;

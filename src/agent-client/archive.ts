@@ -13,6 +13,9 @@ import type { ArchivedPath, StreamKind } from "./agent-stream.ts";
 import { decodeGiven } from "./bulk-end.ts";
 import { archiveChunkTag, archiveOutput } from "./bulk-messages.ts";
 
+/** Header of an answer which says that the archive is taken, and may come. */
+const archiveOpenHeader = "sockerless-archive-open";
+
 /** Fetching a path: no input, output is a tar stream. */
 export const archiveGetStream: StreamKind = {
   path: "/sockerless.agent.v1.AgentService/ArchiveGet",
@@ -38,6 +41,7 @@ export const archivePutStream: StreamKind = {
     create(ArchivePutRequestSchema, { message: { case: "heartbeat", value: {} } }),
   ),
   expectsHeartbeats: false,
+  openedByHeader: { name: archiveOpenHeader, opened: { kind: "archive-put" } },
   inputEnd: (inputBytes) => ({
     message: toBinary(
       ArchivePutRequestSchema,

@@ -9,7 +9,7 @@ import type {
 import type { StreamSignal } from "./agent-stream.ts";
 
 /**
- * What a message says that is no opening.
+ * Decodes a message that opens nothing.
  *
  * @param what the stream gives, as a refusal names it: "a log"
  * @throws ConnectError `DataLoss` for bulk data, which is decoded elsewhere in the form that was agreed on

@@ -23,6 +23,8 @@ export interface BulkShape {
 export const stdoutChannel = 1;
 /** See {@link stdoutChannel}. */
 export const stderrChannel = 2;
+/** Frames of both, headers included: in logs alone. */
+export const framesChannel = 3;
 
 /** `SessionResponse.stdout` and `.stderr`. */
 export const sessionOutput: BulkShape = {
@@ -78,17 +80,17 @@ export const tunnelDataTag = 0x12;
 /** Enough bytes to hold everything of a bulk message that stands before its data. */
 export const maxBulkHead = 32;
 
-/** What stands before the data of a bulk message. */
+/** The part of a bulk message before its data. */
 export interface BulkHead {
   readonly channel: number;
-  /** Of the data's first byte in its direction of the stream. */
+  /** Offset of the data's first byte in its direction of the stream. */
   readonly offset: number;
-  /** Where in the message the data begins; it reaches to the message's end. */
+  /** Index of the data in the message; it reaches to the message's end. */
   readonly dataStart: number;
 }
 
 /**
- * Reads what stands before the data.
+ * Reads the part before the data.
  *
  * @param head the message's first bytes: all of them, or at least {@link maxBulkHead}
  * @param messageLength of the whole message
@@ -118,14 +120,14 @@ export function decodeBulkHead(
   if (tag !== shape.dataTag || reader.next() !== messageLength - reader.position || reader.overrun) {
     return undefined;
   }
-  if (channel !== stdoutChannel && channel !== stderrChannel) {
+  if (channel < stdoutChannel || channel > framesChannel) {
     return undefined;
   }
   return { channel, offset, dataStart: reader.position };
 }
 
 /**
- * What stands before the data of a bulk request, the gRPC prefix of five bytes included.
+ * Encodes the part of a bulk request before its data, the gRPC prefix of five bytes included.
  *
  * @param outerTag {@link stdinTag}, {@link archiveChunkTag} or {@link tunnelDataTag}
  */

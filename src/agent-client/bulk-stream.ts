@@ -1,5 +1,5 @@
 /** One gRPC call that carries bulk data, on a raw HTTP/2 stream. */
-import { type ClientHttp2Stream, constants } from "node:http2";
+import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -9,12 +9,17 @@ import { FrameReader, type FrameReceiver } from "./frame-reader.ts";
 import { framed, requestHeaders } from "./grpc-request.ts";
 import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts";
 
-/** The proto's rule: a heartbeat after so much silence of ours, a cut stream after so much of the peer's. */
+/**
+ * Times of the proto's rule, in milliseconds: a heartbeat after so much silence of ours, a cut stream after
+ * so much of the peer's.
+ */
 const heartbeatAfterMs = 10_000;
 const cutAfterMs = 30_000;
 
-/** Who listens to a {@link BulkStream}. */
+/** Takes the events of a {@link BulkStream}. */
 export interface BulkReceiver extends FrameReceiver {
+  /** The header of an answer that is no refusal so far. */
+  answered?(headers: IncomingHttpHeaders): void;
   /**
    * The call is over; the last thing that is told. Without an error the server closed it with status OK, which alone
    * does not mean success: the messages say that.
@@ -22,20 +27,20 @@ export interface BulkReceiver extends FrameReceiver {
   closed(error: ConnectError | undefined): void;
 }
 
-/** What there is to say about a call. */
+/** Parameters of a call. */
 export interface BulkCall {
   /** The full path, `/sockerless.agent.v1.AgentService/Session`. */
   readonly path: string;
   readonly containerId: string | undefined;
-  /** Whether bulk data will be sent. */
+  /** True if bulk data will be sent. */
   readonly carriesInput: boolean;
-  /** Of the messages that come. */
+  /** Form of the messages that come. */
   readonly shape: BulkShape;
   /** The outer tag of the bulk messages that go; undefined for a call with one request. */
   readonly inputTag: number | undefined;
   /** An encoded heartbeat message, sent in our silence; undefined for a call with one request. */
   readonly heartbeat: Uint8Array | undefined;
-  /** Whether the server sends heartbeats, so that its silence means something. */
+  /** True if the server sends heartbeats, so that its silence means something. */
   readonly expectsHeartbeats: boolean;
 }
 
@@ -96,6 +101,9 @@ export class BulkStream {
       this.#error ??= errorOfResponse(headers);
       if (headers["grpc-status"] === "0") {
         this.#status = "ok";
+      }
+      if (!this.#closed && !this.#hasLeft && this.#error === undefined) {
+        this.#receiver.answered?.(headers);
       }
     });
     stream.on("data", (chunk: Buffer) => this.#receive(chunk));
@@ -170,8 +178,8 @@ export class BulkStream {
   }
 
   /**
-   * Sends a last message, behind which the agent ends the call. What else comes is read and ignored; an agent that falls
-   * silent is cut.
+   * Sends a last message, behind which the agent ends the call. All other messages of the agent's are read
+   * and ignored; an agent that falls silent is cut.
    */
   leave(message: Uint8Array): void {
     this.send(message);
@@ -180,7 +188,7 @@ export class BulkStream {
     this.#stream.resume();
   }
 
-  /** The call has told everything: what else comes is read and ignored, so that it ends in peace. */
+  /** The call has told everything: all that still comes is read and ignored, so that it ends in peace. */
   release(): void {
     this.#finish();
     this.endSending();
@@ -191,7 +199,7 @@ export class BulkStream {
     this.#lastReceived = performance.now();
     this.#connection.notifyRead(this.#stream, chunk.length);
     if (this.#closed || this.#hasLeft || this.#error !== undefined) {
-      return; // What follows a refusal is not for us to read.
+      return; // Bytes behind a refusal are not for us to read.
     }
     try {
       this.#reader.push(chunk);

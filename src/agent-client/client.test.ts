@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import {
+  constants,
+  createServer,
+  type Http2Server,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
 import { createServer as createNetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +17,7 @@ import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { answerInBytes } from "../../test/support/frame-by-frame-agent.ts";
+import { isErrorKind } from "../common/errors.ts";
 import { containerIdHeader } from "./address.ts";
 import { type AgentClient, createAgentClient } from "./client.ts";
 import { AgentConnection } from "./connection.ts";
@@ -121,6 +128,28 @@ describe("the agent client", () => {
     const next = watch.next();
     await Promise.all([assert.rejects(next), agent.stop()]);
   });
+
+  const breaks: readonly (readonly [string, (stream: ServerHttp2Stream) => void])[] = [
+    ["refuses the stream", (stream) => stream.close(constants.NGHTTP2_REFUSED_STREAM)],
+    ["resets the stream", (stream) => stream.close(constants.NGHTTP2_CANCEL)],
+    ["is lost", (stream) => stream.session?.destroy()],
+  ];
+  for (const [how, breakOff] of breaks) {
+    it(`says unavailable when an agent that leaves ${how}, whatever the call`, async () => {
+      const server = createServer();
+      server.on("stream", (stream: ServerHttp2Stream) => {
+        stream.on("error", () => {});
+        breakOff(stream);
+      });
+      const path = nextPath();
+      await new Promise<void>((resolve) => server.listen(path, resolve));
+      cleanups.push(() => new Promise<void>((resolve) => server.close(() => resolve())));
+      const { client } = clientOf(path);
+      const isUnavailable = (error: unknown): boolean => isErrorKind(error, "unavailable");
+      await assert.rejects(client.hello({}), isUnavailable);
+      await assert.rejects(client.changes({})[Symbol.asyncIterator]().next(), isUnavailable);
+    });
+  }
 
   it("ends a watch with an error when the client is closed, and refuses calls from then on", async () => {
     const { path } = await serve({

@@ -41,11 +41,15 @@ export class ConnectionPool {
   }
 }
 
-/** Two targets share a connection only where the peer would see no difference. */
+/** Key of a connection: two targets share one only where the peer would see no difference. */
 function keyOf({ address, credentials }: DialTarget): string {
-  if (address.kind === "unix") {
-    return address.path;
+  const shown = credentials?.certificateChain;
+  switch (address.kind) {
+    case "unix":
+      return address.path;
+    case "tcp":
+      return ["tcp", address.host, address.port, Buffer.from(address.pin).toString("hex"), shown].join("\n");
+    case "relay":
+      return ["relay", address.host, address.port, address.authority, shown].join("\n");
   }
-  const identity = address.kind === "tcp" ? Buffer.from(address.pin).toString("hex") : address.authority;
-  return [address.kind, address.host, address.port, identity, credentials?.certificateChain].join("\n");
 }

@@ -12,26 +12,27 @@ import { leastWindow, ReceiveWindow } from "./receive-window.ts";
 const maxStreamsPerSession = 100;
 /** How long a connection without streams is kept. */
 const idleCloseMs = 60_000;
-/** A peer behind a network may vanish without a word: a ping that is not answered in time ends the connection. */
+/** Milliseconds between pings and for their answer: a peer behind a network may vanish without a word. */
 const pingIntervalMs = 10_000;
 const pingTimeoutMs = 20_000;
 
-/** What there is to say about a stream. */
+/** Settings of a stream. */
 export interface StreamOptions {
-  /** Nothing follows the header. */
+  /** True if nothing follows the header. */
   readonly endStream?: boolean | undefined;
   /**
-   * It may send more than its reader takes. A Go server gives a connection's window back only as its handlers read, so
-   * the inputs of a few processes that do not read would stop every stream beside them: no two share a session.
+   * True if it may send more than its reader takes. A Go server gives a connection's window back only as its
+   * handlers read, so the inputs of a few processes that do not read would stop every stream beside them: no
+   * two share a session.
    */
   readonly carriesInput?: boolean;
 }
 
-/** What may be said about a connection. */
+/** Settings of a connection. */
 export interface ConnectionOptions {
   /** Called whenever the last session has closed. */
   readonly onIdle?: (() => void) | undefined;
-  /** What the receive windows of its streams are taken from; undefined: each has a large one of its own. */
+  /** Budget that the streams' receive windows are taken from; undefined: each has a large one of its own. */
   readonly windows?: ByteBudget | undefined;
 }
 
@@ -43,7 +44,7 @@ export interface ConnectionOptions {
  * streams share the sessions.
  */
 export class AgentConnection {
-  /** What Connect's base URL has to begin with; the socket is chosen by the target alone. */
+  /** Beginning of Connect's base URL, which needs a host; the socket is chosen by the target alone. */
   readonly authority = "http://agent";
   readonly #target: AgentTarget;
   readonly #options: ConnectionOptions;
@@ -97,7 +98,9 @@ export class AgentConnection {
   /** Connect tells of every read; pings do not depend on it. */
   notifyResponseByteRead(): void {}
 
-  /** So many bytes of a stream of {@link request} were read: where windows are shared, its reader keeps up. */
+  /**
+   * Notes that bytes of a stream of {@link request} were read: where windows are shared, its reader keeps up.
+   */
   notifyRead(stream: ClientHttp2Stream, bytes: number): void {
     this.#sessionOf.get(stream)?.window?.read(bytes);
   }
@@ -158,7 +161,7 @@ class LiveSession {
     this.#becomeIdle();
   }
 
-  /** Whether it takes another stream now. */
+  /** True if it takes another stream now. */
   hasRoomFor({ carriesInput = false }: StreamOptions): boolean {
     if (this.#leaving || this.#session.closed || this.#session.destroyed) {
       return false;

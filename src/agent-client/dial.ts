@@ -2,21 +2,27 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
 import { connect as connectNet, type Socket } from "node:net";
-import { connect as connectTls, type TLSSocket } from "node:tls";
+import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { type DialTarget, describeAddress } from "./address.ts";
+import {
+  type ClientCredentials,
+  type DialTarget,
+  describeAddress,
+  type NetworkAddress,
+  type RelayAddress,
+} from "./address.ts";
 import { messageOf } from "../common/errors.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
 
 /** HTTP/2's default frame of 16 KiB costs 40 % of the throughput. */
 const maxFrameSize = 1024 * 1024;
-/** How much an agent may send on one stream before we have read it, where nobody shares memory among streams. */
+/** Bytes that an agent may send on one stream before we read them, unless streams share memory. */
 const streamWindow = 4 * 1024 * 1024;
-/** Node gives the connection's window back as data arrives, whoever reads it, so this bounds what is in flight. */
+/** Bytes in flight on a connection: Node gives its window back as data arrives, whoever reads it. */
 const connectionWindow = 16 * 1024 * 1024;
-/** Megabytes. Node refuses new streams beyond it; its default of 10 is reached by a few stalled streams. */
+/** Megabytes of a session: Node refuses streams beyond it, and a few stalled ones reach its default, 10. */
 const maxSessionMemory = 2048;
 
 const connectTimeoutMs = 10_000;
@@ -41,7 +47,7 @@ export async function dial(target: DialTarget, window = streamWindow): Promise<C
   return session;
 }
 
-/** Until the peer has said how many streams it takes: before that a client believes that there is no limit. */
+/** Resolves once the peer has said how many streams it takes: before that a client knows no limit. */
 function settled(session: ClientHttp2Session, socket: Socket, target: DialTarget): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => session.destroy(silence()), connectTimeoutMs);
@@ -68,38 +74,48 @@ function silence(): Error {
   return new Error(`no answer within ${connectTimeoutMs / 1000} s`);
 }
 
-function connectSocket(target: DialTarget): Promise<Socket> {
+async function connectSocket(target: DialTarget): Promise<Socket> {
   const { address } = target;
-  if (address.kind === "unix") {
-    const socket = connectNet({ path: address.path });
-    return connected(socket, "connect", target);
+  switch (address.kind) {
+    case "unix":
+      return await connected(connectNet({ path: address.path }), "connect", target);
+    case "tcp": {
+      // The agent made its certificate itself: its key is what identifies it, and that is compared.
+      const secureContext = secureContextOf(credentialsOf(target));
+      const socket = await connectSecurely(target, address, { secureContext, rejectUnauthorized: false });
+      verifyPin(socket, address.pin, target);
+      return socket;
+    }
+    case "relay": {
+      const shown = { ...pemOptions(credentialsOf(target)), ca: address.authority };
+      return await connectSecurely(target, address, shown);
+    }
   }
-  if (target.credentials === undefined) {
+}
+
+function credentialsOf({ address, credentials }: DialTarget): ClientCredentials {
+  if (credentials === undefined) {
     throw new ConnectError(
       `the agent at ${describeAddress(address)} demands a client certificate and there is none`,
       Code.Internal,
     );
   }
-  const socket = connectTls({
-    host: address.host,
-    port: address.port,
-    ALPNProtocols: ["h2"],
-    ...(address.kind === "relay"
-      ? { ...pemOptions(target.credentials), ca: address.authority }
-      : // The agent made its certificate itself: its key is what identifies it, and that is compared below.
-        { secureContext: secureContextOf(target.credentials), rejectUnauthorized: false }),
-  });
-  socket.setNoDelay(true);
-  socket.setKeepAlive(true, 30_000);
-  return connected(socket, "secureConnect", target).then(() => {
-    if (address.kind === "tcp") {
-      verifyPin(socket, address.pin, target);
-    }
-    return socket;
-  });
+  return credentials;
 }
 
-/** Until the socket is connected; destroyed if it is not in time. */
+async function connectSecurely(
+  target: DialTarget,
+  { host, port }: NetworkAddress | RelayAddress,
+  options: ConnectionOptions,
+): Promise<TLSSocket> {
+  const socket = connectTls({ host, port, ALPNProtocols: ["h2"], ...options });
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, 30_000);
+  await connected(socket, "secureConnect", target);
+  return socket;
+}
+
+/** Resolves once the socket is connected; it is destroyed if it is not in time. */
 function connected(socket: Socket, event: "connect" | "secureConnect", target: DialTarget): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {

@@ -7,10 +7,10 @@ import { announcedLength, prefixLength } from "./grpc-request.ts";
 
 /** The proto bounds data to 1 MiB; the rest is tags and lengths. */
 const maxBulkMessage = 1024 * 1024 + 64;
-/** Of what is decoded as a whole: an error's text is the longest. */
+/** Bytes of a message that is decoded as a whole, at most: an error's text is the longest. */
 const maxOtherMessage = 64 * 1024;
 
-/** Where messages go. Slices are only valid during the call. */
+/** Takes the messages that are read. Slices are only valid during the call. */
 export interface FrameReceiver {
   /** Bytes of a bulk message, as they come: `source.subarray(start, end)`, never empty. */
   data(channel: number, source: Uint8Array, start: number, end: number): void;
@@ -28,14 +28,17 @@ export class FrameReader {
   /** Prefix and the first bytes of the message, until its kind is known. */
   readonly #head = new Uint8Array(prefixLength + maxBulkHead);
   #headLength = 0;
-  /** Of the message at hand; undefined: its prefix is not complete. */
+  /** Length of the message at hand, in bytes; undefined: its prefix is not complete. */
   #messageLength: number | undefined;
   /** A message that is collected whole. */
   #whole: FillingBytes | undefined;
   /** Data that is still to come of the bulk message at hand. */
   #dataLeft = 0;
   #channel = 0;
-  /** Where the next data has to begin: by channel for a session, over all channels where a stream number tells them. */
+  /**
+   * Offset at which the next data has to begin: by channel for a session, over all channels where a stream
+   * number tells them.
+   */
   readonly #nextOffsets = new Map<number, number>();
 
   constructor(shape: BulkShape, receiver: FrameReceiver) {
@@ -43,7 +46,7 @@ export class FrameReader {
     this.#receiver = receiver;
   }
 
-  /** Whether the stream may end here: not in the middle of a message. */
+  /** True if the stream may end here: not in the middle of a message. */
   get atBoundary(): boolean {
     return this.#headLength === 0 && this.#whole === undefined && this.#dataLeft === 0;
   }

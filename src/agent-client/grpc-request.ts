@@ -1,9 +1,10 @@
-/** What goes over HTTP/2 for a gRPC call to an agent. */
+/** Headers and framing of a gRPC call to an agent over HTTP/2. */
 import type { OutgoingHttpHeaders } from "node:http2";
 
+import { requestIdHeaders } from "../common/request-id.ts";
 import { containerIdHeader } from "./address.ts";
 
-/** Before each message: whether it is compressed, and its length. */
+/** Bytes before each message: whether it is compressed, and its length. */
 export const prefixLength = 5;
 
 /** @param containerId full ID; an agent that serves several containers needs it */
@@ -13,6 +14,7 @@ export function requestHeaders(containerId: string | undefined): OutgoingHttpHea
     te: "trailers",
     "user-agent": "sockerless",
     "grpc-accept-encoding": "identity",
+    ...requestIdHeaders(),
     ...(containerId === undefined ? {} : { [containerIdHeader]: containerId }),
   };
 }

@@ -20,7 +20,9 @@ import { archiveGetStream, encodeArchiveGet } from "./archive.ts";
 import { type AgentClient, createAgentClient } from "./client.ts";
 import { AgentConnection } from "./connection.ts";
 
-/** What one message of an agent's may take in memory here, with room for what the transport holds of it. */
+/**
+ * Memory in bytes that one message of an agent's may take here, with room for what the transport holds of it.
+ */
 const messageLimit = 4 * 1024 * 1024;
 const callLimitMs = 60_000;
 

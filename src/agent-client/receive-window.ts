@@ -1,11 +1,11 @@
-/** How much the agent may send on each stream of a session before it was read: what a reader that stalls costs. */
+/** Bytes that an agent may send on each stream of a session unread: the cost of a stalled reader. */
 import type { ClientHttp2Session } from "node:http2";
 
 import type { ByteBudget } from "../common/byte-budget.ts";
 
-/** What every stream is sure of, in bytes. */
+/** Window that every stream is sure of, in bytes. */
 export const leastWindow = 64 * 1024;
-/** Beyond it no stream becomes faster. */
+/** Largest window, in bytes: beyond it no stream becomes faster. */
 const mostWindow = 2 * 1024 * 1024;
 
 /**
@@ -17,7 +17,7 @@ export class ReceiveWindow {
   readonly #session: ClientHttp2Session;
   readonly #budget: ByteBudget;
   #size = leastWindow;
-  /** What the agent was told. */
+  /** Size that the agent was told last, in bytes. */
   #told = leastWindow;
   #telling: boolean = false;
   #streams = 0;
@@ -69,7 +69,7 @@ export class ReceiveWindow {
     this.#tell();
   }
 
-  /** One change at a time: a session bounds how many may be unanswered. */
+  /** Tells the agent one change at a time: a session bounds how many may be unanswered. */
   #tell(): void {
     if (this.#telling || this.#told === this.#size || this.#session.closed || this.#session.destroyed) {
       return;

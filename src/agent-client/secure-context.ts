@@ -1,12 +1,12 @@
-/** What a client shows to agents, as TLS takes it. */
+/** TLS contexts from the credentials that a client shows to agents. */
 import { createSecureContext, type SecureContext, type SecureContextOptions } from "node:tls";
 
 import type { ClientCredentials } from "./address.ts";
 
-/** Reading keys and certificates takes longer than the rest of a connection's beginning. */
+/** Contexts by credentials: reading keys and certificates takes longest when a connection begins. */
 const contexts = new WeakMap<ClientCredentials, SecureContext>();
 
-/** For connections whose server is known by its key: made once for the same credentials. */
+/** Makes a context, once for the same credentials, for connections whose server is known by its key. */
 export function secureContextOf(credentials: ClientCredentials): SecureContext {
   const known = contexts.get(credentials);
   if (known !== undefined) {
@@ -17,7 +17,7 @@ export function secureContextOf(credentials: ClientCredentials): SecureContext {
   return made;
 }
 
-/** TLS 1.3 and nothing older. */
+/** TLS options for a client's credentials: TLS 1.3 and nothing older. */
 export function pemOptions({ key, certificateChain }: ClientCredentials): SecureContextOptions {
   return { key, cert: certificateChain, minVersion: "TLSv1.3" };
 }

@@ -5,12 +5,7 @@
  * call each at the same time, and most of what such a call cost this process was the library's pipeline
  * (docs/adr/0091-unary-calls-of-agents-by-hand.md).
  */
-import {
-  constants,
-  type ClientHttp2Stream,
-  type IncomingHttpHeaders,
-  type IncomingHttpStatusHeader,
-} from "node:http2";
+import { constants, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
 
 import {
   create,
@@ -23,28 +18,27 @@ import {
 } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import {
+  type AnswerHeaders,
+  type AnswerReader,
+  requestUnary,
+  type UnaryLimits,
+} from "../common/unary-request.ts";
 import type { AgentConnection } from "./connection.ts";
 import { framed, requestHeaders } from "./grpc-request.ts";
 import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts";
 import { SingleMessage } from "./single-message.ts";
 
-/** gRPC writes a time limit in at most so many digits. */
+/** The longest time limit in milliseconds that gRPC's eight digits can write. */
 const longestTimeoutMs = 99_999_999;
 
-/** Where calls go, and what holds for all of them. */
+/** Connection that calls go to, and the limits that hold for all of them. */
 export interface UnaryCalls {
   readonly connection: AgentConnection;
   /** Full ID; needed where the address serves several containers. */
   readonly containerId: string | undefined;
-  /** An answer above this is refused; bytes. */
+  /** The most bytes of an answer; a larger one is refused. */
   readonly readMaxBytes: number;
-}
-
-/** What ends a call early. */
-export interface UnaryLimits {
-  readonly signal: AbortSignal | undefined;
-  /** Undefined, or not above 0: none. */
-  readonly timeoutMs: number | undefined;
 }
 
 /**
@@ -59,11 +53,19 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
   input: MessageInitShape<I>,
   limits: UnaryLimits,
 ): Promise<MessageShape<O>> {
+  const { connection, containerId, readMaxBytes } = calls;
   const path = `/${method.parent.typeName}/${method.name}`;
+  const headers = requestHeaders(containerId);
+  if (limits.timeoutMs !== undefined && limits.timeoutMs > 0) {
+    headers["grpc-timeout"] = `${Math.min(Math.ceil(limits.timeoutMs), longestTimeoutMs)}m`;
+  }
   const request = framed(toBinary(method.input, create(method.input, input)));
-  const answer = await new Promise<Uint8Array>((resolve, reject) => {
-    new Exchange(calls, limits, { resolve, reject }).run(path, request);
-  });
+  const open = (): Promise<ClientHttp2Stream> => connection.request("POST", path, headers);
+  const answer = await requestUnary(open, request, new GrpcAnswer(readMaxBytes), limits).catch(
+    (error: unknown) => {
+      throw ConnectError.from(error);
+    },
+  );
   try {
     return fromBinary(method.output, answer);
   } catch (error) {
@@ -71,128 +73,43 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
   }
 }
 
-/** Who waits for the answer's only message. */
-interface Waiter {
-  resolve(message: Uint8Array): void;
-  reject(error: ConnectError): void;
-}
-
-class Exchange {
-  readonly #calls: UnaryCalls;
-  readonly #limits: UnaryLimits;
-  readonly #waiter: Waiter;
-  readonly #answer: SingleMessage;
+/** An answer in gRPC's form: a message, and its status in the headers behind it. */
+class GrpcAnswer implements AnswerReader<Uint8Array> {
+  readonly #message: SingleMessage;
   #error: ConnectError | undefined;
   #isOk: boolean = false;
-  #isSettled: boolean = false;
-  #stream: ClientHttp2Stream | undefined;
-  #timer: NodeJS.Timeout | undefined;
 
-  constructor(calls: UnaryCalls, limits: UnaryLimits, waiter: Waiter) {
-    this.#calls = calls;
-    this.#limits = limits;
-    this.#waiter = waiter;
-    this.#answer = new SingleMessage(calls.readMaxBytes);
+  constructor(readMaxBytes: number) {
+    this.#message = new SingleMessage(readMaxBytes);
   }
 
-  run(path: string, request: Buffer): void {
-    const { signal, timeoutMs } = this.#limits;
-    const headers = requestHeaders(this.#calls.containerId);
-    if (timeoutMs !== undefined && timeoutMs > 0) {
-      headers["grpc-timeout"] = `${Math.min(Math.ceil(timeoutMs), longestTimeoutMs)}m`;
-      this.#timer = setTimeout(() => {
-        this.#fail(new ConnectError("the operation timed out", Code.DeadlineExceeded));
-      }, timeoutMs);
-    }
-    signal?.addEventListener("abort", this.#abort, { once: true });
-    if (signal?.aborted === true) {
-      this.#abort();
-      return;
-    }
-    this.#calls.connection.request("POST", path, headers).then(
-      (stream) => this.#send(stream, request),
-      (error: unknown) => this.#fail(ConnectError.from(error)),
-    );
-  }
-
-  readonly #abort = (): void => {
-    this.#fail(ConnectError.from(this.#limits.signal?.reason, Code.Canceled));
-  };
-
-  #send(stream: ClientHttp2Stream, request: Buffer): void {
-    // The HTTP/2 code of the reset says as much, and 'close' follows.
-    stream.on("error", () => {});
-    if (this.#isSettled) {
-      stream.close(constants.NGHTTP2_CANCEL);
-      return;
-    }
-    this.#stream = stream;
-    stream.on("response", (headers) => this.#begin(headers));
-    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
-    stream.on("trailers", (trailers) => this.#takeStatus(trailers));
-    stream.once("end", () => this.#end());
-    stream.once("close", () => this.#end());
-    stream.end(request);
-  }
-
-  #begin(headers: IncomingHttpHeaders & IncomingHttpStatusHeader): void {
+  begin(headers: AnswerHeaders): void {
     this.#error ??= errorOfResponse(headers);
-    this.#takeStatus(headers);
+    this.takeTrailers(headers);
   }
 
-  #takeStatus(headers: IncomingHttpHeaders): void {
+  takeTrailers(headers: IncomingHttpHeaders): void {
     this.#error ??= errorOfTrailers(headers);
     this.#isOk ||= headers["grpc-status"] === "0";
   }
 
-  #receive(chunk: Buffer): void {
-    if (this.#isSettled || this.#error !== undefined) {
-      return; // What follows a refusal is not for us to read.
-    }
-    try {
-      this.#answer.push(chunk);
-    } catch (error) {
-      this.#fail(ConnectError.from(error));
+  take(chunk: Buffer): void {
+    // Bytes behind a refusal are not for us to read.
+    if (this.#error === undefined) {
+      this.#message.push(chunk);
     }
   }
 
-  #end(): void {
-    if (this.#isSettled) {
-      return;
-    }
-    const reset = this.#stream?.rstCode ?? constants.NGHTTP2_NO_ERROR;
+  end({ rstCode = constants.NGHTTP2_NO_ERROR }: ClientHttp2Stream): Uint8Array {
     if (this.#error !== undefined) {
-      this.#fail(this.#error);
-    } else if (reset !== constants.NGHTTP2_NO_ERROR) {
-      this.#fail(errorOfReset(reset));
-    } else if (!this.#isOk) {
-      this.#fail(new ConnectError("the connection to the agent was cut", Code.Unavailable));
-    } else {
-      this.#finish();
+      throw this.#error;
     }
-  }
-
-  #finish(): void {
-    try {
-      const message = this.#answer.end();
-      this.#settle();
-      this.#waiter.resolve(message);
-    } catch (error) {
-      this.#fail(ConnectError.from(error));
+    if (rstCode !== constants.NGHTTP2_NO_ERROR) {
+      throw errorOfReset(rstCode);
     }
-  }
-
-  #fail(error: ConnectError): void {
-    if (!this.#isSettled) {
-      this.#settle();
-      this.#stream?.close(constants.NGHTTP2_CANCEL);
-      this.#waiter.reject(error);
+    if (!this.#isOk) {
+      throw new ConnectError("the connection to the agent was cut", Code.Unavailable);
     }
-  }
-
-  #settle(): void {
-    this.#isSettled = true;
-    clearTimeout(this.#timer);
-    this.#limits.signal?.removeEventListener("abort", this.#abort);
+    return this.#message.end();
   }
 }

@@ -45,3 +45,15 @@ test("of a message that is cut or too large, what tells it is passed on", async 
     assert.deepEqual(Buffer.from(first ?? []).subarray(0, 5), large.subarray(0, 5));
   }
 });
+
+test("a message that is too large is not waited for", async () => {
+  let taken = 0;
+  async function* endless() {
+    for (yield framed(new Uint8Array(2 ** 24)).subarray(0, 100); ; taken += 1) {
+      assert.ok(taken < 10, "it is collected");
+      yield new Uint8Array(limit);
+    }
+  }
+  const { value } = await wholeMessages(endless(), limit).next();
+  assert.equal(value?.length, 5);
+});

@@ -18,17 +18,17 @@ export function readInWholeMessages(stream: ClientHttp2Stream, maxBytes: number)
 }
 
 /**
- * The same bytes in chunks of one or more whole messages with their prefixes. Of a message that is too large its prefix
- * is the last that comes, unless it was whole in a chunk; of one that the stream's end cuts, what there is. Both are the
- * reader's to refuse.
+ * Yields the same bytes in chunks of one or more whole messages with their prefixes. The last chunk of a
+ * message that is too large is its prefix, unless it was whole in a chunk; that of a message which the
+ * stream's end cuts is what there is of it. Both are the reader's to refuse.
  *
- * @param maxBytes what a message may have
+ * @param maxBytes of a message
  */
 export async function* wholeMessages(
   chunks: AsyncIterable<Uint8Array>,
   maxBytes: number,
 ): AsyncGenerator<Uint8Array> {
-  /** Of a message that does not end in the chunk in which it begins: its prefix, then all of it. */
+  /** Message that does not end in the chunk in which it begins: its prefix, then all of it. */
   let cut: FillingBytes | undefined;
   for await (const chunk of chunks) {
     let at = 0;
@@ -65,7 +65,7 @@ export async function* wholeMessages(
   }
 }
 
-/** Where the last message ends that is whole in a chunk; `start`: none is. */
+/** Finds the end of the last message that is whole in a chunk; `start`: none is. */
 function endOfWhole(chunk: Uint8Array, start: number): number {
   let end = start;
   while (end + prefixLength <= chunk.length) {

@@ -1,8 +1,10 @@
 /** `sockerless frontend` and `sockerless backend`: one service in this process. */
 import type { Config } from "../common/config/load.ts";
-import { closeAndExit, startUnlessEnded } from "./lifetime.ts";
+import { createLogger } from "../common/logger.ts";
+import type { RunningService } from "../common/running-service.ts";
+import { closeAndExit, reloadService, startUnlessEnded } from "./lifetime.ts";
 import { loadService, type Service } from "./services.ts";
-import { onEndRequested } from "./signals.ts";
+import { onEndRequested, onReloadRequested } from "./signals.ts";
 
 /**
  * Serves until a signal asks to end.
@@ -24,8 +26,11 @@ export async function serveAlone(
     },
     () => process.exit(1),
   );
+  const logger = createLogger({ level: config.logLevel, process: service.name });
+  let running: RunningService | undefined;
+  onReloadRequested(() => void reloadService(running, logger));
   const start = await loadService(service);
-  const running = await startUnlessEnded(start, config, ending.signal);
+  running = await startUnlessEnded(start, config, ending.signal);
   if (!ending.signal.aborted) {
     process.stdout.write(`${readyLine(running.addresses ?? [])}\n`);
   }

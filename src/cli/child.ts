@@ -5,17 +5,26 @@
  */
 import "../common/compile-cache.ts";
 
-import type { Config } from "../common/config/load.ts";
-import { closeAndExit, reportFailure, startUnlessEnded } from "./lifetime.ts";
-import type { ChildMessage, SupervisorMessage } from "./messages.ts";
+import type { SendHandle } from "node:child_process";
+import type { Server } from "node:net";
+
+import { systemError } from "../common/errors.ts";
+import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
+import { createLogger } from "../common/logger.ts";
+import type { RunningService } from "../common/running-service.ts";
+import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
+import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
 import { loadService } from "./services.ts";
 
 const [name = "", module = "", start = ""] = process.argv.slice(2);
 process.title = `sockerless-${name}`;
 
-const configured = Promise.withResolvers<Config>();
+const configured = Promise.withResolvers<Extract<SupervisorMessage, { readonly type: "serve" }>>();
 const stopped = Promise.withResolvers<void>();
 const ending = new AbortController();
+let running: RunningService | undefined;
+const builderRequests = new Map<number, (message: BuilderMessage) => void>();
+let lastBuilderRequest = 0;
 const stop = (): void => {
   ending.abort();
   stopped.resolve();
@@ -24,16 +33,22 @@ const stop = (): void => {
 process.on("message", (message: SupervisorMessage) => {
   switch (message.type) {
     case "serve":
-      configured.resolve(message.config);
+      configured.resolve(message);
+      break;
+    case "reload":
+      void reload();
       break;
     case "stop":
       stop();
+      break;
+    case "builder":
+      builderRequests.get(message.request)?.(message);
       break;
   }
 });
 process.on("disconnect", stop);
 process.on("SIGTERM", stop);
-// Ctrl-C at a terminal reaches every process of the group; the supervisor decides the order in which they end.
+// Signals of a terminal reach the whole group; the supervisor decides what is done, and in which order.
 process.on("SIGINT", () => {});
 process.on("SIGHUP", () => {});
 
@@ -46,23 +61,70 @@ try {
 
 async function run(): Promise<void> {
   const startService = await loadService({ name, module, start });
-  const config = await Promise.race([configured.promise, stopped.promise]);
-  if (config === undefined) {
+  const asked = await Promise.race([configured.promise, stopped.promise]);
+  if (asked === undefined) {
     process.disconnect?.();
     return;
   }
-  const service = await startUnlessEnded(startService, config, ending.signal);
+  const service = await startUnlessEnded(startService, asked.config, ending.signal, {
+    inherited: asked.sockets,
+    hold: holdSocket,
+    cutExecs: asked.cutExecs,
+    noteExec: (execId, isStreaming) => tell({ type: "exec", execId, isStreaming }),
+    startBuilder,
+  });
+  running = service;
   const ready: ChildMessage = {
     type: "ready",
     ...(service.addresses === undefined ? {} : { addresses: service.addresses }),
   };
-  // Without a callback a supervisor that just died would be an uncaught error instead of a "disconnect".
   if (!ending.signal.aborted) {
-    process.send?.(ready, undefined, undefined, () => {});
+    tell(ready);
   }
   await stopped.promise;
   if (process.connected) {
     process.disconnect?.();
   }
   await closeAndExit(name, service);
+}
+
+async function reload(): Promise<void> {
+  const { logLevel } = (await configured.promise).config;
+  await reloadService(running, createLogger({ level: logLevel, process: name }));
+}
+
+function startBuilder({ onlyIfUsed, onCompile }: BuilderRequest): Promise<string | undefined> {
+  const request = ++lastBuilderRequest;
+  const { promise, resolve, reject } = Promise.withResolvers<string | undefined>();
+  builderRequests.set(request, ({ state, text }) => {
+    switch (state) {
+      case "compiling":
+        onCompile?.();
+        return;
+      case "ready":
+        resolve(text);
+        break;
+      case "unused":
+        resolve(undefined);
+        break;
+      case "failed":
+        reject(systemError(text));
+        break;
+    }
+    builderRequests.delete(request);
+  });
+  tell({ type: "builder", request, onlyIfUsed });
+  return promise;
+}
+
+function tell(message: ChildMessage, handle?: SendHandle): void {
+  // Without a callback a supervisor that just died would be an uncaught error instead of a "disconnect".
+  process.send?.(message, handle, undefined, () => {});
+}
+
+/** Gives the supervisor a copy of the descriptor, which it keeps and does not serve. */
+function holdSocket(socket: HeldSocket, listener: Server): void {
+  // As the handle beneath: a whole server would begin to accept connections there.
+  const { _handle: handle } = listener as unknown as { readonly _handle: SendHandle };
+  tell({ type: "listens", socket }, handle);
 }

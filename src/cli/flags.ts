@@ -3,6 +3,7 @@ import { type Command as CommanderCommand, Option } from "commander";
 
 import type { BackendName } from "../common/config/schema.ts";
 import { type Command, type Setting, settings } from "../common/config/settings.ts";
+import { isBuilt } from "./services.ts";
 
 const groupTitles = { ecs: "Backend ecs:", aca: "Backend aca:" } as const;
 
@@ -15,7 +16,7 @@ export function settingsOfCommand(command: Command, backend?: BackendName): Sett
   );
 }
 
-/** Adds `--config` and a flag for each setting. */
+/** Adds `--config` and a flag for each setting; the help leaves out those of backends that are not built. */
 export function addFlags(command: CommanderCommand, of: readonly Setting[]): void {
   command.addOption(new Option("--config <file>", "YAML file with settings.").env("SOCKERLESS_CONFIG"));
   for (const setting of of) {
@@ -25,7 +26,7 @@ export function addFlags(command: CommanderCommand, of: readonly Setting[]): voi
     const description = described.replaceAll("`", "");
     for (const option of optionsOf(setting, description)) {
       if (setting.section !== undefined) {
-        option.helpGroup(groupTitles[setting.section]);
+        option.helpGroup(groupTitles[setting.section]).hideHelp(!isBuilt(setting.section));
       }
       command.addOption(option);
     }

@@ -1,6 +1,8 @@
 /** The end of a process that runs one service. */
 import type { Config } from "../common/config/load.ts";
 import { messageOf, SockerlessError } from "../common/errors.ts";
+import type { Supervision } from "../common/held-sockets.ts";
+import type { Logger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
 import type { StartService } from "./services.ts";
 
@@ -11,17 +13,18 @@ const closeLimitMs = 25_000;
 const lingerLimitMs = 2000;
 
 /**
- * Starts a service; where it is asked to end before it serves, there is nothing to close.
+ * Starts a service. If it is asked to end before it serves, there is nothing to close.
  *
- * @throws what the start throws that nobody has asked to end
+ * @throws what the start throws, unless it was asked to end
  */
 export async function startUnlessEnded(
   start: StartService,
   config: Config,
   signal: AbortSignal,
+  supervision?: Supervision,
 ): Promise<RunningService> {
   try {
-    return await start(config, signal);
+    return await start(config, signal, supervision);
   } catch (error) {
     if (!signal.aborted) {
       throw error;
@@ -51,6 +54,18 @@ export async function closeAndExit(name: string, service: RunningService): Promi
     process.stderr.write(`sockerless ${name}: still held open by ${held}, ending anyway\n`);
     process.exit();
   }, lingerLimitMs).unref();
+}
+
+/** Reads again what can be, and says in the log what that was. Never rejects. */
+export async function reloadService(service: RunningService | undefined, logger: Logger): Promise<void> {
+  try {
+    const reloaded = await service?.reload?.();
+    logger.info(
+      `SIGHUP: ${reloaded ?? "there is nothing to read again"}; settings are read at the next start`,
+    );
+  } catch (error) {
+    logger.error({ err: error }, "SIGHUP: could not be read again, all stays as it was");
+  }
 }
 
 /** Says on standard error why a program cannot go on: one line where the error is one of ours, else with its stack. */

@@ -9,7 +9,7 @@ import type { Command as ConfiguredCommand } from "../common/config/settings.ts"
 import { version } from "../common/version.ts";
 import { addFlags, flagValues, settingsOfCommand } from "./flags.ts";
 import { reportFailure } from "./lifetime.ts";
-import { backendService, frontendService } from "./services.ts";
+import { backendService, frontendService, isBuilt } from "./services.ts";
 
 const program = new Command("sockerless")
   .description("The Docker Engine API without a Docker engine.")
@@ -39,7 +39,7 @@ configured(program.command("frontend"), "frontend")
 
 const backend = program.command("backend").description("Run a backend alone.");
 for (const name of backendNames) {
-  configured(backend.command(name), "backend", name)
+  configured(backend.command(name, { hidden: !isBuilt(name) }), "backend", name)
     .description(`Run the ${name} backend.`)
     .action(async (_, command: Command) => {
       const config = configOf(command, "backend", name);
@@ -81,6 +81,20 @@ configured(ecs.command("prune"), "backend", "ecs")
         report: (line) => process.stdout.write(`${line}\n`),
       });
     }
+  });
+
+configured(program.command("why"), "frontend")
+  .description("Tell how far a container's start has come, what took how long, and what went wrong.")
+  .argument("<container>", "Its name or ID, at DOCKER_HOST or --host.")
+  .action(async (container: string, _, command: Command) => {
+    const [{ inspectContainer }, { why }] = await Promise.all([
+      import("./inspect-container.ts"),
+      import("./why.ts"),
+    ]);
+    const [asked] = command.getOptionValueSource("host") === undefined ? [process.env["DOCKER_HOST"]] : [];
+    const host = asked ?? configOf(command, "frontend").hosts[0] ?? "";
+    const lines = why(await inspectContainer(host, container, process.env));
+    process.stdout.write(`${lines.join("\n")}\n`);
   });
 
 program

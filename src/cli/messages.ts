@@ -1,17 +1,44 @@
-/** What supervisor and child tell each other over the IPC channel. */
+/** Messages between supervisor and child over the IPC channel. */
 import type { Config } from "../common/config/load.ts";
+import type { HeldSocket, InheritedSocket } from "../common/held-sockets.ts";
 
 /** From the supervisor. */
 export type SupervisorMessage =
   /** Begin to serve. The code is loaded before this comes, so that processes start side by side. */
-  | { readonly type: "serve"; readonly config: Config }
+  | {
+      readonly type: "serve";
+      readonly config: Config;
+      readonly sockets: readonly InheritedSocket[];
+      readonly cutExecs: readonly string[];
+    }
+  /** Read the certificates again. */
+  | { readonly type: "reload" }
   /** Close and exit. */
-  | { readonly type: "stop" };
+  | { readonly type: "stop" }
+  | BuilderMessage;
+
+/** The outcome of a request for the builder. */
+export interface BuilderMessage {
+  readonly type: "builder";
+  readonly request: number;
+  readonly state: "compiling" | "ready" | "unused" | "failed";
+  /** The socket's path of one that is ready, or why it failed. */
+  readonly text: string;
+}
 
 /** From the child. */
-export type ChildMessage = {
-  /** It serves. */
+export type ChildMessage =
+  /** It listens; the socket comes with the message. */
+  | { readonly type: "listens"; readonly socket: HeldSocket }
+  /** The stream of an exec begins, or has ended. */
+  | { readonly type: "exec"; readonly execId: string; readonly isStreaming: boolean }
+  /** It needs the builder. */
+  | { readonly type: "builder"; readonly request: number; readonly onlyIfUsed: boolean }
+  | ReadyMessage;
+
+/** The child serves. */
+export interface ReadyMessage {
   readonly type: "ready";
   /** The addresses it listens on, where it told them. */
   readonly addresses?: readonly string[];
-};
+}

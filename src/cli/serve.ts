@@ -1,15 +1,18 @@
 /** `sockerless serve`: backend and frontend as two processes. */
 import type { Config } from "../common/config/load.ts";
-import { createLogger } from "../common/logger.ts";
+import { processLogger } from "../common/logger.ts";
+import { onAbort } from "../common/on-abort.ts";
 import { dockerHostLine } from "./docker-host.ts";
+import { closeInheritedDescriptors } from "./inherited-descriptors.ts";
 import { backendService, frontendService } from "./services.ts";
-import { onEndRequested } from "./signals.ts";
+import { onEndRequested, onReloadRequested } from "./signals.ts";
 import { type Supervised, supervise } from "./supervisor.ts";
 
 /** Serves until a signal asks to end; prints the line to paste once Docker clients are answered. */
 export async function serve(config: Config): Promise<void> {
   process.title = "sockerless";
-  const logger = createLogger({ level: config.logLevel, process: "supervisor" });
+  const logger = processLogger(config, "supervisor");
+  closeInheritedDescriptors(); // After the configuration is read, which may be a shell's /dev/fd/63.
   const services = [backendService(config.backend), frontendService()];
 
   const ending = new AbortController();
@@ -21,6 +24,7 @@ export async function serve(config: Config): Promise<void> {
       process.exit(1);
     },
   );
+  onReloadRequested(() => supervised?.reload());
   try {
     supervised = await supervise(services, config, logger, ending.signal);
   } catch (error) {
@@ -34,15 +38,6 @@ export async function serve(config: Config): Promise<void> {
   if (address !== undefined) {
     process.stdout.write(`${dockerHostLine(address)}\n`);
   }
-  await aborted(ending.signal);
+  await new Promise<void>((resolve) => onAbort(ending.signal, resolve));
   await supervised.stop();
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) {
-      resolve();
-    }
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

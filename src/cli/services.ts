@@ -5,10 +5,18 @@ import { fileURLToPath } from "node:url";
 import type { Config } from "../common/config/load.ts";
 import type { BackendName } from "../common/config/schema.ts";
 import { notImplemented } from "../common/errors.ts";
+import type { Supervision } from "../common/held-sockets.ts";
 import type { RunningService } from "../common/running-service.ts";
 
-/** Starts a service; the signal asks to end, and a start that takes long ends with it. */
-export type StartService = (config: Config, signal: AbortSignal) => Promise<RunningService>;
+/**
+ * Starts a service; the signal asks to end, and a start that takes long ends with it. With a supervision it
+ * takes over from the process before.
+ */
+export type StartService = (
+  config: Config,
+  signal: AbortSignal,
+  supervision?: Supervision,
+) => Promise<RunningService>;
 
 /** One program: a module and the function in it that starts the service. */
 export interface Service {
@@ -27,7 +35,16 @@ export function frontendService(): Service {
 
 /** A backend. */
 export function backendService(name: BackendName): Service {
-  return serviceAt("backend", `../backends/${name}/main.js`, "startBackend", `backend "${name}"`);
+  return serviceAt("backend", backendModule(name), "startBackend", `backend "${name}"`);
+}
+
+/** True if this program has that backend. */
+export function isBuilt(name: BackendName): boolean {
+  return existsSync(fileURLToPath(new URL(backendModule(name), import.meta.url)));
+}
+
+function backendModule(name: BackendName): string {
+  return `../backends/${name}/main.js`;
 }
 
 /**

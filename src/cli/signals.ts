@@ -1,10 +1,10 @@
-/** The signals that ask a program to end. */
+/** The signals that ask a program to end, or to read its certificates again. */
 
-const endingSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const endingSignals = ["SIGINT", "SIGTERM"] as const;
 
 /**
- * At a terminal one Ctrl-C arrives twice, from the terminal and from `npm`, which forwards it; so only what comes later
- * than this is a second request.
+ * Milliseconds after which another signal is a second request: at a terminal one Ctrl-C arrives twice, from
+ * the terminal and from `npm`, which forwards it.
  */
 const secondRequestAfterMs = 1000;
 
@@ -29,4 +29,9 @@ export function onEndRequested(first: () => void, again: () => void): void {
   if (process.connected) {
     process.on("disconnect", request);
   }
+}
+
+/** Calls `reload` at each SIGHUP, which as in other daemons never ends the program. */
+export function onReloadRequested(reload: () => void): void {
+  process.on("SIGHUP", reload);
 }

@@ -1,16 +1,21 @@
 /**
- * Runs services as processes of their own: starts them in order, starts again what crashes, and ends them in the
- * reverse order. Nothing else: no container depends on this process.
+ * Runs services as processes of their own: starts them in order, starts again what crashes, and ends them in
+ * the reverse order. Meanwhile it holds the sockets that they listen on, so that clients which connect while
+ * one is started again wait. It does nothing else, and no container depends on it.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
 import type { Config } from "../common/config/load.ts";
-import { systemError } from "../common/errors.ts";
+import { messageOf, systemError } from "../common/errors.ts";
+import type { HeldSocket } from "../common/held-sockets.ts";
 import type { Logger } from "../common/logger.ts";
-import type { ChildMessage, SupervisorMessage } from "./messages.ts";
+import { onAbort } from "../common/on-abort.ts";
+import { BuilderProcess } from "./builder-process.ts";
+import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
 import type { Service } from "./services.ts";
+import { pauseAfter } from "../common/pauses.ts";
 
 /** How long a child may take to end before it is killed; longer than the child's own limit. */
 const stopLimitMs = 30_000;
@@ -18,15 +23,29 @@ const stopLimitMs = 30_000;
 /** A child that has run this long is no longer held to its earlier crashes. */
 const stableAfterMs = 60_000;
 
+/** The first descriptor of a child's sockets, behind standard input, output and error and the IPC channel. */
+const firstSocketDescriptor = 4;
+
+/** The number of execs to remember; the oldest are forgotten beyond it, as clients ask at once. */
+const maxStreamingExecs = 10_000;
+
+/** A listening socket as it comes over the IPC channel: held, and not served. */
+interface SocketHandle {
+  readonly fd: number;
+  close(): void;
+}
+
 /** How long to wait before a child is started again, after so many crashes in a row. */
 export function restartDelayMs(crashes: number): number {
-  return Math.min(100 * 2 ** (crashes - 1), 10_000);
+  return pauseAfter(crashes, { firstMs: 100, longestMs: 10_000 });
 }
 
 /** A running set of services. */
 export interface Supervised {
   /** The addresses that each service told, by the service's name. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
+  /** Has all services read their certificates again. */
+  reload(): void;
   /** Ends all services, the last first. */
   stop(): Promise<void>;
   /** Ends all services without asking. */
@@ -46,13 +65,16 @@ export async function supervise(
   logger: Logger,
   signal: AbortSignal,
 ): Promise<Supervised> {
-  const children = services.map((service) => new Child(service, config, logger));
+  const builder = new BuilderProcess(config, logger);
+  const children = services.map((service) => new Child(service, config, logger, builder));
   const stop = async (): Promise<void> => {
+    await builder.stop();
     for (const child of children.toReversed()) {
       await child.stop();
     }
   };
   const kill = (): void => {
+    builder.kill();
     for (const child of children) {
       child.kill();
     }
@@ -60,7 +82,7 @@ export async function supervise(
   const addresses = new Map<string, readonly string[]>();
   const ended = Promise.withResolvers<never>();
   ended.promise.catch(() => undefined);
-  signal.addEventListener("abort", () => ended.reject(signal.reason), { once: true });
+  using _ending = onAbort(signal, () => ended.reject(signal.reason));
   try {
     for (const child of children) {
       signal.throwIfAborted();
@@ -77,7 +99,12 @@ export async function supervise(
   for (const child of children) {
     child.keepRunning();
   }
-  return { addresses, stop, kill };
+  const reload = (): void => {
+    for (const child of children) {
+      child.reload();
+    }
+  };
+  return { addresses, reload, stop, kill };
 }
 
 /** One service's process, and the processes that come after it when it crashes. */
@@ -86,32 +113,40 @@ class Child {
   readonly #service: Service;
   readonly #config: Config;
   readonly #logger: Logger;
+  readonly #builder: BuilderProcess;
+  readonly #sockets = new Map<string, { readonly socket: HeldSocket; readonly handle: SocketHandle }>();
+  readonly #streamingExecs = new Set<string>();
   #process: ChildProcess;
   #startedAt = Date.now();
   #crashes = 0;
   #restarting: NodeJS.Timeout | undefined;
   #stopping = false;
 
-  constructor(service: Service, config: Config, logger: Logger) {
+  constructor(service: Service, config: Config, logger: Logger, builder: BuilderProcess) {
     this.name = service.name;
     this.#service = service;
     this.#config = config;
     this.#logger = logger;
+    this.#builder = builder;
     this.#process = this.#spawn();
   }
 
   /** Tells the process to serve, and waits until it does. */
-  async serve(): Promise<ChildMessage> {
+  async serve(): Promise<ReadyMessage> {
     const child = this.#process;
-    const outcome = Promise.withResolvers<ChildMessage>();
+    const outcome = Promise.withResolvers<ReadyMessage>();
     const onExit = (): void => outcome.reject(systemError(`the ${this.name} did not start`));
-    child.once("message", (message: ChildMessage) => outcome.resolve(message));
+    child.on("message", (message: ChildMessage) => {
+      if (message.type === "ready") {
+        outcome.resolve(message);
+      }
+    });
     child.once("exit", onExit);
     child.once("error", (error) => outcome.reject(systemError(`the ${this.name} did not start`, error)));
     if (hasExited(child)) {
       onExit();
     }
-    this.#send({ type: "serve", config: this.#config });
+    this.#sendServe();
     const ready = await outcome.promise;
     child.off("exit", onExit);
     return ready;
@@ -132,6 +167,10 @@ class Child {
   async stop(): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#restarting);
+    for (const { handle } of this.#sockets.values()) {
+      handle.close(); // New clients are refused, rather than left waiting.
+    }
+    this.#sockets.clear();
     const child = this.#process;
     if (hasExited(child)) {
       return;
@@ -146,6 +185,10 @@ class Child {
     clearTimeout(limit);
   }
 
+  reload(): void {
+    this.#send({ type: "reload" });
+  }
+
   kill(): void {
     this.#stopping = true;
     this.#process.kill("SIGKILL");
@@ -155,12 +198,69 @@ class Child {
     const { name, module, start } = this.#service;
     const entry = fileURLToPath(new URL("./child.js", import.meta.url));
     const child = fork(entry, [name, module, start], {
-      execArgv: ["--enable-source-maps"],
-      stdio: ["ignore", "inherit", "inherit", "ipc"],
+      execArgv: ["--disable-sigusr1", "--enable-source-maps"],
+      stdio: [
+        "ignore",
+        "inherit",
+        "inherit",
+        "ipc",
+        ...[...this.#sockets.values()].map(({ handle }) => handle.fd),
+      ],
+    });
+    child.on("message", (message: ChildMessage, handle: unknown) => {
+      if (message.type === "listens" && handle !== undefined) {
+        this.#hold(message.socket, handle as SocketHandle);
+      } else if (message.type === "exec") {
+        this.#noteExec(message.execId, message.isStreaming);
+      } else if (message.type === "builder") {
+        void this.#startBuilder(message.request, message.onlyIfUsed);
+      }
     });
     // A message to a child that has just died is no news: its "exit" tells.
     child.on("error", (error) => this.#logger.debug({ err: error, service: name }, "child process"));
     return child;
+  }
+
+  #sendServe(): void {
+    const sockets = [...this.#sockets.values()].map(({ socket }, index) => ({
+      ...socket,
+      descriptor: firstSocketDescriptor + index,
+    }));
+    // Execs that no process has seen to their end: the next process is asked how they ended.
+    const cutExecs = [...this.#streamingExecs];
+    this.#send({ type: "serve", config: this.#config, sockets, cutExecs });
+  }
+
+  async #startBuilder(request: number, onlyIfUsed: boolean): Promise<void> {
+    const answer = (state: BuilderMessage["state"], text = ""): void =>
+      this.#send({ type: "builder", request, state, text });
+    try {
+      const socket = await this.#builder.start(onlyIfUsed, () => answer("compiling"));
+      answer(socket === undefined ? "unused" : "ready", socket);
+    } catch (error) {
+      this.#logger.error({ err: error }, "the builder does not start");
+      answer("failed", messageOf(error));
+    }
+  }
+
+  #noteExec(execId: string, isStreaming: boolean): void {
+    this.#streamingExecs.delete(execId);
+    const [oldest] = this.#streamingExecs;
+    if (this.#streamingExecs.size >= maxStreamingExecs && oldest !== undefined) {
+      this.#streamingExecs.delete(oldest);
+    }
+    if (isStreaming) {
+      this.#streamingExecs.add(execId);
+    }
+  }
+
+  #hold(socket: HeldSocket, handle: SocketHandle): void {
+    if (this.#stopping) {
+      handle.close();
+      return;
+    }
+    this.#sockets.get(socket.address)?.handle.close();
+    this.#sockets.set(socket.address, { socket, handle });
   }
 
   #send(message: SupervisorMessage): void {
@@ -179,7 +279,7 @@ class Child {
     this.#restarting = setTimeout(() => {
       this.#startedAt = Date.now();
       this.#process = this.#spawn();
-      this.#send({ type: "serve", config: this.#config });
+      this.#sendServe();
       this.keepRunning();
     }, delayMs);
   }

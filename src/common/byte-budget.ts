@@ -1,12 +1,12 @@
 /** Memory that many share, so that it is not multiplied by their number. */
 
-/** The part of what is free that one may hold. */
+/** The divisor of what is free that one may hold. */
 const part = 8;
 
 /**
- * A number of bytes. What one may hold follows from what is free, not from the order of arrival: a few get as much as they
- * can use, and those that hold on to theirs leave less to the next, but never nothing. (Choudhury and Hahne's dynamic
- * thresholds, as switches share their memory among ports.)
+ * A number of bytes that many hold together. What one may hold follows from what is free, not from the order
+ * of arrival: a few get as much as they can use, and those that hold on to theirs leave less to the next, but
+ * never nothing. (Choudhury and Hahne's dynamic thresholds, as switches share their memory among ports.)
  */
 export class ByteBudget {
   #free: number;

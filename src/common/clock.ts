@@ -1,7 +1,7 @@
-/** Time as something that is handed in, so that a test decides what time it is. */
+/** Time as a parameter, so that a test decides what time it is. */
 import { setTimeout as delay } from "node:timers/promises";
 
-/** What the code may know about time. */
+/** Access to time: reading it and waiting. */
 export interface Clock {
   /** Wall-clock time in milliseconds since the epoch. */
   nowMs(): number;

@@ -48,6 +48,19 @@ export class SockerlessError extends Error {
     super(message, cause === undefined ? undefined : { cause });
     this.kind = kind;
   }
+
+  /**
+   * One sentence on what to do, if everything fails alike until that is done: the check that meets it first logs it, and
+   * who else does need not.
+   */
+  get remedy(): string | undefined {
+    return undefined;
+  }
+}
+
+/** The remedy of an error, which is told apart from it; undefined: it has none, and the error is news. */
+export function remedyOf(error: unknown): string | undefined {
+  return error instanceof SockerlessError ? error.remedy : undefined;
 }
 
 /** Something that was named does not exist. */
@@ -62,7 +75,7 @@ export const notModified = constructorOf("not-modified");
 export const forbidden = constructorOf("forbidden");
 /** The credentials are missing or wrong. */
 export const unauthorized = constructorOf("unauthorized");
-/** What is needed to answer cannot be reached now; the same request may succeed later. */
+/** Something that is needed to answer cannot be reached now; the same request may succeed later. */
 export const unavailable = constructorOf("unavailable");
 /** This backend cannot do it; the message names the feature and the backend. */
 export const notImplemented = constructorOf("not-implemented");
@@ -185,7 +198,7 @@ export function toErrorData(error: unknown): ErrorData {
   return { kind, message };
 }
 
-/** Whether a caught value is, or arrives as, an error of this kind. */
+/** True if a caught value is, or arrives as, an error of this kind. */
 export function isErrorKind(error: unknown, kind: ErrorKind): boolean {
   return fromUnknown(error).kind === kind;
 }

@@ -5,8 +5,8 @@ import { errorKindHeader, fromUnknown, messageOf, requestIdOf, SockerlessError }
 import type { Logger } from "./logger.ts";
 
 /**
- * Logs a call that failed with an error of kind `system`, or that another service refused. What was foreseen is one line with the reason; of anything
- * else the stack is shown too.
+ * Logs a call that failed with an error of kind `system`, or that another service refused: a foreseen failure
+ * in one line with the reason, any other with its stack.
  *
  * @param values what was called, and what was answered
  */
@@ -36,12 +36,13 @@ export function logFailure(
 }
 
 /**
- * Whether the code that met an error chose a text for the user (a port that is taken, a registry that does not answer),
- * here or in the process that answered. A `TypeError`, a file of ours that is missing, a broken answer were not foreseen.
+ * True if the code that met an error chose a text for the user (a port that is taken, a registry that does
+ * not answer), here or in the process that answered. A `TypeError`, a missing file of ours, a broken answer
+ * were not foreseen.
  */
 function isForeseen(error: unknown): boolean {
   if (error instanceof SockerlessError) {
-    // What was only converted on its way is as foreseen as it was before.
+    // A conversion on the way leaves an error as foreseen as it was.
     const { cause } = error;
     return cause === undefined || messageOf(cause) !== error.message || isForeseen(cause);
   }

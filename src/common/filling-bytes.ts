@@ -1,6 +1,9 @@
 /** Bytes whose number is known before they come. */
 
-/** Collects them out of chunks of any size: each is copied once, so that many small chunks cost what one large one does. */
+/**
+ * Collects bytes out of chunks of any size: each is copied once, so that many small chunks cost what one
+ * large one does.
+ */
 export class FillingBytes {
   readonly bytes: Uint8Array;
   #filled = 0;
@@ -14,16 +17,16 @@ export class FillingBytes {
     return this.#filled === this.bytes.length;
   }
 
-  /** Those that have come; shares the memory. */
+  /** The bytes that have come; shares the memory. */
   get taken(): Uint8Array {
     return this.bytes.subarray(0, this.#filled);
   }
 
   /**
-   * Takes of a chunk what is still missing.
+   * Takes the bytes of a chunk that are still missing.
    *
-   * @param position where in the chunk to begin
-   * @returns where in the chunk the rest begins
+   * @param position in the chunk to begin at
+   * @returns the position in the chunk at which the rest begins
    */
   take(chunk: Uint8Array, position: number): number {
     const end = Math.min(chunk.length, position + this.bytes.length - this.#filled);

@@ -1,4 +1,4 @@
-/** What both ends of a call that is one HTTP/2 message each way need. */
+/** Rules for both ends of a call that is one HTTP/2 message each way. */
 import type { Http2Stream, IncomingHttpHeaders } from "node:http2";
 
 /** The content type of Connect's unary messages in binary form. */

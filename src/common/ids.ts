@@ -25,7 +25,7 @@ export function shortId(id: string): string {
   return id.slice(colon + 1, colon + 13);
 }
 
-/** Whether this is a complete ID (64 lower-case hexadecimal digits, no prefix), which no name or prefix can be taken for. */
+/** True for a complete ID (64 lower-case hexadecimal digits), which no name and no prefix can be. */
 export function isFullId(value: string): boolean {
   return fullId.test(value);
 }

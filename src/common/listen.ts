@@ -1,19 +1,29 @@
 /** Binding listeners to the addresses that users configure. */
-import { chmod, chown, lstat, mkdir, readFile, unlink } from "node:fs/promises";
+import { lstatSync, readFileSync, unlinkSync } from "node:fs";
+import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
 import { type AddressInfo, connect, type Server } from "node:net";
 import { dirname } from "node:path";
-import type { TlsOptions } from "node:tls";
+import { createSecureContext, type Server as TlsServer, type TlsOptions } from "node:tls";
 
 import type { TlsFiles } from "./config/load.ts";
+import type { HeldSockets, InheritedSocket } from "./held-sockets.ts";
 import { conflict, errnoOf, fromFileError, messageOf, systemError } from "./errors.ts";
+import { makeDirectories } from "./make-directories.ts";
+import { checkOwnCertificate } from "./own-certificate.ts";
 
-/** Who may use a unix socket. */
+/**
+ * The most connections that may wait to be accepted: as many as the kernel lets (SOMAXCONN), where Node's own
+ * default is 511. Beyond them a client of a unix socket is refused.
+ */
+export const backlog = readBacklog();
+
+/** Access to a unix socket, and its purpose. */
 export interface SocketAccess {
   /** Permission bits. */
   readonly mode: number;
   /** A group that gets the socket where the machine has it. */
   readonly group?: string;
-  /** What is served there, for the message to a second process: "the Docker API". */
+  /** Service that is served there, for the message to a second process: "the Docker API". */
   readonly serves: string;
 }
 
@@ -22,25 +32,68 @@ export interface SocketAccess {
  *
  * @param address `unix:///path` or `tcp://address:port`
  * @param access for a unix socket
+ * @param held sockets of an earlier process, of which the address's own is taken over, and the holder of a
+ *   new one
  * @returns the address that it listens on, with the port where 0 was asked for
  * @throws SockerlessError of kind `conflict` where another process serves the address already
  */
-export async function listen(listener: Server, address: string, access: SocketAccess): Promise<string> {
-  if (address.startsWith("unix://")) {
-    await listenOnSocket(listener, address.slice("unix://".length), access);
-    return address;
+export async function listen(
+  listener: Server,
+  address: string,
+  access: SocketAccess,
+  held?: HeldSockets,
+): Promise<string> {
+  const path = address.startsWith("unix://") ? address.slice("unix://".length) : undefined;
+  const inherited = held?.inherited.find((each) => each.address === address);
+  // A socket whose file is gone, or is another's, is one that nobody can connect to.
+  if (inherited !== undefined && (path === undefined || fileOf(path) === inherited.file)) {
+    await listenOnInherited(listener, inherited, path);
+    return inherited.boundAddress;
   }
-  return listenOnTcp(listener, address);
+  if (path === undefined) {
+    const boundAddress = await listenOnTcp(listener, address);
+    held?.hold({ address, boundAddress }, listener);
+    return boundAddress;
+  }
+  await listenOnSocket(listener, path, access);
+  held?.hold({ address, boundAddress: address, file: fileOf(path) ?? "" }, listener);
+  return address;
 }
 
 /**
- * What a TCP listener needs for mutual TLS: nobody is served whose certificate the authority did not sign.
+ * Reads the TLS options of a TCP listener for mutual TLS: a peer is served only with a certificate that the
+ * authority signed.
  *
- * @throws SockerlessError that names the file which cannot be read
+ * @throws SockerlessError that names the file which cannot be read or used
  */
 export async function mutualTlsOptions(files: TlsFiles): Promise<TlsOptions> {
   const [ca, cert, key] = await Promise.all([read(files.ca), read(files.cert), read(files.key)]);
+  checkOwnCertificate({ ca, cert, key }, files, "serverAuth");
   return { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.2" };
+}
+
+/** A listener of mutual TLS, of HTTP/1.1 or HTTP/2. */
+export type TlsListener = Pick<TlsServer, "setSecureContext">;
+
+/**
+ * Has listeners use the certificates as they are on disk now; connections that stand keep theirs.
+ *
+ * @returns what was read, for the log
+ * @throws SockerlessError that names the file which cannot be read; all stays as it was then
+ */
+export async function reloadCertificates(
+  listeners: readonly TlsListener[],
+  files: TlsFiles | undefined,
+): Promise<string> {
+  if (files === undefined) {
+    throw systemError("a listener of TLS without certificates");
+  }
+  const options = await mutualTlsOptions(files);
+  createSecureContext(options); // A certificate that is none is found out before anything is changed.
+  for (const listener of listeners) {
+    listener.setSecureContext(options);
+  }
+  return `the certificates of ${listeners.length} TCP listener(s) were read again`;
 }
 
 async function read(path: string): Promise<Buffer> {
@@ -52,19 +105,19 @@ async function read(path: string): Promise<Buffer> {
 }
 
 async function listenOnSocket(listener: Server, path: string, access: SocketAccess): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
+  await makeDirectories(dirname(path));
   await removeStaleSocket(path, access.serves);
   // Made for the owner alone, then opened to the group: there is no moment in which everybody could connect.
   const umask = process.umask(0o177);
   try {
-    await bound(listener, `unix://${path}`, () => listener.listen(path));
+    await bound(listener, `unix://${path}`, () => listener.listen({ path, backlog }));
   } finally {
     process.umask(umask);
   }
   const group = access.group === undefined ? undefined : await groupId(access.group);
   if (group !== undefined) {
     await chown(path, -1, group).catch((error: unknown) => {
-      // Whoever is neither root nor a member cannot give it to the group, and keeps it for himself.
+      // A user who is neither root nor in the group cannot give it the socket, and keeps it for himself.
       if (errnoOf(error) !== "EPERM") {
         throw error;
       }
@@ -73,9 +126,34 @@ async function listenOnSocket(listener: Server, path: string, access: SocketAcce
   await chmod(path, access.mode);
 }
 
+async function listenOnInherited(
+  listener: Server,
+  { descriptor, boundAddress, file }: InheritedSocket,
+  path: string | undefined,
+): Promise<void> {
+  await bound(listener, boundAddress, () => listener.listen({ fd: descriptor }, backlog));
+  if (path === undefined) {
+    return;
+  }
+  // Removes the file as libuv does when it closes a socket that was bound in the same process.
+  const close = listener.close.bind(listener);
+  listener.close = (callback) => {
+    if (fileOf(path) === file) {
+      unlinkSync(path);
+    }
+    return close(callback);
+  };
+}
+
+/** Identity of the file at a path, which no other file has; undefined where there is none. */
+function fileOf(path: string): string | undefined {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  return stat === undefined ? undefined : `${stat.dev}:${stat.ino}:${stat.birthtimeMs}`;
+}
+
 async function listenOnTcp(listener: Server, address: string): Promise<string> {
   const { host, port } = parseTcpAddress(address);
-  await bound(listener, address, () => listener.listen({ port, ...(host === "" ? {} : { host }) }));
+  await bound(listener, address, () => listener.listen({ port, backlog, ...(host === "" ? {} : { host }) }));
   const { port: boundPort } = listener.address() as AddressInfo;
   return `tcp://${host.includes(":") ? `[${host}]` : host}:${boundPort}`;
 }
@@ -104,7 +182,7 @@ async function bound(listener: Server, address: string, bind: () => void): Promi
   }
 }
 
-/** A socket file outlives a process that was killed. One that nobody listens on is in the way and nothing else. */
+/** Removes the socket file of a process that was killed: one that nobody listens on is only in the way. */
 async function removeStaleSocket(path: string, serves: string): Promise<void> {
   const stat = await lstat(path).catch((error: unknown) => {
     if (errnoOf(error) === "ENOENT") {
@@ -150,4 +228,12 @@ async function groupId(name: string): Promise<number | undefined> {
   const line = groups.split("\n").find((each) => each.startsWith(`${name}:`));
   const id = Number(line?.split(":")[2]);
   return Number.isInteger(id) ? id : undefined;
+}
+
+function readBacklog(): number {
+  try {
+    return Number.parseInt(readFileSync("/proc/sys/net/core/somaxconn", "ascii"), 10) || 511;
+  } catch {
+    return 511; // Not Linux.
+  }
 }

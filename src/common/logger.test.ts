@@ -63,8 +63,12 @@ describe("the logger", () => {
       process: "backend",
       component: "engine",
       container: "abc",
+      reason: "no room",
       msg: "slow",
     });
-    assert.equal(formatForTerminal(line), '12:30:01.000 warn backend/engine: slow {"container":"abc"}\n');
+    assert.equal(
+      formatForTerminal(line),
+      '12:30:01.000 warn backend/engine: slow container=abc reason="no room"\n',
+    );
   });
 });

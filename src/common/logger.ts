@@ -6,12 +6,13 @@ import { isatty } from "node:tty";
 
 import { type DestinationStream, destination, type Logger, pino } from "pino";
 
-import type { LogLevel } from "./config/load.ts";
+import type { LogFormat, LogLevel } from "./config/load.ts";
 import { requestIdOf } from "./errors.ts";
+import { currentRequestId } from "./request-id.ts";
 
 export type { Logger } from "pino";
 
-/** Where standard error is. */
+/** File descriptor of standard error. */
 const standardError = 2;
 
 /** How a root logger is made. */
@@ -19,8 +20,18 @@ export interface LoggerOptions {
   readonly level: LogLevel;
   /** The program, `frontend` or `backend`; in every line. */
   readonly process: string;
-  /** Where lines go instead of standard error; for tests. */
+  /** How lines are written; `auto` where it is left out. */
+  readonly format?: LogFormat;
+  /** Destination of the lines instead of standard error; for tests. */
   readonly destination?: DestinationStream;
+}
+
+/** The root logger of one of our programs, as its configuration has it. */
+export function processLogger(
+  config: { readonly logLevel: LogLevel; readonly logFormat: LogFormat },
+  name: string,
+): Logger {
+  return createLogger({ level: config.logLevel, format: config.logFormat, process: name });
 }
 
 /**
@@ -34,13 +45,24 @@ export function createLogger(options: LoggerOptions): Logger {
       base: { process: options.process },
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }), log: withRequestId },
+      mixin: currentRequest,
     },
     options.destination ??
-      (isatty(standardError) ? terminal : destination({ fd: standardError, sync: false })),
+      (isForPeople(options.format) ? terminal : destination({ fd: standardError, sync: false })),
   );
 }
 
-/** An error's line tells which request a service has refused. */
+function isForPeople(format: LogFormat = "auto"): boolean {
+  return format === "auto" ? isatty(standardError) : format === "text";
+}
+
+/** The ID of the client's request for which a line is written, as its field. */
+function currentRequest(): { request?: string } {
+  const request = currentRequestId();
+  return request === undefined ? {} : { request };
+}
+
+/** Adds to an error's line the ID of the request that a cloud's service has refused. */
 function withRequestId(values: Record<string, unknown>): Record<string, unknown> {
   const requestId = values["requestId"] ?? requestIdOf(values["err"]);
   return requestId === undefined ? values : { ...values, requestId };
@@ -51,7 +73,10 @@ export function componentLogger(parent: Logger, component: string): Logger {
   return parent.child({ component });
 }
 
-/** One line of JSON as people like to read it: `12:30:01.000 warn backend/engine: message {"container":"…"}`. */
+/**
+ * One line of JSON as people like to read it: `12:30:01.000 warn backend/engine: message container=abc`. The stack of an
+ * error is shown below it.
+ */
 export function formatForTerminal(line: string): string {
   const {
     time,
@@ -63,12 +88,17 @@ export function formatForTerminal(line: string): string {
     ...rest
   } = JSON.parse(line) as Record<string, unknown>;
   const origin = component === undefined ? program : `${String(program)}/${String(component)}`;
-  const values = Object.keys(rest).length === 0 ? "" : ` ${JSON.stringify(rest)}`;
+  const values = Object.entries(rest).map(([name, value]) => ` ${name}=${valueForPeople(value)}`);
   const stack =
     typeof err === "object" && err !== null && "stack" in err
       ? `\n${String(err.stack).replaceAll(/^/gm, "  ")}`
       : "";
-  return `${String(time).slice(11, 23)} ${String(level)} ${String(origin)}: ${String(msg ?? "")}${values}${stack}\n`;
+  return `${String(time).slice(11, 23)} ${String(level)} ${String(origin)}: ${String(msg ?? "")}${values.join("")}${stack}\n`;
+}
+
+/** Plain words stand as they are; what has spaces, quotes or structure is quoted as JSON. */
+function valueForPeople(value: unknown): string {
+  return typeof value === "string" && /^[^\s"={}[\]]+$/.test(value) ? value : JSON.stringify(value);
 }
 
 const terminal: DestinationStream = {

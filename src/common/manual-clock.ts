@@ -1,5 +1,6 @@
 /** A clock for tests: it stands still until it is told to move. */
 import type { Clock } from "./clock.ts";
+import { onAbort } from "./on-abort.ts";
 
 interface Sleeper {
   readonly wakeAtMs: number;
@@ -31,24 +32,13 @@ export class ManualClock implements Clock {
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    if (signal?.aborted === true) {
-      reject(signal.reason);
-      return promise;
-    }
-    const abort = (): void => {
+    const sleeper: Sleeper = { wakeAtMs: this.nowMs() + ms, wake: resolve };
+    this.#sleepers.add(sleeper);
+    const leaving = onAbort(signal, () => {
       this.#sleepers.delete(sleeper);
       reject(signal?.reason);
-    };
-    const sleeper: Sleeper = {
-      wakeAtMs: this.nowMs() + ms,
-      wake: () => {
-        signal?.removeEventListener("abort", abort);
-        resolve();
-      },
-    };
-    signal?.addEventListener("abort", abort, { once: true });
-    this.#sleepers.add(sleeper);
-    return promise;
+    });
+    return promise.finally(() => leaving[Symbol.dispose]());
   }
 
   /** Moves on by `ms` milliseconds, waking in order all whose time has come, and lets what they resolved run. */
@@ -76,7 +66,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Until promise reactions that were waiting, and those they cause, have run. */
+/** Resolves once promise reactions that were waiting, and those that they cause, have run. */
 function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

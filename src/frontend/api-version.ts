@@ -20,12 +20,12 @@ export class ApiVersion {
     this.#parts = partsOf(text);
   }
 
-  /** Whether this is the named version or a newer one. */
+  /** True if this is the named version or a newer one. */
   atLeast(other: ApiVersionText): boolean {
     return compareParts(this.#parts, partsOf(other)) >= 0;
   }
 
-  /** Whether this is older than the named version. */
+  /** True if this is older than the named version. */
   before(other: ApiVersionText): boolean {
     return !this.atLeast(other);
   }

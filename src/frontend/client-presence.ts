@@ -1,6 +1,8 @@
 /** Noticing that the client of an ordinary request is gone. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 
+import type { Clock } from "../common/clock.ts";
+import { after } from "../common/timers.ts";
 import type { Exchange } from "./exchanges.ts";
 
 /** How long the answer to a client that sends no more may still take. */
@@ -17,12 +19,13 @@ export function watchClient(
   request: IncomingMessage,
   response: ServerResponse,
   { end }: Exchange,
+  clock: Clock,
 ): () => void {
   const { socket } = request;
-  let timer: NodeJS.Timeout | undefined;
+  let leaving: Disposable | undefined;
   const leave = (): void => end.abort(new Error("the client is gone"));
   const leaveSoon = (): void => {
-    timer = setTimeout(leave, halfCloseGraceMs);
+    leaving = after(clock, halfCloseGraceMs, leave);
   };
   socket.once("end", leaveSoon);
   response.once("close", () => {
@@ -32,6 +35,6 @@ export function watchClient(
   });
   return () => {
     socket.removeListener("end", leaveSoon);
-    clearTimeout(timer);
+    leaving?.[Symbol.dispose]();
   };
 }

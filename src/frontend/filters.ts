@@ -5,7 +5,13 @@ import { invalid } from "../common/errors.ts";
 import { type StringList, StringListSchema } from "../gen/sockerless/backend/v1/config_pb.ts";
 
 /** Filters as the backend takes them: values by key. */
-export type Filters = Record<string, StringList>;
+export type FilterValues = Record<string, StringList>;
+
+/**
+ * The most values of all filters together: each is compared with each object, some as a regular expression.
+ */
+const maxFilterValues = 2048;
+const maxFilterChars = 128 * 1024;
 
 /** Docker's keys for each kind of list. */
 export const filterKeys = {
@@ -31,6 +37,7 @@ export const filterKeys = {
   imagesToPrune: ["dangling", "label", "label!", "until"],
   networks: ["dangling", "driver", "id", "label", "name", "scope", "type"],
   networksToPrune: ["label", "label!", "until"],
+  search: ["is-automated", "is-official", "stars"],
   volumes: ["dangling", "driver", "label", "name"],
   volumesToPrune: ["all", "label", "label!"],
 } as const satisfies Record<string, readonly string[]>;
@@ -39,35 +46,46 @@ export const filterKeys = {
  * Reads the query's `filters`: `{"key": {"value": true}}` or `{"key": ["value"]}`.
  *
  * @param accepted the keys that there are; undefined: all, an unknown key matches nothing
+ * @param unreadable what is answered where it is no such JSON
  * @throws SockerlessError of kind `invalid` in dockerd's words
  */
-export function readFilters(query: URLSearchParams, accepted?: readonly string[]): Filters {
+export function readFilters(
+  query: URLSearchParams,
+  accepted?: readonly string[],
+  unreadable = "invalid filter",
+): FilterValues {
   const source = query.get("filters") ?? "";
   if (source === "") {
     return {};
+  }
+  if (source.length > maxFilterChars) {
+    throw invalid(`invalid filter: longer than ${maxFilterChars} characters`);
   }
   let value: unknown;
   try {
     value = JSON.parse(source);
   } catch (error) {
-    throw invalid("invalid filter", error);
+    throw invalid(unreadable, error);
   }
   if (value === null) {
     return {};
   }
   if (typeof value !== "object" || Array.isArray(value)) {
-    throw invalid("invalid filter");
+    throw invalid(unreadable);
   }
   const entries = Object.entries(value).map(([key, each]) => {
     if (accepted !== undefined && !accepted.includes(key)) {
       throw invalid(`invalid filter '${key}'`);
     }
-    return [key, create(StringListSchema, { values: valuesOf(each) })] as const;
+    return [key, create(StringListSchema, { values: valuesOf(each, unreadable) })] as const;
   });
+  if (entries.reduce((sum, [, { values }]) => sum + values.length, 0) > maxFilterValues) {
+    throw invalid(`invalid filter: more than ${maxFilterValues} values`);
+  }
   return Object.fromEntries(entries);
 }
 
-function valuesOf(value: unknown): string[] {
+function valuesOf(value: unknown, unreadable: string): string[] {
   if (value === null) {
     return [];
   }
@@ -77,8 +95,8 @@ function valuesOf(value: unknown): string[] {
   if (typeof value === "object" && !Array.isArray(value)) {
     const entries = Object.entries(value);
     if (entries.every(([, given]) => typeof given === "boolean")) {
-      return entries.map(([each]) => each); // What is set to false counts too: dockerd looks at the keys alone.
+      return entries.map(([each]) => each); // Keys that are set to false count too: dockerd looks at the keys alone.
     }
   }
-  throw invalid("invalid filter");
+  throw invalid(unreadable);
 }

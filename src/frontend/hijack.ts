@@ -1,17 +1,20 @@
 /**
- * The client's side of a hijacked request: its body, the answer's header, and then a raw connection. Whether the client
- * asked for an upgrade (101) or not (200), nothing behind the request's header has been parsed.
+ * The client's side of a hijacked request: its body, the answer's header, and then a raw connection. Nothing
+ * behind the request's header has been parsed, both if the client asked for an upgrade (101) and if not
+ * (200).
  */
+import { availableParallelism, loadavg } from "node:os";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 
-import { checkJsonContentType, maxJsonBodyBytes, parseJsonBody } from "./json-body.ts";
+import { checkJsonContentType, parseJsonBody, smallBodyBytes } from "./json-body.ts";
 import { readRawBody } from "./raw-body.ts";
 import type { HijackContext } from "./request-context.ts";
 import { keepReadingWithoutOutput } from "./streams/lost-output.ts";
 
-/** A terminal's bytes, and what every version before 1.42 said. */
-const rawStream = "application/vnd.docker.raw-stream";
-/** Frames with Docker's headers. */
+/** Content type of a terminal's bytes, of every stream before 1.42, and of refusals to attach. */
+export const rawStream = "application/vnd.docker.raw-stream";
+/** Content type of frames with Docker's headers. */
 const multiplexedStream = "application/vnd.docker.multiplexed-stream";
 
 /** The content type of a stream, which only newer versions tell apart. */
@@ -19,11 +22,24 @@ export function streamContentType({ version }: Pick<HijackContext, "version">, m
   return multiplexed && version.atLeast("1.42") ? multiplexedStream : rawStream;
 }
 
+/**
+ * Milliseconds by which the first output stays behind the header, at least. Clients in Python and Java read
+ * the header through a buffer and drop what came along with it, and nobody tells that it was read: dockerd
+ * needs so long to start a process. A client on a machine that has more to do than processors is woken late.
+ */
+const headerLeadMs = { idle: 10, busy: 30 } as const;
+
+function isMachineBusy(): boolean {
+  const [load = 0] = loadavg();
+  return load > availableParallelism();
+}
+
 /** The connection of one hijacked request. */
 export class HijackedConnection {
   readonly #context: HijackContext;
   /** Paused until somebody listens to it. */
   readonly socket: Duplex;
+  #headerLead: Promise<void> | undefined;
 
   constructor(context: HijackContext) {
     this.#context = context;
@@ -35,7 +51,7 @@ export class HijackedConnection {
   }
 
   /**
-   * Reads the whole body as JSON. What the client sends after it stays unread.
+   * Reads the whole body as JSON. Bytes that the client sends after it stay unread.
    *
    * @returns undefined for an empty body
    * @throws SockerlessError of kind `invalid`
@@ -47,23 +63,24 @@ export class HijackedConnection {
     return parseJsonBody(bytes, { optional: true });
   }
 
-  /** Reads the body and forgets it: of attach it means nothing, but it is not stdin. */
+  /** Reads the body and forgets it: attach has no use for it, but it is not stdin. */
   async skipBody(): Promise<void> {
     await this.#readBody();
   }
 
   async #readBody(): Promise<Buffer> {
     const { headers, httpVersion } = this.#context.request;
-    // Node would say so of a request that it parses; of this one it does not.
+    // Node answers so only for requests that it parses itself.
     if (httpVersion !== "1.0" && headers.expect?.toLowerCase() === "100-continue") {
       this.socket.write("HTTP/1.1 100 Continue\r\n\r\n");
     }
-    return await readRawBody(this.socket, headers, maxJsonBodyBytes);
+    // The body of such a request is a handful of words.
+    return await readRawBody(this.socket, headers, smallBodyBytes);
   }
 
   /**
    * Answers that the stream begins: 101 where the client asked for an upgrade, else 200. From here on errors travel in
-   * the stream.
+   * the stream, which has to wait for {@link headerLead}.
    *
    * @param multiplexed whether output has Docker's frame headers
    */
@@ -81,7 +98,13 @@ export class HijackedConnection {
             "Upgrade: tcp",
           ];
     this.socket.write(this.#head(lines));
+    this.#headerLead = sleep(headerLeadMs[isMachineBusy() ? "busy" : "idle"]);
     return this.socket;
+  }
+
+  /** Resolves once a client that waits for its answer has had time to read the header by itself. */
+  async headerLead(): Promise<void> {
+    await this.#headerLead;
   }
 
   /** Answers 200 without a body, where there is no stream after all. */

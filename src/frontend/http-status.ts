@@ -3,7 +3,7 @@ import { STATUS_CODES } from "node:http";
 
 import { type ErrorKind, fromUnknown } from "../common/errors.ts";
 
-/** What a client is told of an error. */
+/** An error as a client is told of it. */
 export interface ErrorReply {
   readonly status: number;
   /** For people; clients match on it too, so it is dockerd's wording wherever dockerd has one. */

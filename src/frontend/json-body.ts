@@ -7,40 +7,27 @@ import { describeSyntaxError } from "./json-syntax.ts";
 /** The most bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
 export const maxJsonBodyBytes = 4 * 1024 ** 2;
 
+/** Bodies up to this size are parsed where they are read, larger ones in a thread. */
+export const smallBodyBytes = 64 * 1024;
+
 /**
- * How much of a body that is too large is read and dropped before the refusal: a client that is still writing when its
- * connection closes sees a broken pipe instead of the reason.
+ * Bytes of a body that is too large which are read and dropped before the refusal: a client that is still
+ * writing when its connection closes sees a broken pipe instead of the reason.
  */
 const maxDroppedBytes = 16 * maxJsonBodyBytes;
 
-/** Whether and how an empty body is answered. */
+/** Exceptions to the rule that a body is needed and is named as JSON. */
 export interface JsonBodyOptions {
-  /** Whether a request without a body is one with an empty object. */
+  /** True if a request without a body is one with an empty object. */
   readonly optional?: boolean;
-  /** Whether the content type is not looked at; dockerd's `/auth` does not. */
+  /** True if the content type is not looked at; dockerd's `/auth` does not. */
   readonly anyContentType?: boolean;
 }
 
 /**
- * Reads and parses the body.
+ * Parses a body that was read already.
  *
  * @returns the parsed value; undefined for an empty body where that is allowed. Whole numbers beyond 2^53 are `bigint`s.
- * @throws SockerlessError of kind `invalid`
- */
-export async function readJsonBody(
-  request: IncomingMessage,
-  options: JsonBodyOptions = {},
-): Promise<unknown> {
-  if (options.anyContentType !== true) {
-    checkJsonContentType(request);
-  }
-  const bytes = await readBoundedBody(request);
-  return parseJsonBody(bytes, options);
-}
-
-/**
- * Parses a body that was read already; an upgraded connection's body is not Node's to read.
- *
  * @throws SockerlessError of kind `invalid`
  */
 export function parseJsonBody(bytes: Buffer, options: JsonBodyOptions = {}): unknown {
@@ -84,9 +71,9 @@ export function checkJsonContentType(request: IncomingMessage): void {
   if (type === "" && !hasBody(request)) {
     return;
   }
-  const mediaType = /^\s*([^\s;/]+\/[^\s;/]+)\s*(;\s*[^\s=;]+\s*=\s*("[^"]*"|[^\s;"]+)\s*)*;?\s*$/.exec(
-    type,
-  )?.[1];
+  // No two parts may both take a blank: a header of a mebibyte of them would be tried in each division.
+  const mediaType =
+    /^\s*([^\s;/]+\/[^\s;/]+)\s*(?:;\s*[^\s=;]+\s*=\s*(?:"[^"]*"|[^\s;"]+)\s*)*(?:;\s*)?$/.exec(type)?.[1];
   if (mediaType === undefined) {
     const reason = type === "" ? "mime: no media type" : "mime: invalid media parameter";
     throw invalid(`malformed Content-Type header (${type}): ${reason}`);
@@ -96,19 +83,30 @@ export function checkJsonContentType(request: IncomingMessage): void {
   }
 }
 
-/** Whether the header announces a body. */
+/** True if the header announces a body. */
 function hasBody(request: IncomingMessage): boolean {
   const length = request.headers["content-length"];
   return request.headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
 }
 
-async function readBoundedBody(request: IncomingMessage): Promise<Buffer> {
+/**
+ * Reads a body in one step, or in two where it is large: then it yields once in between, and no more is read before it is
+ * asked for the rest.
+ *
+ * @throws SockerlessError of kind `invalid` where it is too large
+ */
+export async function* readBoundedBody(request: IncomingMessage): AsyncGenerator<undefined, Buffer, void> {
   const announced = Number(request.headers["content-length"] ?? 0);
   const chunks: Buffer[] = [];
   let length = 0;
+  let isLarge = false;
   // Leaving the loop early must not destroy the request: the refusal still has to be written on its socket.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
+    if (!isLarge && Math.max(length, announced) > smallBodyBytes) {
+      isLarge = true;
+      yield;
+    }
     if (Math.max(length, announced) <= maxJsonBodyBytes) {
       chunks.push(chunk);
     } else if (length > maxDroppedBytes) {

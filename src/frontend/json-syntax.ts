@@ -1,6 +1,6 @@
 /** Naming a syntax error in JSON as Go's decoder names it: people search for that text, and tests of clients match it. */
 
-/** Where a scan is, and what has been opened. */
+/** The position of a scan, and the values that are open there, outermost first. */
 interface Scan {
   readonly source: string;
   at: number;
@@ -10,7 +10,7 @@ interface Scan {
 const literals: readonly string[] = ["true", "false", "null"];
 
 /**
- * What is wrong with a text that is not JSON.
+ * Names the error in a text that is not JSON.
  *
  * @returns undefined where nothing is wrong up to the end of the first value
  */
@@ -57,7 +57,7 @@ function scanValue(scan: Scan): Outcome {
   }
 }
 
-/** What follows a complete value: the next one, or the end of what is open. */
+/** Scans what follows a complete value: the next one, or the end of what is open. */
 function scanNext(scan: Scan): Outcome {
   const inside = scan.open.at(-1);
   if (inside === undefined) {

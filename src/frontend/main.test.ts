@@ -12,12 +12,14 @@ import { makeCertificates } from "../../test/support/certificates.ts";
 import { callApi } from "../../test/support/docker-api.ts";
 import { startFrontend } from "./main.ts";
 
-test("the Docker socket is for its owner and group, answers without a backend and is gone after close", async (t) => {
+test("the Docker socket is for its owner and group, answers 503 without a backend and is gone after close", async (t) => {
   const directory = await temporaryDirectory(t);
   const socket = join(directory, "docker.sock");
   const frontend = await startFrontend(configOf(directory, [`unix://${socket}`]));
   assert.equal((await stat(socket)).mode & 0o777, 0o660);
-  assert.equal((await callApi(socket, "GET", "/_ping")).text, "OK");
+  for (const method of ["GET", "HEAD"]) {
+    assert.equal((await callApi(socket, method, "/_ping")).status, 503);
+  }
   const away = await callApi(socket, "GET", "/containers/json");
   assert.equal(away.status, 503);
   assert.match(away.text, /cannot connect to the sockerless backend/);
@@ -32,7 +34,7 @@ test("a second frontend on a served socket is refused, and the first goes on", a
   await assert.rejects(startFrontend(configOf(directory, [`unix://${socket}`])), {
     message: `another process already serves the Docker API on unix://${socket}`,
   });
-  assert.equal((await callApi(socket, "GET", "/_ping")).status, 200);
+  assert.equal((await callApi(socket, "GET", "/_ping")).status, 503); // There is no backend.
 });
 
 test("a frontend that cannot have all its addresses has none", async (t) => {
@@ -52,7 +54,7 @@ test("a socket that a killed process left behind is replaced", async (t) => {
   const socket = join(directory, "docker.sock");
   await leaveStaleSocket(socket);
   closeAfter(t, await startFrontend(configOf(directory, [`unix://${socket}`])));
-  assert.equal((await callApi(socket, "GET", "/_ping")).status, 200);
+  assert.equal((await callApi(socket, "GET", "/_ping")).status, 503); // There is no backend.
 });
 
 test("over TCP a client is served only with a certificate of the authority", async (t) => {
@@ -61,7 +63,7 @@ test("over TCP a client is served only with a certificate of the authority", asy
   const frontend = await startFrontend(configOf(directory, ["tcp://127.0.0.1:0"], server));
   closeAfter(t, frontend);
   const port = Number(/:(\d+)$/.exec(frontend.addresses?.[0] ?? "")?.[1]);
-  assert.equal(await ping(port, client), 200);
+  assert.equal(await ping(port, client), 503); // There is no backend.
   await assert.rejects(ping(port, { ca: client.ca }), /certificate required|ECONNRESET|EPIPE/);
 });
 

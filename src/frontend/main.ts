@@ -1,10 +1,16 @@
 /** The frontend as a process: the Docker API on the configured addresses, for the backend at the configured address. */
+import { createClient } from "@connectrpc/connect";
+
+import { systemClock } from "../common/clock.ts";
 import type { Config } from "../common/config/load.ts";
-import { listen, mutualTlsOptions } from "../common/listen.ts";
-import { createLogger } from "../common/logger.ts";
+import type { Supervision } from "../common/held-sockets.ts";
+import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../common/listen.ts";
+import { processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { version } from "../common/version.ts";
+import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { createBackendClients } from "./backend-clients.ts";
+import { BackendPresence } from "./backend-presence.ts";
 import { createBackendTransport, readBackendReach } from "./backend-transport.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { ContainerTunnels } from "./publish/tunnels.ts";
@@ -12,47 +18,71 @@ import { routes } from "./route-table.ts";
 import { DockerApiServer } from "./server.ts";
 import { AgentTargets } from "./streams/agent-targets.ts";
 import { StreamPool } from "./streams/stream-pool.ts";
-import { ToldEnds } from "./streams/told-ends.ts";
+import { ExecEnds } from "./streams/exec-ends.ts";
 
-/** Who may use the Docker socket: as dockerd has it. */
+/** Mode and group of the Docker socket, the same as dockerd's. */
 const socketAccess = { mode: 0o660, group: "docker", serves: "the Docker API" } as const;
 
 /**
- * Starts the frontend. The backend need not be there yet: requests that need it answer 503 until it is.
+ * Starts the frontend. The backend need not be there yet: requests that need it, and pings, answer 503 until it is.
  *
  * @throws SockerlessError where an address cannot be listened on or a certificate cannot be read; nothing is left
  *   listening then
  */
-export async function startFrontend(config: Config): Promise<RunningService> {
-  const logger = createLogger({ level: config.logLevel, process: "frontend" });
+export async function startFrontend(
+  config: Config,
+  _signal?: AbortSignal,
+  supervision?: Supervision,
+): Promise<RunningService> {
+  const logger = processLogger(config, "frontend");
   const reach = await readBackendReach(config.backendAddress, config.tls);
   const backend = createBackendTransport(reach);
+  const own = { clock: systemClock, logger };
+  const presence = new BackendPresence({
+    health: createClient(Health, backend.transport),
+    reach,
+    ...own,
+  });
   const ways = {
     backend: createBackendClients(backend.transport),
     streams: new StreamPool(),
     agents: new AgentTargets(reach),
   };
   const publisher = config.publish
-    ? new Publisher({ backend: ways.backend, tunnels: new ContainerTunnels({ ...ways, logger }), logger })
+    ? new Publisher({ backend: ways.backend, tunnels: new ContainerTunnels({ ...ways, logger }), ...own })
     : undefined;
-  const services = { ...ways, publisher, toldEnds: new ToldEnds() };
-  const server = new DockerApiServer({ routes, services, logger, version });
+  const isDebugging = logger.isLevelEnabled("debug");
+  const execEnds = new ExecEnds(ways.backend.execs, supervision);
+  const startBuilder = config.backend === "local" ? supervision?.startBuilder : undefined;
+  const services = { ...ways, clock: systemClock, presence, isDebugging, publisher, execEnds, startBuilder };
+  const server = new DockerApiServer({ routes, services, version, logger });
   const close = async (): Promise<void> => {
     await server.close();
     await publisher?.close();
     await services.streams.close();
+    await presence.close();
     backend.close();
   };
   try {
     const addresses: string[] = [];
+    const tlsListeners: TlsListener[] = [];
     for (const host of config.hosts) {
       const tls = host.startsWith("tcp://") ? await tlsOf(config) : undefined;
-      const address = await listen(server.createListener(tls), host, socketAccess);
+      const listener = server.createListener(tls);
+      const address = await listen(listener, host, socketAccess, supervision);
+      if (tls !== undefined) {
+        tlsListeners.push(listener as unknown as TlsListener);
+      }
       logger.info({ address }, "the Docker API is served");
       addresses.push(address);
     }
+    presence.watch();
     publisher?.watch();
-    return { addresses, close };
+    return {
+      addresses,
+      close,
+      ...(tlsListeners.length === 0 ? {} : { reload: () => reloadCertificates(tlsListeners, config.tls) }),
+    };
   } catch (error) {
     await close();
     throw error;

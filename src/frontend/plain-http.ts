@@ -8,7 +8,7 @@ const answer =
 /** An HTTP request begins with the letters of its method; a TLS record with a byte that is none. */
 const isLetter = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x41 && byte <= 0x5a;
 
-/** As long as Node waits for a handshake. */
+/** Milliseconds to wait for the first bytes: as long as Node waits for a handshake. */
 const firstBytesMs = 120_000;
 
 /**

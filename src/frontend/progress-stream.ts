@@ -16,7 +16,7 @@ export class ProgressStream {
     this.#signal = signal;
   }
 
-  /** Whether a line is out, so that the status can no longer tell of an error. */
+  /** True if a line is out, so that the status can no longer tell of an error. */
   get #begun(): boolean {
     return this.#response.headersSent;
   }

@@ -16,7 +16,7 @@ function connection(...packets: string[]): PassThrough {
   return stream;
 }
 
-/** What the body's reader left, to the end. */
+/** The bytes that the body's reader left, to the end. */
 async function restOf(stream: PassThrough): Promise<string> {
   stream.end();
   return Buffer.concat(await stream.toArray()).toString();

@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 
 import { invalid, notImplemented } from "../common/errors.ts";
 
-/** Of a chunk's size line and of the trailer, which both end up nowhere. */
+/** Bytes that a chunk's size line and the trailer may have; both end up nowhere. */
 const maxLineBytes = 4096;
 
 /**
@@ -24,7 +24,7 @@ export async function readRawBody(
   try {
     const coding = headers["transfer-encoding"];
     if (coding !== undefined) {
-      // What follows a body of another coding, or ahead of it, could be taken for the other.
+      // Bytes behind a body of another coding, or ahead of it, could be taken for the body.
       if (coding.trim().toLowerCase() !== "chunked") {
         throw notImplemented(`unsupported transfer encoding: ${JSON.stringify(coding)}`);
       }
@@ -106,7 +106,7 @@ class ExactReader {
     }
   }
 
-  /** Without its line end. */
+  /** Reads a line, without its end. */
   async readLine(): Promise<string> {
     let line = "";
     while (!line.endsWith("\n")) {

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 
-/** What is used of Node's parser; `onIncoming` is called with each request as soon as its header is read. */
+/** Members of Node's parser that are used; `onIncoming` is called when a request's header was read. */
 interface RequestParser {
   onIncoming: (request: IncomingMessage, keepAlive: boolean) => number | undefined;
 }

@@ -2,24 +2,30 @@
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 
+import { rawStream } from "./hijack.ts";
 import { errorBody, type ErrorReply } from "./http-status.ts";
 
-/** Writes an error to a client that asked for an upgrade, and closes the connection. */
+/**
+ * Writes an error to a client that asked for an upgrade, and closes the connection.
+ *
+ * @param isText whether it is a text under the stream's content type, as dockerd refuses an attach; else JSON
+ */
 export function writeRawError(
   socket: Socket,
   reply: ErrorReply,
   headers: Readonly<Record<string, string>>,
+  isText: boolean,
 ): void {
-  const body = errorBody(reply);
+  const body = isText ? `${reply.message}\r\n` : errorBody(reply);
   const lines = [
     `HTTP/1.1 ${reply.status} ${STATUS_CODES[reply.status]}`,
     ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
-    "Content-Type: application/json",
+    `Content-Type: ${isText ? rawStream : "application/json"}`,
     `Content-Length: ${Buffer.byteLength(body)}`,
     "Connection: close",
   ];
-  // What the client still sends is read and dropped: unread bytes would turn the close into a reset, and the client
-  // would never see the answer.
+  // Bytes that the client still sends are read and dropped: left unread they would turn the close into a
+  // reset, and the client would never see the answer.
   socket.resume();
   socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
 }

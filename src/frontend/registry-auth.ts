@@ -6,14 +6,17 @@ import { type RegistryAuth, RegistryAuthSchema } from "../gen/sockerless/backend
 import { JsonFields } from "./convert/json-fields.ts";
 import { parseJson } from "./json-body.ts";
 
+/** Tokens are some kilobytes long. */
+const maxHeaderChars = 64 * 1024;
+
 /**
  * Reads `X-Registry-Auth`.
  *
- * @returns undefined for a missing, empty or unreadable header: on a pull that means anonymous, as in dockerd, because
+ * @returns undefined for a missing, empty, unreadable or overlong header: on a pull that means anonymous, as in dockerd, because
  *   clients send all kinds of things where they have no credentials
  */
 export function registryAuthFromHeader(header: string | string[] | undefined): RegistryAuth | undefined {
-  if (typeof header !== "string" || header === "") {
+  if (typeof header !== "string" || header === "" || header.length > maxHeaderChars) {
     return undefined;
   }
   try {

@@ -1,5 +1,6 @@
 /** Writing ordinary responses. */
 import type { ServerResponse } from "node:http";
+import { finished } from "node:stream";
 
 import { errorBody, type ErrorReply } from "./http-status.ts";
 
@@ -19,6 +20,12 @@ export function replyEmpty(response: ServerResponse, status: 200 | 201 | 204): v
   response.end();
 }
 
+/**
+ * Milliseconds that a connection stays open behind an error, for a client that still sends its body: closed at once, it
+ * would fail in its write and never read the answer. As in Go's server.
+ */
+const lingerMs = 500;
+
 /** Writes an error. Nothing may have been written before. */
 export function replyError(response: ServerResponse, reply: ErrorReply): void {
   const body = errorBody(reply);
@@ -26,7 +33,17 @@ export function replyError(response: ServerResponse, reply: ErrorReply): void {
     reply.status,
     body === "" ? {} : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) },
   );
-  response.end(body);
+  const { req: request } = response;
+  if (request.complete || response.shouldKeepAlive || body === "") {
+    response.end(body);
+    return;
+  }
+  response.write(body);
+  const limit = setTimeout(() => response.end(), lingerMs);
+  finished(request.resume(), () => {
+    clearTimeout(limit);
+    response.end();
+  });
 }
 
 /** Verbatim JSON text inside a value; in Node, not yet in TypeScript's library. */

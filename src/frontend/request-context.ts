@@ -1,26 +1,34 @@
-/** What the handler of an endpoint is given. */
+/** Arguments of an endpoint's handler. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
+import type { Clock } from "../common/clock.ts";
 import type { Logger } from "../common/logger.ts";
 import type { ApiVersion } from "./api-version.ts";
 import type { BackendClients } from "./backend-clients.ts";
+import type { BackendPresence } from "./backend-presence.ts";
+import type { StartBuilder } from "./builder.ts";
 import type { Publisher } from "./publish/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
-import type { ToldEnds } from "./streams/told-ends.ts";
+import type { ExecEnds } from "./streams/exec-ends.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
 
-/** What lives as long as the frontend and serves every request. */
+/** Services that live as long as the frontend and serve every request. */
 export interface FrontendServices {
   readonly backend: BackendClients;
+  readonly clock: Clock;
+  readonly presence: Pick<BackendPresence, "absence">;
   /** Streams to agents, in worker threads. */
   readonly streams: StreamPool;
-  /** What the frontend can dial, and with which credentials. */
+  /** Agents that the frontend can dial, and the credentials for it. */
   readonly agents: AgentTargets;
-  /** Ends of execs that the backend does not know. */
-  readonly toldEnds: ToldEnds;
+  readonly execEnds: ExecEnds;
+  /** The log tells everything: what `/info` calls debugging. */
+  readonly isDebugging: boolean;
   /** Listens for published ports; undefined: this frontend does not. */
   readonly publisher: Publisher | undefined;
+  /** Undefined: nothing can be built here. */
+  readonly startBuilder: StartBuilder | undefined;
 }
 
 /** One request, read up to its header. */
@@ -32,10 +40,11 @@ export interface RequestContext {
   readonly query: URLSearchParams;
   readonly version: ApiVersion;
   /**
-   * Aborts when the client is gone or the frontend's time to drain is over. Not by a client's half-close. Given to calls
-   * that only read or that stream; one that changes something goes on without its client, as in dockerd: whoever leaves a
-   * stop half-way still wants the container stopped. Of a stop that may wait for ever, and of a start, which may
-   * wait for room on the platform, the backend is told.
+   * Aborts when the client is gone or the frontend's time to drain is over. Not by a client's half-close.
+   * Given to calls that only read or that stream; one that changes something goes on without its client, as
+   * in dockerd: a client that leaves a stop half-way still wants the container stopped. The backend is told
+   * of a client that leaves a stop which may wait for ever, or a start, which may wait for room on the
+   * platform.
    */
   readonly signal: AbortSignal;
   readonly services: FrontendServices;
@@ -55,7 +64,7 @@ export interface ReplyContext extends RequestContext {
 export interface HijackContext extends RequestContext {
   readonly socket: Socket;
   readonly head: Buffer;
-  /** Those that stand on every answer. */
+  /** Headers of every answer. */
   readonly headers: Readonly<Record<string, string>>;
   /**
    * Called by the handler right before its first byte of the answer. Until then an error that the handler throws is

@@ -1,6 +1,9 @@
 /** The path and query of a request line. */
 import { invalid } from "../common/errors.ts";
 
+/** The most parameters of a query: reading a mebibyte of empty ones takes seconds. */
+const maxParameters = 4096;
+
 /** A request target, taken apart. */
 export interface RequestTarget {
   /** Decoded; begins with a slash. */
@@ -13,16 +16,36 @@ export interface RequestTarget {
  * names that simply will not be found.
  *
  * @param target as in the request line, `/v1.51/images/a%2Fb/json?x=1`; proxies send it with scheme and host
- * @throws SockerlessError of kind `invalid` where percent signs are misused
+ * @throws SockerlessError of kind `invalid` where percent signs are misused; `query` throws it where it has more than
+ *   {@link maxParameters} of them
  */
 export function parseRequestTarget(target: string): RequestTarget {
   const relative = target.replace(/^https?:\/\/[^/?]*/i, "");
   const mark = relative.indexOf("?");
   const rawPath = mark < 0 ? relative : relative.slice(0, mark);
-  const query = new URLSearchParams(mark < 0 ? "" : relative.slice(mark + 1));
+  let query: URLSearchParams | undefined;
   try {
-    return { path: decodeURIComponent(rawPath === "" ? "/" : rawPath), query };
+    return {
+      path: decodeURIComponent(rawPath === "" ? "/" : rawPath),
+      // The query is parsed only when it is asked for: a path is looked at several times, and a query may be
+      // a mebibyte.
+      get query() {
+        query ??= queryOf(mark < 0 ? "" : relative.slice(mark + 1));
+        return query;
+      },
+    };
   } catch (error) {
     throw invalid(`invalid URL escape in ${JSON.stringify(rawPath)}`, error);
   }
+}
+
+function queryOf(source: string): URLSearchParams {
+  let count = 0;
+  for (let at = source.indexOf("&"); at >= 0; at = source.indexOf("&", at + 1)) {
+    count += 1;
+  }
+  if (count >= maxParameters) {
+    throw invalid(`the query has more than ${maxParameters} parameters`);
+  }
+  return new URLSearchParams(source);
 }

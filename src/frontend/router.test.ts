@@ -36,6 +36,16 @@ test("every route of the table can be reached", () => {
   }
 });
 
+test("every handler that has a name is named by its method and path, as in dockerd", () => {
+  for (const { method, path, handler } of routes.filter(
+    (route) => !["", "handler"].includes(route.handler.name),
+  )) {
+    const verb = method === "HEAD" && path === "/_ping" ? "get" : method.toLowerCase();
+    const [first = ""] = path.toLowerCase().match(/[a-z]+(?![a-z]*\})/) ?? [];
+    assert.ok(handler.name.toLowerCase().startsWith(verb + first), `${method} ${path}: ${handler.name}`);
+  }
+});
+
 test("an endpoint does not exist in versions before and after its own", () => {
   const route: Route = {
     method: "GET",

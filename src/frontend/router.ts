@@ -7,20 +7,20 @@ import type { HijackContext, ReplyContext } from "./request-context.ts";
 export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
 
 /**
- * Who answers an endpoint, for `docs/api-coverage.md`:
+ * Answerers of an endpoint, for `docs/api-coverage.md`:
  * - `frontend`: the frontend alone, the same for every backend;
  * - a list: these backends; the others refuse it with 501. An empty list: refused everywhere.
  */
 export type AnsweredBy = "frontend" | readonly BackendName[];
 
-/** The backends that are built. What the engine means by an endpoint it means on all of them. */
+/** The backends that are built. An endpoint that the engine answers means the same on all of them. */
 export const builtBackends: AnsweredBy = ["local", "ecs"];
 
 interface RouteDescription {
   readonly method: HttpMethod;
   /**
-   * The path after the version prefix. `{name}` stands for any text, slashes included (`/images/{name}/json` is
-   * `/images/registry:5000/a/b/json` too), as in dockerd. Of several routes that match, the first one in the table is taken.
+   * The path after the version prefix. `{name}` stands for any text, slashes included (`/images/{name}/json`
+   * is `/images/registry:5000/a/b/json` too), as in dockerd. The first matching route in the table is taken.
    */
   readonly path: string;
   /** The first API version that has the endpoint; before it the path is unknown. */
@@ -28,19 +28,24 @@ interface RouteDescription {
   /** The last API version that has the endpoint. */
   readonly until?: ApiVersionText;
   readonly answeredBy: AnsweredBy;
-  /** What the coverage table adds, one short sentence. */
+  /** A note for the coverage table, one short sentence. */
   readonly note?: string;
 }
 
 /** An endpoint that answers with an ordinary response. */
 export interface ReplyRoute extends RouteDescription {
   readonly hijack?: false;
+  /** The body is as large as it likes, and goes on as it comes. */
+  readonly takesUpload?: true;
+  /** Named by method and path, as in dockerd: `postContainersStart`. */
   readonly handler: (context: ReplyContext) => Promise<void>;
 }
 
 /** An endpoint that may turn the connection into a raw stream. Only these let Node upgrade a connection. */
 export interface HijackRoute extends RouteDescription {
   readonly hijack: true;
+  /** Refusals are written as a text under the stream's content type. */
+  readonly refusesInText?: true;
   readonly handler: (context: HijackContext) => Promise<void>;
 }
 

@@ -4,10 +4,11 @@ import { Agent, get } from "node:http";
 import { connect } from "node:net";
 import { test } from "node:test";
 
+import { ManualClock } from "../common/manual-clock.ts";
 import { invalid } from "../common/errors.ts";
 import { createLogger } from "../common/logger.ts";
 import { serveApi } from "../../test/support/docker-api.ts";
-import { until } from "../../test/support/until.ts";
+import { until, untilTrue } from "../../test/support/until.ts";
 import { replyEmpty } from "./reply.ts";
 import type { ReplyContext } from "./request-context.ts";
 import type { ReplyRoute } from "./router.ts";
@@ -99,9 +100,12 @@ test("each request is logged with its method, its path, its status and how long 
 test("a client's disconnect aborts the request's signal, a request that ends by itself does not", async (t) => {
   const started = Promise.withResolvers<void>();
   const aborted = Promise.withResolvers<void>();
+  const clock = new ManualClock();
   let quick: AbortSignal | undefined;
-  const api = await serveApi(t, () => {}, [
+  let slow: AbortSignal | undefined;
+  const routes = [
     route("/slow", async ({ signal }) => {
+      slow = signal;
       signal.addEventListener("abort", () => aborted.resolve());
       started.resolve();
       await aborted.promise;
@@ -110,14 +114,18 @@ test("a client's disconnect aborts the request's signal, a request that ends by 
       quick = signal;
       replyEmpty(response, 204);
     }),
-  ]);
+  ];
+  const api = await serveApi(t, () => {}, routes, undefined, clock);
   await api.call("GET", "/quick");
   assert.equal(quick?.aborted, false);
   const client = connect(api.socket);
   client.write("GET /slow HTTP/1.1\r\nHost: docker\r\n\r\n");
   await started.promise;
   client.destroy();
-  await aborted.promise;
+  await untilTrue(async () => {
+    await clock.advance(1_000);
+    return slow?.aborted === true;
+  });
 });
 
 test("a client that says at once that it sends no more gets its answer", async (t) => {
@@ -150,6 +158,31 @@ test("an idle connection is kept for the client's next request", async (t) => {
     });
   }
   assert.equal(ports.size, 1);
+});
+
+test("a client that sends its body behind a refusal can do so, and is let go then", async (t) => {
+  const api = await serveApi(t, () => {}, [
+    route("/refused", async () => {
+      throw invalid("not this");
+    }),
+  ]);
+  const socket = connect({ path: api.socket, allowHalfOpen: true });
+  t.after(() => socket.destroy());
+  let received = "";
+  socket.setEncoding("utf8").on("data", (chunk: string) => {
+    received += chunk;
+  });
+  socket.write(
+    "GET /refused HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+  );
+  await until(() => received.includes("not this") || undefined);
+  for (const rest of ["1\r\ny\r\n", "0\r\n\r\n"]) {
+    await new Promise<void>((resolve, reject) => {
+      socket.write(rest, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+  await once(socket, "end");
+  assert.match(received, /^HTTP\/1\.1 400 /);
 });
 
 test("a shutdown lets a request end, and refuses new connections meanwhile", async (t) => {

@@ -10,19 +10,21 @@ import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
 
-import { fromUnknown, invalid, SockerlessError } from "../common/errors.ts";
+import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
+import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
+import { Admission, type Admitted, admittedAtOnce } from "./admission.ts";
 import { maximumApiVersion } from "./api-version.ts";
 import { watchClient } from "./client-presence.ts";
 import { type Exchange, Exchanges } from "./exchanges.ts";
 import { errorReply } from "./http-status.ts";
 import { refusePlainHttp } from "./plain-http.ts";
 import { replyError } from "./reply.ts";
+import { RequestPace } from "./request-pacing.ts";
 import type { FrontendServices, RequestContext } from "./request-context.ts";
 import { parseRequestTarget } from "./request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
-import { Turns } from "./turns.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./raw-handover.ts";
 import { writeRawError } from "./raw-response.ts";
@@ -30,12 +32,12 @@ import { writeRawError } from "./raw-response.ts";
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
 
-/** What a server is made of. */
+/** Parts of a server. */
 export interface DockerApiServerOptions {
   readonly routes: readonly Route[];
   readonly services: FrontendServices;
   readonly logger: Logger;
-  /** Of sockerless, for the `Server` header. */
+  /** The version of sockerless, for the `Server` header. */
   readonly version: string;
 }
 
@@ -47,7 +49,8 @@ export class DockerApiServer {
   readonly #headers: Readonly<Record<string, string>>;
   readonly #listeners = new Set<Server>();
   readonly #exchanges = new Exchanges();
-  readonly #turns = new Turns();
+  readonly #admission = new Admission();
+  readonly #paces = new WeakMap<Socket, RequestPace>();
   #closing: Promise<void> | undefined;
 
   constructor(options: DockerApiServerOptions) {
@@ -83,11 +86,24 @@ export class DockerApiServer {
     // As in Go's server: a client may say that it sends no more and still read its answer (`printf … | nc -NU`).
     (listener as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => this.#exchanges.track(socket));
-    listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) =>
-      handOverRaw(socket, (request) => this.#mayHijack(request)),
+    listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) => {
+      const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
+      handOverRaw(socket, mayHijack);
+      const isUpload = (request: IncomingMessage): boolean => this.#isUpload(request);
+      this.#paces.set(socket, new RequestPace(socket, mayHijack, isUpload));
+    });
+    listener.on("request", (request, response) =>
+      forRequest(newRequestId(), () => void this.#answer(request, response)),
     );
-    listener.on("request", (request, response) => void this.#answer(request, response));
-    listener.on("upgrade", (request, socket, head) => void this.#answerRaw(request, socket as Socket, head));
+    listener.on("upgrade", (request, socket: Socket, head) => {
+      const rest = this.#paces.get(socket)?.takeRest() ?? Buffer.alloc(0);
+      forRequest(newRequestId(), () => void this.#answerRaw(request, socket, Buffer.concat([head, rest])));
+    });
+    // Node's own answer would not be counted.
+    listener.on("checkExpectation", (request, response) => {
+      this.#paces.get(request.socket)?.began(response);
+      response.writeHead(417, { "Content-Length": 0 }).end();
+    });
     listener.on("close", () => this.#listeners.delete(listener));
     this.#listeners.add(listener);
     return listener;
@@ -109,10 +125,19 @@ export class DockerApiServer {
 
   /** Node asks before it hands a connection over: everything but a hijacking route is ordinary HTTP. */
   #mayHijack(request: IncomingMessage): boolean {
+    return this.#routeOf(request)?.hijack === true;
+  }
+
+  #isUpload(request: IncomingMessage): boolean {
+    const route = this.#routeOf(request);
+    return route?.hijack !== true && route?.takesUpload === true;
+  }
+
+  #routeOf(request: IncomingMessage): Route | undefined {
     try {
-      return this.#match(request)?.route.hijack === true;
+      return this.#match(request)?.route;
     } catch {
-      return false; // The ordinary path finds the same mistake and answers it.
+      return undefined; // The ordinary path finds the same mistake and answers it.
     }
   }
 
@@ -123,9 +148,9 @@ export class DockerApiServer {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const exchange = this.#exchanges.begin();
     const started = performance.now();
-    const stopWatching = watchClient(request, response, exchange);
-    this.#turns.began(request.socket, response);
-    for (const [name, value] of Object.entries(this.#headers)) {
+    const stopWatching = watchClient(request, response, exchange, this.#services.clock);
+    this.#paces.get(request.socket)?.began(response);
+    for (const [name, value] of Object.entries({ ...this.#headers, ...requestIdHeaders() })) {
       response.setHeader(name, value);
     }
     if (this.#closing !== undefined) {
@@ -140,6 +165,8 @@ export class DockerApiServer {
       if (match.route.hijack === true) {
         throw new Error("a request to hijack that was parsed"); // handOverRaw sent it to #answerRaw.
       }
+      using turn = await this.#turnOf(match, exchange);
+      beforeHeader(response, turn.answers);
       await match.route.handler({ ...this.#context(request, match, exchange), response });
     } catch (caught) {
       const error = failureOf(caught, exchange);
@@ -159,38 +186,46 @@ export class DockerApiServer {
   async #answerRaw(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     const exchange = this.#exchanges.begin();
     const started = performance.now();
+    const headers = { ...this.#headers, ...requestIdHeaders() };
     let takenOver = false;
+    let isText = false;
     // Node took its own listener off; without one a reset by the client would end the process.
     socket.on("error", () => {});
     socket.once("close", () => exchange.end.abort(new Error("the client is gone")));
     try {
-      const earlier = this.#turns.earlierAnswers(socket);
-      if (earlier !== undefined) {
-        // Who sends a request behind others, and bytes that are not HTTP behind that, is no client of Docker's.
-        await earlier;
-        throw invalid("a connection cannot be taken over before its earlier requests are answered");
-      }
       const match = this.#match(request);
       if (match?.route.hijack !== true) {
         throw new Error("a connection handed over for nothing"); // #mayHijack said otherwise a moment ago.
       }
+      isText = match.route.refusesInText === true;
+      using turn = await this.#turnOf(match, exchange);
       const context = this.#context(request, match, exchange);
       const takeOver = (): void => {
         takenOver = true;
+        turn.answers();
       };
-      await match.route.handler({ ...context, socket, head, headers: this.#headers, takeOver });
+      await match.route.handler({ ...context, socket, head, headers, takeOver });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
       if (takenOver) {
         socket.destroy();
       } else {
-        writeRawError(socket, errorReply(error), this.#headers);
+        writeRawError(socket, errorReply(error), headers, isText);
       }
     } finally {
       this.#exchanges.finish(exchange);
       this.#trace(request, takenOver ? 101 : undefined, started);
     }
+  }
+
+  async #turnOf({ route }: RouteMatch, { end: { signal } }: Exchange): Promise<Admitted> {
+    const turn = route.answeredBy === "frontend" ? admittedAtOnce : await this.#admission.enter();
+    if (signal.aborted) {
+      turn[Symbol.dispose](); // Its client left while it waited.
+      signal.throwIfAborted();
+    }
+    return turn;
   }
 
   #context(request: IncomingMessage, match: RouteMatch, exchange: Exchange): RequestContext {
@@ -232,7 +267,16 @@ function tlsListener(options: ServerOptions & TlsOptions): Server {
   return listener;
 }
 
-/** Why a request failed: an abort of ours says more than the "cancelled" that it caused further down. */
+/** Calls back when the header of a response is about to be written, by whichever method. */
+function beforeHeader(response: ServerResponse, callback: () => void): void {
+  const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
+  response.writeHead = (...args: unknown[]) => {
+    callback();
+    return writeHead(...args);
+  };
+}
+
+/** The reason why a request failed: an abort of ours says more than the "cancelled" that it caused. */
 function failureOf(caught: unknown, { end: { signal } }: Exchange): unknown {
   return signal.aborted && signal.reason instanceof SockerlessError ? signal.reason : caught;
 }

@@ -1,43 +1,52 @@
 /**
- * Unary calls by hand: one HTTP/2 stream each, on the connection of all other calls, in Connect's binary form.
+ * Unary calls by hand: one HTTP/2 stream each, on the connection of all other calls, in Connect's binary
+ * form.
  *
- * Why not the library's own: it makes a pipeline of async iterators, abort controllers and two forms of the headers for
- * every call, which is most of what a short answer of Docker's API costs (docs/adr/0090-unary-calls-by-hand.md). What a
- * call needs beyond a message each way (a time limit, headers) goes through the library.
+ * Why not the library's own: it makes a pipeline of async iterators, abort controllers and two forms of the
+ * headers for every call, which is most of what a short answer of Docker's API costs
+ * (docs/adr/0090-unary-calls-by-hand.md). A call that needs more than a message each way (a time limit,
+ * headers) goes through the library.
  */
-import {
-  constants,
-  type ClientHttp2Stream,
-  type IncomingHttpHeaders,
-  type IncomingHttpStatusHeader,
-} from "node:http2";
+import type { ClientHttp2Stream } from "node:http2";
 
 import {
-  create,
   type DescMessage,
   type DescMethodUnary,
   fromBinary,
   type MessageInitShape,
-  toBinary,
 } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type Transport, type UnaryResponse } from "@connectrpc/connect";
 import { codeFromHttpStatus, errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import type { Http2SessionManager } from "@connectrpc/connect-node";
 
 import { plainHeaders, unaryContentType, wholeBody } from "../common/http2-messages.ts";
+import { requestIdHeaders } from "../common/request-id.ts";
+import { type AnswerHeaders, type AnswerReader, requestUnary } from "../common/unary-request.ts";
+import { encodeMessage } from "./bodies/encoded-fields.ts";
 
 const requestHeaders = { "content-type": unaryContentType, "connect-protocol-version": "1" } as const;
 
-/** What the server said, whole. */
+const noSideEffects = MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+
+/** The connection ended before the answer was whole; whether the call was done nobody knows. */
+export class LostBackend extends ConnectError {
+  constructor(cause: unknown) {
+    super("the backend was lost before it answered", Code.Unavailable, undefined, undefined, cause);
+  }
+}
+
+/** The server's answer, whole. */
 interface Answer {
-  readonly headers: IncomingHttpHeaders & IncomingHttpStatusHeader;
+  readonly headers: AnswerHeaders;
   readonly body: Uint8Array;
 }
 
 /**
- * A transport whose unary calls take the short way over the session, and whose others are the given transport's.
+ * A transport that makes unary calls the short way over the session, and leaves the others to the given
+ * transport.
  *
- * @param explain what to throw for a call that failed on its way
+ * @param explain the error to throw for a call that failed on its way
  */
 export function withShortUnaryCalls(
   transport: Transport,
@@ -60,12 +69,25 @@ async function call<I extends DescMessage, O extends DescMessage>(
   signal: AbortSignal | undefined,
   input: MessageInitShape<I>,
 ): Promise<UnaryResponse<I, O>> {
-  const request = toBinary(method.input, create(method.input, input));
-  const answer = await exchange(session, `/${method.parent.typeName}/${method.name}`, request, signal).catch(
-    (error: unknown) => {
+  const path = `/${method.parent.typeName}/${method.name}`;
+  const request = encodeMessage(method.input, input);
+  const open = (): Promise<ClientHttp2Stream> => {
+    const length = { "content-length": String(request.byteLength) };
+    return session.request("POST", path, { ...requestHeaders, ...requestIdHeaders(), ...length }, {});
+  };
+  const ask = (): Promise<Answer> =>
+    requestUnary(open, request, new ConnectAnswer(), { signal, timeoutMs: undefined });
+  const answer = await ask()
+    .catch((error: unknown) => {
+      // A backend that was killed is started again: what changes nothing is asked of the next one.
+      if (!(error instanceof LostBackend) || method.idempotency !== noSideEffects) {
+        throw error;
+      }
+      return ask();
+    })
+    .catch((error: unknown) => {
       throw signal?.aborted === true ? ConnectError.from(signal.reason, Code.Canceled) : explain(error);
-    },
-  );
+    });
   const { headers, body } = answer;
   if (headers[":status"] !== 200 || headers["content-type"] !== unaryContentType) {
     throw refusal(answer);
@@ -80,59 +102,30 @@ async function call<I extends DescMessage, O extends DescMessage>(
   };
 }
 
-/** @throws what the session throws, or a ConnectError `Unavailable` where the answer was cut */
-async function exchange(
-  session: Http2SessionManager,
-  path: string,
-  request: Uint8Array,
-  signal: AbortSignal | undefined,
-): Promise<Answer> {
-  signal?.throwIfAborted();
-  const headers = { ...requestHeaders, "content-length": String(request.byteLength) };
-  const stream = await session.request("POST", path, headers, {});
-  const leave = (): void => stream.close(constants.NGHTTP2_CANCEL);
-  signal?.addEventListener("abort", leave, { once: true });
-  if (signal?.aborted === true) {
-    leave();
+/** An answer in Connect's form: headers and one body, whole where it is as long as they say. */
+class ConnectAnswer implements AnswerReader<Answer> {
+  readonly #chunks: Buffer[] = [];
+  #headers: AnswerHeaders = {};
+
+  begin(headers: AnswerHeaders): void {
+    this.#headers = headers;
   }
-  try {
-    return await answerOf(stream, request);
-  } finally {
-    signal?.removeEventListener("abort", leave);
+
+  take(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+  }
+
+  end(stream: ClientHttp2Stream): Answer {
+    const headers = this.#headers;
+    const body = wholeBody(stream, headers, this.#chunks);
+    if (body === undefined || headers[":status"] === undefined) {
+      throw new LostBackend(stream.errored ?? undefined);
+    }
+    return { headers, body };
   }
 }
 
-function answerOf(stream: ClientHttp2Stream, request: Uint8Array): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    let headers: Answer["headers"] = {};
-    const chunks: Buffer[] = [];
-    let cause: unknown;
-    let isAnswered = false;
-    stream.on("response", (received) => {
-      headers = received;
-    });
-    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-    stream.on("end", () => {
-      const body = wholeBody(stream, headers, chunks);
-      if (body !== undefined && headers[":status"] !== undefined) {
-        isAnswered = true;
-        resolve({ headers, body });
-      }
-    });
-    stream.on("error", (error) => {
-      cause = error;
-    });
-    stream.on("close", () => {
-      if (!isAnswered) {
-        const message = "the backend was lost before it answered";
-        reject(new ConnectError(message, Code.Unavailable, undefined, undefined, cause));
-      }
-    });
-    stream.end(request);
-  });
-}
-
-/** What an answer that is no success says; something on the way may have given it that knows nothing of Connect. */
+/** The error that a refusal tells; a proxy that knows nothing of Connect may have given it. */
 function refusal({ headers, body }: Answer): ConnectError {
   const status = headers[":status"] ?? 0;
   const fallback = new ConnectError(

@@ -12,7 +12,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 const setting = withDaemon();
 const api = new EngineApi(() => setting.daemon.socket);
 
-/** What `docker cp` needs to know of a path. */
+/** Facts about a path that `docker cp` needs. */
 interface PathStat {
   readonly name: string;
   readonly size: number;
@@ -134,6 +134,11 @@ describe("files of containers", () => {
       test("are those beneath a directory where the path ends in /. or /", async () => {
         assert.deepEqual((await namesIn(id(), "/made/deep/."))[0], "./");
         assert.deepEqual(await namesIn(id(), "/made/deep/"), ["deep/"]);
+        for (const path of ["/made/./", "/made/.//"]) {
+          assert.equal((await stat(id(), path)).name, ".", path);
+          assert.equal((await namesIn(id(), path))[0], "./", path);
+        }
+        assert.equal((await stat(id(), "./")).name, ".");
         await api.refuses(500, /not a directory/, "GET", archive(id(), "/made/file/."));
       });
 
@@ -167,14 +172,15 @@ describe("files of containers", () => {
         assert.equal((await stat(id(), "/made/file")).size, 8);
       });
 
-      test("have the owner of their tar, or of the container where the client says so", async () => {
-        const tar = await tarOf([{ name: "owned", content: "x", uid: 77, gid: 88 }]);
-        await put(id(), "/made", tar);
-        const [plain] = await entriesOf((await get(id(), "/made/owned")).bytes);
-        assert.deepEqual([plain?.uid, plain?.gid], [77, 88]);
-        await put(id(), "/made", tar, "&copyUIDGID=1");
-        const [chosen] = await entriesOf((await get(id(), "/made/owned")).bytes);
-        assert.deepEqual([chosen?.uid, chosen?.gid], [0, 0], "the container's user is root");
+      test("have the owner of their tar, also where the container's is asked for and it names none", async () => {
+        for (const [asked, uid, gid] of [
+          ["", 77, 88],
+          ["&copyUIDGID=1", 78, 89],
+        ] as const) {
+          await put(id(), "/made", await tarOf([{ name: "owned", content: "x", uid, gid }]), asked);
+          const [entry] = await entriesOf((await get(id(), "/made/owned")).bytes);
+          assert.deepEqual([entry?.uid, entry?.gid], [uid, gid], asked);
+        }
       });
 
       test("that are not there are told by path and container", async () => {
@@ -230,4 +236,44 @@ test("a tar is read and written without any help from the container", async () =
   const [entry] = await entriesOf((await get(id, "/brought")).bytes);
   assert.equal(entry?.content, "in");
   await api.remove(id);
+});
+
+test("what is put in has the container's user where the client says so and it names one", async () => {
+  const id = await api.create({ User: "5:7" });
+  await put(id, "/tmp", await tarOf([{ name: "owned", content: "x", uid: 77, gid: 88 }]), "&copyUIDGID=1");
+  const [entry] = await entriesOf((await get(id, "/tmp/owned")).bytes);
+  assert.deepEqual([entry?.uid, entry?.gid], [5, 7]);
+  await api.remove(id);
+});
+
+describe("before the first start", () => {
+  test("the working directory is there, root's, whatever the container's user", async () => {
+    const id = await api.create({ WorkingDir: "/home/foo/bar", User: "5:7" });
+    assert.equal((await stat(id, "/home/foo/bar")).mode, goDirectory + 0o755);
+    const [made] = await entriesOf((await get(id, "/home/foo")).bytes);
+    assert.deepEqual([made?.uid, made?.gid], [0, 0]);
+    assert.equal((await put(id, "/home/foo/bar", await tarOf([{ name: "in", content: "x" }]))).status, 200);
+    await api.remove(id);
+  });
+
+  test("a working directory that is a file is refused", {
+    skip: onlyOn("local", "nothing of the image is read at a creation"),
+  }, async () => {
+    await api.refuses(500, /Cannot mkdir: \/bin\/busybox is not a directory/, "POST", "/containers/create", {
+      Image: "busybox",
+      WorkingDir: "/bin/busybox",
+    });
+  });
+
+  test("a read-only root is so beside volumes that are not, and for nothing at all, too", async () => {
+    const id = await api.create({ HostConfig: { ReadonlyRootfs: true, Binds: ["loose:/new/volume"] } });
+    const tar = await tarOf([{ name: "file", content: "x" }]);
+    for (const body of [tar, new Uint8Array()]) {
+      const refused = await put(id, "/tmp", body);
+      assert.equal((refused.json() as { message: string }).message, "container rootfs is marked read-only");
+    }
+    assert.equal((await put(id, "/new/volume", tar)).status, 200);
+    await api.remove(id);
+    await api.expect(204, "DELETE", "/volumes/loose");
+  });
 });

@@ -85,7 +85,7 @@ describe("an attachment", () => {
     await two.says("got one");
     two.send("two\n");
     await one.says("got two");
-    // Of several, one that leaves takes nothing from the others.
+    // One client that leaves takes nothing from the others.
     one.close();
     two.send("three\n");
     await two.says("got three");
@@ -173,13 +173,14 @@ describe("an attachment", () => {
       client.send(hijackRequest(`/v1.51/containers/${container}/attach?${all}`));
       await client.end();
       assert.match(client.header, new RegExp(`^HTTP/1\\.1 ${status} `));
-      assert.match((JSON.parse(client.body.toString()) as { message: string }).message, message);
+      assert.match(client.header, /^Content-Type: application\/vnd\.docker\.raw-stream$/m);
+      assert.match(client.body.toString(), message);
       client.close();
     };
-    await refused("nobody", 404, /^No such container: nobody$/);
+    await refused("nobody", 404, /^No such container: nobody\r\n$/);
     const id = await api.run({ Cmd: ["sleep", "1000"] });
     await api.expect(204, "POST", `/containers/${id}/pause`);
-    await refused(id, 409, /is paused, unpause the container before attach/);
+    await refused(id, 409, /is paused, unpause the container before attach\r\n$/);
     await api.remove(id);
   });
 });
@@ -218,7 +219,7 @@ describe("standard input from a file", () => {
       text: content,
     });
     assert.deepEqual(await withFile("", "exec", "-i", id, "cat"), { code: 0, text: "" });
-    // What does not read its input ends all the same.
+    // A process that does not read its input ends all the same.
     assert.deepEqual(await withFile(content, "exec", "-i", id, "echo", "done"), { code: 0, text: "done\n" });
     await api.remove(id);
   });

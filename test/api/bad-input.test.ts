@@ -92,7 +92,7 @@ describe("a request that is wrong", () => {
       /invalid filter 'colour'/,
     ],
     ["a value of the wrong type", "POST", "/v1.51/containers/create", { Image: 5 }, 400, /./],
-    ["what is not built", "POST", "/v1.51/build", undefined, 501, /./],
+    ["what is not built", "GET", "/v1.51/plugins/privileges?remote=x", undefined, 501, /./],
   ];
   for (const [what, method, path, body, status, text] of wrong) {
     test(`${what}: ${status}`, async () => {

@@ -9,6 +9,7 @@ import { after, before, describe, test } from "node:test";
 import { onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
+import { EngineApi } from "../support/engine-api.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -65,6 +66,21 @@ describe("a read-only bind mount", () => {
     await ok("rm", "old");
   });
 
+  test("is not recursive for clients that do not know it, in Binds as well", { skip }, async () => {
+    for (const [version, code] of [
+      ["1.43", 0],
+      ["1.44", 1],
+    ] as const) {
+      const old = new EngineApi(() => setting.daemon.socket, version);
+      const id = await old.run({
+        Cmd: ["touch", "/x/beneath/bound"],
+        HostConfig: { Binds: [`${directory}:/x:ro`] },
+      });
+      assert.equal(await old.wait(id), code, version);
+      await old.remove(id);
+    }
+  });
+
   test("that contradicts itself is refused", async () => {
     const contradicted = async (ReadOnly: boolean, BindOptions: object) => {
       const Mounts = [{ Type: "bind", Source: directory, Target: "/x", ReadOnly, BindOptions }];
@@ -113,5 +129,47 @@ describe("a bind mount that passes mounts on", () => {
       assert.equal(mountsBelow(), seen, propagation);
     }
     await mounted("--make-rprivate", directory);
+  });
+});
+
+describe("a bind of the daemon's own directory", () => {
+  const api = new EngineApi(() => setting.daemon.socket);
+  const config = (source: string, Propagation: string) => [
+    { Binds: [`${source}:/x${Propagation === "" ? "" : `:${Propagation}`}`] },
+    { Mounts: [{ Type: "bind", Source: source, Target: "/x", BindOptions: { Propagation } }] },
+  ];
+
+  test("passes on what is unmounted there, and is refused otherwise", { skip }, async () => {
+    for (const source of [setting.daemon.stateDir, join(setting.daemon.stateDir, "containers"), "/"]) {
+      for (const [asked, shown] of [
+        ["", "rslave"],
+        ["rslave", "rslave"],
+        ["rshared", "rshared"],
+      ] as const) {
+        for (const HostConfig of config(source, asked)) {
+          const id = await api.create({ HostConfig });
+          assert.deepEqual((await api.inspect(id)).Mounts[0]?.["Propagation"], shown, `${source} ${asked}`);
+          await api.remove(id);
+        }
+      }
+      for (const asked of ["private", "rprivate", "slave", "shared"]) {
+        for (const HostConfig of config(source, asked)) {
+          await api.refuses(
+            400,
+            /must use either propagation mode "rslave" or "rshared"/,
+            "POST",
+            "/containers/create",
+            {
+              Image: "busybox",
+              HostConfig,
+            },
+          );
+        }
+      }
+    }
+    assert.equal(
+      await ok("run", "--rm", "-v", `${setting.daemon.stateDir}:/x:ro`, "busybox", "ls", "-d", "/x"),
+      "/x",
+    );
   });
 });

@@ -1,4 +1,4 @@
-/** What a container changed, through the real docker CLI: diff, export, commit, history. */
+/** Changes of a container's files, through the real docker CLI: diff, export, commit, history. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
@@ -34,8 +34,8 @@ const changeEverything = [
 const preparation = "mkdir -p /var/a/b /root/x && touch /var/a/f /root/x/y && adduser -D tester; true";
 
 /**
- * Places where something is mounted. On a task they are there, like what mounts need, before anybody sees its files: no
- * change. What the host has there is not in it.
+ * Places where something is mounted. On a task they are there, like what mounts need, before anybody sees its
+ * files: no change. The host's files are not in them.
  */
 const mountPoints = /^A \/(host(\/tmp)?|made\/here|named|sbin(\/docker-init)?|scratch)$/;
 const isTold = (change: string): boolean => backendUnderTest() === "local" || !mountPoints.test(change);

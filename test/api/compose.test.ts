@@ -3,14 +3,15 @@
  * Where compose cannot be built, the test fails, unless SOCKERLESS_WITHOUT_COMPOSE is 1.
  */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
+import { backendUnderTest } from "../support/backend-under-test.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { until } from "../support/until.ts";
-import { composeLimitMs, findCompose, installCompose } from "../support/compose.ts";
+import { pluginLimitMs, findPlugin, installPlugin } from "../support/cli-plugins.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -21,6 +22,10 @@ let project = "";
 const compose = (...args: string[]) =>
   ok("compose", "--ansi", "never", "--project-directory", project, "--project-name", "shop", ...args);
 
+/** A volume that one container alone may have, and one with options. */
+const driversOfMachine = `disk: { driver: block, driver_opts: { size: 64M } }
+  given: { driver_opts: { type: tmpfs, device: tmpfs, o: size=1m } }`;
+
 /** The project; `greeting` is what the database answers with. */
 const services = (greeting: string) => `
 services:
@@ -29,7 +34,7 @@ services:
     command: sh -c 'sleep 0.3; echo serving; exec nc -ll -p 80 -e echo $$GREETING'
     environment:
       GREETING: ${greeting}
-    volumes: [ "kept:/data" ]
+    volumes: [ "kept:/data", "disk:/disk", "given:/given" ]
     networks:
       inner: { aliases: [ db ] }
     healthcheck: { test: netstat -ltn | grep -q :80, interval: 100ms, retries: 1000 }
@@ -41,12 +46,14 @@ services:
       database: { condition: service_healthy }
     networks: [ inner, outer ]
     links: [ "database:store" ]
+    develop: { watch: [ { action: sync, path: ./watched, target: /watched } ] }
     stop_grace_period: 0s
 networks:
   inner: { internal: true }
   outer: {}
 volumes:
   kept: {}
+  ${backendUnderTest() === "local" ? driversOfMachine : "disk: {}\n  given: {}"}
 `;
 
 const write = (greeting: string) => writeFile(join(project, "compose.yaml"), services(greeting));
@@ -66,20 +73,21 @@ async function listed(): Promise<Record<string, string>> {
 }
 
 /** The first run builds it, and then there is as much to do as in other tests together. */
-const timeout = composeLimitMs + 10 * 60_000;
+const timeout = pluginLimitMs + 10 * 60_000;
 
 test("docker compose brings a project up, runs in it, recreates what changed and takes it down", {
   timeout,
 }, async (t) => {
-  const found = await findCompose();
+  const found = await findPlugin("compose");
   if ("missing" in found) {
     assert.equal(process.env["SOCKERLESS_WITHOUT_COMPOSE"], "1", found.missing);
     t.skip(found.missing);
     return;
   }
-  await installCompose(setting.daemon, found.path);
+  await installPlugin(setting.daemon, found.path);
   project = await mkdtemp(join(tmpdir(), "skl-compose-"));
   t.after(() => rm(project, { recursive: true }));
+  await mkdir(join(project, "watched"));
   await write("hello");
   await t.test("up --wait ends when all services are healthy or run", async () => {
     await compose("up", "--detach", "--wait");
@@ -120,11 +128,12 @@ test("docker compose brings a project up, runs in it, recreates what changed and
     "up recreates the service that changed, on the same volume and under the same names",
     async () => {
       const before = await compose("ps", "--quiet", "database");
-      await compose("exec", "-T", "database", "sh", "-c", "echo kept > /data/file");
+      await compose("exec", "-T", "database", "sh", "-c", "echo kept | tee /data/file > /disk/file");
       await write("good day");
       await compose("up", "--detach", "--wait");
       assert.notEqual(await compose("ps", "--quiet", "database"), before);
       assert.equal(await compose("exec", "-T", "database", "cat", "/data/file"), "kept");
+      assert.equal(await compose("exec", "-T", "database", "cat", "/disk/file"), "kept");
       assert.equal(await compose("exec", "-T", "web", "nc", "-w", "60", "db", "80"), "good day");
     },
   );
@@ -139,6 +148,18 @@ test("docker compose brings a project up, runs in it, recreates what changed and
     await compose("cp", join(project, "sent"), "web:/tmp/sent");
     await compose("cp", "web:/tmp/sent", join(project, "back"));
     assert.equal(await readFile(join(project, "back"), "utf8"), "by cp");
+  });
+  await t.test("watch brings a file that was written, and takes one away that was deleted", async () => {
+    const watched = join(project, "watched");
+    const options = ["--ansi", "never", "--project-directory", project, "--project-name", "shop"];
+    const watching = new FollowingClient(setting.daemon, "compose", ...options, "watch", "--no-up", "web");
+    await until(() => (watching.stdout + watching.stderr).includes("Watch enabled") || undefined);
+    const inside = () => setting.daemon.docker("exec", "shop-web-1", "cat", "/watched/file");
+    await writeFile(join(watched, "file"), "synced");
+    await until(async () => (await inside()).text === "synced" || undefined);
+    await rm(join(watched, "file"));
+    await until(async () => (await inside()).errorText.includes("No such file") || undefined);
+    await watching.leave();
   });
   await t.test("logs --follow tells of all services until they end", async () => {
     const options = ["--ansi", "never", "--project-directory", project, "--project-name", "shop"];

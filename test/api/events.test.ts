@@ -1,4 +1,4 @@
-/** What `/events` tells of everything that can happen, in dockerd's words and order. */
+/** Events of everything that can happen, in dockerd's words and order, as `/events` tells them. */
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { describe, test } from "node:test";
@@ -15,13 +15,15 @@ const ok = (...args: string[]) => setting.daemon.ok(...args);
 const api = (method: string, path: string, body?: unknown) =>
   callApi(setting.daemon.socket, method, `/v1.51${path}`, body === undefined ? {} : { body });
 const events = (filters?: EventFilters) => pastEvents(setting.daemon, filters);
-const actionsOf = async (filters: EventFilters) => (await events(filters)).map(({ Action }) => Action);
+/** Without the phases of starts in the cloud, which are no events of dockerd's. */
+const actionsOf = async (filters: EventFilters) =>
+  (await events(filters)).map(({ Action }) => Action).filter((action) => !action.startsWith("start_"));
 
 /** A container that ends by itself as soon as it is told to stop. */
 const obedient = (name: string, ...flags: string[]) =>
   ok("run", "-d", "--init", "--name", name, ...flags, "busybox", "sleep", "1000");
 
-/** What a container's events are after those of its start. */
+/** Actions of a container's events after those of its start. */
 async function actionsAfterStart(id: string): Promise<string[]> {
   const actions = await actionsOf({ container: [id], type: ["container"] });
   return actions.slice(actions.indexOf("start") + 1);

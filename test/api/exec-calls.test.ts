@@ -1,5 +1,6 @@
 /** `/containers/{id}/exec` and `/exec/{id}/…` as clients call them, with what may go wrong. */
 import assert from "node:assert/strict";
+import { connect } from "node:net";
 import { describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
@@ -79,11 +80,22 @@ describe("an exec", () => {
       ...output,
     });
     const client = await started(exec);
-    await api.refuses(409, /has already run|is already running/, "POST", `/exec/${exec}/start`, {});
+    /** Asserts the reason of a refusal, which clients find in the stream of a start that is not detached. */
+    const refused = async (reason: string): Promise<void> => {
+      const second = await started(exec);
+      await second.end();
+      second.close();
+      assert.match(second.header, /^HTTP\/1.1 101 /);
+      assert.equal(channelText(second.body, 1), `exec command ${exec} ${reason}\r\n`);
+      await api.refuses(409, `exec command ${exec} ${reason}`, "POST", `/exec/${exec}/start`, {
+        Detach: true,
+      });
+    };
+    await refused("is already running");
     client.socket.end("go on\n");
     await client.end();
     client.close();
-    await api.refuses(409, /has already run/, "POST", `/exec/${exec}/start`, {});
+    await refused("has already run");
     assert.equal((await inspect(exec)).ExitCode, 3);
     await api.remove(id);
   });
@@ -99,9 +111,12 @@ describe("an exec", () => {
       const before = await inspect(exec);
       assert.deepEqual([before.Running, before.ExitCode], [false, null]);
       const client = await started(exec);
-      const during = await inspect(exec);
+      // The answer begins before the process does.
+      const during = await until(async () => {
+        const detail = await inspect(exec);
+        return detail.Pid > 0 ? detail : undefined;
+      });
       assert.deepEqual([during.Running, during.ExitCode], [true, null]);
-      assert.ok(during.Pid > 0);
       client.send("\n");
       await client.end();
       const after = await inspect(exec);
@@ -134,6 +149,25 @@ describe("an exec", () => {
     await api.remove(id);
   });
 
+  test("runs although its client leaves right after the header, without having read it", async () => {
+    const id = await sleeping();
+    for (let round = 0; round < 10; round++) {
+      const exec = await createExec(id, { Cmd: ["cat"], AttachStdin: true, ...output });
+      const socket = connect({ path: setting.daemon.socket });
+      socket.pause(); // Unread output makes its close a reset.
+      socket.on("error", () => {});
+      socket.write(hijackRequest(`/v1.51/exec/${exec}/start`, { body: "{}" }));
+      await until(async () => (await inspect(exec)).Running || undefined);
+      socket.destroy();
+      const { ExitCode } = await until(async () => {
+        const detail = await inspect(exec);
+        return detail.Running ? undefined : detail;
+      });
+      assert.equal(ExitCode, 0);
+    }
+    await api.remove(id);
+  });
+
   test("with no stream attached runs on by itself", async () => {
     const id = await sleeping();
     const exec = await createExec(id, { Cmd: ["sh", "-c", "echo unseen; touch /done; exit 9"] });
@@ -155,13 +189,39 @@ describe("an exec", () => {
       "container exec\nroot\ntty\n/tmp\n",
     );
     assert.equal(await outputOf(id, "id -u; id -g", { User: "4321:8765" }), "4321\n8765\n");
-    const stranger = await started(await createExec(id, { Cmd: ["true"], User: "stranger", ...output }));
+    const made = await createExec(id, { Cmd: ["true"], User: "app", ...output });
+    await outputOf(id, "sed -i /^app:/d /etc/passwd", { User: "root" });
+    const stranger = await started(made);
     await stranger.end();
-    assert.match(
-      stranger.bytes.toString(),
-      /unable to find user stranger: no matching entries in passwd file/,
-    );
+    assert.match(stranger.bytes.toString(), /unable to find user app: no matching entries in passwd file/);
     stranger.close();
+    await api.remove(id);
+  });
+
+  test("has no terminal's name without a terminal, and what it removes it has not", async () => {
+    const show = "echo term=$TERM foo=$FOO";
+    const plain = await sleeping({ Tty: true, Env: ["FOO=bar"] });
+    assert.equal(await outputOf(plain, show), "term= foo=bar\n");
+    assert.equal(await outputOf(plain, show, { Env: ["FOO", "TERM=own"] }), "term=own foo=\n");
+    const named = await sleeping({ Tty: true, Env: ["TERM=vt100"] });
+    assert.equal(await outputOf(named, show), "term=vt100 foo=\n");
+    await api.remove(plain, named);
+  });
+
+  test("of a user that is not there is refused at its creation", async () => {
+    const id = await sleeping();
+    await api.refuses(
+      400,
+      "unable to find user nope: no matching entries in passwd file",
+      "POST",
+      `/containers/${id}/exec`,
+      { Cmd: ["true"], User: "nope" },
+    );
+    await api.refuses(400, /unable to find group nope/, "POST", `/containers/${id}/exec`, {
+      Cmd: ["true"],
+      User: "root:nope",
+    });
+    assert.equal(await outputOf(id, "id -u", { User: "4711" }), "4711\n");
     await api.remove(id);
   });
 

@@ -121,7 +121,7 @@ describe("docker exec", () => {
 });
 
 describe("a client that leaves without reading", () => {
-  // Whoever reads it, what the machine has taken from the client arrives: such a client never learns how far it got.
+  // All bytes that the machine has taken from the client arrive: such a client never learns how far it got.
   test("has sent what it sent", async () => {
     await running("deserted");
     const script =

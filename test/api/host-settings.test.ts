@@ -1,12 +1,14 @@
 /** Settings of the host that a container is given: their effect, seen from inside. */
 import assert from "node:assert/strict";
-import { access, mkdtemp, readFile, readlink, rm } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { after, before, describe, test } from "node:test";
 
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
+import { runCommand } from "../support/command.ts";
 import { EngineApi } from "../support/engine-api.ts";
+import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -14,7 +16,7 @@ const api = new EngineApi(() => setting.daemon.socket);
 
 const skip = onlyOn("local", "a task has no host");
 
-/** What an inspection tells. */
+/** The part of an inspection that tests look at. */
 interface Told {
   readonly Id: string;
   readonly Config: { readonly MacAddress?: string };
@@ -89,4 +91,152 @@ test("a platform that an image does not have is refused, its own is not", async 
     Image: "busybox",
     Cmd: ["true"],
   });
+});
+
+describe("devices of the machine", { skip }, () => {
+  let directory = "";
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-devices-"));
+    await mkdir(join(directory, "deeper"));
+    for (const name of ["null", "deeper/null"]) {
+      const { code, errorText } = await runCommand("mknod", [join(directory, name), "c", "1", "3"]);
+      assert.equal(code, 0, errorText);
+    }
+    await writeFile(join(directory, "no-device"), "");
+  });
+  after(() => rm(directory, { recursive: true }));
+
+  test("are given by the directory, as a tree", async () => {
+    const script = "find /dev/mine -type c | sort; find /dev/mine -type f; echo x > /dev/mine/deeper/null";
+    assert.equal(
+      await setting.daemon.ok(
+        "run",
+        "--rm",
+        "--device",
+        `${directory}:/dev/mine`,
+        "busybox",
+        "sh",
+        "-c",
+        script,
+      ),
+      "/dev/mine/deeper/null\n/dev/mine/null",
+    );
+    const { errorText } = await setting.daemon.docker(
+      ..."run --rm --device /etc:/dev/etc busybox true".split(" "),
+    );
+    assert.match(
+      errorText,
+      /error gathering device information while adding custom device "\/etc": not a device node/,
+    );
+  });
+
+  test("are all in a privileged container", async () => {
+    const node = join("/dev", `skl-${process.pid}`);
+    assert.equal((await runCommand("mknod", ["-m", "600", node, "c", "1", "3"])).code, 0);
+    try {
+      const script = `stat -c %t:%T:%a ${node}`;
+      assert.match(
+        await setting.daemon.ok("run", "--rm", "--privileged", "busybox", "sh", "-c", script),
+        /^1:3:600$/m,
+      );
+      assert.notEqual((await setting.daemon.docker("run", "--rm", "busybox", "ls", node)).code, 0);
+    } finally {
+      await rm(node);
+    }
+  });
+});
+
+test("a container has the domain name that it is given", { skip }, async () => {
+  const flags = ["--rm", "--hostname=foo", "--domainname=baz.example.org"];
+  assert.equal(
+    await setting.daemon.ok("run", ...flags, "busybox", "cat", "/proc/sys/kernel/domainname"),
+    "baz.example.org",
+  );
+});
+
+test("a container may change its control groups where it is said so", { skip }, async () => {
+  const isWritable = async (...SecurityOpt: string[]) => {
+    const id = await api.run({
+      Cmd: ["grep", "-qE", " /sys/fs/cgroup[^ ]* cgroup2? ro[, ]", "/proc/mounts"],
+      HostConfig: { SecurityOpt },
+    });
+    const code = await api.wait(id);
+    await api.remove(id);
+    return code === 1;
+  };
+  assert.equal(await isWritable(), false);
+  assert.equal(await isWritable("writable-cgroups"), true);
+  assert.equal(await isWritable("writable-cgroups=true"), true);
+  assert.equal(await isWritable("writable-cgroups=false"), false);
+  const HostConfig = { SecurityOpt: ["writable-cgroups=potato"] };
+  await api.refuses(
+    400,
+    'invalid --security-opt 2: "writable-cgroups=potato"',
+    "POST",
+    "/containers/create",
+    {
+      Image: "busybox",
+      HostConfig,
+    },
+  );
+});
+
+test("memory nodes and runtimes that the machine does not have are refused at the creation", {
+  skip,
+}, async () => {
+  const create = (HostConfig: object) =>
+    ["POST", "/containers/create", { Image: "busybox", HostConfig }] as const;
+  await api.refuses(
+    400,
+    /^Requested memory nodes are not available - requested 4095, available: [0-9,-]+$/,
+    ...create({ CpusetMems: "4095" }),
+  );
+  await api.refuses(400, "unknown or invalid runtime name: nosuch", ...create({ Runtime: "nosuch" }));
+  const { Runtimes } = await api.expect<{ Runtimes: Record<string, unknown> }>(200, "GET", "/info");
+  for (const Runtime of ["runc", "io.containerd.runc.v2", ...Object.keys(Runtimes)]) {
+    await api.remove(await api.create({ HostConfig: { Runtime, CpusetMems: "0" } }));
+  }
+});
+
+test("a container that is not killed for want of memory says that it wants", { skip }, async (t) => {
+  const { OomKillDisable } = await api.expect<{ OomKillDisable: boolean }>(200, "GET", "/info");
+  if (!OomKillDisable) {
+    t.skip("the kernel cannot");
+    return;
+  }
+  const HostConfig = { Memory: 8 << 20, MemorySwap: 8 << 20, OomKillDisable: true };
+  const id = await api.script("x=a; while true; do x=$x$x$x$x; done", { HostConfig });
+  await until(async () => {
+    const now = Math.floor(Date.now() / 1000);
+    const told = await setting.daemon.ok(
+      "events",
+      "--since=0",
+      `--until=${now}`,
+      `--filter=container=${id}`,
+      "--filter=event=oom",
+    );
+    return told === "" ? undefined : told;
+  });
+  assert.equal((await api.inspect(id)).State.Running, true);
+  await api.remove(id);
+});
+
+test("the mount point of a Docker socket is a file, also where files were copied before the start", {
+  skip,
+}, async () => {
+  const socket = "/var/run/docker.sock";
+  const id = await api.create({
+    Cmd: ["test", "-S", socket],
+    HostConfig: { Binds: [`${socket}:${socket}`] },
+  });
+  assert.equal((await api.inspect(id)).Mounts[0]?.["Type"], "bind");
+  assert.equal((await api.call("GET", `/containers/${id}/archive?path=/etc/passwd`)).status, 200);
+  const head = await api.call("HEAD", `/containers/${id}/archive?path=${socket}`);
+  const { mode } = JSON.parse(
+    Buffer.from(String(head.headers["x-docker-container-path-stat"]), "base64").toString(),
+  ) as { mode: number };
+  assert.equal(mode & 0x8000_0000, 0, "no directory");
+  await api.start(id);
+  assert.equal(await api.wait(id), 0);
+  await api.remove(id);
 });

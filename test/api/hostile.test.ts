@@ -162,7 +162,8 @@ describe("a container that swaps its paths", () => {
 
 describe("a container that brings its own helpers", () => {
   test("has none of them run when it is entered, copied from or looked into", async () => {
-    // Whatever would be run of the container's own says so in a file of the machine's, if it could.
+    // A trap in place of the container's own programs leaves a file when it is run, on the machine if it
+    // could.
     const trap = "#!/bin/busybox sh\nbusybox touch /trapped\n";
     const id = await api.script(
       `for name in tar cp ps gzip runc docker-init sh; do rm -f /bin/$name; printf '${trap.replaceAll("\n", "\\n")}' > /bin/$name; busybox chmod 755 /bin/$name; done;` +

@@ -1,5 +1,6 @@
 /** Images that were committed on others, through the real docker CLI. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
 import { callApi } from "../support/docker-api.ts";
@@ -82,6 +83,17 @@ describe("an image that was committed on another", () => {
     assert.equal((await idsOf("--filter", "dangling=true")).includes(step), true);
     await ok("image", "prune", "--force");
     assert.equal(await isThere(step), false);
+  });
+
+  test("is saved with it, and knows it once both are loaded", async () => {
+    const step = await committed("busybox", "one");
+    const last = await committed(step, "two");
+    const archive = join(setting.daemon.directory, "parents.tar");
+    await ok("save", "--output", archive, last, step);
+    await ok("rmi", last);
+    await ok("load", "--input", archive);
+    assert.deepEqual([await parentOf(last), await parentOf(step)], [step, ""]);
+    await ok("rmi", last);
   });
 
   test("knows it still after a restart", async () => {

@@ -8,7 +8,7 @@ import { runCommand } from "../support/command.ts";
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { busyboxArchiveFile, busyboxImage, legacyArchive } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
@@ -27,6 +27,33 @@ async function made(name: string, content: string): Promise<string> {
   return id;
 }
 
+/** Configurations and layers are of the image's time, the documents beside them of 1970. */
+async function hasDates(archive: Buffer, image: string): Promise<void> {
+  const listing = await runCommand("tar", ["-tv", "--utc", "--full-time"], { input: archive });
+  const dates = new Map(
+    listing.text.split("\n").map((line) => {
+      const [, , , day, time, name] = line.split(/\s+/);
+      return [name ?? "", `${day}T${time}Z`] as const;
+    }),
+  );
+  const inspected = await ok("inspect", "-f", "{{.Id}} {{.Created}} {{json .RootFS.Layers}}", image);
+  const [id = "", created = "", layers = ""] = inspected.split(" ");
+  const second = created.replace(/\.\d+/, "");
+  const top = (JSON.parse(layers) as string[]).at(-1) ?? "";
+  for (const [name, date] of [
+    [blobOf(id), second],
+    [blobOf(top), second],
+    ["manifest.json", "1970-01-01T00:00:00Z"],
+    ["blobs/sha256/", "1970-01-01T00:00:00Z"],
+  ] as const) {
+    assert.equal(dates.get(name), date, name);
+  }
+}
+
+function blobOf(digest: string): string {
+  return digest.replace("sha256:", "blobs/sha256/");
+}
+
 describe("docker save", () => {
   test("gives back the same images under all their names, and shares layers", async () => {
     const id = await made("kept:1", "one");
@@ -38,6 +65,7 @@ describe("docker save", () => {
       assert.ok(names.includes(name), name);
     }
     assert.equal(new Set(names).size, names.length, "a layer is there twice");
+    await hasDates(saved.stdout, "kept:2");
     await ok("rmi", "kept:1", "kept:2");
     const loaded = await setting.daemon.dockerWith({ input: saved.stdout }, "load");
     assert.deepEqual(loaded.text.split("\n").sort(), [
@@ -80,6 +108,43 @@ describe("docker save", () => {
     await ok("rmi", "travels:1");
   });
 
+  test("is taken as a real dockerd takes it where it is of Docker 1.9", async () => {
+    const { layers } = await busyboxImage();
+    const ids = layers.map((_, index) => String(index + 1).repeat(64));
+    const steps = layers.map((layer, index) => ({
+      id: ids[index] ?? "",
+      layer,
+      ...(index === 0 ? {} : { parent: ids[index - 1] ?? "" }),
+      json: { comment: "<a@b.c>", config: { Cmd: ["echo", "old"], Labels: { b: "1", a: "<&>" } } },
+    }));
+    const archive = await legacyArchive(steps, { "old/times": { "1": ids[1] ?? "", base: ids[0] ?? "" } });
+    await using stack = new AsyncDisposableStack();
+    const dockerd = await Dockerd.start();
+    stack.defer(() => dockerd.stop());
+    for (const side of [dockerd, setting.daemon]) {
+      const loaded = await side.dockerWith({ input: archive }, "load");
+      assert.equal(loaded.code, 0, loaded.errorText);
+      assert.equal(await side.ok("run", "--rm", "--network", "none", "old/times:1"), "old");
+    }
+    for (const told of [
+      "{{.Id}} {{.Parent}} {{.Comment}} {{.Created}}",
+      "{{json .RootFS}} {{json .Config.Labels}}",
+    ]) {
+      for (const name of ["old/times:1", "old/times:base"]) {
+        assert.equal(await ok("inspect", "-f", told, name), await dockerd.ok("inspect", "-f", told, name));
+      }
+    }
+    const history = [
+      "history",
+      "--no-trunc",
+      "--format",
+      "{{.ID}} {{.CreatedBy}} {{.Comment}}",
+      "old/times:1",
+    ];
+    assert.equal(await ok(...history), await dockerd.ok(...history));
+    await ok("rmi", "old/times:1", "old/times:base");
+  });
+
   test("refuses an image that is not there", async () => {
     assert.match((await docker("save", "nothing:here")).errorText, /No such image: nothing:here/);
   });
@@ -117,7 +182,7 @@ describe("docker push", () => {
     await ok("pull", other);
     assert.equal(await ok("inspect", "-f", "{{.Id}}", other), id);
     assert.equal(await ok("run", "--rm", other), "pushed");
-    // What was pulled goes out as it came: the digest stays.
+    // A pulled image goes out as it came: the digest stays.
     await ok("tag", other, `${registry.host}/third:3`);
     assert.match(await ok("push", `${registry.host}/third:3`), new RegExp(`digest: ${digest} `));
     await ok("rmi", other, `${registry.host}/third:3`);
@@ -252,7 +317,7 @@ describe("docker volume prune", () => {
 });
 
 describe("docker system df", () => {
-  /** What is written to a shared file system is counted by nobody. */
+  /** Sizes as df shows them: on a shared file system nobody counts what is written. */
   const sizes =
     backendUnderTest() === "local"
       ? { filled: 200_000, shown: "200kB", shownOfOne: "200kB" }

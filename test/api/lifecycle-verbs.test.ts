@@ -16,7 +16,7 @@ const api = (method: string, path: string, body?: unknown) =>
 
 const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
 
-/** What has happened to a container so far, in order. */
+/** Events of a container so far, in order; without the phases of starts, which the cloud tells beside dockerd's events. */
 async function eventsOf(id: string, format = "{{.Action}}"): Promise<string[]> {
   const now = String(Date.now() / 1000);
   const text = await ok(
@@ -30,7 +30,7 @@ async function eventsOf(id: string, format = "{{.Action}}"): Promise<string[]> {
     "--format",
     format,
   );
-  return text.split("\n");
+  return text.split("\n").filter((line) => !line.startsWith("start_phase: "));
 }
 
 /** A container that counts in its log as long as it is not frozen. */

@@ -63,7 +63,8 @@ describe("a linked container", () => {
         assert.ok(env.includes(entry), `${entry} is not in\n${process}`);
       }
     }
-    // Where the other is now stands there before its start is answered; what else was written stays.
+    // The other's new address is in the file before its start is answered; other lines that were written
+    // stay.
     await ok("exec", "web", "sh", "-c", "echo '192.0.2.1\tmine' >> /etc/hosts");
     await move("db");
     assert.match(
@@ -71,7 +72,7 @@ describe("a linked container", () => {
       new RegExp(`^${await addressOf("db")}\tstore database db\n(.*\n)*192.0.2.1\tmine$`, "m"),
     );
     assert.equal(await inspect("web", "{{json .HostConfig.Links}}"), '["/db:/web/store"]');
-    // By whatever name the other goes, and wherever it is when this one starts again.
+    // The link holds when the other is renamed, and when it has moved before this one starts again.
     await ok("rename", "db", "renamed");
     assert.equal(await inspect("web", "{{json .HostConfig.Links}}"), '["/renamed:/web/store"]');
     await ok("stop", "--time", "0", "web", "renamed");
@@ -146,5 +147,28 @@ describe("a linked container", () => {
     assert.match((await docker("start", "wrong")).errorText, /bad format for links: a:b:c/);
     await ok("rm", "--force", "web", "peer", "other", "wrong");
     await ok("network", "rm", "own");
+  });
+
+  test("has one more name, by which it is found and listed while the link is there", async () => {
+    await sleeping("mysql");
+    await sleeping("app", "--link", "mysql:/data");
+    const id = await inspect("mysql", "{{.Id}}");
+    const names = async (filter: string) => {
+      const query = encodeURIComponent(JSON.stringify({ name: [filter] }));
+      const answer = await callApi(setting.daemon.socket, "GET", `/containers/json?filters=${query}`);
+      return (answer.json() as { readonly Names: string[] }[]).map(({ Names }) => Names);
+    };
+    assert.deepEqual(await names("mysql"), [["/app/data", "/mysql"]]);
+    assert.deepEqual(await names("app/data"), [["/app/data", "/mysql"]]);
+    assert.equal(await inspect("app/data", "{{.Id}}"), id);
+    assert.equal(await inspect("app", "{{json .HostConfig.Links}}"), '["/mysql:/app/data"]');
+    await ok("rename", "app", "shop");
+    assert.equal(await inspect("/shop/data", "{{.Id}}"), id);
+    assert.equal((await docker("inspect", "app/data")).code, 1);
+    assert.equal((await docker("rm", "--link", "shop")).code, 1);
+    await ok("rm", "--link", "shop/data");
+    assert.deepEqual(await names("mysql"), [["/mysql"]]);
+    assert.equal(await inspect("shop", "{{json .HostConfig.Links}}"), "null");
+    await ok("rm", "--force", "shop", "mysql");
   });
 });

@@ -149,6 +149,20 @@ describe("a list of containers", () => {
     assert.equal(await filtered({ ancestor: [(await api.inspect(id)).Image] }), "held resting serving ended");
   });
 
+  test("takes an image for all that were committed on it", async () => {
+    const middle = await api.expect<{ Id: string }>(
+      201,
+      "POST",
+      `/commit?container=${ids["ended"]}&repo=mid`,
+    );
+    const first = await api.create({ Image: middle.Id }, "of-middle");
+    const top = await api.expect<{ Id: string }>(201, "POST", `/commit?container=${first}&repo=top`);
+    const last = await api.create({ Image: top.Id }, "of-top");
+    assert.equal(await filtered({ ancestor: ["mid"] }), "of-top of-middle");
+    assert.equal(await filtered({ ancestor: ["busybox"] }), "of-top of-middle held resting serving ended");
+    await api.remove(first, last);
+  });
+
   test("knows ports by their number on this machine where they are published", async () => {
     const [binding] = (await api.inspect("serving")).NetworkSettings.Ports["80/tcp"] ?? [];
     const port = binding?.HostPort ?? "";

@@ -10,7 +10,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 const setting = withDaemon();
 const api = new EngineApi(() => setting.daemon.socket);
 
-/** What a log query answers, as bytes. */
+/** Returns the answer to a log query, as bytes. */
 async function bytesOf(container: string, query: string): Promise<Buffer> {
   const client = api.connect();
   client.send(`GET /v1.51/containers/${container}/logs?${query} HTTP/1.0\r\nHost: docker\r\n\r\n`);

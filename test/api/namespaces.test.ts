@@ -42,7 +42,7 @@ const shellsIn = (list: () => Promise<string>, count: number) =>
     return processes.match(/(?<= |^)sh -c trap/gm)?.length === count ? processes : undefined;
   });
 
-/** What the machine has mounted of the daemon's. */
+/** Counts the mounts of the daemon's containers on the machine. */
 async function sharedMemoryMounts(): Promise<number> {
   const mounts = await readFile("/proc/self/mountinfo", "utf8");
   return mounts.split("\n").filter((line) => line.includes(`${setting.daemon.runDir}/c/`)).length;
@@ -84,7 +84,7 @@ describe("docker run --pid container:", () => {
       const shells = await shellsIn(() => ok("exec", container, "ps", "-o", "args"), 2);
       assert.doesNotMatch(shells, /docker-init/);
     }
-    // What Docker counts as the container's is only its own.
+    // Docker counts only the container's own processes as its.
     await shellsIn(() => ok("top", "pid-joiner", "-o", "pid,args"), 1);
     const stats = await api("GET", `/v1.51/containers/${joiner}/stats?stream=false&one-shot=true`);
     assert.ok((stats.json() as { pids_stats: { current: number } }).pids_stats.current >= 1);

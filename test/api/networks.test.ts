@@ -38,7 +38,7 @@ async function serving(name: string, ...flags: string[]): Promise<string> {
   return id;
 }
 
-/** What answers at a name, as a container sees it. */
+/** Returns what answers at a name, as a container sees it. */
 async function reached(from: string, name: string): Promise<string> {
   const { text } = await docker("exec", from, "timeout", "30", "nc", "-w", "20", name, "80");
   return text;
@@ -81,7 +81,7 @@ const inspect = (object: string, format: string) => ok("inspect", "--format", fo
 const addressOn = (container: string, network: string) =>
   inspect(container, `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`);
 
-/** Where a container is reached on a network: tasks have addresses of their own, and inspect's are virtual. */
+/** Address that reaches a container on a network: tasks have their own, and inspect's are virtual. */
 const reachableOn = (container: string, network: string) =>
   backendUnderTest() === "local"
     ? addressOn(container, network)
@@ -136,6 +136,21 @@ describe("names", () => {
       );
       assert.equal(text, "there");
     }
+  });
+
+  test("do not hide why a container on a network of one's own did not start", async () => {
+    await ok("network", "create", "telling");
+    const { code, errorText } = await setting.daemon.docker(
+      "run",
+      "--rm",
+      "--network",
+      "telling",
+      "busybox",
+      "nosuch",
+    );
+    assert.equal(code, 127);
+    assert.match(errorText, /exec: "nosuch": executable file not found in \$PATH: unknown/);
+    assert.doesNotMatch(errorText, /has ended/);
   });
 
   test("of several containers with one alias are all answered, and go with their container", async () => {
@@ -481,6 +496,7 @@ describe("docker network", () => {
     for (const [body, status, message] of [
       [{ Name: "taken" }, 409, "network with name taken already exists"],
       [{ Name: "bridge" }, 403, "operation is not permitted on predefined bridge network "],
+      [{ Name: "default" }, 403, "operation is not permitted on predefined default network "],
       [{ Name: " " }, 400, "invalid name: name is empty"],
       [{ Name: "n", Driver: "host" }, 403, 'only one instance of "host" network is allowed'],
       [

@@ -36,13 +36,18 @@ describe("docker run", () => {
   });
 
   test("tells a command that does not exist (127) from one that cannot be executed (126)", async () => {
-    const missing = await docker("run", "--rm", "busybox", "nosuch");
-    assert.equal(missing.code, 127);
-    const told = missing.errorText.match(/exec: "nosuch": executable file not found in \$PATH: unknown/g);
-    assert.equal(told?.length, 1, missing.errorText);
-    const forbidden = await docker("run", "--rm", "busybox", "/etc/passwd");
-    assert.equal(forbidden.code, 126);
-    assert.match(forbidden.errorText, /permission denied/);
+    await ok("network", "create", "named");
+    for (const network of ["bridge", "named"]) {
+      const run = (command: string) => docker("run", "--rm", "--network", network, "busybox", command);
+      const missing = await run("nosuch");
+      assert.equal(missing.code, 127);
+      const told = missing.errorText.match(/exec: "nosuch": executable file not found in \$PATH: unknown/g);
+      assert.equal(told?.length, 1, missing.errorText);
+      const forbidden = await run("/etc/passwd");
+      assert.equal(forbidden.code, 126);
+      assert.match(forbidden.errorText, /permission denied/);
+    }
+    await ok("network", "rm", "named");
   });
 
   test("of a missing image names it and leaves nothing", async () => {
@@ -278,7 +283,7 @@ describe("docker run", () => {
     skip: onlyOn("local", "each task has one interface of its own"),
   }, async () => {
     assert.equal(await ok("run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net"), "lo");
-    assert.match(await ok("run", "--rm", "--network", "host", "busybox", "ls", "/sys/class/net"), /skl/);
+    assert.match(await ok("run", "--rm", "--network", "host", "busybox", "ls", "/sys/class/net"), /^br-/m);
   });
 
   test("joins another container's network", async () => {
@@ -437,8 +442,9 @@ describe("a container's life", () => {
       "--format",
       "{{.Action}} {{.Actor.Attributes.exitCode}}",
     );
+    const told = lines.split("\n").map((line) => line.replace(" <no value>", ""));
     assert.deepEqual(
-      lines.split("\n").map((line) => line.replace(" <no value>", "")),
+      told.filter((action) => !action.startsWith("start_phase: ")), // The cloud tells them beside dockerd's.
       ["create", "attach", "start", "die 4", "destroy"],
     );
   });

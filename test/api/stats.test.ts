@@ -35,8 +35,9 @@ interface Stats {
 const undescribed = { undescribed: ["storage_stats", "num_procs"] };
 
 /**
- * What the machine that runs containers makes of a limit of 64 MiB and 9 processes, and its name for their network: sizes
- * of tasks are rounded up, they have an agent beside them, and a platform's interface.
+ * Figures that a limit of 64 MiB and 9 processes leads to on the machine that runs containers, and its name
+ * for their network: sizes of tasks are rounded up, they have an agent beside them, and a platform's
+ * interface.
  */
 const machine =
   backendUnderTest() === "local"

@@ -1,7 +1,7 @@
 /** The docker CLI over TCP with mutual TLS: the same bytes and exit codes as over the unix socket. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { get } from "node:https";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -16,12 +16,13 @@ import { until } from "../support/until.ts";
 import { startDaemon } from "../support/with-daemon.ts";
 
 const resources = new AsyncDisposableStack();
+let directory: string;
 let certificates: TestCertificates;
 let daemon: Daemon;
 let address: string;
 
 before(async () => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-tls-"));
+  directory = await mkdtemp(join(tmpdir(), "skl-tls-"));
   resources.defer(() => rm(directory, { recursive: true }));
   certificates = await makeCertificates(directory);
   const { ca, cert, key } = certificates.server;
@@ -99,5 +100,20 @@ describe("over mutual TLS", () => {
       ).once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
     });
     assert.match(status, /CERTIFICATE_REQUIRED|ECONNRESET/);
+  });
+
+  test("SIGHUP has the certificates read again, and one that is none changes nothing", async () => {
+    const { cert } = certificates.server;
+    const before = await readFile(cert);
+    await writeFile(cert, "no certificate");
+    process.kill(daemon.pid, "SIGHUP");
+    await until(() => /"process":"frontend".*could not be read again/.exec(daemon.output) ?? undefined);
+    await writeFile(cert, before);
+    assert.equal((await overTls({}, "version")).code, 0);
+
+    await makeCertificates(directory); // They are another authority's, under the same names.
+    assert.notEqual((await overTls({}, "version")).code, 0);
+    process.kill(daemon.pid, "SIGHUP");
+    await until(async () => (await overTls({}, "version")).code === 0 || undefined);
   });
 });

@@ -8,7 +8,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
 /** Fields that dockerd writes for older clients, or writes and forgot to describe. */
-const undescribedFields = ["Volumes", "VolumesRW"];
+const undescribedFields = ["StartPhases", "Volumes", "VolumesRW"];
 
 for (const version of ["1.24", "1.41", "1.44", "1.51"]) {
   describe(`API ${version}`, () => {

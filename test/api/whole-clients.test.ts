@@ -1,6 +1,6 @@
 /**
- * What clients do from their first call to their last, in their order: GitLab Runner's docker executor, GitHub's runner,
- * act, testcontainers, devcontainers. (docker compose is in compose.test.ts.)
+ * Calls of whole clients from the first to the last, in their order: GitLab Runner's docker executor,
+ * GitHub's runner, act, testcontainers, devcontainers. (docker compose is in compose.test.ts.)
  */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";

@@ -1,12 +1,12 @@
-/**
- * `npm run bench`: sockerless beside a real dockerd, in one run, alternated, as ratios. `--rounds N` (5), `--only TEXT`,
- * `--network none|bridge` (both).
- */
+/** `npm run bench`: sockerless beside a real dockerd, in one run, alternated, as ratios. */
 import { cpus } from "node:os";
-import { parseArgs } from "node:util";
+
+import { Option } from "commander";
+
 import { Daemon } from "../support/daemon.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { npmScript, wholeNumber } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { createContainer, logBytes, logScript, type Measure, measures, type Target } from "./measures.ts";
@@ -16,15 +16,17 @@ import { memoryOf } from "./memory.ts";
 const dockerdBridge = "10.213.0.1/16";
 const listed = 200;
 const memoryContainers = 10;
+const networks = ["none", "bridge"] as const;
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: "string", default: "5" },
-    only: { type: "string", default: "" },
-    network: { type: "string" },
-  },
-});
-const rounds = Number(options.rounds);
+const options = npmScript("bench", "Times sockerless beside a real dockerd, alternated.")
+  .option("--rounds <number>", "of each measure", wholeNumber, 5)
+  .option("--only <text>", "the measures with this in their name", "")
+  .addOption(
+    new Option("--network <kind>", "of the containers (default: one after the other)").choices(networks),
+  )
+  .parse()
+  .opts<{ rounds: number; only: string; network?: string }>();
+const { rounds } = options;
 
 const dockerd = await Dockerd.start(dockerdBridge);
 const ours = await Daemon.start();
@@ -35,7 +37,7 @@ try {
     `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, dockerd ${await serverVersion()}`,
   );
   await reportMemory();
-  for (const network of ["none", "bridge"] as const) {
+  for (const network of networks) {
     if (options.network === undefined || options.network === network) {
       await compare(network);
     }
@@ -59,7 +61,7 @@ async function compare(network: Target["network"]): Promise<void> {
       await figureOf(measure, target); // warm-up
     }
     for (let round = 0; round < rounds; round++) {
-      // Whoever comes first would always meet the colder machine.
+      // The side that comes first would always meet the colder machine.
       for (const side of round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)) {
         figures[side].push(await figureOf(measure, targets[side]));
       }

@@ -64,7 +64,7 @@ async function prepare(daemon: Daemon): Promise<CloudTarget> {
   return { api, network, container, logged, echoing, talked };
 }
 
-/** Whether the daemon's processes and this one have next to nothing to do. */
+/** True if the daemon's processes and this one have next to nothing to do. */
 async function isIdle(daemon: Daemon): Promise<boolean> {
   const usedMs = (): number => processorMsOf(daemon) + process.cpuUsage().user / 1000;
   const before = usedMs();

@@ -1,4 +1,4 @@
-/** What the cloud's backend is measured by, beside the local one. */
+/** Measures of the cloud's backend, beside the local one. */
 import { once } from "node:events";
 
 import { countToEnd } from "./api-client.ts";
@@ -36,7 +36,10 @@ export interface CloudMeasure extends Pick<Measure, "name" | "unit" | "repeat"> 
 }
 
 const attachedBytes = 16 * mib;
-/** Between them lie TLS, and what a task has beside a container. */
+/**
+ * The most that the cloud may take, as a multiple of the local figure: between them lie TLS, and what a task
+ * has beside a container.
+ */
 const most = 1.5;
 
 export const cloudMeasures: readonly CloudMeasure[] = [
@@ -92,7 +95,7 @@ async function attach({ api, echoing }: CloudTarget): Promise<void> {
   socket.destroy();
 }
 
-/** MB/s of what a container writes when it is told to, until its end. What else is done with its output is not measured. */
+/** MB/s of the output that a container writes when it is told to; its other uses are not measured. */
 async function attachOutput(target: CloudTarget): Promise<number> {
   const id = await createContainer(target, {
     Cmd: ["sh", "-c", `read line; ${logScript(attachedBytes)}`],

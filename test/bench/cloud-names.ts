@@ -22,16 +22,21 @@ import { median, percentile } from "./figures.ts";
 const mostMs = 100;
 const network = "names";
 const agentPort = 9111;
-/** Between looks for an agent, and how long one look may take. */
+/** Pause between looks for an agent, and the longest time that one look may take, in milliseconds. */
 const lookMs = 3;
 const connectLimitMs = 100;
-/** Of the others: questions of many would take the processors from what is measured. */
+/**
+ * Number of others that watch, at most: questions of many would take the processors from what is measured.
+ */
 const mostWatchers = 5;
-/** Between two rounds of one's questions. */
+/** Pause between two rounds of one's questions, in milliseconds. */
 const pauseMs = 5;
 /** Others that start at the same time. */
 const startedAtOnce = 4;
-/** How long AWS pulls the image of what starts: on Fargate, too, the task has its address before its agent runs. */
+/**
+ * Time in milliseconds that AWS takes to pull the image of what starts: on Fargate, too, the task has its
+ * address before its agent runs.
+ */
 const pullMs = 1000;
 /** Names that come and go. */
 const names = { started: "late", renamed: "later", connected: "roaming" } as const;
@@ -42,7 +47,7 @@ interface Change {
   readonly answeredMs: number;
   /** When its process began. */
   readonly begunMs?: number;
-  /** What the others are told of, where that is not the request: its agent listens, its process has ended. */
+  /** Time of what the others are told of, if not the request: its agent listens, its process has ended. */
   readonly causedMs?: number;
 }
 
@@ -108,7 +113,7 @@ async function measureAmong(count: number, rounds: number): Promise<string[]> {
 interface Scene {
   readonly api: ApiClient;
   readonly aws: Aws;
-  /** By what is measured. */
+  /** Figures by what is measured. */
   readonly figures: Map<string, Figures>;
 }
 

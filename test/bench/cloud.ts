@@ -1,17 +1,15 @@
 /**
  * `npm run bench:cloud`: what starts of many containers ask of AWS, and what they cost here, before a simulated AWS whose
- * tasks do not really run; then how soon names are known, and tasks that run beside the local backend. `--tasks
- * 1,100,1000,10000`, `--default-rates` (AWS's published ones; else none), `--others 1,20` (containers that are told a name)
- * and `--changes 20` (of each kind), `--rounds 5` (0: without the last part), `--only TEXT` (measures of that part).
+ * tasks do not really run; then how soon names are known, and tasks that run beside the local backend.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { ManyAgents } from "../support/many-agents.ts";
+import { npmScript, wholeNumber, wholeNumbers } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
 import { compareWithLocal } from "./cloud-beside-local.ts";
 import { measureNames } from "./cloud-names.ts";
@@ -23,49 +21,56 @@ const unlimited = "1000000/1000000";
 const mostAtOnce = 400;
 /** Connections beside one to each container's agent: clients', AWS's, and those that starts make first. */
 const furtherConnections = 2000;
-/** Of failed starts. */
+/** Number of failed starts that are told, at most. */
 const mostToldFailures = 10;
 const rateNames = ["task-writes", "run-task", "fargate-launches", "task-reads", "task-definition-writes"];
 
-const { values: options } = parseArgs({
-  options: {
-    tasks: { type: "string", default: "1,100,1000,10000" },
-    "default-rates": { type: "boolean", default: false },
-    others: { type: "string", default: "1,20" },
-    changes: { type: "string", default: "20" },
-    rounds: { type: "string", default: "5" },
-    only: { type: "string", default: "" },
-  },
-});
-const defaultRates = options["default-rates"];
+const { tasks, defaultRates, others, changes, rounds, only } = npmScript(
+  "bench:cloud",
+  "Counts and times what many containers cost on a simulated AWS, and times tasks beside the local backend.",
+)
+  .option("--tasks <numbers>", "containers that are started at once", wholeNumbers, [1, 100, 1000, 10_000])
+  .option("--default-rates", "AWS answers no more often than by its published rates", false)
+  .option("--others <numbers>", "containers that are told a name", wholeNumbers, [1, 20])
+  .option("--changes <number>", "of each kind, to names", wholeNumber, 20)
+  .option(
+    "--rounds <number>",
+    "of each measure beside the local backend; 0: without that part",
+    wholeNumber,
+    5,
+  )
+  .option("--only <text>", "the measures of that part with this in their name", "")
+  .parse()
+  .opts<{
+    tasks: number[];
+    defaultRates: boolean;
+    others: number[];
+    changes: number;
+    rounds: number;
+    only: string;
+  }>();
 
 console.log(
   `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${defaultRates ? "AWS's default rates" : "no rates"}\n`,
 );
-const counts = numbersOf(options.tasks);
-if (counts.length > 0) {
+if (tasks.length > 0) {
   console.log(
     "| containers | all started after | that is, each | processor time of the daemon, each | AWS calls | memory of the daemon |",
   );
   console.log("|---|---|---|---|---|---|");
 }
-for (const count of counts) {
-  requireConnections(count + furtherConnections);
-  await measure(count);
+for (const each of tasks) {
+  requireConnections(each + furtherConnections);
+  await measure(each);
 }
-const others = numbersOf(options.others);
 if (others.length > 0) {
-  await measureNames(others, Number(options.changes));
+  await measureNames(others, changes);
 }
-if (Number(options.rounds) > 0) {
-  await compareWithLocal(Number(options.rounds), options.only);
+if (rounds > 0) {
+  await compareWithLocal(rounds, only);
 }
 
 /** @param list with commas; may be empty */
-function numbersOf(list: string): number[] {
-  return list.split(",").filter(Boolean).map(Number);
-}
-
 async function measure(count: number): Promise<void> {
   await using resources = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "skl-bench-"));

@@ -1,4 +1,4 @@
-/** What is measured, each as one run of it on one daemon. */
+/** Measures of one daemon, each as one run. */
 import { once } from "node:events";
 import { tarOf } from "../support/tar.ts";
 import { type ApiClient, countToEnd } from "./api-client.ts";

@@ -14,7 +14,10 @@ export interface MeasuredDaemon {
 
 /** Shims are no descendants of the daemon, and name a file or a socket of its directory on their command lines. */
 const shim = /sockerless-agent shim|containerd-shim/;
-/** What is no part of a container. Processes that give themselves a title hide their command lines: hence the tree. */
+/**
+ * Command lines of processes that are no part of a container. Processes that give themselves a title hide
+ * their command lines: hence the tree.
+ */
 const ofDaemon = /node|sockerless|containerd|dockerd/;
 
 /**

@@ -19,13 +19,13 @@ import {
 } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { fromBinary } from "@bufbuild/protobuf";
 
-/** What to measure. */
+/** The task to measure. */
 export type PeerTask =
   | { readonly kind: "output"; readonly bytes: number }
   | { readonly kind: "input"; readonly bytes: number }
   | { readonly kind: "echo"; readonly keystrokes: number };
 
-/** What was measured. */
+/** The measured figures. */
 export interface PeerReport {
   readonly received: number;
   readonly medianMs: number;

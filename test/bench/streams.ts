@@ -30,7 +30,7 @@ const keystrokes = 2000;
 const withoutWorker: Pick<StreamPool, "open"> = {
   open: (target, operation, framing) => {
     const { port1, port2 } = new MessageChannel();
-    void runStream({ target, operation, framing, port: port2 }, resources);
+    void runStream({ target, operation, framing, requestId: undefined, port: port2 }, resources);
     return new StreamLink(port1, new Promise(() => {}), budget());
   },
 };

@@ -42,6 +42,15 @@ describe("bin/sockerless", () => {
     assert.match(stderr, /TCP demands mutual TLS/);
   });
 
+  it("offers no backend that is not built", () => {
+    for (const args of [["serve"], ["backend"], ["backend", "local"]]) {
+      const { status, stdout } = run(join(bin, "sockerless"), ...args, "--help");
+      assert.equal(status, 0);
+      assert.doesNotMatch(stdout, /aca/);
+    }
+    assert.match(run(join(bin, "sockerless"), "serve", "--help").stdout, /--ecs-cluster/);
+  });
+
   it("says that a backend is not built before it asks for that backend's settings", () => {
     const { status, stderr } = run(join(bin, "sockerless"), "serve", "--backend", "aca");
     assert.equal(status, 1);

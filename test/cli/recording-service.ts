@@ -15,7 +15,7 @@ function record(config: Config, event: string): void {
 /** Serves until it is closed. */
 export async function startWell(config: Config): Promise<RunningService> {
   record(config, "started");
-  // What a server does: keep the process alive.
+  // A server keeps the process alive.
   const listening = setInterval(() => {}, 60_000);
   return {
     addresses: [`unix://${config.stateDir}/${name}.sock`],

@@ -1,6 +1,6 @@
 /** The image of the driver contract: busybox in one layer, made runnable by the driver under test. */
 import type { Driver } from "../../src/backends/common/driver.ts";
-import { ImageStore } from "../../src/backends/common/images/image-store.ts";
+import { createImages, type Images } from "../../src/backends/common/images/images.ts";
 import type { State } from "../../src/backends/common/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import type { Logger } from "../../src/common/logger.ts";
@@ -12,7 +12,7 @@ export const contractRegistry = { insecureHosts: [], userAgent: "sockerless-test
 const name = "contract";
 const patienceMs = 60_000;
 
-/** What the image is made with. */
+/** The driver and the state that the image is made with. */
 export interface ContractImageOptions {
   readonly driver: Driver;
   readonly state: State;
@@ -20,14 +20,14 @@ export interface ContractImageOptions {
   readonly logger: Logger;
 }
 
-/** Makes the image; the store is to be closed. */
+/** Makes the image; the images are to be closed. */
 export async function makeContractImage({
   driver,
   state,
   stateDirectory,
   logger,
-}: ContractImageOptions): Promise<{ readonly images: ImageStore; readonly image: ImageRecord }> {
-  const images = await ImageStore.open({
+}: ContractImageOptions): Promise<{ readonly images: Images; readonly image: ImageRecord }> {
+  const images = await createImages({
     stateDirectory,
     state,
     preparer: driver.images,
@@ -36,7 +36,7 @@ export async function makeContractImage({
     storageDriver: driver.name,
     registry: contractRegistry,
   });
-  await images.import({
+  await images.imports.fromStream({
     reference: name,
     comment: "",
     changes: [],
@@ -44,9 +44,9 @@ export async function makeContractImage({
     archive: firstLayer(),
     signal: AbortSignal.timeout(patienceMs),
   });
-  const { record } = await images.resolve(name);
-  await images.makeRunnable(record, AbortSignal.timeout(patienceMs));
-  return { images, image: (await images.resolve(name)).record };
+  const { record } = await images.containers.resolve(name);
+  await images.containers.makeRunnable(record, AbortSignal.timeout(patienceMs));
+  return { images, image: (await images.containers.resolve(name)).record };
 }
 
 async function* firstLayer(): AsyncGenerator<Uint8Array> {

@@ -1,6 +1,6 @@
 /**
- * What every driver must do, as a suite of tests. A driver's own test calls {@link driverContract} with a way to make
- * one; the suite speaks to the agents that the driver brings up, as the engine does.
+ * The driver contract as a suite of tests. A driver's own test calls {@link driverContract} with a way to
+ * make one; the suite speaks to the agents that the driver brings up, as the engine does.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
@@ -27,6 +27,7 @@ import {
   NetworkRecordSchema,
   VolumeRecordSchema,
 } from "../../src/gen/sockerless/state/v1/state_pb.ts";
+import { untold } from "../support/untold.ts";
 
 /** A driver and what the suite needs beside it. */
 export interface DriverUnderTest {
@@ -79,7 +80,7 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
       const { authority } = under.driver;
       const agent = createAgentClient(launched.agent, {
         containerId,
-        ...(authority === undefined ? {} : { credentials: () => authority.credentialsFor(containerId) }),
+        credentials: () => authority.credentialsFor(containerId),
       });
       clients.push(agent);
       return agent.client;
@@ -87,13 +88,13 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
 
     /** As the engine does. */
     const start = async (spec: WorkloadSpec, launched: Launched) => {
-      const details = await under.driver.workloads.startDetails?.(spec);
+      const details = await under.driver.launches.startDetails(spec);
       const { generation } = spec.record;
       return await agentOf(launched, spec.record.id).start({ ...details, generation });
     };
 
     const launch = (spec: WorkloadSpec): Promise<Launched> =>
-      under.driver.workloads.launch(spec, AbortSignal.timeout(60_000));
+      under.driver.workloads.launch(spec, AbortSignal.timeout(60_000), untold);
 
     /** Launches, starts and waits for the exit, as the agent's watch tells it. */
     const runToExit = async (spec: WorkloadSpec): Promise<number> => {
@@ -222,7 +223,7 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
     const newVolume = () =>
       create(VolumeRecordSchema, {
         name: `contract-${newId().slice(0, 12)}`,
-        driver: under.driver.policy.volumeDrivers[0] ?? "local",
+        driver: under.driver.volumes.rules.drivers[0]?.name ?? "local",
       });
 
     it("makes a volume and unmakes it, each as often as it is asked", async () => {
@@ -313,7 +314,7 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
       const spec = specOf("sleep 60");
       await under.driver.workloads.create(spec);
       const aborted = AbortSignal.abort(new Error("not wanted"));
-      await under.driver.workloads.launch(spec, aborted).then(
+      await under.driver.workloads.launch(spec, aborted, untold).then(
         () => undefined,
         (error: unknown) => assert.equal(isErrorKind(error, "not-found"), false),
       );

@@ -4,12 +4,11 @@ import path from "node:path";
 
 import { createAuthority } from "../../src/backends/common/cloud/authority.ts";
 import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
+import { cloudDriver } from "../../src/backends/common/cloud/driver.ts";
 import { createSealer } from "../../src/backends/common/cloud/seal.ts";
 import { openState } from "../../src/backends/common/state/state.ts";
 import { createAwsClients } from "../../src/backends/ecs/aws/clients.ts";
-import { ecsDriver } from "../../src/backends/ecs/driver.ts";
-import { ecsImages } from "../../src/backends/ecs/images.ts";
-import { instanceOf } from "../../src/backends/ecs/instance.ts";
+import { ecsPlatform } from "../../src/backends/ecs/platform.ts";
 import { pushAgent } from "../../src/backends/ecs/push-agent.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { type EcsConfig, loadConfig } from "../../src/common/config/load.ts";
@@ -39,25 +38,19 @@ driverContract("ecs", async () => {
   });
   const key = await readAuthority(config.agentCa);
   const authority = await createAuthority(key, clock);
-  const { ecr } = clients;
-  const { ecrRepository } = config;
   await pushAgent(whole);
   const state = await openState({ directory, clock });
-  const driver = ecsDriver({
-    config,
-    aws: clients,
+  const platform = ecsPlatform({
+    ...{ config, aws: clients, authority, state, clock, logger },
+    registry: contractRegistry,
+    stateDir: directory,
+  });
+  const driver = cloudDriver({
+    platform,
+    section: config,
     authority,
     sealer: createSealer(key.secret),
     imageDocuments: () => Promise.resolve(undefined),
-    images: ecsImages({
-      ecr,
-      ecrRepository,
-      instance: instanceOf(authority),
-      registry: contractRegistry,
-      stateDir: directory,
-      clock,
-      logger,
-    }),
     stored: {
       socket: path.join(directory, "stored.sock"),
       applyStaged: async () => {},

@@ -12,7 +12,7 @@ import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@c
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import { createEngine, type Engine } from "../../src/backends/common/engine/engine.ts";
-import type { ImageSource } from "../../src/backends/common/engine/image-source.ts";
+import type { ImageSource } from "../../src/backends/common/image-source.ts";
 import { registerServices } from "../../src/backends/common/engine/services/register.ts";
 import { openState, type State } from "../../src/backends/common/state/state.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
@@ -33,7 +33,7 @@ import { ImageRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.ts
 import { until } from "../support/until.ts";
 import { MemoryMachine } from "./memory-machine.ts";
 
-/** What a frontend on the same machine can reach. */
+/** Access of a frontend on the same machine. */
 export const localAccess = { reach: AgentReach.LOCAL };
 
 /** An engine and clients of its services. */
@@ -242,10 +242,12 @@ type Running = Awaited<ReturnType<typeof startBackend>>;
 async function startBackend(
   directory: string,
   machine: MemoryMachine,
-  clock: Clock,
+  machineClock: Clock,
   breaksAt: CrashPoint | undefined,
   signal: AbortSignal | undefined,
 ) {
+  const crashed = new AbortController();
+  const clock = stoppedBy(crashed.signal, machineClock);
   const durable = await openState({ directory: path.join(directory, "state"), clock });
   const state = breaksAt === undefined ? durable : breakingState(durable, breaksAt);
   const calls = new CallsUnderWay();
@@ -271,7 +273,8 @@ async function startBackend(
   };
   const server: Http2Server = createServer(
     connectNodeAdapter({
-      routes: (router) => registerServices(router, engine, { stateDirectory: directory }),
+      routes: (router) =>
+        registerServices(router, engine, { insecureRegistries: [], stateDirectory: directory }),
       interceptors: [convertErrors],
     }),
   );
@@ -299,13 +302,26 @@ async function startBackend(
       await driver.close();
       await durable.close();
     },
-    /** Ends without a word: what hangs at the broken state hangs for ever. */
+    /** Ends without a word: a call that hangs at the broken state hangs for ever. */
     crash: async () => {
+      crashed.abort();
       engine.context.live.disconnect();
       sessions.abort();
       server.close();
       await durable.close();
     },
+  };
+}
+
+/** The clock of a backend that may crash: what sleeps then never wakes. */
+function stoppedBy(crash: AbortSignal, clock: Clock): Clock {
+  return {
+    nowMs: () => clock.nowMs(),
+    nowNs: () => clock.nowNs(),
+    sleep: (ms, signal) =>
+      clock
+        .sleep(ms, signal === undefined ? crash : AbortSignal.any([signal, crash]))
+        .catch((error: unknown) => (crash.aborted ? new Promise<never>(() => {}) : Promise.reject(error))),
   };
 }
 
@@ -402,6 +418,7 @@ function testImages(state: State): ImageSource {
       return { record, config: found };
     },
     idOf: (reference) => (known.has(reference) ? id : undefined),
+    descentOf: (id) => new Set([id]),
     makeRunnable: async () => {},
     commit: async () => id,
     adopt: async ({ record }) => {

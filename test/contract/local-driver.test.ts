@@ -22,6 +22,7 @@ driverContract("local", async () => {
     stateDir,
     runDir,
     runtime: undefined,
+    blockVolumeSize: 64 * 1024 ** 2,
     logger,
   });
   const driver = localDriver(host, hello, undefined);

@@ -6,9 +6,9 @@ import { setImmediate } from "node:timers/promises";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
 import { systemError, unavailable } from "../../src/common/errors.ts";
+import type { AgentAddress } from "../../src/agent-client/address.ts";
 import { agentSeccomp } from "../../src/backends/common/cloud/agent-seccomp.ts";
 import type {
-  AgentAddress,
   BoundPort,
   Driver,
   FoundWorkload,
@@ -16,6 +16,22 @@ import type {
   UnappliedSetting,
   WorkloadSpec,
 } from "../../src/backends/common/driver.ts";
+import {
+  agentsJoin,
+  agentsOnSockets,
+  fixedLimits,
+  namespacesShared,
+  noNameFiles,
+  nothingFound,
+  nothingSealed,
+  plainLaunches,
+  platformAtHand,
+  portsOfDriver,
+  portsOfFrontend,
+  silentAgentsAreGone,
+  uploadsRelayed,
+  writtenAsAgentsTell,
+} from "../../src/backends/common/ready-made-roles.ts";
 import { unlessAborted } from "../../src/backends/common/unless-aborted.ts";
 import type { StartRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { type Capabilities, CapabilitiesSchema } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
@@ -36,11 +52,11 @@ interface Workload {
   boundPorts: readonly BoundPort[];
   exit: FoundWorkload["exit"];
   execExits: ReadonlyMap<string, number>;
-  /** What was told with the start. */
+  /** State that was told with the start. */
   sealed?: SealedContainer;
 }
 
-/** What survives the backend: workloads, volumes, networks. A driver of it can be made again and again. */
+/** Workloads, volumes and networks, which survive the backend. A driver of it can be made again and again. */
 export class MemoryMachine {
   readonly directory: string;
   readonly workloads = new Map<string, Workload>();
@@ -48,7 +64,7 @@ export class MemoryMachine {
   /** Directories of volumes that are mounted apart from the whole: `volume/subpath`. */
   readonly volumeParts = new Set<string>();
   readonly networks = new Set<string>();
-  /** As their tags tell them in a cloud. */
+  /** Records of volumes and networks as their tags tell them in a cloud. */
   readonly volumeRecords = new Map<string, VolumeRecord>();
   readonly networkRecords = new Map<string, NetworkRecord>();
   /** Running containers' connections: `id network`. */
@@ -57,13 +73,16 @@ export class MemoryMachine {
   readonly calls: string[] = [];
   /** Host ports in use by somebody else. */
   readonly takenPorts = new Set<number>();
-  /** As a cloud: addresses of endpoints are virtual, agents are told the process, and what exists tells what it is. */
+  /**
+   * True for a cloud: addresses of endpoints are virtual, agents are told the process, and what exists tells
+   * what it is.
+   */
   cloud: boolean = false;
-  /** While it is set nobody tells what exists: until it is resolved, or with its failure. */
+  /** Holds back all answers about what exists while it is set: until it is resolved, or with its failure. */
   silence: PromiseWithResolvers<void> | undefined;
-  /** What the agent of a cloud's container does between its answer and its start. */
+  /** Work of a cloud container's agent between its answer and its start. */
   preparation: () => Promise<void> = () => Promise.resolve();
-  /** How many wait for the end of the silence. */
+  /** Number of questions that wait for the end of the silence. */
   unansweredQuestions: number = 0;
   /** While it is set there is no room: launches wait until it is resolved. */
   room: PromiseWithResolvers<void> | undefined;
@@ -83,10 +102,17 @@ export class MemoryMachine {
   hasLostBooks = false;
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
   endsPastAgents: ((containerId: string) => void) | undefined;
-  capabilities: Capabilities = create(CapabilitiesSchema, { exec: true, attach: true, healthChecks: true });
-  /** What it accepts and does not apply. */
+  capabilities: Capabilities = create(CapabilitiesSchema, {
+    exec: true,
+    attach: true,
+    logs: true,
+    volumes: true,
+    networks: true,
+    healthChecks: true,
+  });
+  /** Settings that it accepts and does not apply. */
   notApplied: (record: ContainerRecord) => readonly UnappliedSetting[] = () => [];
-  /** What agents say in their Hello. */
+  /** Features that agents name in their Hello. */
   agentFeatures: readonly string[] = ["seccomp"];
   #sockets = 0;
 
@@ -120,32 +146,50 @@ export class MemoryMachine {
     return {
       name: "local",
       capabilities: this.capabilities,
-      policy: {
-        volumeInUse: this.cloud ? "running" : "any",
-        forceRemovesUsedVolume: false,
-        volumeDrivers: ["local"],
-        volumeMountpoint: () => undefined,
-        volumeInUseMessage: undefined,
-        networkInUseMessage: undefined,
-        hostPaths: "mount",
-        bridgeSettings: "refuse",
-        privilegedExecs: !this.cloud,
-        joinsNetworksByAgents: this.cloud,
-        ...(this.cloud && { startPatienceMs: 200, endsLaunches: true }),
-        publishesPorts: this.cloud ? "frontend" : "driver",
+      settings: {
         unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
+        unsupportedByExecs: ({ privileged }) => (this.cloud && privileged ? ["exec --privileged"] : []),
         notApplied: (record) => this.notApplied(record),
       },
+      platform: this.cloud
+        ? {
+            kind: "remote",
+            startPatienceMs: 200,
+            known: () => [...this.#books].map(([id, workload]) => found(id, workload)),
+            abandon: () => undefined,
+          }
+        : platformAtHand,
+      launches: {
+        whenUnwanted: this.cloud ? "end" : "await",
+        startDetails: (spec) => (this.cloud ? this.#startDetails(spec) : plainLaunches.startDetails(spec)),
+        started: plainLaunches.started,
+      },
+      silentAgents:
+        this.endsPastAgents === undefined
+          ? silentAgentsAreGone
+          : {
+              kind: "away",
+              end: async (containerId) => {
+                this.endsPastAgents?.(containerId);
+                await this.#end(containerId);
+              },
+            },
+      authority: agentsOnSockets,
+      seals: this.cloud ? { seal: sealedHere } : nothingSealed,
+      limits: fixedLimits("local"),
+      ports: this.cloud ? portsOfFrontend : portsOfDriver,
+      hostPaths: { kind: "mounted", isSupplied: () => false },
+      sharing: this.cloud ? agentsJoin : namespacesShared,
       workloads: {
         create: async (spec) => {
           this.calls.push("create");
           this.#workload(spec);
         },
-        launch: async (spec, signal, progress = {}) => {
+        launch: async (spec, signal, progress) => {
           await this.#awaitRoom(signal, progress);
           const launched = await this.#launch(spec, signal);
           if (this.cloud) {
-            await progress.reached?.(launched);
+            await progress.reached(launched);
             await this.preparation();
           }
           return launched;
@@ -162,12 +206,6 @@ export class MemoryMachine {
           await this.#end(containerId);
           this.workloads.delete(containerId);
         },
-        ...(this.endsPastAgents && {
-          end: async (containerId: string) => {
-            this.endsPastAgents?.(containerId);
-            await this.#end(containerId);
-          },
-        }),
         list: () =>
           this.#answered(() =>
             [...this.workloads].map(([containerId, workload]) => ({
@@ -177,18 +215,24 @@ export class MemoryMachine {
                 : this.cloud && keptBy(workload)),
             })),
           ),
-        ...(this.cloud && { known: () => [...this.#books].map(([id, workload]) => found(id, workload)) }),
-        ...(this.cloud && {
-          seal: async (container: ContainerRecord, images: readonly ImageRecord[]) => ({
-            specification: toBinary(SealedContainerSchema, sealedOf(container, images)),
-            seal: new Uint8Array(),
-          }),
-        }),
-        ...(this.cloud && { startDetails: (spec: WorkloadSpec) => this.#startDetails(spec) }),
+        nameFilePaths: noNameFiles,
+        interruptionOf: () => "",
+        wholeLog: () => undefined,
         stored: () => ({ kind: "unix", path: path.join(this.directory, "stored") }),
       },
-      images: { prepare: async () => "", forget: async () => {}, known: async () => [], needsLayers: true },
+      images: {
+        prepare: async () => "",
+        uploads: uploadsRelayed,
+        discard: async () => {},
+        unpacking: {
+          kind: "driver",
+          unpack: async () => undefined,
+          forget: async () => {},
+          known: async () => [],
+        },
+      },
       networks: {
+        bridgeSettings: "apply",
         ensure: async (record) => {
           await this.busyNetworks?.promise;
           const { network } = record;
@@ -207,21 +251,32 @@ export class MemoryMachine {
         disconnect: async ({ before, network }) => {
           this.legs.delete(`${before.id} ${network.network?.name}`);
         },
-        ...(this.cloud && { found: () => this.#answered(() => [...this.networkRecords.values()]) }),
+        found: () => (this.cloud ? this.#answered(() => [...this.networkRecords.values()]) : nothingFound()),
         renamed: ({ name }) => void this.calls.push(`renamed ${name}`),
         usedRoutes: async () => ["10.0.0.0/8", "172.17.5.0/24"],
       },
       volumes: {
-        ...(this.cloud && { found: () => this.#answered(() => [...this.volumeRecords.values()]) }),
+        rules: {
+          drivers: [
+            { name: "local", sharing: "shared", content: "here-without-options" },
+            { name: "single", sharing: "exclusive", content: "here" },
+          ],
+          usedBy: this.cloud ? "running" : "any",
+          forceOnUsed: "refuse",
+        },
+        parts: {
+          kind: "made",
+          create: async ({ name }, subpath) => {
+            this.volumeParts.add(`${name}/${subpath}`);
+            return `reference of ${subpath}`;
+          },
+        },
+        found: () => (this.cloud ? this.#answered(() => [...this.volumeRecords.values()]) : nothingFound()),
         create: async (record) => {
           const { name } = record;
           this.volumes.add(name);
           this.volumeRecords.set(name, { ...record, phase: Phase.UNSPECIFIED });
-          return await told({ reference: name, mountpoint: `/volumes/${name}/_data` });
-        },
-        createPart: async ({ name }, subpath) => {
-          this.volumeParts.add(`${name}/${subpath}`);
-          return `reference of ${subpath}`;
+          return await told({ reference: name, mountpoint: `/volumes/${name}/_data`, status: {} });
         },
         remove: async ({ name, parts }) => {
           parts.forEach(({ subpath }) => {
@@ -246,16 +301,17 @@ export class MemoryMachine {
           cgroupDriver: "cgroupfs",
           cgroupVersion: "1",
           cgroupControllers: [],
-          runtimes: [{ name: "runc", path: "/usr/bin/runc", version: "1.1.5" }],
+          runtimes: [{ name: "runc", path: "/usr/bin/runc", version: "1.1.5", commit: "v1.1.5-0-gf19387a6" }],
           securityOptions: [],
           warnings: [],
           maskedPaths: ["/proc/kcore", "/sys/of-this-machine"],
           readonlyPaths: ["/proc/sys"],
         }),
       },
+      disk: writtenAsAgentsTell,
       close: async () => {
         closed.reject(unavailable("the machine is left"));
-        await setImmediate(); // Whoever was cut acts on it while there is a state.
+        await setImmediate(); // Calls that were cut are acted on while there is a state.
       },
     };
   }
@@ -286,9 +342,9 @@ export class MemoryMachine {
     if (this.room !== undefined) {
       const given = Promise.withResolvers<never>();
       signal.addEventListener("abort", () => given.reject(unavailable("no room", signal.reason)));
-      waits?.("the machine is full");
+      waits("the machine is full");
       await Promise.race([this.room.promise, given.promise]);
-      goesOn?.();
+      goesOn();
     }
   }
 
@@ -337,7 +393,7 @@ export class MemoryMachine {
     };
   }
 
-  /** As far as a backend's own books know; they are lost with its state. */
+  /** Workloads as far as a backend's own books know; they are lost with its state. */
   get #books(): ReadonlyMap<string, Workload> {
     return this.hasLostBooks ? new Map() : this.workloads;
   }
@@ -376,7 +432,14 @@ function sealedOf(container: ContainerRecord, images: readonly ImageRecord[]): S
   return create(SealedContainerSchema, { container, images: images.map((record) => ({ record })) });
 }
 
-/** What a backend without a state learns of a workload. */
+async function sealedHere(container: ContainerRecord, images: readonly ImageRecord[]) {
+  return {
+    specification: toBinary(SealedContainerSchema, sealedOf(container, images)),
+    seal: new Uint8Array(),
+  };
+}
+
+/** Finds what a backend without a state learns of a workload. */
 function keptBy({ sealed, agent }: Workload): Pick<FoundWorkload, "record" | "images"> {
   const kept = agent?.resealed === undefined ? sealed : fromBinary(SealedContainerSchema, agent.resealed);
   return kept?.container === undefined ? {} : { record: kept.container, images: kept.images };

@@ -32,15 +32,15 @@ import {
 } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { Broadcast } from "./broadcast.ts";
 
-/** What the agent of one run is given. */
+/** Parameters of the agent of one run. */
 export interface ProcessAgentOptions {
-  /** Where it listens. */
+  /** Path of the socket that it listens on. */
   readonly socket: string;
   readonly containerId: string;
   readonly generation: bigint;
   readonly args: readonly string[];
   readonly env: readonly string[];
-  /** What it says in its Hello. */
+  /** Features that it names in its Hello. */
   readonly features: readonly string[];
 }
 
@@ -56,7 +56,7 @@ export class ProcessAgent {
   /** The Start requests that came. */
   readonly starts: StartRequest[] = [];
   /** Calls that are answered as by an agent that cannot be reached; of `signalAnswer` one, after the signal was sent. */
-  readonly failures = new Set<"execInspect" | "signal" | "signalAnswer">();
+  readonly failures = new Set<"execInspect" | "pause" | "resize" | "signal" | "signalAnswer">();
   /** Signals whose calls are not answered. */
   readonly unanswered = new Set<number>();
   /** Calls that are done, and answered only then. */
@@ -68,7 +68,7 @@ export class ProcessAgent {
   readonly calls: string[] = [];
   readonly #server: Http2Server;
   readonly #sessions = new Set<ServerHttp2Session>();
-  /** What the last pause or resume has made of it; the processes go on. */
+  /** True after a pause, false after a resume; the processes go on. */
   paused = false;
   readonly #watch = new Broadcast<WatchResponse["event"]>();
   readonly #output = new Broadcast<{ readonly stream: "stdout" | "stderr"; readonly data: Uint8Array }>();
@@ -105,7 +105,7 @@ export class ProcessAgent {
     return this.#main?.ended;
   }
 
-  /** Of the main process; 0 before it is started. */
+  /** Process ID of the main process; 0 before it is started. */
   get pid(): number {
     return this.#main?.child.pid ?? 0;
   }
@@ -119,9 +119,9 @@ export class ProcessAgent {
     );
   }
 
-  /** What the container's resolver answers: addresses by `name.network`. */
+  /** Addresses that the container's resolver answers, by `name.network`. */
   names: ReadonlyMap<string, string> = new Map();
-  /** What it was told to keep instead of what its start brought. */
+  /** State that it was told to keep instead of what its start brought. */
   resealed: Uint8Array | undefined;
   /** Why it answers no names, once and for all. */
   namesRefusal: ConnectError | undefined;
@@ -204,6 +204,10 @@ export class ProcessAgent {
       },
       session: (requests) => this.#session(requests),
       resize: ({ execId, size }) => {
+        if (this.failures.has("resize")) {
+          this.calls.push("resize fails");
+          throw new ConnectError("not now", Code.Unavailable);
+        }
         this.#running(execId);
         this.calls.push(`resize ${execId === "" ? "main" : "exec"} ${size?.height}x${size?.width}`);
         return {};
@@ -256,6 +260,10 @@ export class ProcessAgent {
       },
       watch: (_, { signal }) => this.#watchMessages(signal),
       pause: async () => {
+        if (this.failures.has("pause")) {
+          this.calls.push("pause fails");
+          throw new ConnectError("not now", Code.Unavailable);
+        }
         this.paused = true;
         await this.heldAnswers.get("pause");
         return {};
@@ -463,7 +471,7 @@ async function run(
   return { child, exit: closed.promise, ended: undefined };
 }
 
-/** What a process leaves behind goes with it, as in a PID namespace. */
+/** Kills what a process leaves behind, as the end of a PID namespace does. */
 function killGroup(pid: number): void {
   try {
     process.kill(-pid, "SIGKILL");

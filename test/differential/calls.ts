@@ -217,6 +217,8 @@ const creations: readonly Call[] = [
   { ...post("/containers/create", "Image=busybox"), contentType: "text/plain" },
   post("/containers/create", { Image: 1 }),
   post("/containers/create", { Image: "busybox", Cmd: 1 }),
+  post("/containers/create", { Image: "busybox", Env: "A=1" }),
+  post("/containers/create", { Image: "busybox", HostConfig: { Memory: "1m" } }),
   created("running", {}),
   created("-bad-", {}),
   created("a", {}),

@@ -1,4 +1,4 @@
-/** What of an answer is compared, without what differs from daemon to daemon and from run to run. */
+/** Answers as they are compared, without what differs from daemon to daemon and from run to run. */
 import { readFile } from "node:fs/promises";
 import { request } from "node:http";
 import type { Call } from "./calls.ts";
@@ -9,11 +9,11 @@ export interface Observation {
   readonly contentType: string;
   /** `name: value` of the headers that clients go by; of values that no two daemons share, the name alone. */
   readonly headers: readonly string[];
-  /** Of an error, IDs and paths replaced. */
+  /** Text of an error, IDs and paths replaced. */
   readonly message: string;
   /** `path: type` for each value of a JSON body; arrays by their first element. */
   readonly shape: readonly string[];
-  /** What was made: the `Id` of the answer. */
+  /** ID of what was made: the `Id` of the answer. */
   readonly id: string | undefined;
 }
 
@@ -29,19 +29,23 @@ const comparedHeaders = {
   "x-docker-container-path-stat": false,
 } as const;
 
-/** Whether a container had to read from a disk depends on what else the machine has read. */
+/** Reads from a disk, which depend on what else the machine has read. */
 const readFromDisk = /^\.blkio_stats\.\w+\[\]/;
 
-/** The version at which dockerd 20.10 is asked. */
-const version = "v1.41";
 const limitMs = 120_000;
 
 /**
  * Sends a call and reads its answer; rejects when that takes beyond all measure.
  *
+ * @param version of the API: `v1.41`
  * @param id what stands for `{id}` in the call's path
  */
-export async function observe(socketPath: string, call: Call, id = ""): Promise<Observation> {
+export async function observe(
+  socketPath: string,
+  call: Call,
+  version: string,
+  id = "",
+): Promise<Observation> {
   const { promise, resolve, reject } = Promise.withResolvers<Observation>();
   const body = await bodyOf(call);
   const outgoing = request(

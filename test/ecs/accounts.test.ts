@@ -14,8 +14,9 @@ import type { Aws } from "../simulators/aws/aws.ts";
 import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
-import { registryUser, TestRegistry } from "../support/registry.ts";
+import { filesWithCredentials, hasCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
+import { allLag } from "../simulators/aws/switches.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
@@ -31,7 +32,7 @@ const slow = {
     accessPoint: 500,
     logIngestion: 500,
   },
-  switches: { eventualConsistencyMs: 1000 },
+  switches: { eventualConsistencyMs: allLag(1000) },
 };
 
 it("a cloud that takes its time, and tells late what it has made, is waited for; Spot's interruption is told", {
@@ -68,8 +69,12 @@ it("tasks take the agent from a file system, and a private image with the creden
   const login = ["login", "-u", registryUser.username, "--password-stdin", registry.host];
   assert.equal((await daemon.dockerWith({ input: registryUser.password }, ...login)).code, 0);
   assert.equal(await daemon.ok("run", "--rm", "--quiet", `${registry.host}/secret/box`), "secret");
+  assert.deepEqual(await filesWithCredentials(daemon.stateDir), []);
   const [registered] = aws.calls.all("ecs.RegisterTaskDefinition");
   assert.ok(registered);
+  for (const operation of ["RegisterTaskDefinition", "RunTask"]) {
+    assert.equal(hasCredentials(JSON.stringify(aws.calls.all(`ecs.${operation}`))), false, operation);
+  }
   const { containerDefinitions } = registered.input as { containerDefinitions: { name: string }[] };
   assert.deepEqual(
     containerDefinitions.map(({ name }) => name),
@@ -110,7 +115,7 @@ async function fillCache(aws: Aws, registry: string, repository: string): Promis
   await promisify(execFile)("skopeo", ["copy", ...plain, "--dest-creds", credentials, ...names]);
 }
 
-/** What stands for the account's pull-through cache. */
+/** Repositories that stand for the account's pull-through cache. */
 function cacheOf({ account }: Aws): string {
   return `${account.repositoryUri.slice(0, account.repositoryUri.lastIndexOf("/"))}/cache`;
 }

@@ -1,4 +1,4 @@
-/** Who may talk to the agent of a cloud container: certificates from here, the agent's rule from there. */
+/** Access to the agent of a cloud container: certificates from here, the agent's rule from there. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { generateKeyPairSync, randomInt, X509Certificate } from "node:crypto";
@@ -9,19 +9,17 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import { type CloudAuthority, createAuthority } from "../../src/backends/common/cloud/authority.ts";
 import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
 import { learnPin } from "../../src/backends/common/cloud/first-contact.ts";
-import { createSealer } from "../../src/backends/common/cloud/seal.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
 import type { SessionRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
-import { ContainerRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until } from "../support/until.ts";
 
 const agentProgram = fileURLToPath(new URL("../../../build/sockerless-agent", import.meta.url));
@@ -31,7 +29,9 @@ describe("the agent of a cloud container", () => {
   let directory: string;
   let authority: CloudAuthority;
   let agent: ChildProcess;
-  /** Of loopback, and nobody else's: a port that was free could be taken before the agent listens. */
+  /**
+   * Address of loopback that nobody else has: a port that was free could be taken before the agent listens.
+   */
   const host = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`;
   const port = 9111;
 
@@ -134,21 +134,3 @@ async function* toIterable(
 ): AsyncGenerator<MessageInitShape<typeof SessionRequestSchema>> {
   yield* requests;
 }
-
-describe("a sealed record", () => {
-  const record = create(ContainerRecordSchema, { id: newId(), name: "web", generation: 3n });
-  const sealer = createSealer(new TextEncoder().encode("secret"));
-
-  it("comes back as it was", () => {
-    assert.deepEqual(sealer.open(record.id, sealer.seal({ container: record }))?.container, record);
-  });
-
-  it("is not believed where it was changed, is another container's, or another instance's", () => {
-    const sealed = sealer.seal({ container: record });
-    const changed = Uint8Array.from(sealed.specification);
-    changed[changed.length - 1] = (changed.at(-1) ?? 0) ^ 1;
-    assert.equal(sealer.open(record.id, { ...sealed, specification: changed }), undefined);
-    assert.equal(sealer.open(newId(), sealed), undefined);
-    assert.equal(createSealer(new TextEncoder().encode("other")).open(record.id, sealed), undefined);
-  });
-});

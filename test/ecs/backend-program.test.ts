@@ -34,19 +34,19 @@ describe("sockerless-backend-ecs", () => {
   after(() => resources.disposeAsync());
 
   /** Starts it with these variables and none of the user's for AWS. */
-  function start(credentials: Readonly<Record<string, string>>): Promise<LoneProgram> {
+  function start(credentials: Readonly<Record<string, string>>, state = "state"): Promise<LoneProgram> {
     const others = Object.entries(process.env).filter(([name]) => !name.startsWith("AWS_"));
     const nothing = { AWS_CONFIG_FILE: "/dev/null", AWS_SHARED_CREDENTIALS_FILE: "/dev/null" };
     return LoneProgram.start(
       join(checkout, "bin/sockerless-backend-ecs"),
       [
         ...["--config", join(directory, "config.yaml"), "--listen", `unix://${socket}`],
-        ...["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")],
+        ...["--state-dir", join(directory, state), "--run-dir", join(directory, "run")],
       ],
       { ...Object.fromEntries(others), ...nothing, ...credentials },
     );
   }
-  /** Who has asked AWS for its identity, once somebody has. */
+  /** Principal that has asked AWS for its identity, once somebody has. */
   const caller = () => until(() => aws.calls.all("sts.GetCallerIdentity").at(-1)?.principal || undefined);
 
   it("serves the contract on its socket", async () => {
@@ -70,6 +70,9 @@ describe("sockerless-backend-ecs", () => {
         },
       },
     );
+    for (const name of ["state", "run"]) {
+      assert.equal((await stat(join(directory, name))).mode & 0o777, 0o700, name);
+    }
     assert.equal(await program.end(), 0);
     await assert.rejects(stat(join(directory, "run")), { code: "ENOENT" });
   });
@@ -108,6 +111,19 @@ describe("sockerless-backend-ecs", () => {
       provider.closeAllConnections();
       provider.close();
     }
+  });
+
+  it("serves without credentials, and says once what to set", async () => {
+    await using program = await start({ AWS_EC2_METADATA_DISABLED: "true" }, "state-of-nobody");
+    const alarms = (): string[] =>
+      program.output.split("\n").filter((line) => /"level":"(warn|error|fatal)"/.test(line));
+    await until(() => alarms()[0]);
+    assert.equal(await program.end(), 0);
+    assert.equal(alarms().length, 1, program.output);
+    assert.match(
+      alarms()[0] ?? "",
+      /set AWS_PROFILE .* or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run/,
+    );
   });
 
   for (const signal of ["SIGTERM", "SIGINT"] as const) {

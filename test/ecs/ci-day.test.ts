@@ -109,9 +109,9 @@ test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`
   assert.deepEqual(failures, []);
   assert.equal(agents.starts, 2 * jobs);
 
-  // What had to wait says for what.
+  // A start that had to wait says for what.
   assert.match(daemon.output, /a container waits to be started: .*number of vCPUs/);
-  // Where there was no room for a rule, the task carries the group that the file system lets in.
+  // A task for whose network there was no room for a rule carries the group that the file system lets in.
   const refused = aws.calls
     .all("ec2.AuthorizeSecurityGroupIngress")
     .filter(({ error }) => error === "RulesPerSecurityGroupLimitExceeded");

@@ -33,7 +33,7 @@ test("a demonstration that fails takes what it serves with it", async () => {
   );
   child.kill("SIGUSR2");
   await once(child, "exit");
-  const [, errors] = await output; // Whoever lives on holds them open.
+  const [, errors] = await output; // A process that lived on would hold them open.
   assert.equal(child.exitCode, 1);
   assert.match(errors, /out of clouds/);
   await assert.rejects(access(socket), { code: "ENOENT" });

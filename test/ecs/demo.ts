@@ -27,7 +27,15 @@ let failed = false;
 /** Runs sockerless to its end and answers its exit code. */
 async function sockerless(...args: readonly string[]): Promise<number> {
   const { accessKeyId, secretAccessKey } = aws.credentials;
-  const command = [process.execPath, "--enable-source-maps", program, ...args, "--config", config];
+  const command = [
+    process.execPath,
+    "--disable-sigusr1",
+    "--enable-source-maps",
+    program,
+    ...args,
+    "--config",
+    config,
+  ];
   // Without this process there is no AWS: the child is to end with it, however it ends.
   const child = spawn("setpriv", ["--pdeathsig", "TERM", ...command], {
     stdio: "inherit",

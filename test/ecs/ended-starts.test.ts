@@ -87,7 +87,7 @@ describe("a start that a user ends while ECS brings its task up", () => {
   it("leaves no task behind whose RunTask was answered to nobody, and which ECS lists late", async () => {
     let isAsked = false;
     ecs.aws.delays.provisioning = longMs;
-    ecs.aws.switches.eventualConsistencyMs = 4_000;
+    ecs.aws.switches.eventualConsistencyMs.ecs = 4_000;
     ecs.aws.faults.add({
       on: "ecs.RunTask",
       delayMs: 1_000,
@@ -103,6 +103,6 @@ describe("a start that a user ends while ECS brings its task up", () => {
     await ecs.daemon.ok("rm", "--force", id);
     await started;
     await untilTrue(() => hasEnded(id));
-    ecs.aws.switches.eventualConsistencyMs = 0;
+    ecs.aws.switches.eventualConsistencyMs.ecs = 0;
   });
 });

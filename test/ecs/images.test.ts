@@ -9,8 +9,9 @@ import type { ECRClient } from "@aws-sdk/client-ecr";
 
 import { taskImageOf } from "../../src/backends/ecs/ecr/task-image.ts";
 import type { AwsService } from "../../src/backends/ecs/aws/clients.ts";
-import { type EcsImages, ecsImages } from "../../src/backends/ecs/images.ts";
-import { capturedLogger } from "../../src/backends/ecs/testing/captured-logger.ts";
+import type { CloudImages } from "../../src/backends/common/cloud/platform.ts";
+import { ecsImages } from "../../src/backends/ecs/images.ts";
+import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
 import { fakeClient } from "../../src/backends/ecs/testing/fake-client.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { openImageStore, streamOf, type TestImageStore } from "../support/image-store.ts";
@@ -57,9 +58,9 @@ describe("images on ECS", () => {
   });
 
   const uri = (): string => `${ecrRegistry.host}/sockerless`;
-  function imagesOf(more: Partial<Parameters<typeof ecsImages>[0]> = {}): EcsImages {
+  function imagesOf(more: Partial<Parameters<typeof ecsImages>[0]> = {}): CloudImages {
     return ecsImages({
-      ecr: ecr.client,
+      aws: { ecr: ecr.client, ecrIn: () => ecr.client },
       ecrRepository: uri(),
       registry: registryOptions,
       stateDir,
@@ -80,15 +81,15 @@ describe("images on ECS", () => {
   }
   async function load(store: TestImageStore, wanted: FixtureImage): Promise<string> {
     const archive = streamOf(await dockerArchive([{ image: wanted, tags: ["helper:1"] }]));
-    await store.images.load({ archive, platform: undefined, report: () => {}, signal });
+    await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
     return store.state.images.get(imageId(wanted))?.driverReference ?? "";
   }
-  /** What the reference leads to, by an ordinary client. */
+  /** ID of the image that a reference leads to, by an ordinary client. */
   async function pulled(context: TestContext, reference: string): Promise<string | undefined> {
     const store = await openImageStore(context);
     const auth = { ...registryUser, identityToken: "", registryToken: "" };
-    await store.images.pull({ reference, platform: undefined, auth, report: () => {}, signal });
-    return store.images.idOf(reference);
+    await store.images.pulls.pull({ reference, platform: undefined, auth, report: () => {}, signal });
+    return store.images.containers.idOf(reference);
   }
 
   it("that were pulled run from where they came, of the platform that was chosen", async (context) => {
@@ -96,7 +97,13 @@ describe("images on ECS", () => {
     await hub.push("library/app", "1", wanted);
     const store = await open(context);
     const reference = `${hub.host}/library/app:1`;
-    await store.images.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
+    await store.images.pulls.pull({
+      reference,
+      platform: undefined,
+      auth: undefined,
+      report: () => {},
+      signal,
+    });
     const record = store.state.images.get(imageId(wanted));
     assert.equal(record?.driverReference, `${hub.host}/library/app@${record?.manifestDigest}`);
     assert.equal(await pulled(context, record?.driverReference ?? ""), imageId(wanted));
@@ -115,14 +122,20 @@ describe("images on ECS", () => {
     await hub.push("fetched", "1", wanted);
     const store = await open(context);
     const reference = `${hub.host}/fetched:1`;
-    await store.images.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
-    for await (const _ of store.images.save([reference], undefined, signal)) {
+    await store.images.pulls.pull({
+      reference,
+      platform: undefined,
+      auth: undefined,
+      report: () => {},
+      signal,
+    });
+    for await (const _ of store.images.archives.save([reference], undefined, signal)) {
       // Only the fetching matters.
     }
     const before = store.state.images.get(imageId(wanted))?.driverReference;
     const again = await store.reopen();
-    const { record } = await again.images.resolve(reference);
-    await again.images.makeRunnable(record, signal);
+    const { record } = await again.images.containers.resolve(reference);
+    await again.images.containers.makeRunnable(record, signal);
     assert.equal(again.state.images.get(imageId(wanted))?.driverReference, before);
   });
 
@@ -145,14 +158,14 @@ describe("images on ECS", () => {
       kind: "invalid",
       message: /set ecs\.ecr_repository/,
     });
-    assert.equal(store.images.count, 0);
+    assert.equal(store.state.images.size, 0);
   });
 
   it("are removed from the repository when they are removed, the name of this instance only", async (context) => {
     const store = await open(context);
     const wanted = await image("removed");
     await load(store, wanted);
-    await store.images.remove("helper:1", false);
+    await store.images.removal.remove("helper:1", false);
     const [[{ imageTag = "" } = {}] = []] = deleted as { imageTag?: string }[][];
     assert.match(imageTag, new RegExp(`^image-${imageId(wanted).slice(7)}-[0-9a-f]{12}$`));
   });
@@ -185,9 +198,9 @@ describe("images on ECS", () => {
     });
     const reference = `${ecrRegistry.host}/team/app:1`;
     const pull = { reference, platform: undefined, auth: undefined, report: () => {}, signal };
-    await store.images.pull(pull);
-    assert.equal(store.images.idOf(reference), imageId(wanted));
-    await store.images.pull(pull);
+    await store.images.pulls.pull(pull);
+    assert.equal(store.images.containers.idOf(reference), imageId(wanted));
+    await store.images.pulls.pull(pull);
     assert.deepEqual(asked, [ecrRegistry.host, ecrRegistry.host], "a token is good for twelve hours only");
   });
 

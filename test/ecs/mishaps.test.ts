@@ -16,6 +16,7 @@ import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { allLag } from "../simulators/aws/switches.ts";
 
 const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "waits for ecs.start_timeout";
 
@@ -188,7 +189,7 @@ describe("a stored log", () => {
 
 describe("a network", () => {
   it("is made of its group where the answer was lost and EC2 shows the group late", async () => {
-    await using ecs = await EcsDaemon.start({ aws: { switches: { eventualConsistencyMs: 2_000 } } });
+    await using ecs = await EcsDaemon.start({ aws: { switches: { eventualConsistencyMs: allLag(2_000) } } });
     ecs.aws.faults.add({ on: "ec2.CreateSecurityGroup", cut: "after" });
     await ecs.daemon.ok("network", "create", "late");
     const groups = ecs.aws.services.network.groups.all().filter(({ tags }) => "sockerless-network" in tags);

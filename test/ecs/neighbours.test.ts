@@ -106,7 +106,7 @@ describe("who is near a container in the cloud", () => {
     assert.equal((await refusals()).length, 3);
   });
 
-  /** What agents have logged of clients from the neighbour's address. */
+  /** Lines that agents have logged of clients from the neighbour's address. */
   async function refusals(): Promise<string[]> {
     const logs = new CloudWatchLogsClient(under.aws.clientConfig);
     const { events = [] } = await logs.send(
@@ -141,7 +141,7 @@ describe("who is near a container in the cloud", () => {
       assert.ok(!shown.includes(secret), secret.slice(0, 20));
     }
     client.destroy();
-    // Whom to ask, where, and by which key it is known: a neighbour has all of that, and an authority of its own.
+    // A neighbour has the container's ID, the agent's address and its key, and an authority of its own.
     const forged = await certificate(id, "forged.pem");
     const { outcome, publicKey } = await knock(neighbour.pid, address, forged);
     assert.equal(outcome, "refused");

@@ -33,15 +33,39 @@ describe("where the quota has room for one task", () => {
       /^waits to be started: .*limit on the number of vCPUs/.test(await state(container, "{{.State.Error}}")),
     );
 
-  it("the next ones wait longer than a start may take, and one that never fits fails with AWS's words", {
-    skip,
-  }, async () => {
+  it("one that never fits is refused at its creation", async () => {
+    const { code, errorText } = await ecs.daemon.docker("create", "--cpus=1", "busybox", "true");
+    assert.equal(code, 1);
+    assert.match(errorText, /needs 1 vCPU, and the account may run 0\.25 at once: .*L-3032A538/);
+    assert.equal(await ok("ps", "--all", "--quiet"), "");
+  });
+
+  it("one that waits says so in a listing and by an event", async () => {
+    await ok("run", "--detach", "--name=one", "busybox", "sleep", "600");
+    const next = ok("run", "--detach", "--name=next", "busybox", "sleep", "600");
+    await untilTrue(async () =>
+      /^Created \(waits: .*vCPUs/.test(await ok("ps", "--all", "--filter=name=next", "--format={{.Status}}")),
+    );
+    assert.equal(await ok("ps", "--filter=name=next", "--quiet"), "");
+    const { errorText } = await ecs.daemon.docker("create", "--name=third", "busybox", "true");
+    assert.match(errorText, /^WARNING: another container waits to be started, and this one may .*vCPUs/m);
+    await ok("rm", "third");
+    const past = ["events", "--since=0", "--until=0s", "--filter=container=next"];
+    await untilTrue(async () => /reason=.*vCPUs/.test(await ok(...past, "--filter=event=start_waits")));
+    await ok("rm", "--force", "one");
+    await next;
+    await untilTrue(async () =>
+      (await ok(...past, "--filter=event=start_phase")).includes("start_phase: wait"),
+    );
+    assert.match(await ok("ps", "--filter=name=next", "--format={{.Status}}"), /^Up /);
+    await ok("rm", "--force", "next");
+  });
+
+  it("the next ones wait longer than a start may take", { skip }, async () => {
     await ok("run", "--detach", "--name=one", "busybox", "sleep", "600");
     const next = ok("run", "--detach", "--name=next", "busybox", "sleep", "600");
     await untilTrue(async () => (await ok("ps", "--all", "--format", "{{.Names}}")).includes("next"));
-    const large = ecs.daemon.docker("run", "--name=large", "--cpus=1", "busybox", "true");
-    await untilTrue(async () => (await ok("ps", "--all", "--format", "{{.Names}}")).includes("large"));
-    await Promise.all([waits("next"), waits("large")]);
+    await waits("next");
     const waitedSince = performance.now();
     await untilTrue(async () => performance.now() - waitedSince > startTimeoutS * 1000);
     assert.equal(await state("next", "{{.State.Status}}"), "created");
@@ -51,10 +75,6 @@ describe("where the quota has room for one task", () => {
     assert.equal(await state("next", "{{.State.Status}} {{.State.Error}}"), "running ");
 
     await ok("rm", "--force", "next");
-    const { code, errorText } = await large;
-    assert.equal(code, 125);
-    assert.match(errorText, /limit on the number of vCPUs.*for \d+ s \(ecs\.start_timeout\) no task has run/);
-    await ok("rm", "large");
   });
 
   it("a docker run that is interrupted while it waits leaves nothing", async () => {
@@ -83,5 +103,35 @@ describe("where the quota has room for one task", () => {
     await ok("rm", "--force", "one");
     await ok("start", "left");
     await ok("rm", "--force", "left");
+  });
+});
+
+describe("where nobody may read the quota", () => {
+  it("a container that is larger fails after one answer, and one behind another waits", async () => {
+    await using ecs = await EcsDaemon.start({
+      aws: { quotas: { fargateVcpus: 0.25 } },
+      ecs: async ({ faults }) => {
+        const error = { code: "AccessDeniedException", message: "is not authorized", status: 400 };
+        faults.add({ on: "service-quotas.GetServiceQuota", times: Infinity, error });
+        return {};
+      },
+    });
+    const ok = (...args: string[]) => ecs.daemon.ok(...args);
+    await ok("load", "--input", await busyboxArchiveFile());
+    const { code, errorText } = await ecs.daemon.docker("run", "--cpus=1", "busybox", "true");
+    assert.equal(code, 125);
+    assert.match(
+      errorText,
+      /limit on the number of vCPUs.*; no task is in the cluster whose end would make room/,
+    );
+    assert.equal(ecs.aws.calls.count("ecs.RunTask"), 1);
+
+    await ok("run", "--detach", "--name=one", "busybox", "sleep", "600");
+    const next = ok("run", "--rm", "--name=next", "busybox", "echo", "at last");
+    await untilTrue(async () =>
+      /vCPUs/.test(await ok("ps", "--all", "--filter=name=next", "--format={{.Status}}")),
+    );
+    await ok("rm", "--force", "one");
+    assert.equal(await next, "at last");
   });
 });

@@ -22,7 +22,7 @@ import { until } from "../support/until.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const sample = ["aws.RegisterTaskDefinition.after", "aws.RunTask.after", "workloads.launch.after"];
-/** What a life has to come to at least; what else it comes to is swept too. */
+/** Steps that a life has to come to at least; others that it comes to are swept too. */
 const least = [
   ...[
     "AuthorizeSecurityGroupEgress",
@@ -50,9 +50,9 @@ const least = [
   "state.commit",
 ]
   .flatMap((step) => [`${step}.before`, `${step}.after`])
-  .concat("aws.DescribeTaskDefinition.before"); // What is not there yet is refused.
+  .concat("aws.DescribeTaskDefinition.before"); // A definition that is not there yet is refused.
 
-/** Of the state, in a life. */
+/** Number of the state's commits in a life, at least. */
 const leastCommits = 40;
 
 /** How a life goes. */
@@ -107,7 +107,7 @@ describe("a backend that is killed", () => {
     ecs.aws.ecs.tasks.filter(({ state }) => state.desiredStatus === "RUNNING");
   const tasksOf = (container: string): readonly SeenTask[] =>
     running().filter(({ state }) => JSON.stringify(state.overrides).includes(container));
-  /** What the backend has made in the account, beside tasks and definitions. */
+  /** Counts of what the backend has made in the account, beside tasks and definitions. */
   const made = () => {
     const { account, services } = ecs.aws;
     const groups = services.network.groups.all();
@@ -133,8 +133,9 @@ describe("a backend that is killed", () => {
   };
 
   /**
-   * A container's life, and that of another that ends by itself and is started again, up to where nothing of them and of
-   * what they use is left. Whatever becomes of each command: the state has to agree with the cloud afterwards.
+   * A container's life, and that of another that ends by itself and is started again, up to where nothing of
+   * them and of what they use is left. The state has to agree with the cloud afterwards, whatever becomes of
+   * each command.
    *
    * @returns how often the other has run
    */
@@ -339,7 +340,11 @@ describe("a backend that is killed", () => {
     assert.equal(await daemon.ok("inspect", "--format", '{{index .Config.Labels "of"}}', "lasting"), "test");
     const policy = ["inspect", "--format", "{{.HostConfig.RestartPolicy.Name}}", "lasting"];
     assert.equal(await daemon.ok(...policy), "unless-stopped");
-    assert.equal(await daemon.ok("images", "--format", "{{.Repository}}:{{.Tag}}"), "busybox:latest");
+    // Beside the built-in one.
+    assert.equal(
+      await daemon.ok("images", "--format", "{{.Repository}}:{{.Tag}}", "busybox"),
+      "busybox:latest",
+    );
     assert.equal(await daemon.ok("exec", "lasting", "echo", "alive"), "alive");
     await daemon.ok("commit", "lasting", "kept:1");
     assert.equal(await daemon.ok("run", "--rm", "kept:1", "echo", "committed"), "committed");

@@ -41,7 +41,7 @@ describe("containers that share a network on ECS", () => {
       ...serve("from-app", "127.0.0.1:8080"),
     );
     await untilTrue(async () => (await get("app", "http://127.0.0.1:8080")) === "from-app");
-    // What is there already is there for the first thing that a new container does.
+    // A listener that is there already is there for the first thing that a new container does.
     const shared = ["--network", "container:app"];
     const once = ["run", "--rm", ...shared, "busybox", "wget", "-qO-", "http://localhost:8080"];
     assert.equal(await daemon.ok(...once), "from-app");

@@ -136,6 +136,24 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("rm", "--force", "fitting");
   });
 
+  it("have their working directory from the creation, and what was put into it", async () => {
+    const { daemon } = under;
+    const command = ["sh", "-c", "pwd; cat file other; exec sleep 1000"];
+    await daemon.ok("create", "--name", "beginning", "--workdir", "/new/dir", "busybox", ...command);
+    const file = join(directory, "file");
+    await writeFile(file, "in it\n");
+    await daemon.ok("cp", file, "beginning:/new/dir");
+    await daemon.ok("cp", file, "beginning:/new/dir/other");
+    await daemon.ok("cp", "beginning:/new", join(directory, "out"));
+    assert.equal(await readFile(join(directory, "out/dir/other"), "utf8"), "in it\n");
+    const added = ["A /new", "A /new/dir", "A /new/dir/file", "A /new/dir/other"];
+    assert.deepEqual((await daemon.ok("diff", "beginning")).split("\n"), added);
+    await daemon.ok("start", "beginning");
+    await untilTrue(async () => (await daemon.ok("logs", "beginning")) === "/new/dir\nin it\nin it");
+    assert.deepEqual((await daemon.ok("diff", "beginning")).split("\n"), added);
+    await daemon.ok("rm", "--force", "beginning");
+  });
+
   it("say which setting would have kept their files, once their task is gone", async () => {
     const { daemon } = under;
     await daemon.ok("run", "--name", "left", "busybox", "true");
@@ -174,23 +192,26 @@ describe("containers on ECS that do not run", () => {
 });
 
 describe("logs on ECS that are larger than the backend keeps", () => {
-  it("are read from CloudWatch, both streams told apart", async () => {
+  it("are read from CloudWatch as they were written, both streams told apart", async () => {
     await using under = await EcsDaemon.start({
       ecs: { linger: "1s", drain_timeout: "1s", log_drain_max: "64" },
     });
     const { daemon, aws } = under;
     await daemon.ok("load", "--input", await busyboxArchiveFile());
-    await daemon.ok("run", "--detach", "--name", "large", "busybox", "sh", "-c", `${script}; seq 1 100`);
+    const more = "printf '\\n\\377' >&2; sleep 1; seq 1 100; printf '\\n\\351 100%%\\n\\n'; printf end";
+    await daemon.ok("run", "--detach", "--name", "large", "busybox", "sh", "-c", `${script}; ${more}`);
     await daemon.ok("wait", "large");
-    const whole = `one\n[stderr] three\nfour${Array.from({ length: 100 }, (_, n) => `${n + 1}\n`).join("")}`;
+    const numbers = Array.from({ length: 100 }, (_, n) => `${n + 1}\n`).join("");
+    const whole = `one\n[stderr] three\nfour${numbers}\n\xe9 100%\n\nend`;
     // From the agent first; then from CloudWatch, which may have the last lines later.
     await untilTrue(async () => {
       const { stdout } = await daemon.docker("logs", "large");
-      return stdout.toString() === whole && aws.calls.count("logs.GetLogEvents") > 0;
+      return stdout.toString("latin1") === whole && aws.calls.count("logs.GetLogEvents") > 0;
     });
     const { stdout, stderr } = await daemon.docker("logs", "large");
-    assert.equal(stdout.toString(), whole);
-    assert.equal(stderr.toString(), "two\n");
-    assert.equal((await daemon.docker("logs", "--tail", "2", "large")).text, "99\n100");
+    assert.equal(stdout.toString("latin1"), whole);
+    assert.equal(stderr.toString("latin1"), "two\n\n\xff");
+    const last = (await daemon.docker("logs", "--tail", "5", "large")).stdout;
+    assert.equal(last.toString("latin1"), "\n\xe9 100%\n\nend");
   });
 });

@@ -71,8 +71,20 @@ describe("volumes on ECS", () => {
       Scope: "local",
     });
     assert.match(String(CreatedAt), /^\d{4}-\d\d-\d\dT/);
-    await daemon.ok("volume", "create", "runner-cache");
-    assert.equal((await accessPoints("runner-cache")).length, 1);
+  });
+
+  it("answer a creation of a name that exists with the volume as it is", async () => {
+    const { daemon, aws } = under;
+    const create = (labels: object) =>
+      callApi(daemon.socket, "POST", "/v1.51/volumes/create", { body: { Name: "twice", Labels: labels } });
+    const first = await create({ of: "the first" });
+    const made = aws.calls.count("efs.CreateAccessPoint");
+    const second = await create({ of: "the second" });
+    assert.deepEqual([first.status, second.status], [201, 201]);
+    assert.deepEqual(second.json(), first.json());
+    assert.deepEqual((await inspected("twice"))["Labels"], { of: "the first" });
+    assert.equal(aws.calls.count("efs.CreateAccessPoint"), made);
+    await daemon.ok("volume", "rm", "twice");
   });
 
   it("are listed by name, label and driver", async () => {
@@ -114,13 +126,22 @@ describe("volumes on ECS", () => {
       fileSystemId: under.aws.account.fileSystem.fileSystemId,
       rootDirectory: "/",
       transitEncryption: "ENABLED",
-      authorizationConfig: { accessPointId: point?.AccessPointId },
+      authorizationConfig: { accessPointId: point?.AccessPointId, iam: "ENABLED" },
     });
+  });
+
+  it("are mount points of the definition, to be written or only read", async () => {
+    const { daemon } = under;
+    const volumes = ["--volume", "points-one:/one", "--volume", "points-two:/deep/two:ro"];
+    await daemon.ok("run", "--rm", ...volumes, "busybox", "true");
+    const definition = await lastDefinition();
     const main = definition?.containerDefinitions?.find(({ name }) => name === "main");
-    assert.deepEqual(
-      main?.mountPoints?.find(({ sourceVolume }) => sourceVolume === "vol-build"),
-      { sourceVolume: "vol-build", containerPath: "/src", readOnly: true },
-    );
+    const points = main?.mountPoints?.filter(({ sourceVolume }) => sourceVolume?.startsWith("vol-points-"));
+    assert.deepEqual(points, [
+      { sourceVolume: "vol-points-one", containerPath: "/one", readOnly: false },
+      { sourceVolume: "vol-points-two", containerPath: "/deep/two", readOnly: true },
+    ]);
+    await daemon.ok("volume", "rm", "points-one", "points-two");
   });
 
   it("are taken over from another container", async () => {
@@ -173,7 +194,7 @@ describe("volumes on ECS", () => {
     await daemon.ok("volume", "rm", "--force", "busy");
     assert.deepEqual(await accessPoints("busy"), []);
     assert.equal((await daemon.docker("volume", "inspect", "busy")).code, 1);
-    // Whoever is connected stays so: AWS takes no mount away from a task.
+    // A container that is connected stays so: AWS takes no mount away from a task.
     assert.equal(await daemon.ok("exec", id, "cat", "/data/file"), "kept");
     const late = await daemon.docker("start", "later");
     assert.equal(late.code, 1);
@@ -196,7 +217,7 @@ describe("volumes on ECS", () => {
 
   it("belong to root unless posix_user=none leaves users as they are, which images that check owners need", async () => {
     const { daemon } = under;
-    // What the entry point of postgres does: own the directory, become somebody, check.
+    // The script does as the entry point of postgres: it owns the directory, becomes somebody, and checks.
     const check = '[ "$(stat -c %u /data)" = 1000 ] && touch /data/PG_VERSION && echo owned || echo refused';
     const script = `chown 1000:1000 /data; echo pg:x:1000:1000::/:/bin/sh >> /etc/passwd; su pg -c '${check}'`;
     assert.equal(
@@ -399,5 +420,22 @@ describe("volumes on ECS without a file system", () => {
     await daemon.ok("volume", "rm", "named");
     assert.equal(aws.calls.count("efs.CreateAccessPoint"), 0);
     assert.match(daemon.output, /efs_filesystem_id is not set: containers will not share this volume/);
+  });
+});
+
+describe("volumes on a file system that lets only roles in", () => {
+  it("are not mounted by a backend that is not told to use the role, and the start says why", async () => {
+    await using under = await EcsDaemon.start({ leastPrivilege: true, ecs: { efs_iam: false } });
+    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
+    const { code, errorText } = await under.daemon.docker(
+      "run",
+      "--rm",
+      "-v",
+      "data:/data",
+      "busybox",
+      "true",
+    );
+    assert.notEqual(code, 0);
+    assert.match(errorText, /failed to invoke EFS utils commands.*access denied by server/s);
   });
 });

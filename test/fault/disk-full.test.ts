@@ -58,7 +58,7 @@ before(async () => {
 after(async () => {
   await makeRoom();
   await daemon.stop();
-  // What a container had open is closed behind the answer to its removal.
+  // Files that a container had open are closed behind the answer to its removal.
   await until(async () => (await runCommand("umount", [state])).code === 0 || undefined);
   await rm(directory, { recursive: true });
 });

@@ -36,7 +36,9 @@ const driverSteps = [
     "networks.disconnect",
     "networks.remove",
     "volumes.create",
+    "volumes.create:3",
     "volumes.remove",
+    "volumes.remove:3",
   ],
   ...["workloads.create", "workloads.launch", "workloads.launch:2", "workloads.release", "workloads.remove"],
 ].flatMap((step) => {
@@ -48,6 +50,8 @@ const hostSteps = [
   ...["host.launch.run-directory", "host.launch.prepared", "host.launch.mounted", "host.launch.specified"],
   ...["host.launch.shim-spawned", "host.launch.shim-ready", "host.release.stopped", "host.release.unmounted"],
   ...["host.remove.released", "host.layer.unpacked", "host.layer.published"],
+  ...["host.volume.recorded", "host.volume.formatted", "host.volume.held", "host.volume.mounted"],
+  ...["host.volume.let-go", "host.volume.let-go.unmounted", "host.volume.unmounted"],
   ...["host.launch.namespace-made", "host.network.linked", "host.network.addressed", "host.network.ruled"],
 ];
 const shimSteps = ["shim.start.created", "shim.start.announced", "shim.start.executing", "shim.end.recorded"];
@@ -60,11 +64,12 @@ const sample = [
   "host.launch.mounted",
   "host.launch.shim-spawned",
   "host.layer.published",
+  "host.volume.mounted",
   "shim.start.executing",
 ];
 const steps = isWhole ? [...driverSteps, ...blobSteps, ...hostSteps, ...shimSteps, ...commits] : sample;
 
-/** Which process comes there, and is started again; undefined: a shim. */
+/** Role of the process that comes to a step, and is started again; undefined: a shim. */
 function roleOf(step: string): DaemonRole | undefined {
   if (step.startsWith("shim.")) {
     return undefined;

@@ -1,7 +1,7 @@
 /**
- * What goes on in a machine when something dies: a container that prints and echoes on a published port, the CLI that
- * ran it, one that follows its log, an exec that streams, a connection to the port, and a container that talks to the
- * Docker API through the mounted socket.
+ * Scene of what goes on in a machine when something dies: a container that prints and echoes on a published
+ * port, the CLI that ran it, one that follows its log, an exec that streams, a connection to the port, and a
+ * container that talks to the Docker API through the mounted socket.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -135,10 +135,11 @@ export class Scene {
   }
 
   /**
-   * What the clients of before have heard is what was said: every line, once, from the first on.
+   * Asserts that the clients of before have heard what was said: every line, once, from the first on.
    *
    * @param log the whole log of the printer
-   * @param streams whether those that follow it heard it to its end; else they were cut, in the middle of a line perhaps
+   * @param streams whether those that follow it heard it to its end; else they were cut, in the middle of a
+   *   line perhaps
    */
   assertHeard(log: string, streams: "whole" | "cut"): void {
     for (const name of ["attach", "logs", "inside"]) {
@@ -188,7 +189,7 @@ export class Scene {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#connection.destroy();
     await Promise.all(Object.values(this.clients).map((client) => client.leave()));
-    // What is wrong with the daemon, the test has said: this must not hide it.
+    // A failure here is ignored: it must not hide what the test has said is wrong with the daemon.
     await this.daemon.docker("rm", "--force", "--volumes", "printer", "gated", "inside");
     await rm(this.#directory, { recursive: true });
   }

@@ -134,7 +134,7 @@ test("kill -9 of the supervisor ends backend, frontend and host, and no containe
   scene.assertHeard(log, "cut");
 });
 
-/** Whether nobody listens on a socket; undefined while somebody does. */
+/** True if nobody listens on a socket; undefined while somebody does. */
 async function refusesConnections(path: string): Promise<true | undefined> {
   const connection = connect(path);
   try {

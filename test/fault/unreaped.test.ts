@@ -1,6 +1,7 @@
 /**
- * Where the machine's first process does not reap, as in a container without an init, what was killed stays a zombie:
- * the death of a shim is dealt with all the same. The test runner itself is the first process of a PID namespace here.
+ * Killed processes stay zombies if the machine's first process does not reap, as in a container without an
+ * init: the death of a shim is dealt with all the same. The test runner itself is the first process of a PID
+ * namespace here.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";

@@ -8,13 +8,14 @@ import {
   containersOnDisk,
   contentOf,
   interfacesOf,
+  mountsOf,
   rulesOf,
   tracesOf,
   untilOnly,
 } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 
-/** What `life` runs; `IMAGE` stands for the image that is pulled. */
+/** Commands of `life`; `IMAGE` stands for the image that is pulled. */
 const commands: readonly (readonly string[])[] = [
   ["pull", "IMAGE"],
   [
@@ -43,6 +44,11 @@ const commands: readonly (readonly string[])[] = [
   ["rm", "--force", "dweller"],
   ["network", "rm", "lane"],
   ["volume", "rm", "kept"],
+  ["volume", "create", "--driver=block", "--opt=size=32M", "disk"],
+  ["run", "--name=database", "--volume=disk:/etc", "IMAGE", "sh", "-c", "ls /etc > /etc/seen"],
+  ["cp", "database:/etc/seen", "-"],
+  ["rm", "--force", "database"],
+  ["volume", "rm", "disk"],
   ["rmi", "IMAGE"],
 ];
 
@@ -64,7 +70,7 @@ export function assertLived(results: ReadonlyMap<string, CommandResult>): void {
   }
 }
 
-/** What holds of a daemon at rest: what it tells and what is on the machine agree. */
+/** Asserts what holds of a daemon at rest: what it tells and what is on the machine agree. */
 export async function assertSound(daemon: Daemon): Promise<void> {
   await until(async () => (await daemon.docker("ps")).code === 0 || undefined);
   await until(async () => {
@@ -103,7 +109,7 @@ export async function clearAway(daemon: Daemon, image: string): Promise<void> {
   }
   for (const command of [
     ["network", "rm", "lane"],
-    ["volume", "rm", "kept"],
+    ["volume", "rm", "kept", "disk"],
     ["rmi", image],
   ]) {
     const { code, errorText } = await daemon.docker(...command);
@@ -121,16 +127,22 @@ export async function clearAway(daemon: Daemon, image: string): Promise<void> {
   await until(() => interfacesOf(daemon).length === 0 || undefined);
 }
 
-/** What an instance has on the machine and on the disk while it has nothing of a user's. */
+/** Belongings of an instance on the machine and on the disk while it has nothing of a user's. */
 export interface Belongings {
   readonly rules: readonly string[];
   readonly bridges: readonly string[];
   readonly content: readonly string[];
+  readonly mounts: readonly string[];
 }
 
-/** What there is now. */
+/** Takes stock of an instance's belongings now. */
 export async function belongingsOf(daemon: Daemon): Promise<Belongings> {
-  return { rules: await rulesOf(daemon), bridges: await bridgesOf(daemon), content: contentOf(daemon) };
+  return {
+    rules: await rulesOf(daemon),
+    bridges: await bridgesOf(daemon),
+    content: contentOf(daemon),
+    mounts: await mountsOf(daemon),
+  };
 }
 
 /** Waits until the instance has this again: nothing is left of containers, networks, ports, images and volumes. */

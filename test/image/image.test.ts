@@ -154,7 +154,9 @@ async function logSays(daemon: Daemon, container: string, what: RegExp): Promise
   assert.match(said, what);
 }
 
-/** What the first container of the ECS service runs, for the directories of its task definition. */
+/**
+ * The script that the first container of the ECS service runs, for the directories of its task definition.
+ */
 async function prepareScript(): Promise<string> {
   const module = await HclModule.parse(readSources("modules/ecs-service"));
   const values: Readonly<Record<string, string>> = {

@@ -24,7 +24,7 @@ async function serving(context: TestContext, listener: RequestListener): Promise
 
 async function importUrl(store: TestImageStore, url: string, reference = "fetched:1") {
   const lines: ProgressLine[] = [];
-  const imageId = await store.images.importFromUrl({
+  const imageId = await store.images.imports.fromUrl({
     url,
     reference,
     comment: "",
@@ -55,7 +55,7 @@ describe("an import of a URL", () => {
       response.end(archive);
     });
     const { imageId, lines } = await importUrl(store, `${host}/moved`); // Without a scheme it is HTTP.
-    assert.equal(store.images.idOf("fetched:1"), imageId);
+    assert.equal(store.images.containers.idOf("fetched:1"), imageId);
     assert.deepEqual(lines[0], { id: "", status: `Downloading from http://${host}/moved` });
     assert.deepEqual(lines.at(-1), {
       id: "",
@@ -63,7 +63,7 @@ describe("an import of a URL", () => {
       current: archive.length,
       total: archive.length,
     });
-    assert.deepEqual(store.images.inspect("fetched:1").config?.cmd?.values, ["/bin/sh", "-c", "sh"]);
+    assert.deepEqual(store.images.catalog.inspect("fetched:1").config?.cmd?.values, ["/bin/sh", "-c", "sh"]);
   });
 
   it("tells how much has come also where the server does not say how much there is", async (context) => {
@@ -125,7 +125,7 @@ describe("an import of a URL", () => {
     });
     const request = { url: host, reference: "", comment: "", changes: [], platform: undefined };
     await assert.rejects(
-      store.images.importFromUrl({ ...request, report: () => {}, signal: client.signal }),
+      store.images.imports.fromUrl({ ...request, report: () => {}, signal: client.signal }),
       /left/,
     );
     await assertEmpty(store);
@@ -137,7 +137,14 @@ describe("an import of a URL", () => {
     const host = await serving(context, (_request, response) => {
       response.writeHead(302, { location: target }).end();
     });
-    for (const address of ["169.254.169.254", "169.254.170.2", "2852039166", "[::ffff:a9fe:a9fe]"]) {
+    for (const address of [
+      "169.254.169.254",
+      "169.254.170.2",
+      "2852039166",
+      "[::ffff:a9fe:a9fe]",
+      "[fe80::a9fe:a9fe]",
+      "[fd00:ec2::254]",
+    ]) {
       target = `http://${address}/latest/meta-data/`;
       for (const url of [target, `http://${host}/`]) {
         await assert.rejects(importUrl(store, url), {

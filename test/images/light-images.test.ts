@@ -3,12 +3,21 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
+import { unpackedByPlatform } from "../../src/backends/common/ready-made-roles.ts";
 import { ContainerConfigSchema, PlatformSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
 import type { Credentials } from "../../src/backends/common/images/registry/credentials.ts";
-import { openImageStore, RecordingPreparer, streamOf, type TestImageStore } from "../support/image-store.ts";
-import { type FixtureImage, imageId } from "../support/images.ts";
-import { registryUser, TestRegistry } from "../support/registry.ts";
-import { tarOf } from "../support/tar.ts";
+import { login } from "../../src/backends/common/images/registry-login.ts";
+import {
+  openImageStore,
+  RecordingPreparer,
+  streamOf,
+  testRegistries,
+  type TestImageStore,
+} from "../support/image-store.ts";
+import { dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
+import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
+import { RegistryProxy } from "../support/registry-proxy.ts";
+import { entriesOf, tarOf } from "../support/tar.ts";
 
 const signal = new AbortController().signal;
 let open: TestRegistry;
@@ -32,17 +41,17 @@ async function image(text: string): Promise<FixtureImage> {
 
 async function lightStore(context: TestContext): Promise<TestImageStore> {
   const preparer = new RecordingPreparer();
-  preparer.needsLayers = false;
+  preparer.unpacking = unpackedByPlatform;
   return await openImageStore(context, { preparer });
 }
 
 async function pull(store: TestImageStore, reference: string, auth?: Credentials): Promise<void> {
-  await store.images.pull({ reference, platform: undefined, auth, report: () => {}, signal });
+  await store.images.pulls.pull({ reference, platform: undefined, auth, report: () => {}, signal });
 }
 
-async function save(store: TestImageStore, reference: string): Promise<Buffer> {
+async function save(store: TestImageStore, ...references: string[]): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
-  for await (const chunk of store.images.save([reference], undefined, signal)) {
+  for await (const chunk of store.images.archives.save(references, undefined, signal)) {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -51,6 +60,41 @@ async function save(store: TestImageStore, reference: string): Promise<Buffer> {
 const user: Credentials = { ...registryUser, identityToken: "", registryToken: "" };
 
 describe("an image whose layers were not fetched", () => {
+  it("has them fetched with the credentials of its pull, which are in memory alone", async (context) => {
+    const store = await lightStore(context);
+    const reference = `${closed.host}/kept:1`;
+    await closed.push("kept", "1", await image("kept"));
+    await login(user, closed.host, testRegistries, signal);
+    await pull(store, reference, user);
+    await save(store, reference);
+    assert.deepEqual(await filesWithCredentials(store.directory), []);
+  });
+
+  it("is saved beside one that a push compresses while they are fetched", async (context) => {
+    const proxy = await RegistryProxy.start(open.host);
+    context.after(() => proxy[Symbol.asyncDispose]());
+    const store = await lightStore(context);
+    const [fetched, beside] = [`${proxy.host}/fetched:1`, `${open.host}/beside:1`];
+    await open.push("fetched", "1", await image("fetched"));
+    await pull(store, fetched);
+    const whole = await image("beside");
+    const archive = streamOf(await dockerArchive([{ image: whole, tags: [beside] }]));
+    await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    const [asked, pushed] = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()];
+    proxy.intercept = async () => {
+      asked.resolve(undefined);
+      await pushed.promise;
+      return false;
+    };
+    const saving = save(store, fetched, beside);
+    await asked.promise;
+    const request = { reference: beside, announce: false, platform: undefined, auth: undefined, signal };
+    await store.images.pushes.push({ ...request, report: () => {} });
+    pushed.resolve(undefined);
+    const contents = (await entriesOf(await saving)).map(({ content }) => content);
+    assert.ok(whole.layers.every((layer) => contents.includes(layer.toString())));
+  });
+
   it("is saved with them, and can be loaded elsewhere", async (context) => {
     const store = await lightStore(context);
     const wanted = await image("saved");
@@ -59,13 +103,13 @@ describe("an image whose layers were not fetched", () => {
     assert.equal((await store.blobs()).length, 2);
     const archive = await save(store, `${open.host}/saved:1`);
     const other = await openImageStore(context);
-    await other.images.load({
+    await other.images.archives.load({
       archive: streamOf(archive),
       platform: undefined,
       report: () => {},
       signal,
     });
-    assert.equal(other.images.idOf(`${open.host}/saved:1`), imageId(wanted));
+    assert.equal(other.images.containers.idOf(`${open.host}/saved:1`), imageId(wanted));
     assert.equal((await store.blobs()).length, 4, "they are kept");
     assert.equal(store.state.images.get(imageId(wanted))?.layerSizes.length, 2);
   });
@@ -74,9 +118,9 @@ describe("an image whose layers were not fetched", () => {
     const store = await lightStore(context);
     await closed.push("private", "1", await image("pushed"));
     await pull(store, `${closed.host}/private:1`, user);
-    await store.images.tag(`${closed.host}/private:1`, `${open.host}/copied:2`);
+    await store.images.catalog.tag(`${closed.host}/private:1`, `${open.host}/copied:2`);
     const reference = `${open.host}/copied:2`;
-    await store.images.push({
+    await store.images.pushes.push({
       reference,
       announce: true,
       platform: undefined,
@@ -86,7 +130,7 @@ describe("an image whose layers were not fetched", () => {
     });
     const other = await openImageStore(context);
     await pull(other, reference);
-    assert.equal(other.images.count, 1);
+    assert.equal(other.state.images.size, 1);
   });
 
   it("is what a commit stands on", async (context) => {
@@ -94,7 +138,7 @@ describe("an image whose layers were not fetched", () => {
     const wanted = await image("committed");
     await open.push("parent", "1", wanted);
     await pull(store, `${open.host}/parent:1`);
-    const id = await store.images.commit({
+    const id = await store.images.containers.commit({
       parentId: imageId(wanted),
       layer: streamOf(await tarOf([{ name: "own", content: "mine" }])),
       config: create(ContainerConfigSchema),
@@ -127,7 +171,7 @@ describe("an image whose layers were not fetched", () => {
     const store = await openImageStore(context, {
       defaultPlatform: create(PlatformSchema, { os: "linux", architecture: "s390x" }),
     });
-    const id = await store.images.import({
+    const id = await store.images.imports.fromStream({
       archive: streamOf(await tarOf([{ name: "file" }])),
       reference: "",
       comment: "",

@@ -3,9 +3,12 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
+import { unpackedByPlatform } from "../../src/backends/common/ready-made-roles.ts";
+import { invalid, systemError } from "../../src/common/errors.ts";
 import type { ProgressLine } from "../../src/backends/common/images/progress.ts";
 import type { PullRequest } from "../../src/backends/common/images/pull.ts";
-import { openImageStore, type TestImageStore } from "../support/image-store.ts";
+import { login } from "../../src/backends/common/images/registry-login.ts";
+import { openImageStore, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import {
   blobOf,
   busyboxImage,
@@ -20,6 +23,7 @@ import {
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { forward, RegistryProxy } from "../support/registry-proxy.ts";
 import { tarOf } from "../support/tar.ts";
+import { until } from "../support/until.ts";
 
 let open: TestRegistry;
 let closed: TestRegistry;
@@ -46,7 +50,7 @@ async function image(text: string, size = 1000): Promise<FixtureImage> {
 
 async function pull(store: TestImageStore, reference: string, options: Partial<PullRequest> = {}) {
   const lines: ProgressLine[] = [];
-  const pulled = await store.images.pull({
+  const pulled = await store.images.pulls.pull({
     reference,
     platform: undefined,
     auth: undefined,
@@ -111,7 +115,7 @@ describe("a pull", () => {
         statuses.join(),
       );
     }
-    const { record, config } = await store.images.resolve(`${open.host}/lib/busybox:1.35`);
+    const { record, config } = await store.images.containers.resolve(`${open.host}/lib/busybox:1.35`);
     assert.deepEqual(
       record.diffIds,
       busybox.layers.map((layer) => blobOf(layer).digest),
@@ -120,6 +124,55 @@ describe("a pull", () => {
     assert.deepEqual(config.cmd?.values, ["sh"]);
     assert.deepEqual(store.events(), ["pull"]);
     assert.deepEqual(await store.ingests(), []);
+  });
+
+  it("has the driver unpack layers as they come, and reads those itself that the driver refuses", async (context) => {
+    const store = await openImageStore(context);
+    const content = await image("ahead");
+    const layers = content.layers.map((layer) => gzipSync(layer));
+    await open.push("ahead", "1", content, layers);
+    const [first, second] = content.layers.map((layer) => blobOf(layer));
+    store.preparer.unpacksTo = async (diffId) => {
+      if (diffId === second?.digest) {
+        throw invalid("not a tar");
+      }
+      return 4711;
+    };
+    await pull(store, `${open.host}/ahead:1`);
+    const { record } = await store.images.containers.resolve(`${open.host}/ahead:1`);
+    assert.deepEqual(record.layerSizes, [4711n, BigInt(content.layers[1]?.length ?? 0)]);
+    assert.deepEqual(record.diffIds, [first?.digest, second?.digest]);
+  });
+
+  it("that fails behind unpacked layers has them forgotten, but for those of other images", async (context) => {
+    const store = await openImageStore(context);
+    const [one, other] = [await image("kept"), await image("failing")];
+    const [kept = Buffer.alloc(0)] = one.layers;
+    await open.push("kept", "1", { ...one, layers: [kept] });
+    await pull(store, `${open.host}/kept:1`);
+    const before = [...store.preparer.layers];
+    await open.push("failing", "1", { ...other, layers: [kept, ...other.layers] });
+    store.preparer.unpacksTo = async (diffId) => {
+      if (diffId === blobOf(other.layers.at(-1) ?? kept).digest) {
+        await until(() => store.preparer.layers.size > before.length || undefined);
+        throw systemError("no space left on device");
+      }
+      return 1;
+    };
+    await assert.rejects(pull(store, `${open.host}/failing:1`), /no space left on device/);
+    assert.deepEqual([...store.preparer.layers], before);
+    assert.deepEqual(await store.ingests(), []);
+  });
+
+  it("tells the registry on whose behalf it asks, as moby does", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    await open.push("asked", "1", await image("asked"));
+    await pull(store, `${proxy.host}/asked:1`, { client: "Docker-Client/28.2.2 (linux)\r\nX: 1" });
+    assert.deepEqual(
+      [...proxy.userAgents],
+      ["sockerless-test UpstreamClient(Docker-Client/28.2.2 \\(linux\\)X: 1)"],
+    );
   });
 
   it("of what is there already fetches nothing but the manifest", async (context) => {
@@ -154,7 +207,7 @@ describe("a pull", () => {
     const { digest } = await open.push("digest", "1", await image("digest"));
     const { lines } = await pull(store, `${open.host}/digest@${digest}`);
     assert.equal(lines[0]?.id, digest);
-    const { record } = await store.images.resolve(`${open.host}/digest@${digest}`);
+    const { record } = await store.images.containers.resolve(`${open.host}/digest@${digest}`);
     assert.deepEqual(record.names, []);
   });
 
@@ -197,10 +250,10 @@ describe("a pull", () => {
   it("fetches no layers where the driver needs none", async (context) => {
     const store = await openImageStore(context, {
       preparer: {
-        needsLayers: false,
+        unpacking: unpackedByPlatform,
         prepare: async () => "",
-        forget: async () => {},
-        known: async () => [],
+        uploads: { kind: "relayed" },
+        discard: async () => {},
       },
     });
     const proxy = await proxied(context);
@@ -237,7 +290,7 @@ describe("a pull that fails", () => {
     };
     const pullAll = async () => {
       const lines: ProgressLine[] = [];
-      const last = await store.images.pullAllTags({
+      const last = await store.images.pulls.pullAllTags({
         reference: `${proxy.host}/many`,
         platform: undefined,
         auth: undefined,
@@ -255,8 +308,14 @@ describe("a pull that fails", () => {
       from("third"),
       { id: "", status: `Status: Downloaded newer image for ${proxy.host}/many` },
     ]);
-    assert.equal(store.images.idOf(`${proxy.host}/many:first`), imageId(wanted[0] as FixtureImage));
-    assert.equal(store.images.idOf(`${proxy.host}/many:third`), imageId(wanted[1] as FixtureImage));
+    assert.equal(
+      store.images.containers.idOf(`${proxy.host}/many:first`),
+      imageId(wanted[0] as FixtureImage),
+    );
+    assert.equal(
+      store.images.containers.idOf(`${proxy.host}/many:third`),
+      imageId(wanted[1] as FixtureImage),
+    );
     const again = await pullAll();
     assert.equal(again.told.at(-1)?.status, `Status: Image is up to date for ${proxy.host}/many`);
   });
@@ -265,7 +324,7 @@ describe("a pull that fails", () => {
     const store = await openImageStore(context);
     const proxy = await proxied(context);
     const pullAll = (repository: string) =>
-      store.images.pullAllTags({
+      store.images.pulls.pullAllTags({
         reference: `${proxy.host}/${repository}`,
         platform: undefined,
         auth: undefined,
@@ -494,15 +553,14 @@ describe("credentials", () => {
     assert.deepEqual(await store.blobs(), []);
   });
 
-  it("are checked by a login", async (context) => {
-    const { images } = await openImageStore(context);
+  it("are checked by a login", async () => {
     const { signal } = new AbortController();
-    assert.deepEqual(await images.authenticate({ ...noAuth, ...registryUser }, closed.host, signal), {
+    assert.deepEqual(await login({ ...noAuth, ...registryUser }, closed.host, testRegistries, signal), {
       status: "Login Succeeded",
       identityToken: "",
     });
     await assert.rejects(
-      images.authenticate({ ...noAuth, ...registryUser, password: "wrong" }, closed.host, signal),
+      login({ ...noAuth, ...registryUser, password: "wrong" }, closed.host, testRegistries, signal),
       { message: `login attempt to http://${closed.host}/v2/ failed with status: 401 Unauthorized` },
     );
   });
@@ -581,18 +639,20 @@ describe("a registry with a token server", () => {
   });
 
   it("tells a login a token to keep, or that it is refused", async (context) => {
-    const { images } = await openImageStore(context);
     const { signal } = new AbortController();
     const basic = `Basic ${Buffer.from(`${registryUser.username}:${registryUser.password}`).toString("base64")}`;
     const { host } = await tokenRegistry(context, (authorization) => authorization === basic);
-    assert.deepEqual(await images.authenticate({ ...noAuth, ...registryUser }, host, signal), {
+    assert.deepEqual(await login({ ...noAuth, ...registryUser }, host, testRegistries, signal), {
       status: "Login Succeeded",
       identityToken: "kept",
     });
-    await assert.rejects(images.authenticate({ ...noAuth, ...registryUser, password: "no" }, host, signal), {
-      kind: "unauthorized",
-      message: `Get "http://${host}/v2/": unauthorized: incorrect username or password`,
-    });
+    await assert.rejects(
+      login({ ...noAuth, ...registryUser, password: "no" }, host, testRegistries, signal),
+      {
+        kind: "unauthorized",
+        message: `Get "http://${host}/v2/": unauthorized: incorrect username or password`,
+      },
+    );
   });
 });
 

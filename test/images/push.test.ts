@@ -1,13 +1,16 @@
 /** Pushes to Debian's `docker-registry` over loopback. */
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import { sha256Of } from "../../src/backends/common/images/digest.ts";
 import type { ProgressLine } from "../../src/backends/common/images/progress.ts";
 import type { PushRequest } from "../../src/backends/common/images/push.ts";
 import { openImageStore, streamOf, type TestImageStore } from "../support/image-store.ts";
-import { dockerArchive, type FixtureImage } from "../support/images.ts";
+import { configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { type Intercept, RegistryProxy } from "../support/registry-proxy.ts";
-import { tarOf } from "../support/tar.ts";
+import { entriesOf, tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 
 const signal = new AbortController().signal;
@@ -33,13 +36,13 @@ async function storeWith(
 ): Promise<TestImageStore> {
   const store = await openImageStore(context);
   const archive = streamOf(await dockerArchive([{ image: wanted, tags }]));
-  await store.images.load({ archive, platform: undefined, report: () => {}, signal });
+  await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
   return store;
 }
 
 async function push(store: TestImageStore, reference: string, options: Partial<PushRequest> = {}) {
   const lines: ProgressLine[] = [];
-  const pushed = await store.images.push({
+  const pushed = await store.images.pushes.push({
     reference,
     announce: true,
     platform: undefined,
@@ -74,7 +77,7 @@ describe("a push", () => {
     });
     assert.deepEqual(lines.at(-1), { id: "", status: `1: digest: ${digest} size: ${size}` });
     assert.equal(tag, "1");
-    assert.deepEqual(store.images.inspect(name).repoDigests, [`${registry.host}/plain@${digest}`]);
+    assert.deepEqual(store.images.catalog.inspect(name).repoDigests, [`${registry.host}/plain@${digest}`]);
     assert.equal(store.events().at(-1), "push");
     const manifest = (await (
       await fetch(`http://${registry.host}/v2/plain/manifests/1`, {
@@ -82,24 +85,108 @@ describe("a push", () => {
       })
     ).json()) as { layers: { mediaType: string }[] };
     assert.ok(manifest.layers.every(({ mediaType }) => mediaType.endsWith("tar+gzip")));
-    // What was made for the push alone is gone: configuration, manifest and two layers stay.
+    // Blobs that were made for the push alone are gone: configuration, manifest and two layers stay.
     assert.equal((await store.blobs()).length, 4);
     assert.equal((await push(store, name)).digest, digest);
   });
 
+  it("leaves the image as the registry has it, so that nothing is compressed or sent again", async (context) => {
+    const proxy = await proxied(context, () => false);
+    const name = `${proxy.host}/again/imported:1`;
+    const tar = await tarOf([{ name: "file", content: "imported".repeat(10_000) }]);
+    const store = await openImageStore(context);
+    const imported = {
+      archive: streamOf(tar),
+      reference: name,
+      comment: "",
+      changes: [],
+      platform: undefined,
+    };
+    const id = await store.images.imports.fromStream({ ...imported, signal });
+    const { digest } = await push(store, name);
+
+    const again = await store.reopen();
+    const record = again.state.images.get(id);
+    assert.equal(record?.manifestDigest, digest);
+    assert.equal(record.layerSizes[0], BigInt(tar.length));
+    assert.deepEqual(await again.blobs(), [id, digest, ...record.layerDigests].toSorted());
+    assert.ok(!(await again.blobs()).includes(sha256Of(tar)), "what was compressed is not here any more");
+    proxy.requests.length = 0;
+    assert.deepEqual(statuses((await push(again, name)).lines), ["Preparing", "Layer already exists"]);
+    assert.deepEqual(
+      proxy.requests.filter((request) => !request.startsWith("GET")),
+      [
+        `HEAD /v2/again/imported/blobs/${record.layerDigests[0]}`,
+        `HEAD /v2/again/imported/blobs/${id}`,
+        "PUT /v2/again/imported/manifests/1",
+      ],
+    );
+    const saved: Uint8Array[] = [];
+    for await (const chunk of again.images.archives.save([name], undefined, signal)) {
+      saved.push(chunk);
+    }
+    assert.ok((await entriesOf(Buffer.concat(saved))).some(({ content }) => content === tar.toString()));
+  });
+
+  it("takes a layer that another image has compressed as it is there", async (context) => {
+    const name = `${registry.host}/shared/plain:1`;
+    const shared = await tarOf([{ name: "shared", content: "shared".repeat(10_000) }]);
+    const plain = { layers: [shared, await tarOf([{ name: "own" }])], config: {} };
+    const store = await storeWith(context, plain, name);
+    const other: FixtureImage = { layers: [shared], config: { Labels: { other: "" } } };
+    const compressed = gzipSync(shared, { level: 1 });
+    const entries = [
+      { name: "c", content: configBlob(other).bytes },
+      { name: "l", content: compressed },
+      { name: "manifest.json", content: JSON.stringify([{ Config: "c", Layers: ["l"] }]) },
+    ];
+    const archive = streamOf(await tarOf(entries));
+    await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    await push(store, name);
+    assert.equal(store.state.images.get(imageId(plain))?.layerDigests[0], sha256Of(compressed));
+  });
+
+  it("has its layers, whatever another push puts in their place meanwhile", async (context) => {
+    const other = `${registry.host}/beside/other:1`;
+    const pushed = Promise.withResolvers<undefined>();
+    const isWaiting = Promise.withResolvers<undefined>();
+    const proxy = await proxied(context, async ({ url }) => {
+      if (url === "/v2/") {
+        isWaiting.resolve(undefined);
+        await pushed.promise;
+      }
+      return false;
+    });
+    const name = `${proxy.host}/beside/one:1`;
+    const store = await storeWith(context, await image("beside"), name, other);
+    const pushing = push(store, name);
+    await isWaiting.promise;
+    const { digest } = await push(store, other);
+    pushed.resolve(undefined);
+    assert.equal((await pushing).digest, digest);
+    assert.equal((await store.blobs()).length, 4);
+  });
+
   it("has the registry take layers from another repository of its own", async (context) => {
     const [here, there] = [`${registry.host}/mount/here:1`, `${registry.host}/mount/there:1`];
+    const compressed = `${registry.host}/mount/compressed:1`;
     const first = await storeWith(context, await image("mount"), here);
     await push(first, here);
-    await first.images.remove(here, false);
-    await first.images.pull({
+    await first.images.catalog.tag(here, compressed);
+    assert.deepEqual(statuses((await push(first, compressed)).lines).slice(2), [
+      "Mounted from mount/here",
+      "Mounted from mount/here",
+    ]);
+    await first.images.removal.remove(compressed, false);
+    await first.images.removal.remove(here, false);
+    await first.images.pulls.pull({
       reference: here,
       platform: undefined,
       auth: undefined,
       report: () => {},
       signal,
     });
-    await first.images.tag(here, there);
+    await first.images.catalog.tag(here, there);
     const { lines } = await push(first, there);
     assert.deepEqual(statuses(lines).slice(2), ["Mounted from mount/here", "Mounted from mount/here"]);
   });
@@ -171,7 +258,7 @@ describe("a push", () => {
     ]);
     const store = await storeWith(context, { layers: [layer], config: {} }, name);
     await assert.rejects(push(store, name), { kind: "system", message: "denied: no room for you" });
-    assert.deepEqual(store.images.inspect(name).repoDigests, []);
+    assert.deepEqual(store.images.catalog.inspect(name).repoDigests, []);
   });
 
   it("ends when its client leaves", async (context) => {

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { type IncomingMessage, request } from "node:http";
 import { connect, type Socket } from "node:net";
 
-/** What came of a multiplexed stream. */
+/** Length and hash of a multiplexed stream's payload. */
 export interface Received {
   readonly bytes: number;
   readonly sha256: string;

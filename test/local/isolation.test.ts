@@ -1,4 +1,4 @@
-/** What a process sees of the machine under sockerless and under a real dockerd: nothing more. */
+/** A process sees no more of the machine under sockerless than under a real dockerd. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Dockerd } from "../support/dockerd.ts";

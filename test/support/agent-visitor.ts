@@ -5,7 +5,7 @@
 import { text } from "node:stream/consumers";
 import { connect, type ConnectionOptions } from "node:tls";
 
-/** What became of the visit. */
+/** The outcome of the visit. */
 export interface Visit {
   /** Admitted: the agent spoke HTTP/2. Refused: it ended the connection. Unreached: there was none. */
   readonly outcome: "admitted" | "refused" | "unreached";

@@ -17,8 +17,9 @@ export interface TestCertificates {
  * Makes an authority and one certificate each for a server and a client, valid for a day.
  *
  * @param directory where the files are put
+ * @param purpose the only use of both, `serverAuth` or `clientAuth`; any where it is left out
  */
-export async function makeCertificates(directory: string): Promise<TestCertificates> {
+export async function makeCertificates(directory: string, purpose?: string): Promise<TestCertificates> {
   const path = (name: string): string => join(directory, name);
   const ca = path("ca.pem");
   await openssl([
@@ -32,11 +33,31 @@ export async function makeCertificates(directory: string): Promise<TestCertifica
       ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"],
       ...["-subj", `/CN=${name}`, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
       ...["-addext", "basicConstraints=critical,CA:FALSE"],
+      ...(purpose === undefined ? [] : ["-addext", `extendedKeyUsage=${purpose}`]),
       ...["-CA", ca, "-CAkey", path("ca-key.pem"), "-keyout", key, "-out", cert],
     ]);
     return { ca, cert, key };
   };
   return { server: await signed("server"), client: await signed("client") };
+}
+
+/** Makes a certificate anew whose time ran out a day ago. @param files what {@link makeCertificates} has made */
+export async function expired(files: TlsFiles): Promise<TlsFiles> {
+  const cert = files.cert.replace(/\.pem$/, "-expired.pem");
+  const request = `${cert}.request`;
+  const authority = [
+    "-CA",
+    files.ca,
+    "-CAkey",
+    files.ca.replace(/ca\.pem$/, "ca-key.pem"),
+    "-CAcreateserial",
+  ];
+  const kept = ["-copy_extensions", "copyall"];
+  await openssl([
+    ...["x509", "-x509toreq", "-in", files.cert, "-signkey", files.key, ...kept, "-out", request],
+  ]);
+  await openssl(["x509", "-req", "-in", request, ...authority, ...kept, "-days", "-1", "-out", cert]);
+  return { ...files, cert };
 }
 
 async function openssl(args: readonly string[]): Promise<void> {

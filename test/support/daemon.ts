@@ -1,5 +1,5 @@
 /** A sockerless of a test's own: its processes, its sockets, its state, all gone at the end. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -17,13 +17,20 @@ export interface DaemonOptions {
   /** Further arguments of `sockerless serve`. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Where its state lies; a directory that {@link Daemon.stop} removes unless said. */
+  /** Directory of its state; unless said, one that {@link Daemon.stop} removes. */
   readonly stateDir?: string;
+  /** A descriptor of this process that it inherits, as number {@link inheritedAs}. */
+  readonly inherits?: number;
+  /** A command that runs it elsewhere, such as in a network namespace. */
+  readonly within?: readonly string[];
 }
+
+/** High and alone, as shells and service managers leave some: Node itself marks only the first ones close-on-exec. */
+const inheritedAs = 200;
 
 /** A running `sockerless serve` on the local backend. */
 export class Daemon {
-  /** Where everything of it lies; removed by {@link stop}. */
+  /** Directory of everything that it keeps; removed by {@link stop}. */
   readonly directory: string;
   readonly socket: string;
   readonly backendSocket: string;
@@ -54,12 +61,12 @@ export class Daemon {
     return daemon;
   }
 
-  /** What `DOCKER_HOST` has to be. */
+  /** Value for `DOCKER_HOST`. */
   get host(): string {
     return `unix://${this.socket}`;
   }
 
-  /** Of the supervisor, whose descendants are all of its processes but the shims. */
+  /** Process ID of the supervisor, whose descendants are all of its processes but the shims. */
   get pid(): number {
     const pid = this.#process?.pid;
     if (pid === undefined) {
@@ -75,10 +82,12 @@ export class Daemon {
 
   /** Starts the processes on the state that is there and waits until they serve. */
   async launch(): Promise<void> {
+    // As users start it: what it gives to Node counts too.
+    const [program = "", ...args] = [...(this.#options.within ?? []), join(checkout, "bin/sockerless")];
     const child = spawn(
-      process.execPath,
+      program,
       [
-        join(checkout, "dist/src/cli/main.js"),
+        ...args,
         "serve",
         "--host",
         this.host,
@@ -90,8 +99,12 @@ export class Daemon {
         this.runDir,
         ...(this.#options.args ?? []),
       ],
-      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...this.#options.env } },
+      { stdio: this.#stdio(), env: { ...process.env, ...this.#options.env } },
     );
+    const { stdout, stderr } = child;
+    if (stdout === null || stderr === null) {
+      throw new Error("its output is not piped");
+    }
     this.#process = child;
     const ready = Promise.withResolvers<void>();
     const read = (chunk: Buffer): void => {
@@ -100,8 +113,8 @@ export class Daemon {
         ready.resolve();
       }
     };
-    child.stdout.on("data", read);
-    child.stderr.on("data", read);
+    stdout.on("data", read);
+    stderr.on("data", read);
     // Not "exit", which may come before the last of what it printed.
     child.once("close", (code) => ready.reject(new Error(`serve ended with ${code}:\n${this.#output}`)));
     const limit = setTimeout(
@@ -113,6 +126,14 @@ export class Daemon {
     } finally {
       clearTimeout(limit);
     }
+  }
+
+  #stdio(): StdioOptions {
+    const { inherits } = this.#options;
+    const own: StdioOptions = ["ignore", "pipe", "pipe"];
+    return inherits === undefined
+      ? own
+      : [...own, ...Array<"ignore">(inheritedAs - own.length).fill("ignore"), inherits];
   }
 
   /**

@@ -7,6 +7,7 @@ import type { TestContext } from "node:test";
 
 import { type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
 
+import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { listen } from "../../src/common/listen.ts";
 import { createLogger, type Logger } from "../../src/common/logger.ts";
 import { createBackendClients } from "../../src/frontend/backend-clients.ts";
@@ -15,7 +16,7 @@ import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";
 import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
 import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
-import { ToldEnds } from "../../src/frontend/streams/told-ends.ts";
+import { ExecEnds } from "../../src/frontend/streams/exec-ends.ts";
 
 /** A response, read to its end. */
 export interface ApiResponse {
@@ -27,7 +28,7 @@ export interface ApiResponse {
   json(): unknown;
 }
 
-/** What a request says beside its method and path. */
+/** Headers and body of a request. */
 export interface ApiRequestOptions {
   readonly headers?: OutgoingHttpHeaders;
   /** Sent as JSON, or as it is where it is text or bytes. */
@@ -46,22 +47,29 @@ export interface ApiUnderTest {
  *
  * @param backend the services that the test's requests need; others answer as not implemented
  * @param logger told of the requests
+ * @param clock the server's
  */
 export async function serveApi(
   t: TestContext,
   backend: (router: ConnectRouter) => void,
   routes: readonly Route[] = allRoutes,
   logger: Logger = createLogger({ level: "silent", process: "test" }),
+  clock: Clock = systemClock,
 ): Promise<ApiUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-api-"));
   let streams: StreamPool | undefined;
+  const clients = createBackendClients(createRouterTransport(backend));
   const server = new DockerApiServer({
     routes,
     services: {
-      backend: createBackendClients(createRouterTransport(backend)),
+      backend: clients,
+      clock,
+      presence: { absence: async () => undefined },
       agents: new AgentTargets({ address: `unix://${directory}/backend.sock` }),
       publisher: undefined,
-      toldEnds: new ToldEnds(),
+      isDebugging: logger.isLevelEnabled("debug"),
+      execEnds: new ExecEnds(clients.execs),
+      startBuilder: undefined,
       // Most tests open no stream, and threads take a moment to start.
       get streams() {
         streams ??= new StreamPool(1);

@@ -1,4 +1,4 @@
-/** A real dockerd on paths of its own, to compare with. Debian's package `docker.io`. */
+/** A real dockerd on paths of its own, to compare with: that of Debian's package `docker.io`, or another. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -22,23 +22,33 @@ export class Dockerd {
     child.stderr?.on("data", read);
   }
 
-  /** Starts one without networks of its own; `bridge` makes it a bridge with that address (`10.9.0.1/16`). */
-  static async start(bridge?: string): Promise<Dockerd> {
+  /**
+   * Starts one without networks of its own.
+   *
+   * @param bridge makes it a bridge with that address: `10.9.0.1/16`
+   * @param programs directory of another dockerd and its proxy
+   */
+  static async start(bridge?: string, programs?: string): Promise<Dockerd> {
     const directory = await mkdtemp(join(tmpdir(), "dockerd-"));
+    const path = process.env["PATH"] ?? "";
     const child = spawn(
-      "dockerd",
+      programs === undefined ? "dockerd" : join(programs, "dockerd"),
       [
         `--host=unix://${directory}/docker.sock`,
         `--data-root=${directory}/data`,
         `--exec-root=${directory}/exec`,
         `--pidfile=${directory}/pid`,
         "--iptables=false",
-        // Where the check for what tests leave behind looks.
+        "--ip6tables=false",
+        // The check for what tests leave behind looks in this control group.
         "--exec-opt=native.cgroupdriver=cgroupfs",
         "--cgroup-parent=/sockerless",
         ...(bridge === undefined ? ["--bridge=none"] : [`--bip=${bridge}`]),
       ],
-      { stdio: ["ignore", "pipe", "pipe"] },
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...process.env, PATH: programs === undefined ? path : `${programs}:${path}` },
+      },
     );
     const daemon = new Dockerd(directory, child);
     await until(async () => {
@@ -54,7 +64,7 @@ export class Dockerd {
     return join(this.directory, "docker.sock");
   }
 
-  /** Of dockerd, whose descendants are all of its processes but the containers' shims. */
+  /** Process ID of dockerd, whose descendants are all of its processes but the containers' shims. */
   get pid(): number {
     const { pid } = this.#process;
     if (pid === undefined) {

@@ -9,16 +9,16 @@ import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
 
 type Settings = Readonly<Record<string, unknown>>;
 
-/** What an {@link EcsAccount} is made with. */
+/** Settings of an {@link EcsAccount}. */
 export interface EcsAccountOptions {
   readonly aws?: AwsOptions;
   /** Settings of the `ecs:` section that differ from what fits the simulated account, or what makes them in it. */
   readonly ecs?: Settings | ((aws: Aws) => Promise<Settings>);
-  /** The backend may do what `deploy/iam/backend-policy.json` says, and no more. */
+  /** The backend and its containers may do what the policies in `deploy/iam` say, and no more. */
   readonly leastPrivilege?: boolean;
 }
 
-/** What an {@link EcsDaemon} is made with. */
+/** Settings of an {@link EcsDaemon}. */
 export interface EcsDaemonOptions extends EcsAccountOptions {
   readonly daemon?: DaemonOptions;
 }
@@ -26,7 +26,7 @@ export interface EcsDaemonOptions extends EcsAccountOptions {
 /** A simulated account, and what a backend that uses it is started with. */
 export class EcsAccount implements AsyncDisposable {
   readonly aws: Aws;
-  /** Of the configuration, and of the authority over the agents: `agent-ca.pem`. */
+  /** Directory of the configuration, and of the authority over the agents: `agent-ca.pem`. */
   readonly directory: string;
   /** Credentials by the standard chain, and nothing of the user's. */
   readonly env: Readonly<Record<string, string>>;
@@ -57,9 +57,10 @@ export class EcsAccount implements AsyncDisposable {
     const aws = resources.use(await startAws(options.aws));
     const config = configIn(directory);
     const given = typeof options.ecs === "function" ? await options.ecs(aws) : options.ecs;
-    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), ...given };
+    const isClosed = options.leastPrivilege === true;
+    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), efs_iam: isClosed, ...given };
     await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
-    const key = options.leastPrivilege === true ? await leastPrivilege(aws) : aws.credentials;
+    const key = isClosed ? await leastPrivilege(aws) : aws.credentials;
     const env = awsEnvironment(key);
     await pushAgent(config, env);
     return new EcsAccount(aws, directory, env, resources.move());
@@ -95,6 +96,7 @@ export class EcsDaemon implements AsyncDisposable {
     const account = resources.use(await EcsAccount.open(options));
     const daemon = resources.use(
       await Daemon.start({
+        ...options.daemon,
         args: ["--backend", "ecs", ...account.args, ...(options.daemon?.args ?? [])],
         env: { ...account.env, ...options.daemon?.env },
       }),
@@ -120,16 +122,30 @@ export class EcsDaemon implements AsyncDisposable {
   }
 }
 
-/** A user with the documented policy, in an account that enforces policies from now on. */
+/** Gives user, task role and file system the documented policies, in an account that enforces them from now on. */
 async function leastPrivilege(aws: Aws): Promise<Aws["credentials"]> {
-  const policy = await readFile(join(checkout, "deploy/iam/backend-policy.json"), "utf8");
-  const key = aws.iam.addUser("backend", [aws.fillPolicy(policy)]);
+  const key = aws.iam.addUser("backend", [await documentedPolicy(aws, "backend-policy.json")]);
+  aws.iam.addRole("sockerless-task", {
+    trusted: ["ecs-tasks.amazonaws.com"],
+    policies: [await documentedPolicy(aws, "task-policy.json")],
+  });
+  const { fileSystemId } = aws.account.fileSystem;
+  aws.services.efs.setPolicy(fileSystemId, await documentedPolicy(aws, "file-system-policy.json"));
   aws.iam.enforced = true;
   return key;
 }
 
-/** Credentials by the standard chain, and nothing of the user's. */
-function awsEnvironment(key: Aws["credentials"]): Record<string, string> {
+/** A policy of `deploy/iam` for an account that has no administrator's role and no service of its own. */
+async function documentedPolicy(aws: Aws, name: string): Promise<ReturnType<Aws["fillPolicy"]>> {
+  return aws.fillPolicy(await readFile(join(checkout, "deploy/iam", name), "utf8"), {
+    "administrator-role": "administrator",
+    "backend-role": "service-backend",
+    "state-access-point": "fsap-0123456789abcdef0",
+  });
+}
+
+/** Variables for credentials by the standard chain, and nothing of the user's. */
+export function awsEnvironment(key: Aws["credentials"]): Record<string, string> {
   return {
     AWS_ACCESS_KEY_ID: key.accessKeyId,
     AWS_SECRET_ACCESS_KEY: key.secretAccessKey,
@@ -139,10 +155,20 @@ function awsEnvironment(key: Aws["credentials"]): Record<string, string> {
   };
 }
 
-async function pushAgent(config: string, env: Readonly<Record<string, string>>): Promise<void> {
+/**
+ * Puts the agent's image into the repository of a configuration.
+ *
+ * @param within as in {@link DaemonOptions}
+ */
+export async function pushAgent(
+  config: string,
+  env: Readonly<Record<string, string>>,
+  within: readonly string[] = [],
+): Promise<void> {
   const program = join(checkout, "dist/src/cli/main.js");
-  const args = [program, "ecs", "push-agent", "--config", config];
-  const { code, text, errorText } = await runCommand(process.execPath, args, {
+  const command = [...within, process.execPath, program, "ecs", "push-agent", "--config", config];
+  const [first = "", ...args] = command;
+  const { code, text, errorText } = await runCommand(first, args, {
     env: { ...process.env, ...env },
   });
   if (code !== 0) {

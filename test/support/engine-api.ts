@@ -6,7 +6,7 @@ import { type ApiResponse, callApi } from "./docker-api.ts";
 import { RawClient } from "./raw-client.ts";
 import { until } from "./until.ts";
 
-/** Of an inspect, what tests look at. */
+/** The part of an inspect that tests look at. */
 export interface ContainerDetail {
   readonly Id: string;
   readonly Name: string;
@@ -32,7 +32,9 @@ export interface ContainerDetail {
   readonly Mounts: readonly Readonly<Record<string, unknown>>[];
 }
 
-/** What a creation says; without an image it is busybox, and without networks it has none, which is quicker. */
+/**
+ * The body of a creation; without an image it is busybox, and without networks it has none, which is quicker.
+ */
 export type Creation = Readonly<Record<string, unknown>> & { readonly HostConfig?: object };
 
 /** Requests to the daemon of a test's file. */

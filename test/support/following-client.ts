@@ -27,7 +27,7 @@ export class FollowingClient {
     });
   }
 
-  /** What came so far, one character for each byte. */
+  /** Standard output so far, one character for each byte. */
   get stdout(): string {
     return this.#stdout;
   }

@@ -1,4 +1,4 @@
-/** An image store on a temporary state, with a driver that keeps a list of the layers it was given. */
+/** Images on a temporary state, with a driver that keeps a list of the layers it was given. */
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -6,22 +6,40 @@ import type { TestContext } from "node:test";
 
 import { pino } from "pino";
 
-import type { ImagePreparer } from "../../src/backends/common/driver.ts";
-import { ImageStore, type ImageStoreOptions } from "../../src/backends/common/images/image-store.ts";
+import type { ImagePreparer, LayerUnpacking } from "../../src/backends/common/driver.ts";
+import { createImages, type Images, type ImagesOptions } from "../../src/backends/common/images/images.ts";
 import { openState, type State } from "../../src/backends/common/state/state.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
 
 /** A driver that unpacks nothing. */
 export class RecordingPreparer implements ImagePreparer {
   readonly layers = new Set<string>();
-  needsLayers = true;
-  /** What preparations answer. */
+  unpacking: LayerUnpacking = {
+    kind: "driver",
+    unpack: async (diffId) => {
+      const size = await this.unpacksTo?.(diffId);
+      if (size !== undefined) {
+        this.layers.add(diffId);
+      }
+      return size;
+    },
+    forget: async (diffIds) => {
+      for (const diffId of diffIds) {
+        this.layers.delete(diffId);
+      }
+    },
+    known: async () => [...this.layers],
+  };
+  readonly uploads = { kind: "relayed" } as const;
+  /** Reference that preparations answer. */
   reference = "";
   /** IDs of images, in the order in which they were prepared and discarded. */
   readonly prepared: string[] = [];
   readonly discarded: string[] = [];
-  /** What the next preparation fails with. */
+  /** Error that the next preparation fails with. */
   failure: Error | undefined;
+  /** Has the driver unpack layers ahead of images: bytes that it answers for a diff ID, or its refusal. */
+  unpacksTo: ((diffId: string) => Promise<number | undefined>) | undefined;
   /** Called before an image is prepared. */
   beforePrepare: (() => Promise<void>) | undefined;
 
@@ -45,21 +63,14 @@ export class RecordingPreparer implements ImagePreparer {
   async discard(image: Parameters<ImagePreparer["prepare"]>[0]): Promise<void> {
     this.discarded.push(image.id);
   }
-
-  async known(): Promise<readonly string[]> {
-    return [...this.layers];
-  }
-
-  async forget(diffIds: readonly string[]): Promise<void> {
-    for (const diffId of diffIds) {
-      this.layers.delete(diffId);
-    }
-  }
 }
 
-/** An image store and what it stands on. */
+/** How registries are spoken to. */
+export const testRegistries = { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 };
+
+/** The images of a test and what they stand on. */
 export interface TestImageStore {
-  readonly images: ImageStore;
+  readonly images: Images;
   readonly state: State;
   readonly preparer: RecordingPreparer;
   readonly clock: ManualClock;
@@ -74,10 +85,10 @@ export interface TestImageStore {
   reopen(): Promise<TestImageStore>;
 }
 
-/** Opens an image store that goes with the test. */
+/** Opens images that go with the test. */
 export async function openImageStore(
   context: Pick<TestContext, "after">,
-  options: Partial<ImageStoreOptions> = {},
+  options: Partial<ImagesOptions> = {},
 ): Promise<TestImageStore> {
   const directory = await mkdtemp(path.join(tmpdir(), "sockerless-images-"));
   let current: TestImageStore | undefined;
@@ -90,14 +101,14 @@ export async function openImageStore(
     const clock = new ManualClock();
     const preparer = new RecordingPreparer();
     const state = await openState({ directory, clock });
-    const images = await ImageStore.open({
+    const images = await createImages({
       stateDirectory: directory,
       state,
       preparer,
       clock,
       logger: pino({ level: "silent" }),
       storageDriver: "overlay2",
-      registry: { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 },
+      registry: testRegistries,
       ...options,
     });
     current = {

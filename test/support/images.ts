@@ -29,6 +29,8 @@ export interface FixtureBlob {
 export interface Tagged {
   readonly image: FixtureImage;
   readonly tags: readonly string[];
+  /** The ID of the image that it says it was committed on. */
+  readonly parent?: string;
 }
 
 const busyboxBinary = "/bin/busybox";
@@ -170,12 +172,12 @@ export function indexBlob(
 export async function dockerArchive(images: readonly Tagged[]): Promise<Buffer> {
   const entries: TarEntry[] = [];
   const manifest: object[] = [];
-  for (const { image, tags } of images) {
+  for (const { image, tags, parent } of images) {
     const config = configBlob(image);
     const names = image.layers.map((layer) => `${hex(blobOf(layer))}/layer.tar`);
     entries.push({ name: `${hex(config)}.json`, content: config.bytes });
     entries.push(...image.layers.map((content, index) => ({ name: names[index] ?? "", content })));
-    manifest.push({ Config: `${hex(config)}.json`, RepoTags: tags, Layers: names });
+    manifest.push({ Config: `${hex(config)}.json`, RepoTags: tags, Layers: names, Parent: parent });
   }
   return await tarOf([...entries, { name: "manifest.json", content: JSON.stringify(manifest) }]);
 }
@@ -237,4 +239,48 @@ function checkout(): string {
     at = path.dirname(at);
   }
   return at;
+}
+
+/** One image of a legacy archive: a layer of its own on top of its parent. */
+export interface LegacyStep {
+  /** 64 hex digits. */
+  readonly id: string;
+  readonly parent?: string;
+  readonly layer: Buffer;
+  /** Further members of its `json`. */
+  readonly json?: Readonly<Record<string, unknown>>;
+}
+
+/** The archive that `docker save` of Docker 1.9 writes. @param repositories tags of repositories, each with an ID */
+export async function legacyArchive(
+  steps: readonly LegacyStep[],
+  repositories: Readonly<Record<string, Readonly<Record<string, string>>>>,
+): Promise<Buffer> {
+  return await tarOf([...steps.flatMap(legacyFolder), legacyTags(repositories)]);
+}
+
+/** The entries of a folder of a legacy archive. */
+export function legacyFolder({ id, parent, layer, json }: LegacyStep): TarEntry[] {
+  const config = {
+    id,
+    parent,
+    created: "2015-11-03T20:15:39.120304000Z",
+    container_config: { Cmd: ["/bin/sh", "-c", `#(nop) ADD ${id.slice(0, 4)} & more`] },
+    docker_version: "1.9.1",
+    config: { Env: ["PATH=/bin"], Cmd: ["sh"], Labels: { step: id.slice(0, 4) } },
+    architecture: "amd64",
+    os: "linux",
+    ...json,
+  };
+  return [
+    { name: `${id}/`, type: "directory" },
+    { name: `${id}/VERSION`, content: "1.0" },
+    { name: `${id}/json`, content: JSON.stringify(config) },
+    { name: `${id}/layer.tar`, content: layer },
+  ];
+}
+
+/** The entry of a legacy archive that names tags. */
+export function legacyTags(repositories: unknown): TarEntry {
+  return { name: "repositories", content: `${JSON.stringify(repositories)}\n` };
 }

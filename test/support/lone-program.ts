@@ -7,10 +7,22 @@ export class LoneProgram implements AsyncDisposable {
   /** The line that it prints once it serves. */
   readonly readyLine: string;
   readonly #child: ChildProcess;
+  #output: string;
 
-  private constructor(child: ChildProcess, readyLine: string) {
+  private constructor(child: ChildProcess, readyLine: string, output: string) {
     this.#child = child;
     this.readyLine = readyLine;
+    this.#output = output;
+    const read = (chunk: Buffer): void => {
+      this.#output += chunk.toString();
+    };
+    child.stdout?.on("data", read);
+    child.stderr?.on("data", read);
+  }
+
+  /** Everything that it has printed. */
+  get output(): string {
+    return this.#output;
   }
 
   /**
@@ -34,7 +46,8 @@ export class LoneProgram implements AsyncDisposable {
     });
     child.once("error", ready.reject);
     child.once("close", (code) => ready.reject(new Error(`${program} ended with ${code}:\n${printed}`)));
-    return new LoneProgram(child, await ready.promise);
+    const readyLine = await ready.promise;
+    return new LoneProgram(child, readyLine, printed);
   }
 
   get pid(): number {

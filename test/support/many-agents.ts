@@ -22,9 +22,9 @@ import {
 } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { makeCertificates } from "./certificates.ts";
 
-/** Where agents listen. */
+/** Port that agents listen on. */
 const agentPort = 9111;
-/** Who hears nothing for thirty seconds takes an agent for lost. */
+/** Interval of heartbeats, in milliseconds: silence of thirty seconds makes a client give an agent up. */
 const heartbeatMs = 10_000;
 /** Somebody who has the port at every address leaves none free. */
 const maxAttempts = 20;
@@ -39,7 +39,7 @@ interface Run {
 
 /** All agents. */
 export class ManyAgents implements AsyncDisposable {
-  /** Of this machine; every task may be said to have it. */
+  /** Address of this machine; every task may be said to have it. */
   readonly address: string;
   readonly #server: Http2SecureServer;
   readonly #sessions = new Set<ServerHttp2Session>();

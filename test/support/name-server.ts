@@ -3,7 +3,7 @@ import { once } from "node:events";
 
 /** A name server on the machine's loopback. */
 export interface NameServer extends AsyncDisposable {
-  /** Where it listens, on port 53. */
+  /** Address that it listens on, on port 53. */
   readonly address: string;
   /** The names that it was asked for, in order. */
   readonly asked: readonly string[];
@@ -24,7 +24,7 @@ export async function startNameServer(answer: string): Promise<NameServer> {
     }
     const question = query.subarray(headerLength, end + 5); // the root label, type and class
     asked.push(labels.join("."));
-    // Of the header the ID is the client's; flags: an answer, recursion available; one question, one record.
+    // The header's ID is the client's; flags: an answer, recursion available; one question, one record.
     const header = Buffer.from([query[0] ?? 0, query[1] ?? 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
     const record = Buffer.from([
       0xc0,

@@ -1,4 +1,4 @@
-/** What a daemon tells of the past. */
+/** Past events of a daemon. */
 import assert from "node:assert/strict";
 
 import type { Daemon } from "./daemon.ts";

@@ -4,10 +4,11 @@ import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
 /** A process of a daemon other than a shim. */
-export type DaemonRole = "backend" | "frontend" | "host";
+export type DaemonRole = "backend" | "builder" | "frontend" | "host";
 
 const commandOf: Readonly<Record<DaemonRole, RegExp>> = {
   backend: /^sockerless-backend\b/,
+  builder: /^\S*\/sockerless-builder /,
   frontend: /^sockerless-frontend\b/,
   host: /^\S*sockerless-agent host /,
 };
@@ -45,10 +46,15 @@ export function residentBytes(pid: number): number {
   return Number(kib ?? 0) * 1024;
 }
 
-/** Whether a process is there and not a zombie. */
+/** True if a process is there and not a zombie. */
 export function isAlive(pid: number): boolean {
   const status = /^State:\s+(\S)/m.exec(readOrNothing(`/proc/${pid}/status`))?.[1];
   return status !== undefined && status !== "Z" && status !== "X";
+}
+
+/** Processes that a process has started, or was left with. */
+export function childrenOf(pid: number): number[] {
+  return processIds().filter((child) => parentOf(child) === pid);
 }
 
 function processIds(): number[] {

@@ -4,7 +4,7 @@ import { createServer, type ServerHttp2Stream } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** What is answered: a body, and gRPC's status; without a status the stream is cut. */
+/** An answer: a body, and gRPC's status; without a status the stream is cut. */
 export interface RawAnswer {
   readonly bytes: Buffer;
   readonly status: string | undefined;

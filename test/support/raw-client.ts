@@ -32,10 +32,20 @@ export class RawClient {
     return this.bytes.toString("latin1").split("\r\n\r\n", 1)[0] ?? "";
   }
 
-  /** What came after the answer's header. */
+  /** Bytes behind the answer's header. */
   get body(): Buffer {
     const end = this.bytes.indexOf("\r\n\r\n");
     return end < 0 ? Buffer.alloc(0) : this.bytes.subarray(end + 4);
+  }
+
+  /** Bytes behind the header but those of the same read: all that a client which drops its buffer has. */
+  get laterBody(): Buffer {
+    for (let reads = 1; reads <= this.#chunks.length; reads++) {
+      if (Buffer.concat(this.#chunks.slice(0, reads)).includes("\r\n\r\n")) {
+        return Buffer.concat(this.#chunks.slice(reads));
+      }
+    }
+    return Buffer.alloc(0);
   }
 
   /** Writes text as one packet. */

@@ -1,4 +1,4 @@
-/** A proxy before a registry that a test lets misbehave. */
+/** A proxy before a registry, which a test can let misbehave. */
 import { once } from "node:events";
 import {
   createServer,
@@ -14,9 +14,11 @@ export type Intercept = (request: IncomingMessage, response: ServerResponse) => 
 
 /** Listens on a port of its own and passes on what its interceptor does not answer. */
 export class RegistryProxy implements AsyncDisposable {
-  /** What was asked, as `GET /v2/`. */
+  /** Requests so far, as `GET /v2/`. */
   readonly requests: string[] = [];
-  /** Where it listens: `127.0.0.1:port`. */
+  /** The `User-Agent` headers of all requests; undefined among them: a request without one. */
+  readonly userAgents = new Set<string | undefined>();
+  /** Address on which it listens: `127.0.0.1:port`. */
   readonly host: string;
   intercept: Intercept = () => false;
   readonly #server: Server;
@@ -40,6 +42,7 @@ export class RegistryProxy implements AsyncDisposable {
 
   async #answer(upstream: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.requests.push(`${request.method} ${request.url}`);
+    this.userAgents.add(request.headers["user-agent"]);
     if (!(await this.intercept(request, response))) {
       forward(upstream, request, response);
     }

@@ -1,7 +1,8 @@
 /** Debian's `docker-registry` on this machine, with storage of its own, and images pushed to it by plain HTTP. */
+import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
@@ -141,4 +142,26 @@ async function listeningAddress(process: ChildProcess): Promise<string> {
     }
   }
   throw new Error(`docker-registry ended before it listened:\n${seen.join("\n")}`);
+}
+
+/** True if it has the password of {@link registryUser}, in the clear or as HTTP and Docker write it. */
+export function hasCredentials(text: string): boolean {
+  const { username, password } = registryUser;
+  const forms = [password, `${username}:${password}`, JSON.stringify(registryUser)];
+  return forms.some((form) => text.includes(form) || text.includes(Buffer.from(form).toString("base64")));
+}
+
+/** Names of the files below a directory that have it. */
+export async function filesWithCredentials(directory: string): Promise<string[]> {
+  const files = (await readdir(directory, { recursive: true, withFileTypes: true })).filter((each) =>
+    each.isFile(),
+  );
+  assert.ok(files.length > 0, "there are files");
+  const found: string[] = [];
+  for (const { parentPath, name } of files) {
+    if (hasCredentials(await readFile(path.join(parentPath, name), "latin1"))) {
+      found.push(name);
+    }
+  }
+  return found;
 }

@@ -19,7 +19,7 @@ import { AgentEndpointSchema, type AgentEndpoint } from "../../src/gen/sockerles
 /** A served agent. */
 export interface ScriptedAgent {
   readonly socket: string;
-  /** What a backend answers for it. */
+  /** Endpoint that a backend answers for it. */
   readonly endpoint: AgentEndpoint;
   /** Cuts every connection, as a crash does; new ones are still taken. */
   cut(): void;

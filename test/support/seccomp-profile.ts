@@ -38,6 +38,6 @@ export async function writeSeccompProfile(directory: string, more: object = {}):
 export const tryDenied =
   "mkdir /made 2>&1; chmod 600 /bin 2>&1; kill -USR1 $$ 2>&1; kill -0 $$ && rmdir /nothing 2>&1";
 
-/** What a container under that profile says. */
+/** Output of a container under that profile. */
 export const denied =
   /^mkdir: .*Operation not permitted\nchmod: .*No space left on device\n.*kill.*Operation not permitted\nrmdir: .*No such file or directory$/;

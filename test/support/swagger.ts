@@ -26,7 +26,7 @@ interface SwaggerDocument {
   >;
 }
 
-/** What a response is checked for beside the description. */
+/** Exceptions from the description that a response is checked by. */
 export interface SwaggerOptions {
   /**
    * Fields at the top of the body that the description does not have: those of older API versions, and those that

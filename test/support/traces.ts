@@ -1,4 +1,4 @@
-/** What of containers is to be seen on the machine, in the kernel and on the disk. */
+/** Traces of containers on the machine, in the kernel and on the disk. */
 import { createHash } from "node:crypto";
 import { existsSync, globSync, readdirSync, readFileSync } from "node:fs";
 import { runCommand } from "./command.ts";
@@ -64,13 +64,24 @@ export async function bridgesOf(daemon: Daemon): Promise<string[]> {
     .map(({ ifname }) => ifname);
 }
 
-/** What the instance keeps of images and volumes: blobs, those half taken in, unpacked layers, volumes. */
+/**
+ * Lists what the instance keeps of images and volumes: blobs, those half taken in, unpacked layers, volumes.
+ */
 export function contentOf(daemon: Daemon): string[] {
   return ["blobs/sha256", "blobs/ingest", "layers", "volumes"]
     .flatMap((directory) =>
       readdirSync(`${daemon.stateDir}/${directory}`).map((name) => `${directory}/${name}`),
     )
     .toSorted();
+}
+
+/** The mounts of the instance's volumes, the loop devices of their images, and who is noted to have them. */
+export async function mountsOf(daemon: Daemon): Promise<string[]> {
+  const volumes = `${daemon.stateDir}/volumes/`;
+  const { text } = await runCommand("losetup", ["--noheadings", "--output", "NAME,BACK-FILE"]);
+  return [...lines("/proc/self/mountinfo"), ...text.split("\n")]
+    .filter((line) => line.includes(volumes))
+    .concat(readdirSync(`${daemon.runDir}/volumes`));
 }
 
 /** The instance's nftables rules, and the elements of their sets: a line each, sorted. */

@@ -38,7 +38,7 @@ export async function startDaemon(
   return resources.use(await EcsDaemon.start({ daemon: options, ecs: { linger: "20m" } })).daemon;
 }
 
-/** What `sockerless backend` is started with on the backend under test: its name and all that this one needs. */
+/** Arguments and environment of `sockerless backend` on the backend under test, its name included. */
 export async function backendProgram(
   resources: AsyncDisposableStack,
 ): Promise<{ readonly args: readonly string[]; readonly env: NodeJS.ProcessEnv }> {

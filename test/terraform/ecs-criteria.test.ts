@@ -5,8 +5,9 @@ import { describe, it } from "node:test";
 import { clusterCriteria } from "./criteria/cluster.ts";
 import type { Criterion, Mutation } from "./criteria/criterion.ts";
 import { groupCriteria } from "./criteria/groups.ts";
-import { assertVersions, interfaceCriteria, seedFiles } from "./criteria/interface.ts";
+import { assertVersions, floors, interfaceCriteria, seedFiles } from "./criteria/interface.ts";
 import { networkCriteria } from "./criteria/network.ts";
+import { particulars } from "./criteria/particulars.ts";
 import { roleCriteria } from "./criteria/roles.ts";
 import { HclModule, readSources, type Sources } from "./hcl-module.ts";
 
@@ -35,12 +36,18 @@ describe("the ECS module", () => {
     );
   });
 
-  it("runs with Terraform 1.5 and the AWS provider 5", async () => {
-    assertVersions(await HclModule.parse(sources), "aws", "~> 5.0");
+  it("runs with Terraform 1.5 and the AWS provider 5, from the version that has its attributes", async () => {
+    assertVersions(await HclModule.parse(sources), "aws", floors.ecs);
+    for (const path of ["modules/ecs-service", "environments/ecs-test"]) {
+      assertVersions(await HclModule.parse(readSources(path)), "aws", floors["ecs-service"]);
+    }
   });
 
-  for (const criterion of criteria) {
-    describe(`criterion ${criterion.number}: ${criterion.statement}`, () => {
+  for (const { title, criterion } of [
+    ...criteria.map((each) => ({ title: `criterion ${each.number}: ${each.statement}`, criterion: each })),
+    ...particulars.map((each) => ({ title: each.statement, criterion: each })),
+  ]) {
+    describe(title, () => {
       it("is met", async () => {
         criterion.check(await HclModule.parse(sources));
       });

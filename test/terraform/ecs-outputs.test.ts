@@ -1,4 +1,4 @@
-/** What the ECS module hands on: the configuration, the policies, the outputs. */
+/** Values that the ECS module hands on: the configuration, the policies, the outputs. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -7,9 +7,10 @@ import { after, before, describe, it } from "node:test";
 
 import { loadConfig } from "../../src/common/config/load.ts";
 import { checkout } from "../support/daemon.ts";
-import { actionsWithoutResource } from "./criteria/roles.ts";
+import { actionsWithoutResource, conditionsWithoutResource } from "./criteria/roles.ts";
 import { HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
+import { samples } from "./samples.ts";
 import { type PlannedResource, skip, Workspace } from "./terraform.ts";
 
 interface Statement {
@@ -37,7 +38,9 @@ describe("the outputs of the ECS module", { skip }, () => {
         "ecs",
         {
           agent_ingress_security_group_ids: ["sg-0123456789abcdef0"],
+          efs_administrator_role_arns: ["arn:aws:iam::123456789012:role/administrator"],
           pull_through_caches: { "docker.io": "docker-hub" },
+          state_services: ["sockerless"],
         },
         [...all.keys()],
       ),
@@ -71,6 +74,7 @@ describe("the outputs of the ECS module", { skip }, () => {
         taskRoleArn: ecs.taskRoleArn,
         efsFilesystemId: ecs.efsFilesystemId,
         efsSecurityGroupId: ecs.efsSecurityGroupId,
+        efsIam: ecs.efsIam,
         logGroup: ecs.logGroup,
         ecrRepository: ecs.ecrRepository,
         cloudMapNamespaceId: ecs.cloudMapNamespaceId,
@@ -84,6 +88,7 @@ describe("the outputs of the ECS module", { skip }, () => {
         taskRoleArn: outputs["task_role_arn"],
         efsFilesystemId: outputs["efs_filesystem_id"],
         efsSecurityGroupId: outputs["efs_security_group_id"],
+        efsIam: true,
         logGroup: outputs["log_group_name"],
         ecrRepository: outputs["ecr_repository_url"],
         cloudMapNamespaceId: outputs["cloud_map_namespace_id"],
@@ -98,27 +103,7 @@ describe("the outputs of the ECS module", { skip }, () => {
   });
 
   it("hold the backend's policy, which is deploy/iam/backend-policy.json with names filled in", () => {
-    const document = readFileSync(join(checkout, "deploy/iam/backend-policy.json"), "utf8");
-    const values: Readonly<Record<string, unknown>> = {
-      partition: "aws",
-      region: outputs["region"],
-      account: "123456789012",
-      cluster: outputs["ecs_cluster_name"],
-      "execution-role": nameOf(outputs["execution_role_arn"]),
-      "task-role": nameOf(outputs["task_role_arn"]),
-      vpc: outputs["vpc_id"],
-      "efs-filesystem": outputs["efs_filesystem_id"],
-      "efs-security-group": outputs["efs_security_group_id"],
-      "log-group": outputs["log_group_name"],
-      "cloud-map-namespace": outputs["cloud_map_namespace_id"],
-      "hosted-zone": attributeOf("aws_service_discovery_private_dns_namespace", "hosted_zone"),
-      "ecr-repository": attributeOf("aws_ecr_repository", "name"),
-    };
-    const filledIn = document.replaceAll(/<([a-z-]+)>/g, (placeholder, name: string) => {
-      assert.ok(name in values, `${placeholder} is known`);
-      return String(values[name]);
-    });
-    assert.deepEqual(normalise(JSON.parse(filledIn)), normalise(policy()));
+    assert.deepEqual(normalise(documented("backend-policy.json")), normalise(policy()));
   });
 
   it("hold a backend's policy that fits into a managed policy, even with long names and in GovCloud", () => {
@@ -129,16 +114,17 @@ describe("the outputs of the ECS module", { skip }, () => {
     assert.ok(longest.replaceAll(/\s/g, "").length <= 6144, `${longest.length} characters`);
   });
 
-  it('allow "*" only for actions without a resource, or for the tasks of one cluster', () => {
+  it('allow "*" only for actions without a resource, or for one cluster or tag', () => {
     for (const statement of policy().Statement) {
       assert.equal(statement.Effect, "Allow");
       if (!listOf(statement.Resource).includes("*")) {
         continue;
       }
-      const cluster = statement.Condition?.["ArnEquals"]?.["ecs:cluster"];
-      const listsOneCluster = statement.Action === "ecs:ListTasks" && cluster === outputs["ecs_cluster_arn"];
+      const keys = Object.values(statement.Condition ?? {}).flatMap((keysOf) => Object.keys(keysOf));
+      const needed = conditionsWithoutResource[listOf(statement.Action).join()];
+      const isNarrowed = needed?.every((key) => keys.includes(key)) === true;
       const widened = listOf(statement.Action).filter((action) => !actionsWithoutResource.has(action));
-      assert.ok(listsOneCluster || widened.length === 0, widened.join());
+      assert.ok(isNarrowed || widened.length === 0, widened.join());
     }
   });
 
@@ -154,29 +140,60 @@ describe("the outputs of the ECS module", { skip }, () => {
     }
   });
 
-  it("grant a task role that reaches this file system, log group and namespace only", () => {
+  it("grant a task role what deploy/iam/task-policy.json says, which names what the module made", () => {
     const task = resources.find(({ type, name }) => type === "aws_iam_role_policy" && name === "task");
-    const { Statement: statements } = JSON.parse(String(task?.values["policy"])) as PolicyDocument;
-    assert.deepEqual(
-      statements.map(({ Resource: resource }) => resource),
-      [
-        outputs["efs_filesystem_arn"],
-        `${outputs["log_group_arn"]}:*`,
-        "arn:aws:servicediscovery:us-east-1:123456789012:service/*",
-        `arn:aws:route53:::hostedzone/${attributeOf("aws_service_discovery_private_dns_namespace", "hosted_zone")}`,
-      ],
+    const written = JSON.parse(String(task?.values["policy"])) as PolicyDocument;
+    assert.deepEqual(normalise(documented("task-policy.json")), normalise(written));
+  });
+
+  it("close the file system by deploy/iam/file-system-policy.json, with names filled in", () => {
+    const written = JSON.parse(String(attributeOf("aws_efs_file_system_policy", "policy"))) as PolicyDocument;
+    assert.deepEqual(normalise(documented("file-system-policy.json")), normalise(written));
+  });
+
+  it("hand a service its state, which nobody mounts but the role that the service's module makes", async () => {
+    const { sockerless: state } = outputs["state_efs"] as Record<string, Readonly<Record<string, string>>>;
+    assert.equal(state?.["access_point_arn"], attributeOf("aws_efs_access_point", "arn"));
+    const { required } = samples["ecs-service"];
+    await using service = await Workspace.create(
+      moduleCall("ecs-service", { ...required, name: "sockerless", state_efs: state }, ["backend_role_arn"]),
+    );
+    await service.planAndApply();
+    const { backend_role_arn: role } = await service.outputs();
+    const { Statement: statements } = documented("file-system-policy.json");
+    assert.equal(
+      statements.find(({ Sid }) => Sid === "State0")?.Condition?.["ArnNotEquals"]?.["aws:PrincipalArn"],
+      role,
     );
   });
 
-  it("mount the file system over TLS and through mount targets only", () => {
-    const { Statement: statements } = JSON.parse(
-      String(attributeOf("aws_efs_file_system_policy", "policy")),
-    ) as PolicyDocument;
-    const [allow, deny] = statements;
-    assert.deepEqual(allow?.Condition, { Bool: { "elasticfilesystem:AccessedViaMountTarget": "true" } });
-    assert.equal(deny?.Effect, "Deny");
-    assert.deepEqual(deny.Condition, { Bool: { "aws:SecureTransport": "false" } });
-  });
+  /** A policy of deploy/iam for what the module made. */
+  function documented(name: string): PolicyDocument {
+    const document = readFileSync(join(checkout, "deploy/iam", name), "utf8");
+    const values: Readonly<Record<string, unknown>> = {
+      partition: "aws",
+      region: outputs["region"],
+      account: "123456789012",
+      cluster: outputs["ecs_cluster_name"],
+      "execution-role": nameOf(outputs["execution_role_arn"]),
+      "task-role": nameOf(outputs["task_role_arn"]),
+      vpc: outputs["vpc_id"],
+      "efs-filesystem": outputs["efs_filesystem_id"],
+      "efs-security-group": outputs["efs_security_group_id"],
+      "log-group": outputs["log_group_name"],
+      "cloud-map-namespace": outputs["cloud_map_namespace_id"],
+      "hosted-zone": attributeOf("aws_service_discovery_private_dns_namespace", "hosted_zone"),
+      "ecr-repository": attributeOf("aws_ecr_repository", "name"),
+      "administrator-role": "administrator",
+      "backend-role": "sockerless-service-us-east-1-backend",
+      "state-access-point": attributeOf("aws_efs_access_point", "id"),
+    };
+    const filledIn = document.replaceAll(/<([a-z-]+)>/g, (placeholder, key: string) => {
+      assert.ok(key in values, `${placeholder} is known`);
+      return String(values[key]);
+    });
+    return JSON.parse(filledIn) as PolicyDocument;
+  }
 
   function policy(): PolicyDocument {
     return JSON.parse(String(outputs["backend_policy_json"])) as PolicyDocument;
@@ -195,6 +212,11 @@ function nameOf(arn: unknown): string {
 function normalise(document: PolicyDocument): unknown {
   return document.Statement.map((statement) => ({
     ...statement,
+    Condition: Object.entries(statement.Condition ?? {})
+      .flatMap(([test, keys]) =>
+        Object.entries(keys).map(([key, wanted]) => `${test} ${key} ${listOf(wanted).toSorted().join()}`),
+      )
+      .toSorted(),
     Action: listOf(statement.Action).toSorted(),
     Resource: listOf(statement.Resource).toSorted(),
   })).toSorted((left, right) => left.Sid.localeCompare(right.Sid));

@@ -9,6 +9,7 @@ interface Option {
   readonly title: string;
   readonly variables: Readonly<Record<string, unknown>>;
   readonly check: (plan: Plan) => void;
+  readonly region?: string;
   /** Also applied, planned again and destroyed; the others are variations that differ in numbers only. */
   readonly isApplied?: true;
 }
@@ -93,6 +94,42 @@ const options: readonly Option[] = [
       );
     },
   },
+  ...(
+    [
+      ["China", "cn-north-1", "cn.com.amazonaws", "aws-cn"],
+      ["GovCloud", "us-gov-west-1", "com.amazonaws", "aws-us-gov"],
+    ] as const
+  ).map(
+    ([where, region, prefix, partition]): Option => ({
+      title: `VPC endpoints and ARNs in ${where}`,
+      region,
+      variables: {
+        enable_vpc_endpoints: true,
+        vpc_endpoint_services: ["ecr.api", "ecr.dkr", "ecs", "elasticfilesystem", "logs", "sts"],
+      },
+      check: (plan) => {
+        assert.deepEqual(
+          new Set(valuesOf(plan, "aws_vpc_endpoint", "service_name")),
+          new Set([
+            ...["s3", "ecs", "logs"].map((service) => `com.amazonaws.${region}.${service}`),
+            ...["ecr.api", "ecr.dkr", "elasticfilesystem", "sts"].map(
+              (service) => `${prefix}.${region}.${service}`,
+            ),
+          ]),
+        );
+        const text = JSON.stringify(plan);
+        assert.deepEqual(
+          text.match(/arn:(?!\$)[a-z-]+:/g)?.filter((arn) => arn !== `arn:${partition}:`),
+          [],
+        );
+      },
+    }),
+  ),
+  {
+    title: "a customer's key on the registries' secrets",
+    variables: { secrets_kms_key_arn: "arn:aws:kms:us-east-1:123456789012:key/1" },
+    check: (plan) => assert.equal(count(plan, "aws_iam_role_policy", "execution"), 1),
+  },
   {
     isApplied: true,
     title: "VPC endpoints instead of NAT gateways",
@@ -151,9 +188,9 @@ describe("the ECS module in Terraform", { skip, concurrency: 2 }, () => {
     assert.deepEqual(await workspace.validate(), []);
   });
 
-  for (const { title, variables, check } of options.filter(({ isApplied }) => isApplied !== true)) {
+  for (const { title, variables, region, check } of options.filter(({ isApplied }) => isApplied !== true)) {
     it(`is planned: ${title}`, async () => {
-      await using workspace = await Workspace.create(moduleCall("ecs", variables));
+      await using workspace = await Workspace.create(moduleCall("ecs", variables, [], region));
       const plan = await workspace.plan();
       assert.deepEqual(plan.diagnostics, []);
       check(plan);

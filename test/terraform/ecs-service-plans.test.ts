@@ -15,7 +15,11 @@ import { samples } from "./samples.ts";
 import { type PlannedResource, skip, Workspace } from "./terraform.ts";
 
 const { required } = samples["ecs-service"];
-const stateEfs = { filesystem_id: "fs-0a", security_group_id: "sg-0b" };
+const stateEfs = {
+  access_point_arn: "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-0c",
+  filesystem_id: "fs-0a",
+  security_group_id: "sg-0b",
+};
 
 interface ContainerDefinition {
   readonly name: string;
@@ -143,7 +147,7 @@ describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => 
     }
   });
 
-  it("keeps the state on EFS behind an access point of its own, over TLS", async () => {
+  it("keeps the state on EFS behind the access point that it is given, over TLS, with its own role", async () => {
     const resources = await apply({ state_efs: stateEfs });
     const definition = resources.find(({ type }) => type === "aws_ecs_task_definition");
     const volumes = definition?.values["volume"] as Record<string, unknown>[];
@@ -151,8 +155,18 @@ describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => 
     const [efs = {}] = (state?.["efs_volume_configuration"] ?? []) as Record<string, unknown>[];
     assert.equal(efs["transit_encryption"], "ENABLED");
     const [authorization] = (efs["authorization_config"] ?? []) as Record<string, unknown>[];
-    const accessPoint = resources.find(({ type }) => type === "aws_efs_access_point");
-    assert.deepEqual(authorization, { access_point_id: accessPoint?.values["id"], iam: "ENABLED" });
+    assert.deepEqual(authorization, { access_point_id: "fsap-0c", iam: "ENABLED" });
+    const rights = resources.find(({ type, name }) => type === "aws_iam_role_policy" && name === "state");
+    const { Statement: statements } = JSON.parse(String(rights?.values["policy"]));
+    assert.deepEqual(statements, [
+      {
+        Sid: "State",
+        Effect: "Allow",
+        Action: ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"],
+        Resource: "arn:aws:elasticfilesystem:us-east-1:123456789012:file-system/fs-0a",
+        Condition: { ArnEquals: { "elasticfilesystem:AccessPointArn": stateEfs.access_point_arn } },
+      },
+    ]);
     const { sockerless } = definitionsOf(resources);
     const mount = sockerless.mountPoints.find(({ sourceVolume }) => sourceVolume === "state");
     const flag = (sockerless.command ?? []).indexOf("--state-dir");

@@ -1,12 +1,9 @@
 /** Root modules that call one module, as `main.tf.json`. */
 import { terraformPath } from "./hcl-module.ts";
 
-const settings = {
-  aws: { provider: { aws: { region: "us-east-1" } } },
-  azurerm: {
-    provider: {
-      azurerm: { subscription_id: "00000000-0000-4000-8000-000000000001", features: {} },
-    },
+const azurerm = {
+  provider: {
+    azurerm: { subscription_id: "00000000-0000-4000-8000-000000000001", features: {} },
   },
 };
 
@@ -15,9 +12,10 @@ export function moduleCall(
   name: "ecs" | "ecs-service" | "aca",
   variables: Readonly<Record<string, unknown>> = {},
   outputs: readonly string[] = [],
+  region = "us-east-1",
 ): Record<string, unknown> {
   return {
-    ...settings[name === "aca" ? "azurerm" : "aws"],
+    ...(name === "aca" ? azurerm : { provider: { aws: { region } } }),
     module: { this: { source: terraformPath("modules", name), ...variables } },
     ...(outputs.length > 0 && {
       output: Object.fromEntries(

@@ -28,6 +28,11 @@ const general: Readonly<Record<string, VariableSamples>> = {
   tags: { wrong: [manyTags], right: { team: "ci" } },
 };
 const awsName = { wrong: [...names, "sg-a", "internal-a"], right: "ci-runners-2" };
+const stateEfs = {
+  access_point_arn: "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-0a",
+  filesystem_id: "fs-0a",
+  security_group_id: "sg-0a",
+};
 const iamBoundary = { wrong: ["boundary"], right: "arn:aws:iam::123456789012:policy/boundary" };
 const key = { wrong: ["alias/key"], right: "arn:aws:kms:us-east-1:123456789012:key/1" };
 const logRetention = { wrong: [0, -1, 2, 31, 1.5], right: 365 };
@@ -60,9 +65,15 @@ export const samples: Readonly<Record<"ecs" | "ecs-service" | "aca", ModuleSampl
       efs_provisioned_throughput_mibps: { wrong: [0, 5000], right: 128 },
       efs_kms_key_arn: key,
       efs_transition_to_ia: { wrong: ["", "AFTER_8_DAYS"], right: "AFTER_7_DAYS" },
+      efs_administrator_role_arns: {
+        wrong: [["admin"], ["arn:aws:iam::123456789012:role/*"], ["arn:aws:iam::123456789012:user/x"]],
+        right: ["arn:aws:iam::123456789012:role/admin"],
+      },
+      state_services: { wrong: [[""], ["UPPER"], ["one", "one"]], right: ["one", "two"] },
       log_group_name: { wrong: ["", "a group"], right: "/ci/containers" },
       log_retention_days: logRetention,
       log_kms_key_arn: key,
+      secrets_kms_key_arn: key,
       cloud_map_namespace_name: {
         wrong: ["", "local", "Containers.local", "-a.local"],
         right: "ci.internal",
@@ -123,10 +134,11 @@ export const samples: Readonly<Record<"ecs" | "ecs-service" | "aca", ModuleSampl
       architecture: { wrong: ["", "x86"], right: "arm64" },
       state_efs: {
         wrong: [
-          { filesystem_id: "", security_group_id: "sg-0a" },
-          { filesystem_id: "fs-0a", security_group_id: "" },
+          { ...stateEfs, access_point_arn: "fsap-0a" },
+          { ...stateEfs, filesystem_id: "" },
+          { ...stateEfs, security_group_id: "" },
         ],
-        right: { filesystem_id: "fs-0a", security_group_id: "sg-0a" },
+        right: stateEfs,
       },
       docker_port: { wrong: [0, 65536, -1, 23.76], right: 443 },
       client_cidrs: { wrong: networks.map((network) => [network]), right: ["10.0.0.0/16"] },

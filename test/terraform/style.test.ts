@@ -1,4 +1,4 @@
-/** What `terraform fmt`, tflint and HashiCorp's style guide say of the files. */
+/** The files satisfy `terraform fmt`, tflint and HashiCorp's style guide. */
 import assert from "node:assert/strict";
 import { existsSync, globSync, mkdirSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";

@@ -82,7 +82,7 @@ export interface PlannedResource {
   readonly values: Readonly<Record<string, unknown>>;
 }
 
-/** What a plan would do. */
+/** The outcome that a plan announces. */
 export interface Plan {
   readonly diagnostics: readonly Diagnostic[];
   /** All resources afterwards; empty when the plan failed. Values that only an apply knows are missing. */
@@ -175,7 +175,7 @@ export class Workspace {
     return Object.fromEntries(Object.entries(outputs).map(([name, { value }]) => [name, value]));
   }
 
-  /** What the state holds. */
+  /** Lists the resources that the state holds. */
   async resources(): Promise<readonly PlannedResource[]> {
     const { values } = JSON.parse((await this.#succeed("show", "-json")).text) as ShownState;
     return values === undefined ? [] : resourcesBelow(values.root_module);

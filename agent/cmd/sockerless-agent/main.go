@@ -9,6 +9,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/version"
 	"github.com/sockerless/sockerless/agent/host"
+	"github.com/sockerless/sockerless/agent/host/nested"
 	containerinit "github.com/sockerless/sockerless/agent/init"
 	"github.com/sockerless/sockerless/agent/init/stage"
 	"github.com/sockerless/sockerless/agent/reaper"
@@ -29,6 +30,7 @@ var modes = map[string]func(arguments []string) int{
 	"copy-image": containerinit.CopyImage,
 	"version":    printVersion,
 	stage.Name:   stage.Main,
+	nested.Name:  nested.Main,
 }
 
 func main() {

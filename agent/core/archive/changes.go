@@ -27,10 +27,11 @@ type Change struct {
 	Kind ChangeKind
 }
 
-// Changes tells what differs from the image, as Docker sees it: a file whose
-// size, mode, owner, capabilities or modification time do, a directory whose
-// mode or owner does or in which something differs. Directories come before
-// what is in them, the names of one directory in order (see namesAtOnce).
+// Changes tells the differences from the image as Docker sees them: files with
+// another size, mode, owner, capabilities or modification time, and directories
+// with another mode or owner, or with a difference in them. Directories come
+// before what is in them, the names of one directory in order (see
+// namesAtOnce).
 func (l Layers) Changes(ctx context.Context, visit func(Change) error) error {
 	return l.walkChanges(ctx, false, func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) })
 }
@@ -39,8 +40,9 @@ func (l Layers) Changes(ctx context.Context, visit func(Change) error) error {
 // O_PATH where it is no directory.
 type changed func(change Change, fd int, st *unix.Stat_t) error
 
-// walkChanges finds what differs. Where touched is set, a file that the
-// container has written counts even where nothing tells it from the image's.
+// walkChanges finds the differences from the image. With touched, a file that
+// the container has written counts even where nothing tells it from the
+// image's.
 func (l Layers) walkChanges(ctx context.Context, touched bool, visit changed) error {
 	upper, err := openLevel([]string{l.Upper})
 	if err != nil {
@@ -209,7 +211,7 @@ func (w *changeWalk) childDirectory(upper int, lower level, base, name string, k
 
 // compare answers how a file differs from the image's, 0: not at all.
 func (w *changeWalk) compare(name string, layer int, lower level, base string, fd int, before, now *unix.Stat_t) ChangeKind {
-	if layer < 0 && isGivenMountTable(name, fd) {
+	if isGiven(name, fd, now) {
 		return 0
 	}
 	if layer < 0 {

@@ -7,11 +7,12 @@ import (
 	"io"
 	"os"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 // create makes one entry's file under the name base of the directory parent
@@ -168,8 +169,8 @@ func (x *extractor) owner(header *tar.Header) Owner {
 	return Owner{header.Uid, header.Gid}
 }
 
-// mode is the entry's, without what makes it somebody else's where it was not
-// given to its owner.
+// mode is the entry's mode, without the set-user-ID and set-group-ID bits if
+// the entry was not given to its owner: they would mean another one.
 func mode(header *tar.Header, given bool) uint32 {
 	if given {
 		return uint32(header.Mode & 0o7777)
@@ -190,9 +191,9 @@ func (x *extractor) chown(full string, change func() error) (given bool, err err
 	return err == nil, nil
 }
 
-// orKept leaves an entry as its file system gives it where that refuses a
-// change (EPERM) to one who may change anything: everybody is one and the same
-// user on an NFS export that forces one.
+// orKept leaves an entry as its file system has it if that refuses a change
+// (EPERM) to an agent that may change anything: an NFS export that forces a
+// user makes everybody that user.
 func (x *extractor) orKept(err error) error {
 	if x.givesAway && errors.Is(err, unix.EPERM) {
 		return nil
@@ -213,25 +214,18 @@ func makeNode(parent int, base string, header *tar.Header) error {
 	return unix.Mknodat(parent, base, mode, int(unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor))))
 }
 
-// chmodNode sets the mode of a device or pipe without opening it.
+// chmodNode sets the mode of a device or pipe; one that was swapped for a
+// symlink meanwhile is left alone.
 func chmodNode(parent int, base string, mode uint32) error {
-	fd, err := unix.Openat(parent, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
+	err := openat.Chmod(parent, base, mode)
+	if errors.Is(err, unix.ELOOP) {
+		return nil
 	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		return nil // swapped meanwhile
-	}
-	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), mode)
+	return err
 }
 
-// headerTimes are the access and modification time an entry gets. What does not
-// fit becomes the epoch.
+// headerTimes are the access and modification time an entry gets. A time that
+// does not fit becomes the epoch.
 func headerTimes(header *tar.Header) [2]unix.Timespec {
 	access := header.AccessTime
 	if access.Before(header.ModTime) {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kinds of failure, told apart with errors.Is. What is none of them is the
-// system's failure (an I/O error, a path through a file that is no directory).
+// Kinds of failure, told apart with errors.Is. Any other failure is the
+// system's (an I/O error, a path through a file that is no directory).
 var (
 	ErrNotFound    = errors.New("not found")
 	ErrInvalid     = errors.New("invalid")           // the request or the tar stream is at fault

@@ -23,8 +23,8 @@ type Tree struct {
 	top string // name of the top entry
 }
 
-// Get opens a path for reading as a tar stream. Which file it means is decided
-// here; a later change of the path does not change it.
+// Get opens a path for reading as a tar stream. The file that it means is
+// settled here: a later change of the path does not change it.
 func (r *Root) Get(name string) (*Tree, error) {
 	name = absolute(name)
 	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)

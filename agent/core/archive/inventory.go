@@ -24,8 +24,8 @@ type Bounds struct {
 	Hidden map[string]bool // do not show, nor anything beneath them
 }
 
-// hidesIn says that a name in a directory does not show. Few are hidden, and
-// most names are not joined to their directory therefore.
+// hidesIn says that a name in a directory does not show. Few are hidden, so
+// that most names need not be joined to their directory.
 func (b Bounds) hidesIn(directory, base string) bool {
 	for hidden := range b.Hidden {
 		if strings.HasSuffix(hidden, base) && hidden == path.Join(directory, base) {

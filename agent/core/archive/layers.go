@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -120,6 +122,26 @@ func eachNameIn(fd int, visit func(name string) error) error {
 			}
 		}
 	}
+}
+
+// HasDirectory tells whether layers, top first, show a directory at a path in
+// which no element is a link.
+func HasDirectory(layers []string, name string) (bool, error) {
+	at, err := openLevel(layers)
+	for _, element := range strings.Split(path.Clean("/"+name), "/") {
+		if err != nil || len(at) == 0 {
+			break
+		}
+		if element == "" {
+			continue
+		}
+		var below level
+		below, err = at.descend(element)
+		at.close()
+		at = below
+	}
+	at.close()
+	return len(at) > 0, err
 }
 
 // isWhiteout tells overlayfs' mark of a name that is not there.

@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,7 +90,7 @@ func TestAFileThatWasOnlyCopiedUpIsUnchanged(t *testing.T) {
 		must(t, os.Chtimes(filepath.Join(l.Lower[0], name), then, then))
 		must(t, os.Chtimes(filepath.Join(l.Upper, name), then, then))
 	}
-	// What came through an archive has whole seconds only.
+	// A file from an archive has whole seconds only.
 	must(t, os.Chtimes(filepath.Join(l.Upper, "same"), then, then.Truncate(time.Second)))
 	must(t, os.Chtimes(filepath.Join(l.Lower[0], "touched"), then, then))
 	must(t, os.Chmod(filepath.Join(l.Upper, "mode"), 0o600))
@@ -126,42 +128,106 @@ func entriesOf(t testing.TB, stream *bytes.Buffer) map[string]string {
 	}
 }
 
-func TestTheMountTableIsALinkThatIsNoChange(t *testing.T) {
+// laidOver adds what a container is given to the image.
+func laidOver(t *testing.T, l Layers) (Layers, string) {
+	t.Helper()
+	directory := t.TempDir()
+	for range 2 {
+		must(t, LayOver(directory, l.Lower))
+	}
+	return Layers{l.Upper, append([]string{directory}, l.Lower...)}, directory
+}
+
+func TestWhatIsLaidOverAnImageIsAsItsDirectoriesAre(t *testing.T) {
 	l := newLayers(t)
 	must(t, os.Mkdir(filepath.Join(l.Lower[0], "etc"), 0o700))
 	must(t, os.Chown(filepath.Join(l.Lower[0], "etc"), 7, 8))
+	must(t, os.Chtimes(filepath.Join(l.Lower[0], "etc"), time.Unix(1, 0), time.Unix(1, 0)))
 	must(t, os.Mkdir(filepath.Join(l.Lower[1], "etc"), 0o755))
-	must(t, l.GiveMountTable())
-	link := filepath.Join(l.Upper, "etc/mtab")
-	if target, err := os.Readlink(link); err != nil || target != "/proc/mounts" {
-		t.Errorf("it leads to %q (%v)", target, err)
-	}
+	plant(t, l.Lower[1], [2]string{"etc/passwd", "root"}, [2]string{"etc/hosts/in-a-directory", "x"}, [2]string{"dev/", ""}, [2]string{"dev/shm", "a file"})
+	l, init := laidOver(t, l)
 	var etc unix.Stat_t
-	must(t, unix.Lstat(filepath.Join(l.Upper, "etc"), &etc))
-	if etc.Mode&0o7777 != 0o700 || etc.Uid != 7 || etc.Gid != 8 {
-		t.Errorf("/etc has mode %o and belongs to %d:%d", etc.Mode, etc.Uid, etc.Gid)
+	must(t, unix.Lstat(filepath.Join(init, "etc"), &etc))
+	if etc.Mode&0o7777 != 0o700 || etc.Uid != 7 || etc.Gid != 8 || etc.Mtim.Sec != 1 {
+		t.Errorf("/etc has mode %o, belongs to %d:%d and is of %d", etc.Mode, etc.Uid, etc.Gid, etc.Mtim.Sec)
 	}
+	var stream bytes.Buffer
+	must(t, l.WriteTar(t.Context(), &stream))
+	want := map[string]string{
+		".dockerenv": "", "dev/": "", "dev/console": "", "dev/pts/": "", "dev/shm/": "", "etc/": "", "etc/hostname": "",
+		"etc/hosts/": "", "etc/hosts/in-a-directory": "x", "etc/mtab": "->/proc/mounts", "etc/passwd": "root", "etc/resolv.conf": "",
+		"proc/": "", "sys/": "",
+	}
+	if found := entriesOf(t, &stream); !maps.Equal(found, want) {
+		t.Errorf("the tar holds %q, want %q", found, want)
+	}
+	wantChanges(t, l)
+}
+
+func TestWhatIsLaidOverAnImageHidesItsLinks(t *testing.T) {
+	outside := t.TempDir()
+	for _, name := range []string{"dev", "dev/pts", "dev/console", "etc", "etc/hosts", "etc/mtab", "proc", "sys", ".dockerenv"} {
+		for _, target := range []string{outside, "../../../../../../../.." + outside, "/nowhere"} {
+			l := newLayers(t)
+			must(t, os.MkdirAll(filepath.Join(l.Lower[0], filepath.Dir(name)), 0o755))
+			must(t, os.Symlink(target, filepath.Join(l.Lower[0], name)))
+			plant(t, l.Lower[1], [2]string{"etc/passwd", "root"})
+			l, init := laidOver(t, l)
+			_, given := laidOver(t, newLayers(t))
+			if laid, usual := namesBelow(t, init), namesBelow(t, given); !slices.Equal(laid, usual) {
+				t.Errorf("over %s -> %s is laid %q, over nothing %q", name, target, laid, usual)
+			}
+			wantChanges(t, l)
+		}
+	}
+	if names := namesBelow(t, outside); len(names) > 1 {
+		t.Errorf("outside is made %q", names)
+	}
+}
+
+func namesBelow(t *testing.T, directory string) (names []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(directory, func(name string, entry fs.DirEntry, err error) error {
+		names = append(names, entry.Type().String()+strings.TrimPrefix(name, directory))
+		return err
+	}))
+	return names
+}
+
+func TestAMountTableOfTheContainersOwnIsAChange(t *testing.T) {
+	l, _ := laidOver(t, newLayers(t))
+	must(t, os.Mkdir(filepath.Join(l.Upper, "etc"), 0o755))
+	link := filepath.Join(l.Upper, "etc/mtab")
+	must(t, os.Symlink("/proc/mounts", link)) // of an earlier version
 	wantChanges(t, l)
 	must(t, os.Remove(link))
 	must(t, os.Symlink("/elsewhere", link))
-	wantChanges(t, l, "C /etc", "A /etc/mtab")
+	wantChanges(t, l, "C /etc", "C /etc/mtab")
 }
 
-func TestAMountTableOfTheImageStays(t *testing.T) {
-	for name, prepare := range map[string]func(l Layers){
-		"a file":              func(l Layers) { must(t, os.WriteFile(filepath.Join(l.Lower[1], "etc/mtab"), nil, 0o644)) },
-		"a dangling link":     func(l Layers) { must(t, os.Symlink("/nowhere", filepath.Join(l.Lower[1], "etc/mtab"))) },
-		"/etc is not its own": func(l Layers) { must(t, os.Symlink("/usr/etc", filepath.Join(l.Lower[0], "etc"))) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLayers(t)
-			must(t, os.Mkdir(filepath.Join(l.Lower[1], "etc"), 0o755))
-			prepare(l)
-			must(t, l.GiveMountTable())
-			if _, err := os.Lstat(filepath.Join(l.Upper, "etc")); !os.IsNotExist(err) {
-				t.Errorf("/etc was touched: %v", err)
-			}
-		})
+func TestMountPointsThatWereReplacedAreRestored(t *testing.T) {
+	outside := t.TempDir()
+	l, _ := laidOver(t, newLayers(t))
+	root := l.Upper // as an overlay shows it
+	for name, target := range map[string]string{"dev": outside, "proc": "/nowhere", "sys": "dev"} {
+		must(t, os.Symlink(target, filepath.Join(root, name)))
+	}
+	directory, err := os.Open(root)
+	must(t, err)
+	defer directory.Close()
+	for range 2 {
+		must(t, RestoreMountPoints(int(directory.Fd())))
+	}
+	want := []string{"d---------", "d---------/dev", "----------/dev/console", "d---------/dev/pts", "d---------/dev/shm", "d---------/proc", "d---------/sys"}
+	if names := namesBelow(t, root); !slices.Equal(names, want) {
+		t.Errorf("there is %q", names)
+	}
+	for _, name := range []string{"dev", "proc", "sys"} { // a new directory hides what was there
+		hide(t, root, name)
+	}
+	wantChanges(t, l)
+	if names := namesBelow(t, outside); len(names) > 1 {
+		t.Errorf("outside is made %q", names)
 	}
 }
 

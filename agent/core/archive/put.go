@@ -79,6 +79,15 @@ func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, opti
 	return nil
 }
 
+// MakeDirectory makes a directory, and those above it, root's and with mode
+// 0755, where they are missing. Links are followed inside the root.
+func (r *Root) MakeDirectory(name string) error {
+	x := &extractor{root: r, parentFD: -1}
+	defer x.forgetParent()
+	_, err := x.openParent(path.Join("/", name))
+	return err
+}
+
 // refuseUnpacking says, in Docker's words, why nothing can be put into what was
 // opened with O_PATH.
 func (r *Root) refuseUnpacking(fd int, name string) error {

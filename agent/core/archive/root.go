@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 // Root is the root directory of one container. Its methods may be called at
@@ -32,10 +34,6 @@ func (r *Root) Dir() *os.File { return r.dir }
 // Close closes the directory. Calls under way fail.
 func (r *Root) Close() error { return r.dir.Close() }
 
-// maxRaces bounds how often a resolution that a concurrent rename disturbed is
-// tried again.
-const maxRaces = 1000
-
 // open resolves name inside the root, whatever it says ("..", absolute links).
 func (r *Root) open(name string, flags uint64, mode uint64) (int, error) {
 	how := unix.OpenHow{
@@ -46,18 +44,11 @@ func (r *Root) open(name string, flags uint64, mode uint64) (int, error) {
 	if strings.IndexByte(name, 0) >= 0 {
 		return -1, invalid("path %q holds a NUL byte", name)
 	}
-	for try := 0; ; try++ {
-		fd, err := unix.Openat2(int(r.dir.Fd()), name, &how)
-		switch {
-		case err == nil:
-			return fd, nil
-		case (err == unix.EAGAIN || err == unix.EINTR) && try < maxRaces:
-		case err == unix.ENOSYS:
-			return -1, &failure{ErrUnsupported, "the kernel lacks openat2 (Linux 5.6 or later, and not blocked by a seccomp filter)", err}
-		default:
-			return -1, err
-		}
+	fd, err := openat.Open(int(r.dir.Fd()), name, &how)
+	if err == unix.ENOSYS {
+		err = &failure{ErrUnsupported, "the kernel lacks openat2 (Linux 5.6 or later, and not blocked by a seccomp filter)", err}
 	}
+	return fd, err
 }
 
 // openDir opens a directory by its path, following links inside the root.
@@ -70,7 +61,7 @@ func (r *Root) openDir(name string) (int, error) {
 func absolute(name string) string {
 	clean := path.Join("/", name)
 	switch {
-	case name == "." || strings.HasSuffix(name, "/."):
+	case path.Base(name) == ".": // which looks past slashes at the end
 		if clean == "/" {
 			return "/."
 		}

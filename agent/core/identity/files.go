@@ -2,20 +2,31 @@ package identity
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 // The files come from an image, so what is read of them is bounded.
 const (
 	maxFileBytes = 16 << 20
 	maxLineBytes = 1 << 20
+	// maxFields are more than a line of either file has; the rest stays together.
+	maxFields = 8
+	// maxNameBytes is LOGIN_NAME_MAX.
+	maxNameBytes = 256
 )
+
+// ErrTooLarge is the reason that a file, or a line of it, is not read.
+var ErrTooLarge = fmt.Errorf("larger than %d MiB, or a line of it than %d MiB", maxFileBytes>>20, maxLineBytes>>20)
 
 // ResolveIn is Resolve with the files of a root file system. Links in /etc and
 // beneath are followed within that root; a missing file is an empty one.
@@ -28,31 +39,115 @@ func ResolveIn(root *os.File, spec string, additionalGroups []string) (Identity,
 		}
 		if file != nil {
 			defer file.Close()
-			*reader = io.LimitReader(file, maxFileBytes)
+			*reader = io.LimitReader(file, maxFileBytes) // it may have grown
 		}
 	}
 	return Resolve(files, spec, additionalGroups)
 }
 
-// openIn opens a regular file within root; nil where there is none. It does not
-// block on a fifo that an image puts in the file's place.
+// NamesIn answers the names of those users that are wanted, by the passwd file
+// of a root file system.
+func NamesIn(root *os.File, wanted func(uid uint32) bool) (map[uint32]string, error) {
+	names := map[uint32]string{}
+	file, err := openIn(root, "etc/passwd")
+	if err != nil || file == nil {
+		return names, err
+	}
+	defer file.Close()
+	err = forEachLine(io.LimitReader(file, maxFileBytes), func(fields []string) bool {
+		uid, isNumber, err := parseID(field(fields, 2))
+		if isNumber && err == nil && wanted(uid) && names[uid] == "" && len(fields[0]) <= maxNameBytes {
+			names[uid] = fields[0]
+		}
+		return true
+	})
+	return names, err
+}
+
+// CheckForRuntime refuses users files that an OCI runtime, which reads them
+// once more, would not come to an end with or would read otherwise than
+// Resolve: anything but a file is never read to its end, and runc before 1.3
+// takes a group's number for the name of another (its libcontainer/user,
+// GetAdditionalGroups).
+func CheckForRuntime(root *os.File, gids []uint32) error {
+	for _, name := range []string{"etc/passwd", "etc/group"} {
+		switch there, err := lookAt(root, name); {
+		case err != nil:
+			return err
+		case there != nil:
+			there.Close()
+			if !there.plain {
+				return fmt.Errorf("the container's /%s is not a regular file", name)
+			}
+		}
+	}
+	file, err := openIn(root, "etc/group")
+	if err != nil || file == nil {
+		return err
+	}
+	defer file.Close()
+	var misleading error
+	err = forEachLine(io.LimitReader(file, maxFileBytes), func(fields []string) bool {
+		number, isNumber, err := parseID(fields[0])
+		if gid, _, gidErr := parseID(field(fields, 2)); isNumber && err == nil && (gidErr != nil || gid != number) && slices.Contains(gids, number) {
+			misleading = fmt.Errorf("the container's /etc/group has a group named %d that is not group %d", number, number)
+		}
+		return misleading == nil
+	})
+	return cmp.Or(err, misleading)
+}
+
+// openIn opens a regular file within root; nil where there is none. The file is
+// looked at before it is opened: an image may have a device, a pipe or a link
+// into procfs in its place, and opening that with the agent's rights would
+// reach the machine.
 func openIn(root *os.File, name string) (*os.File, error) {
-	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
+	there, err := lookAt(root, name)
+	if err != nil || there == nil {
+		return nil, err
+	}
+	defer there.Close()
+	if !there.plain {
+		return nil, nil
+	}
+	file, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", there.Fd())) // the very same
+	if err != nil {
+		return nil, fmt.Errorf("open the container's /%s: %w", name, err)
+	}
+	return file, nil
+}
+
+// found is what has a name in a container, opened with O_PATH.
+type found struct {
+	*os.File
+	plain bool // a regular file, and not the kernel's
+}
+
+// lookAt answers nil where nothing is, and ErrTooLarge for what is not read.
+func lookAt(root *os.File, name string) (*found, error) {
+	fd, err := openat.Open(int(root.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENXIO):
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("open the container's /%s: %w", name, err)
 	}
-	file := os.NewFile(uintptr(fd), "/"+name)
-	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, file.Close())
+	there := &found{File: os.NewFile(uintptr(fd), name)}
+	var stat unix.Stat_t
+	var system unix.Statfs_t
+	if err := errors.Join(unix.Fstat(fd, &stat), unix.Fstatfs(fd, &system)); err != nil {
+		there.Close()
+		return nil, fmt.Errorf("look at the container's /%s: %w", name, err)
 	}
-	return file, nil
+	there.plain = stat.Mode&unix.S_IFMT == unix.S_IFREG && system.Type != unix.PROC_SUPER_MAGIC && system.Type != unix.SYSFS_MAGIC
+	if there.plain && stat.Size > maxFileBytes {
+		there.Close()
+		return nil, fmt.Errorf("the container's /%s: %w", name, ErrTooLarge)
+	}
+	return there, nil
 }
 
 // forEachLine calls visit with the colon-separated fields of each line that
@@ -65,12 +160,12 @@ func forEachLine(file io.Reader, visit func(fields []string) bool) error {
 	scanner.Buffer(nil, maxLineBytes)
 	for scanner.Scan() {
 		line := strings.TrimSpace(scanner.Text())
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		if !visit(strings.Split(line, ":")) {
+		if line != "" && !visit(strings.SplitN(line, ":", maxFields)) {
 			return nil
 		}
+	}
+	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
+		return ErrTooLarge
 	}
 	return scanner.Err()
 }

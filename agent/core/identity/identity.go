@@ -1,15 +1,26 @@
 // Package identity looks up users and groups in a container's own passwd and
 // group files, by Docker's rules.
+//
+// They are those of github.com/moby/sys/user, which a test compares with.
+// Hostile files are read otherwise here: a number that is too large for that
+// package is not taken for a name, nor one of --group-add for a group's;
+// numbers of the files do not wrap around, and a word in a number's place is no
+// 0; matches are not collected, so memory is bounded.
 package identity
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
+
+// maxGroups is the kernel's NGROUPS_MAX.
+const maxGroups = 1 << 16
 
 // Identity is who a process runs as.
 type Identity struct {
@@ -24,9 +35,10 @@ type Identity struct {
 
 // Reasons that a lookup fails; the wrapping error names the user or group.
 var (
-	ErrNoUserEntry  = errors.New("no matching entries in passwd file")
-	ErrNoGroupEntry = errors.New("no matching entries in group file")
-	ErrOutOfRange   = fmt.Errorf("uids and gids must be in range 0-%d", math.MaxInt32)
+	ErrNoUserEntry   = errors.New("no matching entries in passwd file")
+	ErrNoGroupEntry  = errors.New("no matching entries in group file")
+	ErrOutOfRange    = fmt.Errorf("uids and gids must be in range 0-%d", math.MaxInt32)
+	ErrTooManyGroups = fmt.Errorf("more than %d groups", maxGroups)
 )
 
 // Files are the contents of /etc/passwd and /etc/group. A nil reader is an
@@ -37,89 +49,122 @@ type Files struct {
 }
 
 // Resolve finds who spec ("user", "user:group", names or numbers; empty: user
-// 0) is. Numbers need no entry. additionalGroups (names or numbers) come after
-// the groups that the group file lists the user in; those count only where
-// spec names no group.
+// 0) is. Numbers need no entry, and are never names. additionalGroups (names or
+// numbers) come after the groups that the group file lists the user in; those
+// count only where spec names no group.
 func Resolve(files Files, spec string, additionalGroups []string) (Identity, error) {
 	userArg, groupArg, _ := strings.Cut(spec, ":")
+	groupArg, _, _ = strings.Cut(groupArg, ":")
 
 	identity, userName, err := resolveUser(files.Passwd, userArg)
 	if err != nil {
 		return Identity{}, err
 	}
-	groups, err := parseGroups(files.Group)
+	names := additionalGroups
+	if groupArg != "" {
+		names, userName = append([]string{groupArg}, names...), ""
+	}
+	groups, err := searchGroups(files.Group, names, userName)
 	if err != nil {
-		return Identity{}, fmt.Errorf("read the group file: %w", err)
+		return Identity{}, err
 	}
 	if groupArg != "" {
-		if identity.GID, err = resolveGroup(groups, groupArg, "unable"); err != nil {
+		if identity.GID, err = groups.gid(groupArg, "unable"); err != nil {
 			return Identity{}, err
 		}
 	}
-	identity.AdditionalGIDs = []uint32{identity.GID}
-	if groupArg == "" && userName != "" {
-		for _, group := range groups {
-			if group.hasMember(userName) {
-				identity.AdditionalGIDs = append(identity.AdditionalGIDs, group.gid)
-			}
-		}
-	}
+	gids := slices.Insert(groups.joined, 0, identity.GID)
 	for _, name := range additionalGroups {
-		gid, err := resolveGroup(groups, name, "Unable")
+		// Docker begins this error with a capital, and that of the main group without.
+		gid, err := groups.gid(name, "Unable")
 		if err != nil {
 			return Identity{}, err
 		}
-		identity.AdditionalGIDs = append(identity.AdditionalGIDs, gid)
+		gids = append(gids, gid)
 	}
-	identity.AdditionalGIDs = withoutRepetition(identity.AdditionalGIDs)
+	if identity.AdditionalGIDs = withoutRepetition(gids); len(identity.AdditionalGIDs) > maxGroups {
+		return Identity{}, ErrTooManyGroups
+	}
 	return identity, nil
 }
 
 // resolveUser answers the user's name too, where the passwd file has one.
 func resolveUser(passwd io.Reader, userArg string) (Identity, string, error) {
-	if userArg == "" {
-		userArg = "0"
+	wanted, isNumber, err := parseID(cmp.Or(userArg, "0"))
+	if err != nil {
+		return Identity{}, "", err
 	}
-	number, isNumber := parseNumber(userArg)
-	identity, name := Identity{Home: "/"}, ""
-	found := false
-	err := forEachLine(passwd, func(fields []string) bool {
-		uid, ok := parseNumber(field(fields, 2))
-		if !ok || (fields[0] != userArg && !(isNumber && uid == number)) {
+	identity, name := Identity{UID: wanted, Home: "/"}, ""
+	found := isNumber
+	var outOfRange error
+	err = forEachLine(passwd, func(fields []string) bool {
+		uid, hasUID, uidErr := parseID(field(fields, 2))
+		gid, hasGID, gidErr := parseID(cmp.Or(field(fields, 3), "0"))
+		matches := fields[0] == userArg
+		if isNumber {
+			matches = uidErr == nil && uid == wanted
+		}
+		if !matches || !hasUID || !hasGID {
 			return true
 		}
-		gid, ok := parseNumber(field(fields, 3))
-		if !ok || uid > math.MaxInt32 || gid > math.MaxInt32 {
-			return true
-		}
-		identity.UID, identity.GID, name, found = uint32(uid), uint32(gid), fields[0], true
-		if home := field(fields, 5); home != "" {
-			identity.Home = home
-		}
+		outOfRange = cmp.Or(uidErr, gidErr)
+		identity.UID, identity.GID, name, found = uid, gid, fields[0], true
+		identity.Home = cmp.Or(field(fields, 5), "/")
 		return false
 	})
 	switch {
 	case err != nil:
 		return Identity{}, "", fmt.Errorf("read the passwd file: %w", err)
-	case found:
-		return identity, name, nil
-	case !isNumber:
+	case !found:
 		return Identity{}, "", fmt.Errorf("unable to find user %s: %w", userArg, ErrNoUserEntry)
-	case number > math.MaxInt32:
-		return Identity{}, "", ErrOutOfRange
 	}
-	identity.UID = uint32(number)
-	return identity, "", nil
+	return identity, name, outOfRange
 }
 
-type group struct {
-	name    string
-	gid     uint32
-	members string // comma-separated
+// groupSearch is what one reading of the group file finds.
+type groupSearch struct {
+	named  map[string]foundGroup
+	joined []uint32 // the groups that list the user
 }
 
-func (g group) hasMember(user string) bool {
-	for member := range strings.SplitSeq(g.members, ",") {
+type foundGroup struct {
+	gid uint32
+	err error // of the number in the file
+}
+
+// searchGroups looks for the groups of those names, and for those that list the
+// user; "" is none.
+func searchGroups(file io.Reader, names []string, userName string) (groupSearch, error) {
+	search := groupSearch{named: map[string]foundGroup{}}
+	var failure error
+	err := forEachLine(file, func(fields []string) bool {
+		gid, hasGID, err := parseID(field(fields, 2))
+		if !hasGID || strings.HasPrefix(fields[0], "#") {
+			return true
+		}
+		if _, known := search.named[fields[0]]; !known && slices.Contains(names, fields[0]) {
+			search.named[fields[0]] = foundGroup{gid, err}
+		}
+		if userName == "" || !hasMember(field(fields, 3), userName) {
+			return true
+		}
+		if search.joined = append(search.joined, gid); len(search.joined) > maxGroups {
+			search.joined = withoutRepetition(search.joined)
+		}
+		if failure = err; len(search.joined) > maxGroups {
+			failure = ErrTooManyGroups
+		}
+		return failure == nil
+	})
+	if err != nil {
+		err = fmt.Errorf("read the group file: %w", err)
+	}
+	return search, cmp.Or(err, failure)
+}
+
+// hasMember looks in a comma-separated list.
+func hasMember(members, user string) bool {
+	for member := range strings.SplitSeq(members, ",") {
 		if member == user {
 			return true
 		}
@@ -127,38 +172,29 @@ func (g group) hasMember(user string) bool {
 	return false
 }
 
-func parseGroups(file io.Reader) ([]group, error) {
-	var groups []group
-	err := forEachLine(file, func(fields []string) bool {
-		if gid, ok := parseNumber(field(fields, 2)); ok && gid <= math.MaxInt32 {
-			groups = append(groups, group{fields[0], uint32(gid), field(fields, 3)})
-		}
-		return true
-	})
-	return groups, err
+// gid answers a group's number; unable begins the error.
+func (s groupSearch) gid(nameOrNumber, unable string) (uint32, error) {
+	number, isNumber, err := parseID(nameOrNumber)
+	if isNumber {
+		return number, err
+	}
+	group, found := s.named[nameOrNumber]
+	if !found {
+		return 0, fmt.Errorf("%s to find group %s: %w", unable, nameOrNumber, ErrNoGroupEntry)
+	}
+	return group.gid, group.err
 }
 
-// resolveGroup words its error as Docker does, which begins it with a capital
-// for additional groups and without one for the main group.
-func resolveGroup(groups []group, name, unable string) (uint32, error) {
-	number, isNumber := parseNumber(name)
-	for _, group := range groups {
-		if group.name == name || (isNumber && uint64(group.gid) == number) {
-			return group.gid, nil
-		}
-	}
+// parseID reads a number. Text in a number's form is one, whatever its size.
+func parseID(text string) (id uint32, isNumber bool, err error) {
+	number, err := strconv.ParseInt(text, 10, 64)
 	switch {
-	case !isNumber:
-		return 0, fmt.Errorf("%s to find group %s: %w", unable, name, ErrNoGroupEntry)
-	case number > math.MaxInt32:
-		return 0, ErrOutOfRange
+	case errors.Is(err, strconv.ErrSyntax):
+		return 0, false, nil
+	case err != nil || number < 0 || number > math.MaxInt32:
+		return 0, true, ErrOutOfRange
 	}
-	return uint32(number), nil
-}
-
-func parseNumber(text string) (uint64, bool) {
-	number, err := strconv.ParseUint(text, 10, 63)
-	return number, err == nil
+	return uint32(number), true, nil
 }
 
 func withoutRepetition(gids []uint32) []uint32 {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// backlog is what waits to be written, so that whoever appends need not wait.
-// What does not fit is dropped, by whole lines.
+// backlog is the output that waits to be written, so that Append need not wait.
+// Output that does not fit is dropped, by whole lines.
 type backlog struct {
 	write func(stream Stream, at time.Time, data []byte) error
 	limit uint64
@@ -65,8 +65,8 @@ func (b *backlog) add(stream Stream, at time.Time, data []byte) error {
 	return err
 }
 
-// fit answers what of data is to be taken. Where nothing waits anything is, so
-// that something is recorded however small the limit.
+// fit answers the part of data to take. It takes anything while nothing waits,
+// so that something is recorded however small the limit.
 func (b *backlog) fit(line *lineProgress, data []byte) []byte {
 	if line.dropped {
 		end := bytes.IndexByte(data, '\n')
@@ -132,7 +132,7 @@ func (b *backlog) run() {
 }
 
 // behind calls do once everything that was added until now is written: before
-// it returns where that is so, else later. do must not wait for a disk.
+// it returns if it is written already, else later. do must not wait for a disk.
 func (b *backlog) behind(do func()) {
 	if b == nil {
 		do()

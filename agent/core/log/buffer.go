@@ -14,7 +14,7 @@ const (
 )
 
 // maxLarge is how many readers have a large buffer for speed. Beyond it only
-// those have one whose next record does not fit into a small one: readers may
+// readers whose next record does not fit into a small one have one: readers may
 // be hundreds, and their clients may not read.
 const maxLarge = 8
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/change"
 )
 
 // Position is a place between two records of a log. It stays meaningful while
@@ -31,7 +33,7 @@ type chain struct {
 	closed   bool          // the files are closed, or will be when the last reader leaves
 	runs     uint64        // runs that have ended, their output written
 	runEnd   Position      // where the last of them ended
-	changed  chan struct{} // closed at the next change; nil: nobody waits
+	changed  change.Signal // told when the waiting readers have to look again
 	told     toldRuns
 }
 
@@ -53,19 +55,11 @@ func (c *chain) end() Position {
 	return Position{last.number, last.size.Load()}
 }
 
-// wake tells the waiting readers to look again. c.mu is held.
-func (c *chain) wake() {
-	if c.changed != nil {
-		close(c.changed)
-		c.changed = nil
-	}
-}
-
 // append makes s the last file. c.mu is held.
 func (c *chain) append(s *segment) {
 	c.last().next = s
 	c.segments = append(c.segments, s)
-	c.wake()
+	c.changed.Notify()
 }
 
 // dropOldest takes the oldest file out of the log; the caller unlinks it.
@@ -153,10 +147,7 @@ func (c *chain) await(ctx context.Context, at *cursor, deadline time.Time) (upTo
 			c.mu.Unlock()
 			return upTo, next, done, nil
 		}
-		if c.changed == nil {
-			c.changed = make(chan struct{})
-		}
-		changed := c.changed
+		changed := c.changed.Next()
 		c.mu.Unlock()
 		if expired == nil && !deadline.IsZero() {
 			timer := time.NewTimer(time.Until(deadline))

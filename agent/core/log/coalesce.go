@@ -26,6 +26,9 @@ func (r *Reader) buffered() Chunk {
 	if r.options.Records {
 		return r.records()
 	}
+	if r.options.Form != Recorded {
+		return r.whole()
+	}
 	if r.options.Timestamps || r.options.Prefix != "" {
 		return r.decorated()
 	}

@@ -20,13 +20,13 @@ type selection struct {
 	time      int64
 	data      []byte
 	continued bool // data begins within a line, whose head was delivered before
+	fresh     bool // the stream's earlier line has ended with its run
 }
 
-// choose applies the options to one record. What is delivered is always one
-// piece: the rest of a line that began earlier, the lines that begin here, or
-// both.
+// choose applies the options to one record. It delivers always one piece: the
+// rest of a line that began earlier, the lines that begin here, or both.
 func (r *Reader) choose(at Position, h header, data []byte) selection {
-	s := selection{stream: h.stream, time: h.time}
+	s := selection{stream: h.stream, time: h.time, fresh: h.fresh()}
 	state := &r.lines[h.stream]
 	if h.fresh() {
 		state.open = false

@@ -29,6 +29,8 @@ type ReadOptions struct {
 	// Tail is a number of lines from the end; nil: all. Lines of both streams
 	// count, whichever are chosen, as with Docker.
 	Tail *uint64
+	// Form says how lines are delivered.
+	Form Form
 	// Records delivers the records of both streams as they stand in the files:
 	// the chunks' data, put together, is a log file. Chunks have no stream then,
 	// and no other option but Follow and UpTo has a meaning.
@@ -37,7 +39,7 @@ type ReadOptions struct {
 	UpTo *Position
 }
 
-// Chunk is output of one stream. Data is never empty, at most MaxChunk bytes,
+// Chunk is output of one stream, or frames. Data is never empty, at most MaxChunk bytes,
 // and valid until the next call of Next.
 type Chunk struct {
 	Stream Stream
@@ -69,6 +71,8 @@ type Reader struct {
 	buf      *buffer
 	held     selection // of the last record, to be delivered first
 	out      []byte    // lines with their heads
+	open     [3]openLine
+	stamp    timestamp
 	ended    bool
 	deadline time.Time
 }
@@ -144,7 +148,7 @@ func newReader(c *chain, options ReadOptions, owns bool) (*Reader, error) {
 
 // Close lets go of the log's files. It may be called twice.
 func (r *Reader) Close() {
-	r.ended, r.held, r.out = true, selection{}, nil
+	r.ended, r.held, r.out, r.open = true, selection{}, nil, [3]openLine{}
 	if r.buf != nil {
 		r.buf.release()
 		r.buf = nil

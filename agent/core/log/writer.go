@@ -182,7 +182,7 @@ func (w *Writer) appendRecord(stream Stream, at int64, data []byte) error {
 		return err
 	}
 	w.fresh[stream] = false
-	w.chain.wake()
+	w.chain.changed.Notify()
 	return nil
 }
 
@@ -239,10 +239,10 @@ func (m *Mark) Wait(ctx context.Context) (Position, error) {
 	}
 }
 
-// End is the place after what was appended. What is appended later lies behind
-// it: a caller that takes End and subscribes to live output under one lock of
-// its own can replay up to it (ReadOptions.UpTo) with no gap and no repetition.
-// End itself does not wait for a disk where Append does not.
+// End is the place after what was appended; later appends lie behind it. A
+// caller that takes End and subscribes to live output under one lock of its own
+// can replay up to it (ReadOptions.UpTo) with no gap and no repetition. End
+// itself does not wait for a disk where Append does not.
 func (w *Writer) End() *Mark {
 	mark := &Mark{reached: make(chan struct{})}
 	if w.chain == nil {
@@ -292,7 +292,7 @@ func (w *Writer) setEnded(ended bool) {
 			w.chain.runEnd = w.chain.end()
 		}
 		w.fresh[Stdout], w.fresh[Stderr] = true, true
-		w.chain.wake()
+		w.chain.changed.Notify()
 	})
 }
 

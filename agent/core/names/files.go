@@ -56,7 +56,7 @@ func (c Configuration) With(settings *agentv1.ResolverSettings) Configuration {
 	return c
 }
 
-// ByResolver is what a container reads whose resolver asks the configuration's
+// ByResolver is the configuration for a container whose resolver asks these
 // servers: names without a dot may be names of containers, as with Docker.
 func (c Configuration) ByResolver() Configuration {
 	c.Servers = []string{ResolverAddress.String()}

@@ -1,15 +1,18 @@
 package names
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-// Readdress gives the lines of a hosts file whose first name is an entry's
-// first the entry's address, and leaves all others as they are.
+// Readdress puts an entry's address into the lines of a hosts file whose first
+// name is the entry's first, and leaves all other lines as they are.
 func Readdress(content string, entries []*agentv1.HostsEntry) string {
 	lines := strings.SplitAfter(content, "\n")
 	for i, line := range lines {
@@ -49,5 +52,25 @@ func ReaddressFile(path string, entries []*agentv1.HostsEntry) error {
 	if after == string(before) {
 		return nil
 	}
-	return os.WriteFile(path, []byte(after), info.Mode().Perm())
+	return RewriteFile(path, before, []byte(after))
+}
+
+// RewriteFile replaces the content of a file in place, for one that is mounted.
+// Where there is no room for the new content the old one stays, whole.
+func RewriteFile(path string, before, after []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	if err = overwrite(file, after); err != nil {
+		err = errors.Join(err, overwrite(file, before)) // has its room still
+	}
+	return errors.Join(err, file.Close())
+}
+
+func overwrite(file *os.File, content []byte) error {
+	if _, err := file.WriteAt(content, 0); err != nil {
+		return err
+	}
+	return file.Truncate(int64(len(content)))
 }

@@ -1,9 +1,13 @@
 package names
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
@@ -50,5 +54,34 @@ func TestAHostsFileThatIsNoFileIsLeftAlone(t *testing.T) {
 	}
 	if content, _ := os.ReadFile(other); string(content) != "172.17.0.2\tstore\n" {
 		t.Errorf("another file was changed: %q", content)
+	}
+}
+
+func TestAFileThatFindsNoRoomForItsNewContentKeepsTheOldOne(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: mounts a file system of three pages")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12k"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, 0)
+	hosts := filepath.Join(dir, "hosts")
+	before := bytes.Repeat([]byte("a"), 5000)
+	if err := os.WriteFile(hosts, before, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	after := bytes.Repeat([]byte("b"), 20000)
+	if err := RewriteFile(hosts, before, after); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("got %v, want ENOSPC", err)
+	}
+	if got, err := os.ReadFile(hosts); err != nil || !bytes.Equal(got, before) {
+		t.Fatalf("%d bytes of %q, %v; want the old content", len(got), got[:1], err)
+	}
+	if err := RewriteFile(hosts, before, after[:10]); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(hosts); err != nil || string(got) != "bbbbbbbbbb" {
+		t.Fatalf("got %q, %v", got, err)
 	}
 }

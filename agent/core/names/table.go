@@ -20,8 +20,8 @@ type Table struct {
 	upstreams []string // with their ports; empty: the machine's
 }
 
-// NewTable is the table that a backend told. What is no address in it is left
-// out.
+// NewTable is the table that a backend told, without entries that are no
+// addresses.
 func NewTable(request *agentv1.NamesRequest) *Table {
 	table := &Table{
 		addresses: map[string][]netip.Addr{}, names: map[netip.Addr][]string{}, forward: request.Forward,

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -137,6 +138,37 @@ func connected(t *testing.T) (set *Set, client, inside net.Conn) {
 	}
 	t.Cleanup(func() { inside.Close() })
 	return set, client, inside
+}
+
+func TestAConnectionWithNobodyBehindItEndsInOrder(t *testing.T) {
+	set, err := Bind([]shimspec.PublishedPort{{Protocol: "tcp", HostIP: "127.0.0.1", ContainerPort: 80}},
+		func(context.Context, string, string) (net.Conn, error) {
+			return nil, syscall.ECONNREFUSED
+		}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(set.Close)
+	set.Serve()
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(set.Bound()[0].HostPort)))
+	for _, said := range []int{0, 1, 300_000} {
+		for range 20 {
+			client, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := client.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.Write(make([]byte, said)); err != nil {
+				t.Fatalf("write of %d bytes: %v", said, err)
+			}
+			if heard, err := io.ReadAll(client); err != nil || len(heard) > 0 {
+				t.Fatalf("after %d bytes: heard %q, %v", said, heard, err)
+			}
+			client.Close()
+		}
+	}
 }
 
 func TestTheLastWordsOfAProcessArrive(t *testing.T) {

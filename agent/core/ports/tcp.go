@@ -57,8 +57,8 @@ func (f *tcpForwarder) forward(ctx context.Context, client *net.TCPConn) {
 	server, err := f.target.dial(dialCtx)
 	cancel()
 	if err != nil {
-		_ = client.SetLinger(0) // the client sees a reset, as from a closed port
 		f.logger.Debug("connect to a published port's target", "error", err)
+		dismiss(ctx, client)
 		return
 	}
 	defer server.Close()
@@ -76,6 +76,26 @@ func (f *tcpForwarder) forward(ctx context.Context, client *net.TCPConn) {
 		}
 		cut()
 	})
+}
+
+const (
+	// dismissal bounds how long a client may take to leave with nobody behind its
+	// port.
+	dismissal = 2 * time.Second
+	// maxUnheard bounds what of its bytes are read until then.
+	maxUnheard = 1 << 20
+)
+
+// dismiss ends a connection in order: clients that wait for a port take a reset
+// for a failure of theirs. It reads what they send, else the close would be a
+// reset.
+func dismiss(ctx context.Context, client *net.TCPConn) {
+	stop := context.AfterFunc(ctx, func() { client.Close() })
+	defer stop()
+	_ = client.SetReadDeadline(time.Now().Add(dismissal))
+	// After an error too: the connection is gone, and reading says so.
+	_ = client.CloseWrite()
+	_, _ = io.CopyN(io.Discard, client, maxUnheard)
 }
 
 // HalfCloser is a stream connection with two directions that end apart.

@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/identity"
 )
 
 // Table lists processes as ps does, by number.
@@ -20,7 +22,7 @@ func Table(all []Process, psArguments string) (titles []string, rows [][]string,
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := thisMachine()
+	m, err := thisMachine(all)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -47,8 +49,8 @@ type machine struct {
 	users  map[uint32]string // the container's
 }
 
-func thisMachine() (*machine, error) {
-	m := &machine{now: time.Now(), users: map[uint32]string{}}
+func thisMachine(all []Process) (*machine, error) {
+	m := &machine{now: time.Now()}
 	var uptime unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &uptime); err != nil {
 		return nil, fmt.Errorf("read the machine's uptime: %w", err)
@@ -59,17 +61,19 @@ func thisMachine() (*machine, error) {
 		return nil, fmt.Errorf("read the machine's memory: %w", err)
 	}
 	m.memory = uint64(info.Totalram) * uint64(info.Unit)
-	if passwd, err := os.ReadFile("/etc/passwd"); err == nil { // most small images have none
-		for line := range bytes.Lines(passwd) {
-			fields := strings.Split(string(line), ":")
-			if len(fields) < 3 {
-				continue
-			}
-			if uid, err := strconv.ParseUint(fields[2], 10, 32); err == nil && m.users[uint32(uid)] == "" {
-				m.users[uint32(uid)] = fields[0]
-			}
+	uids := map[uint32]bool{}
+	for _, p := range all {
+		if uid, err := strconv.ParseUint(uidOf(p), 10, 32); err == nil {
+			uids[uint32(uid)] = true
 		}
 	}
+	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	defer root.Close()
+	// Without names users have numbers: an unusable passwd file hides no process.
+	m.users, _ = identity.NamesIn(root, func(uid uint32) bool { return uids[uid] })
 	return m, nil
 }
 
@@ -133,8 +137,8 @@ func unsupported(argument string) error {
 	return fmt.Errorf("ps: %q is not supported here: -e, -f, -o, a, u, x and o are", argument)
 }
 
-// columnsFor chooses the columns that ps's arguments ask for. Which processes
-// they would select is no matter: the container's are shown.
+// columnsFor chooses the columns that ps's arguments ask for. Their selection
+// of processes does not matter: the container's are shown.
 func columnsFor(arguments string) ([]column, error) {
 	words := strings.Fields(arguments)
 	if len(words) == 0 {

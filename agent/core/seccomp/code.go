@@ -10,7 +10,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-// Where struct seccomp_data has what filters ask for. Both machines are little-endian.
+// Offsets and sizes in bytes of the fields of struct seccomp_data that filters
+// ask for. Both machines are little-endian.
 const (
 	numberOffset    = 0
 	archOffset      = 4

@@ -19,6 +19,10 @@ import (
 // archiveChunk is how much of a tar stream travels as one message.
 const archiveChunk = 256 << 10
 
+// archiveOpenHeader in the header of a response says that the archive is taken:
+// that header comes before the archive does.
+const archiveOpenHeader = "sockerless-archive-open"
+
 // files gives use the container's root, as archives and as the directory.
 func (s *service) files(ctx context.Context, container Container, use func(root *archive.Root, directory *os.File) error) error {
 	directory, err := container.Files(ctx)
@@ -40,6 +44,21 @@ func (s *service) ArchiveStat(ctx context.Context, request *connect.Request[agen
 				return err
 			}
 			response.Stat = pathStat(found)
+			return nil
+		})
+	})
+}
+
+// LookUpUser finds a user in the container's files.
+func (s *service) LookUpUser(ctx context.Context, request *connect.Request[agentv1.LookUpUserRequest]) (*connect.Response[agentv1.LookUpUserResponse], error) {
+	return unary(ctx, s, request, func(c Container, asked *agentv1.LookUpUserRequest) (*agentv1.LookUpUserResponse, error) {
+		response := &agentv1.LookUpUserResponse{}
+		return response, s.files(ctx, c, func(_ *archive.Root, directory *os.File) error {
+			user, err := identity.ResolveIn(directory, asked.User, nil)
+			if err != nil {
+				return connect.NewError(connect.CodeInvalidArgument, err)
+			}
+			response.Uid, response.Gid = user.UID, user.GID
 			return nil
 		})
 	})
@@ -135,14 +154,23 @@ func (s *service) ArchivePut(ctx context.Context, stream *putStream) (*connect.R
 		return nil, wireError(err)
 	}
 	chunks := &chunkReader{stream: stream, cancel: cancel, body: bulkOf(ctx)}
-	done := make(chan error, 1)
+	opened, done := make(chan struct{}), make(chan error, 1)
 	// Apart from this call, which must be able to end while a peer is silent:
 	// its end makes the reader's Receive fail.
-	go func() { done <- s.put(ctx, container, chunks) }()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return nil, wireError(context.Cause(ctx))
+	go func() { done <- s.put(ctx, container, chunks, func() { close(opened) }) }()
+	for over := false; !over; {
+		select {
+		case <-opened:
+			opened = nil
+			stream.Conn().ResponseHeader().Set(archiveOpenHeader, "1")
+			if err := stream.Conn().Send(nil); err != nil {
+				return nil, err
+			}
+		case err = <-done:
+			over = true
+		case <-ctx.Done():
+			return nil, wireError(context.Cause(ctx))
+		}
 	}
 	if err != nil {
 		return nil, wireError(err)
@@ -150,7 +178,8 @@ func (s *service) ArchivePut(ctx context.Context, stream *putStream) (*connect.R
 	return connect.NewResponse(&agentv1.ArchivePutResponse{TotalBytes: chunks.offset}), nil
 }
 
-func (s *service) put(ctx context.Context, container Container, chunks *chunkReader) error {
+// put unpacks what comes. opened is called once the container's files are open.
+func (s *service) put(ctx context.Context, container Container, chunks *chunkReader, opened func()) error {
 	first, err := chunks.receive()
 	if err != nil {
 		return err
@@ -159,7 +188,15 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 	if open == nil {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("the first message must be `open`"))
 	}
+	if taker, ok := container.(ArchiveTaker); ok {
+		opened()
+		return taker.TakeArchive(ctx, chunks)
+	}
 	return s.files(ctx, container, func(root *archive.Root, directory *os.File) error {
+		opened()
+		if open.WorkingDirectory != "" {
+			_ = root.MakeDirectory(open.WorkingDirectory) // the start says why it cannot be
+		}
 		options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
 		if open.CopyUidGid {
 			user, err := identity.ResolveIn(directory, open.User, nil)

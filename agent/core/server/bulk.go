@@ -65,8 +65,8 @@ func bulkOf(ctx context.Context) *bulkBody {
 	return body
 }
 
-// bulkBody is a call's body. Whoever receives asks next what comes, and then
-// takes the data of a bulk message by data, or any other message by connect's
+// bulkBody is a call's body. A receiver asks next what comes, and then takes
+// the data of a bulk message by data, or any other message by connect's
 // Receive. For one goroutine at a time.
 type bulkBody struct {
 	body io.ReadCloser

@@ -6,6 +6,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 
 	"connectrpc.com/connect"
@@ -132,4 +133,10 @@ func (u Unimplemented) Logs(context.Context, log.ReadOptions) (*log.Reader, erro
 // Files is not implemented.
 func (u Unimplemented) Files(context.Context) (*os.File, error) {
 	return nil, u.cannot("the Archive calls")
+}
+
+// ArchiveTaker is a Container that takes an archive as it is, in place of having
+// it unpacked among files.
+type ArchiveTaker interface {
+	TakeArchive(context.Context, io.Reader) error
 }

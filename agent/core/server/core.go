@@ -10,7 +10,7 @@ import (
 // Core is the part of a Container that the session core does. A mode embeds it
 // and adds Hello, Describe, Logs and Files.
 type Core struct {
-	Sessions *session.Container
+	Sessions *session.Sessions
 }
 
 // Start starts the main process.

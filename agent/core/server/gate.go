@@ -8,10 +8,13 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
 )
 
-var errLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the container's agent is leaving: ask the backend again"))
+// ErrLeaving answers what an agent cannot do any more since its container, or it
+// itself, has ended (UNAVAILABLE).
+var ErrLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the container's agent is leaving: ask the backend again"))
 
 // Gate stands before a handler. It knows the calls under way, so that an agent
 // can leave without cutting one, and refuses new ones once it is closed.
@@ -20,13 +23,13 @@ type Gate struct {
 	calls   int // under way, but for those that have no end of their own
 	open    int // those: watches, tunnels, and partners' looks at listeners
 	closed  bool
-	changed chan struct{}
+	changed change.Signal
 	refuse  *connect.ErrorWriter
 }
 
 // NewGate makes an open gate.
 func NewGate() *Gate {
-	return &Gate{changed: make(chan struct{}), refuse: connect.NewErrorWriter()}
+	return &Gate{refuse: connect.NewErrorWriter()}
 }
 
 // Wrap puts the gate before next.
@@ -40,7 +43,7 @@ func (g *Gate) Wrap(next http.Handler) http.Handler {
 		}
 		if !g.enter(under) {
 			// A client that cannot be told sees the stream end without success.
-			_ = g.refuse.Write(w, r, errLeaving)
+			_ = g.refuse.Write(w, r, ErrLeaving)
 			return
 		}
 		defer g.leave(under)
@@ -62,34 +65,17 @@ func (g *Gate) leave(count *int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	*count--
-	close(g.changed)
-	g.changed = make(chan struct{})
+	g.changed.Notify()
 }
 
 // WaitIdle waits until no call is under way but those without an end of their own.
 func (g *Gate) WaitIdle(ctx context.Context) error {
-	return g.wait(ctx, func() bool { return g.calls == 0 })
+	return g.changed.Wait(ctx, &g.mu, func() bool { return g.calls == 0 })
 }
 
 // WaitEmpty waits until no call at all is under way.
 func (g *Gate) WaitEmpty(ctx context.Context) error {
-	return g.wait(ctx, func() bool { return g.calls+g.open == 0 })
-}
-
-func (g *Gate) wait(ctx context.Context, holds func() bool) error {
-	for {
-		g.mu.Lock()
-		held, changed := holds(), g.changed
-		g.mu.Unlock()
-		if held {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+	return g.changed.Wait(ctx, &g.mu, func() bool { return g.calls+g.open == 0 })
 }
 
 // Close refuses new calls from now on; those under way go on.

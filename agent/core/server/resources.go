@@ -68,7 +68,8 @@ func (s *service) Stats(ctx context.Context, request *connect.Request[agentv1.St
 	if err != nil {
 		return wireError(err)
 	}
-	// Of two readings that are one answer, the first is only the one before.
+	// The first of two readings that make one answer is not sent: it is the one
+	// before the second.
 	unsent := !request.Msg.Stream && !request.Msg.OneShot
 	var previous *agentv1.StatsResponse
 	for {

@@ -34,6 +34,7 @@ type Resolver func(ctx context.Context, id string) (Container, error)
 func NewHandler(resolve Resolver) http.Handler {
 	options := []connect.HandlerOption{
 		connect.WithReadMaxBytes(maxMessage),
+		connect.WithInterceptors(failureLog{}),
 		// Nothing is compressed: the peers are on one machine, or the bytes are
 		// mostly compressed already.
 		connect.WithCompression("gzip", nil, nil),
@@ -65,6 +66,7 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 			SendPingTimeout:               pingAfter,
 			PingTimeout:                   pingTimeout,
 		},
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		BaseContext: withLogger(logger),
 	}
 }

@@ -64,6 +64,12 @@ func serve(t *testing.T) (*quietSession, *Gate, agentv1connect.AgentServiceClien
 	s := &quietSession{stdin: make(chan string, 10), end: make(chan struct{}), closed: make(chan struct{})}
 	container := &fakeContainer{Unimplemented: Unimplemented{Mode: "a test"}, session: s}
 	gate := NewGate()
+	return s, gate, serveBehind(t, gate, container)
+}
+
+// serveBehind serves a container behind a gate and answers a client.
+func serveBehind(t *testing.T, gate *Gate, container Container) agentv1connect.AgentServiceClient {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
@@ -83,7 +89,7 @@ func serve(t *testing.T) (*quietSession, *Gate, agentv1connect.AgentServiceClien
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return s, gate, agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "http://agent", connect.WithGRPC())
+	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "http://agent", connect.WithGRPC())
 }
 
 func contextFor(t *testing.T) context.Context {

@@ -70,7 +70,7 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 		}
 	}
 	var offset uint64
-	// What it held is free only now, however long ago it moved.
+	// The stream's memory is free only now, however long ago its bytes moved.
 	defer func() { memory.Moved(int(offset)) }()
 	for {
 		chunk, err := reader.Next(ctx)
@@ -102,6 +102,7 @@ func readOptions(request *agentv1.LogsRequest) log.ReadOptions {
 		Since:      request.SinceUnixNs,
 		Until:      request.UntilUnixNs,
 		Tail:       request.Tail,
+		Form:       log.Form(request.Form),
 		Records:    request.Records,
 	}
 }
@@ -109,7 +110,7 @@ func readOptions(request *agentv1.LogsRequest) log.ReadOptions {
 // checkRecords refuses options that choose lines where records are asked for.
 func checkRecords(request *agentv1.LogsRequest) error {
 	others := request.Stdout || request.Stderr || request.Timestamps || request.LinePrefix != "" ||
-		request.SinceUnixNs != nil || request.UntilUnixNs != nil || request.Tail != nil
+		request.SinceUnixNs != nil || request.UntilUnixNs != nil || request.Tail != nil || request.Form != 0
 	if request.Records && others {
 		return errors.New("`records` goes together with `follow` only")
 	}

@@ -104,8 +104,8 @@ type tunnel struct {
 	broken error // why the connection broke while the caller's data was written
 }
 
-// run moves data both ways until both have ended. Whatever else ends it resets
-// the connection.
+// run moves data both ways until both have ended. Any other end resets the
+// connection.
 func (t *tunnel) run() (err error) {
 	out := newSender(t.stream.Send, func() *agentv1.TunnelResponse {
 		return &agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}

@@ -11,7 +11,7 @@ const maxReservations = 1024
 
 // Attach opens a session with the main process, before or after its start. A
 // refusal is a session whose only message is its error.
-func (c *Container) Attach(open *agentv1.OpenAttach) *Session {
+func (c *Sessions) Attach(open *agentv1.OpenAttach) *Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.run
@@ -49,14 +49,14 @@ func (c *Container) Attach(open *agentv1.OpenAttach) *Session {
 	}
 	if open.AttachId != "" && len(r.attached) < maxReservations {
 		r.attached[open.AttachId] = true
-		c.notify()
+		c.changed.Notify()
 	}
 	return s
 }
 
 // follow gives the session its replay and the live output, which begins where
 // the replay ends.
-func (c *Container) follow(r *run, s *Session, open *agentv1.OpenAttach) {
+func (c *Sessions) follow(r *run, s *Session, open *agentv1.OpenAttach) {
 	mark := func() {}
 	if record := c.options.Log; open.ReplayLog && record != nil {
 		mark = func() {

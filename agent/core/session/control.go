@@ -17,14 +17,14 @@ var ErrNotRunning = connect.NewError(connect.CodeFailedPrecondition, errors.New(
 
 // target finds a running process and its terminal. An empty ID is the main
 // process.
-func (c *Container) target(execID string) (Process, *os.File, error) {
+func (c *Sessions) target(execID string) (Process, *os.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.lookUp(execID)
 }
 
 // lookUp is target with c.mu held.
-func (c *Container) lookUp(execID string) (Process, *os.File, error) {
+func (c *Sessions) lookUp(execID string) (Process, *os.File, error) {
 	if execID == "" {
 		if !c.run.running() {
 			return nil, nil, ErrNotRunning
@@ -42,7 +42,7 @@ func (c *Container) lookUp(execID string) (Process, *os.File, error) {
 }
 
 // Resize sets a terminal's size; a process without one does not notice.
-func (c *Container) Resize(request *agentv1.ResizeRequest) error {
+func (c *Sessions) Resize(request *agentv1.ResizeRequest) error {
 	height, width := request.GetSize().GetHeight(), request.GetSize().GetWidth()
 	if height > 0xffff || width > 0xffff {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("terminal size %dx%d is too large", height, width))
@@ -51,13 +51,18 @@ func (c *Container) Resize(request *agentv1.ResizeRequest) error {
 	if err != nil || terminal == nil {
 		return err
 	}
-	if err := SetTerminalSize(terminal, height, width); err != nil && !errors.Is(err, os.ErrClosed) {
+	err = SetTerminalSize(terminal, height, width)
+	switch {
+	case errors.Is(err, os.ErrClosed): // its process has ended meanwhile
+		return ErrNotRunning
+	case err != nil:
 		return fmt.Errorf("resize terminal: %w", err)
 	}
 	return nil
 }
 
 // SetTerminalSize sets the size, in characters, of the terminal behind a master.
+// os.ErrClosed: the master is closed.
 func SetTerminalSize(terminal *os.File, height, width uint32) error {
 	raw, err := terminal.SyscallConn()
 	if err != nil {
@@ -66,13 +71,13 @@ func SetTerminalSize(terminal *os.File, height, width uint32) error {
 	size := unix.Winsize{Row: uint16(height), Col: uint16(width)}
 	var ioctl error
 	if err := raw.Control(func(fd uintptr) { ioctl = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &size) }); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", os.ErrClosed, err) // the only reason, by another name
 	}
 	return ioctl
 }
 
 // Signal sends a signal to one process, or to every process of the container.
-func (c *Container) Signal(ctx context.Context, request *agentv1.SignalRequest) error {
+func (c *Sessions) Signal(ctx context.Context, request *agentv1.SignalRequest) error {
 	if request.Signal < 1 || request.Signal > 64 {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("no such signal: %d", request.Signal))
 	}
@@ -90,7 +95,7 @@ func (c *Container) Signal(ctx context.Context, request *agentv1.SignalRequest) 
 }
 
 // send sends a signal, unless one of its token was sent in this run.
-func (c *Container) send(ctx context.Context, request *agentv1.SignalRequest) (*run, error) {
+func (c *Sessions) send(ctx context.Context, request *agentv1.SignalRequest) (*run, error) {
 	c.mu.Lock()
 	run := c.run
 	process, _, err := c.lookUp(request.ExecId)
@@ -115,7 +120,7 @@ func (c *Container) send(ctx context.Context, request *agentv1.SignalRequest) (*
 
 // sent notes the token of a signal that was sent: of one that was not, the next
 // call sends it.
-func (c *Container) sent(run *run, token string) {
+func (c *Sessions) sent(run *run, token string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if run.signalled == nil {
@@ -125,16 +130,16 @@ func (c *Container) sent(run *run, token string) {
 }
 
 // Pause freezes the container. It may be repeated.
-func (c *Container) Pause(ctx context.Context) error {
+func (c *Sessions) Pause(ctx context.Context) error {
 	return c.setPaused(ctx, true, c.options.Runtime.Pause)
 }
 
 // Resume thaws the container. It may be repeated.
-func (c *Container) Resume(ctx context.Context) error {
+func (c *Sessions) Resume(ctx context.Context) error {
 	return c.setPaused(ctx, false, c.options.Runtime.Resume)
 }
 
-func (c *Container) setPaused(ctx context.Context, paused bool, apply func(context.Context) error) error {
+func (c *Sessions) setPaused(ctx context.Context, paused bool, apply func(context.Context) error) error {
 	c.pausing.Lock()
 	defer c.pausing.Unlock()
 	c.mu.Lock()

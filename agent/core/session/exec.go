@@ -38,7 +38,7 @@ func (e *exec) endedMessage(id string) *agentv1.ExecEnded {
 
 // Exec starts a process and opens a session with it. A refusal is a session
 // whose only message is its error. The start goes on when ctx ends.
-func (c *Container) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
+func (c *Sessions) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 	if len(open.ExecId) == 0 || len(open.ExecId) > execIDLimit || len(open.Process.GetArgs()) == 0 {
 		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, "an exec needs an ID and a command", 126)
 	}
@@ -96,7 +96,7 @@ func (c *Container) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 }
 
 // admitExec registers an exec, or answers why it cannot run.
-func (c *Container) admitExec(id string, e *exec) *Session {
+func (c *Sessions) admitExec(id string, e *exec) *Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -113,14 +113,14 @@ func (c *Container) admitExec(id string, e *exec) *Session {
 
 // withdrawExec forgets an exec that could not start because the container has
 // ended meanwhile; false when that is not the reason.
-func (c *Container) withdrawExec(id string) bool {
+func (c *Sessions) withdrawExec(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.run.running() && !isDone(c.run.process.Done()) {
 		return false
 	}
 	delete(c.execs, id)
-	c.notify()
+	c.changed.Notify()
 	return true
 }
 
@@ -134,14 +134,14 @@ func isDone(done <-chan struct{}) bool {
 }
 
 // endExec records an exec's end and tells the watchers, before its session.
-func (c *Container) endExec(id string, e *exec, status ExitStatus) {
+func (c *Sessions) endExec(id string, e *exec, status ExitStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.recordExecEnd(id, e, status)
 }
 
 // recordExecEnd is endExec with c.mu held.
-func (c *Container) recordExecEnd(id string, e *exec, status ExitStatus) {
+func (c *Sessions) recordExecEnd(id string, e *exec, status ExitStatus) {
 	e.exit = &status
 	e.process, e.stdio = nil, Stdio{}
 	c.ended = append(c.ended, id)
@@ -153,30 +153,19 @@ func (c *Container) recordExecEnd(id string, e *exec, status ExitStatus) {
 		c.persist(c.state()) // the main process's end is on record already
 	}
 	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_ExecEnded{ExecEnded: e.endedMessage(id)}})
-	c.notify()
+	c.changed.Notify()
 }
 
 // awaitExecEnds waits, bounded, until no exec runs.
-func (c *Container) awaitExecEnds() {
-	expired := time.After(execEndGrace)
-	for {
-		c.mu.Lock()
-		running, changed := len(c.execs)-len(c.ended), c.changed
-		c.mu.Unlock()
-		if running == 0 {
-			return
-		}
-		select {
-		case <-changed:
-		case <-expired:
-			return
-		}
-	}
+func (c *Sessions) awaitExecEnds() {
+	ctx, cancel := context.WithTimeout(context.Background(), execEndGrace)
+	defer cancel()
+	_ = c.changed.Wait(ctx, &c.mu, func() bool { return len(c.execs) == len(c.ended) })
 }
 
 // ExecInspect answers the record of one exec. One that is to be refused and was
 // not opened has ended, and is not opened later.
-func (c *Container) ExecInspect(id string, refuse bool) (*agentv1.ExecInspectResponse, error) {
+func (c *Sessions) ExecInspect(id string, refuse bool) (*agentv1.ExecInspectResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.execs[id]

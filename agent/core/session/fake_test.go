@@ -65,6 +65,7 @@ type fakeRuntime struct {
 	launched chan *fakeProcess
 	execs    chan *fakeProcess
 	refusal  error
+	terminal *os.File // of the main process
 
 	beforeExec func() error
 }
@@ -93,6 +94,7 @@ func (r *fakeRuntime) Launch(context.Context, *agentv1.StartRequest) (session.Pr
 		return nil, session.Stdio{}, r.refusal
 	}
 	p, ours := r.make()
+	ours.Terminal = r.terminal
 	r.launched <- p
 	return p, ours, nil
 }
@@ -126,7 +128,7 @@ func must(t testing.TB, err error) {
 }
 
 // running makes a container whose main process runs.
-func running(t testing.TB, options session.Options) (*session.Container, *fakeRuntime, *fakeProcess) {
+func running(t testing.TB, options session.Options) (*session.Sessions, *fakeRuntime, *fakeProcess) {
 	t.Helper()
 	runtime := newRuntime(t)
 	options.Runtime = runtime

@@ -25,7 +25,7 @@ const (
 
 // watchHealth probes on the schedule until the returned function is called.
 // What the results mean is the backend's business.
-func (c *Container) watchHealth(check *agentv1.HealthCheck, started time.Time) (stop func()) {
+func (c *Sessions) watchHealth(check *agentv1.HealthCheck, started time.Time) (stop func()) {
 	if check == nil || len(check.Args) == 0 || check.IntervalNs == 0 {
 		return func() {}
 	}
@@ -58,7 +58,7 @@ func (c *Container) watchHealth(check *agentv1.HealthCheck, started time.Time) (
 	}
 }
 
-func (c *Container) isPaused() bool {
+func (c *Sessions) isPaused() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.paused
@@ -74,9 +74,10 @@ func healthPause(check *agentv1.HealthCheck, started time.Time, healthy bool) ti
 }
 
 // probe runs the health check once.
-func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agentv1.HealthResult {
+func (c *Sessions) probe(ctx context.Context, check *agentv1.HealthCheck) *agentv1.HealthResult {
 	result := &agentv1.HealthResult{Start: timestamppb.Now()}
-	process, stdio, err := c.options.Runtime.Exec(ctx, &agentv1.ProcessSpec{Args: check.Args}, Streams{Stdout: true, Stderr: true})
+	spec := &agentv1.ProcessSpec{Args: check.Args, User: check.User, AdditionalGroups: check.AdditionalGroups}
+	process, stdio, err := c.options.Runtime.Exec(ctx, spec, Streams{Stdout: true, Stderr: true})
 	if err != nil {
 		result.ExitCode, result.Output = healthUnknown, limited(err.Error())
 		result.End = timestamppb.Now()
@@ -99,7 +100,8 @@ func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agen
 	}
 	select {
 	case <-process.Done():
-		// What it wrote is in its pipes; another holder does not delay the result.
+		// All output of the process is in its pipes; another holder of them does not
+		// delay the result.
 		stdio.Stdout.SetReadDeadline(time.Unix(1, 0))
 		stdio.Stderr.SetReadDeadline(time.Unix(1, 0))
 		copies.Wait()
@@ -128,7 +130,7 @@ func drain(output io.Writer, file *os.File) {
 	}
 }
 
-func (c *Container) recordHealth(result *agentv1.HealthResult) {
+func (c *Sessions) recordHealth(result *agentv1.HealthResult) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.health = append(c.health[max(0, len(c.health)-healthResultsKept+1):len(c.health):len(c.health)], result)

@@ -31,9 +31,9 @@ func (in *input) connect(stdio Stdio) {
 	close(in.connected)
 }
 
-// write hands data to the process, waiting as long as it does not read. What a
-// process that has closed its stdin would have got is dropped without an error,
-// as by dockerd. An error means that ctx is done.
+// write hands data to the process, waiting as long as it does not read. Data
+// for a process that has closed its stdin is dropped without an error, as by
+// dockerd. An error means that ctx is done.
 func (in *input) write(ctx context.Context, data []byte) error {
 	select {
 	case <-in.connected:

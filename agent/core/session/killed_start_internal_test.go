@@ -11,7 +11,7 @@ import (
 )
 
 // dyingRuntime's main process is killed while it is being started.
-type dyingRuntime struct{ container *Container }
+type dyingRuntime struct{ container *Sessions }
 
 func (r *dyingRuntime) Launch(context.Context, *agentv1.StartRequest) (Process, Stdio, error) {
 	r.container.endRun(r.container.run, ExitStatus{Code: 137, FinishedAt: time.Now()})

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// queueLimit is how much output waits for a slow client before the process
-	// has to wait, about what dockerd allows; queueLeast is what is left of that
-	// where many are slow, who wait with queuedTotal together.
+	// queueLimit is how much output waits for a slow client before the process has
+	// to wait, about what dockerd allows; queueLeast is what is left of that when
+	// many clients are slow and use up queuedTotal.
 	queueLimit  = 1 << 20
 	queueLeast  = 64 << 10
 	queuedTotal = 16 << 20

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -141,7 +142,7 @@ func TestABackgroundProcessDelaysTheExitOnlyForAWhile(t *testing.T) {
 
 func TestTheStateIsKeptBeforeAnybodyIsTold(t *testing.T) {
 	var kept *agentv1.ContainerState
-	var c *session.Container
+	var c *session.Sessions
 	c, _, main := running(t, session.Options{Persist: func(state *agentv1.ContainerState) error {
 		kept = state
 		return nil
@@ -298,7 +299,8 @@ func TestAWriterWhoLeavesLeavesNoTraceForTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Close()
-	// What the first one did write is read, then the second's comes whole.
+	// The part that the first one did write is read, then the second's comes
+	// whole.
 	go func() {
 		buffer := make([]byte, 64<<10)
 		for {
@@ -323,8 +325,8 @@ func TestAWatcherThatFallsBehindIsCut(t *testing.T) {
 	}
 	again := c.Watch()
 	defer again.Close()
-	if event, err := again.Next(contextFor(t)); err != nil || event.GetState() == nil {
-		t.Fatal(event, err)
+	if event, err := again.Next(contextFor(t)); err != nil || !event.GetState().GetOutOfMemory() {
+		t.Fatal("the state does not tell what was missed:", event, err)
 	}
 }
 
@@ -356,5 +358,19 @@ func TestAnExecThatMeetsTheContainersEndIsNotRunning(t *testing.T) {
 	must(t, c.WaitEnded(contextFor(t)))
 	if state := c.State(); len(state.EndedExecs)+len(state.RunningExecs) != 0 {
 		t.Fatal(state)
+	}
+}
+
+func TestTheTerminalOfAProcessThatHasEndedIsNotSized(t *testing.T) {
+	runtime := newRuntime(t)
+	_, runtime.terminal, _ = os.Pipe()
+	c := session.New(session.MainProcess{}, session.Options{Runtime: runtime})
+	_, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 1})
+	must(t, err)
+	defer (<-runtime.launched).exit(0)
+	must(t, runtime.terminal.Close()) // as at the process's end, before that is known
+	err = c.Resize(&agentv1.ResizeRequest{Size: &agentv1.ConsoleSize{Height: 24, Width: 80}})
+	if !errors.Is(err, session.ErrNotRunning) {
+		t.Fatal(err)
 	}
 }

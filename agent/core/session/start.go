@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -21,7 +22,7 @@ const recordTimeout = 10 * time.Second
 // Start starts the main process, once the attachments that it names are open
 // or their time is over. It goes on when ctx ends; a second call with the same
 // generation waits for the first one's answer.
-func (c *Container) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
+func (c *Sessions) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
 	c.mu.Lock()
 	r := c.run
 	if r.over() && r.begun && request.Generation > r.generation && c.options.Restartable {
@@ -41,29 +42,22 @@ func (c *Container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 		}
 		go c.startRun(context.WithoutCancel(ctx), r, request)
 	}
-	for r.response == nil {
-		changed := c.changed
-		c.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-		c.mu.Lock()
+	c.mu.Unlock()
+	if err := c.changed.Wait(ctx, &c.mu, func() bool { return r.response != nil }); err != nil {
+		return nil, err
 	}
-	defer c.mu.Unlock()
 	return r.response, nil
 }
 
 // begin notes that a run was started. c.mu is held.
-func (c *Container) begin(r *run, generation uint64) {
+func (c *Sessions) begin(r *run, generation uint64) {
 	r.begun, r.generation = true, generation
 	c.hub.generation = generation
 }
 
 // nextRun is where attachments wait for the start after the run that is over,
 // which stays what the container is known by until then. c.mu is held.
-func (c *Container) nextRun() *run {
+func (c *Sessions) nextRun() *run {
 	if c.next == nil {
 		c.next = c.newRun(MainProcess{TTY: c.run.tty, StdinOnce: c.run.once})
 		c.next.after = max(c.run.generation, c.run.after)
@@ -72,7 +66,7 @@ func (c *Container) nextRun() *run {
 }
 
 // beginNextRun replaces a run that is over. c.mu is held.
-func (c *Container) beginNextRun() *run {
+func (c *Sessions) beginNextRun() *run {
 	c.run, c.next = c.nextRun(), nil
 	c.health = nil
 	if c.options.Log != nil {
@@ -81,9 +75,9 @@ func (c *Container) beginNextRun() *run {
 	return c.run
 }
 
-// refuseStart answers a start whose process ended before it was started, or of
-// which it is known that it cannot run. c.mu is held.
-func (c *Container) refuseStart(r *run, generation uint64) {
+// refuseStart answers a start whose process ended before it was started, or is
+// known to be unable to run. c.mu is held.
+func (c *Sessions) refuseStart(r *run, generation uint64) {
 	c.begin(r, generation)
 	failure := r.failure
 	if failure == nil {
@@ -91,10 +85,10 @@ func (c *Container) refuseStart(r *run, generation uint64) {
 			"the container's process ended before it was started (exit code %d)", r.exit.Code)}
 	}
 	r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Failure{Failure: failure}}
-	c.notify()
+	c.changed.Notify()
 }
 
-func (c *Container) startRun(ctx context.Context, r *run, request *agentv1.StartRequest) {
+func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartRequest) {
 	c.awaitAttachments(r, request)
 	process, stdio, err := c.options.Runtime.Launch(ctx, request)
 	if err != nil {
@@ -110,7 +104,7 @@ func (c *Container) startRun(ctx context.Context, r *run, request *agentv1.Start
 	r.process, r.terminal = process, stdio.Terminal
 	r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Started{Started: startedProcess(process.PID())}}
 	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Started{Started: r.response.GetStarted()}})
-	c.notify()
+	c.changed.Notify()
 	c.mu.Unlock()
 
 	stopHealth := c.watchHealth(request.HealthCheck, r.response.GetStarted().StartedAt.AsTime())
@@ -126,37 +120,30 @@ func (c *Container) startRun(ctx context.Context, r *run, request *agentv1.Start
 
 // awaitAttachments waits until every reservation had its session, however long
 // that session lasted, bounded by the request.
-func (c *Container) awaitAttachments(r *run, request *agentv1.StartRequest) {
+func (c *Sessions) awaitAttachments(r *run, request *agentv1.StartRequest) {
 	timeout := time.Duration(request.AwaitAttachTimeoutMs) * time.Millisecond
 	if timeout == 0 {
 		timeout = defaultAwaitAttach
 	}
-	expired := time.After(timeout)
-	for {
-		c.mu.Lock()
-		missing, changed := "", c.changed
-		for _, id := range request.AwaitAttachIds {
-			if !r.attached[id] {
-				missing = id
-			}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	missing := ""
+	err := c.changed.Wait(ctx, &c.mu, func() bool {
+		at := slices.IndexFunc(request.AwaitAttachIds, func(id string) bool { return !r.attached[id] })
+		if at == -1 || r.over() {
+			return true
 		}
-		over := r.over()
-		c.mu.Unlock()
-		if missing == "" || over {
-			return
-		}
-		select {
-		case <-changed:
-		case <-expired:
-			c.options.Logger.Warn("an attachment did not come: starting without", "attach_id", missing)
-			return
-		}
+		missing = request.AwaitAttachIds[at]
+		return false
+	})
+	if err != nil {
+		c.options.Logger.Warn("an attachment did not come: starting without", "attach_id", missing)
 	}
 }
 
 // FailStart records that the main process cannot run, tells watchers and ends
 // the sessions. Start answers with it, now or later.
-func (c *Container) FailStart(failure *StartError) {
+func (c *Sessions) FailStart(failure *StartError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.run
@@ -177,7 +164,7 @@ func (c *Container) FailStart(failure *StartError) {
 }
 
 // RefuseNext ends the attachments that wait for a next start: none will come.
-func (c *Container) RefuseNext(failure *StartError) {
+func (c *Sessions) RefuseNext(failure *StartError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.next == nil {
@@ -191,7 +178,7 @@ func (c *Container) RefuseNext(failure *StartError) {
 
 // EndBeforeStart records that the main process was killed before Start was
 // called. Afterwards it does nothing: then Start finds out.
-func (c *Container) EndBeforeStart(status ExitStatus) {
+func (c *Sessions) EndBeforeStart(status ExitStatus) {
 	c.mu.Lock()
 	r, begun := c.run, c.run.begun
 	c.mu.Unlock()
@@ -201,7 +188,7 @@ func (c *Container) EndBeforeStart(status ExitStatus) {
 }
 
 // endRun records the end of the main process before anybody is told.
-func (c *Container) endRun(r *run, status ExitStatus) {
+func (c *Sessions) endRun(r *run, status ExitStatus) {
 	c.awaitExecEnds()
 	c.awaitRecord()
 	c.mu.Lock()
@@ -219,7 +206,7 @@ func (c *Container) endRun(r *run, status ExitStatus) {
 
 // awaitRecord waits, bounded, until the output is in the log, which may have
 // only taken it.
-func (c *Container) awaitRecord() {
+func (c *Sessions) awaitRecord() {
 	if c.options.Log == nil {
 		return
 	}
@@ -232,7 +219,7 @@ func (c *Container) awaitRecord() {
 
 // finishSessions gives the run's attachments their last message and ends the
 // log's followers. state, if any, goes to the watchers. c.mu is held.
-func (c *Container) finishSessions(r *run, last *agentv1.SessionResponse, state *agentv1.ContainerState) {
+func (c *Sessions) finishSessions(r *run, last *agentv1.SessionResponse, state *agentv1.ContainerState) {
 	if state != nil {
 		c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_State{State: state}})
 	}
@@ -243,5 +230,5 @@ func (c *Container) finishSessions(r *run, last *agentv1.SessionResponse, state 
 	if c.options.Log != nil {
 		c.options.Log.EndRun()
 	}
-	c.notify()
+	c.changed.Notify()
 }

@@ -15,7 +15,7 @@ const watchLimit = 4096
 // errWatchBehind ends the watch of a client that does not read.
 var errWatchBehind = errors.New("the watcher fell behind: watch again")
 
-// hub hands events to watchers. Container.mu orders its calls, so that a
+// hub hands events to watchers. Sessions.mu orders its calls, so that a
 // snapshot and the events after it fit.
 type hub struct {
 	sequence uint64 // of the last event; the state in which the agent begins is 1

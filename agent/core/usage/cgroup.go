@@ -36,8 +36,8 @@ func CgroupOf(pid int) (Cgroup, error) {
 	return parseCgroup(content, cgroupMount), nil
 }
 
-// parseCgroup reads cgroups(7)'s /proc/PID/cgroup. Where version 1 has
-// controllers they count: in the hybrid layout version 2 has none.
+// parseCgroup reads cgroups(7)'s /proc/PID/cgroup. Controllers of version 1 go
+// first: in the hybrid layout version 2 has none.
 func parseCgroup(content []byte, mount string) Cgroup {
 	group := Cgroup{controllers: map[string]string{}}
 	unified := ""
@@ -121,8 +121,8 @@ func readProcesses(name string) ([]int, error) {
 	return pids, nil
 }
 
-// number reads a file that holds one number. What has no limit ("max"), and a
-// file that this kernel does not have, is 0.
+// number reads a file that holds one number. No limit ("max"), and a file that
+// this kernel does not have, is 0.
 func number(dir, name string) (uint64, error) {
 	content, err := os.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 // maxLinks bounds the links followed in one path, as the kernel does.
@@ -50,13 +52,7 @@ func openIn(root int, name string, flags int, mode uint32) (int, error) {
 		Mode:    uint64(mode),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
-	for {
-		fd, err := unix.Openat2(root, name, &how)
-		// EAGAIN: something in the path was renamed meanwhile.
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			return fd, err
-		}
-	}
+	return openat.Open(root, name, &how)
 }
 
 // MakeDirectories opens the directory name (O_PATH), making what is missing
@@ -111,7 +107,7 @@ func (w *walk) enter(parent int, element string) error {
 	err := unix.Fstatat(parent, element, &stat, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		err = unix.Mkdirat(parent, element, 0o755)
+		err = makeDirectory(parent, element)
 	case err != nil:
 	case stat.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return w.follow(parent, element)
@@ -127,6 +123,18 @@ func (w *walk) enter(parent int, element string) error {
 		w.done = append(w.done, element)
 	}
 	return err
+}
+
+func makeDirectory(parent int, element string) error {
+	if err := unix.Mkdirat(parent, element, 0o755); err != nil {
+		return err
+	}
+	made, err := unix.Openat(parent, element, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(made)
+	return unix.Fchmod(made, 0o755) // whatever our umask
 }
 
 func (w *walk) follow(parent int, element string) error {

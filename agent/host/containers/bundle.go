@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/identity"
+	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/nested"
 )
 
 // initPath is where Docker has the init of `docker run --init`.
@@ -26,7 +29,13 @@ type machineFacts struct {
 	cgroupsPath    string            // unless the configuration names one
 	images         map[string]string // sources of bind mounts without one, by destination
 	mounts         []ociMount
-	initExecutable string // empty: no init
+	initExecutable string         // empty: no init
+	root           *confined.Root // what is at rootfs
+	hook           ociHook        // makes what is nested
+
+	mounted map[string]bool // destinations, once they are resolved
+	bound   []string        // those of bind mounts
+	nested  nested.Content
 }
 
 // ociMount is an element of `mounts`.
@@ -37,6 +46,12 @@ type ociMount struct {
 	Options     []string `json:"options"`
 }
 
+// ociHook is an element of one of `hooks`.
+type ociHook struct {
+	Path string   `json:"path"`
+	Args []string `json:"args"`
+}
+
 // object is a JSON object of which only some members are understood; the others
 // pass unchanged.
 type object map[string]json.RawMessage
@@ -44,9 +59,11 @@ type object map[string]json.RawMessage
 // completeConfig fills the facts into the backend's OCI configuration.
 // INVALID_ARGUMENT: it is not one, or it has hooks, which would run as root on
 // the machine.
-func completeConfig(config []byte, facts machineFacts) ([]byte, error) {
+//
+// inBinds is what the runtime is not to make: facts.hook does.
+func completeConfig(config []byte, facts machineFacts) (completed []byte, inBinds nested.Content, err error) {
 	var top object
-	err := json.Unmarshal(config, &top)
+	err = json.Unmarshal(config, &top)
 	if err == nil && top == nil {
 		err = errors.New("it is null")
 	}
@@ -56,15 +73,21 @@ func completeConfig(config []byte, facts machineFacts) ([]byte, error) {
 			err = errors.New("hooks are refused")
 		}
 	}
-	for _, complete := range []func(object) error{facts.completeRoot, facts.completeProcess, facts.completeLinux, facts.addMounts} {
+	for _, complete := range []func(object) error{facts.completeRoot, facts.completeProcess, facts.completeLinux, facts.addMounts, facts.takeNestedDevices} {
 		if err == nil {
 			err = complete(top)
 		}
 	}
 	if err != nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("OCI configuration: %w", err))
+		return nil, inBinds, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("OCI configuration: %w", err))
 	}
-	return json.Marshal(top)
+	if !facts.nested.IsEmpty() {
+		err = top.set("hooks", map[string]any{"createContainer": []any{facts.hook}})
+	}
+	if err == nil {
+		completed, err = json.Marshal(top)
+	}
+	return completed, facts.nested, err
 }
 
 // edit decodes the member, lets change alter it, and puts it back. A missing
@@ -136,7 +159,7 @@ func (f machineFacts) completeLinux(top object) error {
 		return edit(*linux, "namespaces", func(namespaces *[]namespace) error {
 			kept := []namespace{}
 			for _, n := range *namespaces {
-				// Which network a container has is decided here.
+				// A container's network is decided here alone.
 				if n.Type != "network" && f.namespaces[n.Type] == "" {
 					kept = append(kept, n)
 				}
@@ -150,7 +173,7 @@ func (f machineFacts) completeLinux(top object) error {
 	})
 }
 
-func (f machineFacts) addMounts(top object) error {
+func (f *machineFacts) addMounts(top object) error {
 	added := f.mounts
 	if f.initExecutable != "" {
 		added = append(added, ociMount{initPath, "bind", f.initExecutable, []string{"bind", "ro", "rprivate"}})
@@ -166,8 +189,109 @@ func (f machineFacts) addMounts(top object) error {
 			}
 			*mounts = append(*mounts, raw)
 		}
-		return nil
+		if err := f.resolveDestinations(*mounts); err != nil {
+			return err
+		}
+		return f.takeNestedMounts(mounts)
 	})
+}
+
+// takeNestedMounts takes out the mounts that lie in something that is bound:
+// what is there is not the container's alone.
+func (f *machineFacts) takeNestedMounts(mounts *[]json.RawMessage) error {
+	others := []json.RawMessage{}
+	for _, raw := range *mounts {
+		var mount ociMount
+		if err := json.Unmarshal(raw, &mount); err != nil {
+			return err
+		}
+		if f.isInBind(mount.Destination) {
+			f.nested.Mounts = append(f.nested.Mounts, raw)
+		} else {
+			others = append(others, raw)
+		}
+		if mount.Type == "bind" {
+			f.bound = append(f.bound, mount.Destination)
+		}
+	}
+	*mounts = others
+	return nil
+}
+
+// takeNestedDevices takes out the devices that lie there, too.
+func (f *machineFacts) takeNestedDevices(top object) error {
+	return edit(top, "linux", func(linux *object) error {
+		if _, hasDevices := (*linux)["devices"]; !hasDevices {
+			return nil
+		}
+		return edit(*linux, "devices", func(devices *[]json.RawMessage) error {
+			others := []json.RawMessage{}
+			for _, raw := range *devices {
+				var device nested.Device
+				err := json.Unmarshal(raw, &device)
+				if err == nil {
+					device.Path, err = f.root.Resolve(device.Path, f.isCovered)
+				}
+				if err != nil {
+					return err
+				}
+				if f.isInBind(device.Path) {
+					f.nested.Devices = append(f.nested.Devices, device)
+				} else {
+					others = append(others, raw)
+				}
+			}
+			*devices = others
+			return nil
+		})
+	})
+}
+
+func (f *machineFacts) isInBind(name string) bool {
+	return slices.ContainsFunc(f.bound, func(directory string) bool { return strings.HasPrefix(name, directory+"/") })
+}
+
+// isCovered tells whether a path lies in a mount, so that it is not seen here.
+func (f *machineFacts) isCovered(name string) bool {
+	for ; name != "/"; name = path.Dir(name) {
+		if f.mounted[name] {
+			return true
+		}
+	}
+	return false
+}
+
+// resolveDestinations leaves the runtime no link of the root to follow: some of
+// what it makes there it makes by plain paths. A destination in an earlier
+// mount belongs to that mount, and is not seen here.
+func (f *machineFacts) resolveDestinations(mounts []json.RawMessage) error {
+	f.mounted = map[string]bool{}
+	for i, raw := range mounts {
+		var mount object
+		var destination string
+		err := json.Unmarshal(raw, &mount)
+		if err == nil {
+			err = json.Unmarshal(mount["destination"], &destination)
+		}
+		if err != nil {
+			return err
+		}
+		resolved, err := f.root.Resolve(destination, f.isCovered)
+		if err != nil {
+			return fmt.Errorf("%s: %w", destination, err)
+		}
+		f.mounted[resolved] = true
+		if resolved == destination {
+			continue
+		}
+		if err := mount.set("destination", resolved); err != nil {
+			return err
+		}
+		if mounts[i], err = json.Marshal(mount); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replaceSources leaves mounts their places: the user may mount beneath them.

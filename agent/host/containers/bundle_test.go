@@ -2,17 +2,24 @@ package containers
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/identity"
+	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/nested"
 )
 
 func completed(t *testing.T, config string, facts machineFacts) map[string]any {
 	t.Helper()
-	raw, err := completeConfig([]byte(config), facts)
+	if facts.root == nil {
+		facts.root = rootOf(t, t.TempDir())
+	}
+	raw, _, err := completeConfig([]byte(config), facts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,6 +28,91 @@ func completed(t *testing.T, config string, facts machineFacts) map[string]any {
 		t.Fatal(err)
 	}
 	return value
+}
+
+func rootOf(t *testing.T, directory string) *confined.Root {
+	t.Helper()
+	root, err := confined.Open(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
+func TestNoDestinationOfAMountIsALinkOfTheRoot(t *testing.T) {
+	directory := t.TempDir()
+	for name, target := range map[string]string{"var": "/../other", "other": "real", "sbin": "/usr/sbin", "data": "/v", "in-dev": "/dev/shm/x"} {
+		if err := os.Symlink(target, filepath.Join(directory, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(directory, "v/beneath"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	os.Symlink("/etc", filepath.Join(directory, "v/beneath/link"))
+	got := completed(t, `{"process":{},"mounts":[{"destination":"/dev"},{"destination":"/in-dev"},{"destination":"/v/beneath/link","someday":1},
+		{"destination":"/data"},{"destination":"/v/beneath/link/x"},{"destination":"/var/run/x.sock"}]}`,
+		machineFacts{root: rootOf(t, directory), initExecutable: "/agent"})
+	var destinations []any
+	for _, mount := range got["mounts"].([]any) {
+		destinations = append(destinations, mount.(map[string]any)["destination"])
+	}
+	want := []any{"/dev", "/dev/shm/x", "/etc", "/v", "/v/beneath/link/x", "/real/run/x.sock", "/usr/sbin/docker-init"}
+	if !reflect.DeepEqual(destinations, want) {
+		t.Errorf("got %q, want %q", destinations, want)
+	}
+	if first := got["mounts"].([]any)[2].(map[string]any); first["someday"] != 1.0 {
+		t.Errorf("not kept: %v", first)
+	}
+}
+
+func TestMountsAndDevicesInWhatIsBoundAreLeftToTheHook(t *testing.T) {
+	directory := t.TempDir()
+	if err := os.Symlink("/v", filepath.Join(directory, "link")); err != nil {
+		t.Fatal(err)
+	}
+	const bind = `,"type":"bind","source":"/x","options":["rbind"]}`
+	config := `{"process":{},"mounts":[{"destination":"/dev","type":"tmpfs"},{"destination":"/dev/shm","type":"tmpfs"},{"destination":"/v"` + bind +
+		`,{"destination":"/very"` + bind + `,{"destination":"/link/a","type":"tmpfs"},{"destination":"/v/a/b"` + bind + `,{"destination":"/dev/shm/x"` + bind + `],
+		"linux":{"devices":[{"path":"/dev/fuse","type":"c","someday":1},{"path":"/v/null","type":"c"},{"path":"/link/a/zero","type":"c"}]}}`
+	facts := machineFacts{root: rootOf(t, directory), hook: ociHook{Path: "/hook", Args: []string{"hook"}}}
+	raw, inBinds, err := completeConfig([]byte(config), facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept struct {
+		Mounts []ociMount
+		Hooks  map[string][]ociHook
+		Linux  struct{ Devices []map[string]any }
+	}
+	if err := json.Unmarshal(raw, &kept); err != nil {
+		t.Fatal(err)
+	}
+	var destinations, left []string
+	for _, mount := range kept.Mounts {
+		destinations = append(destinations, mount.Destination)
+	}
+	for _, raw := range inBinds.Mounts {
+		var mount ociMount
+		json.Unmarshal(raw, &mount)
+		left = append(left, mount.Destination)
+	}
+	if want := []string{"/dev", "/dev/shm", "/v", "/very", "/dev/shm/x"}; !reflect.DeepEqual(destinations, want) {
+		t.Errorf("kept are %q, want %q", destinations, want)
+	}
+	if want := []string{"/v/a", "/v/a/b"}; !reflect.DeepEqual(left, want) {
+		t.Errorf("left to the hook are %q, want %q", left, want)
+	}
+	if want := []map[string]any{{"path": "/dev/fuse", "type": "c", "someday": 1.0}}; !reflect.DeepEqual(kept.Linux.Devices, want) {
+		t.Errorf("kept are the devices %v, want %v", kept.Linux.Devices, want)
+	}
+	if want := []nested.Device{{Path: "/v/null", Type: "c"}, {Path: "/v/a/zero", Type: "c"}}; !reflect.DeepEqual(inBinds.Devices, want) {
+		t.Errorf("left to the hook are the devices %v, want %v", inBinds.Devices, want)
+	}
+	if want := map[string][]ociHook{"createContainer": {facts.hook}}; !reflect.DeepEqual(kept.Hooks, want) {
+		t.Errorf("hooks are %v", kept.Hooks)
+	}
 }
 
 func TestTheMachinesFactsAreFilledInAndTheRestIsKept(t *testing.T) {
@@ -67,7 +159,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		``, `[]`, `null`, `{}`, `{"process":null}`, `{"process":[]}`, `{"process":{"user":7}}`, `{"process":{},"mounts":{}}`, `{"process":{},"linux":[]}`,
 		`{"process":{},"hooks":{"prestart":[{"path":"/bin/sh"}]}}`, `{"process":{},"hooks":[]}`, `{"process":{},"HOOKS":{"poststop":[]}}`,
 	} {
-		if _, err := completeConfig([]byte(config), machineFacts{}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		if _, _, err := completeConfig([]byte(config), machineFacts{}); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("%s: %v", config, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/names"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/network"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -19,10 +20,7 @@ import (
 // Connect gives a running container one more leg. See the contract.
 func (c *Containers) Connect(ctx context.Context, request *hostv1.ConnectContainerRequest) error {
 	return c.rewire(ctx, request.ContainerId, request.Names, func(namespace network.Namespace) error {
-		wanted := request.GetInterface()
-		return c.network.Connect(namespace, network.Interface{
-			Bridge: wanted.GetBridge(), Address: wanted.GetAddress(), MAC: wanted.GetMac(),
-		}, request.DefaultGateway)
+		return c.network.Connect(namespace, interfaceOf(request.GetInterface()), request.DefaultGateway)
 	})
 }
 
@@ -100,5 +98,5 @@ func editFile(path string, change func(content []byte) []byte) error {
 	if bytes.Equal(content, changed) {
 		return nil
 	}
-	return os.WriteFile(path, changed, info.Mode().Perm())
+	return names.RewriteFile(path, content, changed)
 }

@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -30,7 +32,7 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 	if err != nil {
 		return err
 	}
-	if exists, err := readJSON(rootRecordPath(paths), &rootRecord{}); err != nil || exists {
+	if exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{}); err != nil || exists {
 		return err
 	}
 	_, err = os.Lstat(paths.Dir)
@@ -53,29 +55,21 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	if err := takeRootAttributes(paths.Upper(), stack.RootSource); err != nil {
 		return err
 	}
-	// By this file scripts and libraries tell that they are in a container of Docker's.
-	if err := os.WriteFile(filepath.Join(paths.Upper(), ".dockerenv"), nil, 0o755); err != nil {
+	stack, err := layOver(paths, stack)
+	if err != nil {
 		return err
 	}
-	if err := (archive.Layers{Upper: paths.Upper(), Lower: stack.Lower}).GiveMountTable(); err != nil {
+	if err := c.makeWorkingDirectory(paths, stack, request.WorkingDirectory); err != nil {
 		return err
 	}
-	for _, m := range request.Mounts {
-		if len(m.LayerDiffIds) > 0 {
-			continue
-		}
-		// What is not there yet is told at the launch.
-		if err := c.volumes.CheckSource(m.Source); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
+	faultpoint.Reached("host.create.working-directory")
 	if err := c.seedVolumes(ctx, paths, stack, request.VolumeSeeds); err != nil {
 		return err
 	}
 	// Last: a container with this record is whole.
 	faultpoint.Reached("host.create.seeded")
-	return writeDurableJSON(rootRecordPath(paths), rootRecord{
-		Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request),
+	return jsonfile.WriteDurable(rootRecordPath(paths), rootRecord{
+		Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request), ReadOnly: request.ReadOnlyRoot,
 	})
 }
 
@@ -99,8 +93,8 @@ func makeDirectories(paths shimspec.ContainerPaths) error {
 	return os.Chmod(paths.Upper(), 0o755) // whatever our umask
 }
 
-// takeRootAttributes: the container's root directory has the upper layer's owner
-// and mode, so that takes the image's.
+// takeRootAttributes gives the upper layer the owner and mode of the image's
+// root directory: the container's root has those of the upper layer.
 func takeRootAttributes(upper, source string) error {
 	if source == "" {
 		return nil
@@ -113,6 +107,35 @@ func takeRootAttributes(upper, source string) error {
 		return err
 	}
 	return unix.Chmod(upper, stat.Mode&0o7777)
+}
+
+// makeWorkingDirectory makes the directory in the container's own layer, unless
+// its image has it.
+func (c *Containers) makeWorkingDirectory(paths shimspec.ContainerPaths, stack layers.Stack, name string) (err error) {
+	if name == "" {
+		return nil
+	}
+	there, err := archive.HasDirectory(stack.Lower, name)
+	if err != nil || there {
+		return err
+	}
+	if err := c.mountRoot(paths, stack.Lower); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mounts.Unmount(paths.Merged())) }()
+	root, err := confined.Open(paths.Merged())
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	directory, err := root.MakeDirectories(name, nil)
+	if errors.Is(err, unix.ENOTDIR) {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("Cannot mkdir: %s is not a directory", name)) //nolint:staticcheck // Docker's words
+	}
+	if err != nil {
+		return fmt.Errorf("make the working directory %s: %w", name, err)
+	}
+	return unix.Close(directory)
 }
 
 // imagePath is where the image alone is mounted while volumes are filled.
@@ -138,18 +161,19 @@ func (c *Containers) seedVolumes(ctx context.Context, paths shimspec.ContainerPa
 	}
 	defer root.Close()
 	for _, seed := range seeds {
-		if err := c.seedVolume(ctx, root, seed); err != nil {
-			return fmt.Errorf("fill volume from %s: %w", seed.Path, err)
+		if err := c.seedVolume(ctx, root, seed, filepath.Base(paths.Dir)); err != nil {
+			return fmt.Errorf("failed to populate volume: %w", err)
 		}
 	}
 	return nil
 }
 
-func (c *Containers) seedVolume(ctx context.Context, image *confined.Root, seed *hostv1.VolumeSeed) error {
+func (c *Containers) seedVolume(ctx context.Context, image *confined.Root, seed *hostv1.VolumeSeed, holder string) (err error) {
 	unlock, err := c.seeding.Lock(ctx, seed.VolumePath)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return c.volumes.Seed(ctx, image, seed.Path, seed.VolumePath)
+	defer func() { err = errors.Join(err, c.volumes.LetGo(context.WithoutCancel(ctx), holder)) }()
+	return c.volumes.Seed(ctx, image, seed.Path, seed.VolumePath, holder)
 }

@@ -70,9 +70,9 @@ func parentOf(pid int) (parent int, err error) {
 	return parent, err
 }
 
-// requireDonors is called when the container is made: the runtime has followed
-// the paths of its donors' namespaces on its own, which meant them only if they
-// still run.
+// requireDonors checks that the donors still run once the container is made:
+// the runtime has followed the paths of their namespaces on its own, and a path
+// leads elsewhere once its process has ended.
 func (l *launch) requireDonors() error {
 	for _, d := range l.donors {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(d.pidfd), Events: unix.POLLIN}}, 0)

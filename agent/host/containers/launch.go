@@ -7,14 +7,19 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
+	"strings"
 
 	"connectrpc.com/connect"
-	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/nested"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
@@ -52,7 +57,7 @@ func validateLaunch(paths shimspec.ContainerPaths, request *hostv1.LaunchContain
 	if request.Generation == 0 {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("generations count from 1"))
 	}
-	exists, err := readJSON(rootRecordPath(paths), &rootRecord{})
+	exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
 	if err == nil && !exists {
 		err = connect.NewError(connect.CodeNotFound, fmt.Errorf("container %s is not created", request.ContainerId))
 	}
@@ -82,6 +87,8 @@ type launch struct {
 	spec    shimspec.Spec
 	parts   []volumePart
 	donors  []*donor
+	root    *confined.Root // the container's overlay, once it is mounted
+	shim    *exec.Cmd      // once it is started
 }
 
 func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) {
@@ -90,6 +97,8 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 	}
 	defer l.closeVolumeParts()
 	defer l.closeDonors()
+	defer l.closeRoot()
+	defer l.reapShim()
 	defer func() {
 		if err != nil {
 			l.undo()
@@ -102,12 +111,12 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 	faultpoint.Reached("host.launch.run-directory")
 	networked := make(chan error, 1)
 	go func() { networked <- l.makeNetwork() }()
-	prepareErr := l.prepareFiles()
+	prepareErr := l.prepareFiles(ctx)
 	if err := cmp.Or(prepareErr, <-networked); err != nil {
 		return ready, err
 	}
 	faultpoint.Reached("host.launch.prepared")
-	if err := writeJSON(l.paths.Spec(), l.spec); err != nil {
+	if err := jsonfile.Write(l.paths.Spec(), l.spec); err != nil {
 		return ready, err
 	}
 	faultpoint.Reached("host.launch.specified")
@@ -119,7 +128,7 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 }
 
 // prepareFiles makes everything but the network.
-func (l *launch) prepareFiles() (err error) {
+func (l *launch) prepareFiles(ctx context.Context) (err error) {
 	if l.spec.NetworkNamespace, err = l.networkNamespace(); err != nil {
 		return err
 	}
@@ -137,7 +146,7 @@ func (l *launch) prepareFiles() (err error) {
 	if err := ensureBindSources(l.request.BindSources); err != nil {
 		return err
 	}
-	if err := l.openVolumeParts(); err != nil {
+	if err := l.openVolumes(ctx); err != nil {
 		return err
 	}
 	if err := l.mountRoot(); err != nil {
@@ -153,7 +162,7 @@ func (l *launch) prepareFiles() (err error) {
 		return err
 	}
 	facts := machineFacts{
-		rootfs: l.paths.Merged(), user: user, namespaces: joined, sharedMemory: l.spec.SharedMemory, images: images,
+		rootfs: l.paths.Merged(), root: l.root, user: user, namespaces: joined, sharedMemory: l.spec.SharedMemory, images: images,
 		cgroupsPath: "/sockerless/" + l.request.ContainerId, mounts: append(added, l.dockerSocketMounts()...),
 	}
 	if l.request.Init {
@@ -161,20 +170,45 @@ func (l *launch) prepareFiles() (err error) {
 			facts.initExecutable, err = l.agentPath, nil // a path, not a link to one
 		}
 	}
-	config, err := completeConfig(l.request.OciSpec, facts)
+	facts.hook = l.nestedHook()
+	config, inBinds, err := completeConfig(l.request.OciSpec, facts)
 	if err != nil {
 		return err
+	}
+	if !inBinds.IsEmpty() {
+		if err := jsonfile.Write(l.paths.Nested(), inBinds); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(l.paths.Config(), config, 0o600)
 }
 
+// nestedHook is run while we wait for the shim: "self" is another process there.
+func (l *launch) nestedHook() ociHook {
+	own := fmt.Sprintf("/proc/%d/", os.Getpid())
+	return ociHook{
+		Path: strings.Replace(l.agentPath, "/proc/self/", own, 1),
+		Args: []string{"sockerless-agent", nested.Name, l.paths.Nested(), l.paths.Merged()},
+	}
+}
+
 func (l *launch) mountRoot() error {
-	stack, err := l.layers.Stack(l.request.LayerDiffIds)
+	image, err := l.layers.Stack(l.request.LayerDiffIds)
+	if err != nil {
+		return err
+	}
+	stack, err := layOver(l.paths, image)
 	if err != nil {
 		return err
 	}
 	l.spec.Upper, l.spec.Lower = l.paths.Upper(), stack.Lower
-	return l.Containers.mountRoot(l.paths, stack.Lower)
+	if err := l.Containers.mountRoot(l.paths, stack.Lower); err != nil {
+		return err
+	}
+	if l.root, err = confined.Open(l.paths.Merged()); err != nil {
+		return err
+	}
+	return archive.RestoreMountPoints(int(l.root.Directory().Fd()))
 }
 
 // mountRoot mounts the container's overlay, unless it is.
@@ -186,20 +220,46 @@ func (c *Containers) mountRoot(paths shimspec.ContainerPaths, lower []string) er
 	return mounts.Overlay{Lower: lower, Upper: paths.Upper(), Work: paths.Work()}.Mount(paths.Merged())
 }
 
-func (l *launch) lookUpUser() (identity.Identity, error) {
-	root, err := os.OpenFile(l.paths.Merged(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return identity.Identity{}, err
+func (l *launch) closeRoot() {
+	if l.root != nil {
+		l.root.Close()
 	}
-	defer root.Close()
+}
+
+func (l *launch) lookUpUser() (identity.Identity, error) {
+	root := l.root.Directory()
 	user, err := identity.ResolveIn(root, l.request.User, l.request.AdditionalGroups)
+	if err == nil {
+		err = identity.CheckForRuntime(root, user.AdditionalGIDs)
+	}
+	if err == nil {
+		err = l.checkUsersFiles()
+	}
 	if err != nil {
 		return user, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	return user, nil
 }
 
-// undo leaves nothing of a launch that failed. What it cannot undo is told in the
+// checkUsersFiles refuses users files that are links to what the OCI runtime, not
+// confined yet, finds in the kernel's file systems, which are not mounted yet:
+// the kernel's log for one, whose end it would wait for.
+func (l *launch) checkUsersFiles() error {
+	for _, name := range []string{"/etc/passwd", "/etc/group"} {
+		resolved, err := l.root.Resolve(name, func(string) bool { return false })
+		if err != nil {
+			return fmt.Errorf("follow the container's %s: %w", name, err)
+		}
+		for _, kernels := range []string{"/dev/", "/proc/", "/sys/"} {
+			if strings.HasPrefix(resolved, kernels) && resolved != os.DevNull {
+				return fmt.Errorf("the container's %s leads to %s", name, resolved)
+			}
+		}
+	}
+	return nil
+}
+
+// undo leaves nothing of a launch that failed. A failure to undo is told in the
 // log: the caller, if still there, gets why the launch failed.
 func (l *launch) undo() {
 	ctx := context.Background()
@@ -207,6 +267,9 @@ func (l *launch) undo() {
 	if err != nil || last.spec.Generation != l.request.Generation {
 		// Never got as far as shim.json.
 		last = &launched{spec: l.spec}
+	}
+	if l.shim != nil {
+		last.child = l.shim.Process.Pid
 	}
 	err = l.release(ctx, l.request.ContainerId, l.paths, last, nothingFollows)
 	stale := []string{l.paths.Spec()}

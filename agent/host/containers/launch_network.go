@@ -21,11 +21,22 @@ func (l *launch) makeNetwork() error {
 		Path: l.layout.NetworkNamespace(l.request.ContainerId),
 	}
 	for _, i := range kind.GetBridged().GetInterfaces() {
-		created.Interfaces = append(created.Interfaces, network.Interface{
-			Bridge: i.Bridge, Address: i.Address, Gateway: i.Gateway, MAC: i.Mac,
-		})
+		created.Interfaces = append(created.Interfaces, interfaceOf(i))
 	}
 	return l.network.Create(created)
+}
+
+func interfaceOf(i *hostv1.Interface) network.Interface {
+	wanted := network.Interface{
+		Bridge: i.GetBridge(), Address: i.GetAddress(), Gateway: i.GetGateway(), MAC: i.GetMac(),
+		Name: i.GetName(), Prefix: i.GetPrefix(), MTU: i.GetMtu(), Apart: i.GetApart(),
+	}
+	for _, sysctl := range i.GetSysctls() {
+		wanted.Sysctls = append(wanted.Sysctls, network.Sysctl{
+			Family: sysctl.Family, Table: sysctl.Table, Name: sysctl.Name, Value: sysctl.Value,
+		})
+	}
+	return wanted
 }
 
 // networkNamespace is the path of the namespace that the container gets.

@@ -1,6 +1,9 @@
 package containers
 
-import "github.com/sockerless/sockerless/agent/core/archive"
+import (
+	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
+)
 
 // Layers are those of the file system of a container that does not run. Errors
 // as Files.
@@ -13,9 +16,9 @@ func (c *Containers) Layers(id string) (archive.Layers, error) {
 		return archive.Layers{}, err
 	}
 	var record rootRecord
-	if _, err := readJSON(rootRecordPath(paths), &record); err != nil {
+	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
 		return archive.Layers{}, err
 	}
-	stack, err := c.layers.Stack(record.Layers)
+	stack, err := c.stackOf(paths, record.Layers)
 	return archive.Layers{Upper: paths.Upper(), Lower: stack.Lower}, err
 }

@@ -18,15 +18,21 @@ import (
 	"github.com/sockerless/sockerless/agent/host/network"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// The test program is its own shim: one that is ready at once. So a launch costs
-// what the host process adds to the shim's and the runtime's work.
+// The test program is its own shim: one that is ready at once, or what
+// shimMarker says. So a launch costs what the host process adds to the shim's and
+// the runtime's work.
 const netnsMarker = "SOCKERLESS_TEST_NETNS"
 
 func TestMain(m *testing.M) {
 	switch {
+	case len(os.Args) > 1 && os.Args[1] == "shim" && os.Getenv(shimMarker) != "":
+		beUnready(os.Getenv(shimMarker))
+	case len(os.Args) > 1 && os.Args[1] == "--root":
+		select {} // the OCI runtime, at work
 	case len(os.Args) > 1 && os.Args[1] == "shim":
 		json.NewEncoder(os.NewFile(shimspec.ReadinessFD, "readiness")).Encode(shimspec.Readiness{Version: shimspec.Version, Generation: 1})
 		os.Exit(0)
@@ -65,8 +71,12 @@ func newContainers(t testing.TB) *Containers {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kept, err := volumes.Open(volumes.Options{Dir: filepath.Join(layout.StateDir, "volumes"), RunDir: layout.RunDir, Trash: can})
+	if err != nil {
+		t.Fatal(err)
+	}
 	c, err := New(Options{
-		Layout: layout, Layers: store, Network: instance, Trash: can, AgentPath: "/proc/self/exe",
+		Layout: layout, Layers: store, Network: instance, Trash: can, Volumes: kept, AgentPath: "/proc/self/exe",
 		Runtime: func(context.Context) (ociruntime.Runtime, error) {
 			return ociruntime.Runtime{Path: "/bin/false", Root: layout.RuntimeRoot()}, nil
 		},

@@ -37,7 +37,14 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 			keep = append(keep, *namespace)
 		}
 	}
-	return errors.Join(c.reclaimUnknown(known), c.network.Reclaim(keep))
+	hasRun := func(holder string) bool {
+		paths, err := c.paths(holder)
+		if err == nil {
+			_, err = os.Lstat(paths.Run)
+		}
+		return err == nil
+	}
+	return errors.Join(c.reclaimUnknown(known), c.volumes.Reclaim(hasRun), c.network.Reclaim(keep))
 }
 
 // reclaimContainer answers the network namespace of a container whose shim is

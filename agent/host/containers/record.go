@@ -1,15 +1,14 @@
 package containers
 
 import (
-	"encoding/json"
 	"errors"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -19,6 +18,8 @@ type rootRecord struct {
 	Version int      `json:"version"`
 	Layers  []string `json:"layers"` // diff IDs, bottom first
 	Mounts  []mount  `json:"mounts,omitempty"`
+	// ReadOnly: only what is mounted can be written.
+	ReadOnly bool `json:"read_only,omitempty"`
 }
 
 // mount is a directory or file of the machine, or an image, inside a container.
@@ -37,64 +38,23 @@ func rootRecordPath(paths shimspec.ContainerPaths) string {
 	return filepath.Join(paths.Dir, "rootfs.json")
 }
 
-// readJSON answers false where the file is missing, or is not whole: a crash of
-// the machine can leave that of one that was not synced.
-func readJSON(path string, value any) (bool, error) {
-	content, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if err := json.Unmarshal(content, value); err != nil {
-		slog.Warn("a damaged record is not believed", "path", path, "error", err)
-		return false, nil
-	}
-	return true, nil
-}
-
-// writeJSON replaces the file in one step.
-func writeJSON(path string, value any) error { return replaceJSON(path, value, false) }
-
-// writeDurableJSON is writeJSON of what must survive a crash of the machine.
-func writeDurableJSON(path string, value any) error { return replaceJSON(path, value, true) }
-
-func replaceJSON(path string, value any, durable bool) (err error) {
-	content, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil && durable {
-		err = file.Sync()
-	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
-}
-
 // launched is what is known of a container's last launch.
 type launched struct {
 	spec  shimspec.Spec       // zero: never launched
 	ready shimspec.Readiness  // zero: not ready, or released
 	exit  shimspec.ExitRecord // zero: none of this generation
 	alive bool                // the shim answers on its socket
+	child int                 // the shim's number, where it is our child and not reaped; 0: it may be anybody's
 }
 
 func (l *launched) exited() bool { return l.exit.Generation != 0 }
 
 func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	var l launched
-	if _, err := readJSON(paths.Spec(), &l.spec); err != nil {
+	if _, err := jsonfile.Read(paths.Spec(), &l.spec); err != nil {
 		return nil, err
 	}
-	if _, err := readJSON(paths.ExitRecord(), &l.exit); err != nil {
+	if _, err := jsonfile.Read(paths.ExitRecord(), &l.exit); err != nil {
 		return nil, err
 	}
 	if l.spec.Generation == 0 { // the last launch failed: the one before counts
@@ -104,7 +64,7 @@ func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	if l.exit.Generation != l.spec.Generation {
 		l.exit = shimspec.ExitRecord{}
 	}
-	if _, err := readJSON(paths.ReadyRecord(), &l.ready); err != nil {
+	if _, err := jsonfile.Read(paths.ReadyRecord(), &l.ready); err != nil {
 		return nil, err
 	}
 	if l.ready.Generation != l.spec.Generation {

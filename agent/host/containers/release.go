@@ -11,6 +11,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -87,6 +88,9 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 	if next == nothingFollows && !c.viewed(id) {
 		failures = append(failures, mounts.Unmount(paths.Merged()))
 	}
+	if next == nothingFollows {
+		failures = append(failures, c.volumes.LetGo(ctx, id))
+	}
 	if err := errors.Join(failures...); err != nil {
 		return fmt.Errorf("release container: %w", err)
 	}
@@ -105,43 +109,59 @@ func removeRun(paths shimspec.ContainerPaths) error {
 
 // stop ends the container's processes, its shim and the runtime's record.
 func (c *Containers) stop(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, next successor) error {
-	shims, err := shimProcesses(paths.Spec(), last.ready.ShimPID)
-	if err != nil {
-		return err
+	if err := c.endShim(ctx, id, paths, last, next); err != nil {
+		return fmt.Errorf("end the shim: %w", err)
 	}
-	defer closeAll(shims)
-	known := c.knownToRuntime(id)
-	if len(shims) == 0 && !known {
+	if !c.knownToRuntime(id) {
 		return removeCgroups(ctx, paths)
 	}
 	runtime, err := c.runtime(ctx)
 	if err != nil {
 		return err
 	}
-	// A shim that never got ready has nobody to drain, and may be in the middle
-	// of creating what is deleted next.
-	signals := []unix.Signal{unix.SIGKILL}
-	if last.ready.Generation != 0 {
-		signals = []unix.Signal{unix.SIGTERM, unix.SIGKILL}
-		if known && !last.exited() {
-			if err := runtime.Kill(ctx, id); err != nil {
-				return err
-			}
-		}
-	}
-	for _, shim := range shims {
-		end := shim.end
-		if last.exited() && next == nextGeneration {
-			end = shim.dismiss
-		}
-		if err := end(ctx, signals); err != nil {
-			return fmt.Errorf("end the shim: %w", err)
-		}
-	}
 	if err := runtime.Delete(ctx, id); err != nil {
 		return err
 	}
 	return removeCgroups(ctx, paths)
+}
+
+// endShim ends the shim, and what would make the container after its end.
+func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, next successor) error {
+	shims, err := findShims(ctx, paths, last)
+	if err != nil {
+		return err
+	}
+	defer closeAll(shims)
+	// A shim that never got ready has nobody to drain, and may be in the middle
+	// of creating what is deleted next.
+	if last.ready.Generation == 0 {
+		for _, shim := range shims {
+			if err := shim.end(ctx, unix.SIGKILL); err != nil {
+				return err
+			}
+		}
+		return endCommands(ctx, c.layout.RuntimeRoot(), id)
+	}
+	if c.knownToRuntime(id) && !last.exited() {
+		runtime, err := c.runtime(ctx)
+		if err != nil {
+			return err
+		}
+		if err := runtime.Kill(ctx, id); err != nil {
+			return err
+		}
+	}
+	for _, shim := range shims {
+		if last.exited() && next == nextGeneration {
+			err = shim.dismiss(unix.SIGTERM)
+		} else {
+			err = shim.end(ctx, unix.SIGTERM, unix.SIGKILL)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeCgroups removes what a runtime leaves that was killed at work.
@@ -153,7 +173,7 @@ func removeCgroups(ctx context.Context, paths shimspec.ContainerPaths) error {
 	}
 	// A configuration that was not written to its end was not used either. Only
 	// what is named after the container is surely its own.
-	if _, err := readJSON(paths.Config(), &config); err != nil || filepath.Base(config.Linux.CgroupsPath) != filepath.Base(paths.Dir) {
+	if _, err := jsonfile.Read(paths.Config(), &config); err != nil || filepath.Base(config.Linux.CgroupsPath) != filepath.Base(paths.Dir) {
 		return nil
 	}
 	return machine.RemoveCgroups(ctx, config.Linux.CgroupsPath)

@@ -44,7 +44,7 @@ func (l *launch) makeSharedMemory() error {
 	if err := os.Mkdir(directory, 0o700); err != nil {
 		return err
 	}
-	if err := mounts.Temporary(directory, options); err != nil {
+	if err := (mounts.FileSystem{Type: "tmpfs", Source: "shm", Options: options}).Mount(directory); err != nil {
 		return fmt.Errorf("mount shared memory: %w", err)
 	}
 	l.spec.SharedMemory = directory

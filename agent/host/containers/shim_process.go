@@ -11,29 +11,76 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
 // shimLimit is how long a shim may take to leave: longer than it lets slow
 // clients drain.
 const shimLimit = 15 * time.Second
 
-// shimProcess is a shim, held by a descriptor: its number can change hands.
-type shimProcess struct {
+// foundProcess is a process, held by a descriptor: its number can change hands.
+type foundProcess struct {
 	pid   int
 	pidfd int
 }
 
-// shimProcesses finds the processes that run a shim of this specification. The
-// number known from its readiness is only a hint, 0 where there is none: what
-// counts is the command line, which is there from the first moment on.
-func shimProcesses(spec string, hint int) (found []shimProcess, err error) {
-	candidates := []string{strconv.Itoa(hint)}
-	if hint == 0 {
-		if candidates, err = processDirectories(); err != nil {
-			return nil, err
+// findShims finds the container's shim, or what a shim that died left of itself.
+// Others' command lines tell: the number known from a readiness is only a hint. At
+// the moment of its execution, and when it ends, a process has none, but a shim
+// holds the agent socket from before the first to after the last.
+func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launched) ([]foundProcess, error) {
+	if last.child != 0 {
+		pidfd, err := unix.PidfdOpen(last.child, 0)
+		return []foundProcess{{last.child, pidfd}}, err
+	}
+	wanted := []byte("\x00shim\x00--spec\x00" + paths.Spec() + "\x00")
+	isShim := func(command []byte) bool { return bytes.HasSuffix(command, wanted) }
+	for deadline := time.Now().Add(shimLimit); ; {
+		candidates := []string{strconv.Itoa(last.ready.ShimPID)}
+		if last.ready.ShimPID == 0 {
+			var err error
+			if candidates, err = processDirectories(); err != nil {
+				return nil, err
+			}
+		}
+		found := processesThat(isShim, candidates)
+		if len(found) > 0 || !answers(paths.AgentSocket()) {
+			return found, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.New("its socket answers, but no process is found")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// endCommands ends the runtime's commands for a container whose shim has ended,
+// and returns when they can make nothing any more.
+func endCommands(ctx context.Context, runtimeRoot, id string) error {
+	candidates, err := processDirectories()
+	if err != nil {
+		return err
+	}
+	root, last := []byte("\x00--root\x00"+runtimeRoot+"\x00"), []byte("\x00"+id+"\x00")
+	commands := processesThat(func(command []byte) bool {
+		return bytes.Contains(command, root) && bytes.HasSuffix(command, last)
+	}, candidates)
+	defer closeAll(commands)
+	for _, command := range commands {
+		if err := command.end(ctx, unix.SIGKILL); err != nil {
+			return fmt.Errorf("end the runtime's command: %w", err)
 		}
 	}
-	wanted := []byte("\x00shim\x00--spec\x00" + spec + "\x00")
+	return nil
+}
+
+// processesThat finds processes by their command lines: arguments, each followed
+// by a NUL.
+func processesThat(wanted func(command []byte) bool, candidates []string) (found []foundProcess) {
 	for _, candidate := range candidates {
 		pid, err := strconv.Atoi(candidate)
 		if err != nil {
@@ -45,13 +92,13 @@ func shimProcesses(spec string, hint int) (found []shimProcess, err error) {
 		}
 		// Read after the open: the number cannot change hands in between.
 		command, err := os.ReadFile(filepath.Join("/proc", candidate, "cmdline"))
-		if err == nil && bytes.HasSuffix(command, wanted) {
-			found = append(found, shimProcess{pid, pidfd})
+		if err == nil && wanted(command) {
+			found = append(found, foundProcess{pid, pidfd})
 		} else {
 			unix.Close(pidfd)
 		}
 	}
-	return found, nil
+	return found
 }
 
 func processDirectories() ([]string, error) {
@@ -63,24 +110,24 @@ func processDirectories() ([]string, error) {
 	return proc.Readdirnames(-1)
 }
 
-func closeAll(shims []shimProcess) {
-	for _, shim := range shims {
-		unix.Close(shim.pidfd)
+func closeAll(processes []foundProcess) {
+	for _, process := range processes {
+		unix.Close(process.pidfd)
 	}
 }
 
 // end sends the signals one after the other, as long as the process does not
 // end. SIGKILL goes to the runtime's commands, too: a shim leads a process group.
-func (s shimProcess) end(ctx context.Context, signals []unix.Signal) error {
+func (p foundProcess) end(ctx context.Context, signals ...unix.Signal) error {
 	for _, signal := range signals {
-		err := unix.PidfdSendSignal(s.pidfd, signal, nil, 0)
+		err := unix.PidfdSendSignal(p.pidfd, signal, nil, 0)
 		if err == nil && signal == unix.SIGKILL {
-			_ = unix.Kill(-s.pid, signal)
+			_ = unix.Kill(-p.pid, signal)
 		}
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("signal %d: %w", signal, err)
 		}
-		ended, err := s.awaitEnd(ctx)
+		ended, err := p.awaitEnd(ctx)
 		if err != nil || ended {
 			return err
 		}
@@ -88,19 +135,19 @@ func (s shimProcess) end(ctx context.Context, signals []unix.Signal) error {
 	return errors.New("it does not end")
 }
 
-// dismiss sends the first signal only, and lets the process end when it will.
-func (s shimProcess) dismiss(_ context.Context, signals []unix.Signal) error {
-	if err := unix.PidfdSendSignal(s.pidfd, signals[0], nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("signal %d: %w", signals[0], err)
+// dismiss sends a signal, and lets the process end when it will.
+func (p foundProcess) dismiss(signal unix.Signal) error {
+	if err := unix.PidfdSendSignal(p.pidfd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal %d: %w", signal, err)
 	}
 	return nil
 }
 
 // awaitEnd waits for at most shimLimit.
-func (s shimProcess) awaitEnd(ctx context.Context) (bool, error) {
+func (p foundProcess) awaitEnd(ctx context.Context) (bool, error) {
 	const step = 100 * time.Millisecond // how soon ctx is noticed
 	for deadline := time.Now().Add(shimLimit); time.Now().Before(deadline); {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.pidfd), Events: unix.POLLIN}}, int(step.Milliseconds()))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, int(step.Milliseconds()))
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return false, err
 		}

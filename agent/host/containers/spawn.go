@@ -53,8 +53,16 @@ func (l *launch) spawn(socket, readiness *os.File) error {
 	if err := shim.Start(); err != nil {
 		return err
 	}
-	go func() { _ = shim.Wait() }() // reaps it; how it ended is in its records
+	l.shim = shim
 	return nil
+}
+
+// reapShim reaps the shim whenever it ends; how it ended is in its records. Up to
+// then its number, and its process group's, stay its own.
+func (l *launch) reapShim() {
+	if l.shim != nil {
+		go func() { _ = l.shim.Wait() }()
+	}
 }
 
 func awaitReadiness(ctx context.Context, pipe *os.File) (ready shimspec.Readiness, err error) {

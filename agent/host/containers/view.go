@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
@@ -59,7 +60,7 @@ func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 		return nil, err
 	}
 	if c.views.add(id, 1) == 1 {
-		err = c.mountView(id, paths)
+		err = c.mountView(ctx, id, paths)
 	}
 	var root *os.File
 	if err == nil {
@@ -82,7 +83,7 @@ func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 }
 
 func (c *Containers) requireStored(id string, paths shimspec.ContainerPaths) error {
-	exists, err := readJSON(rootRecordPath(paths), &rootRecord{})
+	exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
 	if err != nil {
 		return err
 	}
@@ -120,15 +121,18 @@ func (c *Containers) closeView(id string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return nil
+	return c.volumes.LetGo(context.Background(), viewHolder(id))
 }
 
-func (c *Containers) mountView(id string, paths shimspec.ContainerPaths) error {
+// viewHolder names the view among those that hold volumes.
+func viewHolder(id string) string { return "view-" + id }
+
+func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
 	var record rootRecord
-	if _, err := readJSON(rootRecordPath(paths), &record); err != nil {
+	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
 		return err
 	}
-	stack, err := c.layers.Stack(record.Layers)
+	stack, err := c.stackOf(paths, record.Layers)
 	if err != nil {
 		return err
 	}
@@ -148,6 +152,9 @@ func (c *Containers) mountView(id string, paths shimspec.ContainerPaths) error {
 	}
 	defer root.Close()
 	for _, m := range record.Mounts {
+		if err := c.volumes.Hold(ctx, viewHolder(id), m.Source); err != nil {
+			return err
+		}
 		show := c.bindInside
 		if len(m.Layers) > 0 {
 			show = func(root *confined.Root, m mount) error { return c.showImage(root, path+".image", m) }
@@ -155,6 +162,9 @@ func (c *Containers) mountView(id string, paths shimspec.ContainerPaths) error {
 		if err := show(root, m); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
+	}
+	if record.ReadOnly { // only now: mount points were made
+		return mounts.SetReadOnly(path)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -17,9 +18,10 @@ type volumePart struct {
 	destination string
 }
 
-// openVolumeParts refuses mounts of a volume's part whose path a container has
-// led out of the volume by a link.
-func (l *launch) openVolumeParts() error {
+// openVolumes has the volumes mounted that the container mounts, and refuses
+// mounts of a volume's part whose path a container has led out of the volume by
+// a link.
+func (l *launch) openVolumes(ctx context.Context) error {
 	var spec struct {
 		Mounts []ociMount `json:"mounts"`
 	}
@@ -27,6 +29,9 @@ func (l *launch) openVolumeParts() error {
 		return nil // completeConfig says what is wrong with it
 	}
 	for _, mount := range spec.Mounts {
+		if err := l.volumes.Hold(ctx, l.request.ContainerId, mount.Source); err != nil {
+			return err
+		}
 		if !l.volumes.IsPart(mount.Source) {
 			continue
 		}

@@ -21,12 +21,18 @@ type lock struct {
 // Lock waits until key is free or ctx ends. The caller calls unlock once.
 func (l *Locks) Lock(ctx context.Context, key string) (unlock func(), err error) {
 	entry := l.claim(key)
+	unlock = func() {
+		entry.token <- struct{}{}
+		l.release(key, entry)
+	}
+	select {
+	case <-entry.token: // Free: nothing is waited for, so that ctx does not matter.
+		return unlock, nil
+	default:
+	}
 	select {
 	case <-entry.token:
-		return func() {
-			entry.token <- struct{}{}
-			l.release(key, entry)
-		}, nil
+		return unlock, nil
 	case <-ctx.Done():
 		l.release(key, entry)
 		return nil, context.Cause(ctx)

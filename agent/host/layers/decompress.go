@@ -23,13 +23,30 @@ var (
 	zstdSkippable = []byte{0x2a, 0x4d, 0x18}
 )
 
+// unreadable are the first bytes of formats that are known and not taken.
+var unreadable = map[string][]byte{
+	"bzip2": []byte("BZh"),
+	"xz":    {0xfd, '7', 'z', 'X', 'Z', 0x00},
+}
+
+// tarStream is a tar as it is, however it came.
+type tarStream struct {
+	io.ReadCloser
+	compression string // empty: none
+}
+
 // decompress recognises gzip and zstd by their first bytes and passes anything
-// else through.
-func decompress(blob io.Reader) (io.ReadCloser, error) {
+// else through, but for formats that are known and not taken.
+func decompress(blob io.Reader) (*tarStream, error) {
 	buffered := bufio.NewReaderSize(blob, 256<<10)
-	magic, err := buffered.Peek(4)
+	magic, err := buffered.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
+	}
+	for format, start := range unreadable {
+		if bytes.HasPrefix(magic, start) {
+			return nil, fmt.Errorf("archives compressed with %s are not supported: use gzip, zstd or no compression", format)
+		}
 	}
 	switch {
 	case bytes.HasPrefix(magic, gzipMagic):
@@ -37,13 +54,13 @@ func decompress(blob io.Reader) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
-		return reader, nil
-	case bytes.Equal(magic, zstdMagic), len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], zstdSkippable):
+		return &tarStream{reader, "gzip"}, nil
+	case bytes.HasPrefix(magic, zstdMagic), len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], zstdSkippable):
 		reader, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
-		return reader.IOReadCloser(), nil
+		return &tarStream{reader.IOReadCloser(), "zstd"}, nil
 	}
-	return io.NopCloser(buffered), nil
+	return &tarStream{io.NopCloser(buffered), ""}, nil
 }

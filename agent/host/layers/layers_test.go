@@ -80,7 +80,7 @@ func unpack(t testing.TB, store *Store, plain, blob []byte) (diff string, size u
 	if err := os.WriteFile(name, blob, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	size, _, err = store.Unpack(context.Background(), digestOf(plain), name)
+	layer, _, err := store.Unpack(context.Background(), digestOf(plain), name)
 	if err != nil {
 		return "", 0, err
 	}
@@ -88,7 +88,7 @@ func unpack(t testing.TB, store *Store, plain, blob []byte) (diff string, size u
 	if err != nil {
 		t.Fatal(err)
 	}
-	return stack.Lower[0], size, nil
+	return stack.Lower[0], layer.Size, nil
 }
 
 func lstat(t testing.TB, name string) unix.Stat_t {
@@ -275,9 +275,9 @@ func TestUnpackAndRemoveMayBeRepeated(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "blob")
 	os.WriteFile(name, plain, 0o600)
 	for _, existed := range []bool{false, true} {
-		size, got, err := store.Unpack(t.Context(), digestOf(plain), name)
-		if err != nil || got != existed || size != 4 {
-			t.Errorf("size %d, existed %t, %v", size, got, err)
+		layer, got, err := store.Unpack(t.Context(), digestOf(plain), name)
+		if err != nil || got != existed || layer.Size != 4 {
+			t.Errorf("size %d, existed %t, %v", layer.Size, got, err)
 		}
 	}
 	for range 2 {
@@ -289,6 +289,20 @@ func TestUnpackAndRemoveMayBeRepeated(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	wantNothingBut(t, dir, emptyName)
+}
+
+func TestALayerThatIsThereSaysNothingOfAnotherBlob(t *testing.T) {
+	store, _ := openStore(t)
+	plain := tarOf(t, entry{Name: "a", Linkname: "four"})
+	blob := filepath.Join(t.TempDir(), "blob")
+	os.WriteFile(blob, plain, 0o600)
+	for _, size := range []uint64{uint64(len(plain)), 0} {
+		layer, _, err := store.Unpack(t.Context(), digestOf(plain), blob)
+		if err != nil || layer.TarSize != size {
+			t.Errorf("%+v, want %d bytes, %v", layer, size, err)
+		}
+		os.WriteFile(blob, []byte("another one"), 0o600)
+	}
 }
 
 func entriesOf(t testing.TB, dir string) (names []string) {

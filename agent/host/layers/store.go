@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"connectrpc.com/connect"
 
@@ -37,6 +38,9 @@ type Store struct {
 	boot    string
 	locks   keylock.Locks
 	flusher *flusher
+
+	uploadsLock sync.Mutex
+	uploads     map[string]*Upload // by ID
 }
 
 // Layer is layer.json.
@@ -44,6 +48,7 @@ type Layer struct {
 	Version int    `json:"version"`
 	DiffID  string `json:"diff_id"`
 	Size    uint64 `json:"size"` // bytes of regular files
+	TarSize uint64 `json:"tar_size,omitempty"`
 	// RootStated: the tar had an entry for the root directory itself, so that
 	// its owner and mode mean something.
 	RootStated bool `json:"root_stated"`
@@ -60,8 +65,11 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(dir, emptyName, "diff"), 0o755); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open layers: %w", err)
+	// One that is so is left alone: its disk may be read-only.
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		if err := errors.Join(err, os.Chmod(dir, 0o700)); err != nil {
+			return nil, fmt.Errorf("open layers: %w", err)
+		}
 	}
 	boot, err := bootID()
 	if err != nil {
@@ -71,7 +79,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, boot: boot, flusher: startFlusher(dir)}
+	s := &Store{dir: dir, boot: boot, flusher: startFlusher(dir), uploads: map[string]*Upload{}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()

@@ -2,8 +2,6 @@ package layers
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,35 +16,40 @@ import (
 )
 
 // Unpack makes the layer of a blob (tar: plain, gzip or zstd) available and
-// answers the bytes of its regular files, and whether it was there before.
+// answers it, and whether it was there before. TarSize is 0 where the blob was
+// not read: nobody knows then whether it is the layer's.
 // INVALID_ARGUMENT: the blob is no whole tar, or has an entry that must not be
 // followed. DATA_LOSS: its uncompressed bytes do not have the digest diffID.
-func (s *Store) Unpack(ctx context.Context, diffID, blob string) (size uint64, existed bool, err error) {
+func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, existed bool, err error) {
 	dir, err := s.path(diffID)
 	if err != nil {
-		return 0, false, err
+		return Layer{}, false, err
 	}
 	unlock, err := s.locks.Lock(ctx, dir)
 	if err != nil {
-		return 0, false, err
+		return Layer{}, false, err
 	}
 	defer unlock()
-	_, layer, err := s.find(diffID)
+	_, layer, err = s.find(diffID)
 	if err == nil {
-		return layer.Size, true, nil
+		layer.TarSize = 0
+		return layer, true, nil
 	}
 	if connect.CodeOf(err) != connect.CodeNotFound {
-		return 0, false, err
+		return Layer{}, false, err
 	}
 	// A directory without layer.json was never published by us.
 	if err := confined.RemovePath(dir); err != nil {
-		return 0, false, err
+		return Layer{}, false, err
 	}
-	temporary, err := os.MkdirTemp(s.dir, unfinished)
-	if err != nil {
-		return 0, false, fmt.Errorf("unpack layer %s: %w", diffID, err)
+	temporary, layer, isUnpacked := s.uploadedTree(diffID)
+	err = nil
+	if !isUnpacked {
+		if temporary, err = os.MkdirTemp(s.dir, unfinished); err != nil {
+			return Layer{}, false, fmt.Errorf("unpack layer %s: %w", diffID, err)
+		}
+		layer, err = unpackBlob(ctx, diffID, blob, filepath.Join(temporary, "diff"))
 	}
-	layer, err = unpackBlob(ctx, diffID, blob, filepath.Join(temporary, "diff"))
 	faultpoint.Reached("host.layer.unpacked")
 	if err == nil {
 		err = s.publish(temporary, dir, layer)
@@ -54,23 +57,55 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (size uint64, e
 	faultpoint.Reached("host.layer.published")
 	if err != nil {
 		err = errors.Join(fmt.Errorf("unpack layer %s: %w", diffID, err), confined.RemovePath(temporary))
-		return 0, false, err
+		return Layer{}, false, err
 	}
-	return layer.Size, false, nil
+	if isUnpacked {
+		layer.TarSize = 0
+	}
+	return layer, false, nil
 }
 
 func unpackBlob(ctx context.Context, diffID, blob, target string) (Layer, error) {
-	layer := Layer{Version: version, DiffID: diffID}
 	file, err := openBlob(blob)
 	if err != nil {
-		return layer, err
+		return Layer{}, err
 	}
 	defer file.Close()
 	plain, err := decompress(&cancellableReader{ctx, file})
 	if err != nil {
-		return layer, classify(err)
+		return Layer{}, classify(err)
 	}
 	defer plain.Close()
+	layer, tar, err := unpackMeasured(ctx, plain, target)
+	if err != nil {
+		return Layer{}, classify(err)
+	}
+	layer.DiffID, layer.TarSize = diffID, tar.size
+	if got := tar.digest(); got != diffID {
+		return layer, connect.NewError(connect.CodeDataLoss, fmt.Errorf("the layer's content has the digest %s", got))
+	}
+	return layer, nil
+}
+
+// unpackMeasured unpacks a tar and measures it at the same time.
+func unpackMeasured(ctx context.Context, tar io.Reader, target string) (layer Layer, size *measured, err error) {
+	size = newMeasured(io.Discard)
+	err = fanOut(ctx, tar,
+		func(r io.Reader) error {
+			_, err := io.Copy(size, r)
+			return err
+		},
+		func(r io.Reader) (err error) {
+			layer, err = unpackTar(ctx, r, target)
+			return err
+		})
+	return layer, size, err
+}
+
+// unpackTar unpacks into the directory target, which it makes. The layer has no
+// diff ID yet.
+func unpackTar(ctx context.Context, tar io.Reader, target string) (Layer, error) {
+	layer := Layer{Version: version}
 	if err := os.Mkdir(target, 0o755); err != nil {
 		return layer, err
 	}
@@ -79,19 +114,14 @@ func unpackBlob(ctx context.Context, diffID, blob, target string) (Layer, error)
 		return layer, err
 	}
 	defer root.Close()
-
-	digest := sha256.New()
-	u, err := newUnpacker(ctx, io.TeeReader(plain, digest), root)
+	u, err := newUnpacker(ctx, tar, root)
 	if err != nil {
 		return layer, err
 	}
 	if err := u.unpackAll(); err != nil {
-		return layer, classify(err)
+		return layer, err
 	}
 	layer.Size, layer.RootStated, layer.RootOpaque = u.size, u.rootStated, u.rootOpaque
-	if got := "sha256:" + hex.EncodeToString(digest.Sum(nil)); got != diffID {
-		return layer, connect.NewError(connect.CodeDataLoss, fmt.Errorf("the layer's content has the digest %s", got))
-	}
 	return layer, nil
 }
 

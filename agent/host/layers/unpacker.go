@@ -192,7 +192,8 @@ func (u *unpacker) setDirectoryTimes() {
 		if err != nil {
 			continue
 		}
-		// Of no consequence where the file system refuses.
+		// A file system that refuses this keeps its own time, which is of no
+		// consequence.
 		_ = unix.UtimesNanoAt(fd, ".", timespecs(modified, modified), 0)
 		unix.Close(fd)
 	}

@@ -23,5 +23,14 @@ func Bind(source, target string, readOnly bool) error {
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attributes); err != nil {
 		return &os.PathError{Op: "set mount attributes", Path: source, Err: err}
 	}
-	return attach(tree, target)
+	return Attach(tree, target)
+}
+
+// SetReadOnly makes the mount at target read-only, and nothing that is mounted
+// beneath.
+func SetReadOnly(target string) error {
+	if err := unix.MountSetattr(unix.AT_FDCWD, target, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return &os.PathError{Op: "set mount attributes", Path: target, Err: err}
+	}
+	return nil
 }

@@ -38,7 +38,7 @@ func (o Overlay) Mount(target string) error {
 		return fmt.Errorf("mount overlay of %d layers: %w", len(o.Lower), err)
 	}
 	defer unix.Close(fd)
-	return attach(fd, target)
+	return Attach(fd, target)
 }
 
 func (o Overlay) openBest() (int, error) {
@@ -101,22 +101,27 @@ func (o Overlay) open() (int, error) {
 	return fd, nil
 }
 
-// openRelative names the lower directories relative to their common parent: one
-// parameter takes 255 bytes in older kernels' fsconfig, and a page in mount(2),
-// which 127 absolute paths do not fit.
+// openRelative names the directories relative to the image's layers' common
+// parent: one parameter takes 255 bytes in older kernels' fsconfig, and a page in
+// mount(2), which 127 absolute paths do not fit.
 func (o Overlay) openRelative() (int, error) {
-	base := filepath.Dir(filepath.Dir(o.Lower[0]))
+	base := filepath.Dir(filepath.Dir(o.Lower[len(o.Lower)-1]))
+	var failed error
+	relative := func(directory string) string {
+		name, err := filepath.Rel(base, directory)
+		failed = errors.Join(failed, err)
+		return strings.ReplaceAll(name, ":", `\:`)
+	}
 	names := make([]string, len(o.Lower))
 	for i, lower := range o.Lower {
-		name, err := filepath.Rel(base, lower)
-		if err != nil {
-			return -1, err
-		}
-		names[i] = strings.ReplaceAll(name, ":", `\:`)
+		names[i] = relative(lower)
 	}
 	options := "lowerdir=" + strings.Join(names, ":")
 	if o.Upper != "" {
-		options += ",upperdir=" + o.Upper + ",workdir=" + o.Work
+		options += ",upperdir=" + relative(o.Upper) + ",workdir=" + relative(o.Work)
+	}
+	if failed != nil {
+		return -1, failed
 	}
 	return mountInDirectory(base, options, o.Upper == "")
 }
@@ -135,10 +140,10 @@ func cloneReadOnly(directory string) (int, error) {
 	return fd, nil
 }
 
-// attach gives a detached mount its place. Where the place is on a shared mount,
-// as all are on a systemd machine, other mount namespaces get a copy; it is left
-// shared, for only so does Unmount reach those, too.
-func attach(fd int, target string) error {
+// Attach gives a detached mount its place. On a shared mount, as all are on a
+// systemd machine, other mount namespaces get a copy; it is left shared, for
+// only so does Unmount reach those, too.
+func Attach(fd int, target string) error {
 	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS); err != nil {
 		return &os.PathError{Op: "attach mount", Path: target, Err: err}
 	}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,12 @@ type Interface struct {
 	Address string // "172.17.0.2/16"
 	Gateway string // "172.17.0.1"; empty: no default route by this interface
 	MAC     string // empty: the kernel chooses
+	Name    string // in the container; empty: Prefix and the lowest number that is free
+	Prefix  string // empty: "eth"
+	MTU     uint32 // 0: the kernel's own
+	Sysctls []Sysctl
+	// No traffic to and from other interfaces of the bridge that are apart.
+	Apart bool
 }
 
 // Namespace is the network of one start of one container. Without interfaces
@@ -33,11 +40,15 @@ type Namespace struct {
 // leg is an Interface, parsed.
 type leg struct {
 	host    string // name of the machine's end
-	name    string // in the container: eth0, eth1, …
-	bridge  int    // index of the bridge's link
+	name    string // in the container; empty until prefix has got its number
+	prefix  string
+	bridge  int // index of the bridge's link
 	address *net.IPNet
 	gateway net.IP
 	mac     net.HardwareAddr
+	mtu     uint32
+	sysctls []Sysctl
+	apart   bool
 }
 
 // Create makes the namespace with all its interfaces up. A failure leaves
@@ -47,6 +58,7 @@ func (i *Instance) Create(namespace Namespace) error {
 	if err != nil {
 		return err
 	}
+	nameLegs(legs, map[string]bool{"lo": true})
 	if err := createNamespace(namespace.Path, prepareNamespace); err != nil {
 		return err
 	}
@@ -68,7 +80,8 @@ func (i *Instance) parseLegs(namespace Namespace) ([]leg, error) {
 	for index, wanted := range namespace.Interfaces {
 		parsed := leg{
 			host: i.vethName(namespace.ContainerID, namespace.Generation, index),
-			name: fmt.Sprintf("eth%d", index),
+			name: wanted.Name, prefix: cmp.Or(wanted.Prefix, "eth"),
+			mtu: wanted.MTU, sysctls: wanted.Sysctls, apart: wanted.Apart,
 		}
 		address, subnet, err := net.ParseCIDR(wanted.Address)
 		if err != nil {
@@ -135,7 +148,7 @@ func (i *Instance) connect(path string, legs []leg) error {
 	defer namespace.Close()
 	for _, leg := range legs {
 		if err := addPair(leg, int(namespace.Fd())); err != nil {
-			return fmt.Errorf("connect %s: %w", leg.name, err)
+			return err
 		}
 	}
 	return onThreadIn(int(namespace.Fd()), func() error {
@@ -145,7 +158,11 @@ func (i *Instance) connect(path string, legs []leg) error {
 		}
 		defer handle.Close()
 		for _, leg := range legs {
-			if err := configure(handle, leg); err != nil {
+			link, err := handle.LinkByName(leg.name)
+			if err != nil {
+				return err
+			}
+			if err := configure(handle, link, leg); err != nil {
 				return fmt.Errorf("configure %s: %w", leg.name, err)
 			}
 		}
@@ -155,25 +172,41 @@ func (i *Instance) connect(path string, legs []leg) error {
 
 // addPair makes both ends in one request: the machine's on the bridge, and up
 // once it is there, the container's with its name in its namespace.
+// ALREADY_EXISTS: that name is taken there.
 func addPair(leg leg, namespace int) error {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = leg.host
 	attributes.MasterIndex = leg.bridge
 	attributes.Flags = net.FlagUp
-	return netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs: attributes, PeerName: leg.name, PeerHardwareAddr: leg.mac, PeerNamespace: netlink.NsFd(namespace),
-	})
+	attributes.MTU = int(leg.mtu)
+	pair := &netlink.Veth{
+		LinkAttrs: attributes, PeerName: leg.name, PeerHardwareAddr: leg.mac, PeerNamespace: netlink.NsFd(namespace), PeerMTU: leg.mtu,
+	}
+	err := netlink.LinkAdd(pair)
+	if errors.Is(err, unix.EEXIST) {
+		// Docker's words: it makes the interface elsewhere, and renames it.
+		return connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("error renaming interface %q to %q: %w", leg.host, leg.name, err))
+	}
+	if err != nil {
+		return fmt.Errorf("connect %s: %w", leg.name, err)
+	}
+	if !leg.apart {
+		return nil
+	}
+	if err := netlink.LinkSetIsolated(pair, true); err != nil {
+		return errors.Join(fmt.Errorf("set %s apart: %w", leg.name, err), deleteLinkByName(leg.host))
+	}
+	return nil
 }
 
 // configure runs inside the namespace. The address comes before the link is up,
 // so that the announcement (arp_notify) has one to announce.
-func configure(handle *netlink.Handle, leg leg) error {
-	link, err := handle.LinkByName(leg.name)
-	if err != nil {
-		return err
-	}
+func configure(handle *netlink.Handle, link netlink.Link, leg leg) error {
 	if err := handle.AddrReplace(link, &netlink.Addr{IPNet: leg.address}); err != nil {
 		return fmt.Errorf("address %s: %w", leg.address, err)
+	}
+	if err := setInterfaceSysctls(link.Attrs().Name, leg.sysctls); err != nil {
+		return err
 	}
 	if err := handle.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set up: %w", err)

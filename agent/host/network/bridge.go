@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -25,6 +26,14 @@ type Bridge struct {
 	Isolate  bool   // no traffic to and from other bridges
 	// Nothing else of the machine may have addresses of its subnet when it is made.
 	Alone bool
+	// Its name was given by a user: a bridge that is there already is used, and
+	// stays when the network goes.
+	Given       bool
+	MTU         uint32 // 0: the kernel's own
+	Unaddressed bool   // the machine itself has no address there
+	Apart       bool   // its containers do not reach each other
+	Unmasked    bool   // what leaves has the containers' addresses
+	Source      string // IPv4 address that what leaves has; empty: that of the link by which it leaves
 }
 
 // Ensure makes the bridge, its address and its packet rules; what is there is
@@ -95,9 +104,17 @@ func (i *Instance) ensureAddressed(bridge Bridge, gateway *net.IPNet) (netlink.L
 			return nil, err
 		}
 	}
-	link, err := i.ensureLink(bridge.Name, gateway)
+	link, err := i.ensureLink(bridge, gateway)
 	if err != nil {
 		return nil, err
+	}
+	if bridge.MTU > 0 && link.Attrs().MTU != int(bridge.MTU) {
+		if err := netlink.LinkSetMTU(link, int(bridge.MTU)); err != nil {
+			return nil, fmt.Errorf("set the MTU of %s to %d: %w", bridge.Name, bridge.MTU, err)
+		}
+	}
+	if bridge.Unaddressed {
+		return link, nil
 	}
 	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: gateway}); err != nil {
 		return nil, fmt.Errorf("give %s the address %s: %w", bridge.Name, bridge.Gateway, err)
@@ -105,7 +122,8 @@ func (i *Instance) ensureAddressed(bridge Bridge, gateway *net.IPNet) (netlink.L
 	return link, nil
 }
 
-func (i *Instance) ensureLink(name string, gateway *net.IPNet) (netlink.Link, error) {
+func (i *Instance) ensureLink(bridge Bridge, gateway *net.IPNet) (netlink.Link, error) {
+	name := bridge.Name
 	link, err := netlink.LinkByName(name)
 	switch {
 	case err == nil && i.owns(link):
@@ -115,6 +133,10 @@ func (i *Instance) ensureLink(name string, gateway *net.IPNet) (netlink.Link, er
 		if err := deleteLink(link); err != nil {
 			return nil, err
 		}
+	case err == nil && bridge.Given && link.Type() != "bridge":
+		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("existing interface %s is not a bridge", name))
+	case err == nil && bridge.Given && !strings.HasPrefix(link.Attrs().Alias, aliasPrefix):
+		return link, nil
 	case err == nil:
 		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("the interface %s is not ours", name))
 	case !isNotFound(err):
@@ -124,7 +146,7 @@ func (i *Instance) ensureLink(name string, gateway *net.IPNet) (netlink.Link, er
 	attributes.Name = name
 	// Stated, since a bridge without an address of its own takes its lowest
 	// port's, and changes it as containers come and go.
-	attributes.HardwareAddr = hardwareAddress(gateway.IP)
+	attributes.HardwareAddr = hardwareAddress(bridge, gateway.IP)
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes}); err != nil {
 		return nil, fmt.Errorf("add bridge %s: %w", name, err)
 	}
@@ -141,9 +163,14 @@ func (i *Instance) ensureLink(name string, gateway *net.IPNet) (netlink.Link, er
 	return link, nil
 }
 
-// hardwareAddress is locally administered and follows from the address.
-func hardwareAddress(address net.IP) net.HardwareAddr {
-	return append(net.HardwareAddr{0x02, 0x42}, address.To4()...)
+// hardwareAddress is locally administered and follows from the address. That of a
+// bridge without one may be a container's, whose begins with 02:42.
+func hardwareAddress(bridge Bridge, address net.IP) net.HardwareAddr {
+	beginning := net.HardwareAddr{0x02, 0x42}
+	if bridge.Unaddressed {
+		beginning = net.HardwareAddr{0x02, 0x43}
+	}
+	return append(beginning, address.To4()...)
 }
 
 // Remove takes a bridge and its rules away, and the table with the last one.
@@ -170,16 +197,16 @@ func (i *Instance) owns(link netlink.Link) bool {
 	return link.Type() == "bridge" && link.Attrs().Alias == i.alias()
 }
 
-// namePrefix begins the bridges' names; digits of the network's ID follow, which
-// no other instance has.
-const namePrefix = "skl"
+// ownName is how bridges are named unless a user names them: digits of the
+// network's ID, which no other instance has. Earlier versions began with skl.
+var ownName = regexp.MustCompile(`^(br-|skl)[0-9a-f]{12}$`)
 
 // isUnmarked recognises a bridge that was made and not marked: it has one of our
 // names, no mark, and was never set up.
 func isUnmarked(link netlink.Link) bool {
 	attributes := link.Attrs()
 	return link.Type() == "bridge" && attributes.Alias == "" && attributes.Flags&net.FlagUp == 0 &&
-		len(attributes.Name) == maxLinkName && strings.HasPrefix(attributes.Name, namePrefix)
+		ownName.MatchString(attributes.Name)
 }
 
 func deleteLink(link netlink.Link) error {

@@ -114,7 +114,7 @@ func isForwardHook(chain *nftables.Chain) bool {
 func mayBeForeign(chain *nftables.Chain) bool {
 	family := chain.Table.Family
 	return (family == nftables.TableFamilyIPv4 || family == nftables.TableFamilyINet) &&
-		!strings.HasPrefix(chain.Table.Name, "sockerless_")
+		!strings.HasPrefix(chain.Table.Name, aliasPrefix)
 }
 
 // foreignMark is a comment that `nft list` shows.

@@ -35,13 +35,15 @@ func (i *Instance) Connect(namespace Namespace, wanted Interface, defaultGateway
 	if err != nil {
 		return err
 	}
-	leg.host, leg.name = i.vethName(namespace.ContainerID, namespace.Generation, slot), fmt.Sprintf("eth%d", slot)
 	if existing == nil {
 		if err := markRewired(namespace.Path); err != nil {
 			return err
 		}
-		if err := addPair(leg, int(inside.Fd())); err != nil {
-			return fmt.Errorf("connect %s: %w", leg.name, err)
+	}
+	leg.host = i.vethName(namespace.ContainerID, namespace.Generation, slot)
+	if existing == nil {
+		if leg, err = addNamedPair(leg, inside); err != nil {
+			return err
 		}
 	}
 	err = onThreadIn(int(inside.Fd()), func() error {
@@ -50,7 +52,11 @@ func (i *Instance) Connect(namespace Namespace, wanted Interface, defaultGateway
 			return err
 		}
 		defer handle.Close()
-		if err := configure(handle, leg); err != nil {
+		link, err := legInside(handle, leg, existing)
+		if err != nil {
+			return err
+		}
+		if err := configure(handle, link, leg); err != nil {
 			return fmt.Errorf("configure %s: %w", leg.name, err)
 		}
 		return setDefaultRoute(handle, gateway)

@@ -101,7 +101,11 @@ func (l *lab) outside() string {
 		}
 		defer handle.Close()
 		_, subnet, _ := net.ParseCIDR("10.214.9.0/24")
-		return configure(handle, leg{
+		inside, err := handle.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return configure(handle, inside, leg{
 			name: "eth0", address: &net.IPNet{IP: net.ParseIP(outsideAddress), Mask: subnet.Mask}, gateway: net.ParseIP(machineAddress),
 		})
 	}))

@@ -28,8 +28,11 @@ func NewInstance(tag, netnsDir string) (*Instance, error) {
 // table is the instance's nftables table.
 func (i *Instance) table() string { return "sockerless_" + i.Tag }
 
+// aliasPrefix begins the marks of all instances' links.
+const aliasPrefix = "sockerless_"
+
 // alias marks links as the instance's (ip link shows it).
-func (i *Instance) alias() string { return "sockerless_" + i.Tag }
+func (i *Instance) alias() string { return aliasPrefix + i.Tag }
 
 // vethPrefix begins the machine's end of each container's veth pair: "sk" and
 // half of the tag, since a link's name has 15 characters at most.

@@ -13,8 +13,8 @@ import (
 const mostInterfaces = 64
 
 // Reclaim removes namespaces that are bound but not in keep, veths of the
-// instance that keep's containers do not use, and rules of bridges that are gone.
-// Of keep the interfaces do not matter.
+// instance that keep's containers do not use, and rules of bridges that are
+// gone. The interfaces of keep do not matter.
 func (i *Instance) Reclaim(keep []Namespace) error {
 	paths := map[string]bool{}
 	links := map[string]bool{}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 
+	"connectrpc.com/connect"
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -18,6 +19,7 @@ import (
 //	table inet sockerless_<tag> {
 //	  set bridges, nat, internal, open { type ifname }
 //	  set within { type ifname . ifname }
+//	  map sources { type ifname : ipv4_addr }
 //	  chain forward { type filter hook forward priority filter; policy accept
 //	    ct state established,related accept
 //	    iifname . oifname @within accept          # inside one bridge, where bridges are filtered
@@ -26,6 +28,7 @@ import (
 //	    oifname @bridges drop                     # nothing else begins a flow to a container
 //	  }
 //	  chain postrouting { type nat hook postrouting priority srcnat; policy accept
+//	    oifname != @bridges snat ip to iifname map @sources
 //	    meta nfproto ipv4 iifname @nat oifname != @bridges masquerade
 //	  }
 //	}
@@ -39,6 +42,7 @@ type ruleset struct {
 	table                                *nftables.Table
 	forward, postrouting                 *nftables.Chain
 	bridges, nat, internal, open, within *nftables.Set
+	sources                              *nftables.Set
 }
 
 func (i *Instance) ruleset() ruleset {
@@ -62,26 +66,50 @@ func (i *Instance) ruleset() ruleset {
 			Table: table, Name: "within", Concatenation: true,
 			KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName),
 		},
+		sources: &nftables.Set{
+			Table: table, Name: "sources", IsMap: true, KeyType: nftables.TypeIFName, DataType: nftables.TypeIPAddr,
+		},
 	}
 }
 
 func (r ruleset) sets() []*nftables.Set {
-	return []*nftables.Set{r.bridges, r.nat, r.internal, r.open, r.within}
+	return []*nftables.Set{r.bridges, r.nat, r.internal, r.open, r.within, r.sources}
 }
 
-// memberships says which sets a bridge belongs in, by its key there.
-func (r ruleset) memberships(bridge Bridge) map[*nftables.Set][]byte {
+// memberships says which sets a bridge belongs in, and as what. source is its
+// Source, parsed.
+func (r ruleset) memberships(bridge Bridge, source net.IP) map[*nftables.Set]nftables.SetElement {
 	key := linkKey(bridge.Name)
-	keys := map[*nftables.Set][]byte{r.bridges: key, r.within: append(linkKey(bridge.Name), key...)}
+	member := nftables.SetElement{Key: key}
+	elements := map[*nftables.Set]nftables.SetElement{r.bridges: member}
+	if !bridge.Apart {
+		elements[r.within] = nftables.SetElement{Key: append(linkKey(bridge.Name), key...)}
+	}
 	if bridge.Internal {
-		keys[r.internal] = key
-	} else {
-		keys[r.nat] = key
+		elements[r.internal] = member
+		return elements
 	}
-	if !bridge.Internal && !bridge.Isolate {
-		keys[r.open] = key
+	if !bridge.Unmasked {
+		elements[r.nat] = member
+		if source != nil {
+			elements[r.sources] = nftables.SetElement{Key: key, Val: source}
+		}
 	}
-	return keys
+	if !bridge.Isolate {
+		elements[r.open] = member
+	}
+	return elements
+}
+
+func parseSource(text string) (net.IP, error) {
+	if text == "" {
+		return nil, nil
+	}
+	address := net.ParseIP(text).To4()
+	if address == nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%q is not an IPv4 address", text))
+	}
+	return address, nil
 }
 
 func linkKey(name string) []byte {
@@ -91,6 +119,10 @@ func linkKey(name string) []byte {
 }
 
 func (i *Instance) addRules(bridge Bridge) error {
+	source, err := parseSource(bridge.Source)
+	if err != nil {
+		return err
+	}
 	changes.Lock()
 	defer changes.Unlock()
 	conn, err := nftables.New()
@@ -111,9 +143,11 @@ func (i *Instance) addRules(bridge Bridge) error {
 	for _, expressions := range rules.forwardRules() {
 		conn.AddRule(&nftables.Rule{Table: rules.table, Chain: rules.forward, Exprs: expressions})
 	}
-	conn.AddRule(&nftables.Rule{Table: rules.table, Chain: rules.postrouting, Exprs: rules.masquerade()})
-	for set, key := range rules.memberships(bridge) {
-		if err := conn.SetAddElements(set, []nftables.SetElement{{Key: key}}); err != nil {
+	for _, expressions := range [][]expr.Any{rules.sourceTranslation(), rules.masquerade()} {
+		conn.AddRule(&nftables.Rule{Table: rules.table, Chain: rules.postrouting, Exprs: expressions})
+	}
+	for set, element := range rules.memberships(bridge, source) {
+		if err := conn.SetAddElements(set, []nftables.SetElement{element}); err != nil {
 			return err
 		}
 	}
@@ -162,6 +196,9 @@ func (i *Instance) removeElements(doomed func(bridge string) bool) error {
 	left := 0
 	for _, set := range rules.sets() {
 		elements, err := conn.GetSetElements(set)
+		if set == rules.sources && errors.Is(err, unix.ENOENT) {
+			continue // an earlier version has made the table
+		}
 		if err != nil {
 			return fmt.Errorf("nftables set %s: %w", set.Name, err)
 		}
@@ -225,12 +262,24 @@ func (r ruleset) forwardRules() [][]expr.Any {
 	}
 }
 
-func (r ruleset) masquerade() []expr.Any {
-	expressions := []expr.Any{
+func isIPv4() []expr.Any {
+	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
 	}
-	expressions = append(expressions, r.match(expr.MetaKeyIIFNAME, r.nat, false)...)
+}
+
+// sourceTranslation ends without a verdict where the map has no address.
+func (r ruleset) sourceTranslation() []expr.Any {
+	return append(append(isIPv4(), r.match(expr.MetaKeyOIFNAME, r.bridges, true)...),
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: r.sources.Name},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+	)
+}
+
+func (r ruleset) masquerade() []expr.Any {
+	expressions := append(isIPv4(), r.match(expr.MetaKeyIIFNAME, r.nat, false)...)
 	expressions = append(expressions, r.match(expr.MetaKeyOIFNAME, r.bridges, true)...)
 	return append(expressions, &expr.Masq{})
 }

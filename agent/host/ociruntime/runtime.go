@@ -80,8 +80,8 @@ func (r Runtime) Delete(ctx context.Context, containerID string) error {
 	return nil
 }
 
-// hasEnded tells of a container of runc whether its init is past executing
-// anything. False where that cannot be known.
+// hasEnded tells whether the init of a container of runc is past executing
+// anything; false if that cannot be known.
 func (r Runtime) hasEnded(containerID string) bool {
 	var state struct {
 		PID   int    `json:"init_process_pid"`

@@ -59,7 +59,7 @@ func TestAnUnknownContainerIsDeletedAlready(t *testing.T) {
 	if err := r.Delete(t.Context(), "unknown"); err != nil {
 		t.Error(err)
 	}
-	// What a runtime leaves that is killed early: a directory without a state.
+	// A runtime that is killed early leaves a directory without a state.
 	if err := os.Mkdir(filepath.Join(r.Root, "half"), 0o700); err != nil {
 		t.Fatal(err)
 	}

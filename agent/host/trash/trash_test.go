@@ -51,7 +51,7 @@ func TestDiscardedTreesDisappear(t *testing.T) {
 	can.Close()
 }
 
-// What deletes must not take away what a discard is about to use.
+// Deleting must not take away what a discard is about to use.
 func TestWhatIsDiscardedIsGoneWhileOthersAreDeleted(t *testing.T) {
 	dir := t.TempDir()
 	can, err := Open(filepath.Join(dir, "trash"))

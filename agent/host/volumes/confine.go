@@ -9,11 +9,14 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 // OpenSource opens (O_PATH) what a mount shows. Containers write to volumes: a path in
 // one of ours is followed beneath that volume's directory only, and a link that
-// leads out of it is INVALID_ARGUMENT. Other paths are the user's own.
+// leads out of it is INVALID_ARGUMENT, a path that is not there os.ErrNotExist.
+// Other paths are the user's own.
 func (s *Store) OpenSource(source string) (*os.File, error) {
 	volume, subpath, ours := s.split(source)
 	if !ours {
@@ -25,13 +28,13 @@ func (s *Store) OpenSource(source string) (*os.File, error) {
 	}
 	defer unix.Close(base)
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(base, subpath, &how)
-	for errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) { // something was renamed meanwhile
-		fd, err = unix.Openat2(base, subpath, &how)
-	}
+	fd, err := openat.Open(base, subpath, &how)
 	if errors.Is(err, unix.EXDEV) {
 		return nil, connect.NewError(connect.CodeInvalidArgument,
-			fmt.Errorf("path concatenation escapes the base directory, base: %q, subpath: %q", volume, subpath))
+			fmt.Errorf("path concatenation escapes the base directory, base: %s, subpath: %s", volume, subpath))
+	}
+	if subpath != "." && isMissing(err) {
+		return nil, fmt.Errorf("cannot access path %s: %w", source, err)
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: source, Err: err}
@@ -39,17 +42,7 @@ func (s *Store) OpenSource(source string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), source), nil
 }
 
-// CheckSource is OpenSource for those who follow the path themselves.
-func (s *Store) CheckSource(source string) error {
-	if _, _, ours := s.split(source); !ours {
-		return nil
-	}
-	file, err := s.OpenSource(source)
-	if err != nil {
-		return err
-	}
-	return file.Close()
-}
+func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
 // IsPart tells whether a path is one below a volume's directory.
 func (s *Store) IsPart(source string) bool {

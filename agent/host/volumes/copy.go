@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/openat"
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
@@ -68,7 +69,7 @@ func (c *copier) entry(source, target int, entry, name string, depth int) error 
 	}
 	key := inode{stat.Dev, stat.Ino}
 	if first, ok := c.links[key]; ok {
-		return unix.Linkat(c.root, first, target, entry, 0)
+		return linkBeneath(c.root, first, target, entry)
 	}
 	if stat.Nlink > 1 {
 		c.links[key] = name
@@ -158,7 +159,7 @@ func copyAttributes(source, target int, entry string, stat *unix.Stat_t) error {
 		return err
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := unix.Fchmodat(target, entry, stat.Mode&0o7777, 0); err != nil {
+		if err := openat.Chmod(target, entry, stat.Mode&0o7777); err != nil {
 			return err
 		}
 	}
@@ -166,6 +167,20 @@ func copyAttributes(source, target int, entry string, stat *unix.Stat_t) error {
 		return err
 	}
 	return unix.UtimesNanoAt(target, entry, []unix.Timespec{stat.Atim, stat.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// linkBeneath links what a path beneath root leads to without symlinks, which a
+// container that has the volume may put there meanwhile.
+func linkBeneath(root int, name string, target int, entry string) error {
+	first, err := openat.Open(root, name, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(first)
+	return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", first), target, entry, unix.AT_SYMLINK_FOLLOW)
 }
 
 func descriptorPath(directory int, entry string) string {

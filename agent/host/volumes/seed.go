@@ -14,22 +14,40 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// Seed copies the directory path of an image into what source names, a volume's
-// directory or a part of it, with all that belongs to its files, and gives it
-// the directory's owner and mode. What has something in it is left alone, unless
-// it is from a seeding that was broken off: a marker beside the volume's
-// directory, where no container writes, tells, and then what is there is
-// completed. A path that is no directory in the image leaves the volume empty.
-// Errors as OpenSource.
-func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source string) error {
+// Seed copies the directory path of an image into the place that source names,
+// a volume's directory or a part of it, with all that belongs to its files, and
+// gives it the directory's owner and mode. A directory that is not empty is
+// left alone, unless a seeding of it was broken off: a marker beside the
+// volume's directory, where no container writes, tells, and the seeding is
+// completed. A path that is no directory in the image leaves the volume empty,
+// and so does a part of it that is not there or is a file: the mount of that
+// says so. A volume that is mounted is so for the holder. Errors as OpenSource.
+func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, holder string) error {
+	content, err := image.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(content)
+	if err := s.Hold(ctx, holder, source); err != nil {
+		return err
+	}
 	// Opened once: a container that has the volume, too, may change what the path
 	// leads to.
 	held, err := s.OpenSource(source)
+	if s.IsPart(source) && isMissing(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer held.Close()
 	target, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", held.Fd()), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOTDIR) && s.IsPart(source) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -43,14 +61,6 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source str
 	if err != nil || !empty && !brokenOff {
 		return err
 	}
-	content, err := image.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil
-	}
-	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(content)
 	if err := os.WriteFile(marker, nil, 0o600); err != nil {
 		return err
 	}

@@ -10,8 +10,11 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+	"github.com/sockerless/sockerless/agent/host/volumes/local"
 )
 
 func setUp(t *testing.T) (image *confined.Root, store *Store, volume string) {
@@ -34,14 +37,16 @@ func setUp(t *testing.T) (image *confined.Root, store *Store, volume string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(can.Close)
-	store, err = Open(filepath.Join(dir, "volumes"), can)
+	store, err = Open(Options{Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, Drivers: []driver.Driver{local.Driver{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if volume, err = store.Create("v"); err != nil {
+		made, err := store.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "v", Driver: "local"})
+		if err != nil {
 			t.Fatal(err)
 		}
+		volume = made.Path
 	}
 	return image, store, volume
 }
@@ -50,12 +55,12 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 	image, store, volume := setUp(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Seed(ctx, image, "/data", volume); !errors.Is(err, context.Canceled) {
+	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
 	// As far as a process had got that was killed meanwhile.
 	os.WriteFile(filepath.Join(volume, "a"), []byte("half"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume); err != nil {
+	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"a": "a", "b/c": "c"} {
@@ -64,7 +69,7 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 		}
 	}
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume); err != nil {
+	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
 		t.Fatal(err)
 	}
 	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
@@ -77,7 +82,7 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 
 func TestAFileIsNoContentForAVolume(t *testing.T) {
 	image, store, volume := setUp(t)
-	if err := store.Seed(t.Context(), image, "/data/a", volume); err != nil {
+	if err := store.Seed(t.Context(), image, "/data/a", volume, "holder"); err != nil {
 		t.Fatal(err)
 	}
 	if entries, _ := os.ReadDir(volume); len(entries) != 0 {
@@ -91,7 +96,7 @@ func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
 	for _, err := range []error{
 		os.Mkdir(filepath.Join(volume, "part"), 0o755),
 		os.Symlink(outside, filepath.Join(volume, "link")),
-		store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part")),
+		store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part"), "holder"),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -117,7 +122,7 @@ func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
 			os.RemoveAll(filepath.Join(volume, name, "a"))
 			os.RemoveAll(filepath.Join(volume, name, "b"))
 		}
-		if err := store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part")); err != nil && connect.CodeOf(err) != connect.CodeInvalidArgument {
+		if err := store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part"), "holder"); err != nil && connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Fatal(err)
 		}
 		if entries, _ := os.ReadDir(outside); len(entries) > 0 {

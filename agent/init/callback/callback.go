@@ -31,11 +31,11 @@ import (
 const (
 	handshakeTimeout = 10 * time.Second
 	attemptTimeout   = 30 * time.Second
-	// A connection that waits for its first byte is kept alive by pings: whatever
-	// stands between forgets those that are silent.
+	// A connection that waits for its first byte is kept alive by pings: proxies
+	// on the way forget silent ones.
 	pingEvery   = 20 * time.Second
 	pingTimeout = 20 * time.Second
-	// Between attempts that fail.
+	// Pauses between attempts that fail.
 	firstPause, lastPause = 500 * time.Millisecond, 30 * time.Second
 	// maxConnections bounds those that the backend uses at once.
 	maxConnections = 128
@@ -88,8 +88,8 @@ func Listen(options Options) (*Listener, error) {
 	return l, nil
 }
 
-// admit takes a server for the backend whose certificate the pinned authority
-// has issued for the host of the URL.
+// admit takes a server for the backend if the pinned authority has issued its
+// certificate for the host of the URL.
 func (l *Listener) admit(chain []*x509.Certificate) error {
 	roots, others := x509.NewCertPool(), x509.NewCertPool()
 	pinned := false

@@ -15,8 +15,8 @@ import (
 	"net/http"
 )
 
-// enrolment is what the secret is exchanged with. The same secret may be shown
-// again with the same key only: an answer may be lost.
+// enrolment is the exchange of the secret. The same secret may be shown again
+// with the same key only: an answer may be lost.
 type enrolment struct {
 	ContainerID string `json:"container_id"`
 	Secret      string `json:"secret"`
@@ -35,7 +35,7 @@ const maxAnswer = 64 << 10
 // ErrRefused says that the backend does not take the secret, now or ever.
 var ErrRefused = errors.New("the backend refuses the secret: it was used before, or is another container's")
 
-// newKey makes the key that the secret is exchanged for a certificate of.
+// newKey makes the key whose certificate the secret is exchanged for.
 func newKey() (*ecdsa.PrivateKey, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

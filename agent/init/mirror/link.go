@@ -43,8 +43,8 @@ const (
 var errSilent = errors.New("its agent has been silent for 30 s")
 
 // agentLink reaches a partner's agent over mutual TLS. HTTP/2 gives a
-// connection's window back as what came is read: what is carried has connections
-// of its own, so that one whose reader stalls holds up nothing else.
+// connection's window back as data is read: carried connections have HTTP/2
+// connections of their own, so that a reader that stalls holds up nothing else.
 type agentLink struct {
 	agent       string // address and port
 	tls         *tls.Config
@@ -95,7 +95,7 @@ func (l *agentLink) newClient() (agentv1connect.AgentServiceClient, *http.Transp
 }
 
 // carrier is a client for one call, and what is to be done after it. Its
-// connection ends with the call. Where the credentials have ended and nobody has
+// connection ends with the call. Once the credentials have ended and nobody has
 // brought others, only the connection that Follow has is to be had.
 func (l *agentLink) carrier() (agentv1connect.AgentServiceClient, func()) {
 	if l.haveEnded() {
@@ -179,8 +179,8 @@ func (l *agentLink) Follow(ctx context.Context, told func([]netip.AddrPort)) err
 	return errors.New("its agent has ended the stream")
 }
 
-// trueCause prefers why the call was given up to what that did to the call, and
-// why nobody answers to how he was asked.
+// trueCause prefers the reason why the call was given up to the error that this
+// made, and the reason why nobody answers to that of the request.
 func trueCause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/change"
 )
 
 const (
@@ -61,7 +63,7 @@ type Mirror struct {
 	mu       sync.Mutex
 	partners map[string]*partner
 	open     map[*listener]struct{} // of all partners
-	changed  chan struct{}          // closed and replaced when a partner is reached or lost
+	changed  change.Signal          // told when a partner is reached or lost
 }
 
 // ErrClosed ends what goes on when a Mirror is closed.
@@ -73,7 +75,6 @@ func New(options Options) *Mirror {
 		options:  options,
 		partners: make(map[string]*partner),
 		open:     make(map[*listener]struct{}),
-		changed:  make(chan struct{}),
 	}
 	m.closing, m.close = context.WithCancelCause(context.Background())
 	return m
@@ -95,7 +96,7 @@ func (m *Mirror) Tell(ctx context.Context, partners []Partner, wait time.Duratio
 	defer timer.Stop()
 	for {
 		m.mu.Lock()
-		failures, changed := m.failures(), m.changed
+		failures, changed := m.failures(), m.changed.Next()
 		m.mu.Unlock()
 		if len(failures) == 0 {
 			return nil
@@ -150,12 +151,6 @@ func (m *Mirror) failures() map[string]error {
 		}
 	}
 	return failures
-}
-
-// notify wakes who waits for partners. m.mu is held.
-func (m *Mirror) notify() {
-	close(m.changed)
-	m.changed = make(chan struct{})
 }
 
 // Watch tells where the container's own processes listen, first and whenever

@@ -181,6 +181,8 @@ func TestAPortThatIsTakenIsMirroredOnceItIsFree(t *testing.T) {
 			return true
 		case <-first.carried:
 			return false
+		case <-time.After(patience / 10):
+			return false // It met the listener that was being closed, which carries nothing.
 		}
 	})
 }
@@ -239,5 +241,25 @@ func TestAPartnerCannotMakeTheLogGrow(t *testing.T) {
 	link.tables <- nil // the last loss is dealt with
 	if n := logged.Load(); n != portsLogged+2 {
 		t.Errorf("%d lines, not %d", n, portsLogged+2)
+	}
+}
+
+func TestAPartnerMakesUsListenSoOftenAndNotMore(t *testing.T) {
+	t.Parallel()
+	link := newFakeLink()
+	m := newMirror(t, map[string]*fakeLink{"x": link})
+	m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	port := freePort(t, "127.78.0.1").Port()
+	many := make([]netip.AddrPort, maxListeners+1)
+	for i := range many {
+		many[i] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 78, byte(i / 250), byte(i%250 + 1)}), port)
+	}
+	link.tables <- many
+	link.tables <- many // the first is dealt with
+	if !m.Holds(many[maxListeners-1]) {
+		t.Errorf("%s, the last of as many as may be, is not mirrored", many[maxListeners-1])
+	}
+	if m.Holds(many[maxListeners]) {
+		t.Errorf("%s is one too many, and mirrored", many[maxListeners])
 	}
 }

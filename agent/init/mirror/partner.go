@@ -54,8 +54,9 @@ type partner struct {
 	said      said
 }
 
-// said is what was logged of a partner. A line costs money in some clouds, and
-// how often something happens is the partner's affair: each is said once.
+// said notes what was logged of a partner, so that each thing is logged once: a
+// line costs money in some clouds, and the partner decides how often a thing
+// happens.
 type said struct {
 	lost, tooMany bool
 	ports         map[place]bool
@@ -134,7 +135,7 @@ func (p *partner) take(listeners []netip.AddrPort, failure error) {
 	}
 	p.listeners, p.failure = listeners, failure
 	p.reconcile()
-	m.notify()
+	m.changed.Notify()
 }
 
 // retry tries ports again that were taken here by somebody who may leave.

@@ -125,7 +125,12 @@ func become(spec *Spec, status io.Writer) error {
 	if err := joinSession(spec); err != nil {
 		return err
 	}
-	raiseOOMScore(spec.OOMScoreRaise)
+	raiseOOMScore(spec.OOMScoreRaise) // first: a private process's file is root's
+	// Once it has the program's identity, others of that identity could trace it.
+	// The execution makes an ordinary process again.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the memory private: %w", err)
+	}
 	if err := ownStreams(spec); err != nil {
 		return err
 	}
@@ -159,7 +164,7 @@ func become(spec *Spec, status io.Writer) error {
 	if err := json.NewEncoder(status).Encode(Report{}); err != nil {
 		return fmt.Errorf("report to the agent: %w", err)
 	}
-	// What the agent ignores must not be ignored in the program.
+	// Signals that the agent ignores must not be ignored in the program.
 	signal.Reset()
 	if spec.Filter != nil {
 		return executeFailure(spec.Args[0], executeFiltered(path, spec))
@@ -205,7 +210,7 @@ func limitToMost(limit Limit) error {
 }
 
 // raiseOOMScore makes the kernel prefer the program to the agent when memory
-// runs out. Where that is refused the program runs all the same.
+// runs out. The program runs all the same if that is refused.
 func raiseOOMScore(by int) {
 	const name, highest = "/proc/self/oom_score_adj", 1000
 	content, err := os.ReadFile(name)

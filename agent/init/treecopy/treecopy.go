@@ -41,8 +41,8 @@ type copier struct {
 	copied       map[inode]string // files with several links → the copy's path
 }
 
-// directory copies what is in one that its copy is already there for. name is
-// below the source.
+// directory copies the contents of a directory whose copy is there already.
+// name is relative to the source.
 func (c *copier) directory(name string) error {
 	from := filepath.Join(c.source, name)
 	entries, err := os.ReadDir(from)
@@ -80,11 +80,11 @@ func (c *copier) entry(name string) error {
 			return err
 		}
 		if isMount {
-			return os.Chmod(to, 0o755) // whose the directory beneath is, nobody sees
+			return os.Chmod(to, 0o755) // the owner of the directory beneath is not seen
 		}
 		return c.directory(name)
 	case kind == unix.S_IFSOCK:
-		return nil // without who listens it is nothing
+		return nil // a socket without its listener is of no use
 	}
 	id := inode{uint64(st.Dev), st.Ino}
 	if first, known := c.copied[id]; known {

@@ -9,17 +9,19 @@
 // then it makes the child, in the container's PID namespace and as the shim's
 // own child, which has nothing left to do but to begin a session and to execute
 // the program. So there is never a process in the container that may do more
-// than the program may.
+// than the program may, or that holds more: whoever may trace in the container
+// finds the program's standard streams open in it, and no other descriptor.
 //
 // It inherits
 //
 //	fd 0–2  the program's standard streams
 //	fd 3    the read end of a pipe with the Spec
-//	fd 4    the write end of the status pipe
+//	fd 4    a memory file of RecordSize bytes
 //	fd 5    a pidfd of the container's main process
+//	fd 6    a socket that takes the master of a terminal; where there is none, nothing
 //
-// On the status pipe it writes records (see Record). The pipe is close-on-exec
-// in both processes: its end after RecordChild is success.
+// The memory file has the last Record once the process has ended: RecordChild is
+// success. It is mapped and closed, and the child has no part of it.
 //
 // Everything happens in an init function, before the packages of a whole agent
 // are initialised, which would take longer than the rest. Hence raw system
@@ -30,7 +32,6 @@ package enter
 import (
 	"runtime"
 	"syscall"
-	"unsafe"
 )
 
 // Marker is the whole environment of such a process; it tells it from an agent.
@@ -38,9 +39,11 @@ const Marker = "SOCKERLESS_AGENT_ENTER=1"
 
 // File descriptors that it inherits.
 const (
-	specFD   = 3
-	statusFD = 4
-	pidFD    = 5
+	specFD    = 3
+	recordFD  = 4
+	pidFD     = 5
+	consoleFD = 6
+	firstFD   = 3 // that the program does not get
 )
 
 func init() {
@@ -51,51 +54,55 @@ func init() {
 	}
 }
 
-// step names what failed, for the shim's log.
-type step byte
+// Step is what failed.
+type Step byte
 
 // The steps, in their order.
 const (
-	stepDescriptors step = iota + 1
+	stepDescriptors Step = iota + 1
 	stepSpec
 	stepCgroups
 	stepOOMScore
 	stepLimits
 	stepNamespaces
+	stepTerminal
 	stepKeyring
 	stepStreams
 	stepNoNewPrivileges
 	stepSeccomp
-	stepDirectory
+	StepDirectory
 	stepBounding
 	stepUser
 	stepCapabilities
-	stepLookUp
+	StepLookUp
 	stepFork
-	stepExecute
+	StepExecute
 )
 
 // stepNames are in the order of the steps.
 var stepNames = [...]string{
 	"", "close descriptors", "read the specification", "join the control groups", "set the OOM score", "set the limits",
-	"join the namespaces", "join the keyring", "own the standard streams", "set no_new_privs",
+	"join the namespaces", "make a terminal", "join the keyring", "own the standard streams", "set no_new_privs",
 	"load the seccomp filter", "enter the directory", "drop capabilities", "switch the user",
 	"set the capabilities", "find the program", "fork", "execute the program",
 }
 
-// Describe words a RecordFailed.
-func Describe(record Record) string {
+// Describe words why a step failed.
+func Describe(at Step, errno syscall.Errno) string {
 	name := "an unknown step"
-	if int(record.Value) < len(stepNames) {
-		name = stepNames[record.Value]
+	if int(at) < len(stepNames) {
+		name = stepNames[at]
 	}
-	return name + ": " + syscall.Errno(record.Errno).Error()
+	return name + ": " + errno.Error()
 }
 
-// run prepares and makes the child. Whatever fails is reported.
+// run prepares and makes the child, and reports any failure.
 func run() {
-	// Also what the shim's own parents left open: the program gets none of it.
-	if _, _, errno := syscall.RawSyscall(sysCloseRange, specFD, ^uintptr(0)>>33, closeRangeCloexec); errno != 0 {
+	failed, errno := mapRecords()
+	if errno != 0 {
+		return // no record: nothing ran
+	}
+	if errno := closeFrom(consoleFD + 1); errno != 0 {
 		report(RecordFailed, uint32(stepDescriptors), errno)
 		return
 	}
@@ -110,45 +117,51 @@ func run() {
 	}
 	path, errno := lookUp(spec)
 	if errno != 0 {
-		report(RecordFailed, uint32(stepLookUp), errno)
+		report(RecordFailed, uint32(StepLookUp), errno)
 		return
 	}
-	execute(spec, path)
+	execute(spec, path, failed)
 }
 
+// closeFrom closes a descriptor and all above it.
+func closeFrom(first uintptr) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>33, 0)
+	return errno
+}
+
+// closeOwn leaves what the program gets. It comes before the filter, which may
+// forbid it.
+func closeOwn(*Spec) syscall.Errno { return closeFrom(firstFD) }
+
 // become makes this thread what the program is to be.
-func become(spec *Spec) (step, syscall.Errno) {
-	// Not even who may trace processes of the container's user sees our memory.
+func become(spec *Spec) (Step, syscall.Errno) {
+	// A process that may trace those of the container's user does not see our
+	// memory either.
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
 	for _, next := range []struct {
-		step step
+		step Step
 		take func(*Spec) syscall.Errno
 	}{
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
 		{stepLimits, setLimits},
 		{stepNamespaces, joinNamespaces},
+		{stepTerminal, openTerminal},
+		{stepDescriptors, closeOwn},
 		{stepKeyring, joinKeyring},
 		{stepStreams, ownStreams},
 		{stepNoNewPrivileges, setNoNewPrivileges},
 		{stepSeccomp, loadFilter}, // here, because it takes a privilege that is given up next
-		{stepDirectory, enterDirectory},
+		{StepDirectory, enterDirectory},
 		{stepBounding, dropBounding},
 		{stepUser, switchUser},
 		{stepCapabilities, setCapabilities},
 		// The directory may be the user's alone, or root's alone.
-		{stepDirectory, enterDirectoryAsUser},
+		{StepDirectory, enterDirectoryAsUser},
 	} {
 		if errno := next.take(spec); errno != 0 {
 			return next.step, errno
 		}
 	}
 	return 0, 0
-}
-
-// report writes one record.
-func report(kind RecordKind, value uint32, errno syscall.Errno) {
-	record := encodeRecord(kind, value, uint32(errno))
-	// A shim that is gone hears nothing.
-	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, statusFD, uintptr(unsafe.Pointer(&record)), unsafe.Sizeof(record))
 }

@@ -11,7 +11,6 @@ const (
 	keyctlJoinSession  = 1
 	seccompSetFilter   = 1
 	prSetNoNewPrivs    = 38
-	closeRangeCloexec  = 4
 	instructionSize    = 8
 	deviceNull         = 1<<8 | 3
 	permissionsAllowed = 0o777

@@ -16,8 +16,8 @@ const (
 )
 
 // lookUp finds the program as the runtime does: by its user, in the directories
-// of its own PATH. What it does not find the runtime does not find either, and
-// then says so in its words.
+// of its own PATH. A program that it does not find, the runtime does not find
+// either, and says so in its words.
 func lookUp(spec *Spec) (string, syscall.Errno) {
 	name := spec.Args[0]
 	if contains(name, '/') {
@@ -64,9 +64,9 @@ func contains(text string, wanted byte) bool {
 	return false
 }
 
-// execute makes the child that becomes the program. It returns in this process
-// only.
-func execute(spec *Spec, path string) {
+// execute makes the child that becomes the program, and waits until it is that
+// or has left in failed why not. It returns in this process only.
+func execute(spec *Spec, path string, failed []byte) {
 	name, err := syscall.BytePtrFromString(path)
 	argv, argvErr := syscall.SlicePtrFromStrings(spec.Args)
 	envv, envvErr := syscall.SlicePtrFromStrings(spec.Env)
@@ -75,29 +75,36 @@ func execute(spec *Spec, path string) {
 		return
 	}
 	report(RecordForking, 0, 0)
-	child, errno := clone(name, &argv[0], &envv[0])
-	if errno != 0 {
-		report(RecordFailed, uint32(stepFork), errno)
-		return
+	var terminal uintptr
+	if spec.Terminal {
+		terminal = 1
 	}
-	report(RecordChild, uint32(child), 0)
+	child, errno := clone(name, &argv[0], &envv[0], terminal, &failed[0], &failed[1])
+	switch {
+	case errno != 0:
+		report(RecordFailed, uint32(stepFork), errno)
+	case failed[0] != 0:
+		report(RecordFailed, uint32(failed[0]), syscall.Errno(failed[1]))
+	default:
+		report(RecordChild, uint32(child), 0)
+	}
 }
 
-// clone forks. The child is alone with a copy of this thread's stack: it makes
-// system calls, and nothing of Go's runtime works in it any more. Its memory is
-// its own (no vfork), so that whoever gets hold of it in the container has
-// nothing of ours.
+// clone forks, and in this process waits until the child has executed or ended.
+// The child is alone with a copy of this thread's stack: it makes system calls,
+// and nothing of Go's runtime works in it any more. Its memory is its own (no
+// CLONE_VM), so that whoever gets hold of it in the container has nothing of
+// ours. One that does not execute leaves the step and the error.
 //
 //go:noinline
 //go:norace
 //go:nocheckptr
-func clone(path *byte, argv, envv **byte) (child uintptr, errno syscall.Errno) {
+func clone(path *byte, argv, envv **byte, terminal uintptr, failedAt, failure *byte) (child uintptr, errno syscall.Errno) {
 	// No signal of Go's runtime may arrive in the child.
 	all, none := ^uint64(0), uint64(0)
-	var record [RecordSize]byte
 	var byDefault [4]uint64 // struct sigaction
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, uintptr(unsafe.Pointer(&all)), 0, signalMaskSize, 0, 0)
-	child, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, syscall.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	child, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, syscall.CLONE_PARENT|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 || child != 0 {
 		return child, errno
 	}
@@ -106,16 +113,16 @@ func clone(path *byte, argv, envv **byte) (child uintptr, errno syscall.Errno) {
 		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, signal, uintptr(unsafe.Pointer(&byDefault)), 0, signalMaskSize, 0, 0)
 	}
 	at := stepFork
-	if _, _, errno = syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0); errno == 0 {
+	if _, _, errno = syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0); errno == 0 && terminal != 0 {
+		_, _, errno = syscall.RawSyscall(syscall.SYS_IOCTL, 0, syscall.TIOCSCTTY, 0)
+	}
+	if errno == 0 {
 		if _, _, errno = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, uintptr(unsafe.Pointer(&none)), 0, signalMaskSize, 0, 0); errno == 0 {
-			at = stepExecute
+			at = StepExecute
 			_, _, errno = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)))
 		}
 	}
-	record[0] = byte(RecordFailed)
-	record[1] = byte(at)
-	record[5], record[6] = byte(errno), byte(errno>>8)
-	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, statusFD, uintptr(unsafe.Pointer(&record)), RecordSize)
+	*failedAt, *failure = byte(at), byte(errno) // none of execve's is above 255
 	for {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, exitNotExecuted, 0, 0)
 	}

@@ -11,6 +11,9 @@ type Spec struct {
 	Env  []string
 	Dir  string // absolute
 
+	Terminal      bool   // the standard streams are one, made in the container
+	Rows, Columns uint32 // its size; 0: as it is
+
 	Cgroups  []string // their cgroup.procs, in the machine's mount namespace
 	OOMScore string   // empty: as it is
 	Limits   []Limit
@@ -29,40 +32,6 @@ type Spec struct {
 type Limit struct {
 	Resource   uint32
 	Soft, Hard uint64
-}
-
-// RecordKind is what a record of the status pipe tells.
-type RecordKind byte
-
-// The records, in their order. Until RecordForking nothing of the program can
-// have run, nor after RecordFailed.
-const (
-	RecordForking RecordKind = iota + 1
-	RecordChild              // Value is the child's PID
-	RecordFailed             // Value is the step, Errno why
-)
-
-// RecordSize is the length of a record.
-const RecordSize = 9
-
-// Record is one record of the status pipe.
-type Record struct {
-	Kind         RecordKind
-	Value, Errno uint32
-}
-
-// ParseRecord reads one of RecordSize bytes.
-func ParseRecord(data []byte) Record {
-	_ = data[RecordSize-1]
-	return Record{RecordKind(data[0]), number32(data[1:]), number32(data[5:])}
-}
-
-func encodeRecord(kind RecordKind, value, errno uint32) [RecordSize]byte {
-	return [RecordSize]byte{
-		byte(kind),
-		byte(value), byte(value >> 8), byte(value >> 16), byte(value >> 24),
-		byte(errno), byte(errno >> 8), byte(errno >> 16), byte(errno >> 24),
-	}
 }
 
 // Encode is the form in which a Spec travels: every number of 8 bytes, every
@@ -114,12 +83,10 @@ func (s *Spec) visit(c coder) {
 	for _, set := range []*uint64{&s.Bounding, &s.Effective, &s.Permitted, &s.Inheritable, &s.Ambient} {
 		c.number(set)
 	}
-	var noNewPrivileges uint64
-	if s.NoNewPrivileges {
-		noNewPrivileges = 1
-	}
-	c.number(&noNewPrivileges)
-	s.NoNewPrivileges = noNewPrivileges == 1
+	c.truth(&s.NoNewPrivileges)
+	c.truth(&s.Terminal)
+	c.small(&s.Rows)
+	c.small(&s.Columns)
 	filter := string(s.Filter)
 	c.text(&filter)
 	s.Filter = []byte(filter)
@@ -129,6 +96,7 @@ func (s *Spec) visit(c coder) {
 type coder interface {
 	number(*uint64)
 	small(*uint32)
+	truth(*bool)
 	text(*string)
 	texts(*[]string)
 	length(int) int
@@ -144,6 +112,14 @@ func (w *writer) number(value *uint64) {
 
 func (w *writer) small(value *uint32) {
 	wide := uint64(*value)
+	w.number(&wide)
+}
+
+func (w *writer) truth(value *bool) {
+	var wide uint64
+	if *value {
+		wide = 1
+	}
 	w.number(&wide)
 }
 
@@ -183,6 +159,12 @@ func (r *reader) small(value *uint32) {
 	var wide uint64
 	r.number(&wide)
 	*value = uint32(wide)
+}
+
+func (r *reader) truth(value *bool) {
+	var wide uint64
+	r.number(&wide)
+	*value = wide == 1
 }
 
 // length reads one that what is left can hold.

@@ -52,6 +52,12 @@ func (p ContainerPaths) Bundle() string { return filepath.Join(p.Dir, "bundle") 
 // Config is the OCI runtime configuration.
 func (p ContainerPaths) Config() string { return filepath.Join(p.Dir, "bundle", "config.json") }
 
+// Nested is what the OCI runtime's hook makes.
+func (p ContainerPaths) Nested() string { return filepath.Join(p.Dir, "bundle", "nested.json") }
+
+// Init is the layer of what is laid over the image.
+func (p ContainerPaths) Init() string { return filepath.Join(p.Dir, "init") }
+
 // Upper is the overlay's writable layer.
 func (p ContainerPaths) Upper() string { return filepath.Join(p.Dir, "upper") }
 

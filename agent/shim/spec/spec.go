@@ -56,9 +56,9 @@ type Spec struct {
 	Bundle      string `json:"bundle"`       // directory of config.json
 	Rootfs      string `json:"rootfs"`       // the mounted overlay, as root.path in config.json
 
-	// What the overlay is made of, for telling what the container changed: its
-	// writable layer, and the image's layers, top first. Empty where an earlier
-	// version's host process wrote the file.
+	// The overlay's parts, for telling what the container changed: its writable
+	// layer, and the image's layers, top first. Empty where an earlier version's
+	// host process wrote the file.
 	Upper string   `json:"upper,omitempty"`
 	Lower []string `json:"lower,omitempty"`
 

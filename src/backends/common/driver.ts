@@ -4,6 +4,9 @@
  * go away, and knows nothing of Docker's HTTP or JSON. One contract suite
  * (`test/contract`) runs against every driver.
  *
+ * It is composed of roles. Every driver has every role and every method; where it has nothing of its own to say, it takes
+ * one that is ready-made (`ready-made-roles.ts`). Only data may be left out.
+ *
  * Rules for every role:
  * - Calls are keyed by IDs that the engine chose and may be repeated: what is
  *   already there is left as it is, what is already gone is no error. The
@@ -16,10 +19,11 @@
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import type { ClientCredentials } from "../../agent-client/address.ts";
+import type { AgentAddress, ClientCredentials } from "../../agent-client/address.ts";
 import type { StartRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { Resources } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ExecConfig } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import type {
   ContainerRecord,
@@ -33,74 +37,37 @@ import type {
 export interface Driver {
   /** The backend's name as users write it. */
   readonly name: "local" | "ecs" | "aca";
+  /** The engine refuses what is not among them. */
   readonly capabilities: Capabilities;
-  readonly policy: Policy;
+  readonly settings: SettingRules;
+  readonly platform: Platform;
   readonly workloads: Workloads;
+  readonly launches: Launches;
+  readonly silentAgents: SilentAgents;
+  readonly authority: AgentAuthority;
+  readonly seals: Seals;
+  readonly limits: LimitChanges;
+  readonly ports: PublishedPorts;
+  readonly hostPaths: HostPaths;
   readonly images: ImagePreparer;
   readonly networks: NetworkFabric;
+  readonly sharing: NetworkSharing;
   readonly volumes: VolumeStore;
   readonly machine: Machine;
-  /** Absent: agents tell what containers have written, and nobody what is in volumes. */
-  readonly disk?: DiskMeter;
-  /** Absent: no agent of this driver is on TCP. */
-  readonly authority?: AgentAuthority;
-  /**
-   * The engine ends and waits no longer for what others have not answered: calls that wait for them end. What they were
-   * for is taken up by the next process. Absent: nothing waits for long.
-   */
-  abandon?(): void;
+  readonly disk: Disk;
   /** Drains and lets go of connections and helper processes; containers go on. */
   close(): Promise<void>;
 }
 
-/** Where backends differ in what Docker leaves open or a seed decides. */
-export interface Policy {
-  /** A volume counts as in use by `any` container that names it, or by `running` ones only: those that start or are restarted count. */
-  readonly volumeInUse: "any" | "running";
-  /** `force` removes a volume that is in use. */
-  readonly forceRemovesUsedVolume: boolean;
-  /** Volume drivers that can be named; the first is meant by "" and "local". */
-  readonly volumeDrivers: readonly string[];
-  /** Directory that Docker clients are shown for a volume; undefined: the driver's own path. */
-  volumeMountpoint(name: string): string | undefined;
-  /** Messages of refusals, where a seed fixes them verbatim; undefined: Docker's. */
-  readonly volumeInUseMessage: string | undefined;
-  readonly networkInUseMessage: string | undefined;
-  /** Host paths in `Binds` and bind `Mounts`: mounted, or accepted and not applied. */
-  readonly hostPaths: "mount" | "ignore";
-  /**
-   * What only bridges and interfaces of a machine can have (IPv6, link-local addresses, options of Docker's bridge driver
-   * beside `enable_icc`, which each driver reads): refused where it is not built, or accepted and not applied.
-   */
-  readonly bridgeSettings: "refuse" | "ignore";
-  /** Whether a host path in a bind mount stands for something of the driver's own, which is there in any case. */
-  isSupplied?(hostPath: string): boolean;
-  /** Whether an exec can have more privilege than its container (`exec --privileged`). */
-  readonly privilegedExecs: boolean;
-  /** Who listens for published ports: the driver where the container runs, or a frontend that then says what it bound. */
-  readonly publishesPorts: "driver" | "frontend";
-  /**
-   * Whether containers that share a network have an interface each, so that their agents have to make one of them
-   * (`AgentService.Partners`), and names are told to each. Absent: the driver shares the namespace itself.
-   */
-  readonly joinsNetworksByAgents?: boolean;
-  /**
-   * How long a start waits for what others are asked, all of it together; what is not known by then is asked behind.
-   * Absent: for as long as it takes.
-   */
-  readonly startPatienceMs?: number;
-  /**
-   * A launch may take long: who stops, kills or by force removes the container meanwhile ends it, by its signal. Absent:
-   * launches are waited for, as Docker does.
-   */
-  readonly endsLaunches?: boolean;
-  /** How long a container's start waits for directories of volumes to become mountable. Absent: as long as it takes. */
-  readonly volumePartsLimitMs?: number;
+/** Settings that users may ask for. */
+export interface SettingRules {
   /**
    * Settings that this backend cannot honour. Called at create with the merged
    * configuration; each string names one (`--privileged`); any leads to 501.
    */
   unsupported(record: ContainerRecord): readonly string[];
+  /** Settings of an exec that this backend cannot honour: above all, more privilege than its container has. */
+  unsupportedByExecs(config: ExecConfig): readonly string[];
   /**
    * Settings that this backend accepts and does not apply. Called with a container that is about to be made, and with one
    * endpoint when a container is connected to a network. Each is a warning in the log, and one of the creation's answer.
@@ -108,20 +75,106 @@ export interface Policy {
   notApplied(record: ContainerRecord): readonly UnappliedSetting[];
 }
 
+/** The platform that containers run on: at hand, or one that may be slow to answer. */
+export type Platform = PlatformAtHand | RemotePlatform;
+
+/** A machine: a backend waits for it, and does not start where it fails. */
+export interface PlatformAtHand {
+  readonly kind: "at-hand";
+}
+
+/** A cloud: it may be slow or away while the backend starts and ends. */
+export interface RemotePlatform {
+  readonly kind: "remote";
+  /**
+   * Milliseconds that the backend's start waits for the answers of others, for all of them together;
+   * questions that are open then are asked behind it.
+   */
+  readonly startPatienceMs: number;
+  /** The answer of {@link Workloads.list} as far as it is known here; containers that ran are taken to run. */
+  known(): readonly FoundWorkload[];
+  /**
+   * Ends calls that wait for the answers of others, since the engine ends and waits no longer. The next
+   * process takes up what they were for.
+   */
+  abandon(): void;
+}
+
+/** The fate of containers whose agents do not answer. */
+export type SilentAgents =
+  /** An agent that does not answer is gone, and what it ran with it. */
+  | { readonly kind: "gone" }
+  | {
+      readonly kind: "away";
+      /**
+       * Ends a run past its agent; resolves once {@link Workloads.list} tells how it has ended.
+       *
+       * @throws unavailable: it has not ended when the signal aborts, and may do so later
+       */
+      end(containerId: string, signal: AbortSignal): Promise<void>;
+    };
+
+/** Records that agents keep of their containers, for a backend that loses its state. */
+export interface Seals {
+  /**
+   * Encodes a container and its images as they are now, for its agent to keep (`AgentService.Reseal`) until a
+   * backend wants them back as {@link FoundWorkload.record}; undefined: agents keep nothing.
+   */
+  seal(
+    record: ContainerRecord,
+    images: readonly ImageRecord[],
+  ): Promise<{ readonly specification: Uint8Array; readonly seal: Uint8Array } | undefined>;
+}
+
+/** The limits of running containers. */
+export interface LimitChanges {
+  /**
+   * Limits as the agent of a running container takes them (`AgentService.Update`).
+   *
+   * @param limits those to change; what is zero or unset stays
+   * @throws not-implemented: the limits of a running container cannot be changed here
+   */
+  encode(limits: Resources): Uint8Array;
+}
+
+/** Published ports: the driver listens where the container runs, or a frontend does, and then says what it bound. */
+export interface PublishedPorts {
+  readonly listener: "driver" | "frontend";
+}
+
+/** Host paths in `Binds` and bind `Mounts`. */
+export type HostPaths =
+  /** They are accepted and not applied. */
+  | { readonly kind: "ignored" }
+  | {
+      readonly kind: "mounted";
+      /** Directory in which the backend keeps its state; absent: it is not on the containers' machine. */
+      readonly stateDirectory?: string;
+      /** Whether a host path in a bind mount stands for something of the driver's own, which is there in any case. */
+      isSupplied(hostPath: string): boolean;
+    };
+
+/** How containers share a network (`--network container:X`). */
+export type NetworkSharing =
+  /** The driver has them share the namespace. */
+  | { readonly kind: "namespace" }
+  /**
+   * They have an interface each: their agents make one of them (`AgentService.Partners`), and names are told to each.
+   */
+  | { readonly kind: "agents" };
+
 /** A setting without which a container works, and has to. */
 export interface UnappliedSetting {
   /** As users know it: `--oom-score-adj`. */
   readonly name: string;
   /** A clause for users. */
   readonly why: string;
-  /** So usual that no client is told. */
-  readonly isUsual?: boolean;
 }
 
 /** Vouches for those who may talk to agents on TCP. A certificate is good for one container and for minutes. */
 export interface AgentAuthority {
-  /** What this process shows to a container's agent. */
-  credentialsFor(containerId: string): Promise<ClientCredentials>;
+  /** Key and certificate of this process for a container's agent; undefined: agents ask for none. */
+  credentialsFor(containerId: string): Promise<ClientCredentials | undefined>;
   /**
    * A certificate for somebody else's key.
    *
@@ -137,11 +190,6 @@ export interface AgentAuthority {
    */
   certifyPartner(containerId: string, publicKey: Uint8Array): Promise<readonly Uint8Array[]>;
 }
-
-/** Where an agent can be dialled by this machine. */
-export type AgentAddress =
-  | { readonly kind: "unix"; readonly path: string }
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly pin: Uint8Array };
 
 /** One mount with everything looked up. */
 export interface ResolvedMount {
@@ -162,17 +210,19 @@ export interface ResolvedMount {
   /** A new volume takes the image's content at the destination. */
   readonly copyUp?: boolean;
   readonly propagation?: string;
+  /** Whether the user asked for the propagation: the launch then fails where it cannot be had. */
+  readonly propagationAsked?: boolean;
   readonly nonRecursive?: boolean;
   /**
-   * Of one that is read-only: whether what is mounted beneath its source is so too. Absent: where the machine can do
-   * it; `required`: or else the launch fails.
+   * Whether mounts beneath the source of a read-only mount are read-only too. Absent: where the machine can
+   * do it; `required`: the launch fails where it cannot.
    */
   readonly readOnlyBeneath?: "no" | "required";
   /** tmpfs: mount options as `--tmpfs` writes them, size and mode included. */
   readonly tmpfsOptions?: readonly string[];
 }
 
-/** What the engine asks a driver to run. */
+/** A container as the engine asks a driver to run it. */
 export interface WorkloadSpec {
   /** The journalled record: merged configuration, host configuration, endpoints with addresses. */
   readonly record: ContainerRecord;
@@ -203,7 +253,7 @@ export interface JoinedContainers {
   readonly pid?: string;
   /** Its /dev/shm, too. */
   readonly ipc?: string;
-  /** Where the policy is {@link Policy.joinsNetworksByAgents}: whose network it shares. */
+  /** The network that it shares, where agents see to that ({@link NetworkSharing}). */
   readonly network?: JoinedNetwork;
 }
 
@@ -239,8 +289,30 @@ export interface Launched {
   readonly reference: string;
   /** Path of its network namespace on this machine; absent or empty: it has none of its own there. */
   readonly networkNamespace?: string;
-  /** Where the container is really reached, where the addresses of its endpoints are virtual. */
+  /** The address that the container is really reached at, where those of its endpoints are virtual. */
   readonly address?: string;
+  /** Resolves, in any case, once the platform tells no more of the launch's phases; absent: it has told all. */
+  readonly settled?: Promise<void>;
+}
+
+/** A phase of a start. */
+export interface ToldPhase {
+  readonly name:
+    | "accepted"
+    | "launch"
+    | "definition"
+    | "request"
+    | "provisioning"
+    | "pull"
+    | "containers"
+    | "agent"
+    | "process"
+    | "wait";
+  /** The clock that its times are by. */
+  readonly by: "backend" | "cloud" | "agent";
+  readonly from: Date;
+  /** Absent: it lasts, or is a moment. */
+  readonly until?: Date;
 }
 
 /** The end of a workload as a record tells it. */
@@ -248,7 +320,7 @@ export interface FoundExit {
   readonly code: number;
   readonly oomKilled: boolean;
   readonly finishedAt: Date;
-  /** What ended it, where it did not end by itself: `State.Error`. */
+  /** The cause of its end, where it did not end by itself: `State.Error`. */
   readonly error?: string;
 }
 
@@ -264,13 +336,13 @@ export interface FoundWorkload {
   /** Ends of execs that the record tells, by exec ID. */
   readonly execExits: ReadonlyMap<string, number>;
   /**
-   * The engine's record as it was when the run began or {@link Workloads.seal} was told, where the driver can vouch for
-   * it: what a state that lost the container is rebuilt from.
+   * The engine's record as of the run's begin or the last {@link Seals.seal}, where the driver can vouch for
+   * it: a state that lost the container is rebuilt from it.
    */
   readonly record?: ContainerRecord;
   /** With the record: the container's images, as far as they were kept. */
   readonly images?: readonly SealedImage[];
-  /** It runs, and only its agent, which does not answer, could tell what it is: it is asked again later. */
+  /** Set while it runs and its agent, which alone knows what it is, is silent: it is asked again later. */
   readonly unanswered?: boolean;
 }
 
@@ -281,20 +353,22 @@ export interface NameFilePaths {
   readonly resolvConfPath: string;
 }
 
-/** What a launch tells while it goes on. */
+/** Calls by which a launch tells how it goes on. */
 export interface LaunchProgress {
   /**
-   * What is to be done once the agent answers: called at most once, and over when the launch is. A driver that has the
-   * agent do something before `Start` calls it meanwhile; others need not.
+   * Does the engine's work at an agent that answers: called at most once, and over when the launch is. A
+   * driver that has the agent do something before `Start` calls it meanwhile; others need not.
    */
-  readonly reached?: ((launched: Launched) => Promise<void>) | undefined;
+  reached(launched: Launched): Promise<void>;
   /**
    * Told that the platform has no room for the workload, in its words, and that the launch waits for some; told again
    * where the words change. From then until `goesOn` the signal may abort because a user gives the start up.
    */
-  readonly waits?: ((reason: string) => void) | undefined;
+  waits(reason: string): void;
   /** Told that the platform has given it room: what follows is a launch like any other. */
-  readonly goesOn?: (() => void) | undefined;
+  goesOn(): void;
+  /** Told of a phase, and again as more of it is known; until {@link Launched.settled}. */
+  phase(told: ToldPhase): void;
 }
 
 /** Running containers. */
@@ -312,28 +386,7 @@ export interface Workloads {
    * Docker's wording (port taken), unavailable (no capacity). Whatever it was
    * about when the signal aborts, `release` takes away.
    */
-  launch(spec: WorkloadSpec, signal: AbortSignal, progress?: LaunchProgress): Promise<Launched>;
-
-  /**
-   * What the agent of a launched workload is told with `AgentService.Start` beside what the engine says: process, names,
-   * limits. Absent: its driver has told it already.
-   */
-  startDetails?(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
-
-  /**
-   * A start has succeeded, and that is recorded: what was kept in case it fails may go. A process that ends right then
-   * does not call this, and `release` follows in any case. Absent: nothing was kept.
-   */
-  started?(containerId: string): Promise<void>;
-
-  /**
-   * What the agent of a container is to keep of it and of its images, as they are now (`AgentService.Reseal`), for
-   * {@link FoundWorkload.record}. Absent: agents keep nothing.
-   */
-  seal?(
-    record: ContainerRecord,
-    images: readonly ImageRecord[],
-  ): Promise<{ readonly specification: Uint8Array; readonly seal: Uint8Array }>;
+  launch(spec: WorkloadSpec, signal: AbortSignal, progress: LaunchProgress): Promise<Launched>;
 
   /**
    * Takes away what a run leaves (network, mounts, task), killing what still
@@ -344,12 +397,11 @@ export interface Workloads {
   release(containerId: string): Promise<void>;
 
   /**
-   * The files of this machine that a container which has started has as its name files, for an inspect. Absent: there
-   * are none on this machine.
+   * Paths on this machine of the name files of a container that has started, for an inspect.
    *
    * @param containerOf others, by full ID; undefined: gone
    */
-  nameFilePaths?(
+  nameFilePaths(
     record: ContainerRecord,
     containerOf: (id: string) => ContainerRecord | undefined,
   ): NameFilePaths;
@@ -357,46 +409,93 @@ export interface Workloads {
   /** Release, and the container's files and log. */
   remove(containerId: string): Promise<void>;
 
-  /**
-   * What ended a released run from outside, which its exit code does not say; empty: nothing that is known. Absent:
-   * nothing does.
-   */
-  interruptionOf?(containerId: string): string;
-
-  /**
-   * Ends a run past its agent, which does not answer; resolves once `list` tells how it has ended. Absent: an agent that
-   * does not answer is gone, and what it ran with it.
-   *
-   * @throws unavailable: it has not ended when the signal aborts, and may do so later
-   */
-  end?(containerId: string, signal: AbortSignal): Promise<void>;
+  /** The cause from outside that ended a released run, which its exit code does not say; empty: none is known. */
+  interruptionOf(containerId: string): string;
 
   /** Everything of ours that exists, running or not. */
   list(): Promise<readonly FoundWorkload[]>;
 
-  /**
-   * What {@link list} would tell as far as it is known here; what ran is taken to run. Absent: a backend whose list fails
-   * does not start.
-   */
-  known?(): readonly FoundWorkload[];
+  /** The place of the whole log of a container whose agent has a part of it; undefined: the agent has it all. */
+  wholeLog(containerId: string): AgentAddress | undefined;
 
-  /**
-   * Limits as the agent of a running container takes them (`AgentService.Update`). Absent: the limits of a running
-   * container cannot be changed here.
-   *
-   * @param limits those to change; what is zero or unset stays
-   */
-  encodeLimits?(limits: Resources): Uint8Array;
-
-  /**
-   * Where the log of a container is read whose agent has a part of it only; undefined: the agent that there is has it all.
-   * Absent: agents always have.
-   */
-  wholeLog?(containerId: string): AgentAddress | undefined;
-
-  /** Where the log and the files of a container that does not run are served now. */
+  /** The place where log and files of a container that does not run are served now. */
   stored(containerId: string): AgentAddress;
 }
+
+/** An upload that goes to the driver, and not through this process. */
+export interface ExpectedUpload extends AsyncDisposable {
+  /** Address to send it to, as an archive that is put into a container with the upload's ID. */
+  readonly address: AgentAddress;
+  /** Resolves once all of it is stored. @throws invalid: cut, or not a whole tar; the driver's failure */
+  readonly taken: Promise<TakenUpload>;
+}
+
+/** An upload that has come, and been stored. */
+export interface TakenUpload {
+  /** Digest of the bytes as they came, and their number. */
+  readonly digest: string;
+  readonly size: number;
+  /** Digest of the tar, not compressed, and the number of its bytes. */
+  readonly diffId: string;
+  readonly tarSize: number;
+  readonly compression: "gzip" | "zstd" | undefined;
+}
+
+/** Steps between a launch and a container that runs. */
+export interface Launches {
+  /**
+   * Treatment of a launch under way when a user stops, kills or by force removes the container: `await` waits
+   * for it, as Docker does; `end` aborts its signal, since it may take long.
+   */
+  readonly whenUnwanted: "await" | "end";
+
+  /**
+   * The driver's fields of the `AgentService.Start` request to a launched workload, beside the engine's:
+   * process, names, limits. Empty: the driver has told the agent already.
+   */
+  startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
+
+  /**
+   * Lets go of what was kept in case a start fails: it has succeeded, and that is recorded. A backend that
+   * ends right then does not call this, and `release` follows in any case.
+   */
+  started(containerId: string): Promise<void>;
+}
+
+/** The way of layers that clients upload. */
+export type LayerUploads =
+  /** They come through this process. */
+  | { readonly kind: "relayed" }
+  | {
+      readonly kind: "direct";
+      /**
+       * Waits for the upload of a layer, which is stored and unpacked while it comes.
+       *
+       * @param uploadId a full ID that nobody can guess
+       * @param blobPath where it is stored; nothing is left there of one that fails
+       * @param signal ends it
+       */
+      expect(uploadId: string, blobPath: string, signal: AbortSignal): Promise<ExpectedUpload>;
+    };
+
+/** The unpacking of layers. */
+export type LayerUnpacking =
+  /** The platform does it where it runs an image: a pull fetches manifest and configuration alone. */
+  | { readonly kind: "platform" }
+  | {
+      readonly kind: "driver";
+      /**
+       * Unpacks a layer ahead of the image that needs it, which must still be prepared.
+       *
+       * @returns bytes of its tar, not compressed; undefined: the blob was not read, so that it may be another's
+       * @throws invalid: not a whole tar, or another than the diff ID says
+       */
+      unpack(diffId: string, blobPath: string, signal: AbortSignal): Promise<number | undefined>;
+      /** Layers that no image names any more, by diff ID. */
+      forget(diffIds: readonly string[]): Promise<void>;
+      /** The layers that are there, by diff ID; those that nothing names are forgotten when a backend starts. */
+      known(): Promise<readonly string[]>;
+    };
 
 /** Images as this backend can run them. The content store and the index are the engine's. */
 export interface ImagePreparer {
@@ -406,14 +505,10 @@ export interface ImagePreparer {
    * @returns the driver's reference to what it runs, kept in the image's record; empty: it needs none
    */
   prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<string>;
-  /** An image was removed, with everything but its layers. Absent: nothing else is kept of it. */
-  discard?(image: ImageRecord): Promise<void>;
-  /** Layers that no image names any more, by diff ID. */
-  forget(diffIds: readonly string[]): Promise<void>;
-  /** The layers that are there, by diff ID; those that nothing names are forgotten when a backend starts. */
-  known(): Promise<readonly string[]>;
-  /** Whether pull must fetch layers, or manifest and configuration suffice. */
-  readonly needsLayers: boolean;
+  readonly unpacking: LayerUnpacking;
+  readonly uploads: LayerUploads;
+  /** An image was removed, with everything but its layers. */
+  discard(image: ImageRecord): Promise<void>;
 }
 
 /** A running container that joins or leaves one network. */
@@ -424,7 +519,7 @@ export interface NetworkChange {
   readonly network: NetworkRecord;
   /** The endpoint that comes or goes. */
   readonly endpoint: NetworkEndpoint;
-  /** Of the container after the change; empty: none. */
+  /** The container's gateway after the change; empty: none. */
   readonly defaultGateway: string;
 }
 
@@ -439,52 +534,113 @@ export interface AddressPool {
 /** Networks below the engine's IPAM. */
 export interface NetworkFabric {
   /**
-   * Where networks that ask for no subnet get theirs, in this order; the first slice of all is the default bridge's.
-   * Absent: Docker's own.
+   * Pools for networks that ask for no subnet, in the order in which they are used; the first slice of all is
+   * the default bridge's. Absent: Docker's own.
    */
   readonly addressPools?: readonly AddressPool[];
-  /** Joins a running container to a network. Absent: that takes effect at its next start only. */
-  connect?(change: NetworkChange): Promise<void>;
+  /**
+   * Treatment of settings that only bridges and interfaces of a machine can have (IPv6, link-local addresses,
+   * options of Docker's bridge driver beside `enable_icc`, which each driver reads). `apply`: applied, or
+   * refused where that is not built; `ignore`: accepted and not applied.
+   */
+  readonly bridgeSettings: "apply" | "ignore";
+  /** The refusal to remove a network that has containers, where it is not Docker's. */
+  readonly inUseMessage?: string;
+  /** Joins a running container to a network. */
+  connect(change: NetworkChange): Promise<void>;
   /** Takes a running container off a network. */
-  disconnect?(change: NetworkChange): Promise<void>;
-  /** A running container has another name. Absent: nobody knows it but agents. */
-  renamed?(after: ContainerRecord): void;
+  disconnect(change: NetworkChange): Promise<void>;
+  /** Tells whoever knows a running container's name, beside agents, that it has another one. */
+  renamed(after: ContainerRecord): void;
   /**
    * Answers the driver's reference (bridge name, security group). A network in the phase `creating` whose pool nobody
    * asked for needs one that nothing else has: conflict, and the engine chooses another.
    */
   ensure(record: NetworkRecord): Promise<string>;
   remove(record: NetworkRecord): Promise<void>;
-  /** What there is of this instance's networks, for a state that lost them. Absent: nothing outlives the state. */
-  found?(): Promise<readonly NetworkRecord[]>;
+  /** Networks of this instance that exist, for a state that lost them. */
+  found(): Promise<readonly NetworkRecord[]>;
   /** Destinations in CIDR form that address pools must not overlap. */
   usedRoutes(): Promise<readonly string[]>;
 }
 
-/** Volumes below the engine's registry. */
-export interface VolumeStore {
+/** A kind of volumes that can be named (`--driver`). */
+export interface VolumeDriver {
+  readonly name: string;
   /**
-   * Answers the driver's reference and the mountpoint on this machine, if there is one.
-   *
-   * @throws UnsettledError: the volume may be there; the same call finds or makes it
+   * A volume is had by any number of containers, or by one alone: from its creation on until it is removed, whether it
+   * runs or not.
    */
-  create(record: VolumeRecord): Promise<{ readonly reference: string; readonly mountpoint: string }>;
-  /**
-   * Makes a directory of a volume one that can be mounted apart from the whole; whether it exists, the mount tells.
-   * Absent: nothing is needed for that.
-   *
-   * @param subpath normalized, not empty
-   * @returns the driver's reference. Kinds: invalid (no such directory can be mounted here)
-   */
-  createPart?(record: VolumeRecord, subpath: string): Promise<string>;
-  /** Removes a volume and its parts, those too whose creation a crash has cut off. */
-  remove(record: VolumeRecord): Promise<void>;
-  /** What there is of this instance's volumes, for a state that lost them. Absent: nothing outlives the state. */
-  found?(): Promise<readonly VolumeRecord[]>;
+  readonly sharing: "shared" | "exclusive";
+  /** Whether what is in a volume is kept by this backend: only then a prune removes it, and its size is told. */
+  readonly content: "here" | "here-without-options";
 }
 
-/** What is on the disks of this backend. */
+/** Rules of volumes that Docker leaves open, or that differ in a cloud. */
+export interface VolumeRules {
+  /** The first is meant by "" and "local". */
+  readonly drivers: readonly VolumeDriver[];
+  /** Reasons why drivers of other backends are not here, and what to use, by name. */
+  readonly elsewhere?: Readonly<Record<string, string>>;
+  /** A volume is in use by `any` container that names it, or by `running` ones only: those that start or are restarted count. */
+  readonly usedBy: "any" | "running";
+  /** The effect of `force` on a volume that is in use. */
+  readonly forceOnUsed: "refuse" | "remove";
+  /** The refusal to remove a volume that is in use, where it is not Docker's. */
+  readonly inUseMessage?: string;
+}
+
+/** Directories of volumes that are mounted apart from the whole. */
+export type VolumeParts =
+  /** Nothing is needed for that. */
+  | { readonly kind: "ready" }
+  | {
+      readonly kind: "made";
+      /** How long a container's start waits for them to become mountable. Absent: as long as it takes. */
+      readonly limitMs?: number;
+      /**
+       * Makes a directory of a volume mountable apart from the whole; the mount tells whether it exists.
+       *
+       * @param subpath normalized, not empty
+       * @returns the driver's reference. Kinds: invalid (no such directory can be mounted here)
+       */
+      create(record: VolumeRecord, subpath: string): Promise<string>;
+    };
+
+/** A volume that a driver has made. */
+export interface MadeVolume {
+  readonly reference: string;
+  /** Its place on this machine as users are told it, if there is one. */
+  readonly mountpoint: string;
+  /** Further details for users (`Status`). */
+  readonly status: Readonly<Record<string, string>>;
+}
+
+/** Volumes below the engine's registry. */
+export interface VolumeStore {
+  readonly rules: VolumeRules;
+  readonly parts: VolumeParts;
+  /**
+   * Makes the volume; where it is there, compares it with the options.
+   *
+   * @throws UnsettledError: the volume may be there; the same call finds or makes it
+   * @throws invalid: options, before anything is made; conflict: it is there, and other than the options ask
+   */
+  create(record: VolumeRecord): Promise<MadeVolume>;
+  /** Removes a volume and its parts, those too whose creation a crash has cut off. */
+  remove(record: VolumeRecord): Promise<void>;
+  /** Volumes of this instance that exist, for a state that lost them. */
+  found(): Promise<readonly VolumeRecord[]>;
+}
+
+/** Sizes of what containers and volumes hold. */
+export type Disk =
+  /** Agents tell what containers have written, and nobody what is in volumes. */
+  { readonly kind: "agents" } | DiskMeter;
+
+/** The driver measures disks. */
 export interface DiskMeter {
+  readonly kind: "meter";
   /** Bytes of containers' writable layers, by ID, and of volumes, by name. What does not exist has none. */
   measure(
     what: { readonly containers: readonly string[]; readonly volumes: readonly string[] },
@@ -495,7 +651,7 @@ export interface DiskMeter {
   }>;
 }
 
-/** What `docker info` tells of the machine or the cloud. */
+/** Facts of the machine or the cloud, as `docker info` tells them. */
 export interface MachineFacts {
   readonly name: string;
   readonly operatingSystem: string;
@@ -503,23 +659,36 @@ export interface MachineFacts {
   readonly kernelVersion: string;
   readonly architecture: string;
   readonly ncpu: number;
+  /** Nodes that have memory, such as `0-1`; absent: not known. */
+  readonly memoryNodes?: string;
   readonly memTotal: bigint;
   readonly storageDriver: string;
   readonly storageStatus: readonly (readonly [string, string])[];
   readonly cgroupDriver: string;
   readonly cgroupVersion: string;
   readonly cgroupControllers: readonly string[];
-  readonly runtimes: readonly { readonly name: string; readonly path: string; readonly version: string }[];
+  readonly runtimes: readonly RuntimeFacts[];
   readonly securityOptions: readonly string[];
   readonly warnings: readonly string[];
-  /** What containers that are not privileged do not see, and may only read, unless they say otherwise. */
+  /** The firewall that keeps networks apart, as `docker info` names it; absent: none of this machine. */
+  readonly firewallBackend?: string;
+  /** Paths that containers which are not privileged do not see, or may only read, unless they say otherwise. */
   readonly maskedPaths: readonly string[];
   readonly readonlyPaths: readonly string[];
   /** Limits that cannot be kept here: they are discarded with a warning. Absent: none are missing. */
   readonly missingLimits?: ReadonlySet<LimitFeature>;
 }
 
-/** What a limit on a container's resources needs of the machine. */
+/** A program, or a platform, that runs containers. */
+export interface RuntimeFacts {
+  readonly name: string;
+  readonly path: string;
+  readonly version: string;
+  /** The commit of its source; empty: it does not say. */
+  readonly commit: string;
+}
+
+/** Features of the machine that limits on a container's resources need. */
 export type LimitFeature =
   | "memory"
   | "swap"

@@ -1,16 +1,18 @@
 /**
- * Steps at which tests kill the backend, as `kill -9` does. What kills is no part of the product: a test build, which is
- * this one with `test/support/test-build.ts` loaded first, says so in a global symbol; without one nothing here does anything.
+ * Steps at which tests kill the backend, as `kill -9` does. The code that kills is no part of the product: a
+ * test build, which is this one with `test/support/test-build.ts` loaded first, registers it under a global
+ * symbol; without one nothing here does anything.
  *
  * The steps are each call of the driver that makes or takes away something, before it is made and after it is answered
  * (`workloads.launch.before`, `workloads.launch.after`), each commit of the state, before and after it is durable
  * (`state.commit.before`), what a pull does with a blob (`blobs.append.after`, `blobs.place.before`), and each call of a
  * cloud (`aws.RunTask.after`).
  */
-import type { Driver } from "./driver.ts";
+import { ownValue } from "../../common/own-value.ts";
+import type { Driver, ImagePreparer } from "./driver.ts";
 import type { State } from "./state/state.ts";
 
-/** What a test build brings. */
+/** The parts that a test build adds. */
 export interface TestBuild {
   /** Hears of each step; may not return. */
   readonly reached: (step: string) => void;
@@ -18,27 +20,32 @@ export interface TestBuild {
   readonly agentPath: string;
 }
 
-/** What this process is a test build of; undefined in a product. */
+/** This process's test build; undefined in a product. */
 export const testBuild = Reflect.get(globalThis, Symbol.for("sockerless.test-build")) as
   | TestBuild
   | undefined;
 
-/** The driver and the state with a fault point around each of their steps; the same objects outside of tests. */
-export function withFaultPoints<T extends { readonly driver: Driver; readonly state: State }>(parts: T): T {
-  if (testBuild === undefined) {
-    return parts;
-  }
-  const { driver, state } = parts;
+/** The state with a fault point around each of its commits; the same object outside of tests. */
+export function stateWithFaultPoints(state: State): State {
+  return around(state, steps("state", ["commit"]));
+}
+
+/** An image preparer with a fault point around each of its steps; the same object outside of tests. */
+export function imagesWithFaultPoints<T extends ImagePreparer>(images: T): T {
+  const unpacking = around(images.unpacking, steps("images", ["forget"]));
+  return around({ ...images, unpacking }, steps("images", ["prepare", "discard"]));
+}
+
+/** A driver with a fault point around each of its steps, but those of images; the same object outside of tests. */
+export function driverWithFaultPoints(driver: Driver): Driver {
+  const { workloads, silentAgents, networks, volumes } = driver;
+  const parts = around(volumes.parts, { create: "volumes.createPart" });
   return {
-    ...parts,
-    state: around("state", state, ["commit"]),
-    driver: {
-      ...driver,
-      workloads: around("workloads", driver.workloads, ["create", "launch", "release", "remove", "end"]),
-      images: around("images", driver.images, ["prepare", "discard", "forget"]),
-      networks: around("networks", driver.networks, ["ensure", "connect", "disconnect", "remove"]),
-      volumes: around("volumes", driver.volumes, ["create", "createPart", "remove"]),
-    },
+    ...driver,
+    workloads: around(workloads, steps("workloads", ["create", "launch", "release", "remove"])),
+    silentAgents: around(silentAgents, steps("workloads", ["end"])),
+    networks: around(networks, steps("networks", ["ensure", "connect", "disconnect", "remove"])),
+    volumes: around({ ...volumes, parts }, steps("volumes", ["create", "remove"])),
   };
 }
 
@@ -64,7 +71,15 @@ export function withCallFaultPoints<Args extends unknown[], Answer>(
   };
 }
 
-function around<T extends object>(role: string, target: T, methods: readonly (keyof T & string)[]): T {
+/** The steps of a role, by its methods. */
+function steps(role: string, methods: readonly string[]): Record<string, string> {
+  return Object.fromEntries(methods.map((method) => [method, `${role}.${method}`]));
+}
+
+function around<T extends object>(target: T, stepOf: Readonly<Record<string, string>>): T {
+  if (testBuild === undefined) {
+    return target;
+  }
   return new Proxy(target, {
     get(_, name) {
       const value: unknown = Reflect.get(target, name, target);
@@ -72,9 +87,8 @@ function around<T extends object>(role: string, target: T, methods: readonly (ke
         return value;
       }
       const bound = value.bind(target) as (...args: unknown[]) => Promise<unknown>;
-      return methods.some((method) => method === name)
-        ? withCallFaultPoints(bound, () => `${role}.${String(name)}`)
-        : bound;
+      const step = ownValue(stepOf, String(name));
+      return step === undefined ? bound : withCallFaultPoints(bound, () => step);
     },
   });
 }

@@ -1,5 +1,6 @@
 import type { ConnectRouter } from "@connectrpc/connect";
 import { notFound } from "../../common/errors.ts";
+import { onAbort } from "../../common/on-abort.ts";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { EventsService } from "../../gen/sockerless/backend/v1/events_pb.ts";
@@ -9,7 +10,7 @@ import { NetworkService } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../gen/sockerless/backend/v1/volume_pb.ts";
 
-/** What is served, by full name; "" is the process as a whole. */
+/** Full names of the services that are served; "" is the process as a whole. */
 const servedNames = new Set([
   "",
   ...[
@@ -34,9 +35,7 @@ export function registerHealth(router: ConnectRouter): void {
     },
     async *watch({ service }, context) {
       yield { status: servedNames.has(service) ? Status.SERVING : Status.SERVICE_UNKNOWN };
-      await new Promise<void>((resolve) => {
-        context.signal.addEventListener("abort", () => resolve(), { once: true });
-      });
+      await new Promise<void>((resolve) => onAbort(context.signal, resolve));
     },
   });
 }

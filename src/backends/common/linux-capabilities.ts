@@ -43,7 +43,7 @@ export const capabilitiesByBit: readonly string[] = [
   "CAP_CHECKPOINT_RESTORE",
 ];
 
-/** What a container may do when nobody says otherwise; dockerd's list. */
+/** Capabilities of a container whose user names none; dockerd's list. */
 export const defaultCapabilities: readonly string[] = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",

@@ -109,7 +109,7 @@ async function forward(
   upstream.pipe(stream);
 }
 
-/** What passes from one hop to the next. */
+/** Headers that pass from one hop to the next. */
 function endToEnd(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   return Object.fromEntries(
     Object.entries(headers).filter(([name]) => !hopHeaders.has(name) && !name.startsWith(":")),

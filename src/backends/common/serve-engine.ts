@@ -3,39 +3,63 @@ import { create } from "@bufbuild/protobuf";
 
 import { systemClock } from "../../common/clock.ts";
 import type { CommonConfig } from "../../common/config/load.ts";
+import type { HeldSockets } from "../../common/held-sockets.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { version } from "../../common/version.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { RegistryAuthSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
-import type { Driver } from "./driver.ts";
+import type { Driver, ImagePreparer } from "./driver.ts";
 import { createEngine } from "./engine/engine.ts";
 import { registerServices } from "./engine/services/register.ts";
 import { registerImageService } from "./images/image-service.ts";
 import type { Credentials } from "./images/registry/credentials.ts";
 import type { RegistryOptions } from "./images/registry/registry.ts";
-import { ImageStore } from "./images/image-store.ts";
+import { createImages, type Images } from "./images/images.ts";
+import { login } from "./images/registry-login.ts";
 import { serveBackend } from "./server.ts";
 import type { State } from "./state/state.ts";
 
-/** What is served. The caller closes it after the service. */
+/** The parts that images are opened with. */
+export interface ImageParts {
+  readonly config: Pick<CommonConfig, "stateDir" | "insecureRegistries">;
+  readonly state: State;
+  readonly preparer: ImagePreparer;
+  /** As `docker info` names it. */
+  readonly storageDriver: string;
+  readonly logger: Logger;
+  /** Credentials that the driver itself has for a registry's host. */
+  readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
+  /** Platform of images where nobody names one; absent: this machine's. */
+  readonly defaultPlatform?: Platform;
+}
+
+/** The parts that are served. The caller closes them after the service. */
 export interface ServedParts {
   readonly config: Pick<CommonConfig, "stateDir" | "listen" | "tls" | "insecureRegistries">;
   readonly driver: Driver;
   readonly state: State;
+  /** End with the service; the caller may close them again. */
+  readonly images: Images;
   readonly logger: Logger;
   /** Ends the start, which may have to wait for others. */
   readonly signal?: AbortSignal;
-  /** Credentials that the driver itself has for a registry's host. */
-  readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
-  /** What images are of where nobody says; absent: this machine's. */
-  readonly defaultPlatform?: Platform;
-  /** Before the engine starts: images that come with sockerless. */
-  readonly prepareImages?: (images: ImageStore) => Promise<void>;
+  /** The supervisor's. */
+  readonly sockets: HeldSockets | undefined;
 }
 
 /** A registry that says nothing for so long is away. */
 const registrySilenceMs = 30_000;
+
+/** Opens the images of a state. */
+export function openImages({ config, ...parts }: ImageParts): Promise<Images> {
+  return createImages({
+    ...parts,
+    stateDirectory: config.stateDir,
+    clock: systemClock,
+    registry: registryOptions(config),
+  });
+}
 
 /**
  * Serves a driver; resolves once it answers.
@@ -43,26 +67,14 @@ const registrySilenceMs = 30_000;
  * @throws SockerlessError of kind conflict: somebody uses the socket already
  */
 export async function serveEngine(parts: ServedParts): Promise<RunningService> {
-  const { config, driver, state, logger } = parts;
+  const { config, driver, state, images, logger } = parts;
   await using resources = new AsyncDisposableStack();
-  const images = await ImageStore.open({
-    stateDirectory: config.stateDir,
-    state,
-    preparer: driver.images,
-    clock: systemClock,
-    logger,
-    storageDriver: (await driver.machine.facts()).storageDriver,
-    registry: registryOptions(config),
-    ...(parts.credentialsFor === undefined ? {} : { credentialsFor: parts.credentialsFor }),
-    ...(parts.defaultPlatform === undefined ? {} : { defaultPlatform: parts.defaultPlatform }),
-  });
   resources.defer(() => images.close());
-  await parts.prepareImages?.(images);
 
   const engine = await createEngine({
     driver,
     state,
-    images,
+    images: images.containers,
     clock: systemClock,
     logger,
     ...(parts.signal === undefined ? {} : { signal: parts.signal }),
@@ -72,12 +84,19 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   const server = await serveBackend({
     address: config.listen,
     tls: config.tls,
+    sockets: parts.sockets,
     logger,
     register(router) {
       registerServices(router, engine, {
         stateDirectory: config.stateDir,
+        insecureRegistries: config.insecureRegistries,
         authenticate: (auth, signal) =>
-          images.authenticate(auth ?? create(RegistryAuthSchema), auth?.serverAddress ?? "", signal),
+          login(
+            auth ?? create(RegistryAuthSchema),
+            auth?.serverAddress ?? "",
+            registryOptions(config),
+            signal,
+          ),
       });
       registerImageService(router, images);
     },
@@ -85,9 +104,12 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   });
   resources.defer(() => server.close());
 
-  endOnBrokenState(state.failed, logger);
   const owned = resources.move();
-  return { addresses: [server.address], close: () => owned.disposeAsync() };
+  return {
+    addresses: [server.address],
+    ...(server.reload === undefined ? {} : { reload: server.reload }),
+    close: () => owned.disposeAsync(),
+  };
 }
 
 /** How registries are spoken to. */
@@ -97,12 +119,4 @@ export function registryOptions(config: Pick<CommonConfig, "insecureRegistries">
     userAgent: `sockerless/${version}`,
     silenceMs: registrySilenceMs,
   };
-}
-
-/** Memory is ahead of a disk that refuses writes: only a new process, reading what is durable, is right again. */
-function endOnBrokenState(failed: Promise<Error>, logger: Logger): void {
-  void failed.then((error) => {
-    logger.fatal({ err: error }, "the state cannot be written, ending");
-    process.kill(process.pid, "SIGTERM");
-  });
 }

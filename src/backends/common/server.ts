@@ -19,11 +19,15 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { systemError, toConnectError } from "../../common/errors.ts";
-import { listen, mutualTlsOptions } from "../../common/listen.ts";
+import type { HeldSockets } from "../../common/held-sockets.ts";
+import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../../common/listen.ts";
+import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
+import { CallsByHand } from "./calls-by-hand.ts";
 import { registerHealth } from "./health.ts";
 import { type AgentResolver, relayedPrefix, relayAgentCall } from "./relay.ts";
-import { UnaryCalls } from "./unary-calls.ts";
+import { unaryCalls } from "./unary-calls.ts";
+import { uploadCalls } from "./upload-calls.ts";
 
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
 const http2Preface = Buffer.from("PRI * HTTP/2.0");
@@ -42,14 +46,18 @@ export interface BackendServerOptions {
   readonly address: string;
   /** Required for TCP. */
   readonly tls: TlsFiles | undefined;
+  /** The supervisor's. */
+  readonly sockets?: HeldSockets | undefined;
   readonly register: (router: ConnectRouter) => void;
   readonly resolveAgent: AgentResolver;
   readonly logger: Logger;
 }
 
 export interface BackendServer {
-  /** Where it listens, with the port where 0 was asked for. */
+  /** Address at which it listens, with the port that was chosen where 0 was asked for. */
   readonly address: string;
+  /** As {@link RunningService.reload}; on TCP only. */
+  readonly reload?: () => Promise<string>;
   /** Stops accepting, lets calls under way end for a bounded time, then cuts them. */
   close(): Promise<void>;
 }
@@ -68,22 +76,32 @@ export async function serveBackend(options: BackendServerOptions): Promise<Backe
   const connections = new Set<Socket>();
   const sessions = new Set<ServerHttp2Session>();
   const handler = backendHandler(options);
-  const server = options.address.startsWith("unix://")
+  const isPlain = options.address.startsWith("unix://");
+  const server = isPlain
     ? plainServer(handler, sessions)
     : await secureServer(handler, sessions, options.tls);
   server.on("connection", (socket: Socket) => {
     connections.add(socket);
     socket.once("close", () => connections.delete(socket));
   });
-  const address = await listen(server, options.address, { mode: 0o600, serves: "a backend" });
-  return { address, close: () => closeServer(server, sessions, connections) };
+  const address = await listen(
+    server,
+    options.address,
+    { mode: 0o600, serves: "a backend" },
+    options.sockets,
+  );
+  return {
+    address,
+    ...(isPlain ? {} : { reload: () => reloadCertificates([server as unknown as TlsListener], options.tls) }),
+    close: () => closeServer(server, sessions, connections),
+  };
 }
 
 function backendHandler(options: BackendServerOptions): Handler {
-  const unaryCalls = new UnaryCalls(options.logger);
+  const byHand = new CallsByHand([unaryCalls, uploadCalls], options.logger);
   const connect = connectNodeAdapter({
     routes(router) {
-      const noting = unaryCalls.noting(router);
+      const noting = byHand.noting(router);
       registerHealth(noting);
       options.register(noting);
     },
@@ -94,8 +112,8 @@ function backendHandler(options: BackendServerOptions): Handler {
   return (request, response) => {
     if (request.url?.startsWith(relayedPrefix) === true && "stream" in request) {
       void relayAgentCall(request, response as Http2ServerResponse, options.resolveAgent);
-    } else if (!("stream" in request && unaryCalls.handle(request))) {
-      connect(request, response);
+    } else if (!("stream" in request && byHand.handle(request))) {
+      forRequest(request.headers[requestIdHeader], () => connect(request, response));
     }
   };
 }

@@ -23,7 +23,7 @@ let socket: string;
 let server: BackendServer;
 let session: Http2SessionManager;
 let client: Client<typeof SystemService>;
-/** What the next call does. */
+/** Handler of the next call. */
 let info: (signal: AbortSignal, headers: Headers) => Promise<{ readonly name: string }>;
 
 before(async () => {
@@ -123,7 +123,7 @@ test("a call that is cut before it was whole is not made", async () => {
     stream.write(Buffer.from([10, 1, 65])); // A field that is whole, of a message that is not.
     const closed = new Promise((resolve) => stream.once("close", resolve));
     await once(cut, "connect");
-    await new Promise<void>((resolve) => cut.ping(() => resolve())); // What was sent is there.
+    await new Promise<void>((resolve) => cut.ping(() => resolve())); // The server has what was sent.
     if (length === undefined) {
       cut.destroy();
     } else {
@@ -132,7 +132,7 @@ test("a call that is cut before it was whole is not made", async () => {
     await closed;
     cut.destroy();
   }
-  // Whatever the server makes of what came before has been made when it answers this.
+  // The server has dealt with everything sent before by the time it answers this.
   info = () => Promise.resolve({ name: "whole" });
   assert.equal((await client.getInfo({})).name, "whole");
   assert.deepEqual(calls, []);

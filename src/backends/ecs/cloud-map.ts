@@ -1,7 +1,7 @@
 /**
  * A mirror of containers' names in Cloud Map, for clients outside: `<alias>.<first 12 digits of the network's ID>` in the
- * configured namespace. Containers themselves ask their agents. Nothing waits for it; what Cloud Map refuses is tried
- * again, and logged when it does not help.
+ * configured namespace. Containers themselves ask their agents. Nothing waits for it; a call that Cloud Map refuses is
+ * made again, and logged when that does not help.
  */
 import {
   CreateServiceCommand,
@@ -19,40 +19,27 @@ import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts"
 import type { AwsService } from "./aws/clients.ts";
 import { isAwsError } from "./aws/errors.ts";
 import { descriptionOf, instancesOf, servicesOf } from "./cloud-map/services.ts";
+import type { NameMirror } from "../common/cloud/name-mirror.ts";
 import { instanceTag } from "./tags.ts";
+import { pauseAfter } from "../../common/pauses.ts";
 
-/** Tells outsiders the names of containers. Every method answers at once. */
-export interface NameMirror {
-  /** A container runs at an address: it has its names on its user-defined networks. */
-  announce(record: ContainerRecord, address: string): void;
-  /** It has them no more, on one network (by ID) or on all. */
-  withdraw(containerId: string, networkId?: string): void;
-  /** A network is gone, and every name on it. */
-  forgetNetwork(networkId: string): void;
-  /** These containers run, by ID: names of others that an earlier process left are cleared away. */
-  reconcile(running: ReadonlySet<string>): void;
-  /** Ends what is under way; the next process goes on. */
-  close(): Promise<void>;
-}
-
-/** What the mirror is made with. */
+/** Settings of {@link CloudMapMirror}, and what it calls. */
 export interface CloudMapOptions {
   readonly serviceDiscovery: AwsService<ServiceDiscoveryClient>;
   readonly namespaceId: string;
-  /** Of this sockerless; services of others are let be. */
+  /** Name of this instance (`sockerless/<hex>`); the services of others are let be. */
   readonly instance: string;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** Cloud Map: labels of a DNS name, underscores allowed but for one alone. */
+/** A label of a DNS name in Cloud Map: may have underscores, but cannot be a single one. */
 const label = "(?:[a-z0-9_][a-z0-9_-]{0,61}[a-z0-9_]|[a-z0-9])";
 const legalName = new RegExp(`^${label}(?:\\.${label})*$`);
 const mostNameCharacters = 127;
 const timeToLiveSeconds = 5;
-const firstPauseMs = 1_000;
-const longestPauseMs = 60_000;
-/** In a row, for one name. */
+const pauses = { firstMs: 1_000, longestMs: 60_000 };
+/** Failed attempts in a row for one name. */
 const mostAttempts = 10;
 const builtinNetworks: ReadonlySet<string> = new Set(["bridge", "host", "none"]);
 
@@ -61,7 +48,7 @@ const changedNow = { attempts: 0, dueMs: 0 };
 
 type CallKind = "create" | "register" | "deregister" | "delete";
 
-/** Calls of a kind pause. */
+/** A call that was not made, because calls of its kind pause. */
 class NotYet extends Error {
   readonly untilMs: number;
 
@@ -71,11 +58,7 @@ class NotYet extends Error {
   }
 }
 
-function pauseAfter(failures: number): number {
-  return Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs);
-}
-
-/** A service as it is: by container ID the address that is registered. */
+/** A service in Cloud Map, with the registered addresses by container ID. */
 interface Service {
   readonly id: string;
   readonly instances: Map<string, string>;
@@ -97,8 +80,9 @@ export class CloudMapMirror implements NameMirror {
   #wake: AbortController | undefined;
   #loaded = false;
   /**
-   * Which containers have lost their names on which networks, each as `<container ID>.<network>`, until the names are
-   * taken over that an earlier process left: those that were lost since are not. Undefined: they are.
+   * Names that were withdrawn before the names of an earlier process are taken over, and so must not be taken over:
+   * `<container ID>.<network>`, `<container ID>` on all networks, or `.<network>` of all containers. Undefined: the
+   * takeover is done.
    */
   #lost: Set<string> | undefined = new Set();
   #running: ReadonlySet<string> | undefined;
@@ -174,7 +158,7 @@ export class CloudMapMirror implements NameMirror {
       this.#working ??= this.#workOff().finally(() => {
         this.#working = undefined;
         if (this.#changed.size > 0 || this.#running !== undefined) {
-          this.#work(); // It changed while the last look ended.
+          this.#work(); // A name changed while the last look ended.
         }
       });
     }
@@ -195,7 +179,7 @@ export class CloudMapMirror implements NameMirror {
           return;
         }
         this.#logger.debug({ err: error }, "Cloud Map is asked again what it has");
-        await clock.sleep(pauseAfter(failures), signal).catch(() => undefined);
+        await clock.sleep(pauseAfter(failures, pauses), signal).catch(() => undefined);
         continue;
       }
       this.#clearLeft();
@@ -240,7 +224,7 @@ export class CloudMapMirror implements NameMirror {
         this.#logger.warn({ err: error, name }, `Cloud Map does not take a name: ${messageOf(error)}`);
       } else {
         this.#logger.debug({ err: error, name }, "Cloud Map is asked again");
-        const dueMs = this.#options.clock.nowMs() + pauseAfter(attempts + 1);
+        const dueMs = this.#options.clock.nowMs() + pauseAfter(attempts + 1, pauses);
         this.#changed.set(name, { attempts: attempts + 1, dueMs });
       }
     }
@@ -284,12 +268,12 @@ export class CloudMapMirror implements NameMirror {
       return answer;
     } catch (error) {
       const failures = (refused?.failures ?? 0) + 1;
-      this.#refused.set(kind, { failures, untilMs: clock.nowMs() + pauseAfter(failures) });
+      this.#refused.set(kind, { failures, untilMs: clock.nowMs() + pauseAfter(failures, pauses) });
       throw error;
     }
   }
 
-  /** What an earlier process made. */
+  /** Reads, once, the services and instances that an earlier process of this instance left. */
   async #load(): Promise<void> {
     if (this.#loaded) {
       return;
@@ -309,7 +293,7 @@ export class CloudMapMirror implements NameMirror {
     this.#loaded = true;
   }
 
-  /** Once it is known who runs: the names that an earlier process left them are wanted, and nobody else's. */
+  /** Takes over the names that an earlier process left to containers known to run, and clears the others. */
   #clearLeft(): void {
     const running = this.#running;
     if (running === undefined) {
@@ -393,7 +377,7 @@ export class CloudMapMirror implements NameMirror {
     service.instances.delete(containerId);
   }
 
-  /** Refused for a while after the last instance was taken away, and tried again like everything that fails. */
+  /** Deletes a service; Cloud Map refuses it for a while after the last instance was removed, so it is tried again. */
   async #delete(name: string, service: Service): Promise<void> {
     const { serviceDiscovery } = this.#options;
     const command = new DeleteServiceCommand({ Id: service.id });
@@ -404,7 +388,7 @@ export class CloudMapMirror implements NameMirror {
     this.#forget(name);
   }
 
-  /** Nobody has the name, unless somebody wants it again. */
+  /** Forgets a name that no container is to have any more. */
   #forget(name: string): void {
     if (this.#wanted.get(name)?.size === 0) {
       this.#wanted.delete(name);
@@ -412,7 +396,7 @@ export class CloudMapMirror implements NameMirror {
   }
 }
 
-/** What is to be taken away may be gone already. */
+/** Waits for a removal; a service or instance that is gone already is no error. */
 async function unlessGone(call: Promise<unknown>): Promise<void> {
   try {
     await call;

@@ -2,7 +2,7 @@ import { maskedPaths, readonlyPaths } from "../common/default-paths.ts";
 import type { LimitFeature, Machine, MachineFacts } from "../common/driver.ts";
 import type { EcsSection } from "../../common/config/load.ts";
 
-/** What `docker info` tells of a cluster: Fargate has no machine to speak of, so what one task can have at most. */
+/** Facts of a cluster for `docker info`. Fargate shows no machine, so they are the most that one task can have. */
 export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "architecture">): Machine {
   const facts: MachineFacts = {
     name: config.cluster,
@@ -17,7 +17,7 @@ export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "arch
     cgroupDriver: "none",
     cgroupVersion: "2",
     cgroupControllers: ["cpu", "memory"],
-    runtimes: [{ name: "fargate", path: "", version: "" }],
+    runtimes: [{ name: "fargate", path: "", version: "", commit: "" }],
     securityOptions: [],
     warnings: [],
     maskedPaths,

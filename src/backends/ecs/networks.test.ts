@@ -9,9 +9,10 @@ import { ContainerRecordSchema, NetworkRecordSchema } from "../../gen/sockerless
 import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { type EcsNetworksOptions, ecsNetworks } from "./networks.ts";
-import { capturedLogger } from "./testing/captured-logger.ts";
+import { noMirror } from "../common/cloud/name-mirror.ts";
+import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
 import { answered, fakeClient, type Input, refusal, unanswered } from "./testing/fake-client.ts";
-import { passing } from "./testing/passing.ts";
+import { passing } from "../common/cloud/testing/passing.ts";
 
 interface Group {
   readonly GroupId: string;
@@ -21,17 +22,17 @@ interface Group {
   readonly IpPermissionsEgress: IpPermission[];
 }
 
-/** As much of EC2's security groups as networks use. */
+/** The part of EC2's security groups that networks use. */
 class FakeGroups {
   readonly groups = new Map<string, Group>();
-  /** How many lookups by name do not show yet what has been made. */
+  /** Number of lookups by name that do not show yet what has been made. */
   unshown = 0;
-  /** What becomes of calls of CreateSecurityGroup, one by one. */
+  /** Fates of the next calls of CreateSecurityGroup, one by one. */
   readonly creations: ("lost" | "cut" | "refused")[] = [];
   /** Groups that an interface holds. */
   readonly held = new Set<string>();
   mostRules = 60;
-  /** What becomes of rules for the file system's group, one by one; then they are made. */
+  /** Errors of the next calls that add rules to the file system's group, one by one; then rules are made. */
   readonly mountFaults: Error[] = [];
   readonly fake = fakeClient<AwsService<EC2Client>>({
     DescribeSubnets: () => ({ Subnets: [{ VpcId: "vpc-1" }] }),
@@ -197,7 +198,7 @@ describe("networks on ECS", () => {
       efsSecurityGroupId: "sg-efs",
       isolation: "security-group",
       instance: "one",
-      mirror: undefined,
+      mirror: noMirror,
       clock,
       logger: log.logger,
       ...more,
@@ -266,7 +267,7 @@ describe("networks on ECS", () => {
     const record = network("inner", "a", { internal: true });
     const reference = await networks().ensure(record);
     const group = ec2.groups.get(reference);
-    // As EC2 tells rules of one protocol: together.
+    // EC2 tells the rules of one protocol together.
     group?.IpPermissionsEgress.splice(0, group.IpPermissionsEgress.length, {
       IpProtocol: "-1",
       IpRanges: [{ CidrIp: "0.0.0.0/0" }],

@@ -7,30 +7,30 @@ import type { EC2Client } from "@aws-sdk/client-ec2";
 import type { Clock } from "../../common/clock.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { AddressPool, NetworkFabric, NetworkPlan } from "../common/driver.ts";
-import { reachableAddressOf } from "../common/engine/network/endpoints.ts";
+import { addressPools } from "../common/cloud/address-pools.ts";
+import type { NetworkFabric, NetworkPlan } from "../common/driver.ts";
+import { reachableAddressOf } from "../common/model/endpoints.ts";
 import type { AwsService } from "./aws/clients.ts";
-import type { NameMirror } from "./cloud-map.ts";
+import type { NameMirror } from "../common/cloud/name-mirror.ts";
 import { groupsTogether } from "./security-groups/groups-of-task.ts";
 import { NetworkGroups } from "./security-groups/network-groups.ts";
 import { PendingRemovals } from "./security-groups/pending-removals.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
 
-/** What networks are made with. */
+/** Settings of {@link ecsNetworks}, and what it calls. */
 export interface EcsNetworksOptions {
   readonly ec2: AwsService<EC2Client>;
   readonly subnets: readonly string[];
-  /** Of the default network. */
+  /** Groups of the default network. */
   readonly securityGroups: readonly string[];
   /** CIDRs and groups that may reach agents; none: those that the configured groups let. */
   readonly agentIngress: readonly string[];
   readonly efsSecurityGroupId: string | undefined;
   /** `shared`: all networks are the configured groups, and differ in names only. */
   readonly isolation: "security-group" | "shared";
-  /** Of this sockerless; in the tags of what it makes. */
+  /** Name of this instance (`sockerless/<hex>`), in the tags of what it makes. */
   readonly instance: string;
-  /** Undefined: names are not shown to outsiders. */
-  readonly mirror: NameMirror | undefined;
+  readonly mirror: NameMirror;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -45,7 +45,7 @@ export interface EcsNetworks extends NetworkFabric {
    */
   groupsOf(plan: NetworkPlan, mountsVolumes: boolean): Promise<string[]>;
   /**
-   * Removes what no container has any more.
+   * Removes groups that no container has any more.
    *
    * @param hasContainerWithout whether there is a container without a network
    */
@@ -54,16 +54,7 @@ export interface EcsNetworks extends NetworkFabric {
   close(): Promise<void>;
 }
 
-/** Virtual: /24 slices, as many networks as there may be security groups. */
-const addressPools: readonly AddressPool[] = [
-  { base: "172.17.0.0/16", size: 16 },
-  { base: "172.18.0.0/15", size: 24 },
-  { base: "172.20.0.0/14", size: 24 },
-  { base: "172.24.0.0/13", size: 24 },
-  { base: "192.168.0.0/16", size: 24 },
-];
-
-/** What stands in a network's record where it has no group of its own. */
+/** The `driver_reference` of a network without a group of its own. */
 const sharedReference = "shared";
 
 /** The networks of this backend. */
@@ -113,6 +104,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
 
   return {
     addressPools,
+    bridgeSettings: "ignore",
     async ensure(record) {
       if (record.network === undefined || !isUserDefined(record)) {
         return "";
@@ -120,7 +112,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       return isShared ? sharedReference : await networkGroups.ensure(record.network);
     },
     async remove(record) {
-      mirror?.forgetNetwork(record.network?.id ?? "");
+      mirror.forgetNetwork(record.network?.id ?? "");
       if (isUserDefined(record) && record.driverReference !== sharedReference) {
         await networkGroups.remove(record);
       }
@@ -140,7 +132,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
           "a running container has joined a network: it is known there by its names, and traffic flows from its next start on",
         );
       }
-      mirror?.announce(after, endpoint.reachableAddress);
+      mirror.announce(after, endpoint.reachableAddress);
       return Promise.resolve();
     },
     disconnect({ before, after, network, endpoint }) {
@@ -150,19 +142,19 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
           "a running container has left a network: its names are gone from there, and traffic stops at its end",
         );
       }
-      mirror?.withdraw(before.id, endpoint.networkId);
+      mirror.withdraw(before.id, endpoint.networkId);
       return Promise.resolve();
     },
     renamed(after) {
-      mirror?.withdraw(after.id);
-      mirror?.announce(after, reachableAddressOf(after));
+      mirror.withdraw(after.id);
+      mirror.announce(after, reachableAddressOf(after));
     },
     usedRoutes: () => Promise.resolve([]),
     async groupsOf(plan, mountsVolumes) {
       switch (plan.kind) {
         case "none":
           return await groupsOfNone();
-        case "networks": // Of which a container may have left the last.
+        case "networks": // A container may have left the last of them.
           return plan.networks.length === 0
             ? await groupsOfNone()
             : await groupsOfNetworks(plan.networks, mountsVolumes);

@@ -6,8 +6,8 @@ import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { askedProfile, hasListener } from "../common/cloud/agent-seccomp.ts";
 import * as defaultPaths from "../common/default-paths.ts";
 import type { UnappliedSetting } from "../common/driver.ts";
-import { isContainerMode } from "../common/engine/container-mode.ts";
-import { unpublishedPorts } from "../common/engine/ports.ts";
+import { isContainerMode } from "../common/model/container-mode.ts";
+import { unpublishedPorts } from "../common/model/ports.ts";
 import { defaultCapabilities } from "../common/linux-capabilities.ts";
 import { parseSecurityOptions } from "../common/security/options.ts";
 import type { SeccompProfile } from "../common/security/seccomp.ts";
@@ -118,7 +118,6 @@ export const notApplied: readonly FargateSetting[] = [
   {
     name: "host paths in --volume and --mount",
     why: "a task has no host; the path is what the image has there",
-    isUsual: true,
     isSet: (_host, record) => record.mounts.some(({ type }) => type === "bind"),
   },
   {
@@ -158,7 +157,7 @@ export const notApplied: readonly FargateSetting[] = [
   },
   {
     name: "--mac-address",
-    why: "the interface has the one that AWS gives it; inspect does not show the asked one",
+    why: "the interface has the one that AWS gives it; inspect shows the asked one before the first start alone",
     isSet: (_host, { endpoints }) =>
       Object.values(endpoints).some(({ config }) => (config?.macAddress ?? "") !== ""),
   },
@@ -167,6 +166,14 @@ export const notApplied: readonly FargateSetting[] = [
     why: "the interface has the addresses that AWS gives it",
     isSet: (_host, { endpoints }) =>
       Object.values(endpoints).some(({ config }) => (config?.linkLocalIps.length ?? 0) > 0),
+  },
+  {
+    name: "options of endpoints (com.docker.network.endpoint.…)",
+    why: "the interface is the one that AWS gives a task",
+    isSet: (_host, { endpoints }) =>
+      Object.values(endpoints).some(({ config }) =>
+        Object.keys(config?.driverOpts ?? {}).some((key) => key.startsWith("com.docker.network.endpoint.")),
+      ),
   },
   {
     name: "--security-opt seccomp=unconfined, apparmor=unconfined",

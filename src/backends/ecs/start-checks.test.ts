@@ -3,9 +3,14 @@ import { describe, it } from "node:test";
 
 import type { EcsSection } from "../../common/config/load.ts";
 import type { AwsClients } from "./aws/clients.ts";
-import { agentTag } from "./definitions/agent-image.ts";
-import { checkSurroundings } from "./start-checks.ts";
-import { capturedLogger } from "./testing/captured-logger.ts";
+import { builtPrograms } from "../common/built-programs.ts";
+import { agentImageId, agentTag } from "../common/cloud/images/agent-image.ts";
+import { checkSurroundings } from "../common/cloud/start-checks.ts";
+import { ecsChecks } from "./start-checks.ts";
+import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
+
+/** The processor that this machine's agent is built for. */
+const processor = process.arch === "arm64" ? "arm64" : "amd64";
 
 /** AWS as it is where nothing is wrong, by the names of the commands. */
 const sound: Readonly<Record<string, object>> = {
@@ -20,10 +25,16 @@ const sound: Readonly<Record<string, object>> = {
   DescribeSecurityGroupsCommand: {
     SecurityGroups: [{ IpPermissions: [{ IpProtocol: "tcp", FromPort: 9111, ToPort: 9111 }] }],
   },
-  BatchGetImageCommand: { images: [{ imageId: {} }], failures: [] },
+  BatchGetImageCommand: imageOf(await agentImageId(builtPrograms.agent, processor)),
   DescribeMountTargetsCommand: { MountTargets: [{ SubnetId: "subnet-1" }, { SubnetId: "subnet-2" }] },
   DescribeLogGroupsCommand: { logGroups: [{ logGroupName: "/sockerless/containers" }] },
 };
+
+/** The agent's image as ECR has it; undefined: an index of several. */
+function imageOf(digest: string | undefined): object {
+  const manifest = digest === undefined ? { manifests: [] } : { config: { digest } };
+  return { images: [{ imageManifest: JSON.stringify(manifest) }], failures: [] };
+}
 
 const repository = "123456789012.dkr.ecr.us-east-1.amazonaws.com/team/images";
 
@@ -37,7 +48,7 @@ const configured = {
   logGroup: "/sockerless/containers",
   efsSecurityGroupId: "sg-efs",
   ecrRepository: repository,
-  architecture: "amd64",
+  architecture: processor,
 };
 
 /** The warnings of a start where AWS answers so; an `Error` is what it refuses with. */
@@ -59,12 +70,8 @@ async function warningsOf(
     ["sts", "ecs", "ec2", "ecr", "efs", "logs"].map((service) => [service, client]),
   ) as unknown as AwsClients;
   const { logger, warnings } = capturedLogger();
-  await checkSurroundings(
-    { ...configured, ...config } as unknown as EcsSection,
-    aws,
-    logger,
-    new AbortController().signal,
-  );
+  const checks = ecsChecks({ ...configured, ...config } as unknown as EcsSection, aws, logger);
+  await checkSurroundings(checks, logger, new AbortController().signal);
   return warnings();
 }
 
@@ -140,12 +147,40 @@ describe("looking at what is configured", () => {
       ["there is no log group /sockerless/containers in us-east-1: no container will start"],
     ],
     [
+      "subnets that have IPv6 alone",
+      {
+        DescribeSubnetsCommand: {
+          Subnets: [
+            { SubnetId: "subnet-1", VpcId: "vpc-1", Ipv6Native: false },
+            { SubnetId: "subnet-2", VpcId: "vpc-1", Ipv6Native: true },
+          ],
+        },
+      },
+      {},
+      ["subnet-2 of ecs.subnets have no IPv4, by which agents are reached: no container will start there"],
+    ],
+    [
       "an agent's image that nobody has put into the repository",
       { BatchGetImageCommand: { images: [], failures: [{ failureCode: "ImageNotFound" }] } },
       {},
       [
-        `the agent's image ${repository}:${agentTag("amd64")} is not there: run \`sockerless ecs push-agent\`, until then no container will start`,
+        `the agent's image ${repository}:${agentTag(processor)} is not there: run \`sockerless ecs push-agent\`, until then no container will start`,
       ],
+    ],
+    [
+      "an agent's image of another build under the tag of this version",
+      { BatchGetImageCommand: imageOf(`sha256:${"0".repeat(64)}`) },
+      {},
+      [
+        `the agent's image ${repository}:${agentTag(processor)} is of another build than this backend: run \`sockerless ecs push-agent\``,
+      ],
+    ],
+    ["no image that has no ID to compare", { BatchGetImageCommand: imageOf(undefined) }, {}, []],
+    [
+      "no image for another processor than the agent that is here",
+      { BatchGetImageCommand: imageOf(`sha256:${"0".repeat(64)}`) },
+      { architecture: process.arch === "x64" ? "arm64" : "amd64" },
+      [],
     ],
     [
       "nothing where the agent comes from elsewhere",
@@ -192,7 +227,7 @@ describe("looking at what is configured", () => {
     const failing = { send: () => Promise.reject(new Error("not asked here")) };
     const aws = { sts, ecs: failing, ec2: failing, efs: failing, logs: failing } as unknown as AwsClients;
     const { logger, lines } = capturedLogger();
-    await checkSurroundings({} as EcsSection, aws, logger, new AbortController().signal);
+    await checkSurroundings(ecsChecks({} as EcsSection, aws, logger), logger, new AbortController().signal);
     const told = lines.filter(({ level }) => level === "info").map(({ msg }) => msg);
     assert.deepEqual(told, ["AWS account 123456789012 as arn:aws:iam::123456789012:role/r"]);
   });
@@ -208,7 +243,8 @@ describe("looking at what is configured", () => {
     const config = { cluster: "c", subnets: [], securityGroups: [], efsFilesystemId: "fs-1" };
     const { logger, warnings } = capturedLogger();
     const closing = new AbortController();
-    const checks = checkSurroundings(config as unknown as EcsSection, aws, logger, closing.signal);
+    const looks = ecsChecks(config as unknown as EcsSection, aws, logger);
+    const checks = checkSurroundings(looks, logger, closing.signal);
     closing.abort(new Error("shutting down"));
     await checks;
     assert.deepEqual(warnings(), []);

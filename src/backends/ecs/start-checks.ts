@@ -1,4 +1,4 @@
-/** Looking, when the backend starts, at what the configuration names in AWS. What is wrong is said, and nothing more. */
+/** Checks of what the configuration names in AWS, made when the backend starts. */
 import { DescribeLogGroupsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { DescribeSecurityGroupsCommand, DescribeSubnetsCommand } from "@aws-sdk/client-ec2";
 import { BatchGetImageCommand } from "@aws-sdk/client-ecr";
@@ -7,43 +7,24 @@ import { DescribeMountTargetsCommand } from "@aws-sdk/client-efs";
 import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
 import type { EcsSection } from "../../common/config/load.ts";
-import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
-import { agentPort } from "./agent-port.ts";
+import { builtPrograms } from "../common/built-programs.ts";
+import type { StartCheck } from "../common/cloud/start-checks.ts";
+import { agentPort } from "../common/cloud/agents/agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
-import { agentTag } from "./definitions/agent-image.ts";
+import { agentImageId, agentTag } from "../common/cloud/images/agent-image.ts";
 
 type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
 
-/**
- * Says whose account this is, and warns of what containers will trip over. Never fails; ends without a word when the
- * signal aborts.
- */
-export async function checkSurroundings(
-  config: EcsSection,
-  aws: AwsClients,
-  logger: Logger,
-  signal: AbortSignal,
-): Promise<void> {
-  const checks: readonly (readonly [what: string, Check])[] = [
-    ["the caller's identity", (_config, { sts }, abortSignal) => sayCaller(sts, logger, abortSignal)],
-    ...surroundings,
+/** The checks; the first one logs the account and identity that AWS sees. */
+export function ecsChecks(config: EcsSection, aws: AwsClients, logger: Logger): readonly StartCheck[] {
+  return [
+    { what: "the caller's identity", run: (signal) => sayCaller(aws.sts, logger, signal) },
+    ...surroundings.map(([what, check]) => ({
+      what,
+      run: (signal: AbortSignal) => check(config, aws, signal),
+    })),
   ];
-  await Promise.all(
-    checks.map(async ([what, check]) => {
-      try {
-        const problem = await check(config, aws, signal);
-        if (problem !== undefined) {
-          logger.warn(problem);
-        }
-      } catch (error) {
-        if (signal.aborted) {
-          return;
-        }
-        logger.warn({ err: error }, `cannot look at ${what}: ${messageOf(error)}`);
-      }
-    }),
-  );
 }
 
 const surroundings: readonly (readonly [what: string, Check])[] = [
@@ -56,7 +37,7 @@ const surroundings: readonly (readonly [what: string, Check])[] = [
   ["the agent's image", checkAgentImage],
 ];
 
-/** An account that is not the meant one explains most other warnings. */
+/** Logs the account: one that is not the meant one explains most other warnings. */
 async function sayCaller(
   sts: AwsClients["sts"],
   logger: Logger,
@@ -93,7 +74,13 @@ async function checkSubnets(
     abortSignal,
   });
   const networks = new Set(Subnets.map(({ VpcId }) => VpcId));
-  return networks.size > 1 ? "ecs.subnets are not all of one VPC: no container will start" : undefined;
+  if (networks.size > 1) {
+    return "ecs.subnets are not all of one VPC: no container will start";
+  }
+  const withoutIpv4 = Subnets.filter(({ Ipv6Native }) => Ipv6Native === true).map(({ SubnetId }) => SubnetId);
+  return withoutIpv4.length === 0
+    ? undefined
+    : `${withoutIpv4.join(", ")} of ecs.subnets have no IPv4, by which agents are reached: no container will start there`;
 }
 
 async function checkSecurityGroups(
@@ -135,7 +122,7 @@ async function checkFileSystem(
     : `the file system ${config.efsFilesystemId} has no mount target in ${missing.join(", ")}: unless another subnet of the same zone has one, containers with volumes will not start there`;
 }
 
-/** One that is not there is EC2's refusal. */
+/** Checks the file system's group; EC2 refuses the call if it does not exist. */
 async function checkFileSystemGroup(
   { efsSecurityGroupId: id }: EcsSection,
   { ec2 }: AwsClients,
@@ -153,7 +140,7 @@ async function checkAgentImage(
 ): Promise<string | undefined> {
   const { agentAccessPointId, agentImage, architecture, ecrRepository } = config;
   if (agentAccessPointId !== undefined || agentImage !== undefined || ecrRepository === undefined) {
-    return undefined; // It is brought by what this backend has no right to look at.
+    return undefined; // The agent comes from elsewhere, where this backend has no right to look.
   }
   const imageTag = agentTag(architecture);
   const repositoryName = ecrRepository.slice(ecrRepository.indexOf("/") + 1);
@@ -161,9 +148,20 @@ async function checkAgentImage(
     new BatchGetImageCommand({ repositoryName, imageIds: [{ imageTag }] }),
     { abortSignal },
   );
-  return images.length > 0
+  const [image] = images;
+  if (image === undefined) {
+    return `the agent's image ${ecrRepository}:${imageTag} is not there: run \`sockerless ecs push-agent\`, until then no container will start`;
+  }
+  const own = await agentImageId(builtPrograms.agent, architecture);
+  const pushed = imageIdIn(image.imageManifest ?? "{}");
+  return own === undefined || pushed === undefined || own === pushed
     ? undefined
-    : `the agent's image ${ecrRepository}:${imageTag} is not there: run \`sockerless ecs push-agent\`, until then no container will start`;
+    : `the agent's image ${ecrRepository}:${imageTag} is of another build than this backend: run \`sockerless ecs push-agent\``;
+}
+
+/** The digest of the configuration that a manifest names; undefined: it is that of several images. */
+function imageIdIn(manifest: string): string | undefined {
+  return (JSON.parse(manifest) as { config?: { digest?: string } }).config?.digest;
 }
 
 async function checkLogGroup(

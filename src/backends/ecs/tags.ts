@@ -1,17 +1,18 @@
 /**
- * Tags on what this backend makes in AWS: whose it is, and enough to rebuild what a lost state knew of it.
+ * Tags on the resources that this backend makes in AWS: they name the instance, and hold enough to rebuild the records
+ * of a lost state.
  *
- * A tag's value has at most 256 characters of a small alphabet, so what does not fit in there, labels above all, is
+ * A tag's value has at most 256 characters of a small alphabet, so details that do not fit, labels above all, are
  * written as JSON in base64url, in numbered chunks.
  */
 
-/** What names the volume that an access point is. */
+/** Key of the tag that names the volume of an access point. */
 export const volumeTag = "sockerless-volume";
-/** What names, on the access point of a directory in a volume, that of the whole volume. */
+/** Key of the tag by which the access point of a directory in a volume names that of the whole volume. */
 export const partOfTag = "sockerless-part-of";
-/** What names the network that a security group is, by its ID. */
+/** Key of the tag that names the network of a security group, by its ID. */
 export const networkTag = "sockerless-network";
-/** What names the instance of sockerless that made something. */
+/** Key of the tag that names the instance of sockerless that made something. */
 export const instanceTag = "sockerless-instance";
 const detailsTag = "sockerless-details";
 
@@ -48,7 +49,7 @@ export function detailsToTags(details: unknown): WrittenTag[] | undefined {
   }));
 }
 
-/** What {@link detailsToTags} wrote; undefined where there is none, or somebody has changed it. */
+/** Reads the value that {@link detailsToTags} wrote; undefined: there is none, or somebody has changed it. */
 export function detailsOfTags(tags: readonly Tag[]): unknown {
   const parts: string[] = [];
   for (let index = 0; ; index++) {

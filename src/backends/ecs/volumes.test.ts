@@ -14,7 +14,7 @@ import { AccessPoints } from "./access-points/access-points.ts";
 import { withMissingDirectory } from "./access-points/parts.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { AwsError } from "./aws/errors.ts";
-import { capturedLogger } from "./testing/captured-logger.ts";
+import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
 import { answered } from "./testing/fake-client.ts";
 import { accessPointPath } from "./access-points/path.ts";
 import { accessPointOf } from "./access-points/reference.ts";
@@ -117,6 +117,7 @@ describe("volumes on EFS", () => {
       efs: efs.client,
       fileSystemId: "fs-1",
       accessPointLimit: 1000,
+      partsLimitMs: 60_000,
       instance: "one",
       clock: systemClock,
       logger: log.logger,
@@ -215,7 +216,7 @@ describe("volumes on EFS", () => {
     await volumes().remove(record);
     assert.equal(efs.points.length, 2);
     assert.deepEqual(
-      (await volumes().found?.())?.map(({ name }) => name),
+      (await volumes().found())?.map(({ name }) => name),
       ["other"],
     );
   });
@@ -259,7 +260,7 @@ describe("volumes on EFS", () => {
     const { reference } = await volumes().create(volume("cache", { labels, options }));
     await volumes().create(volume("other"));
     await volumes({ instance: "two" }).create(volume("theirs"));
-    const found = (await volumes().found?.()) ?? [];
+    const found = await volumes().found();
     assert.deepEqual(
       found.map(({ name }) => name),
       ["cache", "other"],
@@ -284,6 +285,11 @@ describe("volumes on EFS", () => {
   });
 
   describe("whose directories are mounted apart from the whole", () => {
+    const createPart = async (record: VolumeRecord, subpath: string): Promise<string> => {
+      const { parts } = volumes();
+      assert.ok(parts.kind === "made");
+      return await parts.create(record, subpath);
+    };
     const whole = async (name: string, more: MessageInitShape<typeof VolumeRecordSchema> = {}) => {
       const { reference } = await volumes().create(volume(name, more));
       return volume(name, { ...more, driverReference: reference } as MessageInitShape<
@@ -293,15 +299,15 @@ describe("volumes on EFS", () => {
 
     it("have an access point for each, of the same user, that nobody makes the directory of", async () => {
       const record = await whole("cache");
-      const reference = await volumes().createPart?.(record, "logs");
+      const reference = await createPart(record, "logs");
       assert.equal(reference, "fs-1/fsap-2");
       const [made, part] = efs.points.map(({ input }) => input);
       assert.deepEqual(part?.["RootDirectory"], { Path: "/sockerless/volumes/cache/logs" });
       assert.deepEqual(part?.["PosixUser"], { Uid: 0, Gid: 0 });
       assert.notEqual(part?.["ClientToken"], made?.["ClientToken"]);
-      assert.equal(await volumes().createPart?.(record, "logs"), reference, "a repetition");
+      assert.equal(await createPart(record, "logs"), reference, "a repetition");
       assert.equal(efs.points.length, 2);
-      await volumes().createPart?.(await whole("data", { options: { posix_user: "none" } }), "db");
+      await createPart(await whole("data", { options: { posix_user: "none" } }), "db");
       assert.equal(efs.points.at(-1)?.input["PosixUser"], undefined);
     });
 
@@ -309,8 +315,8 @@ describe("volumes on EFS", () => {
       for (const known of [true, false]) {
         const record = await whole("cache");
         await whole("other");
-        const driverReference = (await volumes().createPart?.(record, "logs")) ?? "";
-        await volumes().createPart?.(record, "more");
+        const driverReference = await createPart(record, "logs");
+        await createPart(record, "more");
         const parts = known
           ? [
               { subpath: "logs", driverReference },
@@ -330,9 +336,9 @@ describe("volumes on EFS", () => {
 
     it("are rebuilt with them, and no volumes by themselves", async () => {
       const record = await whole("cache");
-      await volumes().createPart?.(record, "ü,1");
+      await createPart(record, "ü,1");
       await volumes({ instance: "two" }).create(volume("cache"));
-      const found = (await volumes().found?.()) ?? [];
+      const found = await volumes().found();
       assert.deepEqual(
         found.map(({ name, driverReference, parts }) => [
           name,
@@ -347,8 +353,8 @@ describe("volumes on EFS", () => {
     });
 
     it("are left to their volume by a prune, which takes those of volumes that nobody knows", async () => {
-      await volumes().createPart?.(await whole("kept"), "logs");
-      await volumes().createPart?.(await whole("lost"), "logs");
+      await createPart(await whole("kept"), "logs");
+      await createPart(await whole("lost"), "logs");
       const accessPoints = new AccessPoints({
         efs: efs.client,
         fileSystemId: "fs-1",
@@ -358,9 +364,9 @@ describe("volumes on EFS", () => {
       });
       const no = () => false;
       const known = { hasNetwork: no, hasContainer: no, hasImage: no };
-      const orphans = await orphanedAccessPoints(accessPoints, "one", {
+      const orphans = await orphanedAccessPoints(accessPoints, "fs-1", "one", {
         ...known,
-        hasVolume: (id) => id === "fsap-1",
+        hasVolume: (reference) => reference === "fs-1/fsap-1",
       });
       assert.deepEqual(
         orphans.map(({ id, purpose }) => [id, purpose]),
@@ -381,12 +387,12 @@ describe("volumes on EFS", () => {
         ["a\nb", /no character/],
       ];
       for (const [subpath, message] of faults) {
-        await assert.rejects(async () => volumes().createPart?.(record, subpath), {
+        await assert.rejects(() => createPart(record, subpath), {
           kind: "invalid",
           message,
         });
       }
-      await assert.rejects(async () => volumes().createPart?.(volume("f".repeat(64)), "logs"), {
+      await assert.rejects(() => createPart(volume("f".repeat(64)), "logs"), {
         kind: "invalid",
         message: /a directory of each task/,
       });
@@ -416,7 +422,7 @@ describe("volumes on EFS", () => {
   it("lose their labels in the tags alone where these are too long", async () => {
     await volumes().create(volume("cache", { labels: { text: "x".repeat(9000) } }));
     assert.ok(log.warnings().some((message) => message.includes("do not fit in AWS's tags")));
-    assert.deepEqual((await volumes().found?.())?.[0]?.labels, {});
+    assert.deepEqual((await volumes().found())?.[0]?.labels, {});
   });
 
   it("warn from four fifths of the limit on, once for each percent", async () => {
@@ -424,12 +430,25 @@ describe("volumes on EFS", () => {
     for (let index = 0; index < 7; index++) {
       await store.create(volume(`v${index}`));
     }
-    await store.found?.();
+    await store.found();
     assert.deepEqual(log.warnings(), []);
     await store.create(volume("v8"));
     assert.match(log.warnings()[0] ?? "", /^80 % of the file system's access points are in use/);
-    await store.found?.();
+    await store.found();
     assert.equal(log.warnings().length, 1);
+  });
+
+  it("of drivers that need a machine are refused with the reason and what to use", () => {
+    const { drivers, elsewhere } = volumes().rules;
+    assert.deepEqual(
+      drivers.map(({ name, sharing }) => [name, sharing]),
+      [
+        ["local", "shared"],
+        ["efs", "shared"],
+      ],
+    );
+    assert.match(elsewhere?.["block"] ?? "", /^an EBS volume .* is new each time.*: use --driver efs/);
+    assert.match(elsewhere?.["tmpfs"] ?? "", /: use --tmpfs/);
   });
 
   it("without a file system are known, shared with nobody and warned of", async () => {
@@ -437,6 +456,7 @@ describe("volumes on EFS", () => {
     assert.deepEqual(await store.create(volume("cache")), {
       reference: "",
       mountpoint: "/var/lib/docker/volumes/cache/_data",
+      status: {},
     });
     assert.match(log.warnings()[0] ?? "", /efs_filesystem_id is not set/);
     await store.remove(volume("cache"));

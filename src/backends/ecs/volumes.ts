@@ -10,7 +10,8 @@ import type { Clock } from "../../common/clock.ts";
 import { fromUnknown, SockerlessError } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { Phase, type VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { VolumeStore } from "../common/driver.ts";
+import type { VolumeRules, VolumeStore } from "../common/driver.ts";
+import { nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
 import { volumeMountpoint } from "./access-points/mountpoint.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
@@ -21,18 +22,36 @@ import { volumeDirectory } from "./access-points/parts.ts";
 import { idsOfVolume, partIdsOf, volumesOfAccessPoints } from "./access-points/volume-tags.ts";
 import type { AwsService } from "./aws/clients.ts";
 
-/** What volumes are made with. */
+/** Settings of {@link ecsVolumes}, and what it calls. */
 export interface EcsVolumesOptions {
   readonly efs: AwsService<EFSClient>;
   /** Undefined: volumes are known, and nothing is shared. */
   readonly fileSystemId: string | undefined;
   /** Access points that the file system may have. */
   readonly accessPointLimit: number;
-  /** Of this sockerless; in the tags of what it makes. */
+  /** Name of this instance (`sockerless/<hex>`), in the tags of what it makes. */
   readonly instance: string;
+  /** How long a container's start waits for the access points of volumes' directories. */
+  readonly partsLimitMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
+
+/** The rules of volumes on ECS. A task that is stopped mounts nothing: the volumes that it named may go. */
+const rules: VolumeRules = {
+  drivers: [
+    { name: "local", sharing: "shared", content: "here-without-options" },
+    { name: "efs", sharing: "shared", content: "here-without-options" },
+  ],
+  elsewhere: {
+    block:
+      "an EBS volume that ECS attaches to a task is new each time, so it keeps nothing from one start to the next: " +
+      "use --driver efs, whose volumes containers share and keep",
+    tmpfs: "tasks share no memory: use --tmpfs, which is each container's own",
+  },
+  usedBy: "running",
+  forceOnUsed: "remove",
+};
 
 /** The volumes of this backend. Failures keep AWS's words and are of kind `system`, but for limits (`unavailable`). */
 export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
@@ -62,11 +81,26 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
     }
   };
 
+  const createPart = async (record: VolumeRecord, subpath: string): Promise<string> => {
+    const part = volumeDirectory(record, subpath);
+    const made = accessPoints.createPart(part, parseVolumeOptions(record.options));
+    const accessPointId = await told("mount a directory of", record.name, made);
+    usage.added();
+    logger.info(
+      { volume: record.name, directory: subpath, accessPoint: accessPointId, fileSystem: fileSystemId },
+      "made a directory of a volume one that can be mounted",
+    );
+    return formatAccessPoint({ fileSystemId, accessPointId });
+  };
+
   return {
+    rules,
+    parts: { kind: "made", limitMs: options.partsLimitMs, create: createPart },
+
     async create(record) {
       const settings = parseVolumeOptions(record.options);
       if (record.anonymous) {
-        return { reference: "", mountpoint: volumeMountpoint(record.name) };
+        return { reference: "", mountpoint: volumeMountpoint(record.name), status: {} };
       }
       const accessPointId = await told("create", record.name, accessPoints.create(record, settings));
       usage.added();
@@ -83,19 +117,8 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
       return {
         reference: formatAccessPoint({ fileSystemId, accessPointId }),
         mountpoint: volumeMountpoint(record.name),
+        status: {},
       };
-    },
-
-    async createPart(record, subpath) {
-      const part = volumeDirectory(record, subpath);
-      const made = accessPoints.createPart(part, parseVolumeOptions(record.options));
-      const accessPointId = await told("mount a directory of", record.name, made);
-      usage.added();
-      logger.info(
-        { volume: record.name, directory: subpath, accessPoint: accessPointId, fileSystem: fileSystemId },
-        "made a directory of a volume one that can be mounted",
-      );
-      return formatAccessPoint({ fileSystemId, accessPointId });
     },
 
     async remove(record) {
@@ -129,6 +152,9 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
 /** Without a file system: enough for clients that make volumes and never share them. */
 function logicalVolumes(logger: Logger): VolumeStore {
   return {
+    rules,
+    parts: partsReady,
+    found: nothingFound,
     create(record) {
       parseVolumeOptions(record.options);
       if (!record.anonymous) {
@@ -137,7 +163,7 @@ function logicalVolumes(logger: Logger): VolumeStore {
           "ecs.efs_filesystem_id is not set: containers will not share this volume, and it is empty at each start",
         );
       }
-      return Promise.resolve({ reference: "", mountpoint: volumeMountpoint(record.name) });
+      return Promise.resolve({ reference: "", mountpoint: volumeMountpoint(record.name), status: {} });
     },
     remove: () => Promise.resolve(),
   };

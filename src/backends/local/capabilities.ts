@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { type Capabilities, CapabilitiesSchema } from "../../gen/sockerless/backend/v1/system_pb.ts";
 
-/** What the local backend can do. */
+/** Capabilities of the local backend. */
 export const localCapabilities: Capabilities = create(CapabilitiesSchema, {
   exec: true,
   attach: true,

@@ -4,6 +4,7 @@ import { type HostClient, orHostError } from "./host-client.ts";
 /** Measures by the host process. */
 export function localDisk(host: HostClient["client"]): DiskMeter {
   return {
+    kind: "meter",
     async measure({ containers: containerIds, volumes: volumeNames }, signal) {
       const { containers, volumes } = await orHostError(
         host.measureDisk(

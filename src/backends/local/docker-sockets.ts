@@ -1,9 +1,9 @@
 import type { ResolvedMount } from "../common/driver.ts";
 
-/** Where Docker clients expect a daemon; a bind of one of these means "the Docker API, please". */
+/** Paths at which Docker clients expect a daemon; a bind of one of them asks for the Docker API. */
 const wellKnownSockets = ["/var/run/docker.sock", "/run/docker.sock"];
 
-/** Whether a path is where clients expect a daemon, on any machine. */
+/** Whether clients expect a daemon at a path, on any machine. */
 export function isWellKnownSocket(path: string): boolean {
   return wellKnownSockets.includes(path);
 }
@@ -13,7 +13,7 @@ export function isWellKnownSocket(path: string): boolean {
  * shim serves such a socket itself and forwards to the frontend, so that the
  * socket outlives any one frontend.
  *
- * @param frontendSocket where the frontend listens; undefined leaves all mounts as they are
+ * @param frontendSocket path at which the frontend listens; undefined: all mounts stay as they are
  */
 export function dockerSocketMounts(
   mounts: readonly ResolvedMount[],

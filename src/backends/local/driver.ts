@@ -1,5 +1,14 @@
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../common/driver.ts";
+import {
+  agentsOnSockets,
+  namespacesShared,
+  nothingSealed,
+  plainLaunches,
+  platformAtHand,
+  portsOfDriver,
+  silentAgentsAreGone,
+} from "../common/ready-made-roles.ts";
 import { localCapabilities } from "./capabilities.ts";
 import { localDisk } from "./disk.ts";
 import type { HostProcess } from "./host-process.ts";
@@ -7,7 +16,9 @@ import { localImages } from "./images.ts";
 import { localMachine } from "./machine.ts";
 import { localNetworks } from "./networks.ts";
 import { readMachineProfile } from "./oci/spec.ts";
-import { localPolicy } from "./policy.ts";
+import { localSettings } from "./settings.ts";
+import { encodeOciLimits } from "./oci/limits.ts";
+import { isWellKnownSocket } from "./docker-sockets.ts";
 import { localVolumes } from "./volumes.ts";
 import { localWorkloads } from "./workloads.ts";
 
@@ -26,7 +37,16 @@ export function localDriver(
   return {
     name: "local",
     capabilities: localCapabilities,
-    policy: localPolicy,
+    settings: localSettings,
+    platform: platformAtHand,
+    launches: plainLaunches,
+    silentAgents: silentAgentsAreGone,
+    authority: agentsOnSockets,
+    seals: nothingSealed,
+    limits: { encode: encodeOciLimits },
+    ports: portsOfDriver,
+    hostPaths: { kind: "mounted", stateDirectory: host.stateDir, isSupplied: isWellKnownSocket },
+    sharing: namespacesShared,
     workloads: localWorkloads({
       host: host.client,
       profile,
@@ -34,9 +54,9 @@ export function localDriver(
       storedSocket: hello.storedSocket,
       frontendSocket,
     }),
-    images: localImages(host),
+    images: localImages(host, hello.storedSocket),
     networks: localNetworks(host),
-    volumes: localVolumes(host),
+    volumes: localVolumes(host, hello),
     machine: localMachine(hello, profile),
     disk: localDisk(host.client),
     close: () => host.close(),

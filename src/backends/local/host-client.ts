@@ -1,6 +1,7 @@
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { AgentConnection } from "../../agent-client/connection.ts";
+import { namingRequest } from "../../agent-client/naming-request.ts";
 import {
   fromUnknown,
   type SockerlessError,
@@ -24,6 +25,7 @@ export function createHostClient(socket: string): HostClient {
   const transport = createGrpcTransport({
     baseUrl: connection.authority,
     sessionManager: connection,
+    interceptors: [namingRequest],
     acceptCompression: [],
   });
   return { client: createClient(HostService, transport), close: () => connection.close() };

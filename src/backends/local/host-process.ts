@@ -6,8 +6,9 @@ import type { Logger } from "pino";
 import { messageOf, systemError, unavailable } from "../../common/errors.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { createHostClient, fromHostError, type HostClient } from "./host-client.ts";
+import { HostLog } from "./host-log.ts";
 
-/** How long the host process may take to answer its first call. */
+/** The time in which the host process has to answer its first call. */
 const readyTimeoutMs = 10_000;
 const readyPollMs = 5;
 /** Waits between restarts of a host process that keeps dying. */
@@ -15,10 +16,10 @@ const restartDelaysMs = [0, 100, 500, 2_000, 5_000];
 /** A host process that lived this long starts the back-off anew. */
 const stableMs = 60_000;
 
-/** How long a host process that died is waited for by what has to be done: as long as it may take to be started again. */
+/** The time for which a call that must be made waits for a dead host process: as long as its restart may take. */
 const awayLimitMs = 30_000;
 const awayPollMs = 50;
-/** What a call ends with whose host process is gone. */
+/** Codes of a call that failed because the host process is gone. */
 const awayCodes: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Aborted, Code.Canceled]);
 
 export interface HostProcessOptions {
@@ -28,6 +29,8 @@ export interface HostProcessOptions {
   readonly runDir: string;
   /** OCI runtime by name or path; undefined: the first that works. */
   readonly runtime: string | undefined;
+  /** Bytes of a block volume that is made without a size. */
+  readonly blockVolumeSize: number;
   readonly logger: Logger;
 }
 
@@ -36,18 +39,19 @@ export interface HostProcessOptions {
  * (`sockerless-agent host`). It ends when this process ends, however that
  * happens: its stdin is a pipe from here. Containers do not notice either end.
  *
- * It is spawned once, early, while this process is small; that it is spawned
- * again happens only when it died.
+ * It is spawned once, early, while this process is small, and again only when
+ * it died.
  */
 export class HostProcess {
   readonly #options: HostProcessOptions;
   readonly #host: HostClient;
+  readonly #log: HostLog;
   #child: ChildProcess | undefined;
   #closing = false;
-  #lastWords = "";
 
   private constructor(options: HostProcessOptions) {
     this.#options = options;
+    this.#log = new HostLog(options.logger);
     this.#host = createHostClient(`${options.runDir}/host.sock`);
   }
 
@@ -106,20 +110,17 @@ export class HostProcess {
   }
 
   #spawn(): ChildProcess {
-    const { agentPath, stateDir, runDir, runtime } = this.#options;
+    const { agentPath, stateDir, runDir, runtime, blockVolumeSize } = this.#options;
     const args = ["host", "--state-dir", stateDir, "--run-dir", runDir, "--agent-path", agentPath];
+    args.push("--block-volume-size", String(blockVolumeSize));
     if (runtime !== undefined) {
       args.push("--runtime", runtime);
     }
-    // In a session of its own: Ctrl-C at a terminal is for us, who still need the host process to end in good order.
+    // A session of its own keeps a terminal's Ctrl-C from it: this process needs it still, to end in good order.
     const child = spawn(agentPath, args, { stdio: ["pipe", "ignore", "pipe"], detached: true });
     this.#child = child;
     child.stdin.on("error", () => {}); // it died: the exit says so
-    child.stderr.setEncoding("utf8");
-    child.stderr.on("data", (text: string) => {
-      this.#lastWords = (this.#lastWords + text).slice(-2_000);
-      this.#options.logger.warn({ hostProcess: text.trimEnd() }, "the host process says");
-    });
+    this.#log.follow(child.stderr);
     return child;
   }
 
@@ -132,7 +133,7 @@ export class HostProcess {
     while (performance.now() < deadline) {
       if (ended.signal.aborted) {
         throw systemError(
-          `the host process ${this.#options.agentPath} cannot run: ${messageOf(ended.signal.reason)}: ${this.#lastWords.trim()}`,
+          `the host process ${this.#options.agentPath} cannot run: ${messageOf(ended.signal.reason)}: ${this.#log.lastWords}`,
           ended.signal.reason,
         );
       }

@@ -1,5 +1,5 @@
 import type { Driver } from "../common/driver.ts";
-import { isActive } from "../common/engine/records.ts";
+import { isActive } from "../common/model/records.ts";
 import type { State } from "../common/state/state.ts";
 
 /**

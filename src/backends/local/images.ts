@@ -1,5 +1,7 @@
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { ImagePreparer } from "../common/driver.ts";
+import { systemError } from "../../common/errors.ts";
+import type { TakeUploadResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
+import type { ExpectedUpload, ImagePreparer, TakenUpload } from "../common/driver.ts";
 import { fromHostError, orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 
@@ -7,10 +9,26 @@ import type { HostProcess } from "./host-process.ts";
 const parallelUnpacks = 2;
 
 /** An image runs here once each of its layers lies unpacked on this machine. */
-export function localImages(process: HostProcess): ImagePreparer {
+export function localImages(process: HostProcess, storedSocket: string): ImagePreparer {
   const host = process.client;
+  const expect = async (uploadId: string, blobPath: string, signal: AbortSignal): Promise<ExpectedUpload> => {
+    const over = new AbortController();
+    const ended = AbortSignal.any([signal, over.signal]);
+    const messages = host.takeUpload({ uploadId, blobPath }, { signal: ended })[Symbol.asyncIterator]();
+    await orHostError(nextOf(messages));
+    const taken = orHostError(nextOf(messages)).then(takenOf);
+    taken.catch(() => {}); // For who waits for it.
+    return {
+      address: { kind: "unix", path: storedSocket },
+      taken,
+      async [Symbol.asyncDispose]() {
+        over.abort();
+        await taken.catch(() => {});
+      },
+    };
+  };
+
   return {
-    needsLayers: true,
     async prepare(image, blobPath, signal) {
       const waiting = layersOf(image);
       const failed = new AbortController();
@@ -34,14 +52,45 @@ export function localImages(process: HostProcess): ImagePreparer {
         throw fromHostError(error);
       }
     },
-    async known() {
-      return (await orHostError(host.listLayers({}))).diffIds;
+    unpacking: {
+      kind: "driver",
+      async unpack(diffId, blobPath, signal) {
+        const { tarSize } = await orHostError(host.unpackLayer({ diffId, blobPath }, { signal }));
+        return tarSize === 0n ? undefined : Number(tarSize);
+      },
+      async known() {
+        return (await orHostError(host.listLayers({}))).diffIds;
+      },
+      async forget(diffIds) {
+        for (const diffId of diffIds) {
+          await orHostError(process.persist((client) => client.removeLayer({ diffId })));
+        }
+      },
     },
-    async forget(diffIds) {
-      for (const diffId of diffIds) {
-        await orHostError(process.persist((client) => client.removeLayer({ diffId })));
-      }
-    },
+    uploads: { kind: "direct", expect },
+    discard: () => Promise.resolve(), // Its layers are all there is of it.
+  };
+}
+
+async function nextOf(messages: AsyncIterator<TakeUploadResponse>): Promise<TakeUploadResponse> {
+  const next = await messages.next();
+  if (next.done === true) {
+    throw systemError("the host process ended an upload without a word");
+  }
+  return next.value;
+}
+
+function takenOf({ message }: TakeUploadResponse): TakenUpload {
+  if (message.case !== "taken") {
+    throw systemError("the host process does not say what came");
+  }
+  const { digest, size, diffId, tarSize, compression } = message.value;
+  return {
+    digest,
+    size: Number(size),
+    diffId,
+    tarSize: Number(tarSize),
+    compression: compression === "gzip" || compression === "zstd" ? compression : undefined,
   };
 }
 

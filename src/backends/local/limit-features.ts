@@ -1,9 +1,9 @@
-/** Which limits this machine's kernel can keep. */
+/** Limits that this machine's kernel cannot keep, by the controllers and files of its control groups. */
 import { existsSync } from "node:fs";
 
 import type { LimitFeature } from "../common/driver.ts";
 
-/** What has to be there in version 1: a file of the controller's root group. */
+/** Files that show a feature in version 1 of control groups; each is in the controller's root group. */
 const files: Readonly<Record<LimitFeature, string>> = {
   memory: "memory/memory.limit_in_bytes",
   swap: "memory/memory.memsw.limit_in_bytes",
@@ -22,7 +22,7 @@ const files: Readonly<Record<LimitFeature, string>> = {
   "io-write-iops": "blkio/blkio.throttle.write_iops_device",
 };
 
-/** The controllers of version 2 by feature; those that are not here it does not have at all. */
+/** Controllers by feature in version 2, which lacks the features that are absent here. */
 const controllers: Readonly<Partial<Record<LimitFeature, string>>> = {
   memory: "memory",
   swap: "memory",

@@ -5,7 +5,7 @@ import type { Machine, MachineFacts } from "../common/driver.ts";
 import { missingLimits } from "./limit-features.ts";
 import type { MachineProfile } from "./oci/spec.ts";
 
-/** What this machine tells of itself; it does not change while the process lives. */
+/** Facts of this machine for `docker info`; they do not change while the process lives. */
 export function localMachine(hello: HelloResponse, profile: MachineProfile): Machine {
   const system = operatingSystem();
   const facts: MachineFacts = {
@@ -15,23 +15,40 @@ export function localMachine(hello: HelloResponse, profile: MachineProfile): Mac
     kernelVersion: release(),
     architecture: machine(),
     ncpu: availableParallelism(),
+    memoryNodes: memoryNodes(),
     memTotal: BigInt(totalmem()),
     storageDriver: "overlay2",
     storageStatus: [["Supports d_type", "true"]],
     cgroupDriver: "cgroupfs",
     cgroupVersion: hello.cgroupVersion,
     cgroupControllers: hello.cgroupControllers,
-    runtimes: [{ name: hello.runtimeName, path: hello.runtimePath, version: hello.runtimeVersion }],
+    runtimes: [
+      {
+        name: hello.runtimeName,
+        path: hello.runtimePath,
+        version: hello.runtimeVersion,
+        commit: hello.runtimeCommit,
+      },
+    ],
     securityOptions: [
       ...(hello.seccomp ? ["name=seccomp,profile=builtin"] : []),
       ...(hello.cgroupVersion === "2" ? ["name=cgroupns"] : []),
     ],
     warnings: warningsOf(hello),
+    firewallBackend: "nftables",
     maskedPaths: profile.maskedPaths,
     readonlyPaths: profile.readonlyPaths,
     missingLimits: missingLimits(hello.cgroupVersion, hello.cgroupControllers),
   };
   return { facts: () => Promise.resolve(facts) };
+}
+
+function memoryNodes(): string {
+  try {
+    return readFileSync("/sys/devices/system/node/has_memory", "utf8").trim();
+  } catch {
+    return "0"; // A kernel without NUMA has one.
+  }
 }
 
 function warningsOf(hello: HelloResponse): string[] {

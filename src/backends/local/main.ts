@@ -1,69 +1,90 @@
 /** The process of the local backend: what it is made of, in the order in which it starts and ends. */
-import { chmod, mkdir } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
+import { chmod, stat } from "node:fs/promises";
 
 import { systemClock } from "../../common/clock.ts";
 import type { LocalConfig } from "../../common/config/load.ts";
 import { forbidden } from "../../common/errors.ts";
-import { createLogger } from "../../common/logger.ts";
+import type { HeldSockets } from "../../common/held-sockets.ts";
+import { processLogger } from "../../common/logger.ts";
+import { makeDirectories } from "../../common/make-directories.ts";
 import type { RunningService } from "../../common/running-service.ts";
-import { testBuild, withFaultPoints } from "../common/fault-points.ts";
-import { serveEngine } from "../common/serve-engine.ts";
+import { builtPrograms } from "../common/built-programs.ts";
+import {
+  driverWithFaultPoints,
+  imagesWithFaultPoints,
+  stateWithFaultPoints,
+  testBuild,
+} from "../common/fault-points.ts";
+import { ensureHello } from "../common/images/ensure-hello.ts";
+import { openImages, serveEngine } from "../common/serve-engine.ts";
 import { openState } from "../common/state/state.ts";
 import { localDriver } from "./driver.ts";
 import { HostProcess } from "./host-process.ts";
 import { removeIdleBridges } from "./idle-bridges.ts";
-
-/** Built by `npm start` into the checkout; this file runs as dist/src/backends/local/main.js. */
-const buildDirectory = fileURLToPath(new URL("../../../../build", import.meta.url));
-
-/** Unpacking the built-in image of 2 MB. */
-const helloLimitMs = 30_000;
+import { removeRunDirectory } from "./run-directory.ts";
 
 /**
  * Starts the backend; resolves once it serves.
  *
  * @throws SockerlessError with what is missing on this machine, or who uses the state directory or the socket already
  */
-export async function startBackend(config: LocalConfig): Promise<RunningService> {
+export async function startBackend(
+  config: LocalConfig,
+  _signal?: AbortSignal,
+  sockets?: HeldSockets,
+): Promise<RunningService> {
   if (process.getuid?.() !== 0) {
     throw forbidden("the local backend needs root: it makes namespaces, mounts and network interfaces");
   }
-  const logger = createLogger({ level: config.logLevel, process: "backend" });
+  const logger = processLogger(config, "backend");
   await using resources = new AsyncDisposableStack();
 
-  await mkdir(config.stateDir, { recursive: true, mode: 0o711 });
-  await mkdir(config.runDir, { recursive: true, mode: 0o711 });
-  const opened = await openState({ directory: config.stateDir, clock: systemClock });
+  await makeDirectories(config.stateDir, 0o711);
+  await makeDirectories(config.runDir, 0o711);
+  const opened = await openState({ directory: config.stateDir, clock: systemClock, logger });
   resources.defer(() => opened.close());
-  await chmod(config.stateDir, 0o711); // not to be listed by others; volumes below it have modes of their own
+  await chmodUnlessSo(config.stateDir, 0o711); // not to be listed by others; volumes below it have modes of their own
 
+  resources.defer(() =>
+    removeRunDirectory(config.runDir).catch((error: unknown) => {
+      logger.warn({ err: error }, "the run directory is left behind");
+    }),
+  );
   const { host, hello } = await HostProcess.start({
-    agentPath: testBuild?.agentPath ?? `${buildDirectory}/sockerless-agent`,
+    agentPath: testBuild?.agentPath ?? builtPrograms.agent,
     stateDir: config.stateDir,
     runDir: config.runDir,
     runtime: config.runtime,
+    blockVolumeSize: config.blockVolumeSize,
     logger,
   });
-  const { driver, state } = withFaultPoints({
-    driver: localDriver(host, hello, frontendSocket(config.hosts)),
-    state: opened,
-  });
+  const state = stateWithFaultPoints(opened);
+  const made = driverWithFaultPoints(localDriver(host, hello, frontendSocket(config.hosts)));
+  const driver = { ...made, images: imagesWithFaultPoints(made.images) };
   resources.defer(() => driver.close());
   resources.defer(() => removeIdleBridges(state, driver));
-
-  const service = await serveEngine({
+  const images = await openImages({
     config,
-    driver,
     state,
+    preparer: driver.images,
+    storageDriver: (await driver.machine.facts()).storageDriver,
     logger,
-    prepareImages: (images) =>
-      images.ensureHello(`${buildDirectory}/hello`, AbortSignal.timeout(helloLimitMs)),
   });
+  resources.defer(() => images.close());
+  await ensureHello(images, logger);
+
+  const service = await serveEngine({ config, driver, state, images, logger, sockets });
   resources.defer(() => service.close());
 
   const owned = resources.move();
   return { ...service, close: () => owned.disposeAsync() };
+}
+
+/** Leaves a directory alone that has the mode: on a read-only disk nothing could change it. */
+async function chmodUnlessSo(directory: string, mode: number): Promise<void> {
+  if (((await stat(directory)).mode & 0o7777) !== mode) {
+    await chmod(directory, mode);
+  }
 }
 
 /** The first address of the frontend that is a unix socket: what a container's Docker socket leads to. */

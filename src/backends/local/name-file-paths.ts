@@ -2,11 +2,11 @@ import { join } from "node:path";
 
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NameFilePaths } from "../common/driver.ts";
-import { containerOfMode } from "../common/engine/container-mode.ts";
+import { containerOfMode } from "../common/model/container-mode.ts";
 
 /**
- * Where a container's name files are: its own, those of the container whose network it shares, itself or by others
- * that share it, or what is mounted over them.
+ * The paths of a container's name files: its own, those of the container whose network it shares, directly or through
+ * others that share it, or files that are mounted over them.
  *
  * @param stateDir absolute; its layout is in docs/formats.md
  * @param containerOf by full ID; undefined: it is gone

@@ -4,10 +4,11 @@
  */
 import { readFileSync } from "node:fs";
 
+import { ownValue } from "../../common/own-value.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { LinkedHost, NetworkPlan } from "../common/driver.ts";
 
-/** What the machine itself has, which containers take over in part or whole. */
+/** Name files of the machine itself, which containers take over in part or whole. */
 export interface MachineNames {
   readonly hosts: string;
   readonly resolvConf: string;
@@ -21,10 +22,10 @@ export interface NameFile {
   readonly content: string;
 }
 
-/** Used when the machine has only a resolver on its own loopback, which no container can reach. */
+/** Resolvers for a machine that has only one on its own loopback, which no container can reach. */
 const publicResolvers = ["8.8.8.8", "8.8.4.4"];
 
-/** Where a container on user-defined networks asks; redirected to its shim. */
+/** The resolver of containers on user-defined networks; their requests to it are redirected to the shim. */
 const innerResolver = "127.0.0.11";
 
 const localNames = [
@@ -66,7 +67,7 @@ function hosts(
   if (network.kind === "networks") {
     const own = ownNames(record);
     for (const { name } of network.networks) {
-      const address = record.endpoints[name]?.ipAddress;
+      const address = ownValue(record.endpoints, name)?.ipAddress;
       if (address) {
         base.push(`${address}\t${own}`);
       }
@@ -85,11 +86,12 @@ function extraHost(entry: string, machine: MachineNames): string {
   return `${resolved}\t${name}`;
 }
 
-/** The names by which a container finds itself in /etc/hosts. */
+/** The names by which a container finds itself in /etc/hosts: all of its host name, and what stands before the first dot. */
 export function ownNames(record: ContainerRecord): string {
-  const hostname = record.config?.hostname ?? "";
-  const domain = record.config?.domainname ?? "";
-  return domain === "" ? hostname : `${hostname}.${domain} ${hostname}`;
+  const { hostname = "", domainname = "" } = record.config ?? {};
+  const full = domainname === "" ? hostname : `${hostname}.${domainname}`;
+  const dot = full.indexOf(".");
+  return dot === -1 ? full : `${full} ${full.slice(0, dot)}`;
 }
 
 /**
@@ -122,7 +124,7 @@ export function resolvConf(record: ContainerRecord, network: NetworkPlan, machin
   ].join("\n");
 }
 
-/** Names without a dot are asked as they are: peers have such names. What the user or the machine says goes before. */
+/** Adds `ndots:0` unless a number is given, so that names without a dot, which peers have, are asked as they are. */
 function withNdots(options: readonly string[]): readonly string[] {
   const valid = options.filter((option) => !option.startsWith("ndots:") || /^ndots:\d+$/.test(option));
   return valid.some((option) => option.startsWith("ndots:")) ? valid : [...valid, "ndots:0"];
@@ -174,7 +176,7 @@ function parseResolvConf(text: string): ResolverSettings {
   return { nameservers, search, options };
 }
 
-/** A file of the machine; empty where it has none, and so nothing to hand on. */
+/** The content of a file of the machine; empty: there is none to hand on. */
 export function readIfThere(path: string): string {
   try {
     return readFileSync(path, "utf8");

@@ -10,19 +10,25 @@ import {
   Phase,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkChange, NetworkFabric } from "../common/driver.ts";
+import { nothingFound } from "../common/ready-made-roles.ts";
+import { bridgeNameOf, bridgeOptionsOf } from "../common/model/bridge-options.ts";
 import { fromHostError, orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
+import { interfaceOf } from "./interfaces.ts";
 import { ownNames, readIfThere, resolvConf } from "./name-files.ts";
 
-/** Interface names have at most 15 characters: `skl` and 12 digits of the network's ID. */
-function bridgeName(network: NetworkRecord): string {
-  return `skl${(network.network?.id ?? "").slice(0, 12)}`;
+/** The one that the network was made with, or as Docker names it: interface names have at most 15 characters. */
+function bridgeName({ network, driverReference }: NetworkRecord): string {
+  return driverReference || bridgeNameOf(network?.options ?? {}) || `br-${(network?.id ?? "").slice(0, 12)}`;
 }
 
 /** One bridge per Docker network; `host` and `none` need nothing. */
 export function localNetworks(process: HostProcess): NetworkFabric {
   const host = process.client;
   return {
+    bridgeSettings: "apply",
+    renamed: () => undefined, // Only agents know names.
+    found: nothingFound, // The state is on the machine that has the networks.
     async ensure(record) {
       const network = record.network;
       const pool = network?.pools[0];
@@ -30,16 +36,23 @@ export function localNetworks(process: HostProcess): NetworkFabric {
         return "";
       }
       const bridge = bridgeName(record);
-      const prefix = pool.subnet.slice(pool.subnet.indexOf("/"));
+      const [base = "", prefix = ""] = pool.subnet.split("/");
+      const options = bridgeOptionsOf(network.options, network.internal);
       try {
         await process.persist((client) =>
           client.ensureNetwork({
             networkId: network.id,
             bridge,
-            gateway: `${pool.gateway}${prefix}`,
+            gateway: `${pool.gateway || base}/${prefix}`,
             internal: network.internal,
             isolate: true,
             alone: record.phase === Phase.CREATING && !pool.configured,
+            given: options.name !== "",
+            mtu: options.mtu,
+            unaddressed: !options.addressed,
+            apart: !options.interconnected,
+            unmasked: !options.masquerades,
+            source: options.source,
           }),
         );
       } catch (error) {
@@ -56,12 +69,7 @@ export function localNetworks(process: HostProcess): NetworkFabric {
       await orHostError(
         host.connectContainer({
           containerId: after.id,
-          interface: {
-            networkId: endpoint.networkId,
-            bridge: network.driverReference,
-            address: `${endpoint.ipAddress}/${endpoint.ipPrefixLen}`,
-            mac: endpoint.macAddress,
-          },
+          interface: interfaceOf(endpoint, network),
           defaultGateway,
           names: { ...resolverChange(change), addHost: `${endpoint.ipAddress}\t${ownNames(after)}` },
         }),

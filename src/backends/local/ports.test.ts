@@ -1,19 +1,39 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { NetworkEndpointSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.ts";
+import { ContainerRecordSchema, NetworkRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkPlan } from "../common/driver.ts";
 import { publishedPorts } from "./ports.ts";
 
+type Networks = Readonly<Record<string, MessageInitShape<typeof NetworkSchema>>>;
+
+function joined(networks: Networks): NetworkPlan {
+  return {
+    kind: "networks",
+    networks: Object.entries(networks).map(([name, network]) => ({
+      name,
+      record: create(NetworkRecordSchema, { network }),
+    })),
+  };
+}
+
+const onBridge = {
+  bridge: create(NetworkEndpointSchema, { ipAddress: "172.17.0.2", gateway: "172.17.0.1" }),
+};
+
 const ports = (record: MessageInitShape<typeof ContainerRecordSchema>) =>
-  publishedPorts(create(ContainerRecordSchema, record), "172.17.0.2").map(
-    ({ protocol, hostIp, hostPort, hostPortEnd, containerPort }) => [
-      protocol,
-      hostIp,
-      hostPort,
-      hostPortEnd,
-      containerPort,
-    ],
-  );
+  publishedPorts(
+    create(ContainerRecordSchema, { ...record, endpoints: onBridge }),
+    joined({ bridge: {} }),
+  ).map(({ protocol, hostIp, hostPort, hostPortEnd, containerPort }) => [
+    protocol,
+    hostIp,
+    hostPort,
+    hostPortEnd,
+    containerPort,
+  ]);
 
 test("a binding names host address, port or range, and protocol", () => {
   const portBindings = [
@@ -46,4 +66,28 @@ test("a port that is none is refused", () => {
       kind: "invalid",
     },
   );
+});
+
+const published = { hostConfig: { portBindings: [{ containerPort: "80/tcp", hostPort: "8080" }] } };
+
+test("of a container on internal networks alone nothing is published", () => {
+  const record = create(ContainerRecordSchema, {
+    ...published,
+    endpoints: { inner: { ipAddress: "172.18.0.2" } },
+  });
+  assert.deepEqual(publishedPorts(record, joined({ inner: { internal: true } })), []);
+  assert.deepEqual(publishedPorts(record, { kind: "none" }), []);
+});
+
+test("ports lead to the network that leads out, and are bound where that says", () => {
+  const record = create(ContainerRecordSchema, {
+    ...published,
+    endpoints: {
+      inner: { ipAddress: "172.18.0.2" },
+      outer: { ipAddress: "172.19.0.2", gateway: "172.19.0.1" },
+    },
+  });
+  const options = { "com.docker.network.bridge.host_binding_ipv4": "127.0.0.9" };
+  const [port] = publishedPorts(record, joined({ inner: { internal: true }, outer: { options } }));
+  assert.deepEqual([port?.hostIp, port?.containerIp], ["127.0.0.9", "172.19.0.2"]);
 });

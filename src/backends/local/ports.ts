@@ -1,22 +1,38 @@
 import { create } from "@bufbuild/protobuf";
+
+import { ownValue } from "../../common/own-value.ts";
 import { type PublishedPort, PublishedPortSchema } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { wantedPorts } from "../common/engine/ports.ts";
+import type { NetworkPlan } from "../common/driver.ts";
+import { bridgeOptionsOf } from "../common/model/bridge-options.ts";
+import { defaultGatewayOf } from "../common/model/default-gateway.ts";
+import { wantedPorts } from "../common/model/ports.ts";
 
 /**
- * The ports that a container's shim listens on.
- *
- * @param containerIp where the shim forwards to
+ * The ports that a container's shim listens on: those of a container that has interfaces of its own, one at least on a
+ * network that leads out. It forwards to the address by which the container leaves.
  */
-export function publishedPorts(record: ContainerRecord, containerIp: string): PublishedPort[] {
+export function publishedPorts(record: ContainerRecord, plan: NetworkPlan): PublishedPort[] {
+  const joined = plan.kind === "networks" ? plan.networks : [];
+  const endpoints = joined.flatMap(({ name, record: { network } }) => {
+    const endpoint = ownValue(record.endpoints, name);
+    return network === undefined || network.internal || endpoint === undefined ? [] : [{ network, endpoint }];
+  });
+  const gateway = defaultGatewayOf(record.endpoints);
+  const leading = endpoints.find(({ endpoint }) => endpoint.gateway === gateway) ?? endpoints[0];
+  if (leading === undefined) {
+    return [];
+  }
+  const { network, endpoint } = leading;
+  const { hostAddress } = bridgeOptionsOf(network.options, network.internal);
   return wantedPorts(record).map(({ containerPort, protocol, hostIp, hostPort, hostPortEnd }) =>
     create(PublishedPortSchema, {
       protocol,
-      hostIp,
+      hostIp: hostIp || hostAddress,
       hostPort,
       hostPortEnd,
       containerPort,
-      containerIp,
+      containerIp: endpoint.ipAddress,
     }),
   );
 }

@@ -1,30 +1,63 @@
-import { invalid, notImplemented } from "../../common/errors.ts";
-import type { VolumeStore } from "../common/driver.ts";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { conflict, systemError } from "../../common/errors.ts";
+import {
+  type HelloResponse,
+  type VolumeDriver as HostVolumeDriver,
+  VolumeContent,
+  VolumeSharing,
+} from "../../gen/sockerless/host/v1/host_pb.ts";
+import type { VolumeDriver, VolumeStore } from "../common/driver.ts";
+import { nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 
-/** What Docker's driver `local` knows. */
-const dockerOptions: ReadonlySet<string> = new Set(["type", "o", "device", "size"]);
-
-/** A volume is a directory of this machine. */
-export function localVolumes(host: HostProcess): VolumeStore {
+/** Volumes of this machine: the host process has the drivers, and tells their rules. */
+export function localVolumes(host: HostProcess, hello: HelloResponse): VolumeStore {
   return {
-    async create(record) {
-      const options = Object.keys(record.options);
-      const unknown = options.find((option) => !dockerOptions.has(option));
-      if (unknown !== undefined) {
-        throw invalid(`create ${record.name}: invalid option: ${JSON.stringify(unknown)}`);
-      }
-      if (options.length > 0) {
-        throw notImplemented(`the local backend does not support volume options (${options.join(", ")})`);
-      }
-      const { path } = await orHostError(
-        host.persist((client) => client.createVolume({ name: record.name })),
-      );
-      return { reference: path, mountpoint: path };
+    rules: { drivers: hello.volumeDrivers.map(rulesOf), usedBy: "any", forceOnUsed: "refuse" },
+    parts: partsReady,
+    found: nothingFound,
+    async create({ name, driver, options }) {
+      const made = host.persist((client) => client.createVolume({ name, driver, options }));
+      const { path, mountpoint, status } = await orHostError(made.catch(refuseOther));
+      return { reference: path, mountpoint, status };
     },
     async remove(record) {
       await orHostError(host.persist((client) => client.removeVolume({ name: record.name })));
     },
   };
+}
+
+/** @throws conflict: the volume is there, and other than asked; else the error */
+function refuseOther(error: unknown): never {
+  throw error instanceof ConnectError && error.code === Code.AlreadyExists
+    ? conflict(error.rawMessage, error)
+    : error;
+}
+
+function rulesOf({ name, sharing, content }: HostVolumeDriver): VolumeDriver {
+  return { name, sharing: sharingOf(sharing), content: contentOf(content) };
+}
+
+function sharingOf(sharing: VolumeSharing): VolumeDriver["sharing"] {
+  switch (sharing) {
+    case VolumeSharing.SHARED:
+      return "shared";
+    case VolumeSharing.EXCLUSIVE:
+      return "exclusive";
+    default:
+      throw systemError(`the host process tells a sharing of volumes that is not known: ${sharing}`);
+  }
+}
+
+function contentOf(content: VolumeContent): VolumeDriver["content"] {
+  switch (content) {
+    case VolumeContent.HERE:
+      return "here";
+    case VolumeContent.HERE_WITHOUT_OPTIONS:
+      return "here-without-options";
+    default:
+      throw systemError(`the host process tells a content of volumes that is not known: ${content}`);
+  }
 }

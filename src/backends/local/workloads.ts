@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { ownValue } from "../../common/own-value.ts";
 import { systemError } from "../../common/errors.ts";
 import type {
   BoundPort as HostBoundPort,
@@ -8,15 +9,15 @@ import type {
   MountSchema,
   NetworkNamespaceSchema,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
-import { defaultGatewayOf } from "../common/engine/network/default-gateway.ts";
+import { defaultGatewayOf } from "../common/model/default-gateway.ts";
 import type { BoundPort, FoundWorkload, ResolvedMount, Workloads, WorkloadSpec } from "../common/driver.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
+import { interfaceOf } from "./interfaces.ts";
 import { logSettings } from "../common/logging/log-settings.ts";
 import { nameFilePaths } from "./name-file-paths.ts";
 import { type MachineNames, nameFiles, readIfThere } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";
-import { encodeOciLimits } from "./oci/limits.ts";
 import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
 import { publishedPorts } from "./ports.ts";
@@ -24,9 +25,9 @@ import { publishedPorts } from "./ports.ts";
 export interface LocalWorkloadsOptions {
   readonly host: HostClient["client"];
   readonly profile: MachineProfile;
-  /** As the host process has it: containers have their directories below. */
+  /** The state directory, as the host process names it; containers have their directories below. */
   readonly stateDir: string;
-  /** Where the host process serves the files of containers that do not run. */
+  /** Path of the unix socket at which the host process serves the files of containers that do not run. */
   readonly storedSocket: string;
   /** The unix socket on which the frontend serves the Docker API; undefined: none on this machine. */
   readonly frontendSocket: string | undefined;
@@ -37,21 +38,33 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
   const { host } = options;
   return {
     async create(spec) {
+      const sockets = dockerSocketMounts(spec.mounts, options.frontendSocket);
       const seeds = spec.mounts.filter((mount) => mount.volume !== undefined && mount.copyUp === true);
       await orHostError(
         host.createContainer({
           containerId: spec.record.id,
           layerDiffIds: spec.image.diffIds,
+          workingDirectory: spec.record.config?.workingDir ?? "",
           volumeSeeds: seeds.map((mount) => ({ volumePath: sourceOf(mount), path: mount.destination })),
-          mounts: spec.mounts.filter((mount) => mount.type !== "tmpfs").map(hostMount),
+          mounts: [
+            ...sockets.rest.filter((mount) => mount.type !== "tmpfs").map(hostMount),
+            // A socket's mount point is a file, whatever this machine has where clients expect one.
+            ...sockets.sockets.map(({ containerPath, frontendSocket }) => ({
+              destination: containerPath,
+              source: frontendSocket,
+            })),
+          ],
+          readOnlyRoot: spec.record.hostConfig?.readonlyRootfs ?? false,
         }),
       );
     },
-    async launch(spec, signal) {
+    async launch(spec, signal, progress) {
+      const from = new Date();
       const request = launchRequest(spec, options);
       const launched = await host.launchContainer(request, { signal }).catch((error: unknown) => {
         throw launchError(error, spec);
       });
+      progress.phase({ name: "launch", by: "backend", from, until: new Date() });
       return {
         agent: { kind: "unix", path: launched.agentSocket },
         boundPorts: launched.boundPorts.map(boundPort),
@@ -70,7 +83,8 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
       const { containers } = await orHostError(host.listContainers({}));
       return containers.map(foundWorkload);
     },
-    encodeLimits: encodeOciLimits,
+    interruptionOf: () => "",
+    wholeLog: () => undefined,
     stored: () => ({ kind: "unix", path: options.storedSocket }),
   };
 }
@@ -100,7 +114,7 @@ function launchRequest(
     user: record.config?.user ?? "",
     additionalGroups: record.hostConfig?.groupAdd ?? [],
     network: networkNamespace(workload),
-    ports: workload.network.kind === "networks" ? publishedPorts(record, firstAddress(workload)) : [],
+    ports: publishedPorts(record, workload.network),
     files: nameFiles(record, workload.network, machineNames(workload), workload.linkedHosts)
       .filter((file) => !workload.mounts.some((mount) => mount.destination === file.containerPath))
       .map((file) => ({
@@ -138,16 +152,13 @@ function networkNamespace(workload: WorkloadSpec): MessageInitShape<typeof Netwo
     case "networks": {
       const defaultGateway = defaultGatewayOf(record.endpoints);
       const interfaces = network.networks.flatMap(({ name, record: joined }) => {
-        const endpoint = record.endpoints[name];
+        const endpoint = ownValue(record.endpoints, name);
         return endpoint === undefined
           ? []
           : [
               {
-                networkId: endpoint.networkId,
-                bridge: joined.driverReference,
-                address: `${endpoint.ipAddress}/${endpoint.ipPrefixLen}`,
+                ...interfaceOf(endpoint, joined),
                 gateway: endpoint.gateway === defaultGateway ? endpoint.gateway : "",
-                mac: endpoint.macAddress,
               },
             ];
       });
@@ -156,21 +167,16 @@ function networkNamespace(workload: WorkloadSpec): MessageInitShape<typeof Netwo
   }
 }
 
-function firstAddress(workload: WorkloadSpec): string {
-  return (
-    Object.values(workload.record.endpoints).find((endpoint) => endpoint.ipAddress !== "")?.ipAddress ?? ""
-  );
-}
-
 /** Read at each start: a machine that moves to another network has other resolvers. */
 function machineNames(workload: WorkloadSpec): MachineNames {
-  const gateway = Object.values(workload.record.endpoints).find(
-    (endpoint) => endpoint.gateway !== "",
-  )?.gateway;
+  const { network, record } = workload;
+  // An internal network has no gateway, and yet an address of the machine.
+  const [joined] = network.kind === "networks" ? network.networks : [];
+  const address = defaultGatewayOf(record.endpoints) ?? joined?.record.network?.pools[0]?.gateway;
   return {
     hosts: readIfThere("/etc/hosts"),
     resolvConf: readIfThere("/etc/resolv.conf"),
-    hostGateway: gateway ?? "127.0.0.1",
+    hostGateway: address || "127.0.0.1",
   };
 }
 

@@ -1,11 +1,11 @@
-/** Where things are when nobody says otherwise. */
+/** Default paths, for settings that nobody has made. */
 import { createHash } from "node:crypto";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 
 import type { BackendName } from "./schema.ts";
 
-/** What the defaults depend on. */
+/** Facts about the process that the defaults depend on. */
 export interface Surroundings {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** The effective user ID. */

@@ -26,35 +26,41 @@ export type AcaSection = CamelCased<Omit<z.output<typeof acaSchema>, "agent_ca">
 
 /** Certificates for mutual TLS, as paths of PEM files. */
 export interface TlsFiles {
-  /** What a peer's certificate must be signed by. */
+  /** Certificates of the authority that must have signed a peer's. */
   readonly ca: string;
   readonly cert: string;
   readonly key: string;
 }
 
-/** What all backends and the frontend have in common. Paths are absolute. */
+/** Settings that all backends and the frontend have in common. Paths are absolute. */
 export interface CommonConfig {
   /** Addresses of the Docker API, `unix:///path` or `tcp://address:port`. */
   readonly hosts: readonly string[];
-  /** Where the frontend dials the backend, `unix:///path` or `https://host:port`. */
+  /** Address at which the frontend dials the backend, `unix:///path` or `https://host:port`. */
   readonly backendAddress: string;
-  /** Where the backend listens, `unix:///path` or `tcp://address:port`. */
+  /** Address that the backend listens on, `unix:///path` or `tcp://address:port`. */
   readonly listen: string;
-  /** Whether the frontend listens for published ports of containers in the cloud. */
+  /** True if the frontend listens for published ports of containers in the cloud. */
   readonly publish: boolean;
   readonly stateDir: string;
   readonly runDir: string;
   readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
   /** There whenever an address of this process is TCP. */
   readonly tls: TlsFiles | undefined;
   /** The OCI runtime's name or path; undefined: the first that works. */
   readonly runtime: string | undefined;
-  /** `host` or `host:port` of registries that are reached without TLS that somebody vouches for. */
+  /** Bytes of a block volume that is made without a size. */
+  readonly blockVolumeSize: number;
+  /** Registries, `host` or `host:port`, that may be reached without TLS or with an unknown certificate. */
   readonly insecureRegistries: readonly string[];
 }
 
 /** How much is logged. */
 export type LogLevel = NonNullable<z.output<typeof topSchema>["log_level"]>;
+
+/** How log lines are written; `auto` asks whether standard error is a terminal. */
+export type LogFormat = NonNullable<z.output<typeof topSchema>["log_format"]>;
 
 /** The configuration of a `local` backend, and of a frontend run alone. */
 export type LocalConfig = CommonConfig & { readonly backend: "local" };
@@ -66,7 +72,7 @@ export type AcaConfig = CommonConfig & { readonly backend: "aca"; readonly aca: 
 /** A complete, checked configuration: plain data, so that it can be sent to another process. */
 export type Config = LocalConfig | EcsConfig | AcaConfig;
 
-/** Where a configuration comes from. */
+/** Sources of a configuration's values. */
 export interface ConfigSources extends Surroundings {
   readonly command: Command;
   /** The backend that the command line names, for the command `backend`. */
@@ -228,8 +234,10 @@ function resolveCommon(
     stateDir,
     runDir,
     logLevel: top.log_level,
+    logFormat: top.log_format,
     tls: ca !== undefined && cert !== undefined && key !== undefined ? { ca, cert, key } : undefined,
     runtime: top.runtime,
+    blockVolumeSize: top.block_volume_size,
     insecureRegistries: top.insecure_registries,
   };
 }
@@ -279,9 +287,9 @@ function strangeVariables(environment: Surroundings["environment"]): string[] {
   return warnings;
 }
 
-/** What is wrong with a configuration, collected so that the user reads it all at once. */
+/** Errors of a configuration, collected so that the user reads them all at once. */
 class Problems {
-  /** Where each setting's value came from, by the setting's name. */
+  /** Source of each setting's value, by the setting's name. */
   readonly origins = new Map<string, string>();
   readonly #found: string[] = [];
 

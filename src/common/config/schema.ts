@@ -19,7 +19,7 @@ import {
   withDefault,
 } from "./values.ts";
 
-/** Where containers run. */
+/** Names of the backends. */
 export const backendNames = ["local", "ecs", "aca"] as const;
 /** One of {@link backendNames}. */
 export type BackendName = (typeof backendNames)[number];
@@ -89,10 +89,18 @@ export const ecsSchema = z.strictObject({
     optional(text("security group ID")),
     "Group of the EFS mount targets; NFS ingress from each network's group is added to it.",
   ),
+  efs_iam: describe(
+    withDefault(onOff(), false),
+    "Mounts file systems with the rights of `ecs.task_role_arn`, for one whose policy does not let everybody in.",
+  ),
   log_group: describe(withDefault(text(), "/sockerless/containers"), "CloudWatch log group of containers."),
   capacity_provider: describe(
     withDefault(text(), "FARGATE"),
     "Capacity provider of tasks; `FARGATE_SPOT` is cheaper and may be interrupted.",
+  ),
+  spot_fallback: describe(
+    withDefault(onOff(), false),
+    "Starts a task on demand, at its price, where `FARGATE_SPOT` has no capacity for it.",
   ),
   architecture: describe(withDefault(oneOf("amd64", "arm64"), "amd64"), "Processor of tasks."),
   platform_version: describe(withDefault(text(), "LATEST"), "Fargate platform version."),
@@ -197,6 +205,10 @@ export const topSchema = z.strictObject({
     withDefault(oneOf("trace", "debug", "info", "warn", "error", "fatal", "silent"), "info"),
     "The least important messages that are logged.",
   ),
+  log_format: describe(
+    withDefault(oneOf("auto", "text", "json"), "auto"),
+    "How messages are written: `text` for people, `json` an object a line, `auto` text at a terminal and JSON elsewhere.",
+  ),
   listen: describe(optional(listenAddress), "Address of the backend. TCP demands mutual TLS.", {
     defaultText:
       "`unix:///var/run/sockerless-backend.sock` (not as root `unix://$XDG_RUNTIME_DIR/sockerless-backend.sock`); with a `state_dir` or `run_dir` of your own `backend.sock` in the run directory",
@@ -218,6 +230,10 @@ export const topSchema = z.strictObject({
   runtime: describe(optional(text("name or path")), "OCI runtime of the `local` backend.", {
     defaultText: "the first of `runc`, `crun` that works on this machine",
   }),
+  block_volume_size: describe(
+    withDefault(size(), 10 * 1024 ** 3),
+    "Size of a volume of the driver `block` that is made without one (`local` backend). Its image is sparse: it takes what is written.",
+  ),
   insecure_registries: describe(
     withDefault(listOf(text("hosts")), []),
     "Registries (`host` or `host:port`) that may be reached without TLS, or with a certificate that nobody vouches for. Those on loopback always may.",

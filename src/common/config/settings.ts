@@ -19,12 +19,12 @@ export interface Setting extends SettingDescription {
   readonly flag: string;
   /** The environment variable, `SOCKERLESS_ECS_CLUSTER`. */
   readonly variable: string;
-  /** Which commands have the flag. */
+  /** Commands that have the flag. */
   readonly commands: readonly Command[];
   readonly schema: z.ZodType;
-  /** Whether the section is incomplete without it. */
+  /** True if the section is incomplete without it. */
   readonly required: boolean;
-  /** What holds when it is left out, as a flag would say it; `defaultText` where that depends on the machine. */
+  /** Value if it is left out, as a flag would say it; `defaultText` where that depends on the machine. */
   readonly defaultValue: string | undefined;
 }
 
@@ -37,6 +37,7 @@ const commandsOfKey: Readonly<Record<string, readonly Command[]>> = {
   state_dir: ["serve", "backend"],
   run_dir: ["serve", "backend"],
   runtime: ["serve", "backend"],
+  block_volume_size: ["serve", "backend"],
   insecure_registries: ["serve", "backend"],
 };
 const allCommands: readonly Command[] = ["serve", "frontend", "backend"];

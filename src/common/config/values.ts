@@ -8,7 +8,7 @@ import { z } from "zod";
 
 import { formatDuration, formatSize, parseDuration, parseSize } from "./units.ts";
 
-/** What is known of a setting beside its schema. */
+/** Facts about a setting beside its schema. */
 export interface SettingDescription {
   /** For the documentation and `--help`: one or two sentences. */
   readonly description: string;
@@ -37,7 +37,7 @@ export interface Value<Schema extends z.ZodType> {
   readonly about: Omit<SettingDescription, "description">;
 }
 
-/** What may be said of a setting besides its description. */
+/** Optional facts about a setting besides its description. */
 export type DescribeOptions = Pick<SettingDescription, "defaultText" | "flag" | "secret">;
 
 /** Attaches a description to a value; the result goes into an object schema. */
@@ -58,7 +58,7 @@ export function optional<Schema extends z.ZodType>(value: Value<Schema>): Value<
   return { schema: value.schema.optional(), about: value.about };
 }
 
-/** The same value with what holds when it is left out (after parsing: milliseconds, bytes). */
+/** The same value with a default for when it is left out (after parsing: milliseconds, bytes). */
 export function withDefault<Output>(
   value: Value<z.ZodType<Output>>,
   fallback: NoInfer<Output>,

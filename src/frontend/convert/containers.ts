@@ -1,4 +1,5 @@
 /** Containers in a list and in an inspect: the backend's messages as Docker's JSON. */
+import { ownValue } from "../../common/own-value.ts";
 import type {
   ContainerDetail,
   ContainerState,
@@ -6,6 +7,7 @@ import type {
   Health,
   NetworkEndpoint,
   NetworkSettings,
+  StartPhase,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -93,19 +95,30 @@ export function containerDetailToJson(detail: ContainerDetail, version: ApiVersi
     Mounts: detail.mounts.map(mountPointToJson),
     Config: detail.config === undefined ? null : containerConfigToJson(withMacAddress(detail.config, detail)),
     NetworkSettings: { ...networkSettingsToJson(settings), Networks: networks },
+    StartPhases: detail.startPhases.length === 0 ? undefined : detail.startPhases.map(phaseToJson),
+  };
+}
+
+/** A phase of the container's last start; none of Docker's. */
+function phaseToJson({ name, by, from, until }: StartPhase): Record<string, unknown> {
+  return {
+    Name: name,
+    By: by,
+    From: rfc3339Nano(from),
+    Until: until === undefined ? undefined : rfc3339Nano(until),
   };
 }
 
 /**
- * With the address that was asked for on the container's network, at every version: until 1.44 the container had it, and
- * clients that name no version read it there.
+ * Adds the address that was asked for on the container's network, at every version: until 1.44 the container
+ * had it, and clients that name no version read it there.
  */
 function withMacAddress(config: ContainerConfig, detail: ContainerDetail): ContainerConfig {
   const mode = detail.hostConfig?.networkMode ?? "";
   if (config.macAddress !== "" || !hasEndpointSettings(mode)) {
     return config;
   }
-  const macAddress = detail.networkSettings?.networks[mode]?.config?.macAddress ?? "";
+  const macAddress = ownValue(detail.networkSettings?.networks ?? {}, mode)?.config?.macAddress ?? "";
   return { ...config, macAddress };
 }
 

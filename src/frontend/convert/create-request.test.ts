@@ -28,6 +28,11 @@ for (const name of recordings) {
   });
 }
 
+test("no client marks its container as a build's", () => {
+  const body = { Image: "x", Labels: { "sockerless.build": "" } };
+  assert.throws(() => createRequestFromJson(body, newest), /the label sockerless\.build is the builder's/);
+});
+
 test("the CLI's endpoints arrive with what was asked of each", () => {
   const { body, apiVersion } = recorded("network");
   const { networking, hostConfig } = createRequestFromJson(body, new ApiVersion(apiVersion));
@@ -64,9 +69,10 @@ test("a number beyond 2^53 keeps its last digit", () => {
 
 test("a value of the wrong type is refused with the field's path", () => {
   const cases: readonly (readonly [unknown, string])[] = [
-    [{ Image: 1 }, "number into Go struct field CreateRequest.Image of type string"],
-    [{ Image: "x", Env: "A=1" }, "string into Go struct field CreateRequest.Env of type []string"],
-    [{ Image: "x", Tty: "yes" }, "string into Go struct field CreateRequest.Tty of type bool"],
+    [{ Image: 1 }, "number into Go struct field CreateRequest.Config.Image of type string"],
+    [{ Image: "x", Env: "A=1" }, "string into Go struct field CreateRequest.Config.Env of type []string"],
+    [{ Image: "x", Tty: "yes" }, "string into Go struct field CreateRequest.Config.Tty of type bool"],
+    [{ Image: "x", Cmd: 1 }, "number into Go struct field CreateRequest.Config.Cmd of type string"],
     [{ Image: "x", HostConfig: [] }, "array into Go struct field CreateRequest.HostConfig"],
     [
       { Image: "x", HostConfig: { Memory: 1.5 } },

@@ -1,6 +1,7 @@
 /** `POST /containers/create`: from the body to the backend's request. */
 import { create } from "@bufbuild/protobuf";
 
+import { buildLabel } from "../../common/build-label.ts";
 import { invalid } from "../../common/errors.ts";
 import {
   ContainerConfigSchema,
@@ -20,7 +21,7 @@ import { isContainerNetwork } from "./network-mode.ts";
 
 /** A create request that was understood. */
 export interface CreateRequest extends ContainerSettings {
-  /** What the client is told about its request, beside the backend's own warnings. */
+  /** Warnings about the request itself, beside the backend's own. */
   readonly warnings: readonly string[];
 }
 
@@ -33,7 +34,8 @@ export interface CreateRequest extends ContainerSettings {
  */
 export function createRequestFromJson(body: unknown, version: ApiVersion): CreateRequest {
   const fields = new JsonFields(body ?? {}, "CreateRequest");
-  const config = containerConfigFromJson(fields);
+  // Fields of a structure that is embedded in Go.
+  const config = containerConfigFromJson(new JsonFields(body ?? {}, "CreateRequest.Config"));
   const hostFields = fields.object("HostConfig");
   const networkingFields = fields.object("NetworkingConfig");
   const settings: ContainerSettings = {
@@ -52,12 +54,17 @@ export function createRequestFromJson(body: unknown, version: ApiVersion): Creat
   const warnings = adaptCreateRequest(settings, version);
   const { resources } = settings.hostConfig;
   if (resources?.pidsLimit !== undefined && resources.pidsLimit <= 0n) {
-    delete resources.pidsLimit; // 0 and any negative number mean no limit, which is what is not set.
+    delete resources.pidsLimit; // 0 and any negative number mean no limit, as an unset field does.
   }
   return { ...settings, warnings };
 }
 
 function checkCombinations({ config, hostConfig }: ContainerSettings): void {
+  if (Object.hasOwn(config.labels, buildLabel)) {
+    throw invalid(
+      `the label ${buildLabel} is the builder's: containers that have it are hidden, and end with their build`,
+    );
+  }
   if (hostConfig.networkMode === "container" || isContainerNetwork(hostConfig.networkMode)) {
     checkContainerNetwork(config, hostConfig);
   }
@@ -109,7 +116,7 @@ function checkContainerNetwork(config: ContainerConfig, hostConfig: HostConfig):
   }
 }
 
-/** `default` is what a client says that does not know the machine; here it is the bridge. */
+/** Replaces `default`, which a client says that does not know the machine, by the bridge. */
 function resolveDefaultNetwork({ hostConfig, networking }: ContainerSettings): void {
   if (hostConfig.networkMode !== "" && hostConfig.networkMode !== "default") {
     return;

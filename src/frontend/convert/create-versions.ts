@@ -1,6 +1,7 @@
-/** What a create request of an older API version means in the newest. */
+/** Translation of a create request of an older API version into the newest version's meaning. */
 import { create } from "@bufbuild/protobuf";
 
+import { ownValue, setOwnValue } from "../../common/own-value.ts";
 import { invalid } from "../../common/errors.ts";
 import {
   BindOptionsSchema,
@@ -54,8 +55,11 @@ function dropFieldsOfLaterVersions({ config, hostConfig }: ContainerSettings, ve
   if (version.before("1.43")) {
     hostConfig.annotations = {};
   }
-  if (version.before("1.44") && config.healthcheck !== undefined) {
-    config.healthcheck.startInterval = 0n;
+  if (version.before("1.44")) {
+    hostConfig.bindsReadOnlyNonRecursive = true;
+    if (config.healthcheck !== undefined) {
+      config.healthcheck.startInterval = 0n;
+    }
   }
 }
 
@@ -89,7 +93,7 @@ function adaptMounts(mounts: readonly Mount[], version: ApiVersion): void {
   }
 }
 
-/** Before 1.42 options of another mount type were let pass and not looked at. */
+/** Drops options of another mount type, which were let pass and not looked at before 1.42. */
 function dropForeignOptions(mount: Mount): void {
   if (mount.bindOptions !== undefined) {
     mount.bindOptions.createMountpoint = false;
@@ -137,7 +141,7 @@ function volumeDriverWarning({ hostConfig }: ContainerSettings, version: ApiVers
     : undefined;
 }
 
-/** Since 1.44 an address belongs to an endpoint, before it the container had one. */
+/** Moves the container's address to its endpoint, where it belongs since 1.44. */
 function migrateMacAddress(settings: ContainerSettings, version: ApiVersion): string | undefined {
   const { config, hostConfig, networking } = settings;
   const address = config.macAddress;
@@ -173,7 +177,7 @@ function migrateMacAddress(settings: ContainerSettings, version: ApiVersion): st
   return "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.";
 }
 
-/** Sysctls of an interface belong to its endpoint since 1.46; until 1.47 those of eth0 are moved there. */
+/** Moves sysctls of eth0 to its endpoint, where they belong since 1.46; from 1.48 on they are refused. */
 function migrateInterfaceSysctls(settings: ContainerSettings, version: ApiVersion): string | undefined {
   const { hostConfig } = settings;
   if (hostConfig.networkMode === "host" || isContainerNetwork(hostConfig.networkMode)) {
@@ -223,10 +227,12 @@ function endpointOfNetworkMode(
   const [first] = Object.values(networking.endpoints);
   if (first === undefined) {
     const endpoint = create(EndpointConfigSchema);
-    networking.endpoints[hostConfig.networkMode] = endpoint;
+    setOwnValue(networking.endpoints, hostConfig.networkMode, endpoint);
     return endpoint;
   }
-  const named = version.before(onlyOneBefore) ? first : networking.endpoints[hostConfig.networkMode];
+  const named = version.before(onlyOneBefore)
+    ? first
+    : ownValue(networking.endpoints, hostConfig.networkMode);
   if (named === undefined) {
     throw invalid(
       `${errorPrefix}HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks`,

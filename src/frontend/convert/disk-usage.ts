@@ -5,9 +5,13 @@ import { containerSummaryToJson } from "./containers.ts";
 import { imageSummaryToJson } from "./images.ts";
 import { volumeToJson } from "./volumes.ts";
 
-/** @param wants which types were asked for: what was not is `null` */
+/**
+ * @param buildCache as the builder tells it
+ * @param wants which types were asked for: what was not is `null`
+ */
 export function diskUsageToJson(
   usage: GetDiskUsageResponse,
+  buildCache: readonly unknown[],
   wants: (type: string) => boolean,
   version: ApiVersion,
 ): Record<string, unknown> {
@@ -26,6 +30,6 @@ export function diskUsageToJson(
           UsageData: { RefCount: referenceCount, Size: size },
         }))
       : null,
-    BuildCache: wants("build-cache") ? [] : null,
+    BuildCache: wants("build-cache") ? buildCache : null,
   };
 }

@@ -103,7 +103,7 @@ function endpointToJson(endpoint: NetworkEndpoint): Record<string, unknown> {
   };
 }
 
-/** Where addresses are virtual, the real one is told as an option of the driver: Docker has no field for it. */
+/** Tells the real address, where addresses are virtual, as a driver's option: Docker has no field for it. */
 function driverOptions(
   { reachableAddress }: NetworkEndpoint,
   { driverOpts }: EndpointConfig,

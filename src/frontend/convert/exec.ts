@@ -46,10 +46,10 @@ export function execConfigFromJson(body: unknown, version: ApiVersion): ExecConf
   });
 }
 
-/** What the start of an exec asks for. */
+/** Settings of an exec's start. */
 export interface ExecStart {
   readonly detach: boolean;
-  /** Whether the client reads a terminal's bytes rather than frames. */
+  /** True if the client reads a terminal's bytes rather than frames. */
   readonly tty: boolean;
   readonly consoleHeight: number;
   readonly consoleWidth: number;
@@ -68,10 +68,11 @@ export function execStartFromJson(body: unknown, version: ApiVersion): ExecStart
   };
 }
 
-/** What the agent is told to run. */
+/** The agent's request to run an exec. */
 export function openExecOf(
   execId: string,
   config: ExecConfig,
+  additionalGroups: string[],
   detach: boolean,
 ): MessageInitShape<typeof OpenExecSchema> {
   const { consoleHeight: height, consoleWidth: width } = config;
@@ -82,6 +83,7 @@ export function openExecOf(
       env: config.env,
       workingDir: config.workingDir,
       user: config.user,
+      additionalGroups,
       tty: config.tty,
       privileged: config.privileged,
       ...(height > 0 && width > 0 ? { consoleSize: { height, width } } : {}),

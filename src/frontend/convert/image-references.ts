@@ -10,11 +10,12 @@ export function pullReference(image: string, tag: string): string {
   if (tag === "") {
     return name;
   }
-  const bare = name.replace(/@.*$/, "").replace(/:[^:/]*$/, "");
-  return /^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-f]{32,}$/i.test(tag) ? `${bare}@${tag}` : `${bare}:${tag}`;
+  const [repository = ""] = name.split("@", 1);
+  const isDigest = /^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-f]{32,}$/i.test(tag);
+  return isDigest ? `${withoutTag(repository)}@${tag}` : tagged(repository, tag);
 }
 
-/** Whether a reference has a tag or a digest. Without either a pull means all tags: clients add `latest` themselves. */
+/** True if a reference has a tag or a digest; one with neither means all tags: clients add `latest`. */
 export function namesOneImage(reference: string): boolean {
   return reference.includes("@") || /:[^/:]+$/.test(reference);
 }
@@ -27,5 +28,16 @@ export function namedReference(repository: string, tag: string): string {
   if (repository.includes("@")) {
     throw invalid("cannot import digest reference");
   }
-  return tag === "" ? repository : `${repository.replace(/:[^:/]*$/, "")}:${tag}`;
+  return tag === "" ? repository : tagged(repository, tag);
+}
+
+function withoutTag(repository: string): string {
+  return repository.replace(/:[^:/]*$/, "");
+}
+
+function tagged(repository: string, tag: string): string {
+  if (!/^\w[\w.-]{0,127}$/.test(tag)) {
+    throw invalid("invalid tag format");
+  }
+  return `${withoutTag(repository)}:${tag}`;
 }

@@ -118,7 +118,7 @@ function progressDetail(current: bigint, total: bigint): Record<string, unknown>
   return { current: unlessZero(current), total: unlessZero(total) };
 }
 
-/** What old clients print as it is: "[=====>     ]  1.2MB/3.4MB", fifty columns wide. */
+/** A progress bar that old clients print as it is: "[=====>     ]  1.2MB/3.4MB", fifty columns wide. */
 function progressBar(current: number, total: number): string {
   if (total <= 0) {
     return humanSize(current).padStart(8);

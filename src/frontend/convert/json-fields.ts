@@ -30,7 +30,7 @@ export class JsonFields {
     }
   }
 
-  /** Whether the key is there with something else than `null`. */
+  /** True if the key is there with something else than `null`. */
   has(name: string): boolean {
     return this.#value(name) !== undefined;
   }
@@ -105,7 +105,10 @@ export class JsonFields {
   /** A command: a list of texts, or one text, which is a list of one. */
   command(name: string): string[] | undefined {
     const value = this.#value(name);
-    return typeof value === "string" ? [value] : this.optionalStrings(name);
+    if (Array.isArray(value)) {
+      return this.optionalStrings(name);
+    }
+    return value === undefined ? undefined : [stringOf(value, this.#pathOf(name))];
   }
 
   /** A list of objects; `null` elements are skipped. */
@@ -168,7 +171,7 @@ export class JsonFields {
     return value === undefined ? [] : Object.entries(objectOf(value, this.#pathOf(name), type));
   }
 
-  /** What a field is called in errors. */
+  /** The name of a field in errors. */
   pathOf(name: string): string {
     return this.#pathOf(name);
   }
@@ -228,7 +231,7 @@ function wrongType(value: unknown, path: string, type: string): SockerlessError 
   return invalid(`invalid JSON: json: cannot unmarshal ${kindOf(value, wantsNumber)} into ${place}`);
 }
 
-/** What Go's decoder calls a value; a number that does not fit is told as it is. */
+/** Go's decoder's name for a value; a number that does not fit is told as it is. */
 function kindOf(value: unknown, wantsNumber: boolean): string {
   switch (typeof value) {
     case "string":

@@ -35,10 +35,10 @@ export function setOf(keys: readonly string[]): Record<string, Record<string, ne
   return Object.fromEntries(keys.toSorted().map((key) => [key, {}]));
 }
 
-/** What Go makes of a time that never was. */
+/** Go's text for the zero time. */
 export const zeroTime = "0001-01-01T00:00:00Z";
 
-/** Of the years 1 and 9999. */
+/** Unix seconds of the first and the last instant that RFC 3339 can write: years 1 to 9999. */
 const firstSecond = -62_135_596_800n;
 const lastSecond = 253_402_300_799n;
 
@@ -56,7 +56,7 @@ export function rfc3339(time: Timestamp | undefined): string {
   return time === undefined || !isWritable(time) ? zeroTime : `${withoutDecimals(time)}Z`;
 }
 
-/** Whether RFC 3339 has a form for a time, years 1 to 9999: an agent may say anything. */
+/** True if RFC 3339 has a form for a time, years 1 to 9999: an agent may say anything. */
 function isWritable({ seconds, nanos }: Timestamp): boolean {
   return seconds >= firstSecond && seconds <= lastSecond && nanos >= 0 && nanos < 1_000_000_000;
 }

@@ -9,10 +9,10 @@ import { parseQueryTime } from "./query-time.ts";
 /** More lines than any log has; what is larger means all of them. */
 const maxTail = 2n ** 63n - 1n;
 
-/** What a client wants of a log. */
+/** A client's query of a log. */
 export interface LogsQuery {
   readonly request: MessageInitShape<typeof LogsRequestSchema>;
-  /** Whether each line is to begin with what the log driver was told to show. */
+  /** True if each line is to begin with the attributes that the log driver was told to show. */
   readonly details: boolean;
 }
 

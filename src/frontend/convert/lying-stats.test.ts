@@ -1,4 +1,4 @@
-/** What an agent says of resource use is not believed: whatever it is, it becomes JSON. */
+/** Resource use as an agent reports it is not believed: any report becomes JSON. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 

@@ -1,18 +1,18 @@
-/** What a `HostConfig.NetworkMode` says. */
+/** Readings of a `HostConfig.NetworkMode`. */
 
 const builtIn: ReadonlySet<string> = new Set(["default", "bridge", "host", "none"]);
 
-/** Whether the mode names a network that somebody made. */
+/** True if the mode names a network that somebody made. */
 export function isUserDefinedNetwork(mode: string): boolean {
   return !builtIn.has(mode) && !isContainerNetwork(mode);
 }
 
-/** Whether the mode shares another container's network: `container:ID`. */
+/** True if the mode shares another container's network: `container:ID`. */
 export function isContainerNetwork(mode: string): boolean {
   return mode.startsWith("container:");
 }
 
-/** Whether endpoint settings mean anything in this mode: the default bridge and user-defined networks. */
+/** True if endpoint settings mean anything in this mode: the default bridge and user-defined networks. */
 export function hasEndpointSettings(mode: string): boolean {
   return mode === "bridge" || isUserDefinedNetwork(mode);
 }

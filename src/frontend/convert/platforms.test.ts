@@ -12,6 +12,11 @@ test("a platform is read in every way that people write it", () => {
     ["linux/arm/v7", "linux|arm|v7"],
     ["arm64", "linux|arm64|"],
     ["windows", "windows||"],
+    ["LINUX", undefined],
+    ["macos", "darwin||"],
+    ["windows(10.0.17763)", "windows||"],
+    ["x86_64", "linux|x86_64|"],
+    ["nintendo/64", "nintendo|64|"],
   ];
   for (const [text, expected] of cases) {
     assert.equal(told(platformFromText(text)), expected, text);
@@ -24,8 +29,24 @@ test("a platform is read in every way that people write it", () => {
 });
 
 test("what is no platform is refused in Docker's words", () => {
-  assert.throws(() => platformFromText("linux/"), /platform specifier component must match/);
-  assert.throws(() => platformFromText("a/b/c/d"), /cannot parse platform specifier "a\/b\/c\/d"/);
+  const osRule = '"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.-]*)\\\\))?$"';
+  const texts: readonly (readonly [string, string])[] = [
+    [
+      "   ",
+      `"   " is an invalid OS component of "   ": OSAndVersion specifier component must match ${osRule}`,
+    ],
+    ["/", `"" is an invalid OS component of "/": OSAndVersion specifier component must match ${osRule}`],
+    [
+      "linux/",
+      '"" is an invalid component of "linux/": platform specifier component must match "^[A-Za-z0-9_.-]+$"',
+    ],
+    ["a/b/c/d", '"a/b/c/d": cannot parse platform specifier'],
+    ["linux/*", '"linux/*": wildcards not yet supported'],
+    ["nintendo64", '"nintendo64": unknown operating system or architecture'],
+  ];
+  for (const [text, message] of texts) {
+    assert.throws(() => platformFromText(text), { message: `${message}: invalid argument` });
+  }
   const cases: readonly (readonly [string, string])[] = [
     ["linux/amd64", "failed to parse platform: invalid character 'l' looking for beginning of value"],
     ['{"architecture"', "failed to parse platform: unexpected EOF"],

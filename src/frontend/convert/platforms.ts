@@ -7,43 +7,77 @@ import { parseJson } from "../json-body.ts";
 import { JsonFields } from "./json-fields.ts";
 
 const component = /^[A-Za-z0-9_.-]+$/;
-const operatingSystems: ReadonlySet<string> = new Set([
-  "linux",
-  "windows",
-  "darwin",
-  "macos",
-  "freebsd",
-  "netbsd",
-  "openbsd",
-  "solaris",
-  "wasi",
-]);
+const osAndVersion = /^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)\))?$/;
+
+/** The systems and architectures that Go knows, which a word alone must be one of. */
+const operatingSystems = wordsOf(
+  "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos",
+);
+const architectures = wordsOf(
+  "386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le " +
+    "ppc riscv riscv64 s390 s390x sparc sparc64 wasm",
+);
+/** Other spellings of architectures that name the same. */
+const spellings = wordsOf("i386 x86_64 x86-64 aarch64 armhf armel");
 
 /**
- * Reads `os/architecture/variant`, or one of the first two alone.
+ * Reads `os/architecture/variant`, or one of the first two alone, as containerd's package `platforms` does.
  *
  * @returns undefined for an empty text and for `linux`, which says nothing here
- * @throws SockerlessError of kind `invalid`
+ * @throws SockerlessError of kind `invalid`, in the package's words
  */
 export function platformFromText(text: string): Platform | undefined {
   if (text === "") {
     return undefined;
   }
-  const parts = text.split("/");
-  if (parts.some((part) => !component.test(part))) {
-    throw invalid(`${JSON.stringify(text)}: platform specifier component must match "${component.source}"`);
+  const quoted = JSON.stringify(text);
+  if (text.includes("*")) {
+    throw refused(`${quoted}: wildcards not yet supported`);
   }
-  const [first = "", architecture = "", variant = "", ...rest] = parts;
+  const [first = "", ...others] = text.split("/", 4);
+  const system = osAndVersion.exec(first);
+  if (system === null) {
+    throw refused(componentRefusal("OS component", first, text, "OSAndVersion", osAndVersion));
+  }
+  const wrong = others.find((part) => !component.test(part));
+  if (wrong !== undefined) {
+    throw refused(componentRefusal("component", wrong, text, "platform", component));
+  }
+  const [architecture = "", variant = "", ...rest] = others;
   if (rest.length > 0) {
-    throw invalid(`cannot parse platform specifier ${JSON.stringify(text)}`);
+    throw refused(`${quoted}: cannot parse platform specifier`);
   }
-  if (parts.length > 1) {
-    return create(PlatformSchema, { os: first, architecture, variant });
+  const os = systemNamed(system[1] ?? "");
+  if (others.length > 0) {
+    return create(PlatformSchema, { os, architecture, variant });
   }
-  if (!operatingSystems.has(first.toLowerCase())) {
-    return create(PlatformSchema, { os: "linux", architecture: first });
+  if (operatingSystems.has(os)) {
+    return os === "linux" ? undefined : create(PlatformSchema, { os });
   }
-  return first.toLowerCase() === "linux" ? undefined : create(PlatformSchema, { os: first });
+  const word = first.toLowerCase();
+  if (!architectures.has(word) && !spellings.has(word)) {
+    throw refused(`${quoted}: unknown operating system or architecture`);
+  }
+  return create(PlatformSchema, { os: "linux", architecture: first });
+}
+
+function systemNamed(name: string): string {
+  const lower = name.toLowerCase();
+  return lower === "macos" ? "darwin" : lower;
+}
+
+function componentRefusal(what: string, part: string, text: string, specifier: string, rule: RegExp): string {
+  const [quotedPart, quotedText, quotedRule] = [part, text, rule.source].map((each) => JSON.stringify(each));
+  return `${quotedPart} is an invalid ${what} of ${quotedText}: ${specifier} specifier component must match ${quotedRule}`;
+}
+
+/** A refusal with the word that the package ends each with. */
+function refused(message: string): Error {
+  return invalid(`${message}: invalid argument`);
+}
+
+function wordsOf(text: string): ReadonlySet<string> {
+  return new Set(text.split(" "));
 }
 
 /**

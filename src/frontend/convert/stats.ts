@@ -8,7 +8,7 @@ import type {
 } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { rfc3339Nano, unlessEmpty, unlessNoKeys, unlessZero } from "./json-values.ts";
 
-/** What Go makes of "no limit" of processes in version 2. */
+/** Go's number for "no limit" of processes in cgroup version 2. */
 const noLimit = 2n ** 64n - 1n;
 
 /** The lines of `memory.stat` that Docker shows. */

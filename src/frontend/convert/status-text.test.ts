@@ -49,6 +49,11 @@ test("a state is told as docker ps shows it", () => {
   const healthy = { status: HealthStatus.HEALTHY };
   const cases: readonly (readonly [ContainerState, string])[] = [
     [state({ status: ContainerStatus.CREATED }), "Created"],
+    [state({ status: ContainerStatus.CREATED, waitsFor: "no room" }), "Created (waits: no room)"],
+    [
+      state({ status: ContainerStatus.EXITED, finishedAt, exitCode: 1, waitsFor: "a".repeat(61) }),
+      `Exited (1) 2 minutes ago (waits: ${"a".repeat(59)}…)`,
+    ],
     [state({ status: ContainerStatus.RUNNING, startedAt }), "Up 5 minutes"],
     [state({ status: ContainerStatus.RUNNING, startedAt, health: healthy }), "Up 5 minutes (healthy)"],
     [

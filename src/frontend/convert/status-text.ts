@@ -12,6 +12,19 @@ import { milliseconds } from "./json-values.ts";
  * @param nowMs milliseconds since the epoch
  */
 export function statusText(state: ContainerState, nowMs: number): string {
+  return state.waitsFor === ""
+    ? settledText(state, nowMs)
+    : `${settledText(state, nowMs)} (waits: ${shortened(state.waitsFor)})`;
+}
+
+/** The most of a reason that stands beside others in a table. */
+const longestReason = 60;
+
+function shortened(text: string): string {
+  return text.length <= longestReason ? text : `${text.slice(0, longestReason - 1)}…`;
+}
+
+function settledText(state: ContainerState, nowMs: number): string {
   const since = (time: ContainerState["startedAt"]): string =>
     humanDuration(time === undefined ? 0 : nowMs - milliseconds(time));
   switch (state.status) {

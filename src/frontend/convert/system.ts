@@ -1,4 +1,5 @@
 /** The backend's description of itself as Docker's `/info` and `/version`. */
+import { isAddressRange } from "../../common/address-range.ts";
 import type { Component, GetInfoResponse } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type ApiVersion, maximumApiVersion, minimumApiVersion } from "../api-version.ts";
 import { listOrNull, rfc3339Nano, unlessEmpty } from "./json-values.ts";
@@ -14,8 +15,20 @@ const goArchitectures: Readonly<Record<string, string>> = {
   i686: "386",
 };
 
+/** Facts about the frontend itself. */
+export interface FrontendFacts {
+  readonly isDebugging: boolean;
+  readonly openFiles: number;
+  /** The number of things that its event loop waits for: told in place of goroutines. */
+  readonly waits: number;
+}
+
 /** The body of `GET /info`. */
-export function infoToJson(info: GetInfoResponse, version: ApiVersion): Record<string, unknown> {
+export function infoToJson(
+  info: GetInfoResponse,
+  frontend: FrontendFacts,
+  version: ApiVersion,
+): Record<string, unknown> {
   const has = (controller: string): boolean => info.cgroupControllers.includes(controller);
   return {
     ID: info.id,
@@ -40,10 +53,10 @@ export function infoToJson(info: GetInfoResponse, version: ApiVersion): Record<s
     CPUSet: has("cpuset"),
     PidsLimit: has("pids"),
     IPv4Forwarding: info.ipv4Forwarding,
-    Debug: false,
-    NFd: 0,
+    Debug: frontend.isDebugging,
+    NFd: frontend.openFiles,
     OomKillDisable: info.cgroupVersion === "1" && has("memory"),
-    NGoroutines: 0,
+    NGoroutines: frontend.waits,
     SystemTime: rfc3339Nano(info.now),
     LoggingDriver: info.loggingDriver,
     CgroupDriver: info.cgroupDriver,
@@ -55,7 +68,7 @@ export function infoToJson(info: GetInfoResponse, version: ApiVersion): Record<s
     OSType: info.osType,
     Architecture: info.architecture,
     IndexServerAddress: indexServer,
-    RegistryConfig: registryConfig(version),
+    RegistryConfig: registryConfig(info.insecureRegistries, version),
     NCPU: info.ncpu,
     MemTotal: info.memTotal,
     GenericResources: null,
@@ -81,13 +94,16 @@ export function infoToJson(info: GetInfoResponse, version: ApiVersion): Record<s
     Isolation: "",
     InitBinary: "sockerless-agent",
     ContainerdCommit: commit("N/A", version),
-    RuncCommit: commit(runtimeVersion(info), version),
-    InitCommit: commit("N/A", version),
+    RuncCommit: commit(runtimeCommit(info), version),
+    InitCommit: commit(info.version, version), // The agent itself, which is part of this version.
     SecurityOptions: securityOptions(info, version),
     DefaultAddressPools:
       info.defaultAddressPools.length === 0
         ? undefined
         : info.defaultAddressPools.map(({ base, size }) => ({ Base: base, Size: size })),
+    ...(version.before("1.49") || info.firewallBackend === ""
+      ? {}
+      : { FirewallBackend: { Driver: info.firewallBackend } }),
     CDISpecDirs: [],
     Warnings: listOrNull(info.warnings),
     ...(version.before("1.50") ? { BridgeNfIptables: false, BridgeNfIp6tables: false } : {}),
@@ -133,13 +149,19 @@ function orUnknown(text: string, version: ApiVersion): string {
   return text === "" && version.before("1.39") ? "<unknown>" : text;
 }
 
-function registryConfig(version: ApiVersion): Record<string, unknown> {
+function registryConfig(insecure: readonly string[], version: ApiVersion): Record<string, unknown> {
+  const ranges = insecure.filter(isAddressRange);
+  const hosts = insecure.filter((each) => !isAddressRange(each));
+  const index = (Name: string, isOfficial: boolean) => [
+    Name,
+    { Name, Mirrors: [], Secure: isOfficial, Official: isOfficial },
+  ];
   return {
     ...(version.before("1.47")
       ? { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null }
       : {}),
-    InsecureRegistryCIDRs: ["::1/128", "127.0.0.0/8"],
-    IndexConfigs: { "docker.io": { Name: "docker.io", Mirrors: [], Secure: true, Official: true } },
+    InsecureRegistryCIDRs: [...ranges, "::1/128", "127.0.0.0/8"],
+    IndexConfigs: Object.fromEntries([index("docker.io", true), ...hosts.map((host) => index(host, false))]),
     Mirrors: null,
   };
 }
@@ -148,8 +170,10 @@ function runtimes(info: GetInfoResponse): Record<string, unknown> {
   return Object.fromEntries(info.runtimes.map(({ name, path }) => [name, { path: unlessEmpty(path) }]));
 }
 
-function runtimeVersion(info: GetInfoResponse): string {
-  return info.runtimes.find(({ name }) => name === info.defaultRuntime)?.version ?? "N/A";
+/** Some builds name no commit, but a version. */
+function runtimeCommit(info: GetInfoResponse): string {
+  const runtime = info.runtimes.find(({ name }) => name === info.defaultRuntime);
+  return runtime?.commit || runtime?.version || "N/A";
 }
 
 function commit(id: string, version: ApiVersion): Record<string, unknown> {

@@ -10,7 +10,7 @@ import type { ApiVersion } from "../api-version.ts";
 import { JsonFields } from "./json-fields.ts";
 import { resourcesFromJson } from "./resources.ts";
 
-/** What an update asks for. */
+/** Settings that an update asks for. */
 export interface UpdateSettings {
   readonly resources: Resources;
   readonly restartPolicy: RestartPolicy;

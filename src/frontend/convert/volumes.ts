@@ -36,5 +36,6 @@ export function volumeToJson(volume: Volume): Record<string, unknown> {
     Name: volume.name,
     Options: mapOrNull(volume.options),
     Scope: volume.scope,
+    ...(Object.keys(volume.status).length === 0 ? {} : { Status: volume.status }),
   };
 }

@@ -4,6 +4,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { DialTarget } from "../../agent-client/address.ts";
 import { createAgentClient } from "../../agent-client/client.ts";
 import { systemError } from "../../common/errors.ts";
+import { onAbort } from "../../common/on-abort.ts";
 import type { TunnelOpen, TunnelRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { DatagramFlow } from "./udp-port.ts";
 
@@ -14,7 +15,7 @@ const heartbeatMs = 10_000;
 
 type Request = MessageInitShape<typeof TunnelRequestSchema>;
 
-/** What an exchange is opened with. */
+/** The agent of an exchange, and the callbacks that take its datagrams and its end. */
 export interface DatagramTunnelOptions {
   /** Asks where the tunnel is had. */
   readonly place: () => Promise<{ readonly target: DialTarget; readonly open: TunnelOpen }>;
@@ -78,18 +79,14 @@ class DatagramQueue {
   }
 
   /** @returns false: nothing has come for so long that a heartbeat is due */
-  #filled(closed: AbortSignal): Promise<boolean> {
-    return new Promise((resolve) => {
-      const settle = (filled: boolean): void => {
-        clearTimeout(timer);
-        closed.removeEventListener("abort", wake);
-        this.#wake = undefined;
-        resolve(filled);
-      };
-      const wake = (): void => settle(true);
-      const timer = setTimeout(() => settle(false), heartbeatMs).unref();
-      closed.addEventListener("abort", wake, { once: true });
-      this.#wake = wake;
-    });
+  async #filled(closed: AbortSignal): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#wake = () => resolve(true);
+    using _closing = onAbort(closed, this.#wake);
+    const timer = setTimeout(() => resolve(false), heartbeatMs).unref();
+    const filled = await promise;
+    clearTimeout(timer);
+    this.#wake = undefined;
+    return filled;
   }
 }

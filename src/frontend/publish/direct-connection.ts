@@ -4,7 +4,7 @@ import { pipeline } from "node:stream/promises";
 
 import { errnoOf, unavailable } from "../../common/errors.ts";
 
-/** Groups of a cloud drop what they do not allow: silence for so long means that there is no way. */
+/** Milliseconds of silence that mean that there is no way: groups of a cloud drop what they do not allow. */
 const silenceMs = 500;
 
 /**
@@ -18,7 +18,7 @@ export function connectDirectly(host: string, port: number): Promise<Socket | un
     const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
     let givingUp: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
-      // Behind whatever has come while this process was busy.
+      // An answer that came while this process was busy is taken first.
       givingUp = setImmediate(() => {
         socket.destroy();
         resolve(undefined);

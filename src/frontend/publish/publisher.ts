@@ -3,10 +3,9 @@
  * start a container, so that a port that is taken fails the start; and as long as the container is active, so that what
  * happens without a request here (exits, restart policies, another frontend) is followed by watching.
  */
-import { setTimeout as delay } from "node:timers/promises";
-
 import { create } from "@bufbuild/protobuf";
 
+import type { Clock } from "../../common/clock.ts";
 import { fromUnknown, messageOf, notImplemented, SockerlessError } from "../../common/errors.ts";
 import { newId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
@@ -22,14 +21,14 @@ import { type BoundSocket, bindPort } from "./port-binding.ts";
 import { listenTcp } from "./tcp-port.ts";
 import type { ContainerTunnels } from "./tunnels.ts";
 import { listenUdp } from "./udp-port.ts";
+import { pauseAfter } from "../../common/pauses.ts";
 
-/** What may make a container start or stop being active. */
+/** Events that may make a container start or stop being active. */
 const watchedActions = ["start", "die", "restart", "destroy"];
-/** Pause before the backend is asked again after it was away. */
+/** Pause before the backend is asked again after it was away, in milliseconds. */
 const retryMs = 1_000;
-/** Pauses before a port is tried again that could not be bound: twice as long each time. */
-const firstRebindMs = 1_000;
-const longestRebindMs = 30_000;
+/** Pauses before a port that could not be bound is tried again, in milliseconds: twice as long each time. */
+const rebindPauses = { firstMs: 1_000, longestMs: 30_000 };
 
 /** One container's ports. */
 interface Published {
@@ -37,17 +36,18 @@ interface Published {
   readonly mappings: readonly PortMapping[];
 }
 
-/** What a start tells the backend of the container's ports. */
+/** The state of a container's ports, as a start tells it to the backend. */
 export interface Listening {
   readonly published: PortMapping[];
-  /** Why they cannot be listened for; empty: they are. */
+  /** The reason why they cannot be listened for; empty: they are. */
   readonly publishFailure: string;
 }
 
-/** What a publisher works with. */
+/** The backend, the tunnels, the clock and the log that a publisher works with. */
 export interface PublisherOptions {
   readonly backend: Pick<BackendClients, "containers" | "events">;
   readonly tunnels: ContainerTunnels;
+  readonly clock: Clock;
   readonly logger: Logger;
 }
 
@@ -63,7 +63,7 @@ export class Publisher {
   readonly #failing = new Map<string, number>();
   readonly #shutdown = new AbortController();
   #watching: Promise<void> | undefined;
-  /** The backend listens itself; that does not change while it is the same backend. */
+  /** True if the backend listens itself; that does not change while it is the same backend. */
   #idle: boolean = false;
 
   constructor(options: PublisherOptions) {
@@ -216,11 +216,11 @@ export class Publisher {
     });
   }
 
-  /** Nothing may ever happen to the container again, and whoever has its port may go. */
+  /** Tries again after a pause: no further event may come, and the process that has the port may go. */
   async #settleLater(containerId: string, failures: number): Promise<void> {
-    const pause = Math.min(firstRebindMs * 2 ** (failures - 1), longestRebindMs);
+    const pause = pauseAfter(failures, rebindPauses);
     const { signal } = this.#shutdown;
-    await delay(pause, undefined, { signal }).catch(() => {});
+    await this.#options.clock.sleep(pause, signal).catch(() => {});
     if (!signal.aborted && this.#failing.get(containerId) === failures) {
       await this.#settle(containerId);
     }
@@ -282,11 +282,11 @@ export class Publisher {
           this.#options.logger.debug({ err: error }, `containers cannot be followed: ${messageOf(error)}`);
         }
       }
-      await delay(retryMs, undefined, { signal }).catch(() => {});
+      await this.#options.clock.sleep(retryMs, signal).catch(() => {});
     }
   }
 
-  /** From the moment when the backend listens to us on nothing is missed; what was before is asked for. */
+  /** Follows events. None is missed once the backend has accepted; the state before is asked for. */
   async #watchOnce(signal: AbortSignal): Promise<void> {
     const { containers, events } = this.#options.backend;
     const filters = { type: { values: ["container"] }, event: { values: watchedActions } };

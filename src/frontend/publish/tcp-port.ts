@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 
+import { backlog } from "../../common/listen.ts";
 import type { BoundSocket } from "./port-binding.ts";
 
 /** Joins an accepted connection to the container. Owns the socket from the call on and never rejects. */
@@ -22,7 +23,7 @@ export async function listenTcp(address: string, port: number, serve: ServeConne
     socket.on("error", () => {}); // "close" follows.
     void serve(socket);
   });
-  server.listen({ host: address, port, ipv6Only: address.includes(":") });
+  server.listen({ host: address, port, backlog, ipv6Only: address.includes(":") });
   await once(server, "listening");
   server.on("error", () => {}); // One connection could not be accepted; the next may be.
   return {
@@ -35,4 +36,21 @@ export async function listenTcp(address: string, port: number, serve: ServeConne
       }
     },
   };
+}
+
+/** How long a client may take to leave with nobody behind its port. */
+const dismissalMs = 2_000;
+
+/**
+ * Ends a connection in order: clients that wait for a port take a reset for a failure of theirs. Bytes that
+ * they send are read, else the close would be a reset.
+ */
+export function dismiss(socket: Socket): void {
+  if (socket.destroyed) {
+    return;
+  }
+  const timer = setTimeout(() => socket.destroy(), dismissalMs);
+  socket.once("close", () => clearTimeout(timer));
+  socket.resume();
+  socket.end();
 }

@@ -1,6 +1,6 @@
 /**
- * What arrives at a published port, on its way into the container: to its own address where this machine is let through,
- * else through the tunnel of its agent.
+ * Ways of a published port's bytes into the container: to its own address where this machine is let through,
+ * else through its agent's tunnel.
  */
 import type { Socket } from "node:net";
 
@@ -22,12 +22,13 @@ import type { StreamLink } from "../streams/stream-link.ts";
 import type { StreamPool } from "../streams/stream-pool.ts";
 import { connectDirectly, joinDirectly } from "./direct-connection.ts";
 import { openDatagramTunnel } from "./datagram-tunnel.ts";
+import { dismiss } from "./tcp-port.ts";
 import type { DatagramFlow } from "./udp-port.ts";
 
 /** Addresses without a way that are remembered. */
 const maxRemembered = 10_000;
 
-/** What tunnels are made of. */
+/** The backend, the stream workers and the dialling that tunnels are made with. */
 export interface TunnelServices {
   readonly backend: Pick<BackendClients, "containers">;
   readonly streams: Pick<StreamPool, "open">;
@@ -38,14 +39,14 @@ export interface TunnelServices {
 interface Place {
   readonly target: DialTarget;
   readonly open: TunnelOpen;
-  /** Whether the container's network may be this machine's. */
+  /** True if the container's network may be this machine's. */
   readonly near: boolean;
 }
 
 /** Tunnels to containers' ports. */
 export class ContainerTunnels {
   readonly #services: TunnelServices;
-  /** Addresses to which there was no way; a container that starts again may have its own again, so this is bounded. */
+  /** Addresses to which there was no way. Bounded: a container that starts again may have its own again. */
   readonly #unreachable = new Set<string>();
 
   constructor(services: TunnelServices) {
@@ -54,14 +55,16 @@ export class ContainerTunnels {
 
   /**
    * Joins an accepted connection to a port of a container. Each direction ends for itself; where the container's side
-   * breaks or nobody listens there, the client's connection is reset.
+   * breaks, the client's connection is reset, and where nobody listens there, it is ended.
    */
   async connect(socket: Socket, containerId: string, port: number): Promise<void> {
     prepareForStreaming(socket);
+    let isJoined: boolean = false;
     try {
       const { target, open, near } = await this.#place(containerId, port, TransportProtocol.TCP);
       const direct = near ? await this.#connectDirectly(open) : undefined;
       if (direct !== undefined) {
+        isJoined = true;
         await joinDirectly(socket, direct);
         return;
       }
@@ -70,13 +73,20 @@ export class ContainerTunnels {
         { kind: "tunnel", open: encodeTunnelOpen(open) },
         "raw",
       );
-      await joinSocket(socket, link);
+      const joined = joinSocket(socket, link);
+      await Promise.race([link.opened, joined]);
+      isJoined = true;
+      await joined;
     } catch (error) {
       this.#services.logger.debug(
         { err: error, container: containerId, port },
         `a connection to a published port has failed: ${messageOf(error)}`,
       );
-      socket.resetAndDestroy();
+      if (isJoined) {
+        socket.resetAndDestroy();
+      } else {
+        dismiss(socket);
+      }
     }
   }
 

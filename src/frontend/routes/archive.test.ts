@@ -5,6 +5,7 @@ import { test, type TestContext } from "node:test";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 
 import type { AgentService, ArchivePutOpen } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { AgentAccess } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
 import { serveAgent } from "../../../test/support/scripted-agent.ts";
@@ -164,4 +165,100 @@ test("an archive without a path is refused", async (t) => {
     [response.status, response.json()],
     [400, { message: "bad parameter: pathcannot be empty" }],
   );
+});
+
+/** The API over an agent of run 1 that is leaving, and who serves the container when its end is on record. */
+async function serveAroundTheEnd(
+  t: TestContext,
+  leaving: Partial<ServiceImpl<typeof AgentService>>,
+  next: Partial<ServiceImpl<typeof AgentService>>,
+): Promise<ApiUnderTest> {
+  const [own, stored] = [await serveAgent(t, leaving), await serveAgent(t, next)];
+  const place = ({ access }: { readonly access?: AgentAccess | undefined }) => ({
+    endpoint: access?.failedGeneration === 1n ? stored.endpoint : { ...own.endpoint, generation: 1n },
+  });
+  return await serveApi(t, (router) =>
+    router.service(ContainerService, { openArchive: place, openChanges: place, recordStreamUse: () => ({}) }),
+  );
+}
+
+const isLeaving = (): never => {
+  throw new ConnectError("the container's agent is leaving: ask the backend again", Code.Unavailable);
+};
+
+test("files are fetched from who serves them when their container's agent is leaving", async (t) => {
+  const api = await serveAroundTheEnd(
+    t,
+    {
+      archiveStat: isLeaving,
+      // biome-ignore lint/correctness/useYield: it refuses instead
+      archiveGet: async function* () {
+        isLeaving();
+      },
+      // biome-ignore lint/correctness/useYield: it refuses instead
+      changes: async function* () {
+        isLeaving();
+      },
+    },
+    {
+      archiveStat: () => ({ stat }),
+      async *archiveGet() {
+        yield { message: { case: "stat", value: stat } };
+        yield { message: { case: "chunk", value: { data: Buffer.from("tar") } } };
+        yield { message: { case: "end", value: { totalBytes: 3n } } };
+      },
+      async *changes() {
+        yield { message: { case: "change", value: { path: "/a", kind: 2 } } };
+        yield { message: { case: "end", value: { count: 1n } } };
+      },
+    },
+  );
+  assert.equal((await api.call("HEAD", "/containers/web/archive?path=/etc/motd")).status, 200);
+  const get = await api.call("GET", "/containers/web/archive?path=/etc/motd");
+  assert.deepEqual([get.status, get.text], [200, "tar"]);
+  const changes = await api.call("GET", "/containers/web/changes");
+  assert.deepEqual([changes.status, changes.text.trim()], [200, '[{"Path":"/a","Kind":1}]']);
+});
+
+test("an upload that a leaving agent refuses goes whole to who takes it", async (t) => {
+  const chunks: Buffer[] = [];
+  const api = await serveAroundTheEnd(
+    t,
+    { archivePut: isLeaving },
+    {
+      archivePut: async (requests, { responseHeader }) => {
+        responseHeader.set("sockerless-archive-open", "1");
+        let totalBytes = 0n;
+        for await (const { message } of requests) {
+          if (message.case === "chunk") {
+            chunks.push(Buffer.from(message.value.data));
+          } else if (message.case === "end") {
+            ({ totalBytes } = message.value);
+          }
+        }
+        return { totalBytes };
+      },
+    },
+  );
+  const body = Buffer.alloc(6_000_000, "a tar");
+  const response = await api.call("PUT", "/containers/web/archive?path=/srv", { body });
+  assert.deepEqual([response.status, response.text], [200, ""]);
+  assert.ok(Buffer.concat(chunks).equals(body));
+});
+
+test("an agent that cannot be reached, and that the backend names again, has the last word", async (t) => {
+  let asked = 0;
+  const agent = await serveAgent(t, {
+    archiveStat: () => {
+      asked += 1;
+      return isLeaving();
+    },
+  });
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      openArchive: () => ({ endpoint: { ...agent.endpoint, generation: 1n } }),
+    }),
+  );
+  assert.equal((await api.call("HEAD", "/containers/web/archive?path=/etc/motd")).status, 503);
+  assert.equal(asked, 2);
 });

@@ -1,4 +1,5 @@
 /** `/containers/{id}/archive`: a container's files as tar streams. */
+
 import { archivedPath, encodeArchiveGet, encodeArchivePut } from "../../agent-client/archive.ts";
 import { createAgentClient } from "../../agent-client/client.ts";
 import { fromUnknown, invalid, notFound } from "../../common/errors.ts";
@@ -8,10 +9,14 @@ import { flag, text } from "../query.ts";
 import { replyEmpty } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { openStream } from "../streams/open-stream.ts";
+import { type Access, atAgent, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
+import type { StreamLink } from "../streams/stream-link.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
+
+/** Milliseconds that an agent may take to say that it takes an archive; an earlier version says nothing. */
+const takenLimitMs = 1_000;
 
 /** The endpoints of archives. */
 export const archiveRoutes: readonly Route[] = [
@@ -19,58 +24,53 @@ export const archiveRoutes: readonly Route[] = [
     method: "HEAD",
     path: "/containers/{id}/archive",
     answeredBy: builtBackends,
-    handler: statPath,
+    handler: headContainersArchive,
   },
   {
     method: "GET",
     path: "/containers/{id}/archive",
     answeredBy: builtBackends,
-    handler: getPath,
+    handler: getContainersArchive,
   },
   {
     method: "PUT",
     path: "/containers/{id}/archive",
     answeredBy: builtBackends,
-    handler: putArchive,
+    takesUpload: true,
+    handler: putContainersArchive,
   },
 ];
 
-async function statPath(context: ReplyContext): Promise<void> {
+async function headContainersArchive(context: ReplyContext): Promise<void> {
   const { response, services, signal } = context;
   const path = pathOf(context);
-  const { endpoint } = await openArchive(context, false);
-  const { address, ...options } = services.agents.targetOf(endpoint);
-  const agent = createAgentClient(address, options);
-  try {
-    const { stat } = await agent.client.archiveStat({ path }, { signal });
-    if (stat === undefined) {
-      throw new Error("the agent answered no metadata");
+  const stat = await atAgent(context, opener(context, false), async ({ endpoint }) => {
+    const { address, ...options } = services.agents.targetOf(endpoint);
+    const agent = createAgentClient(address, options);
+    try {
+      return (await agent.client.archiveStat({ path }, { signal })).stat;
+    } catch (error) {
+      throw inDockersWords(error, context, path);
+    } finally {
+      agent.close();
     }
-    response.writeHead(200, { [pathStatHeader]: pathStatHeaderValue(archivedPath(stat)) });
-    response.end();
-  } catch (error) {
-    throw inDockersWords(error, context, path);
-  } finally {
-    agent.close();
+  });
+  if (stat === undefined) {
+    throw new Error("the agent answered no metadata");
   }
+  response.writeHead(200, { [pathStatHeader]: pathStatHeaderValue(archivedPath(stat)) });
+  response.end();
 }
 
-async function getPath(context: ReplyContext): Promise<void> {
+async function getContainersArchive(context: ReplyContext): Promise<void> {
   const { response } = context;
   const path = pathOf(context);
-  const request = encodeArchiveGet({ path });
-  let isContainerFound = false;
-  const { link, opened } = await openStream(
-    context,
-    async () => {
-      const place = await openArchive(context, false);
-      isContainerFound = true;
-      return place;
-    },
-    () => ({ operation: { kind: "archive-get", request }, framing: "raw" }),
-  ).catch((error: unknown) => {
-    throw isContainerFound ? inDockersWords(error, context, path) : error;
-  });
+  const operation = { kind: "archive-get", request: encodeArchiveGet({ path }) } as const;
+  const { link, opened } = await atAgent(context, opener(context, false), ({ endpoint }) =>
+    openStreamAt(context, endpoint, operation, "raw").catch((error: unknown) => {
+      throw inDockersWords(error, context, path);
+    }),
+  );
   if (opened.kind !== "archive") {
     throw new Error("the agent answered an archive without its metadata");
   }
@@ -82,27 +82,48 @@ async function getPath(context: ReplyContext): Promise<void> {
   await streamToResponse(context, link);
 }
 
-async function putArchive(context: ReplyContext): Promise<void> {
+async function putContainersArchive(context: ReplyContext): Promise<void> {
   const { query, request, response, services } = context;
   const path = pathOf(context);
-  const { endpoint, user } = await openArchive(context, true);
-  const open = encodeArchivePut({
+  const options = {
     path,
     noOverwriteDirNonDir: flag(query, "noOverwriteDirNonDir"),
-    copyUidGid: flag(query, "copyUIDGID"),
-    user,
-  });
-  const target = services.agents.targetOf(endpoint);
-  const link = services.streams.open(target, { kind: "archive-put", open }, "raw");
+  };
+  const inWords = (error: unknown): never => {
+    throw inDockersWords(error, context, path);
+  };
   try {
-    await requestToStream(context, link);
+    const link = await atAgent(context, opener(context, true), async ({ endpoint, user }) => {
+      // The entries keep their owners where there is no user of the container's own, as in dockerd.
+      const copyUidGid = user !== "" && flag(query, "copyUIDGID");
+      const open = encodeArchivePut({ ...options, copyUidGid, user });
+      const target = services.agents.targetOf(endpoint);
+      const opening = services.streams.open(target, { kind: "archive-put", open }, "raw");
+      await untilTaken(context, opening).catch(inWords);
+      return opening;
+    });
+    await requestToStream(context, link).catch(inWords);
   } catch (error) {
     // The rest of the upload is of no use to anybody, but a client that is still sending has to be able to finish.
     request.resume();
-    throw inDockersWords(error, context, path);
+    throw error;
   }
   await recordStreamUse(context, containerOf(context), StreamUse.ARCHIVE_WRITTEN);
   replyEmpty(response, 200);
+}
+
+/** Waits until the agent says that it takes the archive: one that refuses it before has had no byte of it. */
+async function untilTaken({ services, signal }: ReplyContext, link: StreamLink): Promise<void> {
+  const over = new AbortController();
+  const limit = services.clock.sleep(takenLimitMs, AbortSignal.any([signal, over.signal]));
+  try {
+    await Promise.race([link.opened, limit]);
+  } catch (error) {
+    link.cancel();
+    throw error;
+  } finally {
+    over.abort();
+  }
 }
 
 function containerOf({ parameters }: ReplyContext): string {
@@ -117,15 +138,13 @@ function pathOf({ query }: ReplyContext): string {
   return path;
 }
 
-function openArchive(context: ReplyContext, write: boolean): Promise<OpenArchiveResponse> {
+function opener(context: ReplyContext, write: boolean): (access: Access) => Promise<OpenArchiveResponse> {
   const { services, signal } = context;
-  return services.backend.containers.openArchive(
-    { container: containerOf(context), access: services.agents.access, write },
-    { signal },
-  );
+  const container = containerOf(context);
+  return (access) => services.backend.containers.openArchive({ container, access, write }, { signal });
 }
 
-/** The agent knows paths, Docker's message names the container as the client did. */
+/** Puts an agent's error into Docker's words, which name the container as the client did. */
 function inDockersWords(error: unknown, context: ReplyContext, path: string): Error {
   const converted = fromUnknown(error);
   return converted.kind === "not-found"

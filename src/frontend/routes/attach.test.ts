@@ -36,9 +36,9 @@ interface AttachUnderTest {
   readonly api: ApiUnderTest;
   readonly agent: ScriptedAgent;
   readonly requests: AttachContainerRequest[];
-  /** Whether the reservation was given up before it had its endpoint. */
+  /** True if the reservation was given up before it had its endpoint. */
   cancelled: boolean;
-  /** How many of its calls have ended, whoever ended them. */
+  /** The number of its calls that have ended, at whichever end. */
   callsOver: number;
   connect(): RawClient;
 }
@@ -48,6 +48,8 @@ interface Container {
   readonly running?: boolean;
   /** Resolves at the container's start: true for running, false for removed. */
   readonly start?: Promise<boolean>;
+  /** Resolves when the backend answers that it takes an attachment. */
+  readonly accepting?: Promise<void>;
   readonly status?: ContainerStatus;
   /** It has ended by the time when it is asked for again, and is not started. */
   readonly ends?: boolean;
@@ -60,6 +62,7 @@ async function serveAttach(
     tty = false,
     running = false,
     start = Promise.resolve(true),
+    accepting = Promise.resolve(),
     status = ContainerStatus.RUNNING,
     ends = false,
   }: Container = {},
@@ -75,6 +78,7 @@ async function serveAttach(
         });
         const hasEnded = ends && requests.length > 1;
         const accepted = { id, tty, openStdin: true, running: running && !hasEnded };
+        await accepting;
         yield { message: { case: "accepted" as const, value: accepted } };
         const left = new Promise<"left">((resolve) => {
           context.signal.addEventListener("abort", () => resolve("left"));
@@ -146,13 +150,26 @@ test("an attachment to a running container is answered once its agent has taken 
 
 test("a client that leaves a pending attachment cancels its reservation", async (t) => {
   const under = await serveAttach(t, cat, { start: new Promise(() => {}) });
-  // What it has not read turns its close into a reset, which a server sees on a unix socket too.
+  // Unread bytes turn the client's close into a reset, which a server sees on a unix socket too.
   const client = connect(under.api.socket).pause();
   t.after(() => client.destroy());
   client.write(hijackRequest(`/containers/web/attach?${query}`));
   await until(() => under.requests[0]);
   client.destroy();
-  await until(() => under.cancelled || undefined);
+  await until(() => under.callsOver > 0 || undefined);
+});
+
+test("a client that left before its attachment was answered leaves no reservation", async (t) => {
+  const accepting = Promise.withResolvers<void>();
+  const under = await serveAttach(t, cat, { start: new Promise(() => {}), accepting: accepting.promise });
+  const client = connect(under.api.socket).pause();
+  client.write(hijackRequest(`/containers/web/attach?${query}`));
+  await until(() => under.requests[0]);
+  const closed = once(client, "close");
+  client.destroy();
+  await closed;
+  accepting.resolve();
+  await until(() => under.callsOver > 0 || undefined);
 });
 
 test("a pending attachment whose container is removed ends", async (t) => {
@@ -257,7 +274,7 @@ test("what is asked for reaches the agent, and a terminal is not framed", async 
   );
 });
 
-test("what cannot be attached to is an HTTP error, and so are keys that are none", async (t) => {
+test("what cannot be attached to is an HTTP error in a text, and so are keys that are none", async (t) => {
   const api = await serveApi(t, (router) =>
     router.service(ContainerService, {
       // biome-ignore lint/correctness/useYield: it refuses instead
@@ -268,11 +285,11 @@ test("what cannot be attached to is an HTTP error, and so are keys that are none
   );
   const paused = await api.call("POST", `/containers/c/attach?${query}`);
   assert.deepEqual(
-    [paused.status, paused.json()],
-    [409, { message: "container c is paused, unpause the container before attach" }],
+    [paused.status, paused.text],
+    [409, "container c is paused, unpause the container before attach\r\n"],
   );
   const keys = await api.call("POST", `/containers/c/attach?${query}&detachKeys=ctrl-!`);
-  assert.deepEqual([keys.status, keys.json()], [400, { message: "Invalid detach keys (ctrl-!) provided" }]);
+  assert.deepEqual([keys.status, keys.text], [400, "Invalid detach keys (ctrl-!) provided\r\n"]);
 });
 
 test("a WebSocket carries the bytes both ways", async (t) => {

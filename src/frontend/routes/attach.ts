@@ -10,6 +10,7 @@ import { openAttachment, refuseInBand } from "../streams/attach-stream.ts";
 import { Attachment, type WantedStreams } from "../streams/attachment.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
+import { onOutputLoss } from "../streams/lost-output.ts";
 import { StreamError, type StreamLink } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
@@ -22,18 +23,19 @@ export const attachRoutes: readonly Route[] = [
     path: "/containers/{id}/attach",
     answeredBy: builtBackends,
     hijack: true,
-    handler: attach,
+    refusesInText: true,
+    handler: postContainersAttach,
   },
   {
     method: "GET",
     path: "/containers/{id}/attach/ws",
     answeredBy: builtBackends,
     hijack: true,
-    handler: attachWebSocket,
+    handler: getContainersAttachWs,
   },
 ];
 
-async function attach(context: HijackContext): Promise<void> {
+async function postContainersAttach(context: HijackContext): Promise<void> {
   const connection = new HijackedConnection(context);
   const detachKeys = detachKeysOf(text(context.query, "detachKeys"));
   await connection.skipBody();
@@ -45,8 +47,11 @@ async function attach(context: HijackContext): Promise<void> {
   const opened = await openAtOnce(context, attachment, request);
   prepareForStreaming(connection.socket);
   const socket = connection.accept(multiplexed);
-  // Until the container runs nothing is read but as much as tells that a client reset the connection.
+  // Nothing is read until the container runs, but as much as tells that a client reset the connection. A
+  // client that had closed it before takes no answer.
   socket.read(0);
+  onOutputLoss(socket, () => attachment.cancel());
+  await connection.headerLead();
   const link = await openInBand(socket, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && openStdin;
@@ -59,7 +64,7 @@ async function attach(context: HijackContext): Promise<void> {
   }
 }
 
-async function attachWebSocket(context: HijackContext): Promise<void> {
+async function getContainersAttachWs(context: HijackContext): Promise<void> {
   const detachKeys = detachKeysOf(text(context.query, "detachKeys"));
   // Before 1.42 all streams are attached, whatever the query says.
   const wanted = wantedStreams(context, context.version.before("1.42"));
@@ -88,12 +93,12 @@ const detached =
   () =>
     recordStreamUse(context, accepted.id, StreamUse.DETACHED);
 
-/** What is attached to, and how. */
+/** The container that is attached to, and how. */
 type Opening = Parameters<typeof openAttachment>;
 
 /**
- * Opens the stream of a container that runs before its client is answered, who misses nothing from then on. That of
- * another opens behind the answer.
+ * Opens the stream of a running container before its client is answered, so that the client misses nothing
+ * from then on. The stream of any other container opens behind the answer.
  *
  * @returns undefined where the stream is still to be opened
  * @throws StreamError or ConnectError
@@ -132,7 +137,7 @@ async function openInBand(
   }
 }
 
-/** The container did not start, which whoever started it is told. */
+/** True if the container did not start, which is told to the client that asked for the start. */
 function isStartFailure(error: unknown): boolean {
   return error instanceof StreamError && error.kind === "invalid";
 }

@@ -1,11 +1,12 @@
-/** `/build` and what clients of a builder call. There is none, so there is no cache of one either. */
+/** `/build` and what clients of BuildKit call: the builder serves them, where there is one. */
 import { invalid } from "../../common/errors.ts";
 import { momentOf } from "../../common/moments.ts";
-import { type Filters, readFilters } from "../filters.ts";
-import { notBuilt } from "../not-built.ts";
+import { askBuilder, forwardToBuilder, joinBuilder } from "../builder.ts";
+import { type FilterValues, readFilters } from "../filters.ts";
+import { refuse } from "../not-built.ts";
 import { text } from "../query.ts";
 import { replyJson } from "../reply.ts";
-import type { ReplyContext } from "../request-context.ts";
+import type { HijackContext, ReplyContext, RequestContext } from "../request-context.ts";
 import type { Route } from "../router.ts";
 
 const buildElsewhere =
@@ -17,21 +18,77 @@ const acceptedFilters: ReadonlySet<string> = new Set([...timeFilters, ...cacheFi
 
 /** The routes of a builder. */
 export const buildRoutes: readonly Route[] = [
-  notBuilt("POST", "/build", "docker build", buildElsewhere),
+  {
+    method: "POST",
+    path: "/build",
+    answeredBy: ["local"],
+    note: "By the builder that `serve` starts with the first build.",
+    takesUpload: true,
+    handler: postBuild,
+  },
   {
     method: "POST",
     path: "/build/prune",
     answeredBy: "frontend",
-    note: "Without a builder there is no cache: nothing is found.",
+    note: "Where nothing was built there is no cache: nothing is found.",
     handler: postBuildPrune,
   },
-  notBuilt("POST", "/build/cancel", "the cancellation of a build"),
-  notBuilt("POST", "/session", "docker build with BuildKit", buildElsewhere),
-  notBuilt("POST", "/grpc", "docker build with BuildKit", buildElsewhere),
+  { method: "POST", path: "/build/cancel", answeredBy: ["local"], handler: postBuildCancel },
+  { method: "POST", path: "/session", answeredBy: ["local"], hijack: true, handler: join("/session") },
+  { method: "POST", path: "/grpc", answeredBy: ["local"], hijack: true, handler: join("/grpc") },
 ];
 
-/** `docker system prune` and `docker builder prune`: mistakes are told as dockerd does, then that nothing was there. */
-async function postBuildPrune({ query, version, response }: ReplyContext): Promise<void> {
+/** Told in the answer's stream, as the first build has to wait. */
+const compilingMessage = `${JSON.stringify({
+  stream: "sockerless: the builder is compiled, which takes minutes once\n",
+})}\r\n`;
+
+async function postBuild(context: ReplyContext): Promise<void> {
+  const { request, response } = context;
+  const onCompile = (): void => {
+    response.writeHead(200, { "Content-Type": "application/json" });
+    response.write(compilingMessage);
+  };
+  const socket = await builderFor(context, "docker build", { instead: buildElsewhere, onCompile });
+  const { search } = new URL(request.url ?? "/", "http://builder");
+  await forwardToBuilder(context, socket, `/build${search}`);
+}
+
+async function postBuildCancel(context: ReplyContext): Promise<void> {
+  const socket = await builderFor(context, "the cancellation of a build");
+  const { search } = new URL(context.request.url ?? "/", "http://builder");
+  await forwardToBuilder(context, socket, `/build/cancel${search}`);
+}
+
+function join(path: "/session" | "/grpc"): (context: HijackContext) => Promise<void> {
+  return async (context) => {
+    const socket = await builderFor(context, "docker build with BuildKit", { instead: buildElsewhere });
+    await joinBuilder(context, socket, path);
+  };
+}
+
+/** The builder's socket. @throws not-implemented, naming the feature, where nothing can be built */
+async function builderFor(
+  context: RequestContext,
+  feature: string,
+  { instead, onCompile }: { readonly instead?: string; readonly onCompile?: () => void } = {},
+): Promise<string> {
+  const started = context.services.startBuilder?.({
+    onlyIfUsed: false,
+    ...(onCompile === undefined ? {} : { onCompile }),
+  });
+  return (await started) ?? refuse(context, feature, instead);
+}
+
+/** `docker system prune` and `docker builder prune`: mistakes are told as dockerd does, then the builder prunes. */
+async function postBuildPrune({
+  request,
+  query,
+  version,
+  signal,
+  services,
+  response,
+}: ReplyContext): Promise<void> {
   const filters = readFilters(query);
   const sizes = version.atLeast("1.48")
     ? ["reserved-space", "keep-storage", "max-used-space", "min-free-space"]
@@ -40,7 +97,14 @@ async function postBuildPrune({ query, version, response }: ReplyContext): Promi
     checkBytes(query, name);
   }
   checkFilters(filters);
-  replyJson(response, 200, { CachesDeleted: null, SpaceReclaimed: 0 });
+  const socket = await services.startBuilder?.({ onlyIfUsed: true });
+  if (socket === undefined) {
+    replyJson(response, 200, { CachesDeleted: null, SpaceReclaimed: 0 });
+    return;
+  }
+  const { search } = new URL(request.url ?? "/", "http://builder");
+  const { status, body } = await askBuilder(socket, "POST", `/build/prune${search}`, signal);
+  replyJson(response, status, body);
 }
 
 function checkBytes(query: URLSearchParams, name: string): void {
@@ -54,7 +118,7 @@ function checkBytes(query: URLSearchParams, name: string): void {
 }
 
 /** @throws invalid in the words of moby's builder, which keeps `mutable` and `immutable` to itself */
-function checkFilters(filters: Filters): void {
+function checkFilters(filters: FilterValues): void {
   const valuesOf = (key: string): readonly string[] => filters[key]?.values ?? [];
   for (const key of Object.keys(filters)) {
     if (!acceptedFilters.has(key)) {

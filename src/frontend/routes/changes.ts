@@ -1,4 +1,4 @@
-/** What a container changed: `/containers/{name}/changes`, `/containers/{name}/export` and `/commit`. */
+/** Changed files of a container: `/containers/{name}/changes`, `/containers/{name}/export`, `/commit`. */
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 
@@ -7,15 +7,13 @@ import { encodeExportRequest } from "../../agent-client/export.ts";
 import { systemError } from "../../common/errors.ts";
 import type { ChangesResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenChangesResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import { containerConfigFromJson } from "../convert/container-config.ts";
+import { readBody } from "../bodies/read-body.ts";
 import { namedReference } from "../convert/image-references.ts";
-import { JsonFields } from "../convert/json-fields.ts";
-import { readJsonBody } from "../json-body.ts";
 import { flagOr, text } from "../query.ts";
 import { replyJson, stringifyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { openStream } from "../streams/open-stream.ts";
+import { type Access, atAgent, openStream } from "../streams/open-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
 
 /** The routes of changes. */
@@ -37,11 +35,23 @@ export const changesRoutes: readonly Route[] = [
 
 async function getContainersChanges(context: ReplyContext): Promise<void> {
   const { response, services, signal } = context;
-  const { endpoint } = await openChanges(context, false);
-  const { address, ...options } = services.agents.targetOf(endpoint);
-  const agent = createAgentClient(address, options);
+  const { agent, first, rest } = await atAgent(
+    context,
+    (access) => openChanges(context, access, false),
+    async ({ endpoint }) => {
+      const { address, ...options } = services.agents.targetOf(endpoint);
+      const agent = createAgentClient(address, options);
+      try {
+        const rest = agent.client.changes({}, { signal })[Symbol.asyncIterator]();
+        return { agent, first: await rest.next(), rest };
+      } catch (error) {
+        agent.close();
+        throw error;
+      }
+    },
+  );
   try {
-    await writeChanges(response, agent.client.changes({}, { signal }), signal);
+    await writeChanges(response, first, rest, signal);
   } finally {
     agent.close();
   }
@@ -50,11 +60,13 @@ async function getContainersChanges(context: ReplyContext): Promise<void> {
 /** Writes the changes as they come: a container may have millions. None at all is `null`, as in moby. */
 async function writeChanges(
   response: ServerResponse,
-  messages: AsyncIterable<ChangesResponse>,
+  first: IteratorResult<ChangesResponse>,
+  rest: AsyncIterator<ChangesResponse>,
   signal: AbortSignal,
 ): Promise<void> {
   let separator = "[";
-  for await (const { message } of messages) {
+  for (let next = first; next.done !== true; next = await rest.next()) {
+    const { message } = next.value;
     if (message.case === "change") {
       if (separator === "[") {
         response.writeHead(200, { "Content-Type": "application/json" });
@@ -80,7 +92,7 @@ async function getContainersExport(context: ReplyContext): Promise<void> {
   const request = encodeExportRequest({});
   const { link } = await openStream(
     context,
-    () => openChanges(context, true),
+    (access) => openChanges(context, access, true),
     () => ({ operation: { kind: "export", request }, framing: "raw" }),
   );
   context.response.writeHead(200, { "Content-Type": "application/octet-stream" });
@@ -88,9 +100,8 @@ async function getContainersExport(context: ReplyContext): Promise<void> {
 }
 
 async function postCommit(context: ReplyContext): Promise<void> {
-  const { request, query, services, signal, response } = context;
-  const body = await readJsonBody(request, { optional: true });
-  const config = containerConfigFromJson(new JsonFields(body ?? {}, "Config"));
+  const { query, services, signal, response } = context;
+  const { fields } = await readBody(context, "commitContainer", { optional: true });
   const { imageId } = await services.backend.containers.commitContainer(
     {
       container: text(query, "container"),
@@ -99,7 +110,7 @@ async function postCommit(context: ReplyContext): Promise<void> {
       author: text(query, "author"),
       pause: flagOr(query, "pause", true),
       changes: query.getAll("changes"),
-      ...(config === undefined ? {} : { config }),
+      ...fields,
     },
     { signal },
   );
@@ -108,10 +119,11 @@ async function postCommit(context: ReplyContext): Promise<void> {
 
 function openChanges(
   { services, parameters, signal }: ReplyContext,
+  access: Access,
   isExport: boolean,
 ): Promise<OpenChangesResponse> {
   return services.backend.containers.openChanges(
-    { container: parameters["name"] ?? "", access: services.agents.access, export: isExport },
+    { container: parameters["name"] ?? "", access, export: isExport },
     { signal },
   );
 }

@@ -1,8 +1,7 @@
 /** `/containers`: pausing, renaming, updating and pruning them, and what runs in them. */
-import { updateRequestFromJson } from "../convert/update-request.ts";
+import { readBody } from "../bodies/read-body.ts";
 import { listOrNull } from "../convert/json-values.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { readJsonBody } from "../json-body.ts";
 import { text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -28,13 +27,13 @@ export const containerVerbRoutes: readonly Route[] = [
     method: "POST",
     path: "/containers/{name}/rename",
     answeredBy: builtBackends,
-    handler: postContainerRename,
+    handler: postContainersRename,
   },
   {
     method: "POST",
     path: "/containers/{name}/update",
     answeredBy: builtBackends,
-    handler: postContainerUpdate,
+    handler: postContainersUpdate,
   },
 ];
 
@@ -48,19 +47,19 @@ async function postContainersUnpause(context: ReplyContext): Promise<void> {
   replyEmpty(context.response, 204);
 }
 
-async function postContainerRename(context: ReplyContext): Promise<void> {
+async function postContainersRename(context: ReplyContext): Promise<void> {
   const { query, services, response } = context;
   const name = text(query, "name");
   await services.backend.containers.renameContainer({ container: nameOf(context), name });
   replyEmpty(response, 204);
 }
 
-async function postContainerUpdate(context: ReplyContext): Promise<void> {
-  const { request, version, services, response } = context;
-  const settings = updateRequestFromJson(await readJsonBody(request), version);
+async function postContainersUpdate(context: ReplyContext): Promise<void> {
+  const { services, response } = context;
+  const { fields } = await readBody(context, "updateContainer");
   const { warnings } = await services.backend.containers.updateContainer({
     container: nameOf(context),
-    ...settings,
+    ...fields,
   });
   replyJson(response, 200, { Warnings: listOrNull(warnings) });
 }

@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import { test } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { ConnectRouter } from "@connectrpc/connect";
 
 import { conflict, notModified, toConnectError } from "../../common/errors.ts";
 import {
@@ -14,6 +15,7 @@ import {
   type WaitContainerRequest,
   type WaitContainerResponseSchema,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { ManualClock } from "../../common/manual-clock.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { callApi, serveApi } from "../../../test/support/docker-api.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
@@ -252,18 +254,22 @@ test("of a start, a stop and a restart the backend is told when the client has l
     await new Promise((resolve) => signal.addEventListener("abort", resolve));
     return {};
   };
-  const api = await serveApi(t, (router) =>
+  const clock = new ManualClock();
+  const backend = (router: ConnectRouter) =>
     router.service(ContainerService, {
       startContainer: (_request, { signal }) => wait("start", signal),
       stopContainer: (_request, { signal }) => wait("stop", signal),
       restartContainer: (_request, { signal }) => wait("restart", signal),
-    }),
-  );
+    });
+  const api = await serveApi(t, backend, undefined, undefined, clock);
   for (const [name, called] of calls) {
     const client = connect(api.socket);
     client.write(`POST /containers/web/${name} HTTP/1.1\r\nHost: docker\r\n\r\n`);
     const signal = await called.promise;
     client.destroy();
-    await untilTrue(() => signal.aborted);
+    await untilTrue(async () => {
+      await clock.advance(1_000);
+      return signal.aborted;
+    });
   }
 });

@@ -1,13 +1,13 @@
 /** `/containers`: everything but their streams. */
 import { randomUUID } from "node:crypto";
 
+import { ownValue } from "../../common/own-value.ts";
 import { fromUnknown, invalid, SockerlessError, systemError } from "../../common/errors.ts";
 import { WaitCondition, type WaitExited } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { readBody } from "../bodies/read-body.ts";
 import { containerDetailToJson, containerSummaryToJson } from "../convert/containers.ts";
-import { createRequestFromJson } from "../convert/create-request.ts";
 import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { readJsonBody } from "../json-body.ts";
 import type { Listening } from "../publish/publisher.ts";
 import { flag, integer, terminalSize, text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
@@ -60,16 +60,13 @@ async function getContainersJson(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersCreate(context: ReplyContext): Promise<void> {
-  const { request, query, version, services, response } = context;
-  const body = await readJsonBody(request);
-  const { config, hostConfig, networking, warnings } = createRequestFromJson(body, version);
+  const { query, version, services, response } = context;
+  const { fields, warnings } = await readBody(context, "createContainer");
   const platform = version.before("1.41") ? undefined : platformFromText(text(query, "platform"));
   const created = await services.backend.containers.createContainer({
     clientToken: randomUUID(),
     name: text(query, "name"),
-    config,
-    hostConfig,
-    networking,
+    ...fields,
     ...(platform === undefined ? {} : { platform }),
   });
   replyJson(response, 201, { Id: created.id, Warnings: [...created.warnings, ...warnings] });
@@ -78,7 +75,7 @@ async function postContainersCreate(context: ReplyContext): Promise<void> {
 async function getContainersByName(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
   const { container } = await services.backend.containers.inspectContainer(
-    { container: nameOf(context), size: flag(query, "size") },
+    { container: nameOf(context), size: flag(query, "size"), afterStart: true },
     { signal },
   );
   if (container === undefined) {
@@ -109,7 +106,8 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
 
 async function postContainersStop(context: ReplyContext): Promise<void> {
   const { signal, services, response } = context;
-  // When the client leaves the backend hears of it; that a stop goes on all the same, unless it may last for ever, is its affair.
+  // The backend hears of a client that leaves, and lets the stop go on all the same unless it may last for
+  // ever.
   await services.backend.containers.stopContainer(
     { container: nameOf(context), ...stopOptions(context) },
     { signal },
@@ -168,15 +166,12 @@ const waitConditions: Readonly<Record<string, WaitCondition>> = {
   removed: WaitCondition.REMOVED,
 };
 
-/**
- * The header goes out once the wait stands, because the CLI starts the container only then; the body follows at the
- * exit.
- */
+/** Writes the header once the wait stands, as the CLI starts the container then; the body at the exit. */
 async function postContainersWait(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
   const hasCondition = version.atLeast("1.30");
   const asked = hasCondition ? text(query, "condition") : "";
-  const condition = waitConditions[asked];
+  const condition = ownValue(waitConditions, asked);
   if (condition === undefined) {
     throw invalid(`invalid condition: ${JSON.stringify(asked)}`);
   }

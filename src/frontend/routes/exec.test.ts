@@ -305,7 +305,36 @@ test("a command that cannot be started is told in the stream, once its code is k
   assert.deepEqual(awaited, [id]);
 });
 
-test("what is refused before the start is an HTTP error", async (t) => {
+test("the header is sent before the exec is opened", async (t) => {
+  const answered = Promise.withResolvers<void>();
+  const { connect } = await serveExec(t, async function* () {
+    await answered.promise;
+    yield started();
+    yield new SessionOutput().of("stdout", "first");
+    yield exited(0);
+  });
+  const client = connect().send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  assert.match(await client.answered(), /^HTTP\/1.1 101 /);
+  answered.resolve();
+  await client.end();
+  assert.equal(channelText(client.body, 1), "first");
+});
+
+test("a second start is refused in the stream", async (t) => {
+  const refusal = `exec command ${id} has already run`;
+  const api = await serveApi(t, (router) =>
+    router.service(ExecService, { startExec: () => ({ refusal }), inspectExec: () => ({ id, exitCode: 3 }) }),
+  );
+  const client = new RawClient(api.socket).send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  t.after(() => client.close());
+  await client.end();
+  assert.match(client.header, /^HTTP\/1.1 101 /);
+  assert.equal(channelText(client.body, 1), `${refusal}\r\n`);
+  const { ExitCode } = (await api.call("GET", `/exec/${id}/json`)).json() as { readonly ExitCode: number };
+  assert.equal(ExitCode, 3, "the first start's");
+});
+
+test("what the backend refuses is an HTTP error, what the agent refuses is told in the stream", async (t) => {
   const { connect, api } = await serveExec(t, async function* () {
     yield {
       message: {
@@ -314,10 +343,10 @@ test("what is refused before the start is an HTTP error", async (t) => {
       },
     };
   });
-  const paused = connect().send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  const paused = connect().send(hijackRequest(`/exec/${id}/start`, { body: '{"Tty":true}' }));
   await paused.end();
-  assert.match(paused.header, /^HTTP\/1.1 409 /);
-  assert.deepEqual(JSON.parse(paused.body.toString()), { message: "the container is paused" });
+  assert.match(paused.header, /^HTTP\/1.1 101 /);
+  assert.equal(paused.body.toString(), "the container is paused\r\n");
   const unknown = await api.call("POST", "/exec/nope/start", { body: {} });
   assert.equal(unknown.status, 404);
   assert.deepEqual(unknown.json(), { message: "No such exec instance: nope" });
@@ -398,21 +427,34 @@ test("a client that leaves ends its session", async (t) => {
   await left.promise;
 });
 
-test("an agent that is gone means that the container does not run", async (t) => {
+test("an agent that is gone has its exec refused as the backend does once it knows of the end", async (t) => {
   const agent = await serveAgent(t, {});
   const api = await serveApi(t, (router) =>
     router.service(ExecService, {
-      startExec: () => ({
-        endpoint: { ...agent.endpoint, address: { case: "unixPath", value: `${agent.socket}.gone` } },
-        config: attached,
-        containerId: "c1",
-      }),
+      startExec: ({ access }) => {
+        if (access?.failedGeneration === 7n) {
+          throw toConnectError(notFound(`No such exec instance: ${id}`));
+        }
+        const address = { case: "unixPath", value: `${agent.socket}.gone` } as const;
+        return {
+          endpoint: { ...agent.endpoint, address, generation: 7n },
+          config: attached,
+          containerId: "c1",
+        };
+      },
+      inspectExec: () => ({ id, running: true }),
     }),
   );
-  const response = await api.call("POST", `/exec/${id}/start`, { body: {} });
+  const client = new RawClient(api.socket).send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  t.after(() => client.close());
+  await client.end();
+  assert.equal(channelText(client.body, 1), `No such exec instance: ${id}\r\n`);
+  const { ExitCode } = (await api.call("GET", `/exec/${id}/json`)).json() as { readonly ExitCode: number };
+  assert.equal(ExitCode, 126);
+  const response = await api.call("POST", `/exec/${id}/start`, { body: { Detach: true } });
   assert.deepEqual(
     { status: response.status, body: response.json() },
-    { status: 409, body: { message: "container c1 is not running" } },
+    { status: 404, body: { message: `No such exec instance: ${id}` } },
   );
 });
 

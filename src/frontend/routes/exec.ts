@@ -2,34 +2,29 @@
 import { create } from "@bufbuild/protobuf";
 
 import { encodeOpenExec } from "../../agent-client/session.ts";
-import { conflict, isErrorKind } from "../../common/errors.ts";
+import { isErrorKind, messageOf, SockerlessError } from "../../common/errors.ts";
 import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import {
   type InspectExecResponse,
   InspectExecResponseSchema,
   type StartExecResponse,
 } from "../../gen/sockerless/backend/v1/exec_pb.ts";
-import {
-  type ExecStart,
-  execConfigFromJson,
-  execStartFromJson,
-  execToJson,
-  openExecOf,
-} from "../convert/exec.ts";
+import { readBody } from "../bodies/read-body.ts";
+import { type ExecStart, execStartFromJson, execToJson, openExecOf } from "../convert/exec.ts";
 import { HijackedConnection } from "../hijack.ts";
-import { readJsonBody } from "../json-body.ts";
 import { terminalSize } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { HijackContext, ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { isContainerUp } from "../streams/attachment.ts";
 import { inBandText, prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
+import type { ExecEnd } from "../streams/exec-ends.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { StreamError } from "../streams/stream-link.ts";
-import { unknownExitCode } from "../streams/told-ends.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
+import { onAbort } from "../../common/on-abort.ts";
 
 /** The endpoints of execs. */
 export const execRoutes: readonly Route[] = [
@@ -37,57 +32,45 @@ export const execRoutes: readonly Route[] = [
     method: "POST",
     path: "/containers/{id}/exec",
     answeredBy: builtBackends,
-    handler: createExec,
+    handler: postContainersExec,
   },
   {
     method: "POST",
     path: "/exec/{id}/start",
     answeredBy: builtBackends,
     hijack: true,
-    handler: startExec,
+    handler: postExecStart,
   },
   {
     method: "POST",
     path: "/exec/{id}/resize",
     answeredBy: builtBackends,
-    handler: resizeExec,
+    handler: postExecResize,
   },
   {
     method: "GET",
     path: "/exec/{id}/json",
     answeredBy: builtBackends,
-    handler: inspectExec,
+    handler: getExecById,
   },
 ];
 
-async function createExec(context: ReplyContext): Promise<void> {
-  const { request, response, version, services, signal, parameters } = context;
-  const config = execConfigFromJson(await readJsonBody(request), version);
+async function postContainersExec(context: ReplyContext): Promise<void> {
+  const { response, services, signal, parameters } = context;
+  const { fields } = await readBody(context, "createExec");
   const { id } = await services.backend.execs.createExec(
-    { container: parameters["id"] ?? "", config },
+    { container: parameters["id"] ?? "", ...fields },
     { signal },
   );
   replyJson(response, 201, { Id: id });
 }
 
-async function inspectExec({ response, services, signal, parameters }: ReplyContext): Promise<void> {
+async function getExecById({ response, services, signal, parameters }: ReplyContext): Promise<void> {
   const execId = parameters["id"] ?? "";
-  const told = services.toldEnds.find(execId);
-  try {
-    const exec = await services.backend.execs.inspectExec({ execId }, { signal });
-    // Whose output was cut off is no success, whatever became of the process.
-    const exitCode = (exec.exitCode || told?.exitCode) ?? exec.exitCode;
-    replyJson(response, 200, execToJson(exitCode === undefined ? exec : { ...exec, exitCode }));
-  } catch (error) {
-    // Its container was removed under it, and took the record along before the client could ask.
-    if (told === undefined || !isErrorKind(error, "not-found")) {
-      throw error;
-    }
-    replyJson(response, 200, execToJson(told));
-  }
+  replyJson(response, 200, execToJson(await services.execEnds.inspect(execId, signal)));
 }
 
-async function resizeExec(context: ReplyContext): Promise<void> {
+async function postExecResize(context: ReplyContext): Promise<void> {
   const { response, services, signal, parameters, query } = context;
   const height = terminalSize(query, "h", "height");
   const width = terminalSize(query, "w", "width");
@@ -95,7 +78,7 @@ async function resizeExec(context: ReplyContext): Promise<void> {
   replyEmpty(response, 200);
 }
 
-async function startExec(context: HijackContext): Promise<void> {
+async function postExecStart(context: HijackContext): Promise<void> {
   const { services, signal, parameters, version } = context;
   const connection = new HijackedConnection(context);
   const start = execStartFromJson(await connection.readJson(), version);
@@ -111,46 +94,57 @@ async function startExec(context: HijackContext): Promise<void> {
     connection.replyEmpty();
     return;
   }
+  using _streaming = services.execEnds.streaming(execId);
   const multiplexed = !start.tty;
+  prepareForStreaming(connection.socket);
+  const socket = connection.accept(multiplexed);
+  const refuse = async (reason: string): Promise<void> => {
+    await connection.headerLead();
+    socket.resume();
+    socket.end(inBandText(`${reason}\r\n`, multiplexed, "stdout"));
+  };
+  if (place.refusal !== "") {
+    await refuse(place.refusal);
+    return;
+  }
+  const processEnd = services.execEnds.of(startedExec(execId, place), context);
   let stream: OpenStream;
   try {
     stream = await openExec(context, execId, start, place);
   } catch (error) {
-    if (!(error instanceof StreamError) || error.exitCode === 0) {
-      throw error;
-    }
-    // dockerd finds out only after its 101, so its clients look for the reason in the stream and for 126 or 127 in an
-    // inspect, which has to know by then.
-    await services.backend.execs.awaitExec({ execId }, { signal });
-    const socket = connection.accept(multiplexed);
-    socket.resume();
-    socket.end(inBandText(`${error.message}\r\n`, multiplexed, "stdout"));
+    await settleFailedStart(context, execId, processEnd, error);
+    await refuse(messageOf(signal.aborted ? signal.reason : error));
     return;
   }
-  prepareForStreaming(connection.socket);
-  const socket = connection.accept(multiplexed);
+  await connection.headerLead();
   await streamToClient(context, socket, stream.link, {
     stdin: place.config?.attachStdin === true,
     multiplexed,
     onDetach: () => recordStreamUse(context, place.containerId, StreamUse.DETACHED, execId),
-    // The client asks for the exit code as soon as it sees the end of the stream.
-    beforeEnd: async (within) => {
-      await services.backend.execs.awaitExec({ execId }, { signal: within });
-    },
-    onUnknownEnd: (exitCode = unknownExitCode) =>
-      services.toldEnds.remember(endedExec(execId, place, exitCode)),
+    processEnd,
   });
 }
 
-function endedExec(
-  id: string,
-  { containerId, config }: StartExecResponse,
-  exitCode: number,
-): InspectExecResponse {
+/** Sees to it that an inspect tells the exit code of an exec that did not start: its client asks for it next. */
+async function settleFailedStart(
+  { logger }: HijackContext,
+  execId: string,
+  processEnd: ExecEnd,
+  error: unknown,
+): Promise<void> {
+  if (error instanceof StreamError && error.exitCode !== 0) {
+    await processEnd.exited(error.exitCode);
+  } else {
+    logger.warn({ err: error, exec: execId }, "an exec could not be opened");
+    processEnd.unopened();
+  }
+}
+
+/** An exec as an inspect tells it, but for its process. */
+function startedExec(id: string, { containerId, config }: StartExecResponse): InspectExecResponse {
   return create(InspectExecResponseSchema, {
     id,
     containerId,
-    exitCode,
     ...(config === undefined ? {} : { config: { ...config, env: [] } }), // No inspect tells it.
     openStdin: config?.attachStdin ?? false,
     openStdout: config?.attachStdout ?? false,
@@ -164,24 +158,45 @@ async function openExec(
   start: ExecStart,
   place: StartExecResponse,
 ): Promise<OpenStream> {
-  const { config, endpoint, containerId } = place;
+  const { config, endpoint, additionalGroups } = place;
   if (config === undefined) {
     throw new Error("the backend answered the start of an exec without its configuration");
   }
   const attached = config.attachStdin || config.attachStdout || config.attachStderr;
-  const open = encodeOpenExec(openExecOf(execId, config, start.detach || !attached));
+  const open = encodeOpenExec(openExecOf(execId, config, additionalGroups, start.detach || !attached));
   const detachKeys = config.tty && config.attachStdin ? detachKeysOf(config.detachKeys) : new Uint8Array();
   try {
     return await openStreamAt(
-      context,
+      { services: context.services, signal: endOfFrontend(context.signal) },
       endpoint,
       { kind: "session", open, carriesInput: config.attachStdin, detachKeys },
       start.tty ? "raw" : "multiplexed",
     );
   } catch (error) {
-    if (isErrorKind(error, "unavailable") && !(await isContainerUp(context, containerId))) {
-      throw conflict(`container ${containerId} is not running`, error);
+    if (isErrorKind(error, "unavailable")) {
+      await refuseEndedRun(context, execId, endpoint);
     }
     throw error;
   }
+}
+
+/** @throws what the backend refuses an exec for whose run has ended, once that is known */
+async function refuseEndedRun(
+  { services, signal }: HijackContext,
+  execId: string,
+  endpoint: AgentEndpoint | undefined,
+): Promise<void> {
+  const access = { ...services.agents.access, failedGeneration: endpoint?.generation ?? 0n };
+  await services.backend.execs.startExec({ execId, access }, { signal });
+}
+
+/** Aborts with a request, but not because its client has left: an exec that was started runs, as in dockerd. */
+function endOfFrontend(request: AbortSignal): AbortSignal {
+  const end = new AbortController();
+  onAbort(request, () => {
+    if (request.reason instanceof SockerlessError) {
+      end.abort(request.reason);
+    }
+  });
+  return end.signal;
 }

@@ -2,8 +2,13 @@
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 
-import { invalid, systemError } from "../../common/errors.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import { encodeArchivePut } from "../../agent-client/archive.ts";
+import { invalid, isErrorKind, systemError } from "../../common/errors.ts";
+import { after } from "../../common/timers.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImportOpenSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import { namedReference, namesOneImage, pullReference } from "../convert/image-references.ts";
 import { progressToJson } from "../convert/images.ts";
 import { platformFromJson, platformFromText } from "../convert/platforms.ts";
@@ -12,11 +17,28 @@ import { flagOr, text } from "../query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
+import { requestToStream } from "../streams/request-to-stream.ts";
+import type { StreamLink } from "../streams/stream-link.ts";
+
+/** How long a backend may take to say why an upload has failed. */
+const wordLimitMs = 2_000;
 
 /** The routes of transfers. */
 export const imageTransferRoutes: readonly Route[] = [
-  { method: "POST", path: "/images/load", answeredBy: builtBackends, handler: postImagesLoad },
-  { method: "POST", path: "/images/create", answeredBy: builtBackends, handler: postImagesCreate },
+  {
+    method: "POST",
+    path: "/images/load",
+    answeredBy: builtBackends,
+    takesUpload: true,
+    handler: postImagesLoad,
+  },
+  {
+    method: "POST",
+    path: "/images/create",
+    answeredBy: builtBackends,
+    takesUpload: true,
+    handler: postImagesCreate,
+  },
   { method: "GET", path: "/images/get", answeredBy: builtBackends, handler: getImagesGet },
   { method: "GET", path: "/images/{name}/get", answeredBy: builtBackends, handler: getImagesGet },
   { method: "POST", path: "/images/{name}/push", answeredBy: builtBackends, handler: postImagesPush },
@@ -40,7 +62,13 @@ async function pullImage(context: ReplyContext, options: PlatformOption): Promis
   const reference = pullReference(text(query, "fromImage"), text(query, "tag"));
   const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
   const messages = services.backend.images.pullImage(
-    { reference, allTags: !namesOneImage(reference), ...options, ...(auth === undefined ? {} : { auth }) },
+    {
+      reference,
+      allTags: !namesOneImage(reference),
+      client: request.headers["user-agent"] ?? "",
+      ...options,
+      ...(auth === undefined ? {} : { auth }),
+    },
     { signal },
   );
   await new ProgressStream(response, signal).relay("pull", messages, (message) =>
@@ -49,7 +77,7 @@ async function pullImage(context: ReplyContext, options: PlatformOption): Promis
 }
 
 async function importImage(context: ReplyContext, options: PlatformOption): Promise<void> {
-  const { request, query, signal, services, response } = context;
+  const { query, signal, services, response } = context;
   const source = text(query, "fromSrc");
   const image = {
     reference: namedReference(text(query, "repo"), text(query, "tag")),
@@ -59,7 +87,7 @@ async function importImage(context: ReplyContext, options: PlatformOption): Prom
   };
   const output = new ProgressStream(response, signal);
   if (source === "-") {
-    const { imageId } = await services.backend.images.importImage(uploadOf(request, image), { signal });
+    const imageId = await importUpload(context, image);
     await output.write({ status: imageId });
     output.end();
     return;
@@ -75,6 +103,66 @@ async function importImage(context: ReplyContext, options: PlatformOption): Prom
         return undefined;
     }
   });
+}
+
+/**
+ * Sends the body to where the backend wants it, or through the backend where it names no place, and answers the image's
+ * ID.
+ */
+async function importUpload(
+  context: ReplyContext,
+  image: MessageInitShape<typeof ImportOpenSchema>,
+): Promise<string> {
+  const { request, services, signal } = context;
+  try {
+    return (
+      (await importAtPlace(context, image)) ??
+      (await services.backend.images.importImage(uploadOf(request, image), { signal })).imageId
+    );
+  } catch (error) {
+    request.resume(); // A client that is still sending has to be able to finish.
+    throw error;
+  }
+}
+
+/** @returns undefined: the backend names no place, or is of an earlier version, which knows of none */
+async function importAtPlace(
+  context: ReplyContext,
+  image: MessageInitShape<typeof ImportOpenSchema>,
+): Promise<string | undefined> {
+  const { services, signal } = context;
+  const lost = new AbortController();
+  let link: StreamLink | undefined;
+  try {
+    const messages = services.backend.images.receiveImage(
+      { image, access: services.agents.access },
+      { signal: AbortSignal.any([signal, lost.signal]) },
+    );
+    for await (const { message } of messages) {
+      if (message.case === "end") {
+        return message.value.imageId;
+      }
+      if (message.case === "ready" && message.value.endpoint === undefined) {
+        return undefined;
+      }
+      if (message.case === "ready") {
+        const target = services.agents.targetOf(message.value.endpoint);
+        link = services.streams.open(target, { kind: "archive-put", open: encodeArchivePut({}) }, "raw");
+        // The backend knows why an upload fails that has reached its place.
+        requestToStream(context, link).catch((error: unknown) => {
+          after(services.clock, wordLimitMs, () => lost.abort(error));
+        });
+      }
+    }
+    throw systemError("the backend ended an import without its last message");
+  } catch (error) {
+    link?.cancel();
+    lost.signal.throwIfAborted();
+    if (link === undefined && isErrorKind(error, "not-implemented")) {
+      return undefined;
+    }
+    throw error;
+  }
 }
 
 async function postImagesLoad(context: ReplyContext): Promise<void> {
@@ -109,6 +197,7 @@ async function postImagesPush(context: ReplyContext): Promise<void> {
   const messages = services.backend.images.pushImage(
     {
       reference: namedReference(parameters["name"] ?? "", text(query, "tag")),
+      client: request.headers["user-agent"] ?? "",
       ...(auth === undefined ? {} : { auth }),
       ...(platform === undefined ? {} : { platform }),
     },

@@ -31,6 +31,13 @@ test("a search is refused with its name and the backend's", async (t) => {
   assert.deepEqual(response.json(), {
     message: 'sockerless: docker search is not implemented by backend "ecs"',
   });
+  for (const filter of ["stars=a", "is-automated=a", "is-official=a"]) {
+    const [key = "", value] = filter.split("=");
+    const filters = encodeURIComponent(JSON.stringify({ [key]: [value] }));
+    const refused = await api.call("GET", `/images/search?term=busybox&filters=${filters}`);
+    assert.equal(refused.status, 400);
+    assert.deepEqual(refused.json(), { message: `invalid filter '${filter}'` });
+  }
 });
 
 test("a pull is told line by line as the CLI draws it", async (t) => {
@@ -246,10 +253,13 @@ test("an import of a URL is told as dockerd does; before its first line a failur
   assert.deepEqual(linesOf(cut.text).at(-1), { errorDetail: { message: "no" }, error: "no" });
 });
 
-test("an import of the body names the image", async (t) => {
+test("an import of the body goes through a backend that names no other place, and names the image", async (t) => {
   let open: ImportOpen | undefined;
   const api = await serveApi(t, (router) =>
     router.service(ImageService, {
+      async *receiveImage() {
+        yield { message: { case: "ready" as const, value: {} } };
+      },
       importImage: async (requests) => {
         for await (const { message } of requests) {
           open = message.case === "open" ? message.value : open;
@@ -267,6 +277,20 @@ test("an import of the body names the image", async (t) => {
   assert.equal(open?.reference, "base:1");
   assert.equal(open?.comment, "Imported from -");
   assert.deepEqual(open?.changes, ["CMD sh", "ENV A=1"]);
+});
+
+test("an import of the body goes through a backend of an earlier version, which knows of no other place", async (t) => {
+  const api = await serveApi(t, (router) =>
+    router.rpc(ImageService.method.importImage, async (requests) => {
+      let bytes = 0;
+      for await (const { message } of requests) {
+        bytes += message.case === "chunk" ? message.value.length : 0;
+      }
+      return { imageId: `${digest}${bytes}` };
+    }),
+  );
+  const response = await api.call("POST", "/images/create?fromSrc=-", { body: "tar" });
+  assert.deepEqual(linesOf(response.text), [{ status: `${digest}3` }]);
 });
 
 test("images in a list and an inspect are as described", async (t) => {

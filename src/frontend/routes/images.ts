@@ -13,7 +13,7 @@ import {
 import { namedReference } from "../convert/image-references.ts";
 import { platformFromJson } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { notBuilt } from "../not-built.ts";
+import { notBuilt, refuse } from "../not-built.ts";
 import { flag, text } from "../query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
@@ -23,7 +23,7 @@ import { builtBackends, type Route } from "../router.ts";
 /** The routes of images, in the order in which they are tried. */
 export const imageRoutes: readonly Route[] = [
   { method: "GET", path: "/images/json", answeredBy: builtBackends, handler: getImagesJson },
-  notBuilt("GET", "/images/search", "docker search"),
+  { ...notBuilt("GET", "/images/search", "docker search"), handler: getImagesSearch },
   { method: "GET", path: "/images/{name}/history", answeredBy: builtBackends, handler: getImagesHistory },
   { method: "GET", path: "/images/{name}/json", answeredBy: builtBackends, handler: getImagesByName },
   { method: "POST", path: "/images/prune", answeredBy: builtBackends, handler: postImagesPrune },
@@ -136,4 +136,17 @@ async function deleteImages(context: ReplyContext): Promise<void> {
 
 function nameOf({ parameters }: ReplyContext): string {
   return parameters["name"] ?? "";
+}
+
+/** A mistake in the filters is told before that there is no search. */
+async function getImagesSearch(context: ReplyContext): Promise<void> {
+  const filters = readFilters(context.query, filterKeys.search);
+  for (const key of ["is-automated", "is-official", "stars"]) {
+    const accepted = key === "stars" ? /^[+-]?\d+$/ : /^(0|1|true|false)$/;
+    const wrong = filters[key]?.values.find((value) => !accepted.test(value));
+    if (wrong !== undefined) {
+      throw invalid(`invalid filter '${key}=${wrong}'`);
+    }
+  }
+  await refuse(context, "docker search");
 }

@@ -10,6 +10,7 @@ import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 
 import {
   type AgentService,
+  LogForm,
   type LogsRequest,
   type LogsResponseSchema,
   Stream,
@@ -66,6 +67,22 @@ test("both streams come in frames, in their order", async (t) => {
   );
   const older = await api.call("GET", "/v1.41/containers/c/logs?stdout=1");
   assert.equal(older.headers["content-type"], "application/vnd.docker.raw-stream");
+});
+
+test("frames that the agent has cut reach the client as they are", async (t) => {
+  const frames = Buffer.from(
+    "\x01\0\0\0\0\0\0\x02a\n\x01\0\0\0\0\0\0\x02b\n\x02\0\0\0\0\0\0\x02c\n",
+    "latin1",
+  );
+  const requests: LogsRequest[] = [];
+  const { api } = await serveLogs(t, async function* (request) {
+    requests.push(request);
+    yield chunk(Stream.FRAMES, 0, frames.toString("latin1"));
+    yield end(frames.length);
+  });
+  const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1&stderr=1");
+  assert.equal(response.text, frames.toString());
+  assert.equal(requests[0]?.form, LogForm.FRAMES);
 });
 
 test("a terminal's log is not framed", async (t) => {

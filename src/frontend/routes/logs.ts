@@ -1,6 +1,7 @@
 /** `/containers/{id}/logs`: what a container wrote. */
 import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { messageOf } from "../../common/errors.ts";
+import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { detailsPrefix, logsQueryOf } from "../convert/logs.ts";
 import { streamContentType } from "../hijack.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -15,24 +16,25 @@ export const logsRoutes: readonly Route[] = [
     method: "GET",
     path: "/containers/{id}/logs",
     answeredBy: builtBackends,
-    handler: readLogs,
+    handler: getContainersLogs,
   },
 ];
 
-async function readLogs(context: ReplyContext): Promise<void> {
+async function getContainersLogs(context: ReplyContext): Promise<void> {
   const { query, parameters, response, services, signal } = context;
   const { request, details } = logsQueryOf(query);
   const { link, place } = await openStream(
     context,
-    () =>
-      services.backend.containers.openLogs(
-        { container: parameters["id"] ?? "", access: services.agents.access },
-        { signal },
-      ),
+    (access) =>
+      services.backend.containers.openLogs({ container: parameters["id"] ?? "", access }, { signal }),
     ({ tty, details: shown }) => ({
       operation: {
         kind: "logs",
-        request: encodeLogsRequest({ ...request, linePrefix: details ? detailsPrefix(shown) : "" }),
+        request: encodeLogsRequest({
+          ...request,
+          linePrefix: details ? detailsPrefix(shown) : "",
+          form: tty ? LogForm.LINES : LogForm.FRAMES,
+        }),
       },
       framing: tty ? "raw" : "multiplexed",
     }),

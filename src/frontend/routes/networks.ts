@@ -1,11 +1,9 @@
 /** `/networks`. */
 import { invalid, notFound, systemError } from "../../common/errors.ts";
-import { endpointConfigFromJson } from "../convert/endpoints.ts";
-import { JsonFields } from "../convert/json-fields.ts";
+import { readBody } from "../bodies/read-body.ts";
 import { listOrNull } from "../convert/json-values.ts";
-import { createNetworkRequestFromJson, networkToJson } from "../convert/networks.ts";
+import { networkToJson } from "../convert/networks.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { readJsonBody } from "../json-body.ts";
 import { text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -15,17 +13,17 @@ import { builtBackends, type Route } from "../router.ts";
 export const networkRoutes: readonly Route[] = [
   { method: "GET", path: "/networks", answeredBy: builtBackends, handler: getNetworksList },
   { method: "GET", path: "/networks/", answeredBy: builtBackends, handler: getNetworksList },
-  { method: "GET", path: "/networks/{id}", answeredBy: builtBackends, handler: getNetwork },
-  { method: "POST", path: "/networks/create", answeredBy: builtBackends, handler: postNetworkCreate },
+  { method: "GET", path: "/networks/{id}", answeredBy: builtBackends, handler: getNetworksById },
+  { method: "POST", path: "/networks/create", answeredBy: builtBackends, handler: postNetworksCreate },
   { method: "POST", path: "/networks/prune", answeredBy: builtBackends, handler: postNetworksPrune },
-  { method: "POST", path: "/networks/{id}/connect", answeredBy: builtBackends, handler: postNetworkConnect },
+  { method: "POST", path: "/networks/{id}/connect", answeredBy: builtBackends, handler: postNetworksConnect },
   {
     method: "POST",
     path: "/networks/{id}/disconnect",
     answeredBy: builtBackends,
-    handler: postNetworkDisconnect,
+    handler: postNetworksDisconnect,
   },
-  { method: "DELETE", path: "/networks/{id}", answeredBy: builtBackends, handler: deleteNetwork },
+  { method: "DELETE", path: "/networks/{id}", answeredBy: builtBackends, handler: deleteNetworks },
 ];
 
 const truthTexts: ReadonlySet<string> = new Set(["1", "t", "true", "0", "f", "false"]);
@@ -40,7 +38,13 @@ async function getNetworksList({ query, version, signal, services, response }: R
   );
 }
 
-async function getNetwork({ parameters, query, signal, services, response }: ReplyContext): Promise<void> {
+async function getNetworksById({
+  parameters,
+  query,
+  signal,
+  services,
+  response,
+}: ReplyContext): Promise<void> {
   const name = parameters["id"] ?? "";
   const verbose = text(query, "verbose");
   if (verbose !== "" && !truthTexts.has(verbose.toLowerCase())) {
@@ -59,9 +63,10 @@ async function getNetwork({ parameters, query, signal, services, response }: Rep
   replyJson(response, 200, networkToJson(network, true));
 }
 
-async function postNetworkCreate({ request, version, services, response }: ReplyContext): Promise<void> {
-  const create = createNetworkRequestFromJson(await readJsonBody(request), version);
-  const { id, warning } = await services.backend.networks.createNetwork(create);
+async function postNetworksCreate(context: ReplyContext): Promise<void> {
+  const { services, response } = context;
+  const { fields } = await readBody(context, "createNetwork");
+  const { id, warning } = await services.backend.networks.createNetwork(fields);
   replyJson(response, 201, { Id: id, Warning: warning });
 }
 
@@ -71,30 +76,21 @@ async function postNetworksPrune({ query, signal, services, response }: ReplyCon
   replyJson(response, 200, { NetworksDeleted: listOrNull(removed) });
 }
 
-async function postNetworkConnect(context: ReplyContext): Promise<void> {
-  const { parameters, request, services, response } = context;
-  const body = new JsonFields((await readJsonBody(request)) ?? {}, "ConnectOptions");
-  const endpoint = body.object("EndpointConfig");
-  await services.backend.networks.connectNetwork({
-    network: parameters["id"] ?? "",
-    container: body.string("Container"),
-    ...(endpoint === undefined ? {} : { endpoint: endpointConfigFromJson(endpoint) }),
-  });
+async function postNetworksConnect(context: ReplyContext): Promise<void> {
+  const { parameters, services, response } = context;
+  const { fields } = await readBody(context, "connectNetwork");
+  await services.backend.networks.connectNetwork({ network: parameters["id"] ?? "", ...fields });
   replyEmpty(response, 200);
 }
 
-async function postNetworkDisconnect(context: ReplyContext): Promise<void> {
-  const { parameters, request, services, response } = context;
-  const body = new JsonFields((await readJsonBody(request)) ?? {}, "DisconnectOptions");
-  await services.backend.networks.disconnectNetwork({
-    network: parameters["id"] ?? "",
-    container: body.string("Container"),
-    force: body.boolean("Force"),
-  });
+async function postNetworksDisconnect(context: ReplyContext): Promise<void> {
+  const { parameters, services, response } = context;
+  const { fields } = await readBody(context, "disconnectNetwork");
+  await services.backend.networks.disconnectNetwork({ network: parameters["id"] ?? "", ...fields });
   replyEmpty(response, 200);
 }
 
-async function deleteNetwork({ parameters, services, response }: ReplyContext): Promise<void> {
+async function deleteNetworks({ parameters, services, response }: ReplyContext): Promise<void> {
   await services.backend.networks.removeNetwork({ network: parameters["id"] ?? "" });
   replyEmpty(response, 204);
 }

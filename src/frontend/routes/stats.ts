@@ -1,6 +1,5 @@
 /** `/containers/{name}/stats`: what a container uses of the machine. */
 import { once } from "node:events";
-import { setTimeout as delay } from "node:timers/promises";
 
 import { createAgentClient } from "../../agent-client/client.ts";
 import { fromUnknown, invalid } from "../../common/errors.ts";
@@ -39,7 +38,7 @@ async function getContainersStats(context: ReplyContext): Promise<void> {
   replyJson(response, 200, statsToJson(place.id, place.name, reading));
 }
 
-/** One object a second, for as long as the container exists: of one that does not run, all zeros. */
+/** Writes one object a second for as long as the container exists: all zeros while it does not run. */
 async function streamStats(context: ReplyContext, first: OpenStatsResponse): Promise<void> {
   const { signal, response } = context;
   response.writeHead(200);
@@ -50,7 +49,7 @@ async function streamStats(context: ReplyContext, first: OpenStatsResponse): Pro
     }
     // It does not run, or has just ended; it may be started at any time.
     await writeLine(context, place, undefined);
-    await delay(emptyEveryMs, undefined, { signal });
+    await context.services.clock.sleep(emptyEveryMs, signal);
     place = await openStatsAgain(context);
   }
   response.end();
@@ -66,7 +65,7 @@ async function writeLine(
   }
 }
 
-/** The readings of a container's agent; none, or no more, of a container that does not run. */
+/** Yields the readings of a container's agent; none, or no more, if the container does not run. */
 async function* readingsAt(
   { services, signal }: ReplyContext,
   { endpoint }: OpenStatsResponse,

@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
+import type { ConnectRouter } from "@connectrpc/connect";
 
 import { toConnectError, unauthorized } from "../../common/errors.ts";
+import { createLogger } from "../../common/logger.ts";
 import { GetInfoResponseSchema, SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { serveApi } from "../../../test/support/docker-api.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
@@ -28,7 +30,7 @@ const info = create(GetInfoResponseSchema, {
   cgroupDriver: "cgroupfs",
   cgroupVersion: "2",
   cgroupControllers: ["cpu", "cpuset", "memory", "pids"],
-  runtimes: [{ name: "runc", path: "/usr/sbin/runc", version: "1.1.5" }],
+  runtimes: [{ name: "runc", path: "/usr/sbin/runc", version: "1.1.5", commit: "v1.1.5-0-gf19387a6" }],
   defaultRuntime: "runc",
   securityOptions: ["name=seccomp,profile=builtin"],
   loggingDriver: "json-file",
@@ -39,6 +41,7 @@ const info = create(GetInfoResponseSchema, {
   components: [{ name: "runc", version: "1.1.5" }],
   ipv4Forwarding: true,
   defaultAddressPools: [{ base: "172.17.0.0/16", size: 16 }],
+  insecureRegistries: ["192.168.1.0/24", "reg.example.com:5000"],
 });
 
 test("a ping is answered without a backend, with the headers that clients negotiate by", async (t) => {
@@ -118,6 +121,11 @@ test("a swarm is refused as dockerd refuses it where there is none", async (t) =
     assert.equal(response.status, 503, path);
     assert.match(response.text, /^\{"message":"This node is not a swarm manager\./);
   }
+  for (const path of ["/swarm/init", "/swarm/join"]) {
+    const response = await api.call("POST", path, { body: {} });
+    assert.equal(response.status, 503);
+    assert.deepEqual(response.json(), { message: "sockerless takes part in no swarm" });
+  }
   assert.deepEqual((await api.call("POST", "/swarm/leave")).json(), {
     message: "This node is not part of a swarm",
   });
@@ -142,4 +150,32 @@ test("a build says what to do instead", async (t) => {
 test("there are no plugins", async (t) => {
   const api = await serveApi(t, () => {});
   assert.deepEqual((await api.call("GET", "/plugins")).json(), []);
+});
+
+test("info tells the insecure registries, and the commits that are known", async (t) => {
+  const api = await serveApi(t, (router) => router.service(SystemService, { getInfo: () => info }));
+  const told = (await api.call("GET", "/info")).json() as Record<string, unknown>;
+  assert.deepEqual(told["RegistryConfig"], {
+    InsecureRegistryCIDRs: ["192.168.1.0/24", "::1/128", "127.0.0.0/8"],
+    IndexConfigs: {
+      "docker.io": { Name: "docker.io", Mirrors: [], Secure: true, Official: true },
+      "reg.example.com:5000": { Name: "reg.example.com:5000", Mirrors: [], Secure: false, Official: false },
+    },
+    Mirrors: null,
+  });
+  const commits = [told["RuncCommit"], told["InitCommit"], told["ContainerdCommit"]];
+  assert.deepEqual(commits, [{ ID: "v1.1.5-0-gf19387a6" }, { ID: "1.2.3" }, { ID: "N/A" }]);
+  assert.equal("Containerd" in told, false);
+});
+
+test("info says whether the frontend logs everything, and what it has open", async (t) => {
+  for (const level of ["info", "debug"] as const) {
+    const logger = createLogger({ level, process: "test", destination: { write: () => {} } });
+    const system = (router: ConnectRouter) => router.service(SystemService, { getInfo: () => info });
+    const api = await serveApi(t, system, undefined, logger);
+    const told = (await api.call("GET", "/info")).json() as Record<string, unknown>;
+    assert.equal(told["Debug"], level === "debug");
+    assert.ok(Number(told["NFd"]) > 2);
+    assert.ok(Number(told["NGoroutines"]) > 0);
+  }
 });

@@ -1,25 +1,27 @@
 /** `/_ping`, `/version`, `/info`, `/auth`, and what exists in Docker around containers and is not ours to have. */
+import { readdir } from "node:fs/promises";
+
 import { create } from "@bufbuild/protobuf";
 
 import { notFound, unavailable } from "../../common/errors.ts";
 import { GetDiskUsageResponseSchema } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { readBody } from "../bodies/read-body.ts";
+import { askBuilder } from "../builder.ts";
 import { diskUsageToJson } from "../convert/disk-usage.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
-import { readJsonBody } from "../json-body.ts";
 import { notBuilt } from "../not-built.ts";
-import { registryAuthFromJson } from "../registry-auth.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type HttpMethod, type Route } from "../router.ts";
 
 /** The routes of the system as a whole. */
 export const systemRoutes: readonly Route[] = [
-  { method: "GET", path: "/_ping", answeredBy: "frontend", handler: ping },
-  { method: "HEAD", path: "/_ping", answeredBy: "frontend", handler: ping },
+  { method: "GET", path: "/_ping", answeredBy: "frontend", handler: getPing },
+  { method: "HEAD", path: "/_ping", answeredBy: "frontend", handler: getPing },
   { method: "GET", path: "/version", answeredBy: builtBackends, handler: getVersion },
   { method: "GET", path: "/info", answeredBy: builtBackends, handler: getInfo },
   { method: "POST", path: "/auth", answeredBy: builtBackends, handler: postAuth },
-  { method: "GET", path: "/system/df", answeredBy: builtBackends, handler: getDiskUsage },
+  { method: "GET", path: "/system/df", answeredBy: builtBackends, handler: getSystemDf },
   { method: "OPTIONS", path: "/{path}", answeredBy: "frontend", handler: options },
 
   {
@@ -35,7 +37,7 @@ export const systemRoutes: readonly Route[] = [
     path: "/plugins/{name}/json",
     answeredBy: "frontend",
     note: "There are none; docker inspect asks for one when nothing else has the name.",
-    handler: getPlugin,
+    handler: getPluginsByName,
   },
   notBuilt("DELETE", "/plugins/{name}", "docker plugin"),
   notBuilt("POST", "/plugins/{name}", "docker plugin"),
@@ -43,8 +45,6 @@ export const systemRoutes: readonly Route[] = [
 
 const swarmEndpoints: readonly (readonly [HttpMethod, string])[] = [
   ["GET", "/swarm"],
-  ["POST", "/swarm/init"],
-  ["POST", "/swarm/join"],
   ["GET", "/swarm/unlockkey"],
   ["POST", "/swarm/update"],
   ["POST", "/swarm/unlock"],
@@ -54,9 +54,14 @@ const swarmEndpoints: readonly (readonly [HttpMethod, string])[] = [
   }),
 ];
 
+/** Refusal in place of dockerd's for a node outside a swarm, which advises this very command. */
+const noSwarm = "sockerless takes part in no swarm";
+
 /** The routes of a swarm, which this never is part of: dockerd's answers where it is not either. */
 export const swarmRoutes: readonly Route[] = [
   swarmRoute("POST", "/swarm/leave", "This node is not part of a swarm"),
+  swarmRoute("POST", "/swarm/init", noSwarm),
+  swarmRoute("POST", "/swarm/join", noSwarm),
   ...swarmEndpoints.map(([method, path]) =>
     swarmRoute(
       method,
@@ -66,10 +71,18 @@ export const swarmRoutes: readonly Route[] = [
   ),
 ];
 
-/** No call to the backend: a client that pings wants to know whether the API is there. */
-async function ping({ request, response }: ReplyContext): Promise<void> {
+/**
+ * Answers without a call to the backend: whether that is there is known.
+ *
+ * @throws SockerlessError of kind `unavailable` with the reason while it is not
+ */
+async function getPing({ request, response, services }: ReplyContext): Promise<void> {
+  const absence = await services.presence.absence();
+  if (absence !== undefined) {
+    throw unavailable(absence);
+  }
   response.writeHead(200, {
-    "Builder-Version": "1",
+    "Builder-Version": services.startBuilder === undefined ? "1" : "2",
     "Cache-Control": "no-cache, no-store, must-revalidate",
     Pragma: "no-cache",
     Swarm: "inactive",
@@ -84,24 +97,54 @@ async function getVersion({ signal, services, response }: ReplyContext): Promise
 }
 
 async function getInfo({ version, signal, services, response }: ReplyContext): Promise<void> {
-  replyJson(response, 200, infoToJson(await services.backend.system.getInfo({}, { signal }), version));
+  const [info, openFiles] = await Promise.all([
+    services.backend.system.getInfo({}, { signal }),
+    countOpenFiles(),
+  ]);
+  const waits = process.getActiveResourcesInfo().length;
+  const frontend = { isDebugging: services.isDebugging, openFiles, waits };
+  replyJson(response, 200, infoToJson(info, frontend, version));
 }
 
-async function getDiskUsage({ query, version, signal, services, response }: ReplyContext): Promise<void> {
+/** How many files this process has open; -1, as in dockerd, where the system does not tell. */
+async function countOpenFiles(): Promise<number> {
+  try {
+    return (await readdir("/dev/fd")).length;
+  } catch {
+    return -1;
+  }
+}
+
+async function getSystemDf({ query, version, signal, services, response }: ReplyContext): Promise<void> {
   const types = version.atLeast("1.42") ? query.getAll("type") : [];
-  const wanted = types.filter((type) => type !== "build-cache"); // There is no builder, and so nothing to count.
+  const wanted = types.filter((type) => type !== "build-cache"); // The builder counts it.
   const isAll = types.length === 0;
   const usage =
     isAll || wanted.length > 0
       ? await services.backend.system.getDiskUsage({ types: wanted }, { signal })
       : create(GetDiskUsageResponseSchema);
   const wants = (type: string): boolean => isAll || types.includes(type);
-  replyJson(response, 200, diskUsageToJson(usage, wants, version));
+  const buildCache = wants("build-cache") ? await buildCacheOf(services, signal) : [];
+  replyJson(response, 200, diskUsageToJson(usage, buildCache, wants, version));
 }
 
-async function postAuth({ request, signal, services, response }: ReplyContext): Promise<void> {
-  const auth = registryAuthFromJson(await readJsonBody(request, { anyContentType: true }));
-  const { status, identityToken } = await services.backend.system.authenticate({ auth }, { signal });
+/** The records of the build cache. A builder that was never used is not started for it. */
+async function buildCacheOf(
+  { startBuilder }: ReplyContext["services"],
+  signal: AbortSignal,
+): Promise<unknown[]> {
+  const socket = await startBuilder?.({ onlyIfUsed: true });
+  if (socket === undefined) {
+    return [];
+  }
+  const { body } = await askBuilder(socket, "GET", "/build/usage", signal);
+  return Array.isArray(body) ? body : [];
+}
+
+async function postAuth(context: ReplyContext): Promise<void> {
+  const { signal, services, response } = context;
+  const { fields } = await readBody(context, "authenticate", { anyContentType: true });
+  const { status, identityToken } = await services.backend.system.authenticate(fields, { signal });
   replyJson(response, 200, { IdentityToken: identityToken, Status: status });
 }
 
@@ -113,7 +156,7 @@ async function getPlugins({ response }: ReplyContext): Promise<void> {
   replyJson(response, 200, []);
 }
 
-async function getPlugin({ parameters }: ReplyContext): Promise<void> {
+async function getPluginsByName({ parameters }: ReplyContext): Promise<void> {
   throw notFound(`plugin "${parameters["name"]}" not found`);
 }
 

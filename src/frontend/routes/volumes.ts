@@ -4,9 +4,9 @@ import { create } from "@bufbuild/protobuf";
 import { systemError, unavailable } from "../../common/errors.ts";
 import { StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Volume } from "../../gen/sockerless/backend/v1/volume_pb.ts";
-import { createVolumeRequestFromJson, volumeToJson } from "../convert/volumes.ts";
+import { readBody } from "../bodies/read-body.ts";
+import { volumeToJson } from "../convert/volumes.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { readJsonBody } from "../json-body.ts";
 import { flag } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -15,7 +15,7 @@ import { builtBackends, type Route } from "../router.ts";
 /** The routes of volumes, in the order in which they are tried. */
 export const volumeRoutes: readonly Route[] = [
   { method: "GET", path: "/volumes", answeredBy: builtBackends, handler: getVolumesList },
-  { method: "GET", path: "/volumes/{name}", answeredBy: builtBackends, handler: getVolumeByName },
+  { method: "GET", path: "/volumes/{name}", answeredBy: builtBackends, handler: getVolumesByName },
   { method: "POST", path: "/volumes/create", answeredBy: builtBackends, handler: postVolumesCreate },
   { method: "POST", path: "/volumes/prune", answeredBy: builtBackends, handler: postVolumesPrune },
   {
@@ -24,26 +24,27 @@ export const volumeRoutes: readonly Route[] = [
     since: "1.42",
     answeredBy: [],
     note: "Cluster volumes only, which need a swarm: refused with 503.",
-    handler: putVolumesUpdate,
+    handler: putVolumes,
   },
   { method: "DELETE", path: "/volumes/{name}", answeredBy: builtBackends, handler: deleteVolumes },
 ];
 
 async function getVolumesList({ query, signal, services, response }: ReplyContext): Promise<void> {
-  const filters = readFilters(query, filterKeys.volumes);
+  const filters = readFilters(query, filterKeys.volumes, "error reading volume filters: invalid filter");
   const { volumes, warnings } = await services.backend.volumes.listVolumes({ filters }, { signal });
   replyJson(response, 200, { Volumes: volumes.map(volumeToJson), Warnings: warnings });
 }
 
-async function getVolumeByName({ parameters, signal, services, response }: ReplyContext): Promise<void> {
+async function getVolumesByName({ parameters, signal, services, response }: ReplyContext): Promise<void> {
   const name = parameters["name"] ?? "";
   const { volume } = await services.backend.volumes.inspectVolume({ name }, { signal });
   replyJson(response, 200, toldVolume(volume));
 }
 
-async function postVolumesCreate({ request, services, response }: ReplyContext): Promise<void> {
-  const create = createVolumeRequestFromJson(await readJsonBody(request, { optional: true }));
-  const { volume } = await services.backend.volumes.createVolume(create);
+async function postVolumesCreate(context: ReplyContext): Promise<void> {
+  const { services, response } = context;
+  const { fields } = await readBody(context, "createVolume", { optional: true });
+  const { volume } = await services.backend.volumes.createVolume(fields);
   replyJson(response, 201, toldVolume(volume));
 }
 
@@ -51,14 +52,14 @@ async function postVolumesPrune(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
   const filters = readFilters(query, filterKeys.volumesToPrune);
   if (version.before("1.42")) {
-    // What clients of that time mean: there was no other prune than of everything that is not used.
+    // Clients of that time mean everything that is not used: there was no other prune.
     filters["all"] = create(StringListSchema, { values: ["true"] });
   }
   const { removed, spaceReclaimed } = await services.backend.volumes.pruneVolumes({ filters }, { signal });
   replyJson(response, 200, { VolumesDeleted: removed, SpaceReclaimed: spaceReclaimed });
 }
 
-async function putVolumesUpdate(): Promise<void> {
+async function putVolumes(): Promise<void> {
   throw unavailable("volume update only valid for cluster volumes, but swarm is unavailable");
 }
 

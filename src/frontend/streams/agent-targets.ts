@@ -3,7 +3,9 @@ import { generateKeyPairSync, X509Certificate } from "node:crypto";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import type { AgentAddress, ClientCredentials, DialTarget } from "../../agent-client/address.ts";
+import type { ClientCredentials, DialTarget } from "../../agent-client/address.ts";
+import { wayTo } from "../../agent-client/endpoint.ts";
+import type { TlsFiles } from "../../common/config/load.ts";
 import { systemError } from "../../common/errors.ts";
 import {
   type AgentAccessSchema,
@@ -16,7 +18,13 @@ export interface BackendReach {
   /** `unix:///path` or `https://host:port`. */
   readonly address: string;
   /** PEM texts; required for `https`. */
-  readonly tls?: { readonly authority: string; readonly certificate: string; readonly key: string };
+  readonly tls?: {
+    readonly authority: string;
+    readonly certificate: string;
+    readonly key: string;
+    /** Files that they were read from, for messages. */
+    readonly files: TlsFiles;
+  };
 }
 
 /** Knows what the frontend can dial, and proves to agents who it is. */
@@ -24,7 +32,7 @@ export class AgentTargets {
   readonly #relay: Pick<DialTarget, "address" | "credentials">;
   /** For agents over TLS, PEM; the backend signs a certificate for it per endpoint. */
   readonly #key: string;
-  /** What goes with every call that yields an endpoint. */
+  /** The key and the reach that go with every call that yields an endpoint. */
   readonly access: MessageInitShape<typeof AgentAccessSchema>;
 
   constructor(backend: BackendReach) {
@@ -32,7 +40,8 @@ export class AgentTargets {
     const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     this.#key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
     this.access = {
-      // Who shares a socket with the backend shares its machine, and so the agents' sockets and networks.
+      // A frontend that shares a socket with the backend shares its machine: it reaches the agents' sockets
+      // and networks.
       reach: this.#relay.address.kind === "unix" ? AgentReach.LOCAL : AgentReach.RELAY,
       clientPublicKey: publicKey.export({ type: "spki", format: "der" }),
     };
@@ -40,19 +49,15 @@ export class AgentTargets {
 
   /** @throws SockerlessError of kind `system` for an endpoint that names no address */
   targetOf(endpoint: AgentEndpoint | undefined): DialTarget {
+    const address = wayTo(endpoint, this.#relay.address);
     const containerId = endpoint?.containerId;
     switch (endpoint?.address.case) {
-      case "unixPath":
-        return { address: { kind: "unix", path: endpoint.address.value }, containerId };
-      case "tcp": {
-        const { host, port } = endpoint.address.value;
-        const address: AgentAddress = { kind: "tcp", host, port, pin: endpoint.agentPin };
+      case "tcp":
         return { address, containerId, credentials: this.#credentials(endpoint.clientCertificates) };
-      }
       case "relay":
         return { ...this.#relay, containerId };
       default:
-        throw systemError("the backend answered an endpoint without an address");
+        return { address, containerId };
     }
   }
 

@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { encodeOpenAttach } from "../../agent-client/session.ts";
 import { isErrorKind, messageOf } from "../../common/errors.ts";
+import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { RequestContext } from "../request-context.ts";
 import { Attachment, isContainerUp, type WantedStreams } from "./attachment.ts";
 import { abortClient } from "./client-socket.ts";
@@ -16,7 +17,7 @@ const maxAttempts = 4;
 
 type AttachContext = Pick<RequestContext, "services" | "signal" | "logger">;
 
-/** What an attachment comes down to once the backend has taken it. */
+/** An attachment's settings, once the backend has taken it. */
 export interface AttachRequest {
   readonly wanted: WantedStreams;
   readonly detachKeys: Uint8Array;
@@ -80,21 +81,19 @@ export async function openAttachment(
   }
 }
 
-/** What was recorded, without waiting for more: the same as the container's log. */
+/** Opens what was recorded, without waiting for more: the same as the container's log. */
 async function openRecorded(
   context: AttachContext,
   container: string,
   { stdout, stderr }: WantedStreams,
   framing: Framing,
 ): Promise<StreamLink> {
-  const request = encodeLogsRequest({ stdout, stderr });
+  const form = framing === "multiplexed" ? LogForm.FRAMES : LogForm.LINES;
+  const request = encodeLogsRequest({ stdout, stderr, form });
   const { link } = await openStream(
     context,
-    () =>
-      context.services.backend.containers.openLogs(
-        { container, access: context.services.agents.access },
-        { signal: context.signal },
-      ),
+    (access) =>
+      context.services.backend.containers.openLogs({ container, access }, { signal: context.signal }),
     () => ({ operation: { kind: "logs", request }, framing }),
   );
   return link;

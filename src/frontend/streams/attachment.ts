@@ -8,14 +8,14 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { RequestContext } from "../request-context.ts";
 
-/** Which streams of the main process are wanted. */
+/** Streams of the main process that are wanted. */
 export interface WantedStreams {
   readonly stdin: boolean;
   readonly stdout: boolean;
   readonly stderr: boolean;
-  /** What was recorded so far, first. */
+  /** The output that was recorded so far, first. */
   readonly logs: boolean;
-  /** What comes, until the process ends. */
+  /** The output to come, until the process ends. */
   readonly stream: boolean;
 }
 
@@ -61,10 +61,10 @@ export class Attachment {
   }
 
   /**
-   * Where the attachment is served, once the container runs.
+   * Waits for the place where the attachment is served, once the container runs.
    *
-   * @returns undefined when it never will: the container was removed, or its start failed. Whoever asked for the start
-   *   is told why; dockerd ends attachments without a word.
+   * @returns undefined when it never will: the container was removed, or its start failed. The client that
+   *   asked for the start is told why; dockerd ends attachments without a word.
    * @throws ConnectError when the backend was lost
    */
   async endpoint(): Promise<AttachEndpoint | undefined> {
@@ -89,8 +89,8 @@ export class Attachment {
 }
 
 /**
- * Whether the container has a process that could be attached to. When that cannot be known the answer is no: what it
- * decides is whether to try once more.
+ * True if the container has a process that could be attached to. When that cannot be known the answer is
+ * false, as it only decides whether to try once more.
  */
 export async function isContainerUp(
   { services, signal, logger }: Pick<RequestContext, "services" | "signal" | "logger">,

@@ -45,7 +45,10 @@ export async function joinClient(
     }
   };
   const loss = outputLoss(socket);
-  /** What was read while the link had no room is left in the socket, also in one that a reset has destroyed. */
+  /**
+   * Hands on the bytes that were read while the link had no room: they are left in the socket, also in one
+   * that a reset has destroyed.
+   */
   const handOver = (): void => {
     socket.off("data", receive);
     for (let left: unknown = socket.read(); stdin && Buffer.isBuffer(left); left = socket.read()) {
@@ -104,7 +107,7 @@ export async function joinClient(
     socket.off("close", gone);
     signal.removeEventListener("abort", leave);
     loss?.removeEventListener("abort", deaf);
-    // What the client still sends is dropped: unread bytes would turn the close into a reset.
+    // Bytes that the client still sends are dropped: left unread they would turn the close into a reset.
     socket.resume();
   }
 }

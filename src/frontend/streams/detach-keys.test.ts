@@ -5,7 +5,7 @@ import fc from "fast-check";
 
 import { DetachScanner, defaultDetachKeys, detachKeysOf, parseDetachKeys } from "./detach-keys.ts";
 
-/** What a scanner lets through of chunks, until the keys. */
+/** Bytes of chunks that a scanner lets through, in hex, until the keys. */
 function typed(keys: Uint8Array, chunks: readonly Uint8Array[]): { passed: string; detached: boolean } {
   const scanner = new DetachScanner(keys);
   const passed: Uint8Array[] = [];

@@ -49,9 +49,9 @@ export function detachKeysOf(text: string): Uint8Array {
   return keys;
 }
 
-/** What a chunk of input comes to. */
+/** The outcome of one chunk of input. */
 export interface ScannedInput {
-  /** What goes to the process, in order. */
+  /** Bytes that go to the process, in order. */
   readonly pass: readonly Uint8Array[];
   /** The keys were typed; what came after them is dropped. */
   readonly detached: boolean;
@@ -73,7 +73,7 @@ export class DetachScanner {
   scan(chunk: Uint8Array): ScannedInput {
     const pass: Uint8Array[] = [];
     const heldBefore = this.#matched;
-    /** Where the bytes begin that match so far; negative: in an earlier chunk. */
+    /** The index of the first byte that matches so far; negative: in an earlier chunk. */
     let matchStart = -heldBefore;
     for (let index = 0; index < chunk.length; index++) {
       if (chunk[index] !== this.#keys[this.#matched]) {

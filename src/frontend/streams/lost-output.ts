@@ -1,4 +1,6 @@
 /** Clients that take no more output, and what they had sent before. */
+import { onAbort } from "../../common/on-abort.ts";
+
 import type { Duplex } from "node:stream";
 
 const losses = new WeakMap<Duplex, AbortController>();
@@ -37,7 +39,12 @@ export function keepReadingWithoutOutput(socket: Duplex): void {
   }
 }
 
-/** Aborts when output to a socket is lost; undefined for one of which that is not known. */
+/** Signal that aborts when output to a socket is lost; undefined for a socket of which that is not known. */
 export function outputLoss(socket: Duplex): AbortSignal | undefined {
   return losses.get(socket)?.signal;
+}
+
+/** Calls `lost` once output to a socket is lost, at once where it is already. */
+export function onOutputLoss(socket: Duplex, lost: () => void): void {
+  onAbort(outputLoss(socket), lost);
 }

@@ -1,12 +1,13 @@
-/** Opening a stream whose place the backend names. */
+/** Work at a container's agent, which the backend names: opening a stream, above all. */
 import type { Opened } from "../../agent-client/agent-stream.ts";
 import { isErrorKind } from "../../common/errors.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { StreamLink } from "./stream-link.ts";
 import type { Framing, StreamOperation } from "./thread-messages.ts";
+import { onAbort } from "../../common/on-abort.ts";
 
-/** How often the backend is asked again for a place where the stream can be had. */
+/** The number of places that the backend is asked for before the stream is given up. */
 const maxAttempts = 4;
 
 type OpeningContext = Pick<RequestContext, "services" | "signal">;
@@ -30,35 +31,54 @@ export async function openStreamAt(
 ): Promise<OpenStream> {
   signal.throwIfAborted();
   const link = services.streams.open(services.agents.targetOf(endpoint), operation, framing);
-  const leave = (): void => link.cancel();
-  signal.addEventListener("abort", leave, { once: true });
-  try {
-    return { link, opened: await link.opened };
-  } finally {
-    signal.removeEventListener("abort", leave);
-  }
+  using _leaving = onAbort(signal, () => link.cancel());
+  return { link, opened: await link.opened };
 }
 
 /**
- * Asks the backend for a place and opens the stream there. An agent that leaves between the two answers `unavailable`;
- * then the backend knows another place.
+ * The frontend's reach and key and, after a failure, the generation of the run whose agent failed, so that
+ * the backend sends elsewhere.
+ */
+export type Access = RequestContext["services"]["agents"]["access"];
+
+/**
+ * Does what needs the agent that serves a container, at the place that the backend names. An agent that is
+ * leaving or away answers `unavailable`; the backend is told so, and knows another place. If it knows none,
+ * that agent has the last word.
  *
  * @param place asks the backend; may be repeated
+ * @param work may be repeated at another place after it has thrown `unavailable`
  */
-export async function openStream<Place extends { readonly endpoint?: AgentEndpoint | undefined }>(
-  context: OpeningContext,
-  place: () => Promise<Place>,
-  request: (place: Place) => { readonly operation: StreamOperation; readonly framing: Framing },
-): Promise<OpenStream & { readonly place: Place }> {
+export async function atAgent<Place extends { readonly endpoint?: AgentEndpoint | undefined }, T>(
+  { services, signal }: OpeningContext,
+  place: (access: Access) => Promise<Place>,
+  work: (place: Place) => Promise<T>,
+): Promise<T> {
+  let failed: bigint | undefined;
   for (let attempt = 1; ; attempt++) {
-    const found = await place();
-    const { operation, framing } = request(found);
+    const { access } = services.agents;
+    const found = await place(failed === undefined ? access : { ...access, failedGeneration: failed });
+    const { generation = 0n } = found.endpoint ?? {};
     try {
-      return { ...(await openStreamAt(context, found.endpoint, operation, framing)), place: found };
+      return await work(found);
     } catch (error) {
-      if (attempt === maxAttempts || context.signal.aborted || !isErrorKind(error, "unavailable")) {
+      const isLast = attempt === maxAttempts || (generation !== 0n && generation === failed);
+      if (isLast || signal.aborted || !isErrorKind(error, "unavailable")) {
         throw error;
       }
+      failed = generation;
     }
   }
+}
+
+/** Opens a stream as {@link openStreamAt}, as {@link atAgent}. */
+export async function openStream<Place extends { readonly endpoint?: AgentEndpoint | undefined }>(
+  context: OpeningContext,
+  place: (access: Access) => Promise<Place>,
+  request: (place: Place) => { readonly operation: StreamOperation; readonly framing: Framing },
+): Promise<OpenStream & { readonly place: Place }> {
+  return await atAgent(context, place, async (found) => {
+    const { operation, framing } = request(found);
+    return { ...(await openStreamAt(context, found.endpoint, operation, framing)), place: found };
+  });
 }

@@ -30,6 +30,60 @@ function outputOf(framing: Framing, supply = new BufferSupply(4, new ByteBudget(
   return { buffers, events, output, bytes };
 }
 
+test("frames that come as such stay whole in every buffer, wherever they were cut on their way", async () => {
+  const lengths = fc.array(fc.constantFrom(0, 1, 100, 16_384, smallBufferSize - 9), {
+    minLength: 1,
+    maxLength: 60,
+  });
+  const pieces = fc.array(fc.integer({ min: 1, max: 20_000 }), { minLength: 1, maxLength: 20 });
+  await fc.assert(
+    fc.asyncProperty(lengths, pieces, async (all, sizes) => {
+      const frames = Buffer.concat(
+        all.map((length, index) => {
+          const frame = Buffer.alloc(8 + length, index);
+          frame.writeUInt32BE(0x01_00_00_00);
+          frame.writeUInt32BE(length, 4);
+          return frame;
+        }),
+      );
+      const { buffers, output, bytes } = outputOf("multiplexed");
+      for (let at = 0, turns = 0; at < frames.length; turns++) {
+        const end = Math.min(at + (sizes[turns % sizes.length] ?? 1), frames.length);
+        output.write(3, frames, at, end);
+        at = end;
+        if (turns % 3 === 0) {
+          await turn();
+        }
+      }
+      output.end();
+      for (const { buffer, length } of buffers) {
+        framesOf(Buffer.from(buffer.subarray(0, length)));
+      }
+      assert.ok(bytes().equals(frames));
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test("a frame larger than a small buffer is whole in the end, and one that is cut is left out", () => {
+  const frameOf = (length: number): Buffer => {
+    const frame = Buffer.alloc(8 + length, 7);
+    frame.writeUInt32BE(0x02_00_00_00);
+    frame.writeUInt32BE(length, 4);
+    return frame;
+  };
+  const large = Buffer.concat([frameOf(5), frameOf(90_000), frameOf(300_000), frameOf(6)]);
+  const supply = new BufferSupply(4, new ByteBudget(0));
+  for (const resources of [undefined, supply]) {
+    const { output, bytes } = outputOf("multiplexed", resources);
+    output.write(3, large, 0, large.length);
+    output.write(3, frameOf(10), 0, 12);
+    output.end();
+    assert.ok(bytes().equals(large));
+    output.discard();
+  }
+});
+
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 test("every buffer ends with a frame, and no byte is lost or moved to another channel", () => {
@@ -98,7 +152,7 @@ test("without room output waits in one buffer, and leaves when one comes back", 
   assert.equal(bytes().subarray(-4).toString(), "late");
 });
 
-/** What an agent sends until the stream is told to stop, and the end of that. */
+/** Writes output as an agent would, until the stream is told to stop. */
 function fill(posted: Posted): void {
   const chunk = new Uint8Array(smallBufferSize);
   while (!posted.events.includes("exhausted")) {

@@ -1,4 +1,5 @@
 /** Output on its way out of a worker: framed into large buffers that are handed over and come back. */
+import { framesChannel } from "../../agent-client/bulk-messages.ts";
 import type { ByteBudget } from "../../common/byte-budget.ts";
 import { type Framing, onItsWay, outputBufferSize, smallBufferSize } from "./thread-messages.ts";
 
@@ -41,7 +42,7 @@ export class BufferSupply {
   }
 }
 
-/** What an {@link OutputBuffers} does to its surroundings. */
+/** The surroundings of an {@link OutputBuffers}. */
 export interface OutputPort {
   /** Hands a buffer over: its first `length` bytes are output. */
   post(buffer: Uint8Array, length: number): void;
@@ -52,9 +53,10 @@ export interface OutputPort {
 }
 
 /**
- * Frames the output of one stream. What is written in one turn of the event loop leaves as one buffer, or as soon as a
- * buffer is full; consecutive output of one channel in a buffer is one frame. Every buffer ends with a frame, so that
- * wherever a stream is cut a client has whole frames.
+ * Frames the output of one stream. Output that is written in one turn of the event loop leaves as one buffer,
+ * or as soon as a buffer is full; consecutive output of one channel in a buffer is one frame. Every buffer
+ * ends with a frame, so that wherever a stream is cut a client has whole frames. Output that comes in frames
+ * stays in them; only a frame that is larger than a small buffer is divided.
  */
 export class OutputBuffers {
   readonly #framing: Framing;
@@ -62,9 +64,13 @@ export class OutputBuffers {
   readonly #port: OutputPort;
   #buffer: Uint8Array | undefined;
   #length = 0;
-  /** Where the header of the frame at hand is; -1: none is open. */
+  /** The offset of the open frame's header in the buffer; -1: none is open. */
   #frameStart = -1;
   #frameChannel = 0;
+  /** True if the buffer has frames that came as such, the last of them perhaps in part. */
+  #hasCutFrames: boolean = false;
+  /** The number of bytes at the buffer's begin that belong to a frame that began in an earlier one. */
+  #restOfFrame = 0;
   /** Bytes of the buffers that were handed over and are not back. */
   #handedOver = 0;
   #paused: boolean = false;
@@ -120,7 +126,7 @@ export class OutputBuffers {
     this.#post();
   }
 
-  /** Whether the client has taken so much that what is left counts no more. */
+  /** True if the client has taken so much that what is left counts no more. */
   get isMostlyTaken(): boolean {
     return this.#handedOver <= outputBufferSize;
   }
@@ -153,6 +159,10 @@ export class OutputBuffers {
     this.#closeFrame();
     const buffer = this.#buffer ?? this.#supply.take(this.#handedOver);
     this.#buffer = buffer;
+    if (channel === framesChannel) {
+      this.#hasCutFrames = true;
+      return buffer;
+    }
     this.#frameStart = this.#length;
     this.#frameChannel = channel;
     this.#length += headerLength;
@@ -173,17 +183,50 @@ export class OutputBuffers {
     this.#frameStart = -1;
   }
 
+  /** The number of bytes that can go: to the end of the last whole frame, or all of a very large one. */
+  #wholeFrames(buffer: Uint8Array): number {
+    const view = new DataView(buffer.buffer, buffer.byteOffset, this.#length);
+    let whole = this.#restOfFrame;
+    let next = whole;
+    while (next <= this.#length) {
+      whole = next;
+      next =
+        whole + headerLength <= this.#length ? whole + headerLength + view.getUint32(whole + 4) : Infinity;
+    }
+    if (whole > this.#length) {
+      this.#restOfFrame = whole - this.#length;
+      return this.#length;
+    }
+    if (this.#length - whole >= smallBufferSize) {
+      this.#restOfFrame = next - this.#length;
+      return this.#length;
+    }
+    this.#restOfFrame = 0;
+    return whole;
+  }
+
   #post(): void {
     const buffer = this.#buffer;
     if (buffer === undefined || this.#length === 0) {
       return;
     }
     this.#closeFrame();
-    const length = this.#length;
+    const length = this.#hasCutFrames ? this.#wholeFrames(buffer) : this.#length;
+    if (length === 0) {
+      return; // The rest of the frame is to come.
+    }
+    const begun = buffer.slice(length, this.#length);
     this.#buffer = undefined;
     this.#length = 0;
+    this.#hasCutFrames = false;
     this.#handedOver += buffer.byteLength;
     this.#port.post(buffer, length);
+    if (begun.length > 0) {
+      this.#buffer = this.#supply.take(this.#handedOver);
+      this.#buffer.set(begun);
+      this.#length = begun.length;
+      this.#hasCutFrames = true;
+    }
     if (!this.#hasRoom && !this.#paused) {
       this.#paused = true;
       this.#port.exhausted();

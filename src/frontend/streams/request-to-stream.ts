@@ -1,5 +1,6 @@
 /** The body of an ordinary HTTP request as a stream's input. */
 import { messageOf } from "../../common/errors.ts";
+import { onAbort } from "../../common/on-abort.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { StreamLink } from "./stream-link.ts";
 
@@ -13,8 +14,6 @@ export async function requestToStream(
   { request, signal }: Pick<ReplyContext, "request" | "signal">,
   link: StreamLink,
 ): Promise<void> {
-  const leave = (): void =>
-    link.cancel({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 });
   const cut = (): void => {
     if (!request.complete) {
       link.cancel({ kind: "invalid", message: "unexpected EOF", exitCode: 0 });
@@ -25,18 +24,16 @@ export async function requestToStream(
       request.pause();
     }
   };
-  signal.addEventListener("abort", leave, { once: true });
   request.on("data", send);
   request.once("end", () => link.endInput());
   request.once("close", cut);
   link.onDrain(() => request.resume());
-  if (signal.aborted) {
-    leave();
-  }
+  using _leaving = onAbort(signal, () =>
+    link.cancel({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 }),
+  );
   try {
     await link.ended;
   } finally {
-    signal.removeEventListener("abort", leave);
     request.off("data", send);
     request.off("close", cut);
   }

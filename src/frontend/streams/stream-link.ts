@@ -17,7 +17,7 @@ export class StreamError extends SockerlessError {
   }
 }
 
-/** Where output goes. `written` must be called once the memory of `chunk` is not needed any more. */
+/** Takes output. `written` must be called once the memory of `chunk` is not needed any more. */
 export type OutputSink = (chunk: Uint8Array, written: () => void) => void;
 
 /** A stream to an agent. */
@@ -32,7 +32,7 @@ export class StreamLink {
   /** Input that leaves together, at the end of this turn of the event loop at the latest. */
   #batch: Uint8Array[] = [];
   #flush: NodeJS.Immediate | undefined;
-  /** In bytes. */
+  /** Bytes of input that the worker has not acknowledged. */
   #inputOnItsWay = 0;
   #drained: (() => void) | undefined;
   #outputEnd: (() => void) | undefined;
@@ -45,7 +45,7 @@ export class StreamLink {
   constructor(port: MessagePort, died: Promise<never>, inputBudget: ByteBudget) {
     this.#port = port;
     this.#inputBudget = inputBudget;
-    // Whoever waits for one of them hears of a failure; the other must not count as unhandled.
+    // A failure is heard by the caller that waits for one of them; the other must not count as unhandled.
     this.#opened.promise.catch(() => {});
     this.#ended.promise.catch(() => {});
     port.on("message", (message: FromWorker) => this.#receive(message));
@@ -55,7 +55,7 @@ export class StreamLink {
     });
   }
 
-  /** Once the agent has taken the stream. Rejects with a {@link StreamError}. */
+  /** Resolves once the agent has taken the stream. Rejects with a {@link StreamError}. */
   get opened(): Promise<Opened> {
     return this.#opened.promise;
   }
@@ -100,12 +100,12 @@ export class StreamLink {
     return this.#hasRoom;
   }
 
-  /** What to call when input that did not find room has left. */
+  /** Sets the callback for when input that did not find room has left. */
   onDrain(drained: () => void): void {
     this.#drained = drained;
   }
 
-  /** What to call when no more output comes although input may go on. To be said before the stream has opened. */
+  /** Sets the callback for when no more output comes, though input may; called before the stream opens. */
   onOutputEnd(ended: () => void): void {
     this.#outputEnd = ended;
   }

@@ -6,6 +6,7 @@ import { Piscina } from "piscina";
 
 import type { DialTarget } from "../../agent-client/address.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
+import { currentRequestId } from "../../common/request-id.ts";
 import { StreamLink } from "./stream-link.ts";
 import type { Framing, StreamOperation, StreamTask } from "./thread-messages.ts";
 
@@ -15,7 +16,7 @@ type TransferList = NonNullable<NonNullable<Parameters<Piscina["run"]>[1]>["tran
 const streamsPerThread = 100_000;
 /** One thread frames about 1 GB/s: more threads than these would outrun the main thread that writes. */
 const maxThreads = 4;
-/** Of the input of all streams, as long as agents have not taken it, in bytes. */
+/** Bytes of input of all streams that agents have not taken yet, at most. */
 const inputBudget = 32 * 1024 * 1024;
 
 /** Opens streams to agents in worker threads. */
@@ -55,7 +56,7 @@ export class StreamPool {
     const { port1, port2 } = new MessageChannel();
     // Never with an AbortSignal: that would take a whole thread, and an abort would end it with all its streams.
     const run = this.#pool.run(
-      { target, operation, framing, port: port2 },
+      { target, operation, framing, requestId: currentRequestId(), port: port2 },
       // Piscina derives its type from an overload of postMessage that is not the one it calls.
       { transferList: [port2] as unknown as TransferList },
     );

@@ -2,6 +2,7 @@
 import { messageOf } from "../../common/errors.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { StreamLink } from "./stream-link.ts";
+import { onAbort } from "../../common/on-abort.ts";
 
 /**
  * Writes a stream's output as the rest of a response whose header was written. A client that leaves ends the stream.
@@ -15,12 +16,9 @@ export async function streamToResponse(
   link: StreamLink,
   lastWords?: (error: unknown) => Buffer,
 ): Promise<void> {
-  const leave = (): void =>
-    link.cancel({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 });
-  signal.addEventListener("abort", leave, { once: true });
-  if (signal.aborted) {
-    leave();
-  }
+  using _leaving = onAbort(signal, () =>
+    link.cancel({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 }),
+  );
   link.pipeTo((chunk, written) => {
     response.write(chunk, () => written());
   });
@@ -28,15 +26,13 @@ export async function streamToResponse(
     await link.ended;
   } catch (error) {
     if (lastWords !== undefined && !response.destroyed) {
-      // What ends the response for good leaves out what the client has not been sent.
+      // A `destroy`, which ends the response for good, drops bytes that the client has not been sent.
       const sent = Promise.withResolvers<void>();
       response.once("close", sent.resolve);
       response.write(lastWords(error), () => sent.resolve());
       await sent.promise;
     }
     throw error;
-  } finally {
-    signal.removeEventListener("abort", leave);
   }
   response.end();
 }

@@ -6,8 +6,7 @@ import type { RequestContext } from "../request-context.ts";
 const limitMs = 5_000;
 
 /**
- * Has an event journalled. What the client asked for is done by then: that the event could not be told is no failure of
- * it.
+ * Has an event journalled. The client's wish is done by then: it does not fail if the event cannot be told.
  *
  * @param execId of an exec that was left
  */

@@ -18,10 +18,12 @@ import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-st
 
 /** The size of an output buffer in bytes. */
 export const outputBufferSize = 256 * 1024;
-/** The size of those of a stream that has little left of the memory that all share. */
+/** Size in bytes of the output buffers of a stream that has little left of the memory that all share. */
 export const smallBufferSize = 64 * 1024;
 
-/** How much of one stream may be on its way in one direction, in bytes: what is sure, and what brings no more speed. */
+/**
+ * Bytes of one stream that may be on their way in one direction: what is sure, and what brings no more speed.
+ */
 export const onItsWay = {
   output: { least: 2 * smallBufferSize, most: 16 * outputBufferSize },
   input: { least: 128 * 1024, most: 2 * 1024 * 1024 },
@@ -37,12 +39,12 @@ export type Framing =
   /** Docker's headers of eight bytes: stream number, three zeros, big-endian length. */
   | "multiplexed";
 
-/** Which of the agent's calls is made. Requests are encoded messages. */
+/** The agent's call to make. Requests are encoded messages. */
 export type StreamOperation =
   | {
       readonly kind: "session";
       readonly open: Uint8Array;
-      /** Whether the client's bytes go to the process. */
+      /** True if the client's bytes go to the process. */
       readonly carriesInput: boolean;
       /** Keys in the input that end the session; empty: none. */
       readonly detachKeys: Uint8Array;
@@ -53,11 +55,13 @@ export type StreamOperation =
   | { readonly kind: "export"; readonly request: Uint8Array }
   | { readonly kind: "tunnel"; readonly open: Uint8Array };
 
-/** What starts a stream in a worker. */
+/** The start of a stream in a worker. */
 export interface StreamTask {
   readonly target: DialTarget;
   readonly operation: StreamOperation;
   readonly framing: Framing;
+  /** The client's request that the stream is for. */
+  readonly requestId: string | undefined;
   readonly port: MessagePort;
 }
 

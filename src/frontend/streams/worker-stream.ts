@@ -25,7 +25,7 @@ const kinds: Readonly<Record<StreamOperation["kind"], StreamKind>> = {
   tunnel: tunnelStream,
 };
 
-/** What the streams of a worker share. */
+/** Connections and buffers that the streams of a worker share. */
 export interface WorkerResources {
   readonly connections: ConnectionPool;
   readonly supply: BufferSupply;
@@ -158,7 +158,7 @@ class WorkerStream {
     this.#sendInput(pass, taken);
   }
 
-  /** `taken` is called once the last of them is on its way. */
+  /** Sends chunks of input; `taken` is called once the last of them is on its way. */
   #sendInput(chunks: readonly Uint8Array[], taken: () => void): void {
     const last = chunks.at(-1);
     if (last === undefined) {

@@ -1,14 +1,15 @@
 /** A stream worker: the module that the pool loads in each of its threads. */
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
+import { forRequest } from "../../common/request-id.ts";
 import { BufferSupply } from "./output-buffers.ts";
 import type { StreamTask } from "./thread-messages.ts";
 import { runStream } from "./worker-stream.ts";
 
-/** 8 MiB of free buffers per thread: enough for streams at full speed, little to keep. */
+/** Free buffers that a thread keeps, 8 MiB: enough for streams at full speed, little to keep. */
 const freeBuffers = 32;
 
-/** For the output of all streams of a thread: what agents have sent unread, and what is on its way to clients. */
+/** Bytes for the output of all streams of a thread: sent unread by agents, and on its way to clients. */
 const budgets = { windows: 32 * 1024 * 1024, output: 32 * 1024 * 1024 };
 
 const resources = {
@@ -18,5 +19,5 @@ const resources = {
 
 /** Runs one stream to its end. A thread runs thousands at once: they wait for bytes most of the time. */
 export function serveStream(task: StreamTask): Promise<void> {
-  return runStream(task, resources);
+  return forRequest(task.requestId, () => runStream(task, resources));
 }

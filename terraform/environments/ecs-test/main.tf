@@ -15,6 +15,7 @@ module "ecs" {
   log_retention_days               = 7
   name                             = var.name
   nat_gateway_count                = 0
+  state_services                   = [var.name]
   task_subnets                     = "public"
 }
 
@@ -42,8 +43,5 @@ module "service" {
     namespace_id = module.ecs.cloud_map_namespace_id
   }
 
-  state_efs = {
-    filesystem_id     = module.ecs.efs_filesystem_id
-    security_group_id = module.ecs.efs_security_group_id
-  }
+  state_efs = module.ecs.state_efs[var.name]
 }

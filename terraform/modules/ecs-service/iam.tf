@@ -107,12 +107,12 @@ data "aws_iam_policy_document" "state" {
   statement {
     sid       = "State"
     actions   = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
-    resources = aws_efs_access_point.state[*].file_system_arn
+    resources = ["arn:${local.partition}:elasticfilesystem:${local.region}:${local.account_id}:file-system/${var.state_efs.filesystem_id}"]
 
     condition {
       test     = "ArnEquals"
       variable = "elasticfilesystem:AccessPointArn"
-      values   = aws_efs_access_point.state[*].arn
+      values   = [var.state_efs.access_point_arn]
     }
   }
 }

@@ -15,10 +15,7 @@
 #     task_security_group_id = module.ecs.task_security_group_id
 #     vpc_id                 = module.ecs.vpc_id
 #
-#     state_efs = {
-#       filesystem_id     = module.ecs.efs_filesystem_id
-#       security_group_id = module.ecs.efs_security_group_id
-#     }
+#     state_efs = module.ecs.state_efs["sockerless"] # with state_services = ["sockerless"] there
 #
 #     image               = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sockerless:0.1.0"
 #     agent_ca_secret_arn = "arn:aws:secretsmanager:…"
@@ -94,29 +91,6 @@ resource "aws_service_discovery_service" "docker" {
     dns_records {
       ttl  = 10
       type = "A"
-    }
-  }
-}
-
-# One writer of the state at a time: the service never runs two tasks, and the state's lock says so if it ever did.
-resource "aws_efs_access_point" "state" {
-  count = local.keeps_state ? 1 : 0
-
-  file_system_id = var.state_efs.filesystem_id
-  tags           = merge(local.tags, { Name = "${var.name}-service-state" })
-
-  posix_user {
-    gid = local.user
-    uid = local.user
-  }
-
-  root_directory {
-    path = "/sockerless/state/${var.name}"
-
-    creation_info {
-      owner_gid   = local.user
-      owner_uid   = local.user
-      permissions = "0700"
     }
   }
 }

@@ -104,17 +104,17 @@ resource "aws_ecs_task_definition" "this" {
   }
 
   dynamic "volume" {
-    for_each = aws_efs_access_point.state[*].id
+    for_each = var.state_efs[*]
 
     content {
       name = "state"
 
       efs_volume_configuration {
-        file_system_id     = var.state_efs.filesystem_id
+        file_system_id     = volume.value.filesystem_id
         transit_encryption = "ENABLED"
 
         authorization_config {
-          access_point_id = volume.value
+          access_point_id = basename(volume.value.access_point_arn)
           iam             = "ENABLED"
         }
       }

@@ -33,7 +33,7 @@ variable "tags" {
   }
 }
 
-# What the module `ecs` made
+# Resources that the module `ecs` made
 
 variable "cluster_arn" {
   description = "ARN of the ECS cluster: output `ecs_cluster_arn`."
@@ -210,12 +210,18 @@ variable "architecture" {
 # State
 
 variable "state_efs" {
-  description = "EFS file system for the state and the security group of its mount targets: outputs `efs_filesystem_id` and `efs_security_group_id`. Without it the state is the task's own and is rebuilt from the containers that run; stopped containers and the logs of ended ones are then lost with the task."
+  description = "Where on EFS the state is, with the security group of the mount targets: output `state_efs`. The access point belongs to this service alone, and to the user 10001. Without it the state is the task's own and is rebuilt from the containers that run; stopped containers and the logs of ended ones are then lost with the task."
   type = object({
+    access_point_arn  = string
     filesystem_id     = string
     security_group_id = string
   })
   default = null
+
+  validation {
+    condition     = var.state_efs == null || can(regex("^arn:[a-z-]+:elasticfilesystem:.+:access-point/fsap-[0-9a-f]+$", var.state_efs.access_point_arn))
+    error_message = "The access point must be given by its ARN."
+  }
 
   validation {
     condition     = var.state_efs == null || (can(regex("^fs-[0-9a-f]+$", var.state_efs.filesystem_id)) && can(regex("^sg-[0-9a-f]+$", var.state_efs.security_group_id)))

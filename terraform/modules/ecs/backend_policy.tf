@@ -1,5 +1,6 @@
-# What the backend itself may do: an output, for the role or user that runs `sockerless serve --backend ecs`. The same
-# document with placeholders is deploy/iam/backend-policy.json. It keeps below the 6,144 characters of a managed policy.
+# Permissions of the backend itself: an output, for the role or user that runs `sockerless serve --backend
+# ecs`. The same document with placeholders is deploy/iam/backend-policy.json. It keeps below the 6,144
+# characters of a managed policy.
 
 data "aws_iam_policy_document" "backend" {
   statement {
@@ -10,16 +11,18 @@ data "aws_iam_policy_document" "backend" {
       "ecr:GetAuthorizationToken",
       "ecs:DeregisterTaskDefinition",
       "ecs:DescribeTaskDefinition",
+      "ecs:ListTaskDefinitionFamilies",
       "ecs:ListTaskDefinitions",
       "logs:DescribeLogGroups",
       "servicediscovery:ListServices",
+      "servicequotas:GetServiceQuota",
     ]
     resources = ["*"] # AWS has no resource for these actions
   }
 
   statement {
     sid       = "TaskDefinitions"
-    actions   = ["ecs:RegisterTaskDefinition"]
+    actions   = ["ecs:DeleteTaskDefinitions", "ecs:RegisterTaskDefinition"]
     resources = [local.task_definitions_arn]
   }
 
@@ -184,23 +187,52 @@ data "aws_iam_policy_document" "backend" {
     resources = [aws_cloudwatch_log_group.containers.arn, "${aws_cloudwatch_log_group.containers.arn}:*"]
   }
 
+  # A container's name is a service. The backend makes them with this tag and changes no others.
   statement {
-    sid       = "Namespace"
+    sid       = "NewNames"
     actions   = ["servicediscovery:CreateService"]
-    resources = [aws_service_discovery_private_dns_namespace.this.arn]
+    resources = [aws_service_discovery_private_dns_namespace.this.arn, local.services_arn] # their IDs are made by Cloud Map
+
+    condition {
+      test     = "Null"
+      variable = "aws:RequestTag/sockerless-instance"
+      values   = ["false"]
+    }
+  }
+
+  statement {
+    sid       = "TagNewNames"
+    actions   = ["servicediscovery:TagResource"]
+    resources = ["*"] # AWS has no resource for it: the conditions name the one tag
+
+    condition {
+      test     = "Null"
+      variable = "aws:RequestTag/sockerless-instance"
+      values   = ["false"]
+    }
+
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "aws:TagKeys"
+      values   = ["sockerless-instance"]
+    }
   }
 
   statement {
     sid = "Names"
     actions = [
-      "servicediscovery:CreateService",
       "servicediscovery:DeleteService",
       "servicediscovery:DeregisterInstance",
       "servicediscovery:ListInstances",
       "servicediscovery:RegisterInstance",
-      "servicediscovery:TagResource",
     ]
-    resources = [local.services_arn] # their IDs are made by Cloud Map
+    resources = [local.services_arn]
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/sockerless-instance"
+      values   = ["false"]
+    }
   }
 
   statement {

@@ -41,29 +41,32 @@ resource "aws_efs_mount_target" "this" {
   subnet_id       = local.private_subnet_ids[count.index]
 }
 
-# Only encrypted connections, and only through a mount target. Who reaches those is decided by their security group.
-data "aws_iam_policy_document" "efs" {
-  statement {
-    sid = "ClientsThroughMountTargets"
-    actions = [
-      "elasticfilesystem:ClientMount",
-      "elasticfilesystem:ClientRootAccess",
-      "elasticfilesystem:ClientWrite",
-    ]
-    resources = [aws_efs_file_system.this.arn]
+# States of services, as `ecs-service` mounts them. They are made here, because a file system has one policy.
+resource "aws_efs_access_point" "state" {
+  for_each = toset(var.state_services)
 
-    principals {
-      type        = "AWS"
-      identifiers = ["*"]
-    }
+  file_system_id = aws_efs_file_system.this.id
+  tags           = merge(local.tags, { Name = "${each.value}-service-state" })
 
-    condition {
-      test     = "Bool"
-      variable = "elasticfilesystem:AccessedViaMountTarget"
-      values   = ["true"]
-    }
+  posix_user {
+    gid = local.service_user
+    uid = local.service_user
   }
 
+  root_directory {
+    path = "/sockerless/state/${each.value}"
+
+    creation_info {
+      owner_gid   = local.service_user
+      owner_uid   = local.service_user
+      permissions = "0700"
+    }
+  }
+}
+
+# It allows nothing, so that nobody mounts without a right of his own, and says what such a right never reaches. The same
+# document with placeholders is deploy/iam/file-system-policy.json.
+data "aws_iam_policy_document" "efs" {
   statement {
     sid       = "EncryptedConnectionsOnly"
     effect    = "Deny"
@@ -79,6 +82,81 @@ data "aws_iam_policy_document" "efs" {
       test     = "Bool"
       variable = "aws:SecureTransport"
       values   = ["false"]
+    }
+  }
+
+  statement {
+    sid       = "MountTargetsOnly"
+    effect    = "Deny"
+    actions   = ["elasticfilesystem:Client*"]
+    resources = [aws_efs_file_system.this.arn]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "elasticfilesystem:AccessedViaMountTarget"
+      values   = ["false"]
+    }
+  }
+
+  # Any container speaks NFS, without privileges: what bounds it is the root directory of an access point.
+  statement {
+    sid       = "AccessPointsOnly"
+    effect    = "Deny"
+    actions   = ["elasticfilesystem:Client*"]
+    resources = [aws_efs_file_system.this.arn]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "elasticfilesystem:AccessPointArn"
+      values   = ["true"]
+    }
+
+    dynamic "condition" {
+      for_each = length(var.efs_administrator_role_arns) > 0 ? ["this"] : []
+
+      content {
+        test     = "ArnNotEquals"
+        variable = "aws:PrincipalArn"
+        values   = var.efs_administrator_role_arns
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.state_services
+
+    content {
+      sid       = "State${statement.key}"
+      effect    = "Deny"
+      actions   = ["elasticfilesystem:Client*"]
+      resources = [aws_efs_file_system.this.arn]
+
+      principals {
+        type        = "AWS"
+        identifiers = ["*"]
+      }
+
+      condition {
+        test     = "ArnEquals"
+        variable = "elasticfilesystem:AccessPointArn"
+        values   = [aws_efs_access_point.state[statement.value].arn]
+      }
+
+      condition {
+        test     = "ArnNotEquals"
+        variable = "aws:PrincipalArn"
+        values   = [local.service_role_arns[statement.value]]
+      }
     }
   }
 }

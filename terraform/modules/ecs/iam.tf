@@ -76,6 +76,16 @@ data "aws_iam_policy_document" "execution" {
     resources = [local.secrets_arn] # for private registries; users make them
   }
 
+  dynamic "statement" {
+    for_each = var.secrets_kms_key_arn == null ? [] : [var.secrets_kms_key_arn]
+
+    content {
+      sid       = "DecryptSecrets"
+      actions   = ["kms:Decrypt"]
+      resources = [statement.value]
+    }
+  }
+
   # The first pull of an image makes its repository and has ECR fetch it.
   dynamic "statement" {
     for_each = length(var.pull_through_caches) > 0 ? ["this"] : []
@@ -100,7 +110,7 @@ resource "aws_iam_role_policy" "execution" {
   role   = aws_iam_role.execution.name
 }
 
-# Task role: what every container may do.
+# Task role: what every container may do. The same document with placeholders is deploy/iam/task-policy.json.
 
 resource "aws_iam_role" "task" {
   assume_role_policy   = data.aws_iam_policy_document.assume_role.json
@@ -117,8 +127,25 @@ data "aws_iam_policy_document" "task" {
       "elasticfilesystem:ClientMount",
       "elasticfilesystem:ClientRootAccess", # root in a container is root in its volumes
       "elasticfilesystem:ClientWrite",
-      "elasticfilesystem:DescribeMountTargets",
     ]
+    resources = [aws_efs_file_system.this.arn]
+
+    condition {
+      test     = "ArnLike"
+      variable = "elasticfilesystem:AccessPointArn"
+      values   = [local.access_points_arn]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "elasticfilesystem:AccessedViaMountTarget"
+      values   = ["true"]
+    }
+  }
+
+  statement {
+    sid       = "MountTargets"
+    actions   = ["elasticfilesystem:DescribeMountTargets"]
     resources = [aws_efs_file_system.this.arn]
   }
 
@@ -136,6 +163,12 @@ data "aws_iam_policy_document" "task" {
       actions = ["servicediscovery:DeregisterInstance", "servicediscovery:RegisterInstance"]
       # Instances belong to services, which the backend makes when containers get names; their IDs are not known here.
       resources = [local.services_arn]
+
+      condition {
+        test     = "Null"
+        variable = "aws:ResourceTag/sockerless-instance"
+        values   = ["false"]
+      }
     }
   }
 

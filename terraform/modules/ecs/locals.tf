@@ -56,6 +56,9 @@ locals {
   public_subnet_ids       = var.create_vpc ? aws_subnet.public[*].id : var.public_subnet_ids
   private_route_table_ids = var.create_vpc ? aws_route_table.private[*].id : var.private_route_table_ids
 
+  # Some services' endpoints have another name in China; `aws ec2 describe-vpc-endpoint-services` there lists them.
+  china_endpoint_services = ["ec2", "ecr.api", "ecr.dkr", "elasticfilesystem", "sts"]
+
   agent_ingress_is_open_to_vpc = length(var.agent_ingress_cidrs) + length(var.agent_ingress_security_group_ids) == 0
   agent_ingress_cidrs          = local.agent_ingress_is_open_to_vpc ? [local.vpc_cidr] : var.agent_ingress_cidrs
 
@@ -68,6 +71,13 @@ locals {
   access_points_arn    = "arn:${local.partition}:elasticfilesystem:${local.region}:${local.account_id}:access-point/*"
   services_arn         = "arn:${local.partition}:servicediscovery:${local.region}:${local.account_id}:service/*"
   secrets_arn          = "arn:${local.partition}:secretsmanager:${local.region}:${local.account_id}:secret:sockerless/${var.name}/*"
+
+  # As `ecs-service` names its role, and the user that it runs as.
+  service_role_arns = {
+    for service in var.state_services :
+    service => "arn:${local.partition}:iam::${local.account_id}:role/${service}-service-${local.region}-backend"
+  }
+  service_user = 10001
 
   # The repositories that the first pulls make, and what the configuration says of the caches.
   cached_repositories_arns = [
@@ -92,6 +102,7 @@ locals {
         task_role_arn          = aws_iam_role.task.arn
         efs_filesystem_id      = aws_efs_file_system.this.id
         efs_security_group_id  = aws_security_group.efs.id
+        efs_iam                = true
         log_group              = aws_cloudwatch_log_group.containers.name
         capacity_provider      = var.capacity_provider
         assign_public_ip       = var.task_subnets == "public"

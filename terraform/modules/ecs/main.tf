@@ -17,9 +17,9 @@
 #     value = module.ecs.sockerless_config # sockerless serve --config <file with this>
 #   }
 #
-# Prerequisites: a configured provider hashicorp/aws 5.x; rights to make the above; the service-linked role of ECS
-# (`aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com`, once for each account); a Fargate vCPU
-# quota that fits the number of containers (6 in new accounts).
+# Prerequisites: a configured provider hashicorp/aws 5.x, 5.49 or newer; rights to make the above; the service-linked
+# role of ECS (`aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com`, once for each account); a
+# Fargate vCPU quota that fits the number of containers (6 in new accounts).
 #
 # This file holds the network and the cluster; volumes, roles, groups, logs, names and images are in files of their own.
 

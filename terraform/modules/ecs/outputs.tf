@@ -40,6 +40,19 @@ output "efs_filesystem_arn" {
   value       = aws_efs_file_system.this.arn
 }
 
+output "state_efs" {
+  description = "By the names in `state_services`: what the module `ecs-service` of that name takes as `state_efs`. Known once it is closed to others."
+  value = {
+    for service, access_point in aws_efs_access_point.state : service => {
+      access_point_arn  = access_point.arn
+      filesystem_id     = aws_efs_file_system.this.id
+      security_group_id = aws_security_group.efs.id
+    }
+  }
+
+  depends_on = [aws_efs_mount_target.this, aws_efs_file_system_policy.this]
+}
+
 output "log_group_name" {
   description = "Name of the containers' log group."
   value       = aws_cloudwatch_log_group.containers.name

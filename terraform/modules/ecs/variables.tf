@@ -285,6 +285,28 @@ variable "efs_transition_to_ia" {
   }
 }
 
+variable "efs_administrator_role_arns" {
+  description = "Roles that may mount the whole file system, without an access point; they need rights of their own as well."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.efs_administrator_role_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/[^*?]+$", arn))])
+    error_message = "Each role must be given by its ARN, without wildcards."
+  }
+}
+
+variable "state_services" {
+  description = "Names of the modules `ecs-service` whose state is on the file system: output `state_efs`. Nobody but the role of such a service mounts its state."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for name in var.state_services : can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", name))]) && length(distinct(var.state_services)) == length(var.state_services)
+    error_message = "The names must be those of modules `ecs-service`, each once."
+  }
+}
+
 # Logs
 
 variable "log_group_name" {
@@ -308,6 +330,17 @@ variable "log_retention_days" {
       1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
     ], var.log_retention_days)
     error_message = "CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653 days."
+  }
+}
+
+variable "secrets_kms_key_arn" {
+  description = "KMS key of the registries' secrets, where it is not the account's key `aws/secretsmanager`: the execution role may decrypt with it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.secrets_kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.secrets_kms_key_arn))
+    error_message = "The key must be given by its ARN."
   }
 }
 

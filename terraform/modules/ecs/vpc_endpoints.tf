@@ -20,7 +20,7 @@ resource "aws_vpc_endpoint" "interface" {
 
   private_dns_enabled = true
   security_group_ids  = aws_security_group.endpoints[*].id
-  service_name        = "com.amazonaws.${local.region}.${each.value}"
+  service_name        = "${local.partition == "aws-cn" && contains(local.china_endpoint_services, each.value) ? "cn." : ""}com.amazonaws.${local.region}.${each.value}"
   subnet_ids          = local.private_subnet_ids
   tags                = merge(local.tags, { Name = "${var.name}-${each.value}" })
   vpc_endpoint_type   = "Interface"

@@ -37,7 +37,7 @@ async function wholeLife(bench: EngineBench): Promise<void> {
   await bench.engine.context.background.settle();
 }
 
-/** What must hold of a backend at rest, whatever happened to the one before it. */
+/** Asserts what must hold of a backend at rest, whatever happened to the one before it. */
 async function assertSound(bench: EngineBench): Promise<void> {
   const { containers } = await bench.containers.listContainers({ all: true });
   for (const { id, state } of containers) {
@@ -91,7 +91,7 @@ describe("a backend that dies at any commit", () => {
         const life = wholeLife(bench).then(() => "lived" as const);
         life.catch(() => undefined);
         const end = await Promise.race([life, crashed.promise]);
-        // What the driver was about to do before the crash, it does.
+        // The driver finishes what it was about to do before the crash.
         await new Promise((resolve) => setTimeout(resolve, 20));
         await bench.crashBackend();
 

@@ -1,13 +1,24 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { type ErrorKind, fromUnknown, isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import type { VolumeStore } from "../../../src/backends/common/driver.ts";
 import type { HostConfigSchema } from "../../../src/gen/sockerless/backend/v1/config_pb.ts";
+import { CapabilitiesSchema } from "../../../src/gen/sockerless/backend/v1/system_pb.ts";
 import type { VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { EngineBench } from "../engine-bench.ts";
+
+/** How a driver makes directories of volumes, to be changed. */
+function madeParts({ parts }: VolumeStore): {
+  limitMs?: number;
+  create: (record: VolumeRecord, subpath: string) => Promise<string>;
+} {
+  assert.ok(parts.kind === "made");
+  return parts;
+}
 
 describe("a creation", () => {
   let bench: EngineBench;
@@ -81,14 +92,16 @@ describe("a creation", () => {
       volumeOptions: { subpath },
     }));
     const id = await bench.createScript("true", { hostConfig: { mounts } });
-    const volumes = bench.engine.context.driver.volumes as Required<VolumeStore>;
-    const { createPart, remove } = volumes;
+    const { volumes } = bench.engine.context.driver;
+    const parts = madeParts(volumes);
+    const { remove } = volumes;
+    const createPart = parts.create;
     const known = () =>
       bench.state.volumes
         .get("parted")
         ?.parts.map(({ subpath, driverReference }) => [subpath, driverReference]);
-    context.mock.method(volumes, "createPart", async (record: VolumeRecord, subpath: string) => {
-      const reference = await createPart.call(volumes, record, subpath);
+    context.mock.method(parts, "create", async (record: VolumeRecord, subpath: string) => {
+      const reference = await createPart.call(parts, record, subpath);
       if (subpath === "two") {
         throw new Error("the answer was lost");
       }
@@ -115,34 +128,29 @@ describe("a creation", () => {
     assert.deepEqual([...bench.machine.volumeParts, ...bench.machine.volumes], []);
   });
 
-  it("waits for a part of a volume no longer than the driver's policy says, and has it at the next start", async (context) => {
+  it("waits for a part of a volume no longer than the driver says, and has it at the next start", async (context) => {
     const mounts = [
       { type: "volume", source: "slow", target: "/x", volumeOptions: { subpath: "x" } },
       { type: "volume", source: "slow", target: "/y", volumeOptions: { subpath: "y" } },
     ];
     const id = await bench.createScript("true", { hostConfig: { mounts } });
     const { clock, driver } = bench.engine.context;
-    const { volumes } = driver;
-    const policy: { volumePartsLimitMs?: number } = driver.policy;
+    const parts = madeParts(driver.volumes);
     const begun = Promise.withResolvers<void>();
     const made = Promise.withResolvers<void>();
     context.after(() => {
       made.resolve();
-      delete policy.volumePartsLimitMs;
+      delete parts.limitMs;
     });
     const asked: string[] = [];
-    context.mock.method(
-      volumes as Required<VolumeStore>,
-      "createPart",
-      async (_: VolumeRecord, subpath: string) => {
-        asked.push(subpath);
-        begun.resolve();
-        await made.promise;
-        return `reference of ${subpath}`;
-      },
-    );
+    context.mock.method(parts, "create", async (_: VolumeRecord, subpath: string) => {
+      asked.push(subpath);
+      begun.resolve();
+      await made.promise;
+      return `reference of ${subpath}`;
+    });
     const limitMs = 123_000;
-    policy.volumePartsLimitMs = limitMs;
+    parts.limitMs = limitMs;
     const { sleep } = clock;
     context.mock.method(clock, "sleep", (ms: number, signal?: AbortSignal) =>
       ms === limitMs ? begun.promise : sleep.call(clock, ms, signal),
@@ -152,7 +160,7 @@ describe("a creation", () => {
       /its volumes cannot be mounted: they were not ready within 123 s/,
     );
     assert.deepEqual(asked, ["x"]);
-    delete policy.volumePartsLimitMs;
+    delete parts.limitMs;
     made.resolve();
     await bench.containers.startContainer({ container: id });
     assert.deepEqual(asked, ["x", "y"], "the first was finished behind");
@@ -165,7 +173,7 @@ describe("a creation", () => {
       [{ privileged: true }, "not-implemented", /^the local backend does not support --privileged$/],
       [{ links: ["a:b"] }, "invalid", /^could not get container for a: No such container: a$/],
       [{ binds: ["a:/x", "b:/x"] }, "invalid", /^Duplicate mount point: \/x$/],
-      [{ volumesFrom: ["nobody"] }, "not-found", /^No such container: nobody$/],
+      [{ volumesFrom: ["nobody"] }, "invalid", /^No such container: nobody$/],
       [
         { mounts: [{ type: "bind", source: "/no/such/path", target: "/x" }] },
         "invalid",
@@ -230,10 +238,10 @@ describe("a creation", () => {
     assert.equal(hostConfig.resources?.pidsLimit, undefined);
   });
 
-  it("tells its user and the log what the backend does not apply, and only the log what is usual", async (context) => {
+  it("tells its user and the log what the backend does not apply", async (context) => {
     bench.machine.notApplied = ({ hostConfig, endpoints, mounts }) => [
       ...(hostConfig?.oomScoreAdj === 0 ? [] : [{ name: "--oom-score-adj", why: "nobody is near" }]),
-      ...(mounts.length === 0 ? [] : [{ name: "mounts", why: "there are none", isUsual: true }]),
+      ...(mounts.length === 0 ? [] : [{ name: "mounts", why: "there are none" }]),
       ...(endpoints["net"] === undefined ? [] : [{ name: "--mac-address", why: "it has one" }]),
     ];
     const { warn } = bench.engine.context.logger;
@@ -247,8 +255,8 @@ describe("a creation", () => {
       config: { image: "shell" },
       hostConfig: { oomScoreAdj: 100, binds: ["/:/host"] },
     });
-    assert.deepEqual(warnings, [`${told} --oom-score-adj: nobody is near`]);
-    assert.deepEqual(logged.splice(0), [...warnings, `${told} mounts: there are none`]);
+    assert.deepEqual(warnings, [`${told} --oom-score-adj: nobody is near`, `${told} mounts: there are none`]);
+    assert.deepEqual(logged.splice(0), warnings);
     assert.equal((await inspect(id)).hostConfig.oomScoreAdj, 100);
     await bench.networks.createNetwork({ name: "net" });
     await bench.networks.connectNetwork({ network: "net", container: id });
@@ -267,6 +275,23 @@ describe("a creation", () => {
     );
   });
 
+  it("refuses what its driver is not capable of", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    bench.machine.capabilities = create(CapabilitiesSchema);
+    await bench.stopBackend();
+    await bench.startBackend();
+    for (const asked of [
+      bench.volumes.createVolume({ name: "none" }),
+      bench.networks.createNetwork({ name: "none" }),
+      bench.execs.createExec({ container: id, config: { cmd: ["true"] } }),
+      bench.containers.openLogs({ container: id }),
+    ]) {
+      await assert.rejects(asked, (error) => isErrorKind(error, "not-implemented"));
+    }
+    const attached = bench.containers.attachContainer({ container: id, stream: true, stdout: true });
+    await assert.rejects(attached[Symbol.asyncIterator]().next(), { code: Code.Unimplemented });
+  });
+
   it("gives an address of the default bridge while it runs, and takes it back", async () => {
     const [a, b] = [await bench.runScript("exec sleep 60"), await bench.runScript("exec sleep 60")];
     const addressOf = async (id: string) =>
@@ -281,6 +306,23 @@ describe("a creation", () => {
     assert.equal(await addressOf(c), "172.18.0.2");
   });
 
+  it("joins neither its own network nor that of nobody", async () => {
+    const refusals = {
+      me: "cannot join own network namespace",
+      nobody: "joining network namespace of container: No such container: nobody",
+    };
+    for (const [donor, text] of Object.entries(refusals)) {
+      const container = await bench.createScript("true", {
+        name: donor === "me" ? "me" : "other",
+        hostConfig: { networkMode: `container:${donor}` },
+      });
+      await assert.rejects(
+        bench.containers.startContainer({ container }),
+        (error) => isErrorKind(error, "system") && messageOf(error) === text,
+      );
+    }
+  });
+
   it("joins the network of a container that runs, and of no other", async () => {
     const id = await bench.createScript("true", { name: "shared" });
     const joining = await bench.createScript("exec sleep 60", {
@@ -292,8 +334,7 @@ describe("a creation", () => {
       (error) =>
         isErrorKind(error, "conflict") &&
         messageOf(error) ===
-          "failed to set up container networking: cannot join network namespace of a non running container: " +
-            "container shared is created",
+          "cannot join network namespace of a non running container: " + "container shared is created",
     );
   });
 });

@@ -105,7 +105,7 @@ describe("a start whose launch takes long", () => {
     bench.machine.busyReleases = Promise.withResolvers();
     const restarted = bench.containers.restartContainer({ container: id, timeoutSeconds: 0 });
     restarted.catch(() => undefined);
-    await untilTrue(() => bench.engine.context.live.of(id).start !== undefined);
+    await untilTrue(() => bench.engine.context.live.of(id).run.start !== undefined);
     const attached = bench.containers.attachContainer({ container: id, stream: true, stdout: true });
     const answers = attached[Symbol.asyncIterator]();
     await answers.next();

@@ -114,6 +114,19 @@ describe("events", () => {
     );
   });
 
+  it("are all past ones up to `until` where no beginning is named", async () => {
+    await bench.createScript("true", { name: "c1" });
+    const untilUnixNs = BigInt(Date.now()) * 1_000_000n;
+    await bench.createScript("true", { name: "c2" });
+    const seen: (string | undefined)[] = [];
+    for await (const { message } of bench.events.subscribeEvents({ untilUnixNs })) {
+      if (message.case === "event" && message.value.action === "create") {
+        seen.push(message.value.attributes["name"]);
+      }
+    }
+    assert.ok(seen.includes("c1") && !seen.includes("c2"), seen.join(" "));
+  });
+
   it("end when `until` has come, even if nothing happens", async () => {
     let last: string | undefined;
     const untilUnixNs = BigInt(Date.now() + 50) * 1_000_000n;

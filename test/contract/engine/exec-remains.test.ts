@@ -5,10 +5,11 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
-import { sweepExecs } from "../../../src/backends/common/engine/exec/exec-remains.ts";
 import { ExecPhase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
-import { until } from "../../support/until.ts";
+import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
+
+const sweepEveryMs = 5 * 60_000;
 
 describe("execs that nobody comes for", () => {
   let bench: EngineBench;
@@ -65,12 +66,13 @@ describe("execs that nobody comes for", () => {
     const { endpoint } = await bench.execs.startExec({ execId: started, access: localAccess });
     await bench.session(endpoint, { openExec: { execId: started, process: { args: ["true"] } } });
     await bench.execs.awaitExec({ execId: started });
-    await sweepExecs(bench.engine.context);
+    await clock.advance(sweepEveryMs);
     assert.equal(phaseOf(over), ExecPhase.CREATED, "its container runs");
     const stopped = bench.containers.killContainer({ container });
     await stopped;
     await bench.wait(container);
-    await sweepExecs(bench.engine.context);
+    await clock.advance(sweepEveryMs);
+    await untilTrue(() => phaseOf(over) === undefined);
     await assert.rejects(bench.execs.inspectExec({ execId: over }), (error) =>
       isErrorKind(error, "not-found"),
     );

@@ -38,6 +38,20 @@ describe("listings of containers", () => {
     return containers.map((container) => container.names[0]?.slice(1)).join(" ");
   };
 
+  it("leave out containers of builds unless a filter names their label, and so do prunes", async () => {
+    await bench.createScript("true", {
+      name: "step",
+      config: { labels: { "sockerless.build": "container" } },
+    });
+    assert.equal(await names(), "three two one");
+    assert.equal(await names({ label: ["sockerless.build"] }), "step");
+    const { removed } = await bench.containers.pruneContainers({
+      filters: { label: { values: ["sockerless.build"] } },
+    });
+    assert.deepEqual(removed, []);
+    await bench.containers.removeContainer({ container: "step" });
+  });
+
   it("show the newest first, running ones only unless asked for all", async () => {
     assert.equal(await names({}, { all: false }), "two");
     assert.equal(await names(), "three two one");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { announceSharers } from "../../../src/backends/common/engine/network/partner-pushes.ts";
+import { announceSharers } from "../../../src/backends/common/engine/networks/partner-pushes.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -26,9 +26,9 @@ describe("containers of a cloud that share a network", () => {
     const client = live?.link?.agent.client;
     const record = engine.state.containers.get(joined);
     assert.ok(client !== undefined && record !== undefined);
-    /** What was asked for until now has been told. */
+    /** Resolves once everything that was asked for until now has been told. */
     const settled = async () => {
-      await live?.partners.run(() => Promise.resolve());
+      await live?.link?.partners.run(() => Promise.resolve());
       await nextTurn();
     };
     const { hello } = client;

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
-import { frozenBy } from "../../../src/backends/common/engine/machine/transitions.ts";
+import { frozenBy } from "../../../src/backends/common/engine/containers/decisions/life/transitions.ts";
 import { ContainerStateSchema, OutOfMemorySchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
@@ -105,6 +105,27 @@ describe("a backend that ended between a container's freezing and its record", (
     agent.tell({ case: "oom", value: create(OutOfMemorySchema) });
     await until(() => (bench.state.containers.get(id)?.state?.oomKilled === true ? true : undefined));
     assert.equal(bench.state.containers.get(id)?.state?.status, ContainerStatus.PAUSED);
+  });
+});
+
+describe("a container that wanted for memory while nobody listened", () => {
+  it("has the event once", async () => {
+    const bench = await EngineBench.start();
+    try {
+      const id = await bench.runScript("exec sleep 60");
+      const agent = bench.machine.agentOf(id);
+      for (const _ of [1, 2]) {
+        agent.tell({ case: "state", value: create(ContainerStateSchema, { outOfMemory: true }) });
+      }
+      agent.tell({ case: "state", value: create(ContainerStateSchema, { paused: true }) }); // Told last, so that all are read.
+      await until(() =>
+        bench.state.containers.get(id)?.state?.status === ContainerStatus.PAUSED ? true : undefined,
+      );
+      assert.equal(bench.state.containers.get(id)?.state?.oomKilled, true);
+      assert.equal((await bench.eventNames({ event: ["oom"] })).length, 1);
+    } finally {
+      await bench.close();
+    }
   });
 });
 

@@ -39,7 +39,7 @@ describe("while a container starts", () => {
     });
     answer.catch(() => undefined);
     await bench.system.getCapabilities({}); // The calls of one client reach the backend in order.
-    await bench.system.getCapabilities({}); // What the first one has not waited for is answered by now.
+    await bench.system.getCapabilities({}); // An answer that waits for nothing has come by now.
     assert.equal(isAnswered, false, "the start was not waited for");
     end();
     return await answer;
@@ -154,6 +154,45 @@ describe("while a container starts", () => {
   it("its terminal is resized once it runs", async () => {
     const { id } = await starting();
     await during(() => bench.containers.resizeContainer({ container: id, height: 20, width: 30 }));
+  });
+
+  it("who inspects it sees what came of the start", async () => {
+    const { id } = await starting();
+    const inspected = await during(() =>
+      bench.containers.inspectContainer({ container: id, afterStart: true }),
+    );
+    assert.equal(inspected.container?.state?.status, ContainerStatus.RUNNING);
+  });
+
+  it("who inspects it sees why the start failed", async () => {
+    const { id } = await starting();
+    const inspect = () => bench.containers.inspectContainer({ container: id, afterStart: true });
+    const state = (await during(inspect, fail)).container?.state;
+    assert.deepEqual([state?.status, state?.exitCode], [ContainerStatus.CREATED, 128]);
+  });
+
+  it("a list shows it as it was, as does who only looks", async () => {
+    const { id, started } = await starting();
+    const { containers } = await bench.containers.listContainers({ all: true });
+    const inspected = await bench.containers.inspectContainer({ container: id });
+    assert.deepEqual(
+      [containers.find((each) => each.id === id)?.state?.status, inspected.container?.state?.status],
+      [ContainerStatus.CREATED, ContainerStatus.CREATED],
+    );
+    goOn();
+    await started;
+  });
+
+  it("who inspects it does not wait where starts last minutes", async () => {
+    const { id, started } = await starting();
+    const live = bench.engine.context.live.of(id);
+    assert.ok(live.run.start !== undefined);
+    live.run.start.waitsFor = "room on the platform";
+    const { container } = await bench.containers.inspectContainer({ container: id, afterStart: true });
+    assert.equal(container?.state?.status, ContainerStatus.CREATED);
+    live.run.start.waitsFor = "";
+    goOn();
+    await started;
   });
 
   it("an update and another name are for when it runs", async () => {

@@ -121,7 +121,14 @@ describe("attachments and execs", () => {
       assert.deepEqual(await open(execId), { output: "hello\n", exitCode: code });
       const inspected = await bench.execs.inspectExec({ execId });
       assert.deepEqual([inspected.running, inspected.exitCode], [false, code]);
-      await assert.rejects(bench.execs.startExec({ execId }), (error) => isErrorKind(error, "conflict"));
+      const again = await bench.execs.startExec({ execId });
+      assert.deepEqual(
+        [again.refusal, again.endpoint],
+        [`exec command ${execId} has already run`, undefined],
+      );
+      await assert.rejects(bench.execs.startExec({ execId, detach: true }), (error) =>
+        isErrorKind(error, "conflict"),
+      );
     }
     assert.deepEqual(
       (await bench.eventNames({ container: [container] })).slice(-3),
@@ -181,6 +188,20 @@ describe("attachments and execs", () => {
     agent.cut();
     await bench.session(endpoint, { openExec: { execId, process: { args: ["sh", "-c", "exit 4"] } } });
     assert.equal((await end).exitCode, 4);
+  });
+
+  it("are gone with the run of their container", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const execId = await exec(container, "true");
+    const isGone = (error: unknown) =>
+      isErrorKind(error, "not-found") && messageOf(error) === `No such exec instance: ${execId}`;
+    await bench.containers.stopContainer({ container, timeoutSeconds: 0 });
+    await assert.rejects(bench.execs.startExec({ execId, access: localAccess }), isGone);
+    await assert.rejects(bench.execs.resizeExec({ execId, height: 1, width: 1 }), (error) =>
+      isErrorKind(error, "conflict"),
+    );
+    await bench.containers.startContainer({ container });
+    await assert.rejects(bench.execs.startExec({ execId, access: localAccess }), isGone);
   });
 
   it("resize the terminal of the main process and of execs", async () => {

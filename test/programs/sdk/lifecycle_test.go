@@ -211,6 +211,9 @@ func TestEventsTellTheStoryInOrder(t *testing.T) {
 	for len(story) == 0 || story[len(story)-1] != "die" {
 		select {
 		case message := <-messages:
+			if strings.HasPrefix(string(message.Action), "start_phase: ") {
+				continue // A cloud tells these, too.
+			}
 			story = append(story, string(message.Action))
 			if message.Action == events.ActionDie && message.Actor.Attributes["exitCode"] != "3" {
 				t.Errorf("die with %v", message.Actor.Attributes)

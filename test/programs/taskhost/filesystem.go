@@ -20,10 +20,11 @@ import (
 // library gives what root makes to whoever asked for it.
 const nobody = 65534
 
-// serveFileSystem shows a directory at a mount point as an EFS access point with
-// a forced user does: whoever asks, every operation is this process's, and this
-// process is that user. What it may, it may; what it makes is its own. It prints
-// "ready" once the mount is there and serves until it is unmounted.
+// serveFileSystem shows a directory at a mount point as an EFS access point
+// with a forced user does: every operation, of any caller, is this process's,
+// and this process is that user. It may do what that user may, and owns what it
+// makes. It prints "ready" once the mount is there and serves until it is
+// unmounted.
 func serveFileSystem(args []string) error {
 	flags := flag.NewFlagSet("filesystem", flag.ContinueOnError)
 	uid := flags.Int("uid", 0, "the forced user")

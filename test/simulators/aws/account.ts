@@ -1,4 +1,4 @@
-/** What a fresh account holds: everything that a user makes before sockerless runs. */
+/** The contents of a fresh account: everything that a user makes before sockerless runs. */
 import type { Cloud } from "./cloud.ts";
 import type { Context } from "./context.ts";
 import type { PolicyDocument } from "./iam/access.ts";
@@ -10,14 +10,14 @@ import type { Namespace } from "./services/servicediscovery/state.ts";
 const agentPort = 9111;
 const nfsPort = 2049;
 
-/** Names and IDs of what a fresh account holds. */
+/** Names and IDs of a fresh account's contents. */
 export interface Account {
   readonly cluster: string;
   readonly vpcId: string;
   readonly subnetIds: readonly string[];
-  /** Lets its members and the host reach one another. */
+  /** ID of the tasks' group, which lets its members and the host reach one another. */
   readonly securityGroupId: string;
-  /** Of the mount targets; lets members of {@link securityGroupId} in. */
+  /** ID of the mount targets' group, which lets members of {@link securityGroupId} in. */
   readonly efsSecurityGroupId: string;
   readonly fileSystem: FileSystem;
   readonly logGroup: string;
@@ -28,7 +28,7 @@ export interface Account {
   readonly repositoryUri: string;
 }
 
-/** What AWS's managed policy `AmazonECSTaskExecutionRolePolicy` allows. */
+/** AWS's managed policy `AmazonECSTaskExecutionRolePolicy`. */
 const taskExecutionPolicy: PolicyDocument = {
   Version: "2012-10-17",
   Statement: [

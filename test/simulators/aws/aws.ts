@@ -3,31 +3,31 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { CallLog } from "./calls.ts";
-import { SimulatedClock } from "./clock.ts";
+import { CallLog } from "../common/calls.ts";
+import { SimulatedClock } from "../common/clock.ts";
 import type { Context } from "./context.ts";
-import { Faults } from "./faults.ts";
+import { Faults } from "../common/faults.ts";
 import type { AccessKey, PolicyDocument } from "./iam/access.ts";
 import { Iam } from "./iam/iam.ts";
 import { type Delays, defaultQuotas, noDelays, type Quotas } from "./quotas.ts";
-import { Rates } from "./rates.ts";
+import { Rates } from "../common/rates.ts";
 import { type Account, prepareAccount } from "./account.ts";
-import { Machine } from "./machine/machine.ts";
+import { Machine } from "../common/machine/machine.ts";
 import { Ecs, type EcsOptions } from "./services/ecs/ecs.ts";
 import { publishedRates } from "./services/rates.ts";
 import { type AwsServices, startServices } from "./services/services.ts";
 import { defaultSwitches, type Switches } from "./switches.ts";
 import { WireServer } from "./wire/server.ts";
 
-/** What a simulated account is made with. */
+/** Settings of a simulated account. */
 export interface AwsOptions {
   readonly region?: string;
   readonly quotas?: Partial<Quotas>;
   readonly delays?: Partial<Delays>;
   readonly switches?: Partial<Switches>;
-  /** Tasks only go through the motions, with no machine behind them: for counting calls with thousands of them. */
+  /** Whether tasks only go through the motions, with no machine behind them: to count calls with thousands of tasks. */
   readonly lightweight?: boolean;
-  /** Of the VPC of an account whose tasks are lightweight; the others' has one that is free on this machine. */
+  /** The VPC's range, for an account with lightweight tasks; other accounts take one that is free on this machine. */
   readonly cidr?: string;
   readonly ecs?: EcsOptions;
 }
@@ -37,10 +37,10 @@ export class Aws implements AsyncDisposable {
   /** `http://127.0.0.1:port`, for all services. */
   readonly endpoint: string;
   readonly context: Context;
-  /** What a fresh account holds. */
+  /** Names and IDs of the fresh account's contents. */
   readonly account: Account;
   readonly services: AwsServices;
-  /** The tasks, and what happens to them that nobody asks for by the API. */
+  /** The tasks, and the events in their lives that no call of the API causes. */
   readonly ecs: Ecs;
   readonly #stack: AsyncDisposableStack;
 
@@ -125,8 +125,12 @@ export class Aws implements AsyncDisposable {
     return this.context.iam.administrator;
   }
 
-  /** A policy document for this account, from one with the placeholders of `deploy/iam/README.md`. */
-  fillPolicy(text: string): PolicyDocument {
+  /**
+   * A policy document for this account, from one with the placeholders of `deploy/iam/README.md`.
+   *
+   * @param more values of placeholders that a fresh account has nothing for
+   */
+  fillPolicy(text: string, more: Readonly<Record<string, string>> = {}): PolicyDocument {
     const { account, accountId, region, services } = this;
     const nameOf = (arn: string): string => arn.slice(arn.lastIndexOf("/") + 1);
     const values: Record<string, string> = {
@@ -143,12 +147,13 @@ export class Aws implements AsyncDisposable {
       "cloud-map-namespace": account.namespace.id,
       "hosted-zone": account.namespace.hostedZoneId,
       "ecr-repository": nameOf(account.repositoryUri),
+      ...more,
     };
     const filled = text.replace(/<([a-z-]+)>/g, (placeholder, name: string) => values[name] ?? placeholder);
     return JSON.parse(filled) as PolicyDocument;
   }
 
-  /** What the SDK's clients are constructed with. */
+  /** The configuration with which the SDK's clients are constructed. */
   get clientConfig(): {
     readonly endpoint: string;
     readonly region: string;
@@ -211,7 +216,7 @@ export async function startAws(options: AwsOptions = {}): Promise<Aws> {
   const account = prepareAccount(context, state, cloud);
   const ecs = stack.use(await Ecs.start(context, cloud, machine, options.ecs));
   ecs.clusters.add(account.cluster);
-  // Only now: what a fresh account holds was made long ago, and is known everywhere.
+  // The switches are set last, because a fresh account's contents were made long ago and are known everywhere.
   Object.assign(context.switches, options.switches);
   const server = new WireServer(context);
   for (const handler of [...handlers, ecs.handler]) {

@@ -1,4 +1,4 @@
-/** What the services are to one another: ECS reaches files, network, logs, images and secrets through these. */
+/** The services as others see them: ECS reaches files, network, logs, images and secrets through these interfaces. */
 
 /** A subnet of the VPC. */
 export interface Subnet {
@@ -40,7 +40,7 @@ export interface SecurityRule {
 /** The VPC as the machinery of tasks sees it. */
 export interface VpcNetwork {
   readonly vpcId: string;
-  /** Of the whole VPC. */
+  /** The range of the whole VPC. */
   readonly cidr: string;
   subnets(): readonly Subnet[];
   subnet(subnetId: string): Subnet | undefined;
@@ -80,11 +80,11 @@ export interface PosixUser {
 export interface EfsMount {
   /** The directory on this machine that the task sees as the root. */
   readonly hostDirectory: string;
-  /** Every operation is done as this user, whoever does it. */
+  /** The user as whom every operation is done; undefined: each is done as its own user. */
   readonly posixUser: PosixUser | undefined;
   /** Whether user 0 is treated as nobody, for want of `elasticfilesystem:ClientRootAccess`. */
   readonly rootSquash: boolean;
-  /** For want of `elasticfilesystem:ClientWrite`. */
+  /** Whether the mount is read-only, for want of `elasticfilesystem:ClientWrite`. */
   readonly readOnly: boolean;
 }
 

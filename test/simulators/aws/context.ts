@@ -1,10 +1,10 @@
-/** What all simulated services share: one account in one region. */
+/** The context that all simulated services share: one account in one region. */
 import type { Iam } from "./iam/iam.ts";
-import type { CallLog } from "./calls.ts";
-import type { SimulatedClock } from "./clock.ts";
-import type { Faults } from "./faults.ts";
+import type { CallLog } from "../common/calls.ts";
+import type { SimulatedClock } from "../common/clock.ts";
+import type { Faults } from "../common/faults.ts";
 import type { Delays, Quotas } from "./quotas.ts";
-import type { Rates } from "./rates.ts";
+import type { Rates } from "../common/rates.ts";
 import type { Switches } from "./switches.ts";
 
 /** The account, its region and what the test controls. */

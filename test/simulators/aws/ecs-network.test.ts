@@ -52,7 +52,7 @@ async function startServer(): Promise<{ readonly taskArn: string; readonly addre
   return { taskArn, address: scene.aws.ecs.task(taskArn).address ?? "" };
 }
 
-/** What a task of the client's group hears from a server. */
+/** Lines that a task of the client's group hears from a server. */
 async function hear(address: string): Promise<string[]> {
   const taskArn = await scene.run(
     await scene.register([scene.shell("main", `nc -w 2 ${address} ${port} </dev/null || echo nothing`)]),
@@ -108,14 +108,14 @@ test("a cut drops what is established too, and ends without losing it", async ()
   await until(() => received === "one " || undefined);
   await scene.aws.ecs.cutNetwork(taskArn);
   socket.write("two ");
-  // Nothing can be waited for that does not happen: another task's whole life is long enough to see.
+  // The life of another task is long enough for a byte to arrive; nothing can be waited for that does not happen.
   await scene.output("exit 0");
   assert.equal(received, "one ");
   await scene.aws.ecs.restoreNetwork(taskArn);
   await until(() => received === "one two " || undefined);
 });
 
-/** A connection to the port; undefined when nobody listens. */
+/** A connection to the port; undefined while nobody listens. */
 function connected(host: string): Promise<Socket | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ host, port }, () => resolve(socket));

@@ -1,4 +1,4 @@
-/** What ECS answers; the tasks only go through the motions. */
+/** Tests of the simulated ECS' answers; the tasks only go through the motions. */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import {
@@ -62,6 +62,28 @@ describe("task definitions", () => {
       "a size that Fargate has not",
       () => [[main()], { cpu: "256", memory: "4096" }],
       /No Fargate configuration/,
+    ],
+    [
+      "more than 64 KiB",
+      () => [[main({ environment: [{ name: "X", value: "x".repeat(65_000) }] })]],
+      /65536 bytes/,
+    ],
+    [
+      "an image's reference of 256 characters",
+      () => [[main({ image: `a/${"b".repeat(254)}` })]],
+      /up to 255/,
+    ],
+    ["an image's reference with a query", () => [[main({ image: "a/b?c" })]], /up to 255/],
+    ["a role that is no ARN", () => [[main()], { taskRoleArn: "sockerless-task" }], /Role is not valid/],
+    [
+      "an ARN of something else as a role",
+      () => [[main()], { executionRoleArn: "arn:aws:iam::123456789012:user/x" }],
+      /Role is not valid/,
+    ],
+    [
+      "an ARN of no account",
+      () => [[main()], { taskRoleArn: "arn:aws:iam::12345:role/x" }],
+      /Role is not valid/,
     ],
     ["no size", () => [[main()], { cpu: undefined }], /requires that 'cpu'/],
     ["another network mode", () => [[main()], { networkMode: "bridge" }], /network mode/],
@@ -202,6 +224,15 @@ describe("task definitions", () => {
       await assert.rejects(scene.register(containers, more), isError("ClientException", message));
     });
   }
+
+  test("with two tags of a key are refused, as by all services", async () => {
+    const twice = [
+      { key: "a", value: "1" },
+      { key: "a", value: "2" },
+    ];
+    const refused = isError("InvalidParameterException", /two tags with the same key/);
+    await assert.rejects(scene.register([main()], { tags: twice }), refused);
+  });
 
   test("are numbered in their family, found by family, revision and ARN, and go in two steps", async () => {
     const family = "numbered";
@@ -379,7 +410,7 @@ describe("RunTask", () => {
 
 describe("a task", () => {
   test("goes through ECS' states as time passes, and gets its address before it runs", async () => {
-    // So long that only the test lets it pass.
+    // These delays are so long that only the test lets them pass.
     Object.assign(aws.delays, {
       provisioning: hour,
       pending: hour,
@@ -417,16 +448,34 @@ describe("a task", () => {
     }
   });
 
+  test("is named by an ID of 32 or 36 digits or by its ARN, and by nothing else", async () => {
+    const describeTask = (task: string) =>
+      scene.client.send(new DescribeTasksCommand({ cluster, tasks: [task] }));
+    for (const [task, words] of [
+      ["abc", /length should be one of \[32,36\]/],
+      ["z".repeat(32), /hexadecimal/],
+      ["arn:aws:ecs:us-east-1:123456789012:cluster/sockerless", /Invalid identifier/],
+      ["arn:aws:ecs:us-east-1:123456789012:task/sockerless/abc", /length should be one of/],
+    ] as const) {
+      const refused = isError("InvalidParameterException", words);
+      await assert.rejects(describeTask(task), refused);
+      await assert.rejects(scene.client.send(new StopTaskCommand({ cluster, task })), refused);
+    }
+    const unknown = "arn:aws:ecs:us-east-1:123456789012:task/sockerless/0123456789abcdef0123456789abcdef";
+    const { failures } = await describeTask(unknown);
+    assert.deepEqual(failures, [{ arn: unknown, reason: "MISSING" }]);
+  });
+
   test("is missing for a while after RunTask where reads lag, and an hour after its end", async () => {
     const definition = await scene.register([main()]);
-    aws.switches.eventualConsistencyMs = hour;
+    aws.switches.eventualConsistencyMs.ecs = hour;
     const taskArn = await scene.run(definition);
     const describeTask = new DescribeTasksCommand({ cluster, tasks: [taskArn] });
     const missing = [{ arn: taskArn, reason: "MISSING" }];
     assert.deepEqual((await scene.client.send(describeTask)).failures, missing);
     aws.clock.advance(hour);
     assert.deepEqual((await scene.client.send(describeTask)).failures, []);
-    aws.switches.eventualConsistencyMs = 0;
+    aws.switches.eventualConsistencyMs.ecs = 0;
     await scene.running(taskArn);
     await scene.stop(taskArn);
     aws.clock.advance(hour / 2);

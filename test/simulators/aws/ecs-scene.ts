@@ -1,4 +1,4 @@
-/** What tests of the simulated ECS have in common: an account, an image in a registry, and the SDK's client. */
+/** The scene of tests of the simulated ECS: an account, an image in a registry, and the SDK's client. */
 import assert from "node:assert/strict";
 import {
   type ContainerDefinition,
@@ -143,7 +143,7 @@ export class EcsScene implements AsyncDisposable {
     return await this.stopped(taskArn);
   }
 
-  /** What a container has logged so far. */
+  /** Lines that a container has logged so far. */
   logged(taskArn: string, container: string): string[] {
     const { logs } = this.aws.services;
     const name = `test/${container}/${taskArn.slice(taskArn.lastIndexOf("/") + 1)}`;

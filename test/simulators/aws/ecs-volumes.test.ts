@@ -62,7 +62,7 @@ async function withVolume(
   return { code: exitCodes(task)["main"], lines: scene.logged(taskArn, "main") };
 }
 
-/** What postgres' entrypoint does with its data directory, started as root, for user 1000. */
+/** The work of postgres' entrypoint, started as root, on its data directory for user 1000. */
 const insistOnOwnership = `
 set -e
 mkdir -p /data/db
@@ -142,4 +142,42 @@ test("a mount point can be read-only, and an empty volume is a task's own", asyn
   const { lines } = await withVolume({ name: "data" }, "ls /data | wc -l; touch /data/x 2>&1", readOnly);
   assert.equal(lines[0]?.trim(), "0");
   assert.match(lines[1] ?? "", /Read-only file system/);
+});
+
+test("a file system that lets only roles in is mounted with the task's role, or the task does not start", async () => {
+  const { aws } = scene;
+  const { account, services } = aws;
+  const { fileSystemId } = account.fileSystem;
+  const role = { AWS: account.taskRoleArn };
+  services.efs.setPolicy(fileSystemId, {
+    Statement: [{ Effect: "Allow", Principal: role, Action: "elasticfilesystem:Client*", Resource: "*" }],
+  });
+  try {
+    const volume = await accessPoint({
+      PosixUser: { Uid: 0, Gid: 0 },
+      RootDirectory: made("/closed", 0),
+    });
+    const run = async (iam: "ENABLED" | "DISABLED", taskRoleArn?: string) => {
+      const efsVolumeConfiguration = {
+        ...volume.efsVolumeConfiguration,
+        fileSystemId,
+        authorizationConfig: { ...volume.efsVolumeConfiguration?.authorizationConfig, iam },
+      };
+      const definition = await scene.register([scene.shell("main", "echo written > /data/file", mounted)], {
+        volumes: [{ name: "data", efsVolumeConfiguration }],
+        ...(taskRoleArn !== undefined && { taskRoleArn }),
+      });
+      return await scene.stopped(await scene.run(definition));
+    };
+    assert.deepEqual(exitCodes(await run("ENABLED", account.taskRoleArn)), { main: 0 });
+    const anonymous = await run("DISABLED", account.taskRoleArn);
+    assert.match(anonymous.stoppedReason ?? "", /EFS utils.*access denied by server/);
+    const roleless = await run("ENABLED");
+    assert.match(
+      roleless.stoppedReason ?? "",
+      /EFS utils.*AWS Access Key ID and Secret Access Key are not found/,
+    );
+  } finally {
+    services.efs.setPolicy(fileSystemId, undefined);
+  }
 });

@@ -13,7 +13,7 @@ import { until } from "../../support/until.ts";
 import { startAws } from "./aws.ts";
 import { pushBusybox } from "./ecs-scene.ts";
 
-// The image is in a registry of this process, which a simulator's process does not take with it.
+// A registry of this process has the image, because it stays when a simulator's process ends.
 let registry: TestRegistry;
 let image: string;
 
@@ -56,7 +56,7 @@ function addresses(): string[] {
   return Object.values(networkInterfaces()).flatMap((each) => (each ?? []).map(({ address }) => address));
 }
 
-/** What a simulator has outside its namespaces and its directory. */
+/** Control groups of a simulator: they lie outside its namespaces and its directory. */
 function cgroupsOf(directory: string): string[] {
   const name = directory.slice(directory.lastIndexOf("/") + 1);
   const hierarchies = ["", ...readdirSync("/sys/fs/cgroup")];
@@ -85,7 +85,7 @@ test("what a simulator that is killed leaves ends with it, but for files, which 
   const inside = (): string[] =>
     processesBelow(directory).filter((each) => !each.includes("docker-registry"));
   await until(() => inside().length === 0 || undefined);
-  // What is busy still, because the kernel is at it, is left to the next but one.
+  // The next simulator leaves what the kernel still works at to the one after it, and so on.
   await until(async () => {
     await using aws = await startAws();
     assert.notEqual(aws.context.directory, directory);

@@ -1,9 +1,25 @@
 /** Beliefs about the cloud that no service model backs. Each is tested in both positions; README.md lists them. */
 
+/** For how many simulated milliseconds other calls do not see yet what a service has made. */
+export interface ConsistencyDelays {
+  /** Tasks. */
+  ecs: number;
+  /** Security groups. */
+  ec2: number;
+  /** Access points, in lists. */
+  efs: number;
+  /** Services of Cloud Map, in lists. */
+  servicediscovery: number;
+}
+
+/** The same delay for all services. */
+export function allLag(ms: number): ConsistencyDelays {
+  return { ecs: ms, ec2: ms, efs: ms, servicediscovery: ms };
+}
+
 /** The beliefs; all of them can be changed at any time. */
 export interface Switches {
-  /** New tasks and security groups are unknown to other calls for this many simulated milliseconds. */
-  eventualConsistencyMs: number;
+  eventualConsistencyMs: ConsistencyDelays;
   /** Cloud Map writes to Route 53 with its caller's rights, so that registering needs them. */
   cloudMapNeedsRoute53Rights: boolean;
   /** `GetLogEvents` refuses a forward token where `startFromHead` is not true. */
@@ -18,10 +34,10 @@ export interface Switches {
   vcpuQuotaIsFailure: boolean;
 }
 
-/** What is believed. */
+/** The position of each switch that is believed to be AWS's. */
 export function defaultSwitches(): Switches {
   return {
-    eventualConsistencyMs: 0,
+    eventualConsistencyMs: allLag(0),
     cloudMapNeedsRoute53Rights: true,
     forwardTokensNeedStartFromHead: true,
     emptyLogPages: false,

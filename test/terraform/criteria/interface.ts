@@ -131,7 +131,7 @@ const schema = JSON.parse(
   readFileSync(join(checkout, "test/terraform/provider/fixtures/aws.json"), "utf8"),
 ) as SchemaFixture;
 
-/** Whether the provider's schema knows tags for a type. */
+/** True if the provider's schema knows tags for a type. */
 function canHaveTags(type: string): boolean {
   const resource = schema.resources[type];
   assert.ok(resource, `the schema of ${type} is among the fixtures`);
@@ -152,6 +152,14 @@ export const seedFiles = [
   "variables.tf",
   "versions.tf",
 ];
+
+/** The oldest AWS provider that has what a module uses: the attribute that came last decides. */
+export const floors = {
+  /** `minified_json` of `aws_iam_policy_document`. */
+  ecs: "~> 5.49",
+  /** `availability_zone_rebalancing` of `aws_ecs_service`. */
+  "ecs-service": "~> 5.77",
+} as const;
 
 /** That a module's `versions.tf` asks for Terraform 1.5 and one major version of its provider. */
 export function assertVersions(module: HclModule, provider: string, constraint: string): void {

@@ -11,10 +11,18 @@ export const actionsWithoutResource: ReadonlySet<string> = new Set([
   "ecr:GetAuthorizationToken",
   "ecs:DeregisterTaskDefinition",
   "ecs:DescribeTaskDefinition",
+  "ecs:ListTaskDefinitionFamilies",
   "ecs:ListTaskDefinitions",
   "logs:DescribeLogGroups",
   "servicediscovery:ListServices",
+  "servicequotas:GetServiceQuota",
 ]);
+
+/** Actions that AWS gives no resource and that change something: allowed on "*" by themselves, on these conditions. */
+export const conditionsWithoutResource: Readonly<Record<string, readonly string[]>> = {
+  "ecs:ListTasks": ["ecs:cluster"],
+  "servicediscovery:TagResource": ["aws:RequestTag/sockerless-instance", "aws:TagKeys"],
+};
 
 const logs = {
   actions: ["logs:CreateLogStream", "logs:PutLogEvents"],
@@ -35,7 +43,8 @@ export const roleCriteria: readonly Criterion[] = [
       });
       assertPolicyOf(module, "execution");
       const statements = statementsOf(module, "execution");
-      assert.deepEqual(actionsOn(statements, "statement.value"), pull);
+      const pulling = statements.filter(({ sid }) => sid === "PullImages");
+      assert.deepEqual(actionsOn(pulling, "statement.value"), pull);
       assert.deepEqual(actionsOn(statements, "*"), ["ecr:GetAuthorizationToken"]);
       assert.deepEqual(actionsOn(statements, logs.on), logs.actions);
     },
@@ -63,11 +72,18 @@ export const roleCriteria: readonly Criterion[] = [
         "servicediscovery:DeregisterInstance",
         "servicediscovery:RegisterInstance",
       ]);
+      assert.deepEqual(conditionsOn(statements, "local.services_arn"), [
+        "Null aws:ResourceTag/sockerless-instance",
+      ]);
       assert.deepEqual(
         actionsOn(statements, "aws_service_discovery_private_dns_namespace.this.hosted_zone"),
         ["route53:ChangeResourceRecordSets"],
       );
-      assert.equal(statements.length, 4);
+      assert.deepEqual(conditionsOn(statements, "aws_efs_file_system.this.arn"), [
+        "ArnLike elasticfilesystem:AccessPointArn",
+        "Bool elasticfilesystem:AccessedViaMountTarget",
+      ]);
+      assert.equal(statements.length, 5);
       const optional = blocks(module.data("aws_iam_policy_document", "task"), "dynamic")
         .flatMap((dynamic) => blocks(dynamic, "statement"))
         .map((each) => expression(each["for_each"]));
@@ -76,9 +92,15 @@ export const roleCriteria: readonly Criterion[] = [
     },
     brokenBy: [
       change("iam.tf", '      "elasticfilesystem:ClientWrite",\n', ""),
-      change("iam.tf", '"elasticfilesystem:DescribeMountTargets",', '"elasticfilesystem:*",'),
+      change("iam.tf", '"elasticfilesystem:DescribeMountTargets"', '"elasticfilesystem:*"'),
+      change("iam.tf", 'variable = "elasticfilesystem:AccessPointArn"', 'variable = "aws:PrincipalArn"'),
       change("iam.tf", "policy = data.aws_iam_policy_document.task.json", 'policy = "{}"'),
       change("iam.tf", '"servicediscovery:RegisterInstance"]', '"servicediscovery:CreateService"]'),
+      change(
+        "iam.tf",
+        'variable = "aws:ResourceTag/sockerless-instance"',
+        'variable = "aws:ResourceTag/other"',
+      ),
     ],
   },
   {
@@ -128,6 +150,7 @@ export const roleCriteria: readonly Criterion[] = [
         '"ecr:GetAuthorizationToken",',
         '"ecr:GetAuthorizationToken", "ecs:RunTask",',
       ),
+      change("backend_policy.tf", 'variable = "aws:TagKeys"', 'variable = "aws:PrincipalTag/x"'),
       change("backend_policy.tf", "resources = [local.tasks_arn]", 'resources = ["arn:aws:ecs:*:*:*"]'),
       change(
         "backend_policy.tf",
@@ -146,11 +169,11 @@ function assertScoped(statement: HclBlock): void {
   }
   const resources = resourcesOf(statement);
   if (resources.some((resource) => resource === "*")) {
-    const listsOneCluster =
-      actions.join() === "ecs:ListTasks" &&
-      blocks(statement, "condition").some((each) => each["variable"] === "ecs:cluster");
+    const conditions = blocks(statement, "condition").map((each) => String(each["variable"]));
+    const needed = conditionsWithoutResource[actions.join()];
+    const isNarrowed = needed?.every((variable) => conditions.includes(variable)) === true;
     const widened = actions.filter((action) => !actionsWithoutResource.has(action));
-    assert.ok(listsOneCluster || widened.length === 0, `${widened.join()} on "*"`);
+    assert.ok(isNarrowed || widened.length === 0, `${widened.join()} on "*"`);
     return;
   }
   for (const resource of resources) {
@@ -173,6 +196,15 @@ function statementsOf(module: HclModule, document: string): HclBlock[] {
 function resourcesOf(statement: HclBlock): string[] {
   const resources = statement["resources"];
   return (Array.isArray(resources) ? resources : [resources]).map(expression);
+}
+
+/** Test and key of each condition of the statements whose resources name `resource`. */
+function conditionsOn(statements: readonly HclBlock[], resource: string): string[] {
+  return statements
+    .filter((each) => resourcesOf(each).some((text) => text.includes(resource)))
+    .flatMap((each) => blocks(each, "condition"))
+    .map((each) => `${String(each["test"])} ${String(each["variable"])}`)
+    .sort();
 }
 
 /** Actions of all statements whose resources name `resource`, sorted. */

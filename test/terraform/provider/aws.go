@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 )
@@ -83,12 +84,19 @@ var aws = cloud{
 			}, nil
 		},
 		"aws_iam_policy_document": renderPolicyDocument,
-		"aws_partition": func(string, tftypes.Value) (map[string]tftypes.Value, error) {
+		"aws_partition": func(region string, _ tftypes.Value) (map[string]tftypes.Value, error) {
+			partition, suffix, prefix := "aws", "amazonaws.com", "com.amazonaws"
+			switch {
+			case strings.HasPrefix(region, "cn-"):
+				partition, suffix, prefix = "aws-cn", "amazonaws.com.cn", "cn.com.amazonaws"
+			case strings.HasPrefix(region, "us-gov-"):
+				partition = "aws-us-gov"
+			}
 			return map[string]tftypes.Value{
-				"id":                 text("aws"),
-				"partition":          text("aws"),
-				"dns_suffix":         text("amazonaws.com"),
-				"reverse_dns_prefix": text("com.amazonaws"),
+				"id":                 text(partition),
+				"partition":          text(partition),
+				"dns_suffix":         text(suffix),
+				"reverse_dns_prefix": text(prefix),
 			}, nil
 		},
 		"aws_region": func(region string, _ tftypes.Value) (map[string]tftypes.Value, error) {

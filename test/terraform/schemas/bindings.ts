@@ -13,7 +13,9 @@ export type AttributeType =
   | readonly ["list" | "set" | "map", AttributeType]
   | readonly ["object", Readonly<Record<string, AttributeType>>];
 
-/** Who sets an attribute: the configuration (`required`, `optional`), the provider (`computed`), or either. */
+/**
+ * Setter of an attribute: the configuration (`required`, `optional`), the provider (`computed`), or either.
+ */
 export type AttributeMode = "required" | "optional" | "computed" | "optional+computed";
 
 export interface AttributeSchema {
@@ -34,12 +36,12 @@ export interface BlockSchema {
   readonly blocks: Readonly<Record<string, NestedBlockSchema>>;
 }
 
-/** What the bindings say of one settable name: an entry of `synthesizeHclAttributes` or of `<struct>ToHclTerraform`. */
+/** A settable name in the bindings: an entry of `synthesizeHclAttributes` or of `<struct>ToHclTerraform`. */
 interface Entry {
   readonly isBlock: boolean;
   readonly type: string;
   readonly storageClass: string;
-  /** Whether one object stands for the block, not a list of them. */
+  /** True if one object stands for the block, not a list of them. */
   readonly isOne: boolean;
 }
 
@@ -204,7 +206,7 @@ function* entriesOf(hcl: string): Iterable<readonly [string, Entry]> {
   }
 }
 
-/** What may be left out can be reset. */
+/** True if a setting may not be left out: what may be left out can be reset. */
 function isRequired(body: string, name: string): boolean {
   const camel = name.replaceAll(/_+([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
   return !new RegExp(`^ {4}reset${camel[0]?.toUpperCase()}${camel.slice(1)}\\(\\)`, "m").test(body);

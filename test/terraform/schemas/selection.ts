@@ -1,4 +1,4 @@
-/** What is taken from the providers' schemas: what the modules use, and what the bindings leave out of it. */
+/** Selection from the providers' schemas: what the modules use, and what the bindings leave out of it. */
 
 export interface ProviderSelection {
   readonly name: "aws" | "azurerm";

@@ -1,4 +1,7 @@
-/** The seccomp profile of a cloud container, whose agent loads it: the kernel lets a process do so that gets no new privileges. */
+/**
+ * The seccomp profile of a cloud container. Its agent loads it, as the kernel allows a process that can gain
+ * no new privileges.
+ */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import { invalid } from "../../../common/errors.ts";
@@ -34,7 +37,7 @@ const speculation = "SECCOMP_FILTER_FLAG_SPEC_ALLOW";
 const flags: ReadonlySet<string> = new Set([
   ...["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", speculation],
 ]);
-/** Of a system call. */
+/** Most arguments of a system call. */
 const argumentCount = 6;
 
 /** The profile that a container asks for; undefined: none but the platform's. */
@@ -49,9 +52,10 @@ export function hasListener({ defaultAction, syscalls = [], listenerPath = "" }:
 }
 
 /**
- * What the agent is told of the profile: all but the kernels is decided here.
+ * The profile as the agent loads it: decided here is all but what depends on the task's kernel.
  *
  * @param architecture of the task, as GOARCH
+ * @returns undefined: the container asks for none
  * @throws SockerlessError `invalid`, where runc would refuse the profile, in its words
  */
 export function agentSeccomp(

@@ -1,7 +1,7 @@
 /** The key and certificate of an instance's authority over its agents, as the configuration names them. */
 import "reflect-metadata";
 
-import { link, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { link, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
 import {
@@ -14,6 +14,7 @@ import {
 } from "@peculiar/x509";
 
 import { errnoOf, fromFileError, invalid, messageOf, systemError } from "../../../common/errors.ts";
+import { makeDirectories } from "../../../common/make-directories.ts";
 import { randomSerial } from "./serial-number.ts";
 
 /** ECDSA on P-256: what every TLS library has. */
@@ -89,7 +90,7 @@ async function checkPair(privateKey: CryptoKey, certificate: X509Certificate): P
 async function makeFile(path: string): Promise<void> {
   const temporary = `${path}.${process.pid}.new`;
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await makeDirectories(dirname(path), 0o700);
     await writeFile(temporary, await makeAuthority(), { mode: 0o600, flag: "wx", flush: true });
     await link(temporary, path).catch((error: unknown) => {
       if (errnoOf(error) !== "EEXIST") {

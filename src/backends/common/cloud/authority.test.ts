@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createPublicKey, generateKeyPairSync, X509Certificate } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -32,6 +32,24 @@ describe("an instance's authority over its agents", () => {
     assert.deepEqual(inline.pin, first.authority.pin);
   });
 
+  it("is not read from a file that others can read, nor with a key that is not its certificate's", async () => {
+    const { authority: made } = await authority();
+    for (const mode of [0o640, 0o604, 0o610]) {
+      chmodSync(file, mode);
+      await assert.rejects(readAuthority(file), { kind: "invalid", message: /can be read by others/ });
+    }
+    chmodSync(file, 0o600);
+    assert.deepEqual((await authority()).authority.pin, made.pin);
+    const other = join(directory, "other.pem");
+    await readAuthority(other);
+    const [key = ""] = readFileSync(other, "utf8").split(/(?=-----BEGIN CERTIFICATE)/);
+    const [, certificate = ""] = readFileSync(file, "utf8").split(/(?=-----BEGIN CERTIFICATE)/);
+    await assert.rejects(readAuthority(key + certificate), {
+      kind: "invalid",
+      message: /not the certificate's/,
+    });
+  });
+
   it("gives this process a certificate that is good for one container, signed by it", async () => {
     const { authority: made } = await authority();
     const { certificateChain, key } = await made.credentialsFor(one);
@@ -44,6 +62,8 @@ describe("an instance's authority over its agents", () => {
     assert.ok(leaf.verify(root.publicKey));
     assert.equal(leaf.ca, false);
     assert.match(key, /BEGIN PRIVATE KEY/);
+    const { certificateChain: others } = await made.credentialsFor(two);
+    assert.equal(new X509Certificate(others).subjectAltName, `URI:sockerless://container/${two}`);
     assert.ok(Date.parse(leaf.validTo) - Date.now() <= 10 * 60_000);
   });
 

@@ -1,4 +1,4 @@
-/** Who may talk to this instance's agents: those to whom its authority has given a certificate for one container. */
+/** The authority over this instance's agents: each admits only holders of a certificate for its container. */
 import "reflect-metadata";
 
 import { createHash } from "node:crypto";
@@ -24,6 +24,7 @@ import { randomSerial } from "./serial-number.ts";
 
 /** The authority of a cloud backend, with what its tasks are told of it. */
 export interface CloudAuthority extends AgentAuthority {
+  credentialsFor(containerId: string): Promise<ClientCredentials>;
   /** SHA-256 of its SubjectPublicKeyInfo: what an agent knows it by. */
   readonly pin: Uint8Array;
 }
@@ -31,7 +32,10 @@ export interface CloudAuthority extends AgentAuthority {
 /** How long certificates are good, milliseconds. */
 interface Term {
   readonly validMs: number;
-  /** One is handed out again until so much of its time is left: who shows the same shares a connection. */
+  /**
+   * A certificate is handed out again until only this is left of it: clients with the same one share a
+   * connection.
+   */
   readonly renewedMs: number;
 }
 
@@ -39,9 +43,9 @@ interface Term {
 const clientTerm: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
 /** Agents are told theirs, and make connections while this process may be away. */
 const partnerTerm: Term = { validMs: 60 * 60_000, renewedMs: 30 * 60_000 };
-/** Clocks differ. */
+/** Certificates are dated back so far, because clocks differ. */
 const backdatedMs = 5 * 60_000;
-/** Certificates that are kept; beyond it the oldest go. */
+/** Most certificates that are kept; beyond it the oldest go. */
 const maxKept = 10_000;
 
 /** The authority over an instance's agents. */
@@ -108,7 +112,7 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
   };
 }
 
-/** What was issued and is still good for a while, by its holder. */
+/** Certificates that were issued and are still good for a while, by their holders. */
 class Kept<Issued> {
   readonly #term: Term;
   readonly #clock: Clock;
@@ -139,7 +143,7 @@ class Kept<Issued> {
   }
 }
 
-/** Who holds a certificate for what. */
+/** The key of a certificate in {@link Kept}: its container and its holder's public key. */
 function holding(containerId: string, publicKey: Uint8Array): string {
   return `${containerId} ${Buffer.from(publicKey).toString("base64")}`;
 }

@@ -5,6 +5,7 @@ import { connect } from "node:tls";
 import type { ClientCredentials } from "../../../agent-client/address.ts";
 import { secureContextOf } from "../../../agent-client/secure-context.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
+import { onAbort } from "../../../common/on-abort.ts";
 
 /**
  * Connects to the address that the cloud has named for a container and learns the key of the agent there, to be pinned.
@@ -28,18 +29,17 @@ export function learnPin(
       ALPNProtocols: ["h2"],
       rejectUnauthorized: false, // The agent made its certificate itself; from now on its key is what it is known by.
     });
-    const abort = (): void => {
+    const leaving = onAbort(signal, () => {
       socket.destroy();
       reject(signal.reason);
-    };
-    signal.addEventListener("abort", abort, { once: true });
+    });
     const fail = (error?: Error): void => {
       const reason = messageOf(error ?? new Error("the connection was closed"));
       reject(unavailable(`cannot reach the agent at ${target.host}:${target.port}: ${reason}`, error));
     };
     socket.once("error", fail);
     socket.once("close", () => {
-      signal.removeEventListener("abort", abort);
+      leaving[Symbol.dispose]();
       fail();
     });
     socket.once("connect", reached);
@@ -49,6 +49,8 @@ export function learnPin(
         socket.destroy(new Error("no certificate came"));
         return;
       }
+      // The handshake is brought to its end whatever the signal says: one that is cut is an alarm in the agent's log.
+      leaving[Symbol.dispose]();
       resolve(createHash("sha256").update(spki).digest());
       socket.end();
     });

@@ -19,28 +19,42 @@ export interface Sealer {
   seal(container: MessageInitShape<typeof SealedContainerSchema>): SealedRecord;
   /** @returns undefined where the seal is not ours, or is that of another container */
   open(containerId: string, sealed: SealedRecord): SealedContainer | undefined;
+  /** The key with which an agent seals the end of one run of its container: of no use for another's. */
+  exitKey(containerId: string, generation: bigint): Uint8Array;
 }
 
 const keyPurpose = "sockerless: seal of container records, version 2";
+const exitKeyPurpose = "sockerless: seal of the ends of runs, version 1";
 const keyBytes = 32;
 
-/** @param secret of the instance, kept apart from its state; the key is derived from it */
+/** @param secret of the instance, kept apart from its state; the keys are derived from it */
 export function createSealer(secret: Uint8Array): Sealer {
-  const key = new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(), keyPurpose, keyBytes));
-  const mac = (specification: Uint8Array): Uint8Array =>
-    createHmac("sha256", key).update(specification).digest();
+  const keyFor = (purpose: string): Uint8Array =>
+    new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(), purpose, keyBytes));
+  const key = keyFor(keyPurpose);
+  const keyOfExitKeys = keyFor(exitKeyPurpose);
   return {
     seal(container) {
       const specification = toBinary(SealedContainerSchema, create(SealedContainerSchema, container));
-      return { specification, seal: mac(specification) };
+      return { specification, seal: mac(key, specification) };
     },
     open(containerId, { specification, seal }) {
-      const expected = mac(specification);
-      if (seal.length !== expected.length || !timingSafeEqual(seal, expected)) {
+      if (!isSeal(seal, key, specification)) {
         return undefined;
       }
       const opened = fromBinary(SealedContainerSchema, specification);
       return opened.container?.id === containerId ? opened : undefined;
     },
+    exitKey: (containerId, generation) => mac(keyOfExitKeys, Buffer.from(`${containerId} ${generation}`)),
   };
+}
+
+function mac(key: Uint8Array, message: Uint8Array): Uint8Array {
+  return createHmac("sha256", key).update(message).digest();
+}
+
+/** Whether a message authentication code is that of a message, under a key. */
+export function isSeal(seal: Uint8Array, key: Uint8Array, message: Uint8Array): boolean {
+  const expected = mac(key, message);
+  return seal.length === expected.length && timingSafeEqual(seal, expected);
 }

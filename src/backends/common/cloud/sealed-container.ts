@@ -1,4 +1,4 @@
-/** What is sealed of a container: its record, and the images that it needs, as far as an agent can keep them. */
+/** Content of a seal: a container's record, and the images it needs, as far as an agent can keep them. */
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -18,7 +18,7 @@ import type { ImageDocuments } from "../images/image-documents.ts";
  */
 export type DocumentsOfImage = (image: ImageRecord, mostBytes: number) => Promise<ImageDocuments | undefined>;
 
-/** What an agent is given to keep of all images together, bytes: what describes one has a few KiB. */
+/** Most bytes of documents that an agent keeps, of all images together: those of one have a few KiB. */
 const mostImageBytes = 1024 * 1024;
 
 /** The record with those of the images whose documents there are. */

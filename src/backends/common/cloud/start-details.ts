@@ -1,4 +1,4 @@
-/** What the agent of a cloud container is told with its start: all that a task definition must not hold, or cannot. */
+/** The start as a cloud container's agent is told it: all that a task definition must not hold, or cannot. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import {
@@ -9,18 +9,18 @@ import {
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../driver.ts";
-import { parseSignal, sigterm } from "../engine/signals.ts";
+import { parseSignal, sigterm } from "../model/signals.ts";
 import { parseSecurityOptions } from "../security/options.ts";
 import { agentSeccomp, boundingSet } from "./agent-seccomp.ts";
 import type { SealedRecord } from "./seal.ts";
 
-/** What of the configuration an agent is told. */
+/** Settings of the configuration that an agent is told. */
 export interface StartSettings {
   /** How long a task stays after its main process has ended, milliseconds. */
   readonly lingerMs: number;
   /** How long an agent waits for a backend that is away, milliseconds. */
   readonly drainTimeoutMs: number;
-  /** Of the tasks' processors, as GOARCH. */
+  /** Processor of the tasks, as GOARCH. */
   readonly architecture: string;
 }
 
@@ -39,7 +39,7 @@ export function startDetails(
 ): MessageInitShape<typeof StartRequestSchema> {
   const { record } = spec;
   const { config, hostConfig } = record;
-  const named = spec.joined?.network?.owner ?? record; // Whoever shares a network shares its names.
+  const named = spec.joined?.network?.owner ?? record; // Sharers of a network share its owner's names.
   const stopSignal = config?.stopSignal ?? "";
   const drainSeconds = Math.ceil(settings.drainTimeoutMs / 1000);
   return {

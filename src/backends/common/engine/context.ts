@@ -1,15 +1,17 @@
-/** What every operation of the engine works with. */
+/** The parts that every operation of the engine works with. */
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { Driver, MachineFacts } from "../driver.ts";
 import type { State } from "../state/state.ts";
-import type { BackgroundWork } from "./background.ts";
-import type { ImageSource } from "./image-source.ts";
-import type { LiveContainers } from "./live.ts";
-import type { AddressBook } from "./network/address-book.ts";
-import type { KeyedLocks } from "./serial.ts";
+import type { BackgroundWork } from "./work/background.ts";
+import type { ImageSource } from "../image-source.ts";
+import type { LiveContainers } from "./containers/live/live.ts";
+import type { AddressBook } from "./networks/address-book.ts";
+import type { KeyedLocks } from "../concurrency/serial.ts";
 
-/** What the engine does of itself when something else has happened: wired in one place, since it goes in circles. */
+/**
+ * Operations that follow others without a caller; wired in one place, since they lead back to those others.
+ */
 export interface FollowUps {
   /** Starts a container because its restart policy says so. */
   restart(containerId: string): Promise<void>;

@@ -1,6 +1,7 @@
 /**
- * The engine: everything Docker means, over a driver. Decisions are pure functions (create/, machine/, mounts/, network/,
- * list/, events/); what is done stands in operations/ and exec/; services/ puts both on the wire.
+ * The engine: everything Docker means, over a driver. A folder holds one subject (containers, execs, networks, volumes,
+ * events, recovery); the pure decisions of a subject stand in its `decisions/`, what is done stands beside that. services/
+ * puts all of it on the wire; work/ is how things are done behind answers and again.
  */
 import type { Clock } from "../../../common/clock.ts";
 import type { AgentTarget } from "../../../agent-client/address.ts";
@@ -8,22 +9,25 @@ import { unavailable } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import type { Driver } from "../driver.ts";
 import type { State } from "../state/state.ts";
-import { LostState } from "./adoption.ts";
-import { agentTargetOf } from "./agent-endpoint.ts";
-import { BackgroundWork } from "./background.ts";
+import { LostState } from "./recovery/adoption.ts";
+import { agentTargetOf } from "./containers/agent/agent-endpoint.ts";
+import { BackgroundWork } from "./work/background.ts";
 import type { EngineContext } from "./context.ts";
-import { sweepExecsRegularly } from "./exec/exec-remains.ts";
-import type { ImageSource } from "./image-source.ts";
-import { LiveContainers } from "./live.ts";
-import { AddressBook } from "./network/address-book.ts";
-import { keepPartners } from "./network/partner-pushes.ts";
-import { removeInBackground } from "./operations/remove-container.ts";
-import { startContainer } from "./operations/start-container.ts";
-import { ensureNetworks, recoverContainers } from "./recovery.ts";
-import { KeyedLocks } from "./serial.ts";
-import { StartWork } from "./start-work.ts";
+import { sweepExecsRegularly } from "./execs/exec-remains.ts";
+import type { ImageSource } from "../image-source.ts";
+import { LiveContainers } from "./containers/live/live.ts";
+import { AddressBook } from "./networks/address-book.ts";
+import { keepPartners } from "./networks/partner-pushes.ts";
+import { removeInBackground } from "./containers/remove/remove-container.ts";
+import { removeUnstarted } from "./containers/remove/remove-unstarted.ts";
+import { startContainer } from "./containers/start/start-container.ts";
+import { ensureNetworks, recoverContainers } from "./recovery/recovery.ts";
+import { KeyedLocks } from "../concurrency/serial.ts";
+import { StartWork } from "./recovery/start-work.ts";
+import { onAbort } from "../../../common/on-abort.ts";
+import { after } from "../../../common/timers.ts";
 
-/** What an engine works with; it owns none of them. */
+/** The parts that an engine works with; it owns none of them. */
 export interface EngineOptions {
   readonly driver: Driver;
   readonly state: State;
@@ -47,7 +51,13 @@ export interface Engine {
   close(): Promise<void>;
 }
 
-/** What goes on when the engine ends may take so long, then others are waited for no longer. */
+function abandonOthers({ platform }: Driver): void {
+  if (platform.kind === "remote") {
+    platform.abandon();
+  }
+}
+
+/** Time that work under way may take when the engine closes, before it stops waiting for others' answers. */
 const closePatienceMs = 3_000;
 
 /**
@@ -81,15 +91,11 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const close = async (): Promise<void> => {
     end();
     live.disconnect();
-    const abandon = setTimeout(() => options.driver.abandon?.(), closePatienceMs);
+    using _patience = after(options.clock, closePatienceMs, () => abandonOthers(options.driver));
     await context.background.settle();
-    clearTimeout(abandon);
   };
-  options.signal?.addEventListener("abort", end, { once: true });
+  using _ending = onAbort(options.signal, end);
   try {
-    if (options.signal?.aborted === true) {
-      end();
-    }
     const start = new StartWork(context);
     const lost = new LostState(context);
     await ensureNetworks(context, start, lost);
@@ -97,11 +103,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     start.leave();
     keepPartners(context);
     sweepExecsRegularly(context);
+    removeUnstarted(context);
   } catch (error) {
     await close();
     throw error;
-  } finally {
-    options.signal?.removeEventListener("abort", end);
   }
   return { context, agentTargetOf: (containerId) => agentTargetOf(context, containerId), close };
 }

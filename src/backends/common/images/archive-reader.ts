@@ -23,10 +23,13 @@ type Entry =
 
 /** The files of an archive by normalised name. */
 export class ArchiveFiles {
+  /** Names of the folders at the top, those that are links left out. */
+  readonly folders: ReadonlySet<string>;
   readonly #entries: ReadonlyMap<string, Entry>;
 
-  constructor(entries: ReadonlyMap<string, Entry>) {
+  constructor(entries: ReadonlyMap<string, Entry>, folders: Iterable<string>) {
     this.#entries = entries;
+    this.folders = new Set([...folders].filter((name) => !entries.has(name)));
   }
 
   /** The file of that name, links followed within the archive; undefined where there is none. */
@@ -70,13 +73,19 @@ export async function readArchive(
     (error: unknown) => ({ error }),
   );
   const entries = new Map<string, Entry>();
+  const folders = new Set<string>();
+  let count = 0;
   try {
     for await (const stream of tar) {
       const { name, type, linkname } = stream.header;
-      if (entries.size >= maxEntries) {
+      if (++count > maxEntries) {
         throw invalid(`archive has more than ${maxEntries} entries`);
       }
       const key = normalize(name);
+      const [top = ""] = key.split("/", 1);
+      if (top !== "" && (key !== top || type === "directory")) {
+        folders.add(top);
+      }
       if (type === "file" || type === "contiguous-file") {
         entries.set(key, { kind: "file", blob: await store.put(lease, bytesOf(stream)) });
       } else {
@@ -98,7 +107,7 @@ export async function readArchive(
     const isConsequence = messageOf(error) === "Stream was destroyed" && failure !== undefined;
     throw feeding.error ?? tarError(isConsequence ? failure.error : error);
   }
-  return new ArchiveFiles(entries);
+  return new ArchiveFiles(entries, folders);
 }
 
 /** tar-stream's own types do not say what its streams yield. */

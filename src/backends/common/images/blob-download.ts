@@ -1,26 +1,19 @@
 /** One blob from a registry into the content store: resumed where it was cut, retried with growing pauses, verified. */
-import type { Clock } from "../../../common/clock.ts";
 import { shortId } from "../../../common/ids.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { BlobLease, BlobWriter, ContentStore, StoredBlob } from "./content-store.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
-import { isWorthRetrying } from "./registry/registry-errors.ts";
 import type { Registry } from "./registry/registry.ts";
+import { type RetryContext, withRetries } from "./registry-retries.ts";
 
-const maxAttempts = 5;
-const firstPauseSeconds = 1;
-
-/** What a download works with. */
-export interface DownloadContext {
+/** Parts of a pull that a download works with. */
+export interface DownloadContext extends RetryContext {
   readonly registry: Registry;
   /** The repository at the registry. */
   readonly path: string;
   readonly store: ContentStore;
   readonly lease: BlobLease;
-  readonly clock: Clock;
-  readonly report: ReportProgress;
-  readonly signal: AbortSignal;
 }
 
 /**
@@ -32,18 +25,8 @@ export async function downloadBlob(descriptor: Descriptor, context: DownloadCont
   const { digest, size } = descriptor;
   const id = shortId(digest);
   await using writer = await context.store.write(context.lease);
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await receive(writer, descriptor, context);
-      context.report({ id, status: "Verifying Checksum" });
-      break;
-    } catch (error) {
-      if (attempt === maxAttempts || !isWorthRetrying(error)) {
-        throw error;
-      }
-      await pause(firstPauseSeconds * 2 ** (attempt - 1), id, context);
-    }
-  }
+  await withRetries(id, context, () => receive(writer, descriptor, context));
+  context.report({ id, status: "Verifying Checksum" });
   let blob: StoredBlob;
   try {
     blob = await writer.finish({ digest, size });
@@ -75,18 +58,6 @@ async function receive(
     }
     await writer.append(chunk);
     throttled({ id: shortId(digest), status: "Downloading", current: writer.size, total: size });
-  }
-}
-
-/** Counts the seconds to the next attempt down, as Docker shows it. */
-export async function pause(
-  seconds: number,
-  id: string,
-  { clock, report, signal }: Pick<DownloadContext, "clock" | "report" | "signal">,
-): Promise<void> {
-  for (let left = seconds; left > 0; left--) {
-    report({ id, status: `Retrying in ${left} second${left === 1 ? "" : "s"}` });
-    await clock.sleep(1000, signal);
   }
 }
 

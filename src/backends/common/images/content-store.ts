@@ -6,8 +6,8 @@
  * a crash leaves in `ingest` is deleted at the next start.
  *
  * Durability: nothing is synced while it is taken in, since most of a failed load would be synced for nothing.
- * {@link ContentStore.sync} makes blobs durable, data and names; it is called before a record that names them is
- * committed. A record never outlives its blobs.
+ * {@link ContentStore.sync} makes blobs durable, data and names: configurations and manifests before a record that names
+ * them is committed, layers behind it (`layer-durability.ts`).
  *
  * Deleting is by references: a blob stays while a {@link BlobLease} holds it or an image names it. Leases are in
  * memory, they guard work under way.
@@ -24,6 +24,9 @@ import { hexOf, isSha256Digest } from "./digest.ts";
 /** The largest blob that is taken in, in bytes: far above any layer, below what an endless stream would write. */
 const maxBlobBytes = 256 * 1024 ** 3;
 
+/** How much is written at once. */
+const gatheredBytes = 256 * 1024;
+
 /** A blob that is there. */
 export interface StoredBlob {
   readonly digest: string;
@@ -31,7 +34,7 @@ export interface StoredBlob {
   readonly size: number;
 }
 
-/** What a blob must turn out to be. */
+/** Digest and size (bytes) that a blob must turn out to have. */
 export interface BlobExpectation {
   readonly digest?: string;
   readonly size?: number;
@@ -55,12 +58,15 @@ export class ContentStore {
   static async open(directory: string): Promise<ContentStore> {
     const store = new ContentStore(path.resolve(directory));
     await mkdir(store.#blobs, { recursive: true, mode: 0o700 });
-    await rm(store.#ingest, { recursive: true, force: true });
-    await mkdir(store.#ingest, { mode: 0o700 });
+    await mkdir(store.#ingest, { recursive: true, mode: 0o700 });
+    // The directory itself stays: on a disk that is full, or read-only, it could not be made again.
+    for (const name of await readdir(store.#ingest)) {
+      await rm(path.join(store.#ingest, name), { force: true });
+    }
     return store;
   }
 
-  /** Where a blob lies, whether it is there or not. Throws `invalid` for anything but a SHA-256 digest. */
+  /** The path of a blob's file, whether it is there or not. @throws invalid: no SHA-256 digest */
   path(digest: string): string {
     if (!isSha256Digest(digest)) {
       throw invalid("unsupported digest algorithm");
@@ -130,6 +136,11 @@ export class ContentStore {
     return await writer.finish(expected);
   }
 
+  /** A place where somebody else may write what is to become a blob. */
+  reserve(): ReservedBlob {
+    return new ReservedBlob(this, path.join(this.#ingest, randomUUID()));
+  }
+
   /** Takes in bytes as a blob under a lease. */
   async putBytes(lease: BlobLease, bytes: Uint8Array, expected: BlobExpectation = {}): Promise<StoredBlob> {
     await using writer = await this.write(lease);
@@ -180,7 +191,12 @@ export class ContentStore {
   /** Puts a finished file in its place; for {@link BlobWriter}. */
   async place(temporary: string, digest: string): Promise<void> {
     await this.#deletions.get(digest);
-    await placeFile(temporary, this.path(digest));
+    const existing = await this.find(digest);
+    if (existing?.size === (await stat(temporary)).size) {
+      await rm(temporary); // The file in place may have been synced.
+    } else {
+      await placeFile(temporary, this.path(digest));
+    }
   }
 
   #delete(digest: string): Promise<void> {
@@ -202,11 +218,13 @@ export class BlobLease {
     this.#store = store;
   }
 
-  /** Holds a blob, whether it is there yet or not. */
-  hold(digest: string): void {
-    if (!this.#digests.has(digest)) {
-      this.#digests.add(digest);
-      this.#store.hold(digest);
+  /** Holds blobs, whether they are there yet or not. */
+  hold(...digests: readonly string[]): void {
+    for (const digest of digests) {
+      if (!this.#digests.has(digest)) {
+        this.#digests.add(digest);
+        this.#store.hold(digest);
+      }
     }
   }
 
@@ -221,6 +239,33 @@ export class BlobLease {
   }
 }
 
+/** A blob that somebody else writes. Its file goes when this is disposed of, unless it has become a blob. */
+export class ReservedBlob implements AsyncDisposable {
+  readonly #store: ContentStore;
+  /** The file, which is not there yet. */
+  readonly path: string;
+
+  constructor(store: ContentStore, file: string) {
+    this.#store = store;
+    this.path = file;
+  }
+
+  /**
+   * Makes a blob of what was written, held by the lease.
+   *
+   * @param blob its digest and size, which its writer knows
+   */
+  async adopt(lease: BlobLease, blob: StoredBlob): Promise<StoredBlob> {
+    lease.hold(blob.digest);
+    await this.#store.place(this.path, blob.digest);
+    return blob;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.path, { force: true });
+  }
+}
+
 /** A blob being written: appended to, begun anew, and finished once or discarded. */
 export class BlobWriter implements AsyncDisposable {
   readonly #store: ContentStore;
@@ -230,6 +275,10 @@ export class BlobWriter implements AsyncDisposable {
   #hash: Hash = createHash("sha256");
   #size = 0;
   #placed = false;
+  /** Chunks not yet given to the file, and their offset in it. */
+  #gathered: Uint8Array[] = [];
+  #begun = 0;
+  #writing: Promise<void> = Promise.resolve();
 
   constructor(store: ContentStore, lease: BlobLease, temporary: string, file: FileHandle) {
     this.#store = store;
@@ -243,18 +292,39 @@ export class BlobWriter implements AsyncDisposable {
     return this.#size;
   }
 
-  /** Appends bytes; the next call waits for this one. */
+  /**
+   * Appends bytes, which have to stay as they are; the next call waits for this one. They are written with those that
+   * follow, while these come; what fails is told by a later call.
+   */
   async append(chunk: Uint8Array): Promise<void> {
-    for (let written = 0; written < chunk.length; ) {
-      const part = chunk.subarray(written);
-      written += (await writeChunk(this.#file, part, this.#size + written)).bytesWritten;
-    }
     this.#hash.update(chunk);
     this.#size += chunk.length;
+    this.#gathered.push(chunk);
+    if (this.#size - this.#begun >= gatheredBytes) {
+      await this.#writing;
+      this.#writing = this.#flush();
+      this.#writing.catch(() => {});
+    }
+  }
+
+  async #flush(): Promise<void> {
+    const chunks = this.#gathered;
+    let position = this.#begun;
+    this.#gathered = [];
+    this.#begun = this.#size;
+    let left: Uint8Array[] = chunks;
+    while (left.length > 0) {
+      const { bytesWritten } = await writeChunks(this.#file, left, position);
+      position += bytesWritten;
+      left = after(left, bytesWritten);
+    }
   }
 
   /** Forgets what was appended. */
   async restart(): Promise<void> {
+    await this.#writing;
+    this.#gathered = [];
+    this.#begun = 0;
     await this.#file.truncate(0);
     this.#hash = createHash("sha256");
     this.#size = 0;
@@ -266,6 +336,8 @@ export class BlobWriter implements AsyncDisposable {
    * @throws invalid where size or digest are not the expected ones; nothing is stored then
    */
   async finish(expected: BlobExpectation = {}): Promise<StoredBlob> {
+    await this.#writing;
+    await this.#flush();
     const digest = `sha256:${this.#hash.digest("hex")}`;
     if (expected.size !== undefined && expected.size !== this.#size) {
       throw invalid(`unexpected size: expected ${expected.size} bytes, got ${this.#size}`);
@@ -280,6 +352,7 @@ export class BlobWriter implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writing.catch(() => {});
     await this.#file.close();
     if (!this.#placed) {
       await rm(this.#temporary, { force: true });
@@ -289,10 +362,20 @@ export class BlobWriter implements AsyncDisposable {
 
 const placeFile = withCallFaultPoints(rename, () => "blobs.place");
 
-const writeChunk = withCallFaultPoints(
-  (file: FileHandle, chunk: Uint8Array, position: number) => file.write(chunk, 0, chunk.length, position),
+const writeChunks = withCallFaultPoints(
+  (file: FileHandle, chunks: readonly Uint8Array[], position: number) => file.writev(chunks, position),
   () => "blobs.append",
 );
+
+/** The rest of some chunks behind so many bytes. */
+function after(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let skipped = bytes;
+  return chunks.flatMap((chunk) => {
+    const here = Math.min(skipped, chunk.length);
+    skipped -= here;
+    return here === chunk.length ? [] : [chunk.subarray(here)];
+  });
+}
 
 async function syncPath(file: string): Promise<void> {
   await using handle = await open(file, "r");

@@ -1,4 +1,4 @@
-/** What a registry says of an image, of which nothing is fetched but its manifest and configuration. */
+/** `/distribution/{name}/json`: an image as its registry describes it in manifest and configuration. */
 import { create } from "@bufbuild/protobuf";
 
 import { forbidden, invalid, notFound, systemError, unauthorized } from "../../../common/errors.ts";
@@ -6,10 +6,11 @@ import { type Platform, PlatformSchema } from "../../../gen/sockerless/backend/v
 import { sha256Of } from "./digest.ts";
 import { parseImageConfig } from "./image-config.ts";
 import { type Descriptor, maxJsonBytes, parseManifest } from "./manifest.ts";
-import type { NamedReference } from "./reference.ts";
+import { type NamedReference, parseNamed, withDefaultTag } from "./reference.ts";
 import type { Credentials } from "./registry/credentials.ts";
 import { Registry, type RegistryOptions } from "./registry/registry.ts";
 import { RegistryRefusal, RegistryUnreachable } from "./registry/registry-errors.ts";
+import type { KnownCredentials } from "./known-credentials.ts";
 
 /** An image, or an index of several, as a registry has it. */
 export interface DistributedImage {
@@ -20,14 +21,35 @@ export interface DistributedImage {
   readonly platforms: readonly Platform[];
 }
 
-/**
- * Asks the registry of a reference.
- *
- * @param named with a tag or a digest
- * @throws not-found, unauthorized, forbidden: in the registry's words; invalid: no manifest of an image; system: the
- *   registry's failure
- */
-export async function inspectDistribution(
+/** Asks registries about images that may not be here. */
+export class Distribution {
+  readonly #credentials: KnownCredentials;
+  readonly #options: RegistryOptions;
+
+  constructor(credentials: KnownCredentials, options: RegistryOptions) {
+    this.#credentials = credentials;
+    this.#options = options;
+  }
+
+  /**
+   * Asks the registry of a reference.
+   *
+   * @param given the client's credentials
+   * @throws not-found, unauthorized, forbidden: in the registry's words; invalid: no reference, or no manifest of an
+   *   image; system: the registry's failure
+   */
+  async inspect(
+    reference: string,
+    given: Credentials | undefined,
+    signal: AbortSignal,
+  ): Promise<DistributedImage> {
+    const named = withDefaultTag(parseNamed(reference));
+    const credentials = await this.#credentials.for(named, given);
+    return await inspectDistribution(named, credentials, this.#options, signal);
+  }
+}
+
+async function inspectDistribution(
   named: NamedReference,
   credentials: Credentials | undefined,
   options: RegistryOptions,

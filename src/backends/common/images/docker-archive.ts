@@ -1,4 +1,6 @@
 /** The archive of `docker save`: `manifest.json` lists images with the names of their parts. */
+import { isDeepStrictEqual } from "node:util";
+
 import { z } from "zod";
 
 import { invalid } from "../../../common/errors.ts";
@@ -6,7 +8,7 @@ import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
 import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
-import { parseImageConfig } from "./image-config.ts";
+import { type HistoryEntry, parseImageConfig } from "./image-config.ts";
 import { check, maxJsonBytes, parseJson } from "./manifest.ts";
 import { platformDistance } from "./platform.ts";
 import { canonicalString, parseNamed } from "./reference.ts";
@@ -15,6 +17,7 @@ const itemSchema = z.object({
   Config: z.string(),
   RepoTags: z.array(z.string()).nullish(),
   Layers: z.array(z.string()).nullish(),
+  Parent: z.string().nullish(),
 });
 
 /**
@@ -44,14 +47,38 @@ export async function readDockerArchive(
         `invalid manifest, layers length mismatch: expected ${names.length}, got ${config.diffIds.length}`,
       );
     }
+    const layers: ArchivedImage["layers"][number][] = [];
+    for (const [index, name] of names.entries()) {
+      const blob = files.find(name) ?? (await context.findLayer(config.diffIds[index] ?? ""));
+      layers.push(blob ?? files.get(name));
+    }
     images.push({
       config,
       configBlob,
-      layers: names.map((name) => files.get(name)),
+      layers,
       names: (item.RepoTags ?? []).map(loadedName),
+      ...(item.Parent ? { parentId: item.Parent } : {}),
     });
   }
-  return images;
+  return images.map((image) => withCheckedParent(image, images));
+}
+
+/** Takes away a parent that the archive does not have. @throws invalid: it has it, and the image is not made of it */
+function withCheckedParent(image: ArchivedImage, images: readonly ArchivedImage[]): ArchivedImage {
+  const { parentId, ...others } = image;
+  const parent = images.find(({ configBlob }) => configBlob.digest === parentId);
+  if (parent === undefined) {
+    return others;
+  }
+  if (!isStepAfter(image.config.history, parent.config.history)) {
+    throw invalid(`ID ${parentId} is not a valid parent for ${image.configBlob.digest}`);
+  }
+  return image;
+}
+
+/** Whether one history is another and one step more. */
+function isStepAfter(history: readonly HistoryEntry[], earlier: readonly HistoryEntry[]): boolean {
+  return history.length === earlier.length + 1 && isDeepStrictEqual(history.slice(0, -1), earlier);
 }
 
 function hasPlatform(offered: Platform, wanted: Platform | undefined): boolean {

@@ -10,7 +10,7 @@ describe("what a driver runs an image from", () => {
     store.preparer.reference = "registry/repository@sha256:1";
     const archive = streamOf(await tarOf([{ name: "file", content: "text" }]));
     const signal = AbortSignal.timeout(60_000);
-    const id = await store.images.import({
+    const id = await store.images.imports.fromStream({
       archive,
       reference: "imported:1",
       comment: "",
@@ -22,12 +22,12 @@ describe("what a driver runs an image from", () => {
 
     const again = await store.reopen();
     again.preparer.reference = "registry/repository@sha256:2";
-    const { record } = await again.images.resolve("imported:1");
-    await again.images.makeRunnable(record, signal);
-    await again.images.makeRunnable(record, signal);
+    const { record } = await again.images.containers.resolve("imported:1");
+    await again.images.containers.makeRunnable(record, signal);
+    await again.images.containers.makeRunnable(record, signal);
     assert.deepEqual(again.preparer.prepared, [id]);
     assert.equal(again.state.images.get(id)?.driverReference, "registry/repository@sha256:2");
-    await again.images.remove("imported:1", false);
+    await again.images.removal.remove("imported:1", false);
     assert.deepEqual(again.preparer.discarded, [id]);
   });
 });

@@ -1,4 +1,4 @@
-/** What a URL that a user names answers: the archive of `docker import URL`. */
+/** Requests to URLs that users name: the archive of `docker import URL`. */
 import { STATUS_CODES } from "node:http";
 import { BlockList } from "node:net";
 

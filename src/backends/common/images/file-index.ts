@@ -1,6 +1,6 @@
 /**
- * The files that a container would find which has not run yet: those of its image's layers, bottom first, whiteouts
- * applied, and of archives that were unpacked over them. Names and metadata are in memory, at most
+ * The files that a container would find at its first start: those of its image's layers, bottom first,
+ * whiteouts applied, and of archives that were unpacked over them. Names and metadata are in memory, at most
  * {@link mostFiles}; contents stay where they are, and each file says where that is.
  */
 import path from "node:path";
@@ -25,7 +25,7 @@ import {
 import { cleanPath, fileOf, type IndexedFile, implied } from "./indexed-file.ts";
 import { entriesIn } from "./tar-reader.ts";
 
-/** What a path turned out to be. */
+/** Result of looking a path up. */
 export type Found =
   | {
       readonly kind: "file";
@@ -35,17 +35,17 @@ export type Found =
       readonly isMounted: boolean;
     }
   | { readonly kind: "missing"; readonly isElsewhere: boolean }
-  /** An element that something lies beneath, or a slash follows, is none. */
+  /** An element with something beneath it, or a slash behind it, is no directory. */
   | { readonly kind: "not-a-directory" };
 
 /** A file with its path. */
 export interface WalkedFile {
-  /** Relative to where the walk began; empty: that itself. */
+  /** Path from where the walk began; empty: that place itself. */
   readonly path: string;
   readonly file: IndexedFile;
 }
 
-/** What archives have made different from the image. */
+/** A file that archives have made different from the image's. */
 export interface ChangedFile {
   /** Absolute. */
   readonly path: string;
@@ -54,22 +54,22 @@ export interface ChangedFile {
   readonly kind: "added" | "modified" | "none";
 }
 
-/** Who the entries of an archive belong to in place of who it says. */
+/** The owner of an archive's entries, in place of the one that the archive names. */
 export interface FileOwner {
   readonly uid: number;
   readonly gid: number;
 }
 
 /**
- * Of one image with everything put over it, and of one tar; about 300 bytes each, and their names. Directories count that
- * only the paths of others name.
+ * Most files of one image with everything put over it, and of one tar; each takes about 300 bytes and its
+ * name. Directories that only the paths of others name count too.
  */
 const mostFiles = 1_000_000;
-/** As Linux does. */
+/** Links followed in one path, as in Linux. */
 const mostLinks = 40;
 const whiteout = ".wh.";
 const opaqueWhiteout = ".wh..wh..opq";
-/** Where a path leads. */
+/** The place that a path leads to. */
 interface Place {
   /** Elements, links followed. */
   readonly names: string[];
@@ -187,6 +187,17 @@ export class FileIndex {
   }
 
   /**
+   * Adds a directory, and those above it, where they are missing; nothing where a file is in the way.
+   *
+   * @throws invalid: too many files, a path that is too long
+   */
+  addDirectory(directory: string): void {
+    let made = 0;
+    this.#makeDirectory(elementsOf(cleanPath(directory)), putOver, () => this.#refuseMany(made++));
+    this.#added(made);
+  }
+
+  /**
    * Makes a directory a mount point; one that is missing is made, as a runtime does, which counts as no change.
    *
    * @throws invalid: too many files, a path that is too long
@@ -202,8 +213,8 @@ export class FileIndex {
   }
 
   /**
-   * What lies at a path, inside the root wherever links lead. The last element is followed only where a slash or `/.`
-   * comes after it.
+   * Looks a path up; links never lead out of the root. The last element is followed only if a slash or `/.`
+   * comes behind it.
    */
   find(wanted: string): Found {
     const asksDirectory = /\/\.?$/.test(wanted) || wanted === ".";
@@ -216,7 +227,7 @@ export class FileIndex {
       : { kind: "file", file: node.file, isElsewhere, isMounted };
   }
 
-  /** Where a symlink leads in the end, absolute, as far as there is something. */
+  /** Absolute path to which a symlink leads in the end, links followed as far as there is something. */
   targetOf(link: string): string {
     return `/${this.#follow(link, true).names.join("/")}`;
   }
@@ -224,7 +235,7 @@ export class FileIndex {
   /**
    * A file and what is beneath it, directories before what is in them, in the order of their names.
    *
-   * @param entersMounts where not, a mount point shows empty
+   * @param entersMounts false: mount points show empty
    * @param refuse told of a mount point whose files are elsewhere, and throws
    */
   *walk(
@@ -253,9 +264,10 @@ export class FileIndex {
   }
 
   /**
-   * What archives have changed, directories before what is in them. What is in mount points does not count.
+   * The files that archives have changed, each behind the directories that it is in. Files in mount points do
+   * not count.
    *
-   * @param touched a file counts that an archive has brought, even where nothing tells it from the image's
+   * @param touched counts a file that an archive has brought, even where nothing tells it from the image's
    */
   *changes(touched: boolean): Generator<ChangedFile, void> {
     const waiting: ChangedFile[] = [];
@@ -277,7 +289,9 @@ export class FileIndex {
     yield* below(this.#root, "");
   }
 
-  /** Where links lead to a directory that exists; what is missing of it is made. Undefined: something is in the way. */
+  /**
+   * Makes the missing directories of a path, links followed; undefined: something in the way is no directory.
+   */
   #makeDirectory(elements: readonly string[], make: typeof put, count: CountNode): Node | undefined {
     let place = this.#follow(elements.join("/"), true);
     if (place.isBlocked) {
@@ -355,7 +369,7 @@ export class FileIndex {
     }
   }
 
-  /** Counts what may be there now, and what really is where that may be too much. */
+  /** Adds to the count of files; counts those that are really there where that may be too many. */
   #added(made: number): void {
     this.#files += made;
     if (this.#files > this.#limit) {
@@ -371,7 +385,7 @@ function tooMany(limit: number): Error {
   return invalid(`more than ${limit} files: they are read once the container runs`);
 }
 
-/** Where the link of an archive points, before links are followed; what is no link points to itself. */
+/** The path that an archive's link points to, before links are followed; any other entry's own path. */
 function linkedPath({ type, linkname }: Header, directory: string, name: string): string {
   switch (type) {
     case "link":
@@ -387,7 +401,7 @@ function isWithin(directory: string, name: string): boolean {
   return name === directory || name.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 
-/** As the agent compares a file with what it was. */
+/** Compares a file with what it was, as the agent does. */
 function kindOf(
   file: IndexedFile,
   before: IndexedFile | null | undefined,

@@ -1,20 +1,22 @@
 /** The directories of a file index. */
 import { type IndexedFile, implied } from "./indexed-file.ts";
 
-/** What a mount point shows: what is there beneath it, nothing, or files of which nothing is known here. */
+/**
+ * The files that a mount point shows: the image's beneath it, none, or some of which nothing is known here.
+ */
 export type MountedFiles = "image" | "nothing" | "elsewhere";
 
 /** A file with its place in the tree. */
 export interface Node {
   file: IndexedFile;
-  /** Of directories. */
+  /** Entries of a directory, by name. */
   children?: Map<string, Node> | undefined;
-  /** What the image has there, where an archive has put something else; null: nothing. */
+  /** The image's file in the same place, where an archive has put another; null: the image has none. */
   before?: IndexedFile | null;
   mounted?: MountedFiles;
 }
 
-/** What of the layers beneath a directory of a layer hides. */
+/** Files of lower layers that a layer's whiteouts hide in one directory. */
 export interface Hidden {
   all: boolean;
   readonly names: string[];
@@ -25,7 +27,7 @@ export function elementsOf(name: string): string[] {
   return name.split("/").filter((element) => element !== "" && element !== ".");
 }
 
-/** What lies at a path, no links followed. */
+/** The node at a path, no links followed; undefined: none. */
 export function nodeAt(root: Node, elements: readonly string[]): Node | undefined {
   let at: Node | undefined = root;
   for (const name of elements) {
@@ -106,7 +108,7 @@ export function countOf(root: Node): number {
   return count;
 }
 
-/** What a directory has, in the order of names. */
+/** The entries of a directory, in the order of names. */
 export function sorted(children: ReadonlyMap<string, Node> | undefined): [string, Node][] {
   return [...(children ?? [])].sort(([one], [other]) => (one < other ? -1 : 1));
 }

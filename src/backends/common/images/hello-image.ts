@@ -10,10 +10,15 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { pack } from "tar-stream";
 
 import { ContainerConfigSchema, StringListSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { parseImageConfig, renderImageConfig } from "./image-config.ts";
-import type { ImageToInstall } from "./image-installer.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import type { ImageDisposal } from "./image-disposal.ts";
+import type { ImageIndex } from "./image-index.ts";
+import type { ImageInstaller, ImageToInstall } from "./image-installer.ts";
 import { writeManifest } from "./image-manifest-writer.ts";
+import type { ImageWork } from "./image-work.ts";
 import { hostPlatform } from "./platform.ts";
 import { canonicalString, parseNamed } from "./reference.ts";
 
@@ -26,8 +31,56 @@ export const builtInLabel = "sockerless.built-in";
 /** Part of the ID, so not the time of the build. */
 const created = Date.UTC(2025, 0, 1);
 
+/** Parts of the images that the built-in one is made with. */
+export interface BuiltInParts {
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly installer: ImageInstaller;
+  readonly disposal: ImageDisposal;
+  readonly work: ImageWork;
+}
+
+/** Makes the built-in image. */
+export class BuiltInImage {
+  readonly #parts: BuiltInParts;
+
+  constructor(parts: BuiltInParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Makes it from a static binary where it is missing, in place of an earlier version's. Events tell nothing of it.
+   */
+  async ensure(binaryPath: string, signal: AbortSignal): Promise<void> {
+    const { content, index, installer, disposal, work } = this.#parts;
+    const holder = index.named(parseNamed(helloName));
+    if (holder !== undefined && !this.#isBuiltIn(holder)) {
+      return;
+    }
+    await work.run(signal, async (lease, ended) => {
+      const image = await makeHelloImage(content, lease, binaryPath);
+      if (image.id !== holder?.id) {
+        await installer.install([image], ended);
+      }
+    });
+    for (const record of index.records()) {
+      const isNamed = record.names.length > 0 || record.digests.length > 0;
+      const isParent = index.parentIds().has(record.id);
+      const isUsed = isParent || disposal.usersOf(record.id).length > 0;
+      if (!isNamed && this.#isBuiltIn(record) && !isUsed) {
+        await disposal.delete(record, []);
+      }
+    }
+  }
+
+  #isBuiltIn(record: ImageRecord): boolean {
+    return this.#parts.configs.find(record.id)?.config.labels[builtInLabel] !== undefined;
+  }
+}
+
 /** Writes the image of a binary into the store. */
-export async function makeHelloImage(
+async function makeHelloImage(
   store: ContentStore,
   lease: BlobLease,
   binaryPath: string,

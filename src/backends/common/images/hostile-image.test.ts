@@ -9,6 +9,7 @@ import {
   dockerArchive,
   type FixtureImage,
   indexBlob,
+  legacyArchive,
   manifestBlob,
   ociLayout,
 } from "../../../../test/support/images.ts";
@@ -18,8 +19,9 @@ import { SockerlessError } from "../../../common/errors.ts";
 import { parseImageConfig } from "./image-config.ts";
 import { parseManifest } from "./manifest.ts";
 
+const layer = await tarOf([{ name: "file", content: "content" }]);
 const image: FixtureImage = {
-  layers: [await tarOf([{ name: "file", content: "content" }])],
+  layers: [layer],
   config: {
     Cmd: ["/file"],
     Env: ["A=b"],
@@ -88,6 +90,13 @@ test("whatever stands in the documents of an archive, it is loaded whole or leav
   const archives = [
     await dockerArchive([{ image, tags: ["a:1"] }]),
     await ociLayout(image, "docker.io/library/a:1"),
+    await legacyArchive(
+      [
+        { id: "a".repeat(64), parent: "b".repeat(64), layer },
+        { id: "b".repeat(64), layer },
+      ],
+      { a: { "1": "a".repeat(64) } },
+    ),
   ];
   const originals = await Promise.all(archives.map(entriesOf));
   await fc.assert(
@@ -106,9 +115,9 @@ test("whatever stands in the documents of an archive, it is loaded whole or leav
               : { name: entry.name, content: Buffer.from(entry.content, "utf8") },
           ),
         );
-        const before = { images: store.images.count, blobs: (await store.blobs()).length };
+        const before = { images: store.state.images.size, blobs: (await store.blobs()).length };
         try {
-          await store.images.load({
+          await store.images.archives.load({
             archive: streamOf(archive),
             platform: undefined,
             report: () => {},
@@ -117,7 +126,7 @@ test("whatever stands in the documents of an archive, it is loaded whole or leav
         } catch (error) {
           assert.ok(error instanceof SockerlessError, error as Error);
           assert.equal(error.kind, "invalid", error.message);
-          assert.deepEqual({ images: store.images.count, blobs: (await store.blobs()).length }, before);
+          assert.deepEqual({ images: store.state.images.size, blobs: (await store.blobs()).length }, before);
         }
         assert.deepEqual(await store.ingests(), []);
       },
@@ -138,7 +147,7 @@ test("an archive with any of its bytes changed, lost or doubled is loaded or ref
     fc.asyncProperty(change, async ({ at, drop, insert }) => {
       const changed = Buffer.concat([archive.subarray(0, at), insert, archive.subarray(at + drop)]);
       try {
-        await store.images.load({
+        await store.images.archives.load({
           archive: streamOf(changed),
           platform: undefined,
           report: () => {},

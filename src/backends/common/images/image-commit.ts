@@ -5,7 +5,7 @@ import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ImageCommit } from "../engine/image-source.ts";
+import type { ImageCommit } from "../image-source.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { type ImageConfig, renderImageConfig } from "./image-config.ts";
 import { imageEvent } from "./image-events.ts";
@@ -17,9 +17,9 @@ import { familiarString, parseTarget } from "./reference.ts";
 /** Digest of a tar without entries: such a layer is left out, as in Docker. */
 const emptyTar = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 
-/** What a commit works with. */
+/** Parts of the images that a commit works with. */
 export interface CommitParts {
-  readonly store: ContentStore;
+  readonly content: ContentStore;
   readonly installer: ImageInstaller;
   readonly clock: Clock;
 }
@@ -36,14 +36,14 @@ export interface ParentImage {
  * @throws invalid: the name; what the layer's source and the driver throw
  */
 export async function commitImage(
-  { store, installer, clock }: CommitParts,
+  { content, installer, clock }: CommitParts,
   lease: BlobLease,
   parent: ParentImage,
   request: ImageCommit,
 ): Promise<string> {
   const name = request.reference === "" ? undefined : parseTarget(request.reference);
-  const inherited = await inheritedLayers(store, lease, parent.record);
-  const blob = await store.put(lease, request.layer);
+  const inherited = await inheritedLayers(content, parent.record);
+  const blob = await content.put(lease, request.layer);
   const isEmpty = blob.digest === emptyTar;
   const layers = isEmpty ? inherited : [...inherited, ownLayer(blob)];
   const created = now(clock);
@@ -71,16 +71,12 @@ export async function commitImage(
       ...(name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)]),
     ],
   };
-  return await installMadeImage(store, installer, lease, made, request.signal);
+  return await installMadeImage(content, installer, lease, made, request.signal);
 }
 
-/** The layers of the image beneath, held so that they outlive it. */
-async function inheritedLayers(
-  store: ContentStore,
-  lease: BlobLease,
-  record: ImageRecord,
-): Promise<MadeLayer[]> {
-  const layers = await layerBlobs(store, lease, record);
+/** The layers of the image beneath, which the caller holds so that they outlive it. */
+async function inheritedLayers(store: ContentStore, record: ImageRecord): Promise<MadeLayer[]> {
+  const layers = await layerBlobs(store, record);
   return layers.map(({ blob, compression, diffId, size }) => ({
     blob,
     compression,

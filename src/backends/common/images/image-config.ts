@@ -3,6 +3,7 @@ import { create, fromJson, toJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { z } from "zod";
 
+import { openMap } from "../../../common/open-map.ts";
 import { invalid } from "../../../common/errors.ts";
 import {
   type ContainerConfig,
@@ -27,7 +28,7 @@ export interface HistoryEntry {
   readonly emptyLayer: boolean;
 }
 
-/** What an image says about itself. */
+/** An image's configuration as it was read. */
 export interface ImageConfig {
   /** Unset: the image does not say. */
   readonly created: Timestamp | undefined;
@@ -41,7 +42,7 @@ export interface ImageConfig {
   readonly config: ContainerConfig;
   /** Digests of the uncompressed layers, bottom first. */
   readonly diffIds: readonly string[];
-  /** First step first; of an image that does not tell, empty. */
+  /** First step first; empty where the image does not tell. */
   readonly history: readonly HistoryEntry[];
 }
 
@@ -50,8 +51,7 @@ const text = z
   .nullish()
   .transform((value) => value ?? "");
 const texts = z.array(z.string()).nullish();
-const keys = z
-  .record(z.string(), z.unknown())
+const keys = openMap(z.unknown())
   .nullish()
   .transform((value) => Object.keys(value ?? {}));
 const flag = z
@@ -85,8 +85,7 @@ const runConfigSchema = z.object({
   WorkingDir: text,
   Entrypoint: texts,
   OnBuild: texts,
-  Labels: z
-    .record(z.string(), z.string())
+  Labels: openMap(z.string())
     .nullish()
     .transform((value) => value ?? {}),
   StopSignal: text,
@@ -201,7 +200,7 @@ function optionalList<Key extends string>(key: Key, values: readonly string[] | 
       >);
 }
 
-/** What a new image's configuration is made from. */
+/** Parts of a new image's configuration. */
 export interface NewImageConfig {
   readonly created: Timestamp;
   readonly comment: string;

@@ -2,7 +2,7 @@
 import type { NewEvent } from "../state/journal.ts";
 import type { ImageConfig } from "./image-config.ts";
 
-/** What happens to images. */
+/** Actions of images' events. */
 export type ImageAction =
   | "create"
   | "pull"

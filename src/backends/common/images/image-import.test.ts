@@ -6,15 +6,18 @@ import { openImageStore, streamOf, type TestImageStore } from "../../../../test/
 import { blobOf } from "../../../../test/support/images.ts";
 import { tarOf } from "../../../../test/support/tar.ts";
 import { systemError } from "../../../common/errors.ts";
-import type { ImportRequest } from "./image-import.ts";
+import type { StreamImportRequest } from "./image-import.ts";
 
 const rootfs = await tarOf([{ name: "etc/passwd", content: "root:x:0:0::/:/bin/sh\n" }]);
 const noise = Buffer.alloc(3000, "not a tar ");
 const notATar = { kind: "invalid", message: "archive/tar: invalid tar header" };
 const cutOff = { kind: "invalid", message: "unexpected EOF" };
 
-async function importInto(store: TestImageStore, options: Partial<ImportRequest> = {}): Promise<string> {
-  return await store.images.import({
+async function importInto(
+  store: TestImageStore,
+  options: Partial<StreamImportRequest> = {},
+): Promise<string> {
+  return await store.images.imports.fromStream({
     archive: streamOf(rootfs),
     reference: "",
     comment: "",
@@ -25,10 +28,10 @@ async function importInto(store: TestImageStore, options: Partial<ImportRequest>
   });
 }
 
-async function assertRefused(context: TestContext, options: Partial<ImportRequest>, expected: object) {
+async function assertRefused(context: TestContext, options: Partial<StreamImportRequest>, expected: object) {
   const store = await openImageStore(context);
   await assert.rejects(importInto(store, options), expected);
-  assert.equal(store.images.count, 0);
+  assert.equal(store.state.images.size, 0);
   assert.deepEqual(await store.blobs(), []);
   assert.deepEqual(await store.ingests(), []);
   assert.deepEqual(store.events(), []);
@@ -42,7 +45,7 @@ describe("an import", () => {
       comment: "a comment",
       changes: ["CMD sh", "ENV A=1"],
     });
-    const detail = store.images.inspect("root:latest");
+    const detail = store.images.catalog.inspect("root:latest");
     assert.equal(detail.id, id);
     assert.deepEqual(detail.diffIds, [blobOf(rootfs).digest]);
     assert.equal(detail.comment, "a comment");
@@ -56,7 +59,7 @@ describe("an import", () => {
   it("takes a compressed tar and may leave the image without a name", async (context) => {
     const store = await openImageStore(context);
     const id = await importInto(store, { archive: streamOf(gzipSync(rootfs)) });
-    const { record } = await store.images.resolve(id);
+    const { record } = await store.images.containers.resolve(id);
     assert.deepEqual(record.names, []);
     assert.deepEqual(record.diffIds, [blobOf(rootfs).digest]);
     assert.deepEqual(store.events(), ["import"]);
@@ -90,7 +93,7 @@ describe("an import", () => {
   it("takes an empty tar", async (context) => {
     const store = await openImageStore(context);
     await importInto(store, { archive: streamOf(Buffer.alloc(1024)) });
-    assert.equal(store.images.count, 1);
+    assert.equal(store.state.images.size, 1);
   });
 
   it("leaves nothing where the driver cannot unpack it", async (context) => {

@@ -1,6 +1,6 @@
 /**
- * Which image a name, digest or ID means. The records are the state's; what is looked up by name is indexed here. A name
- * belongs to one image at a time, and this class alone changes image records, so check and change are one step.
+ * Finds images by name, digest or ID. The records are the state's; names and digests are indexed here. A name
+ * belongs to one image at a time. This class alone changes image records, so check and change are one step.
  */
 import { invalid, notFound } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -37,11 +37,6 @@ export class ImageIndex {
     for (const record of state.images.values()) {
       this.#indexNames(record);
     }
-  }
-
-  /** How many images there are. */
-  get size(): number {
-    return this.#state.images.size;
   }
 
   /** Every image, in no order that means anything. */
@@ -138,16 +133,9 @@ export class ImageIndex {
     return [...changed.values()];
   }
 
-  /** Whether any image names this blob. */
+  /** Digests of the blobs that images name. */
   referencedBlobs(): ReadonlySet<string> {
-    const blobs = new Set<string>();
-    for (const record of this.#state.images.values()) {
-      blobs.add(record.id).add(record.manifestDigest);
-      for (const digest of record.layerDigests) {
-        blobs.add(digest);
-      }
-    }
-    return blobs;
+    return new Set([...this.#state.images.values()].flatMap(blobsOf));
   }
 
   #byPrefix(text: string): ImageRecord | undefined {
@@ -176,6 +164,11 @@ export class ImageIndex {
       }
     }
   }
+}
+
+/** Digests of the blobs that an image names. A push replaces them: who awaits anything holds them first. */
+export function blobsOf({ id, manifestDigest, layerDigests }: ImageRecord): string[] {
+  return [id, manifestDigest, ...layerDigests].filter((digest) => digest !== "");
 }
 
 /** The same record without some of its names and digest references. */

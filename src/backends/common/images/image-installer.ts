@@ -1,11 +1,12 @@
 /**
  * The last step of load, import and pull: content that is in the store and checked becomes images. Nothing is visible
- * before all of it is runnable and durable; a failure leaves nothing behind.
+ * before all of it is runnable; a failure leaves nothing behind. Layers are synced behind it ({@link LayerDurability}).
  */
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../../common/clock.ts";
+import { isErrorKind } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { type ImageRecord, ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver.ts";
@@ -14,12 +15,14 @@ import type { ContentStore } from "./content-store.ts";
 import type { ImageConfig } from "./image-config.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import type { ImageIndex } from "./image-index.ts";
+import type { LayerDurability } from "./layer-durability.ts";
 import type { LayerRetention } from "./layer-retention.ts";
+import type { PreparedImages } from "./prepared-images.ts";
 
 /** One layer of an image to be installed. */
 export interface InstalledLayer {
   readonly diffId: string;
-  /** Of the blob. */
+  /** Digest of the blob. */
   readonly digest: string;
   /** Bytes: unpacked where the blob was fetched, of the blob where it was not. */
   readonly size: number;
@@ -37,6 +40,8 @@ export interface ImageToInstall {
   readonly hasLayers: boolean;
   /** Full names that it takes, from other images too. */
   readonly names: readonly string[];
+  /** A user gave it the names here: a pull and a load bring theirs along, which dockerd does not date. */
+  readonly isTagged?: boolean;
   /** Digest references by which it was pulled. */
   readonly digests: readonly string[];
   /** The image that it was committed on. */
@@ -44,15 +49,15 @@ export interface ImageToInstall {
   readonly events: readonly NewEvent[];
 }
 
-/** What the installer works on. */
+/** Parts of the images that the installer works on. */
 export interface InstallerParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly configs: ImageConfigs;
   readonly preparer: ImagePreparer;
   readonly retention: LayerRetention;
-  /** IDs of the images that the driver has prepared since this process began. */
-  readonly prepared: Set<string>;
+  readonly durability: LayerDurability;
+  readonly prepared: PreparedImages;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -71,23 +76,47 @@ export class ImageInstaller {
    * @throws what the driver throws; the signal's reason
    */
   async install(images: readonly ImageToInstall[], signal: AbortSignal): Promise<void> {
-    const { content, retention } = this.#parts;
+    const { durability, prepared } = this.#parts;
     const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
     const references = new Map<string, string>();
-    try {
-      using _held = await retention.hold(diffIds);
+    await this.withLayers(diffIds, async () => {
       for (const image of images) {
         signal.throwIfAborted();
-        references.set(image.id, await this.#prepare(withDigestsOf(this.#recordFor(image), image), signal));
+        references.set(
+          image.id,
+          await prepared.prepare(withDigestsOf(this.#recordFor(image), image), signal),
+        );
       }
       signal.throwIfAborted();
-      await content.sync(images.flatMap((image) => blobsOf(this.#recordFor(image))));
-      // Commits of one turn of the event loop are one batch.
-      await Promise.all(images.map((image) => this.#commit(image, references.get(image.id) ?? "")));
-    } catch (error) {
-      for (const { id } of images) {
-        this.#parts.prepared.delete(id);
+      const boots: string[] = [];
+      for (const image of images) {
+        boots.push(await durability.syncBefore(this.#recordFor(image)));
       }
+      // Commits of one turn of the event loop are one batch.
+      await Promise.all(
+        images.map((image, at) => this.#commit(image, references.get(image.id) ?? "", boots[at] ?? "")),
+      );
+      for (const { id } of images) {
+        durability.syncBehind(id);
+      }
+    }).catch((error: unknown) => {
+      for (const { id } of images) {
+        prepared.delete(id);
+      }
+      throw error;
+    });
+  }
+
+  /**
+   * Does work during which the driver keeps these layers (diff IDs), whether they are there yet or not. Those that
+   * nothing needs when it fails are forgotten.
+   */
+  async withLayers<T>(diffIds: readonly string[], work: () => Promise<T>): Promise<T> {
+    const { retention } = this.#parts;
+    try {
+      using _held = await retention.hold(diffIds);
+      return await work();
+    } catch (error) {
       await retention.forgetUnused(diffIds).catch((reason: unknown) => {
         this.#parts.logger.warn(
           { err: reason },
@@ -98,32 +127,35 @@ export class ImageInstaller {
     }
   }
 
-  /** Has the driver prepare an image of the index, unless it has done so already. */
-  async makeRunnable(record: ImageRecord, signal: AbortSignal): Promise<void> {
-    const { index, prepared, retention } = this.#parts;
-    if (prepared.has(record.id)) {
-      return;
+  /**
+   * Has the driver unpack a layer that work under way holds.
+   *
+   * @returns bytes of its tar; undefined: the driver cannot tell, or refuses the layer, which has to be read then
+   */
+  async unpack(diffId: string, digest: string, signal: AbortSignal): Promise<number | undefined> {
+    const {
+      preparer: { unpacking },
+      content,
+    } = this.#parts;
+    if (unpacking.kind === "platform") {
+      return undefined;
     }
-    using _held = await retention.hold(record.diffIds);
-    const driverReference = await this.#prepare(record, signal);
-    const known = index.get(record.id);
-    if (known !== undefined && known.driverReference !== driverReference) {
-      await index.commit({ put: [{ ...known, driverReference }] });
+    try {
+      return await unpacking.unpack(diffId, content.path(digest), signal);
+    } catch (error) {
+      if (isErrorKind(error, "invalid")) {
+        return undefined;
+      }
+      throw error;
     }
   }
 
-  async #prepare(record: ImageRecord, signal: AbortSignal): Promise<string> {
-    const { preparer, content, prepared } = this.#parts;
-    const reference = await preparer.prepare(record, (digest) => content.path(digest), signal);
-    prepared.add(record.id);
-    return reference;
-  }
-
-  #commit(image: ImageToInstall, driverReference: string): Promise<void> {
+  #commit(image: ImageToInstall, driverReference: string, unsyncedBoot: string): Promise<void> {
     const { index, configs, clock } = this.#parts;
-    const record = { ...this.#recordFor(image), driverReference };
+    const record = { ...this.#recordFor(image), driverReference, unsyncedBoot };
     configs.add(image.id, image.config);
-    const tagged = image.names.length > 0 ? { ...record, lastTagged: now(clock) } : record;
+    const isTagged = image.isTagged === true && image.names.length > 0;
+    const tagged = isTagged ? { ...record, lastTagged: now(clock) } : record;
     return index.commit({ put: index.withNames(tagged, image.names, image.digests), events: image.events });
   }
 
@@ -145,15 +177,9 @@ export class ImageInstaller {
   }
 }
 
-/** What the driver is told of an image: by which digests registries know it, those of this installation too. */
+/** Adds this installation's digests to a record: the driver is told all that registries know it by. */
 function withDigestsOf(record: ImageRecord, { digests }: ImageToInstall): ImageRecord {
   return { ...record, digests: [...new Set([...record.digests, ...digests])] };
-}
-
-/** Every blob that a record names and that is in the store. */
-function blobsOf(record: ImageRecord): string[] {
-  const layers = record.layerSizes.length > 0 ? record.layerDigests : [];
-  return [record.id, record.manifestDigest, ...layers];
 }
 
 function recordOf(image: ImageToInstall): ImageRecord {

@@ -8,8 +8,8 @@ import {
   type ListImagesRequest,
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { Filters } from "../engine/filters.ts";
-import { millisecondsOf, nanosecondsOf } from "../engine/records.ts";
+import { Filters } from "../model/filters.ts";
+import { millisecondsOf, nanosecondsOf } from "../model/records.ts";
 import { chainIds } from "./digest.ts";
 import { globMatcher } from "./glob.ts";
 import type { ImageConfig } from "./image-config.ts";
@@ -27,7 +27,7 @@ export interface ListedImage {
   readonly isParent: boolean;
 }
 
-/** What a listing asks besides the images themselves. */
+/** Time and look-up that a listing needs besides the images themselves. */
 export interface ListingContext {
   readonly nowMs: number;
   /** The image that a `before` or `since` filter names; throws not-found. */

@@ -15,7 +15,7 @@ import { blobOf, dockerArchive, type FixtureImage, imageId } from "../../../../t
 import { tarOf } from "../../../../test/support/tar.ts";
 import { ContainerConfigSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ImageCommit } from "../engine/image-source.ts";
+import type { ImageCommit } from "../image-source.ts";
 import { fileHeader } from "./tar-entries.ts";
 
 const signal = new AbortController().signal;
@@ -27,7 +27,7 @@ async function storeOf(context: TestContext, config: Record<string, unknown> = {
   };
   const store = await openImageStore(context);
   const archive = streamOf(await dockerArchive([{ image, tags: ["base:1"] }]));
-  await store.images.load({ archive, platform: undefined, report: () => {}, signal });
+  await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
   return { store, id: imageId(image), image };
 }
 
@@ -36,7 +36,7 @@ async function commit(
   parentId: string,
   options: Partial<ImageCommit> = {},
 ): Promise<string> {
-  return await store.images.commit({
+  return await store.images.containers.commit({
     parentId,
     layer: streamOf(await tarOf([{ name: "mine", content: "mine" }])),
     config: create(ContainerConfigSchema, { env: ["A=1"], labels: { made: "here" } }),
@@ -61,7 +61,7 @@ describe("a commit", () => {
   it("puts a layer on the image's own, and a step on its history", async (context) => {
     const { store, id, image } = await storeOf(context);
     const made = await commit(store, id);
-    const detail = store.images.inspect("made:1");
+    const detail = store.images.catalog.inspect("made:1");
     assert.equal(detail.id, made);
     assert.deepEqual(
       detail.diffIds.slice(0, 2),
@@ -69,7 +69,7 @@ describe("a commit", () => {
     );
     assert.equal(detail.diffIds.length, 3);
     assert.deepEqual([detail.author, detail.comment, detail.config?.env], ["me", "why", ["A=1"]]);
-    const [newest] = store.images.history("made:1");
+    const [newest] = store.images.catalog.history("made:1");
     assert.deepEqual(
       [newest?.id, newest?.createdBy, newest?.comment, newest?.tags, newest?.size],
       [made, "sh -c make", "why", ["made:1"], 2048n],
@@ -80,20 +80,25 @@ describe("a commit", () => {
   it("keeps the layers that it shares when the image beneath is removed", async (context) => {
     const { store, id } = await storeOf(context);
     await commit(store, id);
-    await store.images.remove("base:1", false);
+    await store.images.removal.remove("base:1", false);
     assert.equal(store.preparer.layers.size, 3);
-    const saved = await collect(store.images.save(["made:1"], undefined, signal));
-    await store.images.remove("made:1", false);
+    const saved = await collect(store.images.archives.save(["made:1"], undefined, signal));
+    await store.images.removal.remove("made:1", false);
     assert.deepEqual(await store.blobs(), []);
-    await store.images.load({ archive: streamOf(saved), platform: undefined, report: () => {}, signal });
-    assert.equal(store.images.inspect("made:1").diffIds.length, 3);
+    await store.images.archives.load({
+      archive: streamOf(saved),
+      platform: undefined,
+      report: () => {},
+      signal,
+    });
+    assert.equal(store.images.catalog.inspect("made:1").diffIds.length, 3);
   });
 
   it("leaves out a layer without entries", async (context) => {
     const { store, id } = await storeOf(context);
     await commit(store, id, { layer: streamOf(await tarOf([])) });
-    assert.equal(store.images.inspect("made:1").diffIds.length, 2);
-    assert.equal(store.images.history("made:1")[0]?.size, 0n);
+    assert.equal(store.images.catalog.inspect("made:1").diffIds.length, 2);
+    assert.equal(store.images.catalog.history("made:1")[0]?.size, 0n);
   });
 
   it("leaves nothing of a layer that was cut, or that the driver does not take", async (context) => {
@@ -109,7 +114,7 @@ describe("a commit", () => {
     await assert.rejects(commit(store, id, { reference: "UPPER" }), { kind: "invalid" });
     assert.deepEqual(await store.blobs(), before);
     assert.deepEqual(await store.ingests(), []);
-    assert.equal(store.images.count, 1);
+    assert.equal(store.state.images.size, 1);
   });
 
   it("is refused where the container's image is gone", async (context) => {
@@ -123,7 +128,7 @@ describe("a save", () => {
     const { store, image } = await storeOf(context);
     const digest = blobOf(image.layers[1] ?? Buffer.alloc(0)).digest.slice("sha256:".length);
     await truncate(path.join(store.directory, "blobs/sha256", digest), 512);
-    await assert.rejects(collect(store.images.save(["base:1"], undefined, signal)), {
+    await assert.rejects(collect(store.images.archives.save(["base:1"], undefined, signal)), {
       kind: "system",
       message: /is damaged in the content store$/,
     });
@@ -131,7 +136,7 @@ describe("a save", () => {
 
   it("is the same bytes each time", async (context) => {
     const { store } = await storeOf(context);
-    const save = () => collect(store.images.save(["base:1"], undefined, signal));
+    const save = () => collect(store.images.archives.save(["base:1"], undefined, signal));
     assert.ok((await save()).equals(await save()));
     assert.equal(store.events().at(-1), "save");
   });
@@ -161,11 +166,11 @@ describe("layers that nothing names", () => {
       layerDiffIds: diffIds,
     });
     await store.state.commit((change) => change.containers.put(container));
-    await store.images.remove("base:1", true);
-    await store.images.forgetUnusedLayers(diffIds);
+    await store.images.removal.remove("base:1", true);
+    await store.images.containers.forgetUnusedLayers(diffIds);
     assert.equal(store.preparer.layers.size, 2);
     await store.state.commit((change) => change.containers.delete(container.id));
-    await store.images.forgetUnusedLayers(diffIds);
+    await store.images.containers.forgetUnusedLayers(diffIds);
     assert.equal(store.preparer.layers.size, 0);
   });
 });
@@ -182,12 +187,12 @@ describe("a prune", () => {
   it("takes nameless images, and with dangling=false all that no container uses", async (context) => {
     const { store, id } = await storeOf(context);
     const made = await commit(store, id, { reference: "" });
-    const first = await store.images.prune({}, signal);
+    const first = await store.images.removal.prune({}, signal);
     assert.ok(first.removed.some((entry) => "deleted" in entry && entry.deleted === made));
     assert.equal(first.spaceReclaimed, 2048n);
-    const second = await store.images.prune(filters({ dangling: ["false"] }), signal);
+    const second = await store.images.removal.prune(filters({ dangling: ["false"] }), signal);
     assert.ok(second.removed.some((entry) => "untagged" in entry && entry.untagged === "base:1"));
-    assert.equal(store.images.count, 0);
+    assert.equal(store.state.images.size, 0);
     assert.equal(store.events().at(-1), "prune");
   });
 
@@ -200,14 +205,16 @@ describe("a prune", () => {
       { until: ["2001-01-01"] },
     ]) {
       assert.deepEqual(
-        (await store.images.prune(filters(spared), signal)).removed,
+        (await store.images.removal.prune(filters(spared), signal)).removed,
         [],
         JSON.stringify(spared),
       );
     }
-    await assert.rejects(store.images.prune(filters({ colour: ["red"] }), signal), { kind: "invalid" });
+    await assert.rejects(store.images.removal.prune(filters({ colour: ["red"] }), signal), {
+      kind: "invalid",
+    });
     assert.equal(
-      (await store.images.prune(filters({ label: ["made=here"] }), signal)).removed.length > 0,
+      (await store.images.removal.prune(filters({ label: ["made=here"] }), signal)).removed.length > 0,
       true,
     );
   });

@@ -1,9 +1,9 @@
 /** `docker image prune`: which images go. Pure. */
 import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { Filters } from "../engine/filters.ts";
-import { untilOf } from "../engine/until-filter.ts";
-import { nanosecondsOf } from "../engine/records.ts";
+import { Filters } from "../model/filters.ts";
+import { untilOf } from "../model/until-filter.ts";
+import { nanosecondsOf } from "../model/records.ts";
 import { builtInLabel, helloName } from "./hello-image.ts";
 import type { ImageConfig } from "./image-config.ts";
 
@@ -16,8 +16,9 @@ export interface PrunedImage {
 }
 
 /**
- * What a prune asks to be removed: the references of an image one by one, or the ID of one without any. What a
- * container uses is spared by the removal itself. The built-in image keeps its name: it could not be pulled again.
+ * Lists the references that a prune asks to have removed: all of an image, or the ID of one that has none.
+ * Images that containers use are spared by the removal itself. The built-in image keeps its name: it could
+ * not be pulled again.
  *
  * @throws invalid: a filter
  */

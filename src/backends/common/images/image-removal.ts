@@ -1,6 +1,5 @@
 /**
- * What `docker rmi` means: names go first, the image itself goes with its last one. Deciding only; texts of refusals
- * are moby's.
+ * `docker rmi` decided: names go first, and the image itself with its last one. Texts of refusals are moby's.
  */
 import { conflict } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
@@ -27,7 +26,7 @@ export interface RemovalRequest {
   readonly isParent: boolean;
 }
 
-/** What is to be done, all of it in one step. */
+/** The steps of a removal, done as one. */
 export interface RemovalPlan {
   /** Names and digest references that go, in the order in which they are reported. */
   readonly untagged: readonly string[];

@@ -1,13 +1,16 @@
 /**
  * `docker save`: images as one tar that is a docker archive and an OCI layout, laid out as moby v28 does. Layers are
  * written unpacked, so that every reader of docker archives takes them, and one that several images share once.
+ * Configuration and layers are dated as the first image that has them, everything else as 1970, so that equal images give equal archives.
  */
 import { createHash } from "node:crypto";
 
+import { ownValue, setOwnValue } from "../../../common/own-value.ts";
 import { invalid, systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { BlobLease, ContentStore } from "./content-store.ts";
+import type { ContentStore } from "./content-store.ts";
 import { hexOf, sha256Of } from "./digest.ts";
+import { parseImageConfig } from "./image-config.ts";
 import type { ImageIndex } from "./image-index.ts";
 import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import { decompressed } from "./layer-content.ts";
@@ -30,8 +33,9 @@ export interface SavedImage {
 }
 
 /**
- * What the references of a save mean: a name without a tag all of its tags, another name itself, and an ID or digest
- * the image without any name. An image that is meant several times is saved once, with all of these names.
+ * Resolves the references of a save: a name without a tag means all of its tags, another name itself, and an
+ * ID or digest the image without any name. An image that is meant several times is saved once, with all of
+ * these names.
  *
  * @param find looks a reference up; throws not-found, invalid
  */
@@ -82,13 +86,12 @@ interface Documents {
 }
 
 /**
- * Writes the archive of some images, which the lease holds.
+ * Writes the archive of some images, whose blobs the caller holds.
  *
  * @throws conflict: layers that were never fetched; invalid: an image without layers; system: content is damaged
  */
 export async function* saveImages(
   store: ContentStore,
-  lease: BlobLease,
   images: readonly SavedImage[],
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
@@ -97,30 +100,31 @@ export async function* saveImages(
     if (image.record.diffIds.length === 0) {
       throw invalid("empty export - not implemented");
     }
-    lease.hold(image.record.id);
-    prepared.push({ image, layers: await layerBlobs(store, lease, image.record) });
+    prepared.push({ image, layers: await layerBlobs(store, image.record) });
   }
   const documents: Documents = { manifest: [], index: [], repositories: {} };
   const written = new Set<string>();
   yield directoryHeader("blobs");
   yield directoryHeader(blobDirectory);
   for (const { image, layers } of prepared) {
+    const config = await store.read(image.record.id, maxJsonBytes);
+    const created = Number(parseImageConfig(config).created?.seconds ?? 0n);
     for (const layer of layers) {
       if (!written.has(layer.diffId)) {
         written.add(layer.diffId);
-        yield* layerFile(store, layer, signal);
+        yield* layerFile(store, layer, created, signal);
       }
     }
-    const config = await store.read(image.record.id, maxJsonBytes);
     const manifest = renderManifest(image.record, config.length, layers);
-    for (const bytes of [config, manifest]) {
+    for (const [bytes, mtime] of [[config, created] as const, [manifest, 0] as const]) {
       const digest = sha256Of(bytes);
       if (!written.has(digest)) {
         written.add(digest);
-        yield* file(blobName(digest), bytes);
+        yield* file(blobName(digest), bytes, mtime);
       }
     }
-    describe(documents, image, layers, manifest);
+    const isParentSaved = images.some(({ record }) => record.id === image.record.parentId);
+    describe(documents, image, layers, manifest, isParentSaved ? image.record.parentId : undefined);
   }
   yield* documentFiles(documents);
   yield endOfTar();
@@ -147,14 +151,15 @@ function describe(
   { record, names }: SavedImage,
   layers: readonly LayerBlob[],
   manifest: Buffer,
+  parentId: string | undefined,
 ): void {
   const descriptor = { mediaType: mediaTypes.ociManifest, digest: sha256Of(manifest), size: manifest.length };
   const top = hexOf(layers.at(-1)?.diffId ?? "");
   for (const named of names) {
     const tag = named.tag ?? "";
-    const tags = repositories[familiarName(named)] ?? {};
-    tags[tag] = top;
-    repositories[familiarName(named)] = tags;
+    const tags = ownValue(repositories, familiarName(named)) ?? {};
+    setOwnValue(tags, tag, top);
+    setOwnValue(repositories, familiarName(named), tags);
     index.push({
       ...descriptor,
       annotations: {
@@ -170,6 +175,7 @@ function describe(
     Config: blobName(record.id),
     RepoTags: names.length === 0 ? null : names.map(familiarString),
     Layers: layers.map(({ diffId }) => blobName(diffId)),
+    Parent: parentId,
     LayerSources: Object.fromEntries(layers.map((layer) => [layer.diffId, layerDescriptor(layer)])),
   });
 }
@@ -184,8 +190,8 @@ function* documentFiles({ manifest, index, repositories }: Documents): Generator
   }
 }
 
-function* file(name: string, content: Uint8Array): Generator<Uint8Array> {
-  yield fileHeader(name, content.length);
+function* file(name: string, content: Uint8Array, mtime = 0): Generator<Uint8Array> {
+  yield fileHeader(name, content.length, mtime);
   yield content;
   yield paddingAfter(content.length);
 }
@@ -194,9 +200,10 @@ function* file(name: string, content: Uint8Array): Generator<Uint8Array> {
 async function* layerFile(
   store: ContentStore,
   { diffId, blob, size }: LayerBlob,
+  mtime: number,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  yield fileHeader(blobName(diffId), size);
+  yield fileHeader(blobName(diffId), size, mtime);
   const hash = createHash("sha256");
   const { content } = await decompressed(store.stream(blob.digest, signal));
   let length = 0;

@@ -118,7 +118,7 @@ describe("the image service", () => {
       removed.map(({ what }) => what.case),
       ["untagged", "untagged", "deleted", "deleted"],
     );
-    assert.equal(store.images.count, 0);
+    assert.equal(store.state.images.size, 0);
   });
 
   it("answers a pull from a registry that is away with an error", async (context) => {

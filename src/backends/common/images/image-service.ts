@@ -1,8 +1,8 @@
-/** `sockerless.backend.v1.ImageService`: the image store on the wire. Errors are converted by the server. */
+/** `sockerless.backend.v1.ImageService`: images on the wire. Errors are converted by the server. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 
-import { invalid } from "../../../common/errors.ts";
+import { invalid, systemError } from "../../../common/errors.ts";
 import {
   ImageService,
   type LoadImageRequest,
@@ -15,37 +15,41 @@ import {
   type ProgressSchema,
   type PullImageResponseSchema,
   type PushImageResponseSchema,
+  type ReceiveImageResponseSchema,
   type RemovedImage,
   RemovedImageSchema,
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
-import type { RemovedEntry } from "./image-disposal.ts";
-import type { ImageStore } from "./image-store.ts";
+import { type AgentEndpointSchema, AgentReach } from "../../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import type { UploadPlace } from "./layer-upload.ts";
+import type { Images } from "./images.ts";
 import type { PushedImage } from "./push.ts";
 import type { ProgressLine } from "./progress.ts";
 import { progressStream } from "./progress-stream.ts";
+import type { RemovedEntry } from "./remove-images.ts";
 
-/** Serves an image store. */
-export function registerImageService(router: ConnectRouter, images: ImageStore): void {
+/** Serves images. */
+export function registerImageService(router: ConnectRouter, images: Images): void {
+  const { catalog, removal, pulls, pushes, archives, imports, distribution } = images;
   router.service(ImageService, {
     async *pullImage(request, { signal }): AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>> {
-      const { reference, platform, auth, allTags } = request;
+      const { reference, platform, auth, allTags, client } = request;
       const stream = progressStream((report, ended) => {
-        const wanted = { reference, platform, auth, report, signal: ended };
-        return allTags ? images.pullAllTags(wanted) : images.pull(wanted);
+        const wanted = { reference, platform, auth, client, report, signal: ended };
+        return allTags ? pulls.pullAllTags(wanted) : pulls.pull(wanted);
       }, signal);
       const end = yield* wired(stream);
       yield { message: { case: "end", value: end ?? {} } };
     },
 
     async *pushImage(
-      { reference, platform, auth },
+      { reference, platform, auth, client },
       { signal },
     ): AsyncGenerator<MessageInitShape<typeof PushImageResponseSchema>> {
       let last: PushedImage | undefined;
-      for (const each of images.referencesToPush(reference)) {
-        const request = { reference: each, platform, auth, announce: last === undefined };
+      for (const each of pushes.referencesOf(reference)) {
+        const request = { reference: each, platform, auth, client, announce: last === undefined };
         last = yield* wired(
-          progressStream((report, ended) => images.push({ ...request, report, signal: ended }), signal),
+          progressStream((report, ended) => pushes.push({ ...request, report, signal: ended }), signal),
         );
         yield { message: { case: "pushed", value: last } };
       }
@@ -56,7 +60,7 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
       const upload = await opened<LoadImageRequest, LoadOpen>(requests);
       const stream = progressStream(
         (report, ended) =>
-          images.load({
+          archives.load({
             archive: upload.chunks,
             platform: upload.open.platform,
             report,
@@ -74,7 +78,7 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
     async importImage(requests, { signal }) {
       const { open, chunks } = await opened<ImportImageRequest, ImportOpen>(requests);
       const { reference, comment, changes, platform } = open;
-      const imageId = await images.import({
+      const imageId = await imports.fromStream({
         archive: chunks,
         reference,
         comment,
@@ -85,6 +89,28 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
       return { imageId };
     },
 
+    async *receiveImage(
+      { image, access },
+      { signal },
+    ): AsyncGenerator<MessageInitShape<typeof ReceiveImageResponseSchema>> {
+      if (!imports.takesUploads || access?.reach !== AgentReach.LOCAL) {
+        yield { message: { case: "ready", value: {} } };
+        return;
+      }
+      const { reference, comment, changes, platform } = image ?? create(ImportOpenSchema);
+      const left = new AbortController();
+      const ended = AbortSignal.any([signal, left.signal]);
+      const upload = await imports.fromUpload({ reference, comment, changes, platform, signal: ended });
+      try {
+        yield { message: { case: "ready", value: { endpoint: endpointOf(upload) } } };
+        const imageId = yield* wired(progressStream(() => upload.imageId, signal));
+        yield { message: { case: "end", value: { imageId } } };
+      } finally {
+        left.abort();
+        await upload.imageId.catch(() => {});
+      }
+    },
+
     async *importImageFromUrl(
       { image, url },
       { signal },
@@ -92,7 +118,7 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
       const { reference, comment, changes, platform } = image ?? create(ImportOpenSchema);
       const stream = progressStream(
         (report, ended) =>
-          images.importFromUrl({ url, reference, comment, changes, platform, report, signal: ended }),
+          imports.fromUrl({ url, reference, comment, changes, platform, report, signal: ended }),
         signal,
       );
       const imageId = yield* wired(stream);
@@ -100,24 +126,26 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
     },
 
     async inspectDistribution({ reference, auth }, { signal }) {
-      const { size, platforms, ...rest } = await images.inspectDistribution(reference, auth, signal);
+      const { size, platforms, ...rest } = await distribution.inspect(reference, auth, signal);
       return { ...rest, size: BigInt(size), platforms: [...platforms] };
     },
 
     async tagImage({ source, target }) {
-      await images.tag(source, target);
+      await catalog.tag(source, target);
       return {};
     },
 
-    listImages: (request) => ({ images: images.list(request) }),
+    listImages: (request) => ({ images: catalog.list(request) }),
 
-    inspectImage: ({ image, platform }) => ({ image: images.inspect(image, platform) }),
+    inspectImage: ({ image, platform }) => ({ image: catalog.inspect(image, platform) }),
 
-    getImageHistory: ({ image, platform }) => ({ entries: images.history(image, platform) }),
+    getImageConfig: async ({ image }) => ({ config: await archives.configOf(image) }),
+
+    getImageHistory: ({ image, platform }) => ({ entries: catalog.history(image, platform) }),
 
     async *saveImages({ references, platform }, { signal }) {
       let totalBytes = 0n;
-      for await (const chunk of images.save(references, platform, signal)) {
+      for await (const chunk of archives.save(references, platform, signal)) {
         totalBytes += BigInt(chunk.length);
         if (chunk.length > 0) {
           yield { message: { case: "chunk" as const, value: chunk } };
@@ -127,15 +155,23 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
     },
 
     async pruneImages({ filters }, { signal }) {
-      const { removed, spaceReclaimed } = await images.prune(filters, signal);
+      const { removed, spaceReclaimed } = await removal.prune(filters, signal);
       return { removed: removed.map(wiredEntry), spaceReclaimed };
     },
 
     async removeImage({ image, force, noPrune, platform }) {
-      const removed = await images.remove(image, force, noPrune, platform);
+      const removed = await removal.remove(image, force, noPrune, platform);
       return { removed: removed.map(wiredEntry) };
     },
   });
+}
+
+/** @throws system: a frontend of this machine could not reach it */
+function endpointOf({ address, uploadId }: UploadPlace): MessageInitShape<typeof AgentEndpointSchema> {
+  if (address.kind !== "unix") {
+    throw systemError("uploads are taken on this machine alone");
+  }
+  return { address: { case: "unixPath", value: address.path }, containerId: uploadId };
 }
 
 function wiredEntry(entry: RemovedEntry): RemovedImage {

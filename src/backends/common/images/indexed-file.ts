@@ -19,13 +19,13 @@ export interface IndexedFile {
   readonly gid: number;
   /** Unix seconds. */
   readonly mtime: number;
-  /** Where a symlink points, as it is written. */
+  /** Target of a symlink, as it is written; empty for anything else. */
   readonly target: string;
-  /** Of a device: major and minor number. */
+  /** Major and minor number of a device. */
   readonly device?: readonly [number, number];
   /** Value of `security.capability`. */
   readonly capability?: string;
-  /** Which of the tars has its content, in the order in which they were added, and in which of its entries. */
+  /** Number of the tar that has its content, as tars were added, and of its entry there; both from 0. */
   readonly source: number;
   readonly entry: number;
 }
@@ -43,7 +43,7 @@ export const implied: IndexedFile = {
   entry: -1,
 };
 
-/** What a tar's entry is. @throws invalid: a link's path is too long */
+/** The file that a tar's entry describes. @throws invalid: a link's path is too long */
 export function fileOf(header: Header, source: number, entry: number): IndexedFile {
   const { type, mode = 0, uid = 0, gid = 0, mtime, devmajor = 0, devminor = 0 } = header;
   const pax = header.pax as Readonly<Record<string, string>> | null | undefined;
@@ -74,7 +74,7 @@ export function fileOf(header: Header, source: number, entry: number): IndexedFi
       return { ...file, type: "file" };
     case "file":
     case "contiguous-file": {
-      // What the reader could not decode is not passed on as something else.
+      // A value that the reader could not decode is not passed on as another one.
       const isWhole = capability !== undefined && !capability.includes("\ufffd");
       return { ...file, type: "file", size: header.size ?? 0, ...(isWhole ? { capability } : {}) };
     }

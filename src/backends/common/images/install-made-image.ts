@@ -38,6 +38,7 @@ export async function installMadeImage(
     layers,
     hasLayers: true,
     names: name === undefined ? [] : [canonicalString(name)],
+    isTagged: true,
     digests: [],
     ...(parentId === undefined ? {} : { parentId }),
     events: events(id, config),

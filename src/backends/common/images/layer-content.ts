@@ -27,7 +27,10 @@ const magicNumbers: readonly (readonly [Exclude<Compression, undefined>, readonl
 
 const sniffedBytes = 6;
 
-/** Which compression content of these first bytes has. */
+/** Node makes 16 KiB at a time otherwise, and each is a turn of its thread pool. */
+const inflatedChunkBytes = 128 * 1024;
+
+/** Recognises a compression by the first bytes of the content. */
 export function compressionOf(start: Uint8Array): Compression {
   return magicNumbers.find(([, magic]) => magic.every((byte, index) => start[index] === byte))?.[0];
 }
@@ -110,7 +113,8 @@ export async function decompressed(source: AsyncIterable<Uint8Array>): Promise<D
 
 async function* inflated(source: AsyncIterable<Uint8Array>, format: "gzip" | "zstd"): AsyncGenerator<Buffer> {
   const input = Readable.from(source, { objectMode: false });
-  const inflater = format === "gzip" ? createGunzip() : createZstdDecompress();
+  const options = { chunkSize: inflatedChunkBytes };
+  const inflater = format === "gzip" ? createGunzip(options) : createZstdDecompress(options);
   let sourceError: Error | undefined;
   input.once("error", (error) => {
     sourceError = error;
@@ -147,7 +151,8 @@ interface PeekedStream {
   abandon(): Promise<void>;
 }
 
-async function peeked(source: AsyncIterable<Uint8Array>): Promise<PeekedStream> {
+/** Reads as much of a stream as tells how it is compressed. */
+export async function peeked(source: AsyncIterable<Uint8Array>): Promise<PeekedStream> {
   const iterator = source[Symbol.asyncIterator]();
   const held: Uint8Array[] = [];
   let length = 0;

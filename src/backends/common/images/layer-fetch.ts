@@ -11,6 +11,13 @@ import type { Limiter } from "./limiter.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
 
+/** Unpacks a layer of that diff ID and digest where it is wanted, as {@link ImageInstaller.unpack}. */
+export type UnpackLayer = (
+  diffId: string,
+  digest: string,
+  signal: AbortSignal,
+) => Promise<number | undefined>;
+
 /** Fetches layers into the content store. */
 export class LayerFetch {
   /** Digests of the layers that were not there, in the manifest's order. */
@@ -18,11 +25,14 @@ export class LayerFetch {
   readonly #download: DownloadContext;
   readonly #index: ImageIndex;
   readonly #downloads: Limiter;
+  readonly #unpack: UnpackLayer | undefined;
 
-  constructor(download: DownloadContext, index: ImageIndex, downloads: Limiter) {
+  /** @param unpack absent: layers are read to learn what they are */
+  constructor(download: DownloadContext, index: ImageIndex, downloads: Limiter, unpack?: UnpackLayer) {
     this.#download = download;
     this.#index = index;
     this.#downloads = downloads;
+    this.#unpack = unpack;
   }
 
   /** Fetches all layers, several at a time; a layer that occurs twice is fetched once. */
@@ -30,9 +40,9 @@ export class LayerFetch {
     const failed = new AbortController();
     const signal = AbortSignal.any([this.#download.signal, failed.signal]);
     const layers = new Map<string, Promise<InstalledLayer>>();
-    for (const descriptor of descriptors) {
+    for (const [index, descriptor] of descriptors.entries()) {
       if (!layers.has(descriptor.digest)) {
-        const layer = this.#layer(descriptor, signal);
+        const layer = this.#layer(descriptor, config.diffIds[index], signal);
         // The first failure ends the others; all are waited for, so that none writes after the lease has ended.
         layer.catch((error: unknown) => failed.abort(error));
         layers.set(descriptor.digest, layer);
@@ -50,14 +60,20 @@ export class LayerFetch {
     });
   }
 
-  async #layer(descriptor: Descriptor, signal: AbortSignal): Promise<InstalledLayer> {
+  async #layer(
+    descriptor: Descriptor,
+    expected: string | undefined,
+    signal: AbortSignal,
+  ): Promise<InstalledLayer> {
     const { store, lease, report } = this.#download;
     const id = shortId(descriptor.digest);
     lease.hold(descriptor.digest);
     const existing = await store.find(descriptor.digest);
     if (existing !== undefined) {
       report({ id, status: "Already exists" });
-      return this.#knownLayer(descriptor.digest) ?? (await this.#measure(existing, () => {}, signal));
+      return (
+        this.#knownLayer(descriptor.digest) ?? (await this.#measure(existing, expected, () => {}, signal))
+      );
     }
     this.fetched.add(descriptor.digest);
     report({ id, status: "Pulling fs layer" });
@@ -69,13 +85,26 @@ export class LayerFetch {
       using _turn = await this.#downloads.acquire(signal);
       blob = await downloadBlob(descriptor, { ...this.#download, signal });
     }
-    return await this.#measure(blob, throttle(report), signal);
+    return await this.#measure(blob, expected, throttle(report), signal);
   }
 
-  /** Unpacks the layer in memory to learn what it is: its diff ID and size. */
-  async #measure(blob: StoredBlob, report: ReportProgress, signal: AbortSignal): Promise<InstalledLayer> {
+  /** Unpacks the layer, where it is wanted or else in memory, to learn what it is: its diff ID and size. */
+  async #measure(
+    blob: StoredBlob,
+    expected: string | undefined,
+    report: ReportProgress,
+    signal: AbortSignal,
+  ): Promise<InstalledLayer> {
     const { store } = this.#download;
     const id = shortId(blob.digest);
+    if (expected !== undefined && this.#unpack !== undefined) {
+      report({ id, status: "Extracting", current: 0, total: blob.size });
+      const unpacked = await this.#unpack(expected, blob.digest, signal);
+      if (unpacked !== undefined) {
+        report({ id, status: "Extracting", current: blob.size, total: blob.size });
+        return { diffId: expected, digest: blob.digest, size: unpacked };
+      }
+    }
     async function* counted(): AsyncGenerator<Uint8Array> {
       let current = 0;
       for await (const chunk of store.stream(blob.digest, signal)) {
@@ -88,7 +117,7 @@ export class LayerFetch {
     return { diffId, digest: blob.digest, size };
   }
 
-  /** What another image's record says of a layer. */
+  /** A layer as another image's record has it; undefined: none has. */
   #knownLayer(digest: string): InstalledLayer | undefined {
     for (const record of this.#index.records()) {
       const at = record.layerDigests.indexOf(digest);

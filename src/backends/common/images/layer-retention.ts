@@ -5,20 +5,20 @@
  * INVARIANT: layers are prepared only while held and after every forgetting that was under way has ended, so that none
  * is taken away under the feet of the image that has just been made runnable.
  */
-import type { ImagePreparer } from "../driver.ts";
+import type { LayerUnpacking } from "../driver.ts";
 
 /** Answers which of these layers (diff IDs) nothing stands on. */
 export type UnusedLayers = (diffIds: readonly string[]) => readonly string[];
 
 /** Decides when the driver may forget a layer. */
 export class LayerRetention {
-  readonly #preparer: ImagePreparer;
+  readonly #unpacking: LayerUnpacking;
   readonly #unused: UnusedLayers;
   readonly #holds = new Map<string, number>();
   #forgetting: Promise<void> = Promise.resolve();
 
-  constructor(preparer: ImagePreparer, unused: UnusedLayers) {
-    this.#preparer = preparer;
+  constructor(unpacking: LayerUnpacking, unused: UnusedLayers) {
+    this.#unpacking = unpacking;
     this.#unused = unused;
   }
 
@@ -39,9 +39,12 @@ export class LayerRetention {
    */
   forgetUnused(diffIds: readonly string[]): Promise<void> {
     const forgetting = this.#forgetting.then(async () => {
+      if (this.#unpacking.kind === "platform") {
+        return;
+      }
       const unused = this.#unused(diffIds).filter((diffId) => !this.#holds.has(diffId));
       if (unused.length > 0) {
-        await this.#preparer.forget(unused);
+        await this.#unpacking.forget(unused);
       }
     });
     this.#forgetting = forgetting.catch(() => undefined);

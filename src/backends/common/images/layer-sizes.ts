@@ -1,4 +1,4 @@
-/** What the layers of images take, each stack of layers counted once. Pure. */
+/** Sizes of images' layers, each stack of layers counted once. Pure. */
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { chainIds } from "./digest.ts";
 

@@ -1,21 +1,23 @@
 /**
- * Layers that a pull left where they were, because the driver's cloud pulls them itself. Who needs them after all (save,
- * push, commit) has them fetched then; from there on the image is like any other.
+ * Layers that a pull left at the registry, because the driver's cloud pulls them itself. They are fetched
+ * once a save, push or commit needs them after all; from then on the image is like any other.
  */
 import type { Clock } from "../../../common/clock.ts";
 import { conflict, messageOf, systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import type { ImageConfigs } from "./image-configs.ts";
-import type { ImageIndex } from "./image-index.ts";
+import { blobsOf, type ImageIndex } from "./image-index.ts";
+import type { ImageWork } from "./image-work.ts";
+import { layerBlobs } from "./layer-blobs.ts";
 import { LayerFetch } from "./layer-fetch.ts";
 import type { Limiter } from "./limiter.ts";
 import { maxJsonBytes, parseManifest } from "./manifest.ts";
 import { type NamedReference, parseNamed, repositoryName } from "./reference.ts";
-import type { Credentials } from "./registry/credentials.ts";
 import { Registry, type RegistryOptions } from "./registry/registry.ts";
+import type { KnownCredentials } from "./known-credentials.ts";
 
-/** What layers are fetched with. */
+/** Parts of the images that layers are fetched with. */
 export interface LayerSupplyParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
@@ -23,8 +25,14 @@ export interface LayerSupplyParts {
   readonly clock: Clock;
   readonly registry: RegistryOptions;
   readonly downloads: Limiter;
-  /** For a repository; undefined: none are known. */
-  readonly credentialsFor: (repository: NamedReference) => Promise<Credentials | undefined>;
+  readonly credentials: KnownCredentials;
+  readonly work: ImageWork;
+}
+
+/** Layers that are held. */
+export interface OpenLayers extends AsyncDisposable {
+  /** Readers of each, bottom first, as they are stored: compressed or not. */
+  readonly layers: readonly (() => AsyncIterable<Uint8Array>)[];
 }
 
 /** Fetches layers where they are missing. */
@@ -41,6 +49,7 @@ export class LayerSupply {
    * @throws conflict: nobody knows where they are; system: the registry does not give them, or not any more
    */
   async complete(lease: BlobLease, record: ImageRecord, signal: AbortSignal): Promise<ImageRecord> {
+    lease.hold(...blobsOf(record));
     if (record.layerSizes.length === record.diffIds.length) {
       return record;
     }
@@ -59,14 +68,37 @@ export class LayerSupply {
     throw failure ?? conflict(`the layers of image ${record.id} are not on this backend`);
   }
 
+  /**
+   * The layers of an image, by its ID, held until disposed of; those that a pull left are fetched for that.
+   *
+   * @param signal ends fetching and reading
+   * @throws not-found; what fetching the layers throws
+   */
+  async open(imageId: string, signal: AbortSignal): Promise<OpenLayers> {
+    const { content, index, work } = this.#parts;
+    await using resources = new AsyncDisposableStack();
+    const held = resources.use(work.hold(signal));
+    const record = await this.complete(held.lease, index.find(imageId), held.signal);
+    const blobs = await layerBlobs(content, record);
+    const owned = resources.move();
+    return {
+      layers: blobs.map(
+        ({ blob }) =>
+          () =>
+            content.stream(blob.digest, held.signal),
+      ),
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
+  }
+
   async #fetch(
     lease: BlobLease,
     record: ImageRecord,
     source: NamedReference,
     signal: AbortSignal,
   ): Promise<ImageRecord> {
-    const { content, index, configs, clock, downloads, credentialsFor } = this.#parts;
-    const auth = await credentialsFor(source);
+    const { content, index, configs, clock, downloads, credentials } = this.#parts;
+    const auth = await credentials.for(source);
     using registry = await Registry.connect(source.domain, auth, this.#parts.registry, signal);
     const manifest =
       record.digests.length > 0
@@ -103,7 +135,10 @@ export class LayerSupply {
   }
 }
 
-/** Where an image was pulled from; one that was made here and taken over: where the driver runs it from. */
+/**
+ * References to fetch an image's layers by: those it was pulled by, or, of one that was made here and taken
+ * over, the one that the driver runs it by.
+ */
 function sourcesOf({ digests, driverReference }: ImageRecord): NamedReference[] {
   if (digests.length > 0 || driverReference === "") {
     return digests.map(parseNamed);

@@ -1,9 +1,10 @@
 /** At most so many at a time, the others wait their turn. */
+import { onAbort } from "../../../common/on-abort.ts";
 
 /** A counted permission. */
 export class Limiter {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
   constructor(permits: number) {
     this.#free = permits;
@@ -25,26 +26,22 @@ export class Limiter {
     return { [Symbol.dispose]: () => this.#release() };
   }
 
-  #turn(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const leave = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(take), 1);
-        reject(signal.reason);
-      };
-      const take = (): void => {
-        signal.removeEventListener("abort", leave);
-        resolve();
-      };
-      signal.addEventListener("abort", leave, { once: true });
-      this.#waiting.push(take);
+  async #turn(signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#waiting.add(resolve);
+    using _leaving = onAbort(signal, () => {
+      this.#waiting.delete(resolve);
+      reject(signal.reason);
     });
+    await promise;
   }
 
   #release(): void {
-    const next = this.#waiting.shift();
+    const [next] = this.#waiting;
     if (next === undefined) {
       this.#free++;
     } else {
+      this.#waiting.delete(next);
       next();
     }
   }

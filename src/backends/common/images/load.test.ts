@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
+import { create } from "@bufbuild/protobuf";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 
 import { systemError } from "../../../common/errors.ts";
+import { ListImagesRequestSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import { openImageStore, streamOf, type TestImageStore } from "../../../../test/support/image-store.ts";
 import {
   blobOf,
@@ -31,7 +33,7 @@ async function image(number = 0): Promise<FixtureImage> {
 }
 
 async function load(store: TestImageStore, archive: Uint8Array, progress: ProgressLine[] = []) {
-  return await store.images.load({
+  return await store.images.archives.load({
     archive: streamOf(archive),
     platform: undefined,
     report: (line) => progress.push(line),
@@ -46,7 +48,7 @@ async function assertRefused(context: TestContext, archive: Uint8Array, message:
   assert.deepEqual(await store.blobs(), []);
   assert.deepEqual(await store.ingests(), []);
   assert.deepEqual([...store.preparer.layers], []);
-  assert.equal(store.images.count, 0);
+  assert.equal(store.state.images.size, 0);
   assert.deepEqual(store.events(), []);
 }
 
@@ -55,6 +57,56 @@ function entryOf(archive: object[]): string {
 }
 
 describe("a docker archive", () => {
+  it("names a parent that it has, and that is one", async (context) => {
+    const [one, other] = [await image(1), await image(2)];
+    const parent = imageId(other);
+    await assertRefused(
+      context,
+      await dockerArchive([
+        { image: one, tags: [], parent },
+        { image: other, tags: [] },
+      ]),
+      `ID ${parent} is not a valid parent for ${imageId(one)}`,
+    );
+    const store = await openImageStore(context);
+    await load(store, await dockerArchive([{ image: one, tags: [], parent }]));
+    assert.equal(store.images.catalog.inspect(imageId(one), undefined).parentId, "");
+  });
+
+  it("may leave out layers that an image here has, known by their diff IDs", async (context) => {
+    const [first, second] = [await image(1), await image(2)];
+    const [base, top] = second.layers.map(blobOf);
+    const config = configBlob(second);
+    const archive = await tarOf([
+      { name: "config.json", content: config.bytes },
+      { name: "top.tar", content: top?.bytes ?? "" },
+      {
+        name: "manifest.json",
+        content: entryOf([{ Config: "config.json", RepoTags: ["b:1"], Layers: ["base.tar", "top.tar"] }]),
+      },
+    ]);
+    await assertRefused(context, archive, "open base.tar: no such file or directory");
+    const store = await openImageStore(context);
+    await load(store, await dockerArchive([{ image: first, tags: [] }]));
+    await load(store, archive);
+    const { record } = await store.images.containers.resolve("b:1");
+    assert.deepEqual(record.diffIds, [base?.digest, top?.digest]);
+  });
+
+  it("of a build is neither listed nor pruned nor told, unless a filter asks for it", async (context) => {
+    const store = await openImageStore(context);
+    const state = { ...(await image()), config: { Labels: { "sockerless.build": "state" } } };
+    await load(store, await dockerArchive([{ image: state, tags: [] }]));
+    const listed = (filters: Record<string, { values: string[] }>) =>
+      store.images.catalog.list(create(ListImagesRequestSchema, { all: true, filters })).map(({ id }) => id);
+    assert.deepEqual(listed({}), []);
+    assert.deepEqual(listed({ label: { values: ["sockerless.build=state"] } }), [imageId(state)]);
+    await store.images.removal.prune({}, signal);
+    assert.equal(store.state.images.size, 1);
+    assert.deepEqual(store.events(), ["prune"]);
+    assert.equal(blobOf(await store.images.archives.configOf(imageId(state))).digest, imageId(state));
+  });
+
   it("becomes an image under each of its names", async (context) => {
     const store = await openImageStore(context);
     const wanted = await image();
@@ -63,7 +115,7 @@ describe("a docker archive", () => {
       { reference: "a:1", imageId: imageId(wanted) },
       { reference: "ghcr.io/b/c:2", imageId: imageId(wanted) },
     ]);
-    const { record, config } = await store.images.resolve("a:1");
+    const { record, config } = await store.images.containers.resolve("a:1");
     assert.equal(record.id, imageId(wanted));
     assert.deepEqual(
       record.diffIds,
@@ -80,7 +132,7 @@ describe("a docker archive", () => {
     await load(store, await dockerArchive([{ image: await image(), tags: ["a:1"] }]));
     const blobs = await store.blobs();
     const again = await store.reopen();
-    assert.equal((await again.images.resolve("a:1")).record.id, imageId(await image()));
+    assert.equal((await again.images.containers.resolve("a:1")).record.id, imageId(await image()));
     assert.deepEqual(await again.blobs(), blobs);
   });
 
@@ -97,15 +149,15 @@ describe("a docker archive", () => {
       { image: await image(2), tags: ["two:latest"] },
     ]);
     assert.equal((await load(store, archive)).length, 2);
-    assert.equal(store.images.count, 2);
+    assert.equal(store.state.images.size, 2);
   });
 
   it("takes a name from the image that had it", async (context) => {
     const store = await openImageStore(context);
     await load(store, await dockerArchive([{ image: await image(1), tags: ["a:latest"] }]));
     await load(store, await dockerArchive([{ image: await image(2), tags: ["a:latest"] }]));
-    assert.equal((await store.images.resolve("a")).record.id, imageId(await image(2)));
-    assert.deepEqual((await store.images.resolve(imageId(await image(1)))).record.names, []);
+    assert.equal((await store.images.containers.resolve("a")).record.id, imageId(await image(2)));
+    assert.deepEqual((await store.images.containers.resolve(imageId(await image(1)))).record.names, []);
   });
 
   it("reports each layer", async (context) => {
@@ -139,7 +191,7 @@ describe("a docker archive", () => {
         { name: "manifest.json", content: entryOf([{ Config: "config", Layers: ["0", "1"] }]) },
       ]);
       await load(store, archive);
-      const { record } = await store.images.resolve(imageId(wanted));
+      const { record } = await store.images.containers.resolve(imageId(wanted));
       assert.equal(record.size, BigInt(wanted.layers.reduce((sum, layer) => sum + layer.length, 0)));
       assert.notDeepEqual(record.layerDigests, record.diffIds);
     });
@@ -157,7 +209,7 @@ describe("a docker archive", () => {
       { name: "./z/layer.tar", content: wanted.layers[0] as Buffer },
     ]);
     await load(store, archive);
-    assert.equal(store.images.idOf(imageId(wanted)), imageId(wanted));
+    assert.equal(store.images.containers.idOf(imageId(wanted)), imageId(wanted));
   });
 
   it("keeps only what its images need", async (context) => {
@@ -195,7 +247,12 @@ describe("a docker archive", () => {
       yield archive.subarray(0, 150_000);
       throw systemError("the client left");
     }
-    const loading = store.images.load({ archive: broken(), platform: undefined, report: () => {}, signal });
+    const loading = store.images.archives.load({
+      archive: broken(),
+      platform: undefined,
+      report: () => {},
+      signal,
+    });
     await assert.rejects(loading, { kind: "system", message: "the client left" });
     assert.deepEqual(await store.blobs(), []);
     assert.deepEqual(await store.ingests(), []);
@@ -207,7 +264,7 @@ describe("a docker archive", () => {
     const loading = load(store, await dockerArchive([{ image: await image(), tags: ["a:1"] }]));
     await assert.rejects(loading, { message: "no space left on device" });
     assert.deepEqual(await store.blobs(), []);
-    assert.equal(store.images.count, 0);
+    assert.equal(store.state.images.size, 0);
   });
 
   it("ends when it is aborted, and leaves nothing", async (context) => {
@@ -219,7 +276,7 @@ describe("a docker archive", () => {
       abort.abort(systemError("gone"));
       await new Promise(() => {});
     }
-    const loading = store.images.load({
+    const loading = store.images.archives.load({
       archive: endless(),
       platform: undefined,
       report: () => {},
@@ -238,13 +295,13 @@ describe("an archive that is broken", () => {
     await assertRefused(context, Buffer.alloc(2048, "x"), "archive/tar: invalid tar header");
   });
   it("is refused where it is empty", async (context) => {
-    await assertRefused(context, Buffer.alloc(0), /manifest\.json: no such file/);
+    await assertRefused(context, Buffer.alloc(0), /repositories: no such file/);
   });
   it("is refused without a manifest", async (context) => {
     await assertRefused(
       context,
-      await tarOf([{ name: "etc/passwd", content: "x" }]),
-      /manifest\.json: no such file/,
+      await tarOf([{ name: "passwd", content: "x" }]),
+      /repositories: no such file/,
     );
   });
   it("is refused where the manifest is no JSON", async (context) => {
@@ -364,7 +421,10 @@ describe("an OCI layout", () => {
     assert.deepEqual(await load(store, await ociLayout(wanted, "docker.io/library/a:1")), [
       { reference: "a:1", imageId: imageId(wanted) },
     ]);
-    assert.equal((await store.images.resolve("a:1")).record.manifestDigest, manifestBlob(wanted).digest);
+    assert.equal(
+      (await store.images.containers.resolve("a:1")).record.manifestDigest,
+      manifestBlob(wanted).digest,
+    );
   });
 
   it("may have no name", async (context) => {
@@ -405,7 +465,7 @@ describe("an OCI layout", () => {
       ...blobs.map(({ digest, bytes }) => ({ name: `blobs/sha256/${digest.slice(7)}`, content: bytes })),
     ]);
     assert.deepEqual(await load(store, archive), [{ reference: "a:1", imageId: imageId(ours) }]);
-    assert.equal(store.images.count, 1);
+    assert.equal(store.state.images.size, 1);
   });
 
   it("is refused where a blob is another than its name says", async (context) => {

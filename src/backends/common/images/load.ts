@@ -1,18 +1,21 @@
 /**
- * `docker load`: a docker archive or an OCI layout becomes images. Everything is read and checked before the first image
- * is installed; a stream that is cut or broken leaves nothing.
+ * `docker load`: a docker archive, of today or before Docker 1.10, or an OCI layout becomes images. Everything is read and
+ * checked before the first image is installed; a stream that is cut or broken leaves nothing.
  */
 import { invalid } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { readArchive } from "./archive-reader.ts";
 import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
-import type { BlobLease, ContentStore } from "./content-store.ts";
+import { isOfBuild } from "../model/build-label.ts";
+import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { readDockerArchive } from "./docker-archive.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-installer.ts";
 import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
-import { measureLayer } from "./layer-content.ts";
+import type { LayerBlob } from "./layer-blobs.ts";
+import { type LayerMeasure, measureLayer } from "./layer-content.ts";
+import { readLegacyArchive } from "./legacy-archive.ts";
 import { readOciLayout } from "./oci-layout.ts";
 import type { ReportProgress } from "./progress.ts";
 import { familiarString, parseNamed } from "./reference.ts";
@@ -28,6 +31,8 @@ export interface LoadRequest {
   /** Fails where the signal aborts. */
   readonly archive: AsyncIterable<Uint8Array>;
   readonly platform: Platform | undefined;
+  /** Finds a layer that the archive leaves out, by its diff ID, and holds it by the lease. */
+  readonly findLayer: (lease: BlobLease, diffId: string) => Promise<LayerBlob | undefined>;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
 }
@@ -44,45 +49,65 @@ export async function loadArchive(
   request: LoadRequest,
 ): Promise<LoadedImageName[]> {
   const files = await readArchive(store, lease, request.archive);
-  const context: ArchiveContext = { store, platform: request.platform };
+  const { platform, report, signal } = request;
+  const measures = new Map<string, Promise<LayerMeasure>>();
+  const measureOnce = async (blob: StoredBlob): Promise<LayerMeasure> => {
+    signal.throwIfAborted();
+    const measure = await measureLayer(blob, store.stream(blob.digest, signal));
+    report({ id: shortId(measure.diffId), status: "Loading layer", current: blob.size, total: blob.size });
+    return measure;
+  };
+  const context: ArchiveContext = {
+    store,
+    lease,
+    platform,
+    measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
+    findLayer: (diffId) => request.findLayer(lease, diffId),
+  };
   const manifest = files.find("manifest.json");
   const index = files.find("index.json");
+  const isLegacy = manifest === undefined && index === undefined;
   let archived: ArchivedImage[];
   if (manifest !== undefined) {
     archived = await readDockerArchive(files, manifest, context);
   } else if (index !== undefined) {
     archived = await readOciLayout(files, index, context);
   } else {
-    throw invalid("invalid archive: open manifest.json: no such file or directory");
+    archived = await readLegacyArchive(files, context);
   }
   const images: ImageToInstall[] = [];
   for (const image of archived) {
-    images.push(await checked(store, lease, image, request));
+    const toInstall = await checked(context, image);
+    // Docker tells nothing of those of a legacy archive, neither in the answer nor by an event.
+    images.push(isLegacy ? { ...toInstall, events: [] } : toInstall);
   }
-  await installer.install(images, request.signal);
-  return images.flatMap(({ id, names }) =>
-    names.length === 0
-      ? [{ reference: "", imageId: id }]
-      : names.map((name) => ({ reference: familiarString(parseNamed(name)), imageId: id })),
-  );
+  await installer.install(images, signal);
+  return isLegacy ? [] : images.flatMap(namesOf);
+}
+
+function namesOf({ id, names }: ImageToInstall): LoadedImageName[] {
+  return names.length === 0
+    ? [{ reference: "", imageId: id }]
+    : names.map((name) => ({ reference: familiarString(parseNamed(name)), imageId: id }));
 }
 
 async function checked(
-  store: ContentStore,
-  lease: BlobLease,
+  { store, lease, measure }: ArchiveContext,
   image: ArchivedImage,
-  request: LoadRequest,
 ): Promise<ImageToInstall> {
   const layers: (InstalledLayer & ManifestLayer)[] = [];
-  for (const [index, blob] of image.layers.entries()) {
-    request.signal.throwIfAborted();
-    const { diffId, size, compression } = await measureLayer(blob, store.stream(blob.digest, request.signal));
+  for (const [index, layer] of image.layers.entries()) {
+    if ("diffId" in layer) {
+      layers.push({ ...layer, digest: layer.blob.digest });
+      continue;
+    }
+    const blob = layer;
+    const { diffId, size, compression } = await measure(blob);
     const expected = image.config.diffIds[index];
     if (expected !== diffId) {
       throw invalid(`invalid diffID for layer ${index}: expected "${expected}", got "${diffId}"`);
     }
     layers.push({ diffId, digest: blob.digest, size, blob, compression });
-    request.report({ id: shortId(diffId), status: "Loading layer", current: blob.size, total: blob.size });
   }
   const id = image.configBlob.digest;
   return {
@@ -92,7 +117,8 @@ async function checked(
     layers,
     hasLayers: true,
     names: image.names,
+    ...(image.parentId === undefined ? {} : { parentId: image.parentId }),
     digests: [],
-    events: [imageEvent("load", id, id, image.config)],
+    events: isOfBuild(image.config.config.labels) ? [] : [imageEvent("load", id, id, image.config)],
   };
 }

@@ -1,6 +1,7 @@
 /** Manifests and indices of images: the OCI image specification and Docker's schema 2, read with a schema. */
 import { z } from "zod";
 
+import { openMap } from "../../../common/open-map.ts";
 import { invalid, messageOf } from "../../../common/errors.ts";
 import { isSha256Digest } from "./digest.ts";
 
@@ -19,7 +20,7 @@ export const mediaTypes = {
   dockerSignedSchema1: "application/vnd.docker.distribution.manifest.v1+prettyjws",
 } as const;
 
-/** What a registry is asked for, in this order. */
+/** Media types that a registry is asked for, in this order. */
 export const acceptedManifests: readonly string[] = [
   mediaTypes.dockerManifest,
   mediaTypes.dockerList,
@@ -31,7 +32,7 @@ const descriptorSchema = z.object({
   mediaType: z.string().default(""),
   digest: z.string().refine(isSha256Digest, "unsupported digest algorithm"),
   size: z.int().nonnegative(),
-  annotations: z.record(z.string(), z.string()).nullish(),
+  annotations: openMap(z.string()).nullish(),
   platform: z
     .object({
       os: z.string().default(""),

@@ -21,6 +21,8 @@ describe("a platform", () => {
     ["linux/armel", "linux/arm/v6"],
     ["linux/arm/6", "linux/arm/v6"],
     ["linux/s390x", "linux/s390x"],
+    ["linux/constructor", "linux/constructor"],
+    ["linux/__proto__", "linux/__proto__"],
   ] as const) {
     it(`${written} is ${canonical}`, () => {
       assert.equal(formatPlatform(normalizePlatform(platform(written))), canonical);

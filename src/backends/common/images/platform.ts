@@ -4,6 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 
+import { ownValue } from "../../../common/own-value.ts";
 import { type Platform, PlatformSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 
 /** Names of architectures where Node's differ from Go's, which images use. */
@@ -19,6 +20,9 @@ const aliases: Readonly<Record<string, readonly [architecture: string, variant: 
   armel: ["arm", "v6"],
 };
 
+/** Variants that go without saying. */
+const usualVariants: Readonly<Record<string, readonly string[]>> = { amd64: ["v1"], arm64: ["8", "v8"] };
+
 /** The platform of this machine's containers: always Linux. */
 export function hostPlatform(): Platform {
   return normalizePlatform(
@@ -29,7 +33,7 @@ export function hostPlatform(): Platform {
 /** The same platform in canonical spelling: `aarch64` is `arm64`, `arm` is `arm/v7`, `amd64/v1` is `amd64`. */
 export function normalizePlatform(platform: Platform): Platform {
   const written = platform.architecture.toLowerCase();
-  const [architecture, implied] = aliases[written] ?? [written, ""];
+  const [architecture, implied] = ownValue(aliases, written) ?? [written, ""];
   return create(PlatformSchema, {
     os: platform.os.toLowerCase(),
     architecture,
@@ -41,8 +45,7 @@ function normalizeVariant(architecture: string, variant: string): string {
   if (architecture === "arm") {
     return variant === "" ? "v7" : /^\d$/.test(variant) ? `v${variant}` : variant;
   }
-  const usual = { amd64: ["v1"], arm64: ["8", "v8"] }[architecture] ?? [];
-  return usual.includes(variant) ? "" : variant;
+  return ownValue(usualVariants, architecture)?.includes(variant) ? "" : variant;
 }
 
 /** `linux/amd64`, `linux/arm/v7`. */

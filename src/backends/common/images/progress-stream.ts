@@ -4,7 +4,7 @@ import type { ProgressLine, ReportProgress } from "./progress.ts";
 /** How long a stream may be silent before a heartbeat goes out, in milliseconds. */
 const heartbeatMs = 15_000;
 
-/** What a stream of progress yields. */
+/** A message of a stream of progress. */
 export type ProgressMessage =
   | { readonly kind: "progress"; readonly line: ProgressLine }
   | { readonly kind: "heartbeat" };

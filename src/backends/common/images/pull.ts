@@ -3,6 +3,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { forbidden, invalid, messageOf, notFound } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { LayerUnpacking } from "../driver.ts";
 import { downloadBlob, type DownloadContext } from "./blob-download.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { isSha256Digest } from "./digest.ts";
@@ -32,7 +33,7 @@ import {
   withDigest,
 } from "./reference.ts";
 import type { Credentials } from "./registry/credentials.ts";
-import { type FetchedManifest, Registry, type RegistryOptions } from "./registry/registry.ts";
+import { type FetchedManifest, onBehalfOf, Registry, type RegistryOptions } from "./registry/registry.ts";
 import { pullError } from "./registry/registry-errors.ts";
 
 /** A pull to be done. */
@@ -43,14 +44,16 @@ export interface PullRequest {
   readonly platform: Platform | undefined;
   /** Undefined: anonymous. */
   readonly auth: Credentials | undefined;
+  /** The asking client's User-Agent; absent: unknown. */
+  readonly client?: string;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
 }
 
-/** What a pull ends with. */
+/** The result of a pull. */
 export interface PulledImage {
   readonly imageId: string;
-  /** Of what the reference names at the registry: a manifest or an index. */
+  /** Digest of the manifest or index that the reference names at the registry. */
   readonly digest: string;
 }
 
@@ -58,21 +61,20 @@ export interface PulledImage {
 export interface FinishedPull extends PulledImage {
   /** The reference named nothing here before, or another image. */
   readonly isNewer: boolean;
-  /** Of an image that has another platform than was asked for; undefined: it has the right one. */
+  /** Warning that the image has another platform than was asked for; undefined: it has the right one. */
   readonly warning: string | undefined;
 }
 
-/** What pulls work with. */
+/** Parts of the images that pulls work with. */
 export interface PullParts {
-  readonly store: ContentStore;
+  readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly installer: ImageInstaller;
   readonly clock: Clock;
   readonly registry: RegistryOptions;
   /** Layers on their way at a time, over all pulls. */
   readonly downloads: Limiter;
-  /** Whether layers are fetched, or manifest and configuration suffice. */
-  readonly needsLayers: boolean;
+  readonly unpacking: LayerUnpacking;
 }
 
 /** Indices within indices that are followed. */
@@ -127,7 +129,8 @@ export async function pullImage(
 ): Promise<FinishedPull> {
   const named = pulledReference(request.reference);
   try {
-    using registry = await Registry.connect(named.domain, request.auth, parts.registry, request.signal);
+    const options = onBehalfOf(parts.registry, request.client);
+    using registry = await Registry.connect(named.domain, request.auth, options, request.signal);
     return await new Pull(parts, lease, request, named, registry).run();
   } catch (error) {
     request.signal.throwIfAborted();
@@ -165,10 +168,12 @@ class Pull {
     this.#parts = parts;
     this.#named = named;
     this.#request = request;
-    const { store, clock } = parts;
+    const { content, clock } = parts;
     const { report, signal } = request;
-    this.#download = { registry, path: named.path, store, lease, clock, report, signal };
-    this.#layers = new LayerFetch(this.#download, parts.index, parts.downloads);
+    this.#download = { registry, path: named.path, store: content, lease, clock, report, signal };
+    this.#layers = new LayerFetch(this.#download, parts.index, parts.downloads, (...layer) =>
+      parts.installer.unpack(...layer),
+    );
   }
 
   async run(): Promise<FinishedPull> {
@@ -215,16 +220,31 @@ class Pull {
   }
 
   async #install(fetched: FetchedManifest, manifest: ImageManifest, topDigest: string): Promise<void> {
-    const { store, lease, report, signal } = this.#download;
+    const { store, lease, report } = this.#download;
     for (const { mediaType } of [manifest.config, ...manifest.layers]) {
       checkImageMediaType(mediaType);
     }
     await store.putBytes(lease, fetched.bytes, { digest: fetched.digest });
     const config = await this.#config(manifest.config);
     checkLayerCount(manifest.layers, config);
+    await this.#parts.installer.withLayers(config.diffIds, () =>
+      this.#installLayers(fetched, manifest, config, topDigest),
+    );
+    for (const layer of this.#layers.fetched) {
+      report({ id: shortId(layer), status: "Pull complete" });
+    }
+  }
+
+  async #installLayers(
+    fetched: FetchedManifest,
+    manifest: ImageManifest,
+    config: ImageConfig,
+    topDigest: string,
+  ): Promise<void> {
+    const { signal } = this.#download;
     const id = manifest.config.digest;
     const isKnown = (this.#parts.index.get(id)?.layerSizes.length ?? 0) === manifest.layers.length;
-    const fetchLayers = this.#parts.needsLayers && !isKnown;
+    const fetchLayers = this.#parts.unpacking.kind === "driver" && !isKnown;
     const layers = fetchLayers
       ? await this.#layers.fetch(manifest.layers, config)
       : manifest.layers.map(({ digest, size }, index) => ({
@@ -248,9 +268,6 @@ class Pull {
       ],
       signal,
     );
-    for (const layer of this.#layers.fetched) {
-      report({ id: shortId(layer), status: "Pull complete" });
-    }
   }
 
   async #config(descriptor: Descriptor): Promise<ImageConfig> {

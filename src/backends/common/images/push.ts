@@ -1,22 +1,19 @@
 /** `docker push`: an image with its layers to a registry, under one tag. */
-import { createGzip } from "node:zlib";
-import { Readable } from "node:stream";
-
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { pause, throttle } from "./blob-download.ts";
+import { throttle } from "./blob-download.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
-import { sha256Of } from "./digest.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageConfigs } from "./image-configs.ts";
-import type { ImageIndex } from "./image-index.ts";
+import { blobsOf, type ImageIndex } from "./image-index.ts";
 import { renderManifest } from "./image-manifest-writer.ts";
-import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
+import { compressionOfBlob, type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import type { Limiter } from "./limiter.ts";
 import { maxJsonBytes, mediaTypes } from "./manifest.ts";
+import { gzipInParallel } from "./parallel-gzip.ts";
 import type { ReportProgress } from "./progress.ts";
 import {
   canonicalString,
@@ -29,8 +26,9 @@ import {
   withDigest,
 } from "./reference.ts";
 import type { Credentials } from "./registry/credentials.ts";
-import { type FetchedManifest, Registry, type RegistryOptions } from "./registry/registry.ts";
-import { isWorthRetrying, pushError } from "./registry/registry-errors.ts";
+import { type FetchedManifest, onBehalfOf, Registry, type RegistryOptions } from "./registry/registry.ts";
+import { pushError } from "./registry/registry-errors.ts";
+import { withRetries } from "./registry-retries.ts";
 
 /** A push to be done. */
 export interface PushRequest {
@@ -38,25 +36,27 @@ export interface PushRequest {
   readonly reference: string;
   /** It is the first of its repository in this request, which the user is told. */
   readonly announce: boolean;
-  /** What the image must have, which has one alone; undefined: any. */
+  /** The platform that the image, which has only one, must have; undefined: any. */
   readonly platform: Platform | undefined;
   /** Undefined: anonymous. */
   readonly auth: Credentials | undefined;
+  /** The asking client's User-Agent; absent: unknown. */
+  readonly client?: string;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
 }
 
-/** What a push ends with. */
+/** The result of a push. */
 export interface PushedImage {
   readonly tag: string;
-  /** Of the manifest. */
+  /** Digest of the manifest. */
   readonly digest: string;
   readonly size: bigint;
 }
 
-/** What pushes work with. */
+/** Parts of the images that pushes work with. */
 export interface PushParts {
-  readonly store: ContentStore;
+  readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly configs: ImageConfigs;
   readonly clock: Clock;
@@ -64,9 +64,6 @@ export interface PushParts {
   /** Layers on their way at a time, over all pushes. */
   readonly uploads: Limiter;
 }
-
-const maxAttempts = 5;
-const firstPauseSeconds = 1;
 
 /**
  * Pushes an image under a lease.
@@ -90,21 +87,15 @@ export async function pushImage(
         : `tag does not exist: ${familiarString(named)}`,
     );
   }
+  lease.hold(...blobsOf(record));
   try {
-    using registry = await Registry.connect(named.domain, request.auth, parts.registry, request.signal);
+    const options = onBehalfOf(parts.registry, request.client);
+    using registry = await Registry.connect(named.domain, request.auth, options, request.signal);
     return await new Push(parts, lease, request, named, record, registry).run();
   } catch (error) {
     request.signal.throwIfAborted();
     throw pushError(error);
   }
-}
-
-/** What the reference of a push means, one tag each: a name alone all of its tags. Throws `invalid`. */
-export function referencesToPush(index: ImageIndex, reference: string): string[] {
-  const named = parseNamed(reference);
-  const isNameAlone = named.tag === undefined && named.digest === undefined;
-  const tagged = isNameAlone ? index.taggedAs(named).map(({ name }) => name) : [];
-  return tagged.length === 0 ? [reference] : tagged;
 }
 
 class Push {
@@ -114,6 +105,8 @@ class Push {
   readonly #named: NamedReference;
   readonly #record: ImageRecord;
   readonly #registry: Registry;
+  /** Blobs that the image will need, on their way to the disk. */
+  readonly #syncs: Promise<void>[] = [];
 
   constructor(
     parts: PushParts,
@@ -133,26 +126,27 @@ class Push {
 
   async run(): Promise<PushedImage> {
     const { report, signal } = this.#request;
-    const { store } = this.#parts;
-    const layers = await layerBlobs(store, this.#lease, this.#record);
-    this.#lease.hold(this.#record.id);
-    this.#lease.hold(this.#record.manifestDigest);
+    const { content } = this.#parts;
+    const layers = await layerBlobs(content, this.#record);
     const unique = [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
     for (const { diffId } of unique.toReversed()) {
       report({ id: shortId(diffId), status: "Preparing" });
     }
     const pushed = await this.#pushLayers(unique);
-    const config = await store.find(this.#record.id);
+    const config = await content.find(this.#record.id);
     if (config === undefined) {
       throw systemError(`the configuration of image ${this.#record.id} is missing from the content store`);
     }
-    await this.#upload(config, undefined, () => undefined, signal);
-    const manifest = await this.#manifest(config, layers, pushed);
+    if (!(await this.#registry.hasBlob(this.#named.path, config.digest, signal))) {
+      await this.#upload("", config, undefined, () => undefined, signal);
+    }
+    const sent = layers.map((layer) => pushed.get(layer.diffId) ?? layer);
+    const manifest = await this.#manifest(config, layers, sent);
     const tag = this.#named.tag ?? "";
     await this.#registry.putManifest(this.#named.path, tag, manifest, signal);
     const size = manifest.bytes.length;
     report({ id: "", status: `${tag}: digest: ${manifest.digest} size: ${size}` });
-    await this.#remember(manifest.digest);
+    await this.#remember(manifest, sent);
     return { tag, digest: manifest.digest, size: BigInt(size) };
   }
 
@@ -172,86 +166,59 @@ class Push {
 
   async #pushLayer(layer: LayerBlob, signal: AbortSignal): Promise<LayerBlob> {
     const { report } = this.#request;
-    const { uploads, store } = this.#parts;
+    const { uploads } = this.#parts;
     const id = shortId(layer.diffId);
     if (uploads.isBusy) {
       report({ id, status: "Waiting" });
     }
     using _turn = await uploads.acquire(signal);
-    const sent =
-      layer.compression === undefined ? await compressed(store, this.#lease, layer, signal) : layer;
+    const sent = layer.compression === undefined ? await this.#compressed(layer, signal) : layer;
     if (await this.#registry.hasBlob(this.#named.path, sent.blob.digest, signal)) {
       report({ id, status: "Layer already exists" });
       return sent;
     }
     const total = sent.blob.size;
     const throttled = throttle(report);
-    const from = this.#repositoryWith(sent.blob.digest);
+    const from = this.#repositoryWith(layer.diffId);
     const counted = (current: number): void => throttled({ id, status: "Pushing", current, total });
-    const mounted = await this.#retried(id, signal, () => this.#uploadOnce(sent.blob, from, counted, signal));
+    const mounted = await this.#upload(id, sent.blob, from, counted, signal);
     report({ id, status: mounted ? `Mounted from ${from}` : "Pushed" });
     return sent;
   }
 
-  async #upload(
-    blob: StoredBlob,
-    from: string | undefined,
-    counted: (current: number) => void,
-    signal: AbortSignal,
-  ): Promise<void> {
-    if (!(await this.#registry.hasBlob(this.#named.path, blob.digest, signal))) {
-      await this.#retried("", signal, () => this.#uploadOnce(blob, from, counted, signal));
-    }
-  }
-
-  #uploadOnce(
+  /** Sends a blob, and answers whether the registry took it from another repository instead. */
+  #upload(
+    id: string,
     blob: StoredBlob,
     from: string | undefined,
     counted: (current: number) => void,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { store } = this.#parts;
+    const { clock, content } = this.#parts;
+    const { report } = this.#request;
     async function* open(): AsyncGenerator<Uint8Array> {
       let current = 0;
-      for await (const chunk of store.stream(blob.digest, signal)) {
+      for await (const chunk of content.stream(blob.digest, signal)) {
         current += chunk.length;
         counted(current);
         yield chunk;
       }
     }
-    return this.#registry.uploadBlob(
-      this.#named.path,
-      blob.digest,
-      { length: blob.size, open },
-      from,
-      signal,
+    const body = { length: blob.size, open };
+    return withRetries(id, { clock, report, signal }, () =>
+      this.#registry.uploadBlob(this.#named.path, blob.digest, body, from, signal),
     );
   }
 
-  async #retried<T>(id: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    const { report } = this.#request;
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await work();
-      } catch (error) {
-        if (attempt === maxAttempts || !isWorthRetrying(error)) {
-          throw error;
-        }
-        await pause(firstPauseSeconds * 2 ** (attempt - 1), id, {
-          clock: this.#parts.clock,
-          report,
-          signal,
-        });
-      }
-    }
-  }
-
-  /** Another repository of the registry that an image with this blob came from, or went to. */
-  #repositoryWith(digest: string): string | undefined {
+  /**
+   * Another repository of the registry that an image with this layer came from, or went to. Its copy may be
+   * compressed in another way, and is not taken then.
+   */
+  #repositoryWith(diffId: string): string | undefined {
     const { domain, path } = this.#named;
     return this.#parts.index
       .records()
-      .filter((record) => record.layerDigests.includes(digest))
+      .filter((record) => record.diffIds.includes(diffId))
       .flatMap((record) => record.digests.map(parseNamed))
       .find((reference) => reference.domain === domain && reference.path !== path)?.path;
   }
@@ -260,50 +227,82 @@ class Push {
   async #manifest(
     config: StoredBlob,
     layers: readonly LayerBlob[],
-    pushed: ReadonlyMap<string, LayerBlob>,
+    sent: readonly LayerBlob[],
   ): Promise<FetchedManifest> {
-    const sent = layers.map((layer) => pushed.get(layer.diffId) ?? layer);
     const { manifestDigest, manifestMediaType } = this.#record;
     if (
       manifestDigest !== "" &&
       sent.every((layer, index) => layer.blob.digest === layers[index]?.blob.digest)
     ) {
-      const bytes = await this.#parts.store.read(manifestDigest, maxJsonBytes);
+      const bytes = await this.#parts.content.read(manifestDigest, maxJsonBytes);
       return { bytes, digest: manifestDigest, mediaType: manifestMediaType };
     }
     const bytes = Buffer.from(renderManifest(config, sent));
-    return { bytes, digest: sha256Of(bytes), mediaType: mediaTypes.ociManifest };
+    const { digest } = await this.#parts.content.putBytes(this.#lease, bytes);
+    this.#sync(digest);
+    return { bytes, digest, mediaType: mediaTypes.ociManifest };
   }
 
-  /** The image can be named by the digest that it now has at the registry. */
-  async #remember(digest: string): Promise<void> {
+  /**
+   * A layer as it is sent: nobody wants uncompressed layers at a registry. Where another image has it compressed, it is
+   * that image's blob.
+   */
+  async #compressed(layer: LayerBlob, signal: AbortSignal): Promise<LayerBlob> {
+    const { content } = this.#parts;
+    for (const digest of this.#blobsOf(layer.diffId)) {
+      this.#lease.hold(digest);
+      const blob = await content.find(digest);
+      const compression = blob === undefined ? undefined : await compressionOfBlob(content, digest);
+      if (blob !== undefined && compression !== undefined) {
+        this.#sync(digest);
+        return { ...layer, blob, compression };
+      }
+    }
+    const source = content.stream(layer.blob.digest, signal);
+    const blob = await content.put(this.#lease, gzipInParallel(source));
+    this.#sync(blob.digest);
+    return { ...layer, blob, compression: "gzip" };
+  }
+
+  /** The blobs, other than the tar itself, that images here have of a layer. */
+  #blobsOf(diffId: string): ReadonlySet<string> {
+    const digests = this.#parts.index.records().flatMap(({ diffIds, layerDigests, layerSizes }) => {
+      const digest = layerSizes.length > 0 ? layerDigests[diffIds.indexOf(diffId)] : undefined;
+      return digest === undefined || digest === diffId ? [] : [digest];
+    });
+    return new Set(digests);
+  }
+
+  /** Begins to make a blob durable, which takes long, while it is sent. */
+  #sync(digest: string): void {
+    const synced = this.#parts.content.sync([digest]);
+    synced.catch(() => undefined); // Its failure is met at the end.
+    this.#syncs.push(synced);
+  }
+
+  /**
+   * The image has the layers and the manifest that the registry has, and can be named by the digest of that: another
+   * push compresses nothing. What they replace goes with the lease.
+   */
+  async #remember({ digest, mediaType }: FetchedManifest, sent: readonly LayerBlob[]): Promise<void> {
     const { index, configs } = this.#parts;
+    await Promise.all(this.#syncs);
     const record = index.get(this.#record.id);
     const named = familiarString(this.#named);
     const event = imageEvent("push", named, familiarName(this.#named), configs.find(this.#record.id));
     const reference = canonicalString(withDigest(this.#named, digest));
+    const asSent = {
+      manifestDigest: digest,
+      manifestMediaType: mediaType,
+      layerDigests: sent.map(({ blob }) => blob.digest),
+    };
+    const isSame = record?.manifestDigest === this.#record.manifestDigest;
     await index.commit({
-      put: record === undefined ? [] : index.withNames(record, [], [reference]),
+      put:
+        record === undefined
+          ? []
+          : index.withNames({ ...record, ...(isSame ? asSent : {}) }, [], [reference]),
       events: [event],
     });
-  }
-}
-
-/** A layer as it is sent: nobody wants uncompressed layers at a registry. */
-async function compressed(
-  store: ContentStore,
-  lease: BlobLease,
-  layer: LayerBlob,
-  signal: AbortSignal,
-): Promise<LayerBlob> {
-  const source = Readable.from(store.stream(layer.blob.digest, signal), { objectMode: false });
-  const gzip = createGzip();
-  source.once("error", (error) => gzip.destroy(error));
-  try {
-    const blob = await store.put(lease, source.pipe(gzip));
-    return { ...layer, blob, compression: "gzip" };
-  } finally {
-    source.destroy();
-    gzip.destroy();
   }
 }

@@ -14,7 +14,7 @@ import {
 const hex = "0123456789abcdef".repeat(4);
 const digest = `sha256:${hex}`;
 
-/** What was written, what it means in full, and how people see it. */
+/** References as they are written, in full, and as people see them. */
 const accepted: readonly (readonly [text: string, canonical: string, familiar: string])[] = [
   ["nginx", "docker.io/library/nginx", "nginx"],
   ["nginx:latest", "docker.io/library/nginx:latest", "nginx:latest"],

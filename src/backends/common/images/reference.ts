@@ -17,7 +17,7 @@ export interface NamedReference {
   readonly digest: string | undefined;
 }
 
-/** What a user may write where an image is expected: a name, or an image's whole ID. */
+/** A user's reference to an image: a name, or an image's whole ID. */
 export type AnyReference =
   | { readonly kind: "named"; readonly named: NamedReference }
   | { readonly kind: "id"; readonly id: string };

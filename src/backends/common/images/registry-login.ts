@@ -4,7 +4,7 @@ import type { Credentials } from "./registry/credentials.ts";
 import { Registry, type RegistryOptions } from "./registry/registry.ts";
 import { loginError } from "./registry/registry-errors.ts";
 
-/** What a login ends with. */
+/** The result of a login. */
 export interface LoginResult {
   readonly status: string;
   /** Replaces the password where the registry has such tokens; else empty. */

@@ -1,4 +1,5 @@
 /** Pulls of one reference at a time share their work: who comes later sees where it stands and waits for the same end. */
+import { unlessAborted } from "../unless-aborted.ts";
 import type { ProgressLine, ReportProgress } from "./progress.ts";
 import type { FinishedPull } from "./pull.ts";
 
@@ -34,13 +35,9 @@ export class SharedPulls {
       report(line);
     }
     pull.listeners.add(report);
-    const left = Promise.withResolvers<never>();
-    const leave = (): void => left.reject(signal.reason);
-    signal.addEventListener("abort", leave, { once: true });
     try {
-      return await Promise.race([pull.result, left.promise]);
+      return await unlessAborted(signal, pull.result);
     } finally {
-      signal.removeEventListener("abort", leave);
       pull.listeners.delete(report);
       if (pull.listeners.size === 0 && signal.aborted) {
         this.#end(key, pull);

@@ -13,15 +13,15 @@ const withoutContent = "123456";
 
 /** A tar that is checked. */
 export class TarCheck {
-  /** What is waited for: a header, one behind a block of zeros, PAX records, a part of a map of holes; or it is over. */
+  /** The part awaited: a header, one behind a block of zeros, PAX records, part of a hole map, or none. */
   #state: "header" | "zeros" | "records" | "holes" | "end" = "header";
-  /** Of a header, of records: filled as it comes. */
+  /** The header or the records that are awaited, filled as they come. */
   #held = Buffer.alloc(blockSize);
   #filled = 0;
   /** Bytes to pass over: they must come, and their padding, which need not. */
   #content = 0;
   #padding = 0;
-  /** Of the content that follows the map of holes. */
+  /** Bytes of content behind the map of holes. */
   #afterHoles = 0;
   /** The size that PAX records name for the next entry. */
   #size: number | undefined;
@@ -86,7 +86,7 @@ export class TarCheck {
     }
   }
 
-  /** What comes behind a header. */
+  /** Takes a header and returns the part behind it and its content. @throws invalid: it is no header */
   #takeHeader(header: Buffer): "header" | "records" | "holes" {
     const named = sizeIn(header);
     const type = header[156] === 0 ? "\0" : header.toString("latin1", 156, 157);

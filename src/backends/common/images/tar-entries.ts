@@ -9,7 +9,7 @@ const nameBytes = 100;
 /** As in every PAX record that holds an extended attribute. */
 export const capabilityRecord = "SCHILY.xattr.security.capability";
 
-/** What an entry is, as tars write it. */
+/** Type flags of entries, as tars write them. */
 const tarTypes = {
   file: "0",
   link: "1",
@@ -22,7 +22,7 @@ const tarTypes = {
 
 /** An entry. */
 export interface TarHeader {
-  /** Of a directory with a slash at its end. */
+  /** Name of the entry; a directory's has a slash at its end. */
   readonly name: string;
   readonly type: keyof typeof tarTypes;
   /** Permission bits, set-user-ID, set-group-ID and sticky among them. */
@@ -33,9 +33,9 @@ export interface TarHeader {
   readonly size: number;
   /** Unix seconds. */
   readonly mtime: number;
-  /** Of links. */
+  /** Target of a link. */
   readonly target?: string;
-  /** Of devices: major and minor number. */
+  /** Major and minor number of a device. */
   readonly device?: readonly [number, number] | undefined;
   /** Value of `security.capability`. */
   readonly capability?: string | undefined;
@@ -46,19 +46,19 @@ export function directoryHeader(name: string): Buffer {
   return entryHeader({ ...ofNobody, name: `${name}/`, type: "directory", mode: 0o755, size: 0 });
 }
 
-/** The header of a file, as {@link directoryHeader}. */
-export function fileHeader(name: string, size: number): Buffer {
-  return entryHeader({ ...ofNobody, name, type: "file", mode: 0o644, size });
+/** The header of a file, as {@link directoryHeader}. @param mtime Unix seconds */
+export function fileHeader(name: string, size: number, mtime = 0): Buffer {
+  return entryHeader({ ...ofNobody, name, type: "file", mode: 0o644, size, mtime });
 }
 
 const ofNobody = { uid: 0, gid: 0, mtime: 0 } as const;
 
-/** What fills a file's last block. */
+/** Zeros that fill the last block of a file of so many bytes. */
 export function paddingAfter(size: number): Buffer {
   return Buffer.alloc((blockSize - (size % blockSize)) % blockSize);
 }
 
-/** What ends a tar. */
+/** The two blocks of zeros that end a tar. */
 export function endOfTar(): Buffer {
   return Buffer.alloc(2 * blockSize);
 }

@@ -8,14 +8,14 @@ import { decompressed } from "./layer-content.ts";
 /** An entry. */
 export interface TarEntry {
   readonly header: Header;
-  /** What of it is not read is skipped. */
+  /** The file's bytes; those that are not read are skipped. */
   readonly content: AsyncIterable<Uint8Array>;
 }
 
 /**
- * The entries of a tar. Whoever stops early ends the source.
+ * The entries of a tar. A reader that stops early ends the source.
  *
- * @throws what the source throws; what it is instead of a tar
+ * @throws what the source throws; the error of a source that is no tar
  */
 export async function* entriesIn(source: AsyncIterable<Uint8Array>): AsyncGenerator<TarEntry> {
   const { content: tar } = await decompressed(source);
@@ -29,6 +29,6 @@ export async function* entriesIn(source: AsyncIterable<Uint8Array>): AsyncGenera
       entry.resume();
     }
   } finally {
-    input.destroy(); // Of a tar that cannot be read the rest is not wanted.
+    input.destroy(); // The rest of a tar that cannot be read is not wanted.
   }
 }

@@ -16,14 +16,18 @@ export function parseBinarySize(text: string): bigint {
 }
 
 function parseSize(text: string, base: number): bigint {
-  const end = text.search(/[^0-9. ][^0-9. ]*$/);
-  const number = end === -1 ? text : text.slice(0, end);
-  const suffix = end === -1 ? "" : text.slice(end).toLowerCase();
+  // By hand: an expression for what stands at the end is tried from each place of a text, which may have megabytes.
+  let end = text.length;
+  while (end > 0 && !"0123456789. ".includes(text.charAt(end - 1))) {
+    end -= 1;
+  }
+  const number = text.slice(0, end);
+  const suffix = text.slice(end).toLowerCase();
   if (number === "") {
     throw new Error(`invalid size: '${text}'`);
   }
   const bare = number.endsWith(" ") ? number.slice(0, -1) : number;
-  if (!/^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$/i.test(bare)) {
+  if (!/^[+-]?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?$/i.test(bare)) {
     throw new Error(`strconv.ParseFloat: parsing ${JSON.stringify(bare)}: invalid syntax`);
   }
   const size = Number(bare);

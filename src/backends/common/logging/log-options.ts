@@ -1,4 +1,4 @@
-/** What of a log configuration is refused when a container is created, as moby's `ValidateLogOpts` does. */
+/** Refusals of log configurations when a container is created, as by moby's `ValidateLogOpts`. */
 import { invalid } from "../../../common/errors.ts";
 import type { LogConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { parseBinarySize, parseBoolean } from "./go-values.ts";
@@ -16,7 +16,9 @@ const commonOptions = [
   ...sizeOptions.map((name) => `cache-${name}`),
 ];
 
-/** Refuses what no driver takes; the values of sizes are looked at when the container starts. @throws invalid */
+/**
+ * Refuses options that the log driver does not take; values of sizes are read at the start. @throws invalid
+ */
 export function validateLogOptions({ type, config }: LogConfig): void {
   if (type === "none") {
     return;

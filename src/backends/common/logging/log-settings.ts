@@ -1,7 +1,7 @@
 import type { LogConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { parseBinarySize, parseBoolean, parseDecimalSize, parseInteger } from "./go-values.ts";
 
-/** What an agent records of a container's output. */
+/** Settings by which an agent records a container's output. */
 export interface LogSettings {
   readonly disabled: boolean;
   /** Bytes a file; 0: no limit. */

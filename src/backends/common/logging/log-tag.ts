@@ -3,7 +3,7 @@
  * a pipe and with arguments; control structures (`if`, `range`, `with`) are not.
  */
 
-/** What a tag may name. */
+/** Values that a tag may name, by the field's name. */
 export type TagFields = Readonly<Record<string, string | readonly string[]>>;
 
 /** The most blanks that `pad` adds on a side. */

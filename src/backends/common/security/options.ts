@@ -1,7 +1,7 @@
 import { invalid } from "../../../common/errors.ts";
 import { parseSeccompProfile, type SeccompProfile } from "./seccomp.ts";
 
-/** What `--security-opt` says, all of it. */
+/** All of a container's `--security-opt` options, parsed. */
 export interface SecurityOptions {
   readonly noNewPrivileges: boolean;
   /** `builtin`: Docker's own profile. undefined: not said. */
@@ -10,6 +10,8 @@ export interface SecurityOptions {
   readonly appArmor: string | undefined;
   /** `systempaths=unconfined`: nothing of /proc and /sys is masked or read-only. */
   readonly systemPathsUnconfined: boolean;
+  /** Whether the container may change its control groups; undefined: where it is privileged. */
+  readonly writableCgroups: boolean | undefined;
 }
 
 /**
@@ -22,15 +24,26 @@ export function parseSecurityOptions(options: readonly string[]): SecurityOption
   let seccomp: SecurityOptions["seccomp"];
   let appArmor: string | undefined;
   let systemPathsUnconfined = false;
+  let writableCgroups: boolean | undefined;
   for (const option of options) {
     if (option === "no-new-privileges") {
       noNewPrivileges = true;
       continue;
     }
+    if (option === "writable-cgroups") {
+      writableCgroups = true;
+      continue;
+    }
+    if (option === "disable") {
+      continue; // As `label=disable`.
+    }
     const [key, value] = splitOption(option);
     switch (key) {
       case "no-new-privileges":
         noNewPrivileges = parseBoolean(option, value);
+        break;
+      case "writable-cgroups":
+        writableCgroups = parseBoolean(option, value);
         break;
       case "seccomp":
         seccomp = value === "unconfined" || value === "builtin" ? value : parseSeccompProfile(value);
@@ -47,7 +60,7 @@ export function parseSecurityOptions(options: readonly string[]): SecurityOption
         throw invalid(`invalid --security-opt 2: "${option}"`);
     }
   }
-  return { noNewPrivileges, seccomp, appArmor, systemPathsUnconfined };
+  return { noNewPrivileges, seccomp, appArmor, systemPathsUnconfined, writableCgroups };
 }
 
 /** `key=value`, or the old `key:value`. */

@@ -60,7 +60,7 @@ const profileSchema = z.object({
 export type SeccompProfile = z.output<typeof profileSchema>;
 type ProfileRule = NonNullable<SeccompProfile["syscalls"]>[number];
 
-/** Where a profile is to hold, but for the kernel. */
+/** The container and machine on which a profile is to hold, but for the kernel. */
 export interface SeccompTarget {
   /** GOARCH name, which is what profiles use: "amd64", "arm64". */
   readonly architecture: string;
@@ -90,11 +90,11 @@ export interface ResolvedRule {
   }[];
 }
 
-/** A rule with the kernels for which it is, as `major.minor`. */
+/** A rule with the range of kernels for which it holds, as `major.minor`. */
 export interface KernelRule extends ResolvedRule {
-  /** The first of them. */
+  /** The first kernel in the range. */
   readonly minKernel?: string;
-  /** The first that is none of them. */
+  /** The first kernel after the range. */
   readonly beforeKernel?: string;
 }
 

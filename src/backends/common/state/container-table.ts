@@ -1,17 +1,17 @@
-/** The containers, with what else than their IDs others know them by. */
+/** The containers, with indexes by more than their IDs. */
 import { type ContainerRecord, ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 
-/** Containers as committed last; a start looks at those that concern it only, however many there are. */
+/** Containers as committed last; with the indexes a start looks only at those that concern it. */
 export interface Containers extends Table<ContainerRecord> {
-  /** By name without the slash: several where one is being removed. */
+  /** Containers of that name, without the slash: several where one is being removed. */
   named(name: string): readonly ContainerRecord[];
-  /** Those that have an address on a network, by its name. */
+  /** Containers that have an address on a network, by its name. */
   addressedOn(network: string): readonly ContainerRecord[];
-  /** Those that have links (`--link`) to a container, by its ID. */
+  /** Containers that have links (`--link`) to another one, by its ID. */
   linkedTo(containerId: string): readonly ContainerRecord[];
-  /** Those with that network mode (`container:web`), as it was written down. */
+  /** Containers with that network mode (`container:web`), as it was written down. */
   inMode(networkMode: string): readonly ContainerRecord[];
 }
 

@@ -16,7 +16,7 @@ export interface NewEvent {
   readonly timeUnixNs?: bigint;
 }
 
-/** What the journal offers to readers. */
+/** The journal as readers see it. */
 export interface EventJournal {
   /** The events that are kept, oldest first. */
   past(): readonly Event[];
@@ -80,6 +80,15 @@ export class Journal implements EventJournal {
     });
     this.#dropOldest(operations);
     return appended;
+  }
+
+  /** Takes an event back that nobody was told of. @returns the operation that removes it */
+  retract(event: Event): Operation {
+    const place = this.#events.lastIndexOf(event);
+    if (place >= 0) {
+      this.#events.splice(place, 1);
+    }
+    return { type: "del", key: eventKey(event.timeUnixNs) };
   }
 
   /** Tells the listeners. A listener must not throw. */

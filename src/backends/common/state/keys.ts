@@ -4,13 +4,14 @@
  *     key                      value
  *     meta!schema              decimal number of the last migration that ran (migrations.ts)
  *     meta!instance            instance ID: 64 hex digits, made with the database, the `ID` of `docker info`
+ *     meta!spare               decimal number of the last record of the spare (spare.ts) that the database has
  *     container!<64 hex>       sockerless.state.v1.ContainerRecord
  *     exec!<64 hex>            sockerless.state.v1.ExecRecord
  *     image!sha256:<64 hex>    sockerless.state.v1.ImageRecord
  *     volume!<name>            sockerless.state.v1.VolumeRecord
  *     network!<64 hex>         sockerless.state.v1.NetworkRecord
  *     task!<64 hex>            sockerless.state.v1.TaskRecord, under the container's ID; cloud backends only
- *     definition!<family>      sockerless.state.v1.DefinitionRecord; cloud backends only
+ *     definition!<family>      sockerless.state.v1.DefinitionRecord; the ECS backend only
  *     event!<19 digits>        sockerless.backend.v1.Event; the digits are its time in nanoseconds, zero-padded,
  *                              so that the order of the keys is the order of the events
  *
@@ -29,11 +30,14 @@ export type TableName =
   | "definition"
   | "event";
 
-/** Where the number of the last migration stands. */
+/** Key of the number of the last migration. */
 export const schemaKey = "meta!schema";
 
-/** Where the instance ID stands. */
+/** Key of the instance ID. */
 export const instanceKey = "meta!instance";
+
+/** Key of the number of the last record of the spare that the database has. */
+export const spareKey = "meta!spare";
 
 /** The key of a record: its ID, or the name of a volume or definition. */
 export function recordKey(table: TableName, id: string): string {

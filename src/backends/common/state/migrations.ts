@@ -9,7 +9,7 @@ import { instanceKey } from "./keys.ts";
 
 /** One step of the schema. */
 export interface Migration {
-  /** What changes, for the log. */
+  /** The change in a few words, for the log. */
   readonly description: string;
   /** The operations that make the change, from what the database holds. */
   plan(database: Database): Promise<readonly Operation[]>;

@@ -1,13 +1,13 @@
-/** The networks, with what else than their IDs others know them by. */
+/** The networks, with indexes by more than their IDs. */
 import { type NetworkRecord, NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 
-/** Networks as committed last; whoever knows a name looks at no other network. */
+/** Networks as committed last; with the index a look-up by name looks at no other network. */
 export interface Networks extends Table<NetworkRecord> {
   /** The network that holds a name: whether it is there, or being made or removed. */
   named(name: string): NetworkRecord | undefined;
-  /** Those whose settings are another network's (`--config-from`), by its name. */
+  /** Networks that have the settings of another one (`--config-from`), by its name. */
   configuredFrom(name: string): readonly NetworkRecord[];
 }
 

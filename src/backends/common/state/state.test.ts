@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
@@ -15,7 +15,7 @@ import {
   NetworkRecordSchema,
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { openDatabase } from "./database.ts";
+import { openDatabase, refusalIn } from "./database.ts";
 import { openState, type State, type StateOptions } from "./state.ts";
 
 describe("the state of a backend", () => {
@@ -57,6 +57,17 @@ describe("the state of a backend", () => {
       second.events.past().map((event) => [event.action, event.attributes["name"]]),
       [["create", "web"]],
     );
+  });
+
+  it("makes its directory for its owner's eyes only", async () => {
+    const above = directory;
+    directory = path.join(above, "made");
+    await open();
+    assert.equal((await stat(directory)).mode & 0o777, 0o700);
+    assert.equal((await stat(path.join(directory, "db"))).mode & 0o777, 0o700);
+    await state?.close();
+    state = undefined;
+    directory = above; // Removed whole.
   });
 
   it("shows a change to readers at once and keeps the last of several to one record", async () => {
@@ -176,10 +187,20 @@ describe("the state of a backend", () => {
 
   it("refuses a directory that another backend uses", async () => {
     await open();
-    await assert.rejects(openState({ directory, clock: new ManualClock() }), (error: Error) => {
+    const options = { directory, clock: new ManualClock(), lockWaitMs: 0 };
+    await assert.rejects(openState(options), (error: Error) => {
       assert.equal(error.message, `state directory ${directory} is in use by another sockerless backend`);
       return isErrorKind(error, "conflict");
     });
+  });
+
+  it("waits for another backend that is about to end", async () => {
+    const first = await open();
+    const opening = open();
+    // The one before has been refused once this one is.
+    await assert.rejects(openDatabase(directory), (error) => isErrorKind(error, "conflict"));
+    await first.close();
+    assert.equal((await opening).instanceId, first.instanceId);
   });
 
   it("reports a record that cannot be read and leaves it", async () => {
@@ -207,6 +228,16 @@ describe("the state of a backend", () => {
       before.filter((name) => name.startsWith("MANIFEST") && !after.has(name)),
       [],
     );
+  });
+
+  it("knows a disk that is full, a quota that is used up and a read-only file system from damage", () => {
+    const opened = (words: string): Error =>
+      new Error("Database failed to open", { cause: new Error(words) });
+    assert.equal(refusalIn(opened("IO error: /s/db/000005.ldb: No space left on device")), "full");
+    assert.equal(refusalIn(opened("IO error: /s/db/LOG: Disk quota exceeded")), "full");
+    assert.equal(refusalIn(new Error("EDQUOT: disk quota exceeded, write")), "full");
+    assert.equal(refusalIn(opened("IO error: /s/db/LOCK: Read-only file system")), "read-only");
+    assert.equal(refusalIn(opened("Corruption: checksum mismatch")), undefined);
   });
 
   it("runs the migrations that a database has not seen, once", async () => {

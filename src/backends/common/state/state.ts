@@ -1,13 +1,17 @@
 /**
- * What a backend remembers: every record in memory for reading, every change written as one batch.
+ * The backend's state: every record in memory for reading, every change written as one batch.
  *
- * A commit changes what readers see at once, so the check before it and the commit are one step of this process, and
- * resolves when the batch is in the database. A batch that cannot be written leaves memory ahead of the disk: from
- * then on the state refuses every commit and `failed` resolves, so that the process can end and start anew from what
- * is durable.
+ * A commit changes what readers see at once, so the check before it and the commit are one step of this
+ * process, and resolves when the batch is durable. While the database cannot be written, because the disk is
+ * full most likely, the spare takes batches (storage.ts): all but those that make something new, which are
+ * taken back and refused. Where the spare cannot be written either, changes that have happened anyway are
+ * kept in memory, and while the reason is a full disk so are the others: a removal makes room. Nothing ends
+ * the process.
  */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { after } from "../../../common/timers.ts";
 import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
 import {
   type ContainerRecord,
@@ -24,12 +28,13 @@ import {
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { type Containers, ContainerTable } from "./container-table.ts";
-import { type Database, damaged, type Operation, openDatabase } from "./database.ts";
+import { damaged, type Operation } from "./database.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
-import { idOfKey, instanceKey, schemaKey, tableRange } from "./keys.ts";
+import { idOfKey, instanceKey, schemaKey, type TableName, tableRange } from "./keys.ts";
 import { type Migration, migrations } from "./migrations.ts";
 import { type Networks, NetworkTable } from "./network-table.ts";
-import { RecordTable, type Table, type TableChange } from "./table.ts";
+import { Storage } from "./storage.ts";
+import { RecordTable, type Steps, type Table, type TableChange } from "./table.ts";
 
 /** One change: everything in it becomes durable together or not at all. */
 export interface Change {
@@ -44,6 +49,9 @@ export interface Change {
   event(event: NewEvent): void;
 }
 
+/** Whether a change can still be refused, or tells what is so already: a process has ended. */
+export type ChangeKind = "asked" | "happened";
+
 /** A backend's state. */
 export interface State {
   /** Made with the database: tells this state from every other. */
@@ -53,14 +61,19 @@ export interface State {
   readonly images: Table<ImageRecord>;
   readonly volumes: Table<VolumeRecord>;
   readonly networks: Networks;
-  /** What containers run in, by the container's ID, and what their tasks are made from, by family; cloud backends only. */
+  /**
+   * Containers' tasks by container ID, on clouds; definitions that tasks are made from, by family, on ECS.
+   */
   readonly tasks: Table<TaskRecord>;
   readonly definitions: Table<DefinitionRecord>;
   readonly events: EventJournal;
-  /** Resolves with the reason when a batch could not be written; stays pending otherwise. */
-  readonly failed: Promise<Error>;
-  /** Applies a change; resolves when it is durable. `describe` must not throw half-way. */
-  commit(describe: (change: Change) => void): Promise<void>;
+  /**
+   * Applies a change; resolves when it is durable. `describe` must not throw half-way.
+   *
+   * @param kind default: asked
+   * @throws system: it cannot be written, and is taken back
+   */
+  commit(describe: (change: Change) => void, kind?: ChangeKind): Promise<void>;
   /** Waits for what was committed and closes the database. */
   close(): Promise<void>;
 }
@@ -70,6 +83,12 @@ export interface StateOptions {
   /** Directory that belongs to one backend; the database is `db` in it. */
   readonly directory: string;
   readonly clock: Clock;
+  /** Told when the database cannot be written, and when it can again. */
+  readonly logger?: Logger;
+  /** Bytes of a half of the spare; for tests. */
+  readonly spareHalfBytes?: number;
+  /** Milliseconds that another backend is given to close the database; for tests. */
+  readonly lockWaitMs?: number;
   /** Events to keep; for tests. */
   readonly journalLimit?: number;
   /** The schema's steps; for tests. */
@@ -82,23 +101,23 @@ export interface StateOptions {
  * @throws conflict: another process uses the directory; system: the database is damaged, or newer than this program
  */
 export async function openState(options: StateOptions): Promise<State> {
-  const database = await openDatabase(options.directory);
+  const storage = await Storage.open(options);
   try {
-    await migrate(database, options);
-    const state = new LevelState(database, options);
+    await migrate(storage, options);
+    const state = new LevelState(storage, options);
     await state.load();
     return state;
   } catch (error) {
-    await database.close();
+    await storage.close();
     throw error;
   }
 }
 
-async function migrate(database: Database, options: StateOptions): Promise<void> {
+async function migrate(storage: Storage, options: StateOptions): Promise<void> {
   const steps = options.migrations ?? migrations;
-  const stored = await database.get(schemaKey);
+  const stored = await storage.get(schemaKey);
   const done = stored === undefined ? 0 : Number(new TextDecoder().decode(stored));
-  if (!Number.isSafeInteger(done) || done < 0 || (stored === undefined && !(await isEmpty(database)))) {
+  if (!Number.isSafeInteger(done) || done < 0 || (stored === undefined && !(await storage.isEmpty()))) {
     throw damaged(options.directory, `no valid value at ${schemaKey}`);
   }
   if (done > steps.length) {
@@ -110,17 +129,25 @@ async function migrate(database: Database, options: StateOptions): Promise<void>
   for (const [index, step] of steps.entries()) {
     if (index >= done) {
       const schema = new TextEncoder().encode(String(index + 1));
-      const operations = await step.plan(database);
-      await database.batch([...operations, { type: "put", key: schemaKey, value: schema }], { sync: true });
+      const operations = await step.plan(storage.writable);
+      if (!(await storage.write([...operations, { type: "put", key: schemaKey, value: schema }]))) {
+        throw storage.failure ?? systemError("the schema cannot be changed");
+      }
     }
   }
 }
 
-async function isEmpty(database: Database): Promise<boolean> {
-  for await (const _key of database.keys({ limit: 1 })) {
-    return false;
-  }
-  return true;
+/** Tables whose records take room elsewhere too: while the disk is full they get no more. */
+const roomyTables: readonly TableName[] = ["container", "image", "volume", "network"];
+
+/** How often it is tried whether the database can be written again. */
+const retryMs = 1_000;
+
+/** One commit on its way. */
+interface Commit extends Steps {
+  readonly kind: ChangeKind;
+  readonly events: Event[];
+  readonly done: PromiseWithResolvers<void>;
 }
 
 class LevelState implements State {
@@ -133,30 +160,25 @@ class LevelState implements State {
   readonly tasks = new RecordTable("task", TaskRecordSchema, (record) => record.containerId);
   readonly definitions = new RecordTable("definition", DefinitionRecordSchema, (record) => record.family);
   readonly events: Journal;
-  readonly failed: Promise<Error>;
 
-  readonly #database: Database;
+  readonly #storage: Storage;
   readonly #directory: string;
-  readonly #fail: (reason: Error) => void;
-  #failure: Error | undefined;
+  readonly #clock: Clock;
   #closed = false;
-  /** Operations and events that the next batch takes, and the promise of that batch. */
-  #pending: Operation[] = [];
-  #pendingEvents: Event[] = [];
-  #nextWrite: Promise<void> | undefined;
+  /** Commits for the next batch; undefined: no batch is on its way. */
+  #pending: Commit[] | undefined;
   #lastWrite: Promise<void> = Promise.resolve();
+  #retry: Disposable | undefined;
 
-  constructor(database: Database, options: StateOptions) {
-    this.#database = database;
+  constructor(storage: Storage, options: StateOptions) {
+    this.#storage = storage;
     this.#directory = options.directory;
+    this.#clock = options.clock;
     this.events = new Journal(options.clock, options.journalLimit);
-    const failed = Promise.withResolvers<Error>();
-    this.failed = failed.promise;
-    this.#fail = failed.resolve;
   }
 
   async load(): Promise<void> {
-    const instance = await this.#database.get(instanceKey);
+    const instance = await this.#storage.get(instanceKey);
     if (instance === undefined) {
       throw damaged(this.#directory, `no value at ${instanceKey}`);
     }
@@ -173,61 +195,122 @@ class LevelState implements State {
       await this.#read(table.name, (id, value) => table.load(id, value));
     }
     await this.#read("event", (_id, value) => this.events.load(value));
+    await this.#storage.endReading();
+    this.#retryLater();
   }
 
-  commit(describe: (change: Change) => void): Promise<void> {
-    const refusal = this.#failure ?? (this.#closed ? systemError("the state is closed") : undefined);
-    if (refusal !== undefined) {
-      return Promise.reject(refusal);
+  commit(describe: (change: Change) => void, kind: ChangeKind = "asked"): Promise<void> {
+    if (this.#closed) {
+      return Promise.reject(systemError("the state is closed"));
     }
-    const operations = this.#pending;
+    const commit: Commit = {
+      kind,
+      operations: [],
+      undo: [],
+      grows: new Set(),
+      events: [],
+      done: Promise.withResolvers(),
+    };
     describe({
-      containers: this.containers.changeInto(operations),
-      execs: this.execs.changeInto(operations),
-      images: this.images.changeInto(operations),
-      volumes: this.volumes.changeInto(operations),
-      networks: this.networks.changeInto(operations),
-      tasks: this.tasks.changeInto(operations),
-      definitions: this.definitions.changeInto(operations),
-      event: (event) => this.#pendingEvents.push(this.events.append(event, operations)),
+      containers: this.containers.changeInto(commit),
+      execs: this.execs.changeInto(commit),
+      images: this.images.changeInto(commit),
+      volumes: this.volumes.changeInto(commit),
+      networks: this.networks.changeInto(commit),
+      tasks: this.tasks.changeInto(commit),
+      definitions: this.definitions.changeInto(commit),
+      event: (event) => commit.events.push(this.events.append(event, commit.operations)),
     });
     // Commits that come while a batch is being written share the next one: two batches in flight could land in the
     // wrong order.
-    if (this.#nextWrite === undefined) {
-      this.#nextWrite = this.#lastWrite.then(() => this.#write());
-      this.#lastWrite = this.#nextWrite.catch(() => undefined);
+    if (this.#pending === undefined) {
+      this.#pending = [];
+      this.#lastWrite = this.#lastWrite.then(() => this.#write());
     }
-    return this.#nextWrite;
+    this.#pending.push(commit);
+    return commit.done.promise;
   }
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#retry?.[Symbol.dispose]();
     await this.#lastWrite;
-    await this.#database.close();
+    await this.#storage.close();
   }
 
   async #write(): Promise<void> {
-    const operations = this.#pending;
-    const events = this.#pendingEvents;
-    this.#pending = [];
-    this.#pendingEvents = [];
-    this.#nextWrite = undefined;
-    if (this.#failure !== undefined) {
-      throw this.#failure;
+    const commits = this.#pending ?? [];
+    this.#pending = undefined;
+    if (await this.#storage.write(commits.flatMap(({ operations }) => operations))) {
+      this.#settle(commits);
+    } else {
+      await this.#writeToSpare(commits);
+      this.#retryLater();
     }
+  }
+
+  async #writeToSpare(commits: readonly Commit[]): Promise<void> {
+    const isRefused = ({ grows }: Commit): boolean =>
+      roomyTables.some((table) => grows.has(table)) || (grows.has("exec") && this.#storage.isScarce);
+    const kept = commits.filter((commit) => !isRefused(commit));
+    const undone = this.#refuse(commits.filter(isRefused));
+    const operations = [...kept.flatMap((commit) => commit.operations), ...undone];
     try {
-      await this.#database.batch(operations);
-    } catch (error) {
-      this.#failure = systemError(
-        `cannot write to state directory ${this.#directory}: ${messageOf(error)}`,
-        error,
-      );
-      this.#fail(this.#failure);
-      throw this.#failure;
+      await this.#storage.writeToSpare(operations);
+      this.#settle(kept);
+    } catch {
+      const isKept = ({ kind }: Commit): boolean => kind === "happened" || this.#storage.refusal === "full";
+      const happened = kept.filter(isKept);
+      const alsoUndone = this.#refuse(kept.filter((commit) => !isKept(commit)));
+      const held = happened.flatMap((commit) => commit.operations);
+      this.#storage.hold([...held, ...undone, ...alsoUndone]);
+      this.#settle(happened);
     }
-    for (const event of events) {
-      this.events.announce(event);
+  }
+
+  #settle(commits: readonly Commit[]): void {
+    for (const { events, done } of commits) {
+      for (const event of events) {
+        this.events.announce(event);
+      }
+      done.resolve();
     }
+  }
+
+  /**
+   * Takes commits back and refuses them.
+   *
+   * @returns the operations that say so: a database that failed may have taken the batch nonetheless
+   */
+  #refuse(commits: readonly Commit[]): Operation[] {
+    const operations: Operation[] = [];
+    for (const { undo, events, done } of commits.toReversed()) {
+      for (const step of undo.toReversed()) {
+        const operation = step();
+        if (operation !== undefined) {
+          operations.push(operation);
+        }
+      }
+      operations.push(...events.map((event) => this.events.retract(event)));
+      done.reject(this.#storage.failure ?? systemError("the state cannot be written"));
+    }
+    return operations;
+  }
+
+  /** Tries on while the database cannot be written. */
+  #retryLater(): void {
+    this.#retry?.[Symbol.dispose]();
+    if (this.#storage.failure === undefined || this.#closed) {
+      return;
+    }
+    this.#retry = after(this.#clock, retryMs, () => {
+      this.#lastWrite = this.#lastWrite.then(async () => {
+        if (this.#storage.failure !== undefined && !this.#closed) {
+          await this.#storage.restore();
+          this.#retryLater();
+        }
+      });
+    });
   }
 
   async #read(
@@ -236,7 +319,7 @@ class LevelState implements State {
   ): Promise<void> {
     let current = "";
     try {
-      for await (const [key, value] of this.#database.iterator(tableRange(table))) {
+      for await (const [key, value] of this.#storage.entries(tableRange(table))) {
         current = key;
         take(idOfKey(key), value);
       }

@@ -24,6 +24,21 @@ export interface TableChange<T> {
   delete(id: string): void;
 }
 
+/**
+ * Takes one step of a change back, unless another change has come after it.
+ *
+ * @returns the operation by which the database has what was there before; undefined: another change has it
+ */
+export type Undo = () => Operation | undefined;
+
+/** Steps of a change to the tables, and how each is taken back. */
+export interface Steps {
+  readonly operations: Operation[];
+  readonly undo: Undo[];
+  /** Tables that get records which they did not have. */
+  readonly grows: Set<TableName>;
+}
+
 /** A table that turns changes into operations on the database. */
 export class RecordTable<Desc extends DescMessage> implements Table<MessageShape<Desc>> {
   readonly name: TableName;
@@ -67,34 +82,53 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   }
 
   /** Changes what readers see and adds the operations that make it durable. */
-  changeInto(operations: Operation[]): TableChange<MessageShape<Desc>> {
+  changeInto({ operations, undo, grows }: Steps): TableChange<MessageShape<Desc>> {
     return {
       put: (record) => {
         const id = this.#idOf(record);
-        operations.push({
-          type: "put",
-          key: recordKey(this.name, id),
-          value: toBinary(this.#schema, record),
-        });
+        const before = this.#records.get(id);
+        operations.push(this.#putOperation(id, record));
+        if (before === undefined) {
+          grows.add(this.name);
+        }
+        undo.push(() => (this.#records.get(id) === record ? this.#restore(id, before) : undefined));
         this.#set(id, record);
       },
       delete: (id) => {
         const before = this.#records.get(id);
         if (before !== undefined) {
-          this.#records.delete(id);
-          this.replaced(before, undefined);
-          operations.push({ type: "del", key: recordKey(this.name, id) });
+          operations.push(this.#remove(id, before));
+          undo.push(() => (this.#records.has(id) ? undefined : this.#restore(id, before)));
         }
       },
     };
   }
 
-  /** Told of every change once readers see it: for indexes. */
+  /** Takes note of every change once readers see it; for indexes. */
   protected replaced(_before: MessageShape<Desc> | undefined, _after: MessageShape<Desc> | undefined): void {}
 
   #set(id: string, record: MessageShape<Desc>): void {
     const before = this.#records.get(id);
     this.#records.set(id, record);
     this.replaced(before, record);
+  }
+
+  #remove(id: string, before: MessageShape<Desc>): Operation {
+    this.#records.delete(id);
+    this.replaced(before, undefined);
+    return { type: "del", key: recordKey(this.name, id) };
+  }
+
+  #putOperation(id: string, record: MessageShape<Desc>): Operation {
+    return { type: "put", key: recordKey(this.name, id), value: toBinary(this.#schema, record) };
+  }
+
+  #restore(id: string, before: MessageShape<Desc> | undefined): Operation {
+    if (before !== undefined) {
+      this.#set(id, before);
+      return this.#putOperation(id, before);
+    }
+    const after = this.#records.get(id);
+    return after === undefined ? { type: "del", key: recordKey(this.name, id) } : this.#remove(id, after);
   }
 }

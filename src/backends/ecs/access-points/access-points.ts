@@ -18,13 +18,15 @@ import type { Logger } from "../../../common/logger.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { UnsettledError } from "../../common/unsettled-error.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { type AwsError, isAwsError, isRefusal } from "../aws/errors.ts";
+import { isRefusal } from "../../common/cloud/cloud-error.ts";
+import { type AwsError, isAwsError } from "../aws/errors.ts";
 import type { VolumeOptions } from "./options.ts";
 import type { VolumeDirectory } from "./parts.ts";
 import { accessPointPath } from "./path.ts";
 import { partTags, volumeTags } from "./volume-tags.ts";
+import { pauseAfter } from "../../../common/pauses.ts";
 
-/** What access points are made with. */
+/** Settings of {@link AccessPoints}, and what it calls. */
 export interface AccessPointsOptions {
   readonly efs: AwsService<EFSClient>;
   readonly fileSystemId: string;
@@ -35,8 +37,7 @@ export interface AccessPointsOptions {
 
 /** A new access point can be mounted after a moment. */
 const availableWithinMs = 60_000;
-const firstLookAfterMs = 100;
-const longestPauseMs = 2_000;
+const pauses = { firstMs: 100, longestMs: 2_000 };
 
 /** The access points of the configured file system. */
 export class AccessPoints {
@@ -109,7 +110,7 @@ export class AccessPoints {
     }
   }
 
-  /** All of the file system, whoever made them. @throws AwsError */
+  /** Lists all access points of the file system, those of others too. @throws AwsError */
   async list(): Promise<AccessPointDescription[]> {
     const found: AccessPointDescription[] = [];
     let token: string | undefined;
@@ -131,7 +132,7 @@ export class AccessPoints {
       return { id: made.AccessPointId ?? "", state: made.LifeCycleState };
     } catch (error) {
       if (!isAwsError(error, "AccessPointAlreadyExists")) {
-        // Where AWS has not refused it, it may have done it, also where nobody waits for its answer any more.
+        // Only a refusal is certain: AWS may have made it in all other cases, an abort of the call included.
         throw isRefusal(error) ? error : unsettled(error);
       }
       return { id: existingId(error), state: undefined };
@@ -142,14 +143,14 @@ export class AccessPoints {
     const { efs, clock } = this.#options;
     const deadline = clock.nowMs() + availableWithinMs;
     let state = known;
-    for (let pause = firstLookAfterMs; state !== LifeCycleState.AVAILABLE; pause *= 2) {
+    for (let looks = 1; state !== LifeCycleState.AVAILABLE; looks++) {
       if (state === LifeCycleState.ERROR || clock.nowMs() > deadline) {
         throw systemError(
           `access point ${id} of the file system is ${state ?? "unknown"} and cannot be mounted`,
         );
       }
       if (state !== undefined) {
-        await clock.sleep(Math.min(pause, longestPauseMs));
+        await clock.sleep(pauseAfter(looks, pauses));
       }
       const answer = await efs.send(new DescribeAccessPointsCommand({ AccessPointId: id }));
       state = answer.AccessPoints?.[0]?.LifeCycleState ?? LifeCycleState.CREATING;
@@ -157,7 +158,7 @@ export class AccessPoints {
   }
 }
 
-/** Equal for repetitions of one creation; a volume that is made again after a removal has another. */
+/** The token of a creation: equal when it is repeated, another when the volume is made again after a removal. */
 function clientToken(instance: string, { name, created }: VolumeRecord, ...part: string[]): string {
   const at = created === undefined ? "" : `${created.seconds}.${created.nanos}`;
   return createHash("sha256")

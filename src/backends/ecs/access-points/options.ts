@@ -1,11 +1,11 @@
-/** What `docker volume create -o` may say. */
+/** The options that `docker volume create -o` takes. */
 import { invalid } from "../../../common/errors.ts";
 
 /** Options of a volume. */
 export interface VolumeOptions {
   /**
-   * Everybody who mounts the volume is root there, whoever they are in their container; or `none`, they are who they
-   * are. Images that check who owns their data (postgres) need `none`.
+   * The user as whom the volume's files are accessed: `root` whatever the user in the container is, or `none`, that
+   * user. Images that check who owns their data (postgres) need `none`.
    */
   readonly posixUser: "root" | "none";
 }

@@ -10,9 +10,9 @@ export interface VolumeDirectory {
   readonly volume: VolumeRecord;
   /** Normalized, not empty. */
   readonly subpath: string;
-  /** Of the whole volume. */
+  /** ID of the whole volume's access point. */
   readonly wholeId: string;
-  /** On the file system. */
+  /** The directory's path on the file system. */
   readonly path: string;
 }
 
@@ -36,10 +36,10 @@ export function refuseDirectories(mounts: readonly ResolvedMount[]): void {
   }
 }
 
-/** In the words of ECS, whatever it was that could not be mounted. */
+/** Words in ECS' reason for any mount that failed. */
 const mountFailed = /EFS utils/i;
 
-/** The failure of a start, with Docker's words where a directory of a volume may be missing: AWS names none. */
+/** The failure of a start, in Docker's words if a directory of a volume may be missing: AWS does not name it. */
 export function withMissingDirectory(error: unknown, mounts: readonly ResolvedMount[]): unknown {
   const { kind, message } = fromUnknown(error);
   const paths = mounts.flatMap(({ volume, subpath = "" }) =>

@@ -1,4 +1,4 @@
-/** Where a volume lies on the file system. */
+/** Paths of volumes on the file system, within the limits of EFS. */
 import { createHash } from "node:crypto";
 
 import { invalid } from "../../../common/errors.ts";
@@ -6,9 +6,9 @@ import { invalid } from "../../../common/errors.ts";
 const directory = "/sockerless/volumes/";
 /** EFS: at most 100 characters for the root directory of an access point. */
 const longestPath = 100;
-/** EFS: and as many directories. */
+/** EFS: at most four directories in it. */
 const deepestPath = 4;
-/** EFS takes none of these in a path. */
+/** Characters that EFS refuses in a path. */
 const refusedCharacter = /[$#<>;`\\|&?{}^*\n]/;
 const hashLength = 32;
 

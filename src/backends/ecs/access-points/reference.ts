@@ -1,4 +1,4 @@
-/** What a volume's record keeps of its access point. */
+/** The access point in a volume's record: written as `fs-…/fsap-…`, and read. */
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
 /** The access point of a volume. */
@@ -7,7 +7,7 @@ export interface AccessPointReference {
   readonly accessPointId: string;
 }
 
-/** As `driver_reference` of the volume's record: `fs-…/fsap-…`. */
+/** Writes the `driver_reference` of a volume's record: `fs-…/fsap-…`. */
 export function formatAccessPoint(reference: AccessPointReference): string {
   return `${reference.fileSystemId}/${reference.accessPointId}`;
 }

@@ -1,7 +1,7 @@
-/** How many access points the file system has: a limit that is met is told before it is met. */
+/** The count of the file system's access points: it warns before the limit is reached. */
 import type { Logger } from "../../../common/logger.ts";
 
-/** Warned from this part of the limit on. */
+/** Part of the limit from which on it warns. */
 const warnedPart = 0.8;
 
 /** Counts access points and warns when there are nearly too many. */
@@ -9,7 +9,7 @@ export class AccessPointUsage {
   readonly #limit: number;
   readonly #logger: Logger;
   #count: number | undefined;
-  /** Of the limit, in percent, when the last warning was given. */
+  /** Percent of the limit at the last warning; 0: none was given. */
   #warnedPercent = 0;
 
   /** @param limit access points that the file system may have */

@@ -1,9 +1,10 @@
-/** What an access point's tags say of its volume, written and read. */
+/** Tags of an access point that tell its volume, written and read. */
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type AccessPointDescription, LifeCycleState } from "@aws-sdk/client-efs";
 import { z } from "zod";
 
+import { openMap } from "../../../common/open-map.ts";
 import type { Logger } from "../../../common/logger.ts";
 import {
   type VolumePart,
@@ -28,8 +29,8 @@ const detailsSchema = z.object({
   driver: z.string(),
   /** Seconds and nanoseconds. */
   created: z.tuple([z.number(), z.number()]),
-  labels: z.record(z.string(), z.string()),
-  options: z.record(z.string(), z.string()),
+  labels: openMap(z.string()),
+  options: openMap(z.string()),
 });
 
 /** The tags of a volume's access point. Labels that are too long are left out, and it is logged. */

@@ -1,19 +1,14 @@
 /** One call of AWS from beginning to end: waits for its rate, is repeated where that helps, is logged. */
 import type { Clock } from "../../../common/clock.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
+import { pauseAfter } from "../../../common/pauses.ts";
 import { withCallFaultPoints } from "../../common/fault-points.ts";
-import {
-  type AwsCall,
-  AwsError,
-  type AwsServiceName,
-  isRefusal,
-  isThrottled,
-  isTransient,
-} from "./errors.ts";
+import { isThrottled, isUndone } from "../../common/cloud/cloud-error.ts";
+import { type AwsCall, AwsError, type AwsServiceName, isTransient } from "./errors.ts";
 import { paceOf, type RateName, ratesOf } from "./rates.ts";
-import { type Rate, TokenBucket } from "./token-bucket.ts";
+import { type Rate, TokenBucket } from "../../common/cloud/token-bucket.ts";
 
-/** What all clients of the SDK have in common. */
+/** The part of the SDK's clients that all of them have. */
 export interface SdkClient {
   send(command: never, options?: { abortSignal?: AbortSignal }): Promise<unknown>;
   destroy(): void;
@@ -27,7 +22,7 @@ export type AwsCaller = (
   signal?: AbortSignal,
 ) => Promise<unknown>;
 
-/** What a caller depends on. */
+/** Settings of {@link createCaller}. */
 export interface CallerOptions {
   readonly region: string;
   readonly spot: boolean;
@@ -38,25 +33,24 @@ export interface CallerOptions {
   readonly signal: AbortSignal;
 }
 
-/** A call that AWS itself failed, or that was lost, is made again so often. */
+/** Attempts at a call that AWS itself failed, or that was lost. */
 const transientAttempts = 4;
-/** Done twice where they are made again after an answer was lost. */
+/** Calls that AWS does twice when they are repeated after a lost answer. */
 const doneAnew: ReadonlySet<string> = new Set(["RegisterTaskDefinition"]);
 /**
- * Once they are on their way these are not cut: what they make has a name that only their answers tell. Whoever has made
- * one may leave it, and come back for the answer: that is its signal's reason only where AWS has done nothing.
+ * Calls that are not cut once they are on their way, because only their answers name what they make. A caller may leave
+ * one and come back for its answer; the reason of its signal is thrown only if AWS has done nothing.
  */
 const seenThrough: ReadonlySet<string> = new Set(["RunTask"]);
-/** One that came too soon may wait longer: others share the account's rates. */
+/** Attempts at a call that was throttled: more, because others share the account's rates. */
 const throttledAttempts = 12;
-const firstDelayMs = 100;
-const longestDelayMs = 5_000;
+const delays = { firstMs: 100, longestMs: 5_000 };
 
 /**
  * Makes calls at the account's rates, all services together.
  *
- * A throttled call is repeated whatever it is, and so is a lost one: those that create something carry a token or a name
- * that nothing else can have. What has neither is not repeated here: whoever asked looks first whether it is done.
+ * Every throttled call is repeated, and so is a lost one: calls that create something carry a token or a name that
+ * nothing else can have. A lost call with neither is not repeated here: its caller looks first whether it is done.
  */
 export function createCaller(options: CallerOptions): AwsCaller {
   const { clock } = options;
@@ -79,12 +73,12 @@ export function createCaller(options: CallerOptions): AwsCaller {
     const pace = paceOf(call.operation, options.spot);
     const shared = (pace?.rates ?? []).map(bucketOf);
     const isSeenThrough = seenThrough.has(call.operation);
-    /** Of one that is seen through: the last failure after which AWS may have done it. */
+    /** The last failure of a call that is seen through after which AWS may have done it. */
     let doubt: AwsError | undefined;
     for (let attempt = 1; ; attempt++) {
       try {
         if (attempt > 1) {
-          await clock.sleep(delayBefore(attempt - 1), signal);
+          await clock.sleep(delayAfter(attempt - 1), signal);
         }
         for (const bucket of shared) {
           await bucket.take(pace?.priority ?? 0, signal);
@@ -98,7 +92,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
       if (!(answer instanceof AwsError)) {
         return answer;
       }
-      if (isSeenThrough && !isRefusal(answer) && !isThrottled(answer)) {
+      if (isSeenThrough && !isUndone(answer)) {
         doubt = answer;
       }
       if (attempt >= attemptsAfter(answer) && !signal.aborted) {
@@ -132,7 +126,7 @@ async function once(
   } catch (caught) {
     const error = new AwsError(call, caught);
     const { code, requestId, status } = error;
-    // Many a refusal is an answer, such as that something does not exist yet: whoever asked says what it means.
+    // A refusal is often an answer, such as that something does not exist yet: the caller knows what it means.
     const level = isThrottled(error) ? "info" : "debug";
     logger[level](
       { ...call, code, requestId, status, durationMs: clock.nowMs() - begunMs, reason: error.message },
@@ -142,7 +136,7 @@ async function once(
   }
 }
 
-/** How often a call is made in all that failed like this. */
+/** Attempts in all at a call that failed like this. */
 function attemptsAfter(error: AwsError): number {
   if (isThrottled(error)) {
     return throttledAttempts;
@@ -150,9 +144,9 @@ function attemptsAfter(error: AwsError): number {
   return isTransient(error) && !doneAnew.has(error.call.operation) ? transientAttempts : 1;
 }
 
-/** Doubles, and strays by half so that those who were refused together do not come back together. */
-function delayBefore(attempt: number): number {
-  const full = Math.min(longestDelayMs, firstDelayMs * 2 ** (attempt - 1));
+/** The delay after so many failures: doubles, and strays by half so that calls refused together do not return together. */
+function delayAfter(failures: number): number {
+  const full = pauseAfter(failures, delays);
   return full / 2 + Math.random() * (full / 2);
 }
 

@@ -4,26 +4,29 @@ import { EC2Client } from "@aws-sdk/client-ec2";
 import { ECRClient } from "@aws-sdk/client-ecr";
 import { ECSClient } from "@aws-sdk/client-ecs";
 import { EFSClient } from "@aws-sdk/client-efs";
+import { ServiceQuotasClient } from "@aws-sdk/client-service-quotas";
 import { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
 import { STSClient } from "@aws-sdk/client-sts";
+import { defaultProvider } from "@aws-sdk/credential-provider-node";
 
 import type { Clock } from "../../../common/clock.ts";
 import { unavailable } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { version } from "../../../common/version.ts";
 import { type AwsCaller, createCaller, type SdkClient } from "./caller.ts";
+import { connectionsTo } from "./connections.ts";
 import type { AwsServiceName } from "./errors.ts";
 import type { RateName } from "./rates.ts";
-import type { Rate } from "./token-bucket.ts";
+import type { Rate } from "../../common/cloud/token-bucket.ts";
 
-/** How AWS is reached. */
+/** Settings of the clients. */
 export interface AwsOptions {
   readonly region: string;
   /** One address for all services; undefined: AWS's own. */
   readonly endpoint: string | undefined;
-  /** Tasks are started on Spot capacity, whose launches have a rate of their own. */
+  /** Whether tasks are started on Spot capacity, whose launches have a rate of their own. */
   readonly spot: boolean;
-  /** Where the account's rates differ from AWS's defaults. */
+  /** The account's rates that differ from AWS's defaults. */
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -42,7 +45,10 @@ export interface AwsClients {
   readonly efs: AwsService<EFSClient>;
   readonly serviceDiscovery: AwsService<ServiceDiscoveryClient>;
   readonly ecr: AwsService<ECRClient>;
+  /** ECR of a region, for registries of others than the configured one. */
+  ecrIn(region: string): AwsService<ECRClient>;
   readonly ec2: AwsService<EC2Client>;
+  readonly serviceQuotas: AwsService<ServiceQuotasClient>;
   readonly sts: AwsService<STSClient>;
   /** Ends the calls that are under way, and refuses others. */
   abandon(): void;
@@ -50,42 +56,42 @@ export interface AwsClients {
   close(): void;
 }
 
-/** A call that AWS does not answer within this time is repeated. */
-const requestTimeoutMs = 30_000;
-const connectTimeoutMs = 5_000;
-const mostSockets = 64;
-
 /** Makes the clients; nothing is called yet. */
 export function createAwsClients(options: AwsOptions): AwsClients {
   const abandoned = new AbortController();
   const abandon = (): void => abandoned.abort(unavailable("the backend is shutting down"));
   const caller = createCaller({ ...options, signal: abandoned.signal });
-  const settings = {
+  const credentials = defaultProvider({ clientConfig: { requestHandler: connectionsTo(undefined) } });
+  const settings = () => ({
     region: options.region,
+    // One chain for all clients. The services that it asks, such as IAM Identity Center, are behind the same proxies.
+    credentials,
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint, disableHostPrefix: true }),
     customUserAgent: `sockerless/${version}`,
     maxAttempts: 1, // The caller repeats, at the pace of all calls together.
-    requestHandler: {
-      connectionTimeout: connectTimeoutMs,
-      requestTimeout: requestTimeoutMs,
-      throwOnRequestTimeout: true,
-      httpAgent: { maxSockets: mostSockets },
-      httpsAgent: { maxSockets: mostSockets },
-    },
-  };
+    requestHandler: connectionsTo(options.endpoint),
+  });
   const clients: SdkClient[] = [];
   const service = <Client extends SdkClient>(name: AwsServiceName, client: Client): AwsService<Client> => {
     clients.push(client);
     return paced(name, client, caller);
   };
+  const ecr = service("ecr", new ECRClient(settings()));
+  const elsewhere = new Map<string, AwsService<ECRClient>>([[options.region, ecr]]);
   return {
-    ecs: service("ecs", new ECSClient(settings)),
-    logs: service("logs", new CloudWatchLogsClient(settings)),
-    efs: service("efs", new EFSClient(settings)),
-    serviceDiscovery: service("servicediscovery", new ServiceDiscoveryClient(settings)),
-    ecr: service("ecr", new ECRClient(settings)),
-    ec2: service("ec2", new EC2Client(settings)),
-    sts: service("sts", new STSClient(settings)),
+    ecs: service("ecs", new ECSClient(settings())),
+    logs: service("logs", new CloudWatchLogsClient(settings())),
+    efs: service("efs", new EFSClient(settings())),
+    serviceDiscovery: service("servicediscovery", new ServiceDiscoveryClient(settings())),
+    ecr,
+    ecrIn(region) {
+      const known = elsewhere.get(region) ?? service("ecr", new ECRClient({ ...settings(), region }));
+      elsewhere.set(region, known);
+      return known;
+    },
+    ec2: service("ec2", new EC2Client(settings())),
+    serviceQuotas: service("service-quotas", new ServiceQuotasClient(settings())),
+    sts: service("sts", new STSClient(settings())),
     abandon,
     close() {
       abandon();

@@ -1,7 +1,7 @@
 import { invalid } from "../../../common/errors.ts";
 import { nearestName } from "../../../common/config/nearest-name.ts";
 import { defaultRates, type RateName } from "./rates.ts";
-import type { Rate } from "./token-bucket.ts";
+import type { Rate } from "../../common/cloud/token-bucket.ts";
 
 /**
  * Reads `ecs.api_rates`: `run-task=100/40`.

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { AwsError, isAwsError, isRefusal, isThrottled, isTransient } from "./errors.ts";
+import { isRefusal, isThrottled } from "../../common/cloud/cloud-error.ts";
+import { AwsError, isAwsError, isTransient } from "./errors.ts";
 
 const call = { service: "ecs", operation: "RunTask" } as const;
 

@@ -1,10 +1,20 @@
 /** AWS's errors, converted once, where a call's answer comes in. */
-import { type ErrorKind, errnoOf, messageOf, SockerlessError } from "../../../common/errors.ts";
+import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
+import { type CallOutcome, CloudError } from "../../common/cloud/cloud-error.ts";
+import { statusLine } from "../../common/images/registry/registry-errors.ts";
 
 /** The services that this backend calls, as its messages name them. */
-export type AwsServiceName = "ecs" | "logs" | "efs" | "servicediscovery" | "ecr" | "ec2" | "sts";
+export type AwsServiceName =
+  | "ecs"
+  | "logs"
+  | "efs"
+  | "servicediscovery"
+  | "ecr"
+  | "ec2"
+  | "service-quotas"
+  | "sts";
 
-/** Which call it was. */
+/** A call, as messages and logs name it. */
 export interface AwsCall {
   readonly service: AwsServiceName;
   /** As AWS writes it: `RunTask`. */
@@ -15,7 +25,7 @@ export interface AwsCall {
  * A call that AWS refused, or that did not reach AWS. The message names the call and keeps AWS's own text; decide by
  * `code`, never by the text.
  */
-export class AwsError extends SockerlessError {
+export class AwsError extends CloudError {
   readonly call: AwsCall;
   /** AWS's name of the error (`ClusterNotFoundException`), or Node's errno where nobody answered. */
   readonly code: string;
@@ -23,26 +33,53 @@ export class AwsError extends SockerlessError {
   readonly requestId: string | undefined;
   /** HTTP status; 0 where nobody answered. */
   readonly status: number;
+  readonly outcome: CallOutcome;
 
   constructor(call: AwsCall, error: unknown) {
     const code = codeOf(error);
-    super(kindOf(code), `${call.service}: ${call.operation}: ${messageOf(error)} (${code})`, error);
+    const words = isWithoutCredentials(code) ? withoutCredentials : messageOf(error);
+    super(
+      kindOf(code),
+      `${call.service}: ${call.operation}: ${unreadable(error) ?? `${words} (${code})`}`,
+      error,
+    );
     this.call = call;
     this.code = code;
     const metadata = metadataOf(error);
     this.requestId = metadata?.requestId;
     this.status = metadata?.httpStatusCode ?? 0;
+    this.outcome = throttled.has(code) ? "throttled" : isAnswer(this) ? "refused" : "unknown";
+  }
+
+  override get remedy(): string | undefined {
+    return isWithoutCredentials(this.code) ? `${howToGiveCredentials} (${messageOf(this.cause)})` : undefined;
   }
 }
+
+/** A sentence for an answer that is none of AWS's forms, whose parser's words would tell nobody anything. */
+function unreadable(error: unknown): string | undefined {
+  const status = metadataOf(error)?.httpStatusCode;
+  const isUnread =
+    error instanceof Error &&
+    (/^Unknown(Error)?$/.test(error.name) || error.message.includes("Deserialization error"));
+  if (status === undefined || !isUnread) {
+    return undefined;
+  }
+  const answered = `AWS or a gateway on the way answered ${statusLine(status)}`;
+  return status < 400 ? `${answered} with what cannot be read` : answered;
+}
+
+function isWithoutCredentials(code: string): boolean {
+  return code === "CredentialsProviderError" || code === "TokenProviderError";
+}
+
+/** The message of each call without credentials, in short; the backend's start says once what to do. */
+const withoutCredentials = "there are no credentials for AWS";
+const howToGiveCredentials = `${withoutCredentials}: set AWS_PROFILE (after \`aws sso login\` where it is one of IAM Identity Center) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run this backend with a role of its task, pod or instance`;
 
 /** Whether a caught value is AWS's refusal by one of these names. */
 export function isAwsError(error: unknown, ...codes: readonly string[]): error is AwsError {
   return error instanceof AwsError && codes.includes(error.code);
-}
-
-/** Whether AWS asks to be called less often. */
-export function isThrottled(error: AwsError): boolean {
-  return throttled.has(error.code);
 }
 
 /** Whether the same call may well succeed in a moment: a fault of AWS's own, or of the way there. */
@@ -51,18 +88,16 @@ export function isTransient(error: AwsError): boolean {
 }
 
 /**
- * Whether AWS has answered that it does not do it: asked again, it says so again. After every other failure nobody knows
- * what it has done: it may not have been reached, as where the credentials' provider did not answer, or its answer may
- * have been cut, so that it cannot be read for all its status of 200.
+ * Whether AWS has answered that it does not do it. After every other failure nobody knows what it has done: it may not
+ * have been reached, as when the credentials' provider did not answer, or its answer may have been cut, which makes it
+ * unreadable although its status is 200.
  */
-export function isRefusal(error: unknown): error is AwsError {
+function isAnswer(error: AwsError): boolean {
   return (
-    error instanceof AwsError &&
     error.status >= 400 &&
     error.status < 500 &&
     error.status !== requestTimeout &&
     error.status !== tooManyRequests &&
-    !isThrottled(error) &&
     !isTransient(error)
   );
 }
@@ -87,7 +122,7 @@ const transient: ReadonlySet<string> = new Set([
   "ECONNRESET",
   "EHOSTUNREACH",
   "ENETUNREACH",
-  "ENOTFOUND", // What a resolver says that has lost its own.
+  "ENOTFOUND", // The answer of a resolver that has lost its upstream.
   "EPIPE",
   "ETIMEDOUT",
   "TimeoutError",
@@ -96,9 +131,9 @@ const transient: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The kinds of AWS's errors. What is not named is `system`: a refused permission, a cluster or file system that the
- * configuration names and that does not exist, a request of ours that AWS does not understand. None of these is the
- * fault of whoever speaks Docker to us.
+ * The kinds of AWS's errors. An error that is not named here is `system`: a refused permission, a cluster or file
+ * system that the configuration names and that does not exist, a request of ours that AWS does not understand. None of
+ * these is the fault of the Docker client.
  */
 const kinds: Readonly<Record<string, ErrorKind>> = {
   ...Object.fromEntries([...throttled].map((code) => [code, "unavailable" as const])),
@@ -110,7 +145,7 @@ const kinds: Readonly<Record<string, ErrorKind>> = {
   RulesPerSecurityGroupLimitExceeded: "unavailable",
   SecurityGroupLimitExceeded: "unavailable",
   ServiceLimitExceeded: "unavailable",
-  // What the user named.
+  // The user named the image.
   ImageNotFoundException: "not-found",
 };
 

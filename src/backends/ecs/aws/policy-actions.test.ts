@@ -4,13 +4,14 @@ import { readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 
-/** Which actions AWS checks for the calls of each client of the SDK. */
+/** The prefix of the actions that AWS checks for the calls of each client of the SDK. */
 const prefixes: Readonly<Record<string, string>> = {
   "cloudwatch-logs": "logs",
   ec2: "ec2",
   ecr: "ecr",
   ecs: "ecs",
   efs: "elasticfilesystem",
+  "service-quotas": "servicequotas",
   servicediscovery: "servicediscovery",
   sts: "sts",
 };
@@ -36,7 +37,7 @@ const checkedToo: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-/** Whoever has credentials may ask whose they are. */
+/** Every caller with credentials may ask for its own identity. */
 const needsNoPermission = "sts:GetCallerIdentity";
 
 /** Compiled code lies elsewhere than what is read here. */

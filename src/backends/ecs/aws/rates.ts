@@ -1,10 +1,11 @@
 /** The rates at which AWS lets an account call it, and which calls share one. */
-import type { Rate } from "./token-bucket.ts";
+import type { Rate } from "../../common/cloud/token-bucket.ts";
 
 /** AWS's published defaults in most regions. Where an account's differ, `ecs.api_rates` says so. */
 export const defaultRates = {
   /** Registering and deregistering task definitions. */
   "task-definition-writes": { burst: 20, perSecond: 1 },
+  "task-definition-deletions": { burst: 5, perSecond: 1 },
   "task-definition-reads": { burst: 50, perSecond: 20 },
   /** RunTask, StopTask and others that change tasks. */
   "task-writes": { burst: 100, perSecond: 40 },
@@ -28,10 +29,10 @@ export const defaultRates = {
 /** A rate that several calls share. */
 export type RateName = keyof typeof defaultRates;
 
-/** Where logs may be read less often; there may be more of them, whose refusals slow this backend down. */
+/** Regions in which logs may be read less often. There may be more; in those, refusals slow this backend down. */
 export const regionsOfSlowLogs: ReadonlySet<string> = new Set(["eu-central-1", "eu-west-1", "us-west-2"]);
 
-/** The rate of `log-reads` there. */
+/** The rate of `log-reads` in {@link regionsOfSlowLogs}. */
 export const slowLogReads: Rate = { burst: 10, perSecond: 10 };
 
 /** AWS's published defaults in a region. */
@@ -39,7 +40,7 @@ export function ratesOf(region: string): Readonly<Record<RateName, Rate>> {
   return regionsOfSlowLogs.has(region) ? { ...defaultRates, "log-reads": slowLogReads } : defaultRates;
 }
 
-/** Starts come first, since a user waits for them; then what ends something; then what clears away. */
+/** The order of calls that share a rate: starts first, since a user waits for them, then stops, then clearing away. */
 const priorities = { start: 0, stop: 1, clear: 2 } as const;
 
 interface Pace {
@@ -62,7 +63,9 @@ const paces: Readonly<Record<string, Pace>> = {
   StopTask: { rates: ["task-writes"], priority: priorities.stop },
   RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: priorities.start },
   DeregisterTaskDefinition: { rates: ["task-definition-writes"], priority: priorities.clear },
+  DeleteTaskDefinitions: { rates: ["task-definition-deletions"], priority: priorities.clear },
   DescribeTaskDefinition: { rates: ["task-definition-reads"], priority: priorities.start },
+  ListTaskDefinitionFamilies: { rates: ["task-definition-reads"], priority: priorities.clear },
   ListTaskDefinitions: { rates: ["task-definition-reads"], priority: priorities.clear },
   DescribeTasks: { rates: ["task-reads"], priority: priorities.start },
   ListTasks: { rates: ["task-reads"], priority: priorities.clear },

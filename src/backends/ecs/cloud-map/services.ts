@@ -18,7 +18,7 @@ export interface NamedService {
 
 const describedAs = /^sockerless (\S+)$/;
 
-/** What a service's description says: listing shows no tags. */
+/** The description of an instance's services, which tells whose they are: listing shows no tags. */
 export function descriptionOf(instance: string): string {
   return `sockerless ${instance}`;
 }

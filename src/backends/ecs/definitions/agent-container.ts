@@ -1,31 +1,37 @@
 /** How the agent gets into a task: by an init container that copies itself, or from a file system. */
 import type { ContainerDefinition, MountPoint, Volume } from "@aws-sdk/client-ecs";
 
-/** Where the agent comes from. */
+import { agentInImage } from "../../common/cloud/images/agent-image.ts";
+import { efsVolume } from "../access-points/efs-volume.ts";
+import type { AccessPointReference } from "../access-points/reference.ts";
+
+/** The source of the agent's binary: an image, or a file system. */
 export type AgentSource =
   | { readonly kind: "image"; readonly image: string }
-  | { readonly kind: "efs"; readonly fileSystemId: string; readonly accessPointId: string };
+  | ({ readonly kind: "efs" } & AccessPointReference);
 
 /** The agent's own directory in every container: its binary and the record of the output. */
 const agentDirectory = "/.sockerless";
-/** The binary in the agent's image; `sockerless ecs push-agent` puts it there. */
-export const agentInImage = "/sockerless-agent";
 const agentVolume = "sockerless";
 const binaryVolume = "sockerless-agent";
 
-/** What the agent adds to a task definition. */
+/** The agent's parts of a task definition. */
 export interface AgentParts {
   readonly volumes: readonly Volume[];
-  /** In the main container. */
+  /** Mounts of the main container. */
   readonly mountPoints: readonly MountPoint[];
-  /** Other containers, which end before the main one starts. */
+  /** Containers beside the main one, which end before it starts. */
   readonly containers: readonly ContainerDefinition[];
   /** Path of the agent in the main container. */
   readonly binary: string;
 }
 
-/** The parts of a task definition that bring the agent. */
-export function agentParts(source: AgentSource): AgentParts {
+/**
+ * The parts of a task definition that bring the agent.
+ *
+ * @param iam as {@link efsVolume}
+ */
+export function agentParts(source: AgentSource, iam: boolean): AgentParts {
   const own = {
     volumes: [{ name: agentVolume }],
     mountPoints: [{ sourceVolume: agentVolume, containerPath: agentDirectory }],
@@ -53,12 +59,7 @@ export function agentParts(source: AgentSource): AgentParts {
       ...own.volumes,
       {
         name: binaryVolume,
-        efsVolumeConfiguration: {
-          fileSystemId: source.fileSystemId,
-          transitEncryption: "ENABLED",
-          authorizationConfig: { accessPointId: source.accessPointId },
-          rootDirectory: "/",
-        },
+        efsVolumeConfiguration: efsVolume(source, iam),
       },
     ],
     mountPoints: [

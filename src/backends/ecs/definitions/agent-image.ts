@@ -1,7 +1,7 @@
 import type { EcsSection } from "../../../common/config/load.ts";
-import { version } from "../../../common/version.ts";
+import { agentTag } from "../../common/cloud/images/agent-image.ts";
 
-/** What the agent's image is made for. */
+/** Settings that decide the agent's image. */
 type AgentImageSettings = Pick<EcsSection, "agentImage" | "ecrRepository" | "architecture">;
 
 /**
@@ -17,9 +17,4 @@ export function agentImageOf(config: AgentImageSettings): string | undefined {
       ? undefined
       : `${config.ecrRepository}:${agentTag(config.architecture)}`)
   );
-}
-
-/** The tag of the agent's image in the repository. */
-export function agentTag(architecture: EcsSection["architecture"]): string {
-  return `sockerless-agent-${version.replaceAll("+", "_")}-${architecture}`;
 }

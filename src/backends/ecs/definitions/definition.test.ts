@@ -11,7 +11,7 @@ import {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import type { TaskImage } from "../ecr/task-image.ts";
-import { type SaidOfContainer, workloadSpec } from "../testing/workload-spec.ts";
+import { type SaidOfContainer, workloadSpec } from "../../common/cloud/testing/workload-spec.ts";
 import { type DefinitionSettings, definitionOf, unmountedVolumes } from "./definition.ts";
 import { taskVolumeName } from "./volume-names.ts";
 
@@ -20,6 +20,7 @@ const settings: DefinitionSettings = {
   region: "eu-west-1",
   logGroup: "/sockerless/containers",
   executionRoleArn: "arn:aws:iam::123456789012:role/execution",
+  mountRoleArn: undefined,
   architecture: "amd64",
   agent: { kind: "image", image: "registry/agent:1" },
 };
@@ -159,6 +160,22 @@ describe("a task definition", () => {
       containerPath: "/mnt/data",
       readOnly: true,
     });
+  });
+
+  it("mounts with the rights of the containers' role where there is one to mount with, the agent too", () => {
+    const mountRoleArn = "arn:aws:iam::123456789012:role/task";
+    const agent = { kind: "efs", fileSystemId: "fs-1", accessPointId: "fsap-2" } as const;
+    const mounts = [volumeMount("data", "fs-1/fsap-1")];
+    const made = definition({}, { mounts }, { agent, mountRoleArn });
+    assert.equal(made.taskRoleArn, mountRoleArn);
+    assert.deepEqual(
+      made.volumes?.flatMap(({ efsVolumeConfiguration: efs }) => efs?.authorizationConfig ?? []),
+      [
+        { accessPointId: "fsap-2", iam: "ENABLED" },
+        { accessPointId: "fsap-1", iam: "ENABLED" },
+      ],
+    );
+    assert.equal(definition({}, { mounts }, { agent }).taskRoleArn, undefined);
   });
 
   it("mounts a directory of a volume by its own access point, beside the whole", () => {

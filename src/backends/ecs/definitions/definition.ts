@@ -1,6 +1,7 @@
 /**
- * The task definition of a container: what only a definition can say, and nothing else, so that containers alike share
- * one. Command, environment, user and working directory travel to the agent; size, roles and disk are overrides.
+ * The task definition of a container. It has only settings that nothing but a definition can hold, so that containers
+ * alike share one: command, environment, user and working directory travel to the agent; size, roles and disk are
+ * overrides.
  */
 import { createHash } from "node:crypto";
 
@@ -18,6 +19,7 @@ import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord, VolumePart, VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import { logSettings } from "../../common/logging/log-settings.ts";
+import { efsVolume } from "../access-points/efs-volume.ts";
 import { accessPointOf } from "../access-points/reference.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import { type AgentSource, agentParts } from "./agent-container.ts";
@@ -26,13 +28,15 @@ import { smallestSize, taskSizeOf } from "./sizes.ts";
 import { sharedMemory, taskTmpfs } from "./tmpfs.ts";
 import { taskVolumeName } from "./volume-names.ts";
 
-/** What every task of this backend has in common. */
+/** Settings that all tasks of this backend have in common. */
 export interface DefinitionSettings {
-  /** Of this sockerless. */
+  /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
   readonly region: string;
   readonly logGroup: string;
   readonly executionRoleArn: string;
+  /** The containers' role, if file systems are mounted with its rights; undefined: they are mounted as nobody. */
+  readonly mountRoleArn: string | undefined;
   readonly architecture: "amd64" | "arm64";
   readonly agent: AgentSource;
 }
@@ -53,7 +57,7 @@ export function familyPrefixOf(instance: string): string {
   return `${instance.replace("/", "-")}-`;
 }
 
-/** A stop through AWS leaves the agent as long as AWS allows. Seconds. */
+/** Seconds that the agent has when a task is stopped through AWS: as many as AWS allows. */
 const stopTimeoutS = 120;
 const familyDigits = 32;
 const kib = 1024;
@@ -69,8 +73,9 @@ export function definitionOf(
   taskImage: (image: ImageRecord) => TaskImage,
   settings: DefinitionSettings,
 ): Definition {
-  const agent = agentParts(settings.agent);
-  const volumes = volumeParts(spec);
+  const iam = settings.mountRoleArn !== undefined;
+  const agent = agentParts(settings.agent, iam);
+  const volumes = volumeParts(spec, iam);
   const images = imageMountParts(spec.mounts, taskImage, agent);
   const before = [...agent.containers, ...images.containers];
   const logs = logsOf(settings, spec.record.hostConfig);
@@ -84,6 +89,8 @@ export function definitionOf(
     cpu: String(smallestSize.cpu),
     memory: String(smallestSize.memory),
     executionRoleArn: settings.executionRoleArn,
+    // The task role of a request alone may be too late: ECS says that volumes are mounted with the definition's.
+    ...(iam ? { taskRoleArn: settings.mountRoleArn } : {}),
     volumes: [...agent.volumes, ...volumes.volumes, ...images.volumes],
     containerDefinitions: [
       ...before.map((container) => ({ ...container, logConfiguration: logs })),
@@ -141,12 +148,15 @@ const boundless: ReadonlySet<string> = new Set([
   "stack",
 ]);
 
-/** Where the platform has no bound a definition could only make one of Docker's -1: the agent sets that limit alone. */
+/**
+ * Whether a definition sets a limit. Where the platform has no bound, Docker's -1 would become one: the agent alone sets
+ * that limit.
+ */
 function isForPlatform({ name, hard }: { readonly name: string; readonly hard: bigint }): boolean {
   return hard >= 0n || !boundless.has(name);
 }
 
-/** AWS has plain numbers for limits; Docker's -1 is the largest that all its clients can read. */
+/** Docker's -1 as the largest number that all of AWS's clients can read: AWS has plain numbers for limits. */
 function unlimited(limit: bigint): number {
   return limit < 0n ? 2 ** 31 - 1 : Number(limit);
 }
@@ -167,7 +177,7 @@ function linuxParameters(
   };
 }
 
-/** `--log-opt mode=non-blocking` with its buffer is the platform's: what is recorded in the task is whole either way. */
+/** `--log-opt mode=non-blocking` with its buffer goes to the platform; the task's own record is whole either way. */
 function logsOf(settings: DefinitionSettings, hostConfig: HostConfig | undefined): LogConfiguration {
   const { bufferSize } = logSettings(hostConfig?.logConfig);
   return {
@@ -188,12 +198,12 @@ interface VolumeParts {
   readonly mountPoints: readonly MountPoint[];
 }
 
-/** A volume without an access point is a directory of the task's own; where the root can be written it needs no mount. */
-function volumeParts(spec: WorkloadSpec): VolumeParts {
+/** A volume without an access point is a directory of the task's own: it needs no mount if the root can be written. */
+function volumeParts(spec: WorkloadSpec, iam: boolean): VolumeParts {
   const volumes = new Map<string, Volume>();
   const mountPoints: MountPoint[] = [];
   for (const mount of spec.mounts) {
-    const volume = mount.volume === undefined ? undefined : taskVolume(mount, spec);
+    const volume = mount.volume === undefined ? undefined : taskVolume(mount, spec, iam);
     if (volume === undefined) {
       continue;
     }
@@ -207,14 +217,18 @@ function volumeParts(spec: WorkloadSpec): VolumeParts {
   return { volumes: [...volumes.values()], mountPoints };
 }
 
-/** Where the volumes are that a task has without a mount: the agent makes their directories, the image's content stays. */
+/** Paths of volumes that need no mount in the task: the agent makes their directories, the image's content stays. */
 export function unmountedVolumes(spec: WorkloadSpec): readonly string[] {
   return spec.mounts
-    .filter((mount) => mount.volume !== undefined && taskVolume(mount, spec) === undefined)
+    .filter((mount) => mount.volume !== undefined && taskVolume(mount, spec, false) === undefined)
     .map(({ destination }) => destination);
 }
 
-function taskVolume({ volume, subpath = "" }: ResolvedMount, spec: WorkloadSpec): Volume | undefined {
+function taskVolume(
+  { volume, subpath = "" }: ResolvedMount,
+  spec: WorkloadSpec,
+  iam: boolean,
+): Volume | undefined {
   if (volume === undefined) {
     return undefined;
   }
@@ -225,12 +239,7 @@ function taskVolume({ volume, subpath = "" }: ResolvedMount, spec: WorkloadSpec)
   }
   return {
     name: taskVolumeName(subpath === "" ? volume.name : `${volume.name}/${subpath}`),
-    efsVolumeConfiguration: {
-      fileSystemId: accessPoint.fileSystemId,
-      transitEncryption: "ENABLED",
-      authorizationConfig: { accessPointId: accessPoint.accessPointId },
-      rootDirectory: "/",
-    },
+    efsVolumeConfiguration: efsVolume(accessPoint, iam),
   };
 }
 

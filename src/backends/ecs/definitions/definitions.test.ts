@@ -7,10 +7,10 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import type { DefinitionRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Change } from "../../common/state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { capturedLogger } from "../testing/captured-logger.ts";
+import { capturedLogger } from "../../common/cloud/testing/captured-logger.ts";
 import { fakeClient, type Input, refusal } from "../testing/fake-client.ts";
 import type { Definition } from "./definition.ts";
-import { Definitions } from "./definitions.ts";
+import { Definitions, familyOf } from "./definitions.ts";
 
 const dayMs = 24 * 60 * 60_000;
 const definition: Definition = { family: "sockerless-01-a", containerDefinitions: [] };
@@ -19,12 +19,14 @@ const arn = (family: string): string => `arn:aws:ecs:eu-west-1:123456789012:task
 describe("task definitions", () => {
   let clock: ManualClock;
   let records: Map<string, DefinitionRecord>;
-  /** Families that AWS has as active. */
+  /** Families whose definitions are active in AWS. */
   let registered: Set<string>;
+  /** ARNs that were deregistered and not deleted. */
+  let inactive: Set<string>;
   let isRefusing: boolean;
-  /** How many registrations are made whose answers are lost. */
+  /** Number of registrations that are made and whose answers are lost. */
   let isLosing: number;
-  /** What AWS lists; undefined: what is registered. */
+  /** ARNs that AWS lists; undefined: the registered ones. */
   let listed: readonly string[] | undefined;
   let fake: ReturnType<typeof fakeClient<AwsService<ECSClient>>>;
 
@@ -32,6 +34,7 @@ describe("task definitions", () => {
     clock = new ManualClock();
     records = new Map();
     registered = new Set();
+    inactive = new Set();
     isRefusing = false;
     isLosing = 0;
     listed = undefined;
@@ -60,13 +63,34 @@ describe("task definitions", () => {
       },
       DeregisterTaskDefinition: ({ taskDefinition }: Input) => {
         registered.delete(/\/(.*):1$/.exec(String(taskDefinition))?.[1] ?? "");
+        inactive.add(String(taskDefinition));
         return {};
       },
-      ListTaskDefinitions: () => ({ taskDefinitionArns: listed ?? [...registered].map(arn) }),
+      ListTaskDefinitions: ({ status, familyPrefix }: Input) => ({
+        taskDefinitionArns:
+          status === "ACTIVE"
+            ? (listed ?? [...registered].map(arn))
+            : [...inactive].filter((each) => familyOf(each) === familyPrefix),
+      }),
+      ListTaskDefinitionFamilies: ({ familyPrefix, status }: Input) => {
+        assert.equal(status, "INACTIVE");
+        const families = new Set([...inactive].map(familyOf));
+        return {
+          families: [...families].filter(
+            (family) => family.startsWith(String(familyPrefix)) && !registered.has(family),
+          ),
+        };
+      },
+      DeleteTaskDefinitions: ({ taskDefinitions }: Input) => {
+        for (const each of taskDefinitions as string[]) {
+          assert.ok(inactive.delete(each), `${each} is active`);
+        }
+        return { failures: [] };
+      },
     });
   });
 
-  /** As a backend that has just started has them. */
+  /** The definitions as a backend has them that has just started. */
   const definitions = (): Definitions => {
     const change = {
       definitions: {
@@ -139,6 +163,24 @@ describe("task definitions", () => {
       fake.made("DeregisterTaskDefinition").map((input) => input["taskDefinition"]),
       [`${family}2`, arn("sockerless-01-b")],
     );
+  });
+
+  it("are deleted once they are deregistered, those that an earlier sweep has left too, ten at a time", async () => {
+    const known = definitions();
+    await known.ensure(definition);
+    const others = [arn("sockerless-02-a"), arn("web")];
+    const left = Array.from({ length: 12 }, (_, index) => arn(`sockerless-01-${index}`));
+    inactive = new Set([...left, ...others]);
+    const family = arn("sockerless-01-a").replace(/1$/, "");
+    listed = [`${family}1`, `${family}2`];
+    await sweep(known);
+    assert.deepEqual(inactive, new Set(others));
+    const deleted = fake.made("DeleteTaskDefinitions").map((input) => input["taskDefinitions"] as string[]);
+    assert.deepEqual(
+      deleted.map(({ length }) => length),
+      [10, 3],
+    );
+    assert.ok(deleted.flat().includes(`${family}2`), "that which was registered twice");
   });
 
   it("go a day after their last use, those of a lost state a day after they were seen, and others' never", async () => {

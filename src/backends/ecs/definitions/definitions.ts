@@ -1,9 +1,12 @@
 /** The task definitions that are registered: each content once, and gone a day after its last use. */
 import {
+  DeleteTaskDefinitionsCommand,
   DeregisterTaskDefinitionCommand,
   DescribeTaskDefinitionCommand,
   type ECSClient,
+  ListTaskDefinitionFamiliesCommand,
   ListTaskDefinitionsCommand,
+  type ListTaskDefinitionsCommandInput,
   RegisterTaskDefinitionCommand,
 } from "@aws-sdk/client-ecs";
 import { create } from "@bufbuild/protobuf";
@@ -18,10 +21,10 @@ import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { type Definition, familyPrefixOf } from "./definition.ts";
 
-/** What the definitions are kept with. */
+/** Settings of {@link Definitions}, and what it calls. */
 export interface DefinitionsOptions {
   readonly ecs: AwsService<ECSClient>;
-  /** Of this sockerless. */
+  /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
   readonly state: Pick<State, "definitions" | "commit">;
   readonly clock: Clock;
@@ -32,11 +35,13 @@ export interface DefinitionsOptions {
 const keptMs = 24 * 60 * 60_000;
 const useWrittenMs = 60 * 60_000;
 const pageSize = 100;
+/** Definitions that one call of DeleteTaskDefinitions takes. */
+const mostDeleted = 10;
 
 /** The definitions of this backend. */
 export class Definitions {
   readonly #options: DefinitionsOptions;
-  /** Of those that are being looked for or registered, and of those that are known to be there. */
+  /** ARNs by family, of definitions that are being looked for or registered and of those that are known to exist. */
   readonly #arns = new Map<string, Promise<string>>();
 
   constructor(options: DefinitionsOptions) {
@@ -44,8 +49,8 @@ export class Definitions {
   }
 
   /**
-   * Registers a definition unless its like is there. AWS would register it again each time that it is told to: whoever
-   * has got no answer calls this again, which looks first.
+   * Registers a definition unless its like exists. AWS would register it again for each call: a caller that got no
+   * answer calls this again, which looks first.
    *
    * @returns its ARN
    * @throws AwsError
@@ -69,13 +74,18 @@ export class Definitions {
     await this.#options.state.commit((change) => change.definitions.delete(family));
   }
 
-  /** Deregisters what was not used for a day. What a state that was lost has left is given a day, too. */
+  /**
+   * Deregisters definitions that were not used for a day, and deletes those that are deregistered: tasks that run go on
+   * with them. Those that a lost state has left are given a day, too.
+   */
   async sweep(signal: AbortSignal): Promise<void> {
     const { state, clock } = this.#options;
     const active = await this.#list(signal);
+    const inactive: string[] = [];
     for (const [family, [arn = "", ...doubles]] of active) {
       for (const double of doubles) {
         await this.#deregister(double, "deregistered a task definition that is registered twice", signal);
+        inactive.push(double);
       }
       const record = state.definitions.get(family);
       if (record === undefined) {
@@ -96,6 +106,7 @@ export class Definitions {
         await state.commit((change) => change.definitions.delete(family));
       }
     }
+    await this.#delete([...new Set([...inactive, ...(await this.#inactive(signal))])], signal);
   }
 
   async #find(definition: Definition): Promise<string> {
@@ -140,31 +151,80 @@ export class Definitions {
     logger.info({ definition: arn }, told);
   }
 
-  /** The ARNs of this instance's, by family: that which is known here, or else the newest, comes first. */
-  async #list(signal: AbortSignal): Promise<Map<string, string[]>> {
-    const { instance, state } = this.#options;
-    const prefix = familyPrefixOf(instance);
-    const found = new Map<string, string[]>();
+  async #delete(arns: readonly string[], signal: AbortSignal): Promise<void> {
+    const { ecs, logger } = this.#options;
+    for (let from = 0; from < arns.length; from += mostDeleted) {
+      const taskDefinitions = arns.slice(from, from + mostDeleted);
+      const { failures = [] } = await ecs.send(new DeleteTaskDefinitionsCommand({ taskDefinitions }), {
+        abortSignal: signal,
+      });
+      const refused = failures.map(({ arn, reason }) => `${arn}: ${reason}`).join("; ");
+      if (refused === "") {
+        logger.info({ definitions: taskDefinitions }, "deleted deregistered task definitions");
+      } else {
+        logger.warn({ definitions: taskDefinitions }, `cannot delete task definitions: ${refused}`);
+      }
+    }
+  }
+
+  /** The ARNs of this instance's that are deregistered, of families of which none is registered. */
+  async #inactive(signal: AbortSignal): Promise<string[]> {
+    const { ecs, instance } = this.#options;
+    const found: string[] = [];
     let nextToken: string | undefined;
     do {
-      const page = await this.#options.ecs.send(
-        new ListTaskDefinitionsCommand({
-          status: "ACTIVE",
+      const page = await ecs.send(
+        new ListTaskDefinitionFamiliesCommand({
+          familyPrefix: familyPrefixOf(instance),
+          status: "INACTIVE",
           maxResults: pageSize,
           ...(nextToken === undefined ? {} : { nextToken }),
         }),
         { abortSignal: signal },
       );
-      for (const arn of page.taskDefinitionArns ?? []) {
-        const family = familyOf(arn);
-        if (family.startsWith(prefix)) {
-          const others = found.get(family) ?? [];
-          const isKnown = state.definitions.get(family)?.arn === others[0];
-          found.set(family, isKnown && others.length > 0 ? [...others, arn] : [arn, ...others]);
+      for (const familyPrefix of page.families ?? []) {
+        for await (const arn of this.#arnsOf({ status: "INACTIVE", familyPrefix }, signal)) {
+          found.push(arn);
         }
       }
       nextToken = page.nextToken;
     } while (nextToken !== undefined);
+    return found;
+  }
+
+  /** @param input AWS's `familyPrefix` is the whole name of a family */
+  async *#arnsOf(
+    input: Pick<ListTaskDefinitionsCommandInput, "status" | "familyPrefix">,
+    signal: AbortSignal,
+  ): AsyncGenerator<string> {
+    let nextToken: string | undefined;
+    do {
+      const page = await this.#options.ecs.send(
+        new ListTaskDefinitionsCommand({
+          ...input,
+          maxResults: pageSize,
+          ...(nextToken === undefined ? {} : { nextToken }),
+        }),
+        { abortSignal: signal },
+      );
+      yield* page.taskDefinitionArns ?? [];
+      nextToken = page.nextToken;
+    } while (nextToken !== undefined);
+  }
+
+  /** The ARNs of this instance's, by family: that which is known here, or else the newest, comes first. */
+  async #list(signal: AbortSignal): Promise<Map<string, string[]>> {
+    const { instance, state } = this.#options;
+    const prefix = familyPrefixOf(instance);
+    const found = new Map<string, string[]>();
+    for await (const arn of this.#arnsOf({ status: "ACTIVE" }, signal)) {
+      const family = familyOf(arn);
+      if (family.startsWith(prefix)) {
+        const others = found.get(family) ?? [];
+        const isKnown = state.definitions.get(family)?.arn === others[0];
+        found.set(family, isKnown && others.length > 0 ? [...others, arn] : [arn, ...others]);
+      }
+    }
     return found;
   }
 
@@ -187,6 +247,6 @@ export class Definitions {
 }
 
 /** `arn:aws:ecs:…:task-definition/<family>:<revision>` */
-function familyOf(arn: string): string {
+export function familyOf(arn: string): string {
   return arn.slice(arn.lastIndexOf("/") + 1).replace(/:\d+$/, "");
 }

@@ -1,14 +1,14 @@
 /** The disk of a task. */
 import { invalid } from "../../../common/errors.ts";
 
-/** What every task has, GiB. */
+/** The disk that every task has. GiB. */
 const includedGib = 20;
 const largestGib = 200;
 
 /**
  * The disk that `--storage-opt size=` asks for.
  *
- * @returns GiB; undefined: what every task has
+ * @returns GiB; undefined: as much as every task has
  * @throws invalid: no size, or more than there is
  */
 export function ephemeralStorageOf(storageOpt: Readonly<Record<string, string>>): number | undefined {

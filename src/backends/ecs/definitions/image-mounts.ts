@@ -12,21 +12,21 @@ import type { ResolvedMount } from "../../common/driver.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import type { AgentParts } from "./agent-container.ts";
 
-/** What image mounts add to a task definition. */
+/** The parts of a task definition that mount images. */
 export interface ImageMountParts {
   readonly volumes: readonly Volume[];
-  /** In the main container. */
+  /** Mounts of the main container. */
   readonly mountPoints: readonly MountPoint[];
   readonly containers: readonly ContainerDefinition[];
 }
 
 /** AWS allows ten containers a task: the main one and the agent's are two. */
 const mostMountedImages = 8;
-/** Where the files go in the container that puts them there. */
+/** Path of the task's volume in the container that copies the image's files to it. */
 const copiedTo = "/.sockerless-image";
 const nameDigits = 12;
 
-/** The parts of a task definition that mount images. @throws invalid: too many; what `taskImage` throws */
+/** Makes the parts of a task definition that mount images. @throws invalid: too many; what `taskImage` throws */
 export function imageMountParts(
   mounts: readonly ResolvedMount[],
   taskImage: (image: ImageRecord) => TaskImage,
@@ -61,7 +61,7 @@ export function refuseTooManyImages(mounts: readonly ResolvedMount[]): void {
   }
 }
 
-/** One for mounts that show the same. */
+/** The name of a part: the same for mounts that show the same. */
 function partName({ id }: ImageRecord, subpath: string): string {
   return `image-${createHash("sha256").update(`${id}\n${subpath}`).digest("hex").slice(0, nameDigits)}`;
 }
@@ -85,7 +85,7 @@ function copyingContainer(
   };
 }
 
-/** On the success of other containers. */
+/** The dependency of a container on the success of others. */
 export function dependsOn(
   containers: readonly ContainerDefinition[],
 ): NonNullable<ContainerDefinition["dependsOn"]> {

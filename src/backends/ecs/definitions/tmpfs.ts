@@ -4,14 +4,14 @@ import type { Tmpfs } from "@aws-sdk/client-ecs";
 import { invalid } from "../../../common/errors.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 
-/** AWS demands a size; Docker's clients rarely name one. MiB. */
+/** The size of a tmpfs for which none is named: AWS demands one. MiB. */
 const defaultMib = 64;
 const sharedMemoryPath = "/dev/shm";
-/** What Docker and Fargate give unasked. Bytes. */
+/** The size of /dev/shm that Docker and Fargate give unasked. Bytes. */
 const platformSharedMemory = 64n * 1024n ** 2n;
 const units: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
-/** What AWS takes beside the size: what moby does. */
+/** Mount options that AWS takes beside the size: the ones that moby takes. */
 const knownOptions = new Set(
   (
     "defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync remount mand nomand atime noatime diratime " +
@@ -24,7 +24,7 @@ const knownSettings = new Set(["mode", "uid", "gid", "nr_inodes", "nr_blocks", "
 /**
  * A tmpfs mount. Its size is an option of its own for AWS; the other options are the kernel's for both.
  *
- * @param memory of the task, MiB: what a size in per cent is of
+ * @param memory of the task, MiB: a size in per cent is a share of it
  * @throws invalid: a size that is none, an option that there is not
  */
 export function taskTmpfs(mount: ResolvedMount, memory: number): Tmpfs {
@@ -40,8 +40,8 @@ export function taskTmpfs(mount: ResolvedMount, memory: number): Tmpfs {
 }
 
 /**
- * `--shm-size`: Fargate takes no size for the /dev/shm of its own, so that another is mounted over it. Nothing: the size is
- * the platform's anyway, or something else is mounted there.
+ * The tmpfs for `--shm-size`: Fargate takes no size for its own /dev/shm, so another is mounted over it. Empty: the size
+ * is the platform's anyway, or something else is mounted there.
  */
 export function sharedMemory({ record, mounts }: WorkloadSpec): readonly Tmpfs[] {
   const size = record.hostConfig?.shmSize ?? 0n;
@@ -67,7 +67,7 @@ function refuseUnknown(option: string): void {
   }
 }
 
-/** As the kernel reads `size=50%`, MiB; undefined: it is no share. */
+/** A share of the memory, as the kernel reads `size=50%`. MiB; undefined: it is no share. */
 function share(text: string, memory: number): number | undefined {
   const percent = /^(\d+)%$/.exec(text)?.[1];
   return percent === undefined ? undefined : Math.max(1, Math.ceil((memory * Number(percent)) / 100));

@@ -1,76 +1,90 @@
-/** Credentials for ECR: a token that is good for twelve hours and for every repository of the account. */
-import { type ECRClient, GetAuthorizationTokenCommand } from "@aws-sdk/client-ecr";
+/** Credentials for ECR: a token that is good for twelve hours, for the registries of one region. */
+import { GetAuthorizationTokenCommand } from "@aws-sdk/client-ecr";
 
 import { create } from "@bufbuild/protobuf";
 
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import { type RegistryAuth, RegistryAuthSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
-import type { AwsService } from "../aws/clients.ts";
+import type { AwsClients } from "../aws/clients.ts";
 
-/** What credentials are asked with. */
+/** Settings of {@link EcrCredentials}, and what it calls. */
 export interface EcrCredentialsOptions {
-  readonly ecr: AwsService<ECRClient>;
+  readonly aws: Pick<AwsClients, "ecr" | "ecrIn">;
   readonly clock: Clock;
 }
 
 /** A token that ends sooner is not used for an upload that may take as long. */
 const spareMs = 30 * 60_000;
-/** With the ends of AWS's own names: whoever else calls a host so must not be shown a token. */
+/** Hosts of ECR, with the ends of AWS's own names: a host elsewhere that begins alike must not be shown a token. */
 const host =
-  /^\d{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
+  /^(?<account>\d{12})\.dkr[.-]ecr(-fips)?\.(?<region>[a-z0-9-]+)\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
 
 /** Whether a registry is ECR, by its host. */
 export function isEcr(domain: string): boolean {
   return host.test(domain);
 }
 
-/** Asks once for all who need a token at a time, and again when it ends. */
+interface Token {
+  readonly auth: RegistryAuth;
+  readonly expiresMs: number;
+}
+
+/** Asks once for all who need a token of a registry at a time, and again when it ends. */
 export class EcrCredentials {
   readonly #options: EcrCredentialsOptions;
-  #token: Promise<{ readonly auth: RegistryAuth; readonly expiresMs: number }> | undefined;
+  readonly #tokens = new Map<string, Promise<Token>>();
 
   constructor(options: EcrCredentialsOptions) {
     this.#options = options;
   }
 
-  /** @throws AwsError */
-  async get(): Promise<RegistryAuth> {
+  /**
+   * The token of a registry, which its own region gives.
+   *
+   * @param domain the registry's host; one that is not {@link isEcr} is asked for where the configuration says
+   * @throws AwsError
+   */
+  async get(domain: string): Promise<RegistryAuth> {
     const { clock } = this.#options;
-    const known = this.#token;
+    const known = this.#tokens.get(domain);
     if (known !== undefined) {
       const { auth, expiresMs } = await known;
       if (clock.nowMs() < expiresMs - spareMs) {
         return auth;
       }
-      if (this.#token === known) {
-        this.#token = undefined;
+      if (this.#tokens.get(domain) === known) {
+        this.#tokens.delete(domain);
       }
     }
-    this.#token ??= this.#ask();
-    return (await this.#token).auth;
+    const asked = this.#tokens.get(domain) ?? this.#ask(domain);
+    return (await asked).auth;
   }
 
   /** The registry took the token no more. */
-  forget(): void {
-    this.#token = undefined;
+  forget(domain: string): void {
+    this.#tokens.delete(domain);
   }
 
-  #ask(): Promise<{ readonly auth: RegistryAuth; readonly expiresMs: number }> {
-    const asked = this.#options.ecr.send(new GetAuthorizationTokenCommand({})).then((answer) => {
-      const [data] = answer.authorizationData ?? [];
-      const [username, password] = Buffer.from(data?.authorizationToken ?? "", "base64")
-        .toString("utf8")
-        .split(":");
-      if (username === undefined || password === undefined) {
-        throw systemError("ecr: GetAuthorizationToken: the answer has no token");
-      }
-      const auth = create(RegistryAuthSchema, { username, password });
-      return { auth, expiresMs: data?.expiresAt?.getTime() ?? 0 };
-    });
-    asked.catch(() => {
-      this.#token = undefined;
-    });
+  #ask(domain: string): Promise<Token> {
+    const { aws } = this.#options;
+    const { account, region } = host.exec(domain)?.groups ?? {};
+    const ecr = region === undefined ? aws.ecr : aws.ecrIn(region);
+    const asked = ecr
+      .send(new GetAuthorizationTokenCommand(account === undefined ? {} : { registryIds: [account] }))
+      .then((answer) => {
+        const [data] = answer.authorizationData ?? [];
+        const [username, password] = Buffer.from(data?.authorizationToken ?? "", "base64")
+          .toString("utf8")
+          .split(":");
+        if (username === undefined || password === undefined) {
+          throw systemError("ecr: GetAuthorizationToken: the answer has no token");
+        }
+        const auth = create(RegistryAuthSchema, { username, password });
+        return { auth, expiresMs: data?.expiresAt?.getTime() ?? 0 };
+      });
+    this.#tokens.set(domain, asked);
+    asked.catch(() => this.#tokens.delete(domain));
     return asked;
   }
 }

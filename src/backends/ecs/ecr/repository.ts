@@ -1,7 +1,4 @@
-/** The configured ECR repository: images of this backend's own are put there for tasks to run. */
-import { createReadStream } from "node:fs";
-import { mkdir, readFile, rm, stat } from "node:fs/promises";
-
+/** The configured ECR repository. */
 import {
   BatchDeleteImageCommand,
   type ECRClient,
@@ -9,292 +6,42 @@ import {
   type ListImagesCommandOutput,
 } from "@aws-sdk/client-ecr";
 
-import { invalid, systemError } from "../../../common/errors.ts";
-import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { shortId } from "../../../common/ids.ts";
-import { hexOf, sha256Of } from "../../common/images/digest.ts";
-import { renderManifest } from "../../common/images/image-manifest-writer.ts";
-import { maxJsonBytes, mediaTypes } from "../../common/images/manifest.ts";
-import { type NamedReference, parseNamed, repositoryName } from "../../common/images/reference.ts";
 import {
-  type FetchedManifest,
-  Registry,
-  type RegistryOptions,
-} from "../../common/images/registry/registry.ts";
-import { pushError, RegistryRefusal } from "../../common/images/registry/registry-errors.ts";
+  OwnRepository,
+  type OwnRepositoryOptions,
+  type RepositoryTags,
+} from "../../common/cloud/images/own-repository.ts";
 import type { AwsService } from "../aws/clients.ts";
-import type { EcrCredentials } from "./credentials.ts";
-import { type LayerFile, layerFile } from "./layer-file.ts";
 
-/** What the repository is used with. */
-export interface EcrRepositoryOptions {
-  /** `123456789012.dkr.ecr.eu-west-1.amazonaws.com/sockerless`. */
-  readonly uri: string;
+/** The setting that names the repository. */
+export const repositorySetting = "ecs.ecr_repository";
+
+/** Settings of {@link ecrRepository}, and what it calls. */
+export type EcrRepositoryOptions = Omit<OwnRepositoryOptions, "setting" | "tags"> & {
   readonly ecr: AwsService<ECRClient>;
-  readonly credentials: EcrCredentials;
-  readonly registry: RegistryOptions;
-  /** For files on their way, and nothing else. */
-  readonly workDirectory: string;
-  /** Of this sockerless: others may keep the same images in the same repository. */
-  readonly instance: string;
+};
+
+/** A repository in ECR. @throws invalid: the configuration names no repository */
+export function ecrRepository({ ecr, ...options }: EcrRepositoryOptions): OwnRepository {
+  return new OwnRepository({ ...options, setting: repositorySetting, tags: ecrTags(ecr) });
 }
 
-const ownTag = /^image-([0-9a-f]{64})-/;
-/** Layers on their way at a time. */
-const parallelUploads = 3;
-
-/** Puts images into one repository, by digest, and tagged so that rules that end untagged images spare them. */
-export class EcrRepository {
-  readonly #options: EcrRepositoryOptions;
-  readonly #named: NamedReference;
-
-  /** @throws invalid: the configuration names no repository */
-  constructor(options: EcrRepositoryOptions) {
-    this.#options = options;
-    this.#named = parseNamed(options.uri);
-    if (this.#named.tag !== undefined || this.#named.digest !== undefined) {
-      throw invalid(`configuration: ecs.ecr_repository must be a repository without tag, not ${options.uri}`);
-    }
-  }
-
-  /** The host of the registry. */
-  get domain(): string {
-    return this.#named.domain;
-  }
-
-  /** Whether a reference that {@link putImage} answered is this repository's. */
-  holds(reference: string): boolean {
-    return reference.startsWith(`${repositoryName(this.#named)}@`);
-  }
-
-  /**
-   * Puts an image there, unless it is there.
-   *
-   * @param blobPath where the image's blobs lie
-   * @returns by which tasks pull it: `repository@sha256:…`
-   * @throws system: the registry's refusal in its words; AwsError
-   */
-  async putImage(
-    image: ImageRecord,
-    blobPath: (digest: string) => string,
-    signal: AbortSignal,
-  ): Promise<string> {
-    return await this.#connected(signal, async (registry) => {
-      const tag = this.#tagOf(image);
-      const digest =
-        (await this.#digestOf(registry, tag, signal)) ??
-        (await this.#upload(registry, image, tag, blobPath, signal));
-      return `${repositoryName(this.#named)}@${digest}`;
-    });
-  }
-
-  /**
-   * Puts an image of one layer there, under a tag, which it takes from another image.
-   *
-   * @returns `repository@sha256:…`, and whether it was not there before
-   * @throws as {@link putImage}
-   */
-  async putProgram(
-    tag: string,
-    layer: { readonly path: string; readonly digest: string },
-    config: Uint8Array,
-    signal: AbortSignal,
-  ): Promise<{ readonly reference: string; readonly isNew: boolean }> {
-    return await this.#connected(signal, async (registry) => {
-      const known = await this.#digestOf(registry, tag, signal);
-      const configDigest = sha256Of(config);
-      await this.#uploadBytes(registry, config, signal);
-      const sent = await this.#uploadLayer(registry, layer, [], signal);
-      const manifest = manifestOf({ digest: configDigest, size: config.length }, [sent]);
-      const isNew = manifest.digest !== known;
-      if (isNew) {
-        await registry.putManifest(this.#named.path, tag, manifest, signal);
-      }
-      return { reference: `${repositoryName(this.#named)}@${manifest.digest}`, isNew };
-    });
-  }
-
-  /** Removes an image that nobody runs any more; one that is not there is no error. @throws AwsError */
-  async removeImage(image: ImageRecord): Promise<void> {
-    await this.removeTag(this.#tagOf(image));
-  }
-
-  /** Names an image by its own ID: what is put there under it does not change. */
-  #tagOf(image: Pick<ImageRecord, "id">): string {
-    return `image-${hexOf(image.id)}-${shortId(hexOf(sha256Of(this.#options.instance)))}`;
-  }
-
-  /** The images of this instance that are there. @throws AwsError */
-  async ownTags(): Promise<{ readonly tag: string; readonly imageId: string }[]> {
-    const found: { readonly tag: string; readonly imageId: string }[] = [];
-    let nextToken: string | undefined;
-    do {
-      const page: ListImagesCommandOutput = await this.#options.ecr.send(
-        new ListImagesCommand({
-          repositoryName: this.#named.path,
-          filter: { tagStatus: "TAGGED" },
-          nextToken,
-        }),
-      );
-      for (const { imageTag: tag = "" } of page.imageIds ?? []) {
-        const hex = ownTag.exec(tag)?.[1];
-        const imageId = `sha256:${hex}`;
-        if (hex !== undefined && tag === this.#tagOf({ id: imageId })) {
-          found.push({ tag, imageId });
-        }
-      }
-      nextToken = page.nextToken;
-    } while (nextToken !== undefined);
-    return found;
-  }
-
-  /** Takes a tag from its image, which goes with its last one. @throws AwsError */
-  async removeTag(tag: string): Promise<void> {
-    await this.#options.ecr.send(
-      new BatchDeleteImageCommand({ repositoryName: this.#named.path, imageIds: [{ imageTag: tag }] }),
-    );
-  }
-
-  /** A token that is refused is asked for anew, once. */
-  async #connected<T>(signal: AbortSignal, work: (registry: Registry) => Promise<T>): Promise<T> {
-    const { credentials, registry: options } = this.#options;
-    for (let attempt = 1; ; attempt++) {
-      try {
-        using registry = await Registry.connect(this.domain, await credentials.get(), options, signal);
-        return await work(registry);
-      } catch (error) {
-        signal.throwIfAborted();
-        const isRefused = error instanceof RegistryRefusal && (error.status === 401 || error.status === 403);
-        if (!isRefused || attempt > 1) {
-          throw toldOf(repositoryName(this.#named), pushError(error));
-        }
-        credentials.forget();
-      }
-    }
-  }
-
-  async #digestOf(registry: Registry, tag: string, signal: AbortSignal): Promise<string | undefined> {
-    try {
-      return (await registry.manifest(this.#named.path, tag, signal)).digest;
-    } catch (error) {
-      if (error instanceof RegistryRefusal && error.status === 404) {
-        return undefined;
-      }
-      throw error;
-    }
-  }
-
-  async #upload(
-    registry: Registry,
-    image: ImageRecord,
-    tag: string,
-    blobPath: (digest: string) => string,
-    signal: AbortSignal,
-  ): Promise<string> {
-    const layers = image.layerDigests.map((digest) => ({ digest, path: blobPath(digest) }));
-    const sent = await this.#uploadLayers(registry, image, layers, signal);
-    const configPath = blobPath(image.id);
-    await this.#uploadBytes(registry, await readFile(configPath), signal);
-    const config = { digest: image.id, size: (await stat(configPath)).size };
-    const isUnchanged = sent.every(({ digest }, index) => digest === layers[index]?.digest);
-    const manifest =
-      isUnchanged && image.manifestDigest !== ""
-        ? await manifestAt(blobPath(image.manifestDigest), image)
-        : manifestOf(config, sent);
-    await registry.putManifest(this.#named.path, tag, manifest, signal);
-    return manifest.digest;
-  }
-
-  /** Each layer once, some at a time; the first failure ends the others. */
-  async #uploadLayers(
-    registry: Registry,
-    image: ImageRecord,
-    layers: readonly { readonly path: string; readonly digest: string }[],
-    signal: AbortSignal,
-  ): Promise<SentLayer[]> {
-    const failed = new AbortController();
-    const ended = AbortSignal.any([signal, failed.signal]);
-    const mountable = image.digests
-      .map(parseNamed)
-      .filter(({ domain, path: from }) => domain === this.domain && from !== this.#named.path)
-      .map(({ path: from }) => from);
-    const sent = new Map<string, SentLayer>();
-    const waiting = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
-    const work = async (): Promise<void> => {
-      for (let layer = waiting.pop(); layer !== undefined; layer = waiting.pop()) {
-        sent.set(layer.digest, await this.#uploadLayer(registry, layer, mountable, ended));
-      }
-    };
-    const working = Array.from({ length: parallelUploads }, work);
-    try {
-      await Promise.all(working);
-    } catch (error) {
-      failed.abort(error);
-      await Promise.allSettled(working);
-      throw error;
-    }
-    return layers.map(({ digest }) => sent.get(digest)).filter((layer) => layer !== undefined);
-  }
-
-  async #uploadLayer(
-    registry: Registry,
-    layer: { readonly path: string; readonly digest: string },
-    mountable: readonly string[],
-    signal: AbortSignal,
-  ): Promise<SentLayer> {
-    const { workDirectory } = this.#options;
-    await mkdir(workDirectory, { recursive: true, mode: 0o700 });
-    await using file = await layerFile(layer, workDirectory, signal);
-    if (!(await registry.hasBlob(this.#named.path, file.digest, signal))) {
-      const open = (): AsyncIterable<Uint8Array> => createReadStream(file.path, { signal });
-      const content = { length: file.size, open };
-      await registry.uploadBlob(this.#named.path, file.digest, content, mountable[0], signal);
-    }
-    return { digest: file.digest, size: file.size, compression: file.compression };
-  }
-
-  async #uploadBytes(registry: Registry, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
-    const digest = sha256Of(bytes);
-    if (await registry.hasBlob(this.#named.path, digest, signal)) {
-      return;
-    }
-    async function* open(): AsyncGenerator<Uint8Array> {
-      yield bytes;
-    }
-    const content = { length: bytes.length, open };
-    await registry.uploadBlob(this.#named.path, digest, content, undefined, signal);
-  }
-}
-
-type SentLayer = Pick<LayerFile, "digest" | "size" | "compression">;
-
-/** Clears what a process that was killed left of files on their way. */
-export async function clearUploads(workDirectory: string): Promise<void> {
-  await rm(workDirectory, { recursive: true, force: true });
-}
-
-function manifestOf(
-  config: { readonly digest: string; readonly size: number },
-  layers: readonly SentLayer[],
-): FetchedManifest {
-  const described = layers.map(({ compression, ...blob }) => ({ blob, compression }));
-  const bytes = Buffer.from(renderManifest(config, described));
-  return { bytes, digest: sha256Of(bytes), mediaType: mediaTypes.ociManifest };
-}
-
-/** The image's own, where its layers are uploaded as they are. */
-async function manifestAt(file: string, image: ImageRecord): Promise<FetchedManifest> {
-  const { size } = await stat(file);
-  if (size > maxJsonBytes) {
-    throw systemError(`the manifest of image ${image.id} has ${size} bytes`);
-  }
+function ecrTags(ecr: AwsService<ECRClient>): RepositoryTags {
   return {
-    bytes: await readFile(file),
-    digest: image.manifestDigest,
-    mediaType: image.manifestMediaType,
+    async list(repositoryName) {
+      const found: string[] = [];
+      let nextToken: string | undefined;
+      do {
+        const page: ListImagesCommandOutput = await ecr.send(
+          new ListImagesCommand({ repositoryName, filter: { tagStatus: "TAGGED" }, nextToken }),
+        );
+        found.push(...(page.imageIds ?? []).map(({ imageTag = "" }) => imageTag));
+        nextToken = page.nextToken;
+      } while (nextToken !== undefined);
+      return found;
+    },
+    async remove(repositoryName, imageTag) {
+      await ecr.send(new BatchDeleteImageCommand({ repositoryName, imageIds: [{ imageTag }] }));
+    },
   };
-}
-
-function toldOf(repository: string, error: unknown): unknown {
-  return error instanceof RegistryRefusal ? systemError(`${repository}: ${error.message}`, error) : error;
 }

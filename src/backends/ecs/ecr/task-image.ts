@@ -7,7 +7,7 @@ import { parseNamed } from "../../common/images/reference.ts";
 
 /** An image as a task definition names it. */
 export interface TaskImage {
-  /** With its digest. */
+  /** The image's name with its digest. */
   readonly reference: string;
   /** ARN of the secret with which it is pulled. */
   readonly credentialsArn: string | undefined;
@@ -20,10 +20,10 @@ export interface TaskImageSettings {
 }
 
 /**
- * What the definition of a container says of its image: from a pull-through cache where one is configured for the
- * registry, else from the registry itself, with the secret that is configured for it.
+ * The image as a definition names it: in a pull-through cache if one is configured for the registry, else in the
+ * registry itself, with the secret that is configured for it.
  *
- * @throws conflict: nothing to pull is known of the image
+ * @throws conflict: the image has been removed, and no reference to pull is known
  */
 export function taskImageOf(
   image: Pick<ImageRecord, "id" | "driverReference">,
@@ -41,7 +41,7 @@ export function taskImageOf(
   return { reference, credentialsArn: settingOf(parseNamed(reference).domain, settings.registryCredentials) };
 }
 
-/** What the definition of a container says of the secret with which its image is pulled. */
+/** The part of a container's definition that names the secret with which its image is pulled. */
 export function repositoryCredentials({
   credentialsArn,
 }: TaskImage): Pick<ContainerDefinition, "repositoryCredentials"> {

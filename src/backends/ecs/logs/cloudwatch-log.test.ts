@@ -68,6 +68,58 @@ describe("a log in CloudWatch", () => {
     ]);
   });
 
+  it("has the bytes that were written: blank lines, ends without a newline, long lines and no UTF-8", async () => {
+    const one = [
+      "[stdout] ",
+      "[stderr] ",
+      "[stdout %] caf%E9 100%25",
+      "[stdout +] a lo",
+      "[stderr %+] %FF",
+      "[stdout -+] ng li",
+      "[stderr -] err",
+      "[stdout %-] ne%00",
+      "[stdout] [stdout +] said",
+      "[stdout +] no end",
+    ];
+    const bytesOf = async (tail?: bigint): Promise<readonly [string, string]> => {
+      const { client } = cloudWatch({ one });
+      const log = cloudWatchLog({ logs: client, logGroup: "/g", streamsOf: () => ["one"] });
+      const told: Record<number, Buffer[]> = { [Stream.STDOUT]: [], [Stream.STDERR]: [] };
+      for await (const { stream, data } of log.lines(
+        "c",
+        { tail, sinceNs: undefined },
+        AbortSignal.timeout(10_000),
+      )) {
+        told[stream]?.push(Buffer.from(data));
+      }
+      const text = (stream: Stream): string => Buffer.concat(told[stream] ?? []).toString("latin1");
+      return [text(Stream.STDOUT), text(Stream.STDERR)];
+    };
+    const long = "a long line\0\n";
+    assert.deepEqual(await bytesOf(), [`\ncaf\xe9 100%\n${long}[stdout +] said\nno end`, "\n\xfferr\n"]);
+    for (const [tail, out, err] of [
+      [1n, "no end", ""],
+      [3n, `${long}[stdout +] said\nno end`, ""],
+      [4n, `${long}[stdout +] said\nno end`, "\xfferr\n"],
+    ] as const) {
+      assert.deepEqual(await bytesOf(tail), [out, err]);
+    }
+  });
+
+  it("gives a line that was cut the time of its begin", async () => {
+    const { client } = cloudWatch({ one: ["a", "[stdout +] b", "[stdout -] c", "d"] });
+    const log = cloudWatchLog({ logs: client, logGroup: "/g", streamsOf: () => ["one"] });
+    const times: bigint[] = [];
+    for await (const { timeNs } of log.lines(
+      "c",
+      { tail: undefined, sinceNs: undefined },
+      AbortSignal.timeout(10_000),
+    )) {
+      times.push(timeNs / 1_000_000n);
+    }
+    assert.deepEqual(times, [0n, 1n, 1n, 3n]);
+  });
+
   it("is empty where its group or stream does not exist", async () => {
     assert.deepEqual((await read({})).lines, []);
     assert.deepEqual((await read({}, { tail: 3n })).lines, []);
@@ -80,6 +132,27 @@ describe("a log in CloudWatch", () => {
     assert.ok(calls <= 5, `${calls} calls`);
     assert.deepEqual((await read({ one }, { tail: 0n })).lines, []);
     assert.equal((await read({ one, two: ["x"] }, { tail: 1_000n })).lines.length, 101);
+  });
+
+  it("has its agent's own lines of the last task, the newest first, as far as five pages reach", async () => {
+    const told = async (two: readonly string[]): Promise<string[]> => {
+      const { client } = cloudWatch({ one: ["[sockerless] of another task"], two });
+      const log = cloudWatchLog({ logs: client, logGroup: "/g", streamsOf: () => ["one", "two"] });
+      const lines: string[] = [];
+      for await (const line of log.agentLines("c", AbortSignal.timeout(10_000))) {
+        lines.push(line);
+      }
+      return lines;
+    };
+    const two = [
+      "[sockerless] ready",
+      "a",
+      "[sockerless] exit",
+      "[stdout] [sockerless] exit",
+      "[sockerless] bye",
+    ];
+    assert.deepEqual(await told(two), ["bye", "exit", "ready"]);
+    assert.deepEqual(await told(["[sockerless] early", ...Array.from({ length: 10 }, () => "output")]), []);
   });
 
   it("begins where it is asked to", async () => {

@@ -1,18 +1,20 @@
-/** What CloudWatch has of a container's output: one stream for each of its tasks, an event for each line. */
+/** The log of a container in CloudWatch: one stream for each of its tasks, an event for each line. */
 import {
   type CloudWatchLogsClient,
   GetLogEventsCommand,
   type GetLogEventsCommandInput,
+  type GetLogEventsCommandOutput,
   type OutputLogEvent,
 } from "@aws-sdk/client-cloudwatch-logs";
 
-import type { LogPiece } from "../../common/cloud/stored/log-lines.ts";
+import { lastLines } from "../../common/cloud/stored/log-lines.ts";
+import type { LogPiece } from "../../common/cloud/stored/log-pieces.ts";
 import type { CloudLog, CloudLogRange } from "../../common/cloud/stored/stored-service.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
-import { isAgentLine, untee } from "./markers.ts";
+import { agentLine, untee } from "../../common/cloud/stored/markers.ts";
 
-/** What is read. */
+/** Settings of {@link cloudWatchLog}, and what it calls. */
 export interface CloudWatchLogOptions {
   readonly logs: AwsService<CloudWatchLogsClient>;
   readonly logGroup: string;
@@ -21,6 +23,8 @@ export interface CloudWatchLogOptions {
 }
 
 const nsPerMs = 1_000_000n;
+/** An agent tells the end of a run behind its output: what follows are a few lines of its own. */
+const mostPagesBack = 5;
 
 /** The log of a backend's containers. Reading throws AwsError. */
 export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
@@ -29,29 +33,40 @@ export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
       const all = options.streamsOf(containerId);
       const streams = beforeLastTask ? all.slice(0, -1) : all;
       if (tail !== undefined) {
-        yield* (await lastEvents(options, streams, tail, signal)).map(pieceOf);
+        const events = await lastEvents(options, streams, tail, signal);
+        yield* lastLines(() => piecesOf(each(events)), tail);
         return;
       }
       const startTime = sinceNs === undefined ? undefined : Number(sinceNs / nsPerMs);
       for (const logStreamName of streams) {
-        for await (const page of pagesForward(options, { logStreamName, startTime }, signal)) {
-          yield* page.map(pieceOf);
+        yield* piecesOf(eventsForward(options, { logStreamName, startTime }, signal));
+      }
+    },
+    async *agentLines(containerId, signal) {
+      const logStreamName = options.streamsOf(containerId).at(-1);
+      if (logStreamName === undefined) {
+        return;
+      }
+      for await (const { message = "" } of eventsBackward(options, logStreamName, mostPagesBack, signal)) {
+        const line = agentLine(message);
+        if (line !== undefined) {
+          yield line;
         }
       }
     },
   };
 }
 
-/** From the head to where the same token comes twice. Pages may be empty before the end. */
-async function* pagesForward(
+/** Reads the output from the head until the same token comes twice: pages may be empty before the end. */
+async function* eventsForward(
   options: CloudWatchLogOptions,
   input: Pick<GetLogEventsCommandInput, "logStreamName" | "startTime">,
   signal: AbortSignal,
-): AsyncGenerator<OutputLogEvent[]> {
+): AsyncGenerator<OutputLogEvent> {
   let nextToken: string | undefined;
   for (;;) {
-    const page = await events(options, { ...input, startFromHead: true, nextToken }, signal);
-    yield page?.events ?? [];
+    const page = await readPage(options, { ...input, startFromHead: true, nextToken }, signal);
+    yield* page?.events?.filter(isOutput) ?? [];
     if (page?.nextForwardToken === undefined || page.nextForwardToken === nextToken) {
       return;
     }
@@ -59,49 +74,71 @@ async function* pagesForward(
   }
 }
 
-/** The last events of all streams together, read from the end. */
+/** Reads output and the agent's own lines from the end of a stream, newest first. */
+async function* eventsBackward(
+  options: CloudWatchLogOptions,
+  logStreamName: string,
+  mostPages: number,
+  signal: AbortSignal,
+): AsyncGenerator<OutputLogEvent> {
+  let nextToken: string | undefined;
+  for (let pages = 0; pages < mostPages; pages++) {
+    const page = await readPage(options, { logStreamName, startFromHead: false, nextToken }, signal);
+    yield* page?.events?.toReversed() ?? [];
+    if (page?.nextBackwardToken === undefined || page.nextBackwardToken === nextToken) {
+      return;
+    }
+    nextToken = page.nextBackwardToken;
+  }
+}
+
+/** The events of the last lines of all streams together, read from the end: none without the begin of its line. */
 async function lastEvents(
   options: CloudWatchLogOptions,
   streams: readonly string[],
   count: bigint,
   signal: AbortSignal,
 ): Promise<OutputLogEvent[]> {
-  const found: OutputLogEvent[][] = [];
+  const found: OutputLogEvent[] = [];
   let left = count;
   for (const logStreamName of streams.toReversed()) {
-    let nextToken: string | undefined;
-    while (left > 0n) {
-      const page = await events(options, { logStreamName, startFromHead: false, nextToken }, signal);
-      found.push(page?.events ?? []);
-      left -= BigInt(page?.events?.length ?? 0);
-      if (page?.nextBackwardToken === undefined || page.nextBackwardToken === nextToken) {
+    if (left <= 0n) {
+      break;
+    }
+    /** Streams of output whose last line that was found begins earlier. */
+    const unbegun = new Set<LogPiece["stream"]>();
+    for await (const event of eventsBackward(options, logStreamName, Number.POSITIVE_INFINITY, signal)) {
+      if (!isOutput(event)) {
+        continue;
+      }
+      found.push(event);
+      const { stream, begins } = untee(event.message ?? "");
+      if (begins) {
+        left -= 1n;
+        unbegun.delete(stream);
+      } else {
+        unbegun.add(stream);
+      }
+      if (left <= 0n && unbegun.size === 0) {
         break;
       }
-      nextToken = page.nextBackwardToken;
     }
   }
-  const all = found.toReversed().flat();
-  return left < 0n ? all.slice(Number(-left)) : all;
+  return found.reverse();
 }
 
-/** One page, without the lines of the agent itself; undefined: the group or the stream does not exist, which is a log that nobody wrote to. */
-async function events(
+function isOutput({ message = "" }: OutputLogEvent): boolean {
+  return agentLine(message) === undefined;
+}
+
+/** One page; undefined: the group or the stream does not exist, which is a log that nobody wrote to. */
+async function readPage(
   { logs, logGroup }: CloudWatchLogOptions,
   input: Omit<GetLogEventsCommandInput, "logGroupName">,
   abortSignal: AbortSignal,
-): Promise<
-  | {
-      readonly events?: OutputLogEvent[] | undefined;
-      readonly nextForwardToken?: string | undefined;
-      readonly nextBackwardToken?: string | undefined;
-    }
-  | undefined
-> {
+): Promise<GetLogEventsCommandOutput | undefined> {
   try {
-    const page = await logs.send(new GetLogEventsCommand({ logGroupName: logGroup, ...input }), {
-      abortSignal,
-    });
-    return { ...page, events: page.events?.filter(({ message = "" }) => !isAgentLine(message)) };
+    return await logs.send(new GetLogEventsCommand({ logGroupName: logGroup, ...input }), { abortSignal });
   } catch (error) {
     if (isAwsError(error, "ResourceNotFoundException")) {
       return undefined;
@@ -110,13 +147,18 @@ async function events(
   }
 }
 
-function pieceOf({ message = "", timestamp = 0 }: OutputLogEvent): LogPiece {
-  const { stream, text } = untee(message);
-  return {
-    stream,
-    timeNs: BigInt(timestamp) * nsPerMs,
-    data: Buffer.from(`${text}\n`),
-    begins: true,
-    ends: true,
-  };
+/** A line that was cut has the time of its begin. */
+async function* piecesOf(events: AsyncIterable<OutputLogEvent>): AsyncGenerator<LogPiece> {
+  const begun = new Map<LogPiece["stream"], bigint>();
+  for await (const { message = "", timestamp = 0 } of events) {
+    const line = untee(message);
+    const ownNs = BigInt(timestamp) * nsPerMs;
+    const timeNs = line.begins ? ownNs : (begun.get(line.stream) ?? ownNs);
+    begun.set(line.stream, timeNs);
+    yield { ...line, timeNs };
+  }
+}
+
+async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items;
 }

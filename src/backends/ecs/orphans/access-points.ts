@@ -1,10 +1,12 @@
 import type { AccessPoints } from "../access-points/access-points.ts";
+import { formatAccessPoint } from "../access-points/reference.ts";
 import { instanceTag, partOfTag, tagValue, volumeTag } from "../tags.ts";
-import type { Known, Orphan } from "./orphan.ts";
+import type { Known, Orphan } from "../../common/cloud/orphans/orphan.ts";
 
 /** Access points of volumes. What is in a volume stays on the file system. */
 export async function orphanedAccessPoints(
   accessPoints: AccessPoints,
+  fileSystemId: string,
   own: string,
   known: Known,
 ): Promise<Orphan[]> {
@@ -13,7 +15,8 @@ export async function orphanedAccessPoints(
     const volume = tagValue(Tags, volumeTag);
     const instance = tagValue(Tags, instanceTag) ?? "";
     const whole = tagValue(Tags, partOfTag);
-    if (volume === undefined || (instance === own && known.hasVolume(whole ?? id))) {
+    const reference = formatAccessPoint({ fileSystemId, accessPointId: whole ?? id });
+    if (volume === undefined || (instance === own && known.hasVolume(reference))) {
       continue;
     }
     found.push({

@@ -9,13 +9,14 @@ import type { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
 import { systemClock } from "../../../common/clock.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { EcrCredentials } from "../ecr/credentials.ts";
-import { EcrRepository } from "../ecr/repository.ts";
-import { containerVariable } from "../tasks/variables.ts";
+import { ecrRepository } from "../ecr/repository.ts";
+import { containerVariable } from "../../common/cloud/agents/agent-environment.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
-import { orphanedImages } from "./images.ts";
-import type { Known } from "./orphan.ts";
+import { orphanedImages } from "../../common/cloud/orphans/images.ts";
+import type { Known } from "../../common/cloud/orphans/orphan.ts";
+import { ecsTasks } from "../tasks/ecs-tasks.ts";
 import { orphanedServices } from "./services.ts";
-import { orphanedTasks } from "./tasks.ts";
+import { orphanedTasks } from "../../common/cloud/orphans/tasks.ts";
 
 const known = (ids: readonly string[]): Known => {
   const has = (id: string): boolean => ids.includes(id);
@@ -40,15 +41,26 @@ describe("what nobody's state knows", () => {
       ListTasks: ({ nextToken }) =>
         nextToken === undefined ? { taskArns: ["arn:a"], nextToken: "1" } : { taskArns: ["arn:b"] },
       DescribeTasks: () => ({
-        tasks: [task("a"), task("b"), task("c"), { ...task("d"), attachments: [] }],
+        tasks: [
+          ...[task("a"), task("b"), task("c"), { ...task("d"), attachments: [] }],
+          // Listed although they have ended, or are about to.
+          { ...task("e"), lastStatus: "STOPPED", desiredStatus: "STOPPED" },
+          { ...task("f"), lastStatus: "DEACTIVATING", desiredStatus: "STOPPED" },
+        ],
       }),
       StopTask: () => ({}),
     });
-    const isAnswering = (containerId: string, address: string): Promise<boolean> => {
-      assert.equal(address, "10.0.0.9");
-      return Promise.resolve(containerId === "b");
+    const finder = {
+      async meet(containerId: string, address: string) {
+        assert.equal(address, "10.0.0.9");
+        if (containerId !== "b") {
+          throw new Error("nobody answers");
+        }
+        return { address, pin: new Uint8Array(32) };
+      },
     };
-    const found = await orphanedTasks(client, "cluster", "one", known(["a"]), isAnswering);
+    const tasks = ecsTasks({ ecs: client, cluster: "cluster", instance: "one" });
+    const found = await orphanedTasks(tasks, finder, "one", known(["a"]));
     assert.deepEqual(
       found.map(({ id, purpose }) => [id, purpose]),
       [
@@ -81,10 +93,10 @@ describe("what nobody's state knows", () => {
       }),
       BatchDeleteImage: () => ({}),
     });
-    const repository = new EcrRepository({
+    const repository = ecrRepository({
       uri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/images",
       ecr: client,
-      credentials: new EcrCredentials({ ecr: client, clock: systemClock }),
+      credentials: new EcrCredentials({ aws: { ecr: client, ecrIn: () => client }, clock: systemClock }),
       registry: { insecureHosts: [], userAgent: "test", silenceMs: 1000 },
       workDirectory: "/nowhere",
       instance: "one",

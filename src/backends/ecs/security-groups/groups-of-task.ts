@@ -1,4 +1,4 @@
-/** Which networks a task is on, and which security groups it carries. Pure. */
+/** Networks and security groups of a task, decided. Pure. */
 import { invalid } from "../../../common/errors.ts";
 import type { NetworkPlan, WorkloadSpec } from "../../common/driver.ts";
 
@@ -23,7 +23,7 @@ export function groupsTogether(groups: readonly string[]): string[] {
 
 /**
  * A container's own networks, or those of the container whose network it shares: their tasks then reach each other, and
- * whoever reaches the one reaches the other.
+ * a peer that reaches the one reaches the other.
  */
 export function networkOfTask({ network, joined }: Pick<WorkloadSpec, "network" | "joined">): NetworkPlan {
   return joined?.network?.plan ?? network;

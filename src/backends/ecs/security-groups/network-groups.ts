@@ -7,8 +7,9 @@ import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { agentPort } from "../agent-port.ts";
-import { isAwsError, isRefusal } from "../aws/errors.ts";
+import { agentPort } from "../../common/cloud/agents/agent-port.ts";
+import { isRefusal } from "../../common/cloud/cloud-error.ts";
+import { isAwsError } from "../aws/errors.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import { egressRules, ingressRules } from "./network-rules.ts";
 import { networkOfGroup, networkTags } from "./network-tags.ts";
@@ -16,12 +17,12 @@ import type { PendingRemovals } from "./pending-removals.ts";
 import { nfsPort, peersAt, permissionOf, type Rule } from "./rules.ts";
 import type { NewGroup, SecurityGroups } from "./security-groups.ts";
 
-/** What the groups of networks are made with. */
+/** Settings of {@link NetworkGroups}, and what it calls. */
 export interface NetworkGroupsOptions {
   readonly groups: SecurityGroups;
   readonly removals: PendingRemovals;
   readonly instance: string;
-  /** The default network's. */
+  /** Groups of the default network. */
   readonly configuredGroups: readonly string[];
   /** CIDRs and groups that may reach agents; none: those that the configured groups let. */
   readonly agentIngress: readonly string[];
@@ -30,27 +31,27 @@ export interface NetworkGroupsOptions {
   readonly logger: Logger;
 }
 
-/** Docker's option of a bridge for whether its containers reach one another. */
+/** Docker's option that says whether the containers of a bridge reach one another. */
 const iccOption = "com.docker.network.bridge.enable_icc";
 
-/** Where the containers of a network get. */
+/** Destinations that the containers of a network can open connections to. */
 interface Reach {
-  /** To one another. */
+  /** Whether they reach one another. */
   readonly connected: boolean;
-  /** To the world; else only to what Fargate itself needs. */
+  /** Whether they reach the world; else only what Fargate itself needs. */
   readonly leadsOut: boolean;
 }
 
-/** What the tag of the group for containers without a network says. */
+/** The network tag's value on the group for containers without a network. */
 export const withoutNetwork = "none";
 
 /** The groups of this instance's networks. All methods throw AwsError. */
 export class NetworkGroups {
   readonly #options: NetworkGroupsOptions;
   readonly #logger: Logger;
-  /** By network ID. */
+  /** Groups by network ID. */
   readonly #known = new Map<string, SecurityGroup>();
-  /** Whether the mount targets let a network's containers in, by its ID; of others EC2 has not told yet. */
+  /** Whether the mount targets let a network's containers in, by its ID; absent: EC2 has not told yet. */
   readonly #mounts = new Map<string, boolean>();
   /** Networks whose groups EC2 has refused to make: there is nothing to take back. */
   readonly #refused = new Set<string>();
@@ -65,7 +66,7 @@ export class NetworkGroups {
     this.#logger = componentLogger(options.logger, "networks");
   }
 
-  /** Makes a network's group, and whatever rules it lacks. @returns its ID */
+  /** Makes a network's group, and the rules that it lacks. @returns its ID */
   async ensure(network: Network): Promise<string> {
     const { instance } = this.#options;
     const wanted = {
@@ -80,7 +81,7 @@ export class NetworkGroups {
       if (known === undefined || !isAwsError(error, "InvalidGroup.NotFound")) {
         throw error;
       }
-      // It was there when this process began, and somebody has removed it since.
+      // The group was there when this process began, and somebody has removed it since.
       return await this.#complete(network, await this.#make(network, wanted));
     }
   }
@@ -124,7 +125,7 @@ export class NetworkGroups {
   }
 
   /**
-   * The networks of this instance by what AWS has of them. The groups of networks that were being removed are removed.
+   * Finds the networks of this instance by their groups' tags, and removes the groups of those that were being removed.
    */
   async found(): Promise<readonly NetworkRecord[]> {
     const { groups, instance, removals } = this.#options;
@@ -158,8 +159,8 @@ export class NetworkGroups {
   }
 
   /**
-   * Whether the file system's mount targets are known to let a network's containers in. Where {@link ensure} has not seen
-   * to it yet, or EC2 did not answer it, this does: an earlier process may have found no room for the rule.
+   * Whether the file system's mount targets are known to let a network's containers in. If {@link ensure} has not asked
+   * for it yet, or EC2 did not answer, this asks: an earlier process may have found no room for the rule.
    */
   async letsMountVolumes(network: NetworkRecord): Promise<boolean> {
     const id = network.network?.id ?? "";
@@ -178,8 +179,8 @@ export class NetworkGroups {
   }
 
   /**
-   * Removes the group of containers without a network; where an interface still holds it, a later call does. Whoever
-   * wants it meanwhile waits, and makes it anew.
+   * Removes the group of containers without a network; if an interface still holds it, a later call does. A start that
+   * needs it meanwhile waits, and makes it anew.
    *
    * @param isNeeded whether there is a container without a network
    */
@@ -282,7 +283,7 @@ export class NetworkGroups {
     }
   }
 
-  /** Asked once, where the configuration does not say. */
+  /** The peers that may reach agents: the configured ones, else those of the configured groups, asked once. */
   #peersOfAgents(): Promise<readonly Rule["peer"][]> {
     const { agentIngress, configuredGroups, groups } = this.#options;
     if (agentIngress.length > 0) {
@@ -307,7 +308,7 @@ export class NetworkGroups {
   }
 }
 
-/** What lets a group reach the file system, in the group of its mount targets. */
+/** The rule in the group of the file system's mount targets that lets another group reach it. */
 export function nfsFrom(groupId: string): Rule {
   return { tcpPort: nfsPort, peer: { group: groupId } };
 }

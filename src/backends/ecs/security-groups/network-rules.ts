@@ -1,13 +1,13 @@
-/** What the security group of a network lets through. Pure. */
-import { agentPort } from "../agent-port.ts";
+/** Rules of the security group of a network. Pure. */
+import { agentPort } from "../../common/cloud/agents/agent-port.ts";
 import { nfsPort, type Rule } from "./rules.ts";
 
-/** What rules depend on. */
+/** Facts that the rules of a group depend on. */
 export interface RuleContext {
   readonly groupId: string;
   /** Whether containers reach one another. */
   readonly connected: boolean;
-  /** Who may reach agents. */
+  /** Peers that may reach agents. */
   readonly agentPeers: readonly Rule["peer"][];
   /** Group of the file system's mount targets. */
   readonly efsGroupId: string | undefined;
@@ -15,14 +15,14 @@ export interface RuleContext {
 
 const anywhere = { cidr: "0.0.0.0/0" } as const;
 
-/** What a group lets in. */
+/** The ingress rules of a network's group. */
 export function ingressRules({ groupId, connected, agentPeers }: RuleContext): Rule[] {
   return [among(groupId, connected), ...agentPeers.map((peer) => ({ tcpPort: agentPort, peer }))];
 }
 
 /**
- * What a group lets out that does not lead everywhere. A task's image is pulled and its log written through the task's
- * own interface, so HTTPS has to stay open on networks that lead nowhere.
+ * The egress rules of a group that does not lead everywhere. A task's image is pulled and its log written through the
+ * task's own interface, so HTTPS has to stay open on networks that lead nowhere.
  */
 export function egressRules({ groupId, connected, efsGroupId }: RuleContext): Rule[] {
   return [

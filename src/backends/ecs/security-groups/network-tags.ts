@@ -1,4 +1,4 @@
-/** What a security group's tags say of its network, written and read. */
+/** Tags of a security group that tell its network, written and read. */
 import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { SecurityGroup } from "@aws-sdk/client-ec2";
 

@@ -5,8 +5,9 @@
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
+import { pauseAfter } from "../../../common/pauses.ts";
 
-/** What pending removals work with. */
+/** Settings of {@link PendingRemovals}, and what it calls. */
 export interface PendingRemovalsOptions {
   /** @returns whether the group is gone */
   readonly remove: (groupId: string) => Promise<boolean>;
@@ -14,12 +15,11 @@ export interface PendingRemovalsOptions {
   readonly logger: Logger;
 }
 
-const firstPauseMs = 2_000;
-const longestPauseMs = 30_000;
-/** Longer than any linger that is likely: then somebody else uses the group. */
+const pauses = { firstMs: 2_000, longestMs: 30_000 };
+/** The time after which somebody else seems to use the group: longer than any linger that is likely. */
 const strangeAfterMs = 30 * 60_000;
 
-/** Tries again and again. What a process does not get done the next one finds by the groups' tags. */
+/** Tries removals again and again. Those that a process does not get done the next one finds by the groups' tags. */
 export class PendingRemovals {
   readonly #options: PendingRemovalsOptions;
   readonly #closing = new AbortController();
@@ -58,8 +58,8 @@ export class PendingRemovals {
     const { signal } = this.#closing;
     const begunMs = clock.nowMs();
     let told = false;
-    for (let pause = firstPauseMs; ; pause = Math.min(2 * pause, longestPauseMs)) {
-      await clock.sleep(pause, signal).catch(() => undefined);
+    for (let attempt = 1; ; attempt++) {
+      await clock.sleep(pauseAfter(attempt, pauses), signal).catch(() => undefined);
       if (signal.aborted || this.#cancelled.delete(groupId)) {
         return;
       }

@@ -1,4 +1,4 @@
-/** Rules of security groups as plain values, so that what is there and what should be can be compared. Pure. */
+/** Rules of security groups as plain values, so that present and wanted rules can be compared. Pure. */
 import type { IpPermission } from "@aws-sdk/client-ec2";
 
 /** One rule of one direction. */
@@ -9,7 +9,7 @@ export interface Rule {
   readonly peer: { readonly cidr: string } | { readonly group: string };
 }
 
-/** Where NFS is served. */
+/** TCP port of NFS. */
 export const nfsPort = 2049;
 
 const everyProtocol = "-1";
@@ -39,7 +39,7 @@ export function missingRules(wanted: readonly Rule[], present: readonly IpPermis
   return wanted.filter((rule) => !known.has(keyOf(rule)));
 }
 
-/** What of permissions no rule asks for. EC2 tells the rules of one protocol together, so each is looked at. */
+/** The rules among permissions that are not wanted. EC2 tells those of one protocol together, so each is compared. */
 export function surplusPermissions(
   wanted: readonly Rule[],
   present: readonly IpPermission[],
@@ -52,7 +52,7 @@ export function surplusPermissions(
   });
 }
 
-/** Who may reach a TCP port, by permissions of any width. */
+/** Peers that permissions of any width let reach a TCP port. */
 export function peersAt(port: number, permissions: readonly IpPermission[]): Rule["peer"][] {
   return permissions
     .filter(

@@ -22,14 +22,14 @@ import { isAwsError } from "../aws/errors.ts";
 import type { WrittenTag } from "../tags.ts";
 import { missingRules, permissionOf, type Rule, surplusPermissions } from "./rules.ts";
 
-/** What a new group has. */
+/** A group that is to be made. */
 export interface NewGroup {
   readonly name: string;
   readonly description: string;
   readonly tags: readonly WrittenTag[];
 }
 
-/** What groups are made with. */
+/** Settings of {@link SecurityGroups}, and what it calls. */
 export interface SecurityGroupsOptions {
   readonly ec2: AwsService<EC2Client>;
   /** Any of the tasks' subnets: its VPC is where groups are made. */
@@ -39,7 +39,7 @@ export interface SecurityGroupsOptions {
 
 /** A rule's description, for those who read the console. */
 const described = "sockerless";
-/** EC2 shows a new group to its other calls after a moment. */
+/** Pauses between looks for a new group, which EC2 shows to its other calls after a moment. Milliseconds. */
 const shownAfterMs = [200, 400, 800, 1600, 3200];
 
 /** The groups of the tasks' VPC. All methods throw AwsError. */
@@ -64,7 +64,7 @@ export class SecurityGroups {
       );
       return { GroupId: made.GroupId, GroupName: name, Tags: [...tags], IpPermissionsEgress: [openEgress] };
     } catch (error) {
-      // An answer may have been lost, and EC2 not show yet what it has made.
+      // The answer of an earlier attempt may have been lost, and EC2 may not show yet what it has made.
       const existing = isAwsError(error, "InvalidGroup.Duplicate")
         ? await this.namedOnceShown(name)
         : undefined;
@@ -101,7 +101,7 @@ export class SecurityGroups {
     return this.#describe({ GroupIds: [...groupIds] });
   }
 
-  /** All that have a tag. */
+  /** All groups that have a tag. */
   tagged(key: string, value?: string): Promise<SecurityGroup[]> {
     const filter =
       value === undefined ? { Name: "tag-key", Values: [key] } : { Name: `tag:${key}`, Values: [value] };
@@ -154,7 +154,7 @@ export class SecurityGroups {
     }
   }
 
-  /** All missing rules in one call; where somebody has just made one of them, one by one. */
+  /** Adds all missing rules in one call; if somebody has just made one of them, one by one. */
   async #eachMissing(
     wanted: readonly Rule[],
     present: readonly IpPermission[],
@@ -209,7 +209,7 @@ export class SecurityGroups {
     return found;
   }
 
-  /** Asked once; a failure is asked again by the next who needs it. */
+  /** The VPC's ID, asked once; after a failure the next caller asks again. */
   #vpcId(): Promise<string> {
     this.#vpc ??= this.#askVpc();
     this.#vpc.catch(() => {
@@ -229,7 +229,7 @@ export class SecurityGroups {
   }
 }
 
-/** What EC2 gives every new group. */
+/** The egress rule that EC2 gives every new group. */
 const openEgress: IpPermission = { IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] };
 
 async function gone(revocation: Promise<unknown>): Promise<void> {

@@ -4,10 +4,13 @@ import { describe, it } from "node:test";
 import type { Task } from "@aws-sdk/client-ecs";
 
 import { isErrorKind } from "../../../common/errors.ts";
-import { exitOfTask, failureOfTask, NoInterface } from "./reasons.ts";
+import { exitOfTask, failureOfTask as failureOf, PassingFailure } from "../../common/cloud/tasks/task-end.ts";
+import type { TaskView } from "../../common/cloud/cloud-tasks.ts";
+import { startTroubles } from "./start-troubles.ts";
 import { viewOf } from "./task-view.ts";
 
 const now = new Date("2026-11-20T12:00:00Z");
+const failureOfTask = (view: TaskView) => failureOf({ troubles: startTroubles }, view);
 
 function stopped(fields: Partial<Task>, main: object = {}) {
   return viewOf({
@@ -92,14 +95,15 @@ describe("a task that got no network interface", () => {
     for (const word of ["NetworkInterfaceLimitExceeded", "InsufficientFreeAddressesInSubnet"]) {
       const stoppedReason = `Unexpected EC2 error while attempting to Create Network Interface in subnet 'subnet-1': ${word}`;
       const failure = failureOfTask(stopped({ stopCode: "TaskFailedToStart", stoppedReason }));
-      assert.ok(failure instanceof NoInterface);
+      assert.ok(failure instanceof PassingFailure);
+      assert.equal(failure.trouble.again, "room");
       assert.ok(isErrorKind(failure, "unavailable"));
       assert.equal(failure.message, `failed to start a task for the container: ${stoppedReason}`);
     }
     const other = failureOfTask(
       stopped({ stopCode: "TaskFailedToStart", stoppedReason: "CannotPullContainerError" }),
     );
-    assert.ok(!(other instanceof NoInterface));
+    assert.ok(!(other instanceof PassingFailure));
   });
 });
 
@@ -114,8 +118,18 @@ describe("a task's view", () => {
     assert.equal(viewOf({ attachments: [{ ...attachment, details }] }).address, "10.0.0.7");
   });
 
+  it("says that nobody reaches it where its interface has an IPv6 address alone", () => {
+    const viewWith = (networkInterface: object) =>
+      viewOf({ containers: [{ name: "main", networkInterfaces: [networkInterface] }] });
+    const ipv6Address = "2001:db8::7";
+    assert.match(viewWith({ ipv6Address }).unreachable, /ecs\.subnets need IPv4/);
+    assert.equal(viewWith({ ipv6Address, privateIpv4Address: "10.0.0.7" }).unreachable, "");
+    assert.equal(viewWith({}).unreachable, "", "it has none yet");
+  });
+
   it("is a stranger's where nothing of ours stands in it", () => {
     const view = viewOf({ taskArn: "arn:x", overrides: {} });
+    assert.equal(view.unreachable, "");
     assert.deepEqual([view.containerId, view.generation], ["", 0n]);
   });
 });

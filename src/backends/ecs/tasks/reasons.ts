@@ -1,105 +1,7 @@
-/** Why a task is no more, in the words that a user of Docker reads. */
-import { SockerlessError, systemError, unavailable } from "../../../common/errors.ts";
-import type { FoundExit } from "../../common/driver.ts";
-import type { TaskView } from "./task-view.ts";
+/** Why a task is no more, in AWS's words. */
+import type { Task } from "@aws-sdk/client-ecs";
 
-/** AWS tells no exit code: never 0, because nobody saw it succeed. */
-const unknownExit = 255;
-/** 128 + SIGKILL. */
-const killedExit = 137;
-
-/** Words in AWS's reasons that mean: the same start may succeed later. */
-const noCapacity = /capacity is unavailable|RESOURCE:|insufficient capacity/i;
-/** The account's quota of vCPU, in the words of RunTask. */
-const quota = /limit on the number of (vCPUs|tasks)/i;
-
-/** EC2's words, in ECS' reason for the end of a task, where it has no network interface or no address to give. */
-const noInterface = /NetworkInterfaceLimitExceeded|InsufficientFreeAddressesInSubnet/;
-
-/** Whether a task has ended because there was no room for its network interface. */
-function lacksInterface(task: TaskView): boolean {
-  return task.stopCode === "TaskFailedToStart" && noInterface.test(reasonOf(task));
-}
-
-/** Whether AWS refuses tasks because the account runs as many as it may. */
-export function isQuota(reason: string): boolean {
-  return quota.test(reason);
-}
-
-/**
- * The failure of a start.
- *
- * @param reason AWS's words
- */
-export function startFailure(reason: string, cause?: unknown): SockerlessError {
-  const message = `failed to start a task for the container: ${reason}`;
-  return noCapacity.test(reason) || noInterface.test(reason) || isQuota(reason)
-    ? unavailable(message, cause)
-    : systemError(message, cause);
-}
-
-/** A task got no network interface: another may get one later. */
-export class NoInterface extends SockerlessError {
-  /** AWS's words. */
-  readonly reason: string;
-
-  constructor(reason: string) {
-    const { kind, message } = startFailure(reason);
-    super(kind, message);
-    this.reason = reason;
-  }
-}
-
-/** The failure of a start whose task ended before its agent answered. */
-export function failureOfTask(task: TaskView): SockerlessError {
-  return lacksInterface(task) ? new NoInterface(reasonOf(task)) : startFailure(reasonOf(task));
-}
-
-/** Everything that AWS says about a task's end, each thing once. */
-function reasonOf(task: TaskView): string {
-  const said = [task.stoppedReason, ...task.containerReasons].filter((text) => text !== "");
-  const reasons = [...new Set(said)].filter(
-    (text) => !said.some((other) => other !== text && other.includes(text)),
-  );
-  const main =
-    task.exitCode === undefined ? [] : [`the agent ended with exit code ${task.exitCode} before it answered`];
-  const all = [...reasons, ...(task.stopCode === "TaskFailedToStart" ? [] : main)];
-  return all.length > 0 ? all.join("; ") : `the task stopped (${task.stopCode || task.status})`;
-}
-
-/** How the container of a stopped task ended, as far as AWS knows. */
-export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
-  const oomKilled = /out ?of ?memory/i.test(task.mainReason);
-  const interrupted = interruptionOf(task);
-  const finishedAt = task.stoppedAt ?? now;
-  if (task.exitCode === undefined) {
-    return {
-      code: oomKilled ? killedExit : unknownExit,
-      oomKilled,
-      finishedAt,
-      error: reasonOf(task),
-    };
-  }
-  return {
-    code: interrupted !== "" && task.exitCode === 0 ? unknownExit : task.exitCode,
-    oomKilled,
-    finishedAt,
-    error: interrupted || (oomKilled ? task.mainReason : ""),
-  };
-}
-
-/** What AWS, or somebody in ECS, has done to a task; empty: it ended by itself, or by us. */
-export function interruptionOf({ stopCode, stoppedReason }: TaskView): string {
-  if (stopCode === "UserInitiated") {
-    return stoppedReason.startsWith(ownReason) ? "" : told("the task was stopped in ECS", stoppedReason);
-  }
-  const words = interruptions[stopCode];
-  return words === undefined ? "" : told(words, stoppedReason);
-}
-
-function told(words: string, reason: string): string {
-  return reason === "" ? words : `${words}: ${reason}`;
-}
+import { mainContainerName } from "../definitions/definition.ts";
 
 /** Begins the reasons that this backend gives when it stops a task. */
 export const ownReason = "sockerless: ";
@@ -108,3 +10,46 @@ const interruptions: Readonly<Record<string, string>> = {
   SpotInterruption: "the task was interrupted, because AWS took its Spot capacity back",
   TerminationNotice: "the task was ended by AWS",
 };
+
+/** Whether a task has ended before its container, or anything else of it but the copying of the agent, ran. */
+export function neverRan({ stopCode, containers = [] }: Task): boolean {
+  return (
+    stopCode === "TaskFailedToStart" &&
+    containers.every(({ name, exitCode }) => name !== mainContainerName || exitCode === undefined)
+  );
+}
+
+/** Everything that AWS says about a task's end, each thing once. */
+export function reasonOf({ stopCode, stoppedReason, lastStatus, containers = [] }: Task): string {
+  const main = containers.find(({ name }) => name === mainContainerName);
+  const ofContainers = [main, ...containers.filter((each) => each !== main)].map((each) => each?.reason);
+  const said = [stoppedReason, ...ofContainers].filter((text) => text !== undefined && text !== "");
+  const reasons = [...new Set(said)].filter(
+    (text) => !said.some((other) => other !== text && other?.includes(text ?? "")),
+  );
+  const ended =
+    main?.exitCode === undefined || stopCode === "TaskFailedToStart"
+      ? []
+      : [`the agent ended with exit code ${main.exitCode} before it answered`];
+  const all = [...reasons, ...ended];
+  return all.length > 0 ? all.join("; ") : `the task stopped (${stopCode || (lastStatus ?? "")})`;
+}
+
+/** AWS's words for a main container that ran out of memory; empty: it did not. */
+export function outOfMemory({ containers = [] }: Task): string {
+  const reason = containers.find(({ name }) => name === mainContainerName)?.reason ?? "";
+  return /out ?of ?memory/i.test(reason) ? reason : "";
+}
+
+/** The cause in AWS, or by somebody in ECS, of a task's end; empty: it ended by itself, or this backend stopped it. */
+export function interruptionOf({ stopCode, stoppedReason = "" }: Task): string {
+  if (stopCode === "UserInitiated") {
+    return stoppedReason.startsWith(ownReason) ? "" : told("the task was stopped in ECS", stoppedReason);
+  }
+  const words = interruptions[stopCode ?? ""];
+  return words === undefined ? "" : told(words, stoppedReason);
+}
+
+function told(words: string, reason: string): string {
+  return reason === "" ? words : `${words}: ${reason}`;
+}

@@ -1,28 +1,48 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { type SaidOfContainer, workloadSpec } from "../testing/workload-spec.ts";
-import { isSameTask } from "./lingering.ts";
+import { type SaidOfContainer, workloadSpec } from "../../common/cloud/testing/workload-spec.ts";
+import { ecsRequests, type EcsRequestsOptions } from "./ecs-requests.ts";
 import { type RunSettings, runRequest } from "./run-request.ts";
 
 const settings: RunSettings = {
   cluster: "sockerless",
   subnets: ["subnet-1", "subnet-2"],
   assignPublicIp: false,
+  spotFallback: false,
   capacityProvider: "FARGATE",
   platformVersion: "LATEST",
   taskRoleArn: "arn:aws:iam::123456789012:role/task",
   instance: "sockerless/0123456789abcdef",
   authorityPin: new Uint8Array(32),
-  quotaTimeoutMs: 3_600_000,
   startTimeoutMs: 300_000,
 };
+
+const never = (): Promise<never> => new Promise(() => {});
+const options = {
+  definitions: { ensure: () => Promise.resolve("definition:1") },
+  networks: { groupsOf: () => Promise.resolve(["sg-1"]) },
+  taskImage: () => ({ reference: "image" }),
+  definition: { instance: "sockerless/01", agent: { kind: "image", image: "agent" } },
+  run: settings,
+};
+const requests = ecsRequests(options as unknown as EcsRequestsOptions);
 
 function request(said: SaidOfContainer = {}, other: Partial<RunSettings> = {}) {
   return runRequest(workloadSpec(said).record, "definition:1", ["sg-1"], { ...settings, ...other });
 }
 
 describe("the request for a task", () => {
+  it("is for a task on demand where Spot has no capacity, and that is wanted", () => {
+    const spot = JSON.stringify(request({}, { capacityProvider: "FARGATE_SPOT" }));
+    assert.equal(requests.otherCapacity(spot), undefined);
+    const run = { ...settings, spotFallback: true };
+    const willing = ecsRequests({ ...options, run } as unknown as EcsRequestsOptions);
+    assert.deepEqual(JSON.parse(willing.otherCapacity(spot) ?? ""), request());
+    assert.equal(willing.otherCapacity(JSON.stringify(request())), undefined);
+    assert.notEqual(requests.sizeOf(spot), requests.sizeOf(JSON.stringify(request())));
+  });
+
   it("has one token for each start of a container", () => {
     const { clientToken } = request();
     assert.match(clientToken ?? "", /^[0-9a-f]{64}$/);
@@ -89,15 +109,41 @@ describe("the request for a task", () => {
   });
 
   it("is for the same task as the last start's where only the start differs", () => {
-    const journalled = JSON.stringify(request());
-    assert.ok(isSameTask(journalled, request({ generation: 2n })));
-    assert.ok(!isSameTask(journalled, request({ hostConfig: { resources: { memory: 1n << 30n } } })));
+    const isAlike = (other: object): boolean =>
+      requests.isAlike(JSON.stringify(request()), JSON.stringify(other));
+    assert.ok(isAlike(request({ generation: 2n })));
+    assert.ok(!isAlike(request({ hostConfig: { resources: { memory: 1n << 30n } } })));
     const { record } = workloadSpec();
-    assert.ok(!isSameTask(journalled, runRequest(record, "definition:1", ["sg-1", "sg-2"], settings)));
-    assert.ok(!isSameTask(journalled, runRequest(record, "definition:2", ["sg-1"], settings)));
+    assert.ok(!isAlike(runRequest(record, "definition:1", ["sg-1", "sg-2"], settings)));
+    assert.ok(!isAlike(runRequest(record, "definition:2", ["sg-1"], settings)));
+    assert.ok(isAlike(request({}, { capacityProvider: "FARGATE_SPOT" })));
   });
 
-  it("is for another task than one of which it is not known what it was asked for with", () => {
-    assert.ok(!isSameTask("", request({ generation: 2n })));
+  it("has a token of its own for each task of a start, the same whoever asks", () => {
+    const first = JSON.stringify({ taskDefinition: "a:1", clientToken: "first" });
+    const tokenOf = (text: string): string => JSON.parse(text).clientToken;
+    const second = requests.another(first, "arn:1");
+    assert.notEqual(tokenOf(second), "first");
+    assert.equal(requests.another(first, "arn:1"), second);
+    assert.notEqual(tokenOf(requests.another(second, "arn:2")), tokenOf(second));
+    assert.ok(tokenOf(second).length <= 64);
   });
+
+  for (const [what, parts, expected] of [
+    ["the definition", { definitions: { ensure: never } }, "ECS has not registered its task definition"],
+    ["the groups", { networks: { groupsOf: never } }, "EC2 has not told its security groups"],
+  ] as const) {
+    it(`names ${what} where that is waited for`, async () => {
+      const waiting = new Set<string>();
+      const { make } = ecsRequests({ ...options, ...parts } as unknown as EcsRequestsOptions);
+      void make(workloadSpec(), async (stillTo, step) => {
+        waiting.add(stillTo);
+        const done = await step();
+        waiting.delete(stillTo);
+        return done;
+      });
+      await new Promise(setImmediate);
+      assert.deepEqual([...waiting], [expected]);
+    });
+  }
 });

@@ -1,62 +1,41 @@
-/** A task as AWS describes it, reduced to what matters here. */
 import type { Container, Task } from "@aws-sdk/client-ecs";
 
+import { containerVariable, generationVariable } from "../../common/cloud/agents/agent-environment.ts";
+import type { TaskView } from "../../common/cloud/cloud-tasks.ts";
 import { mainContainerName } from "../definitions/definition.ts";
-import { containerVariable, generationVariable } from "./variables.ts";
+import { interruptionOf, neverRan, outOfMemory, reasonOf } from "./reasons.ts";
 
-/** What is known of a task. */
-export interface TaskView {
-  readonly arn: string;
-  /** `PROVISIONING` … `STOPPED`. */
-  readonly status: string;
-  /** Nothing will make it run (again). */
-  readonly stopping: boolean;
-  readonly stopped: boolean;
-  readonly startedBy: string;
-  /** From the environment that it was started with; empty where it is not ours. */
-  readonly containerId: string;
-  readonly generation: bigint;
-  /** Of its network interface; undefined while it has none. */
-  readonly address: string | undefined;
-  /** Exit code of the main container; undefined while it runs, or where it never did. */
-  readonly exitCode: number | undefined;
-  /** AWS's word for the main container's end: `OutOfMemoryError: …`. */
-  readonly mainReason: string;
-  /** What AWS says of containers that did not do as they should, the main one's first. */
-  readonly containerReasons: readonly string[];
-  /** `TaskFailedToStart`, `EssentialContainerExited`, `UserInitiated`, `SpotInterruption`, … */
-  readonly stopCode: string;
-  readonly stoppedReason: string;
-  readonly stoppedAt: Date | undefined;
-}
+const onlyIpv6 =
+  "its network interface has an IPv6 address alone, and agents are reached by IPv4: ecs.subnets need IPv4, or both";
 
 /** Reads AWS's description of a task. */
 export function viewOf(task: Task): TaskView {
   const main = task.containers?.find(({ name }) => name === mainContainerName);
   const environment = environmentOf(task);
   return {
-    arn: task.taskArn ?? "",
+    task: task.taskArn ?? "",
     status: task.lastStatus ?? "",
     stopping: task.desiredStatus === "STOPPED",
     stopped: task.lastStatus === "STOPPED",
-    startedBy: task.startedBy ?? "",
+    isReasonTold: (task.stopCode ?? "") !== "",
+    instance: task.startedBy ?? "",
     containerId: environment.get(containerVariable) ?? "",
     generation: BigInt(/^\d+$/.exec(environment.get(generationVariable) ?? "")?.[0] ?? 0),
     address: addressOf(task, main),
+    unreachable: addressOf(task, main) === undefined && hasIpv6(main) ? onlyIpv6 : "",
     exitCode: main?.exitCode,
-    mainReason: main?.reason ?? "",
-    containerReasons: [main, ...(task.containers ?? []).filter((each) => each !== main)]
-      .map((each) => each?.reason ?? "")
-      .filter((reason) => reason !== ""),
-    stopCode: task.stopCode ?? "",
-    stoppedReason: task.stoppedReason ?? "",
+    outOfMemory: outOfMemory(task),
+    interruption: interruptionOf(task),
+    reason: reasonOf(task),
+    neverRan: neverRan(task),
     stoppedAt: task.stoppedAt ?? task.executionStoppedAt,
+    times: {
+      created: task.createdAt,
+      pullStarted: task.pullStartedAt,
+      pullStopped: task.pullStoppedAt,
+      started: task.startedAt,
+    },
   };
-}
-
-/** Whether a task's main container has ended: that of one that is stopping may still run. */
-export function hasEnded({ stopped, stopping, exitCode }: TaskView): boolean {
-  return stopped || (stopping && exitCode !== undefined);
 }
 
 function environmentOf(task: Task): ReadonlyMap<string, string> {
@@ -64,10 +43,15 @@ function environmentOf(task: Task): ReadonlyMap<string, string> {
   return new Map((main?.environment ?? []).map(({ name = "", value = "" }) => [name, value]));
 }
 
+/** The IPv4 address of the task's network interface; undefined: it has none yet. */
 function addressOf(task: Task, main: Container | undefined): string | undefined {
   const attached = task.attachments
     ?.find(({ type }) => type === "ElasticNetworkInterface")
     ?.details?.find(({ name }) => name === "privateIPv4Address")?.value;
   const address = attached ?? main?.networkInterfaces?.[0]?.privateIpv4Address;
   return address === "" ? undefined : address;
+}
+
+function hasIpv6(main: Container | undefined): boolean {
+  return (main?.networkInterfaces?.[0]?.ipv6Address ?? "") !== "";
 }

@@ -10,7 +10,7 @@ export interface Call {
   readonly input: Input;
 }
 
-/** What a service answers; what throws is a refusal. */
+/** A service's operations by name: each returns its answer, or throws a refusal. */
 export type Operations = Readonly<Record<string, (input: Input) => unknown>>;
 
 /**

@@ -9,7 +9,7 @@ export function capabilitiesOfMask(mask: string): string[] {
   return capabilitiesByBit.filter((_, bit) => (bits >> BigInt(bit)) & 1n);
 }
 
-/** What this process could hand on: its own bounding set. */
+/** Capabilities that this process could hand on: its own bounding set. */
 export function availableCapabilities(): string[] {
   const status = readFileSync("/proc/self/status", "utf8");
   const mask = /^CapBnd:\s*([0-9a-f]+)$/m.exec(status)?.[1];

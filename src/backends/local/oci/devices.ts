@@ -1,6 +1,7 @@
-import { statSync } from "node:fs";
+import { lstatSync, readdirSync, type Stats, statSync } from "node:fs";
+import { join } from "node:path/posix";
 import type { DeviceMapping } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { invalid, systemError } from "../../../common/errors.ts";
+import { errnoOf, invalid, systemError } from "../../../common/errors.ts";
 import type { OciDevice, OciDeviceRule } from "./types.ts";
 
 const fileTypeMask = 0o170000;
@@ -20,9 +21,48 @@ export interface DeviceNumbers {
 /** Looks a device node up; undefined where the path is no device. Throws what `stat` throws. */
 export type DeviceLookup = (path: string) => DeviceNumbers | undefined;
 
+/** A device node, by its path below the directory that was searched. */
+export interface FoundDevice extends DeviceNumbers {
+  readonly path: string;
+}
+
+/** Finds the device nodes in a directory and below; undefined where the path is no directory. */
+export type DeviceSearch = (directory: string) => readonly FoundDevice[] | undefined;
+
 /** The machine's own device nodes. */
-export const machineDevices: DeviceLookup = (path) => {
-  const node = statSync(path);
+export const machineDevices: DeviceLookup = (path) => deviceOf(statSync(path));
+
+/** Device nodes of the machine; links do not count, and what vanishes meanwhile is left out. */
+export const machineDevicesBelow: DeviceSearch = (directory) => {
+  try {
+    return nodesBelow(directory, "");
+  } catch (error) {
+    if (errnoOf(error) === "ENOTDIR") {
+      return undefined;
+    }
+    throw error;
+  }
+};
+
+function nodesBelow(directory: string, below: string): FoundDevice[] {
+  return readdirSync(join(directory, below), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(below, entry.name);
+    try {
+      if (entry.isDirectory()) {
+        return nodesBelow(directory, path);
+      }
+      const numbers = deviceOf(lstatSync(join(directory, path)));
+      return numbers === undefined ? [] : [{ ...numbers, path }];
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") {
+        return [];
+      }
+      throw error;
+    }
+  });
+}
+
+function deviceOf(node: Stats): DeviceNumbers | undefined {
   const format = node.mode & fileTypeMask;
   if (format !== characterDevice && format !== blockDevice) {
     return undefined;
@@ -37,11 +77,11 @@ export const machineDevices: DeviceLookup = (path) => {
     uid: node.uid,
     gid: node.gid,
   };
-};
+}
 
 function rule(
   allow: boolean,
-  kind: "c" | "b",
+  kind: OciDevice["type"],
   major: number | undefined,
   minor: number | undefined,
 ): OciDeviceRule {
@@ -54,7 +94,7 @@ function rule(
   };
 }
 
-/** What every container may reach: null, zero, full, random, urandom, tty, console; never fuse. As dockerd. */
+/** Device rules of every container, as dockerd's: null, zero, full, random, urandom, tty, console; never fuse. */
 const defaultDeviceRules: readonly OciDeviceRule[] = [
   { allow: false, access: "rwm" },
   rule(true, "c", 1, 5),
@@ -66,40 +106,90 @@ const defaultDeviceRules: readonly OciDeviceRule[] = [
   rule(false, "c", 10, 229),
 ];
 
-/** `--device` and `--device-cgroup-rule` as the runtime takes them. */
-export function containerDevices(
-  mappings: readonly DeviceMapping[],
-  cgroupRules: readonly string[],
-  lookup: DeviceLookup,
-): { devices: OciDevice[]; rules: OciDeviceRule[] } {
-  const devices: OciDevice[] = [];
-  const rules: OciDeviceRule[] = [...defaultDeviceRules];
-  for (const mapping of mappings) {
-    const found = lookupMapped(mapping, lookup);
-    const path = mapping.pathInContainer === "" ? mapping.pathOnHost : mapping.pathInContainer;
-    const { kind, major, minor, mode, uid, gid } = found;
-    devices.push({ path, type: kind, major, minor, fileMode: mode, uid, gid });
-    rules.push({ ...rule(true, kind, major, minor), access: mapping.cgroupPermissions || "rwm" });
-  }
-  return { devices, rules: [...rules, ...cgroupRules.map(parseCgroupRule)] };
+/** Devices that a container asks for. */
+export interface DeviceRequest {
+  readonly mappings: readonly DeviceMapping[];
+  readonly cgroupRules: readonly string[];
+  /** Whether the container gets the machine's devices, and may use all of them. */
+  readonly privileged: boolean;
 }
 
-function lookupMapped(mapping: DeviceMapping, lookup: DeviceLookup): DeviceNumbers {
-  let found: DeviceNumbers | undefined;
+/** The lookups by which device nodes are found. */
+export interface DeviceSource {
+  readonly lookUp: DeviceLookup;
+  readonly below: DeviceSearch;
+}
+
+/** `--privileged`, `--device` and `--device-cgroup-rule` as the runtime takes them. */
+export function containerDevices(
+  { mappings, cgroupRules, privileged }: DeviceRequest,
+  source: DeviceSource,
+): { devices: OciDevice[]; rules: OciDeviceRule[] } {
+  const asked = mappings
+    .map(({ pathInContainer, ...rest }) => ({ ...rest, pathInContainer: pathInContainer || rest.pathOnHost }))
+    // A privileged container has it there already.
+    .filter(({ pathOnHost, pathInContainer }) => !privileged || pathOnHost !== pathInContainer)
+    .flatMap((mapping) =>
+      mappedDevices(mapping, source).map((device) => ({
+        device,
+        rule: {
+          ...rule(true, device.type, device.major, device.minor),
+          access: mapping.cgroupPermissions || "rwm",
+        },
+      })),
+    );
+  const devices = asked.map(({ device }) => device);
+  return privileged
+    ? { devices: [...hostDevices(source.below), ...devices], rules: [{ allow: true, access: "rwm" }] }
+    : {
+        devices,
+        rules: [
+          ...defaultDeviceRules,
+          ...asked.map((each) => each.rule),
+          ...cgroupRules.map(parseCgroupRule),
+        ],
+      };
+}
+
+/** Directories of /dev that hold no devices of the machine's, or that every container has of its own. As dockerd. */
+const ownDirectories = new Set(["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"]);
+
+/** The machine's devices, but for its console. */
+function hostDevices(below: DeviceSearch): OciDevice[] {
+  return (below("/dev") ?? [])
+    .filter(({ path }) => {
+      const parts = path.split("/");
+      return parts.at(-1) !== "console" && !parts.slice(0, -1).some((part) => ownDirectories.has(part));
+    })
+    .map((found) => deviceAt(join("/dev", found.path), found));
+}
+
+/** A device, or the devices of a directory. */
+function mappedDevices(mapping: DeviceMapping, { lookUp, below }: DeviceSource): OciDevice[] {
+  const { pathOnHost, pathInContainer } = mapping;
+  let fault = "not a device node";
+  let cause: unknown;
   try {
-    found = lookup(mapping.pathOnHost);
-  } catch (cause) {
-    throw systemError(
-      `error gathering device information while adding custom device "${mapping.pathOnHost}": no such file or directory`,
-      cause,
-    );
+    const found = lookUp(pathOnHost);
+    const devices =
+      found === undefined
+        ? (below(pathOnHost) ?? []).map((each) => deviceAt(join(pathInContainer, each.path), each))
+        : [deviceAt(pathInContainer, found)];
+    if (devices.length > 0) {
+      return devices;
+    }
+  } catch (error) {
+    fault = "no such file or directory";
+    cause = error;
   }
-  if (found === undefined) {
-    throw systemError(
-      `error gathering device information while adding custom device "${mapping.pathOnHost}": not a device node`,
-    );
-  }
-  return found;
+  throw systemError(
+    `error gathering device information while adding custom device "${pathOnHost}": ${fault}`,
+    cause,
+  );
+}
+
+function deviceAt(path: string, { kind, major, minor, mode, uid, gid }: DeviceNumbers): OciDevice {
+  return { path, type: kind, major, minor, fileMode: mode, uid, gid };
 }
 
 /** A rule of `--device-cgroup-rule`, such as `c 42:* rmw`. */

@@ -45,6 +45,8 @@ export interface MountSettings {
   readonly ipcMode: string;
   /** Whether the runtime can make a mount read-only with all that is mounted beneath. */
   readonly recursiveReadOnly: boolean;
+  /** Whether the container may change its control groups. */
+  readonly writableCgroups: boolean;
 }
 
 /**
@@ -71,9 +73,10 @@ function adjusted(mount: OciMount, settings: MountSettings): OciMount {
   if (settings.ipcMode === "host" && mount.destination === "/dev/shm") {
     return { destination: "/dev/shm", type: "bind", source: "/dev/shm", options: ["rbind", "rprivate"] };
   }
-  const privilegedWritable =
-    settings.privileged && (mount.destination === "/sys" || mount.destination === "/sys/fs/cgroup");
-  if (privilegedWritable) {
+  const isWritable =
+    (settings.privileged && mount.destination === "/sys") ||
+    (settings.writableCgroups && mount.destination === "/sys/fs/cgroup");
+  if (isWritable) {
     return { ...mount, options: mount.options.filter((option) => option !== "ro") };
   }
   const closes =
@@ -119,6 +122,6 @@ export function sourceOf(mount: ResolvedMount): string {
   if (mount.type === "image") {
     return ""; // Mounted by the host process, which says where.
   }
-  const base = mount.volume === undefined ? (mount.source ?? "") : mount.volume.mountpoint;
+  const base = mount.volume === undefined ? (mount.source ?? "") : mount.volume.driverReference;
   return mount.subpath === undefined || mount.subpath === "" ? base : `${base}/${mount.subpath}`;
 }

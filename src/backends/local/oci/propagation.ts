@@ -61,21 +61,30 @@ export function rootPropagation(
   lookUp: MountLookup,
 ): "shared" | "rslave" | undefined {
   let wanted: "shared" | "rslave" | undefined;
-  for (const [{ propagation = "" }, source] of mounts) {
+  for (const [{ propagation = "", propagationAsked }, source] of mounts) {
     if (propagation === "shared" || propagation === "rshared") {
       requireOption(source, lookUp, ["shared:"], "a shared");
       wanted = "shared";
     } else if (propagation === "slave" || propagation === "rslave") {
-      requireOption(source, lookUp, ["shared:", "master:"], "a shared or slave");
+      if (propagationAsked === false && !hasOption(lookUp(source), slaveOptions)) {
+        continue; // The backend's own directories are mounted so where they can.
+      }
+      requireOption(source, lookUp, slaveOptions, "a shared or slave");
       wanted ??= "rslave";
     }
   }
   return wanted;
 }
 
+const slaveOptions = ["shared:", "master:"];
+
 function requireOption(source: string, lookUp: MountLookup, options: readonly string[], what: string): void {
-  const { mountPoint, propagation } = lookUp(source);
-  if (!propagation.some((word) => options.some((option) => word.startsWith(option)))) {
-    throw systemError(`path ${source} is mounted on ${mountPoint} but it is not ${what} mount`);
+  const mount = lookUp(source);
+  if (!hasOption(mount, options)) {
+    throw systemError(`path ${source} is mounted on ${mount.mountPoint} but it is not ${what} mount`);
   }
+}
+
+function hasOption({ propagation }: SourceMount, options: readonly string[]): boolean {
+  return propagation.some((word) => options.some((option) => word.startsWith(option)));
 }

@@ -12,6 +12,8 @@ import { capabilitiesOfMask } from "./capabilities.ts";
 import { encodeOciSpec } from "./encode.ts";
 import { knowsRecursiveReadOnly, type MachineProfile, ociSpec } from "./spec.ts";
 
+const fuse = { kind: "c", major: 10, minor: 229, mode: 0o666, uid: 0, gid: 0 } as const;
+const nodes = ["fuse", "net/tun", "console", "pts/0", "shm/x"].map((path) => ({ ...fuse, path }));
 const machine: MachineProfile = {
   capabilities: capabilitiesOfMask("000001ffffffffff"),
   cgroupVersion: "1",
@@ -20,8 +22,10 @@ const machine: MachineProfile = {
   maskedPaths: ["/proc/kcore"],
   readonlyPaths: ["/proc/sys"],
   hasSysctl: () => true,
-  devices: (path) =>
-    path === "/dev/fuse" ? { kind: "c", major: 10, minor: 229, mode: 0o666, uid: 0, gid: 0 } : undefined,
+  devices: {
+    lookUp: (path) => (path === "/dev/fuse" ? fuse : undefined),
+    below: (directory) => (directory.startsWith("/dev") ? nodes : undefined),
+  },
   appArmor: false,
 };
 
@@ -127,7 +131,7 @@ test("a read-only root closes the default mounts that dockerd closes", () => {
 });
 
 test("the user's mounts come parents first and replace default ones", () => {
-  const volume = create(VolumeRecordSchema, { name: "data", mountpoint: "/state/volumes/data/_data" });
+  const volume = create(VolumeRecordSchema, { name: "data", driverReference: "/state/volumes/data/_data" });
   const spec = ociSpec(
     workload({}, [
       { type: "volume", destination: "/srv/data/inner", readOnly: true, volume, subpath: "logs" },
@@ -173,6 +177,63 @@ test("a device is made in the container and allowed in its cgroup", () => {
     gid: 0,
   });
   assert.deepEqual(resources.devices.at(-1), { allow: true, type: "c", major: 10, minor: 229, access: "rw" });
+});
+
+test("a directory of devices is made as a tree, and nothing else is a device", () => {
+  const given = (pathOnHost: string, pathInContainer = "", privileged = false) =>
+    ociSpec(workload({ privileged, resources: { devices: [{ pathOnHost, pathInContainer }] } }), machine)
+      .linux;
+  const { devices, resources } = given("/dev", "/mine");
+  assert.deepEqual(
+    devices.map(({ path }) => path),
+    ["/mine/fuse", "/mine/net/tun", "/mine/console", "/mine/pts/0", "/mine/shm/x"],
+  );
+  assert.equal(resources.devices.filter(({ minor }) => minor === 229).length, 6, "the default rule and five");
+  assert.throws(() => given("/etc/passwd"), {
+    message: 'error gathering device information while adding custom device "/etc/passwd": not a device node',
+  });
+});
+
+test("a privileged container has the machine's devices, but for those that are its own", () => {
+  const pathsOf = (...devices: { pathOnHost: string; pathInContainer?: string }[]) =>
+    ociSpec(workload({ privileged: true, resources: { devices } }), machine).linux.devices.map(
+      ({ path }) => path,
+    );
+  assert.deepEqual(pathsOf(), ["/dev/fuse", "/dev/net/tun"]);
+  assert.deepEqual(pathsOf({ pathOnHost: "/dev/fuse" }), ["/dev/fuse", "/dev/net/tun"]);
+  assert.deepEqual(pathsOf({ pathOnHost: "/dev/fuse", pathInContainer: "/dev/mine" }), [
+    "/dev/fuse",
+    "/dev/net/tun",
+    "/dev/mine",
+  ]);
+});
+
+test("control groups are writable where it is said, or else in a privileged container", () => {
+  const isReadOnly = (privileged: boolean, ...securityOpt: string[]) =>
+    ociSpec(workload({ privileged, securityOpt }), machine)
+      .mounts.find(({ destination }) => destination === "/sys/fs/cgroup")
+      ?.options.includes("ro");
+  assert.equal(isReadOnly(false), true);
+  assert.equal(isReadOnly(true), false);
+  assert.equal(isReadOnly(false, "writable-cgroups"), false);
+  assert.equal(isReadOnly(false, "writable-cgroups=true"), false);
+  assert.equal(isReadOnly(true, "writable-cgroups=false"), true);
+  assert.throws(() => isReadOnly(false, "writable-cgroups=potato"), {
+    message: 'invalid --security-opt 2: "writable-cgroups=potato"',
+  });
+});
+
+test("the domain name is the kernel's, unless a sysctl says another", () => {
+  const named = (hostConfig: Parameters<typeof workload>[0]) => {
+    const asked = workload(hostConfig);
+    if (asked.record.config !== undefined) {
+      asked.record.config.domainname = "example.org";
+    }
+    return ociSpec(asked, machine).linux.sysctl?.["kernel.domainname"];
+  };
+  assert.equal(named({}), "example.org");
+  assert.equal(named({ sysctls: { "kernel.domainname": "other" } }), "other");
+  assert.equal(named({ utsMode: "host" }), undefined);
 });
 
 test("security options are read in both spellings, unknown ones refused", () => {

@@ -4,7 +4,7 @@ import type { HelloResponse } from "../../../gen/sockerless/host/v1/host_pb.ts";
 import { maskedPaths, readonlyPaths } from "../../common/default-paths.ts";
 import type { WorkloadSpec } from "../../common/driver.ts";
 import { availableCapabilities, capabilitySets, containerCapabilities } from "./capabilities.ts";
-import { containerDevices, type DeviceLookup, machineDevices } from "./devices.ts";
+import { containerDevices, type DeviceSource, machineDevices, machineDevicesBelow } from "./devices.ts";
 import { containerMounts, sourceOf } from "./mounts.ts";
 import { containerNamespaces } from "./namespaces.ts";
 import { machineMounts, type MountLookup, rootPropagation } from "./propagation.ts";
@@ -13,7 +13,7 @@ import { seccompFilter } from "./seccomp.ts";
 import { parseSecurityOptions } from "../../common/security/options.ts";
 import type { OciSpec } from "./types.ts";
 
-/** What the configuration of a container depends on beside the container. */
+/** Facts of the machine that the configuration of a container depends on. */
 export interface MachineProfile {
   /** Capabilities that the machine can give. */
   readonly capabilities: readonly string[];
@@ -25,12 +25,12 @@ export interface MachineProfile {
   readonly readonlyPaths: readonly string[];
   /** Sysctls that exist, such as `net.ipv4.ping_group_range`. */
   hasSysctl(name: string): boolean;
-  readonly devices: DeviceLookup;
+  readonly devices: DeviceSource;
   /** Whether the kernel confines processes by AppArmor's profiles. */
   readonly appArmor: boolean;
 }
 
-/** This machine. */
+/** Reads the profile of this machine. */
 export function readMachineProfile(
   hello: Pick<HelloResponse, "apparmor" | "cgroupVersion" | "runtimeName" | "runtimeVersion">,
 ): MachineProfile {
@@ -42,7 +42,7 @@ export function readMachineProfile(
     maskedPaths: [...maskedPaths, ...thermalThrottlePaths()],
     readonlyPaths: readonlyPaths,
     hasSysctl: (name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`),
-    devices: machineDevices,
+    devices: { lookUp: machineDevices, below: machineDevicesBelow },
     appArmor: hello.apparmor,
   };
 }
@@ -82,11 +82,13 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
   );
   const seccomp = seccompFilter(security.seccomp, privileged, bounding);
   const { devices, rules } = containerDevices(
-    given?.resources?.devices ?? [],
-    given?.resources?.deviceCgroupRules ?? [],
+    {
+      mappings: given?.resources?.devices ?? [],
+      cgroupRules: given?.resources?.deviceCgroupRules ?? [],
+      privileged,
+    },
     machine.devices,
   );
-  const deviceRules = privileged ? [{ allow: true, access: "rwm" }] : rules;
   const openPaths = privileged || security.systemPathsUnconfined;
   const ownUts = given?.utsMode !== "host";
   const sysctl = sysctls(workload, machine);
@@ -98,7 +100,6 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
     ociVersion: "1.0.2",
     root: { path: "rootfs", readonly: given?.readonlyRootfs ?? false },
     ...(ownUts && { hostname: record.config?.hostname ?? "" }),
-    ...(ownUts && record.config?.domainname && { domainname: record.config.domainname }),
     process: {
       terminal: record.config?.tty ?? false,
       ...(given !== undefined &&
@@ -125,6 +126,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
       privileged,
       ipcMode: given?.ipcMode ?? "",
       recursiveReadOnly: machine.recursiveReadOnly,
+      writableCgroups: security.writableCgroups ?? privileged,
     }),
     ...(Object.keys(given?.annotations ?? {}).length > 0 && { annotations: given?.annotations ?? {} }),
     linux: {
@@ -133,7 +135,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
       maskedPaths: given?.maskedPaths?.values ?? (openPaths ? [] : machine.maskedPaths),
       readonlyPaths: given?.readonlyPaths?.values ?? (openPaths ? [] : machine.readonlyPaths),
       devices,
-      resources: containerResources(given?.resources, deviceRules, machine.devices),
+      resources: containerResources(given?.resources, rules, machine.devices.lookUp),
       ...(Object.keys(sysctl).length > 0 && { sysctl }),
       ...(seccomp !== undefined && { seccomp }),
       ...(propagation !== undefined && { rootfsPropagation: propagation }),
@@ -141,7 +143,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
   };
 }
 
-/** In a network namespace of its own a container may ping and bind low ports without a capability. */
+/** In a network namespace of its own a container may ping and bind low ports without a capability. As dockerd. */
 function sysctls(workload: WorkloadSpec, machine: MachineProfile): Record<string, string> {
   const own = workload.network.kind === "networks" || workload.network.kind === "none";
   const defaults: Record<string, string> = {};
@@ -151,18 +153,23 @@ function sysctls(workload: WorkloadSpec, machine: MachineProfile): Record<string
   if (own && machine.hasSysctl("net.ipv4.ip_unprivileged_port_start")) {
     defaults["net.ipv4.ip_unprivileged_port_start"] = "0";
   }
+  // The sysctl is as good as setdomainname(2), and runtimes that do not know the specification's field know it.
+  const domainname = workload.record.config?.domainname ?? "";
+  if (domainname !== "" && workload.record.hostConfig?.utsMode !== "host") {
+    defaults["kernel.domainname"] = domainname;
+  }
   return { ...defaults, ...(workload.record.hostConfig?.sysctls ?? {}) };
 }
 
-/** Below the group that the user names, from the root of the hierarchies on, as runc has it with dockerd's cgroupfs. */
+/** A control group below the parent that the user names, from the hierarchies' root, as dockerd's cgroupfs has it. */
 function cgroupsPath(id: string, parent: string): { cgroupsPath?: string } {
   return parent === "" ? {} : { cgroupsPath: path.normalize(`/${parent}/${id}`) };
 }
 
 /**
- * The profile that was asked for; whether it is loaded the runtime finds out. As under dockerd a privileged container has
- * none, and without AppArmor none means anything. What is to be unconfined is so without being told: no profile is loaded
- * by us.
+ * The profile that was asked for; the runtime finds out whether it is loaded. As under dockerd, a privileged container
+ * has none, and no profile means anything without AppArmor. `unconfined` is not passed on: sockerless loads no profile,
+ * so a container is unconfined by default.
  */
 function appArmor(asked: string | undefined): { apparmorProfile?: string } {
   return asked === undefined || asked === "" || asked === "unconfined" ? {} : { apparmorProfile: asked };

@@ -10,7 +10,6 @@ export interface OciSpec {
   /** `root.path` is filled in by the host process. */
   root: { path: string; readonly: boolean };
   hostname?: string;
-  domainname?: string;
   process: OciProcess;
   mounts: OciMount[];
   annotations?: Record<string, string>;
@@ -54,7 +53,7 @@ export interface OciNamespace {
 
 export interface OciDevice {
   path: string;
-  type: "c" | "b" | "p" | "u";
+  type: "c" | "b";
   major: number;
   minor: number;
   fileMode: number;
@@ -72,7 +71,7 @@ export interface OciDeviceRule {
 
 export interface OciLinux {
   namespaces: OciNamespace[];
-  /** Where it is not said, the host process says it. */
+  /** Path of the container's control group; absent: the host process fills it in. */
   cgroupsPath?: string;
   maskedPaths: readonly string[];
   readonlyPaths: readonly string[];

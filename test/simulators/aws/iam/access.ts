@@ -20,12 +20,14 @@ export interface PolicyDocument {
 export interface PolicyStatement {
   readonly Sid?: string;
   readonly Effect: "Allow" | "Deny";
+  /** The callers that the statement is about, in the policy of a resource. */
+  readonly Principal?: "*" | { readonly AWS: string | readonly string[] };
   readonly Action: string | readonly string[];
   readonly Resource: string | readonly string[];
   readonly Condition?: Readonly<Record<string, Readonly<Record<string, string | readonly string[]>>>>;
 }
 
-/** Who calls. */
+/** A caller, with the policies that hold for it. */
 export interface Principal {
   readonly arn: string;
   readonly userId: string;

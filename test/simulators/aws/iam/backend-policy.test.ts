@@ -29,6 +29,7 @@ import {
   RunTaskCommand,
   type RunTaskCommandInput,
   StopTaskCommand,
+  TagResourceCommand as TagResourceOfEcsCommand,
 } from "@aws-sdk/client-ecs";
 import {
   CreateAccessPointCommand,
@@ -36,16 +37,23 @@ import {
   DescribeAccessPointsCommand,
   DescribeMountTargetsCommand,
   EFSClient,
+  TagResourceCommand as TagResourceOfEfsCommand,
 } from "@aws-sdk/client-efs";
 import { CreateSecretCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import {
   CreateServiceCommand,
   DeleteNamespaceCommand,
+  DeleteServiceCommand,
+  DeregisterInstanceCommand,
+  ListInstancesCommand,
   RegisterInstanceCommand,
   ServiceDiscoveryClient,
+  TagResourceCommand,
+  UntagResourceCommand,
 } from "@aws-sdk/client-servicediscovery";
 
 import { startAws } from "../aws.ts";
+import { evaluate } from "./policy.ts";
 
 /** The documented policy of the backend; compiled code lies elsewhere than it. */
 async function backendPolicy(): Promise<string> {
@@ -76,6 +84,7 @@ async function startEnforced() {
 }
 
 const networkTag = { Key: "sockerless-network", Value: "0123456789ab" };
+const instanceTag = { Key: "sockerless-instance", Value: "sockerless/0123456789abcdef" };
 
 test("networks: the backend's own groups are its to make, fill and delete, others are not", async () => {
   await using enforced = await startEnforced();
@@ -129,6 +138,8 @@ test("volumes: the backend's own access points on its file system", async () => 
   await efs.send(new DeleteAccessPointCommand({ AccessPointId }));
   const denied = { name: "AccessDeniedException" };
   await assert.rejects(efs.send(new DeleteAccessPointCommand({ AccessPointId: other })), denied);
+  const Tags = [{ Key: "sockerless-volume", Value: "cache" }];
+  await assert.rejects(efs.send(new TagResourceOfEfsCommand({ ResourceId: other, Tags })), denied);
   await assert.rejects(
     efs.send(new DescribeMountTargetsCommand({ FileSystemId: "fs-0123456789abcdef0" })),
     denied,
@@ -155,7 +166,7 @@ test("names: services and instances of the backend's namespace, with or without 
   const { aws, cloudMap } = enforced;
   const { id: NamespaceId } = aws.account.namespace;
   const { Service } = await cloudMap.send(
-    new CreateServiceCommand({ Name: "web.0123456789ab", NamespaceId, Tags: [networkTag] }),
+    new CreateServiceCommand({ Name: "web.0123456789ab", NamespaceId, Tags: [instanceTag] }),
   );
   const register = (InstanceId: string, config = cloudMap) =>
     config.send(
@@ -176,6 +187,47 @@ test("names: services and instances of the backend's namespace, with or without 
   await assert.rejects(register("two", withoutZone), denied);
   aws.switches.cloudMapNeedsRoute53Rights = false;
   await register("two", withoutZone);
+});
+
+test("names: services are made with the backend's tag and no other, and those without it are not its own", async () => {
+  await using enforced = await startEnforced();
+  const { aws, cloudMap } = enforced;
+  const denied = { name: "AccessDeniedException" };
+  const { id: NamespaceId } = aws.account.namespace;
+  const create = (Name: string, Tags?: { Key: string; Value: string }[]) =>
+    cloudMap.send(new CreateServiceCommand({ Name, NamespaceId, Tags }));
+  await assert.rejects(create("untagged"), denied);
+  await assert.rejects(create("other", [networkTag]), denied);
+  await assert.rejects(create("both", [instanceTag, networkTag]), denied);
+  const elsewhere = aws.services.cloudMap.addNamespace("elsewhere.internal").id;
+  await assert.rejects(
+    cloudMap.send(new CreateServiceCommand({ Name: "x", NamespaceId: elsewhere, Tags: [instanceTag] })),
+    denied,
+  );
+
+  const administrator = new ServiceDiscoveryClient({ ...aws.clientConfig, maxAttempts: 1 });
+  const { Service: foreign } = await administrator.send(
+    new CreateServiceCommand({ Name: "docker", NamespaceId, Tags: [networkTag] }),
+  );
+  const instance = { ServiceId: foreign?.Id, InstanceId: "one" };
+  const Attributes = { AWS_INSTANCE_IPV4: "10.0.0.4" };
+  await administrator.send(new RegisterInstanceCommand({ ...instance, Attributes }));
+  const attempts = {
+    register: () => cloudMap.send(new RegisterInstanceCommand({ ...instance, Attributes })),
+    deregister: () => cloudMap.send(new DeregisterInstanceCommand(instance)),
+    list: () => cloudMap.send(new ListInstancesCommand({ ServiceId: foreign?.Id })),
+    delete: () => cloudMap.send(new DeleteServiceCommand({ Id: foreign?.Id })),
+    "take its tags": () =>
+      cloudMap.send(new UntagResourceCommand({ ResourceARN: foreign?.Arn, TagKeys: [networkTag.Key] })),
+    "give it another tag": () =>
+      cloudMap.send(new TagResourceCommand({ ResourceARN: foreign?.Arn, Tags: [networkTag] })),
+  };
+  for (const [what, attempt] of Object.entries(attempts)) {
+    await assert.rejects(attempt(), denied, what);
+  }
+  const { Service: own } = await create("web.0123456789ab", [instanceTag]);
+  await cloudMap.send(new ListInstancesCommand({ ServiceId: own?.Id }));
+  await cloudMap.send(new DeleteServiceCommand({ Id: own?.Id }));
 });
 
 test("images: the backend's repository; secrets: none", async () => {
@@ -234,6 +286,7 @@ test("tasks: the backend's families on its cluster, with its two roles", async (
       }),
     );
   await assert.rejects(run({ cluster: "other" }), denied);
+  await assert.rejects(run({ cluster: "other", tags: [] }), /ecs:RunTask on resource/);
   await assert.rejects(run({ overrides: { taskRoleArn: otherRole } }), denied);
   const { tasks: started = [], failures } = await run({});
   assert.deepEqual(failures, []);
@@ -241,6 +294,20 @@ test("tasks: the backend's families on its cluster, with its two roles", async (
   await ecs.send(new ListTasksCommand({ cluster }));
   await ecs.send(new DescribeTasksCommand({ cluster, tasks: [task], include: ["TAGS"] }));
   await ecs.send(new DescribeClustersCommand({ clusters: [cluster] }));
+  const tags = [{ key: "sockerless-instance", value: "other" }];
+  await assert.rejects(ecs.send(new TagResourceOfEcsCommand({ resourceArn: task, tags })), denied);
   await ecs.send(new StopTaskCommand({ cluster, task }));
   await assert.rejects(ecs.send(new ListTasksCommand({ cluster: "other" })), denied);
+});
+
+test("tasks: the two roles are passed to ECS' tasks, and to no other service", async () => {
+  await using enforced = await startEnforced();
+  const { aws } = enforced;
+  const policy = aws.fillPolicy(await backendPolicy());
+  for (const resource of [aws.account.executionRoleArn, aws.account.taskRoleArn]) {
+    const passedTo = (service: string) =>
+      evaluate([policy], { action: "iam:PassRole", resource, context: { "iam:PassedToService": service } });
+    assert.equal(passedTo("ecs-tasks.amazonaws.com"), "allowed");
+    assert.equal(passedTo("ec2.amazonaws.com"), "not allowed");
+  }
 });

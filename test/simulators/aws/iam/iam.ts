@@ -1,6 +1,6 @@
 /**
- * Who may do what. A caller is known by the access key in its request; the signature itself is not verified. Policies are
- * evaluated only while {@link Iam.enforced} is set.
+ * Users, roles, keys and permissions. A caller is known by the access key in its request; the signature itself is not
+ * verified. Policies are evaluated only while {@link Iam.enforced} is set.
  */
 import { randomBytes } from "node:crypto";
 
@@ -39,6 +39,14 @@ export class Iam {
     });
   }
 
+  /** Accepts a key of another simulator, which is another region of the same account. */
+  shareKey({ accessKeyId }: AccessKey, from: Iam): void {
+    const principal = from.principalOf(accessKeyId);
+    if (principal !== undefined) {
+      this.#principals.set(accessKeyId, principal);
+    }
+  }
+
   /** Makes a role, or replaces it; answers its ARN. */
   addRole(
     name: string,
@@ -74,17 +82,17 @@ export class Iam {
     });
   }
 
-  /** Who has this access key. */
+  /** The caller that has this access key; undefined: nobody has it. */
   principalOf(accessKeyId: string): Principal | undefined {
     return this.#principals.get(accessKeyId);
   }
 
-  /** Whether a role may, by its own policies; always while policies are not enforced. */
+  /** Whether a role's own policies allow a request; always true while policies are not enforced. */
   roleMay(role: Role, request: AccessRequest): boolean {
     return !this.enforced || evaluate(role.policies, request) === "allowed";
   }
 
-  /** Why a principal may not, in AWS's words; undefined when it may. */
+  /** The refusal of a principal's request, in AWS's words; undefined when it is allowed. */
   refusal(principal: Principal, request: AccessRequest): string | undefined {
     if (!this.enforced) {
       return undefined;
@@ -108,7 +116,7 @@ export class Iam {
   }
 }
 
-/** Four letters that tell the kind, and sixteen more. */
+/** An ID of four letters that tell the kind, and sixteen more. */
 function identifier(prefix: string): string {
   const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
   return prefix + [...randomBytes(16)].map((byte) => letters[byte % 32]).join("");

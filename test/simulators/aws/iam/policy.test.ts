@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import type { AccessRequest, PolicyStatement } from "./access.ts";
-import { checkPolicy, evaluate } from "./policy.ts";
+import type { AccessRequest, PolicyStatement, Role } from "./access.ts";
+import { checkPolicy, checkResourcePolicy, evaluate, evaluateOnResource } from "./policy.ts";
 
 const allow = (statement: Partial<PolicyStatement>): PolicyStatement => ({
   Effect: "Allow",
@@ -75,6 +75,8 @@ test("several values of a key: all must fit, unless any is asked for", () => {
 
 test("a document with a placeholder or what is not evaluated is refused", () => {
   assert.throws(() => checkPolicy({ Statement: [allow({ Resource: "arn:<region>" })] }), /placeholder/);
+  const Condition = { ArnEquals: { "aws:PrincipalArn": "arn:<backend-role>" } };
+  assert.throws(() => checkPolicy({ Statement: [allow({ Condition })] }), /placeholder/);
   assert.throws(
     () => checkPolicy({ Statement: [allow({ Resource: "arn:\u0024{aws:username}" })] }),
     /variable/,
@@ -83,4 +85,51 @@ test("a document with a placeholder or what is not evaluated is refused", () => 
     () => checkPolicy({ Statement: [allow({ Condition: { IpAddress: { "aws:SourceIp": "::" } } })] }),
     /no such condition operator: IpAddress/,
   );
+});
+
+const role: Role = { arn: "arn:aws:iam::123456789012:role/task", trusted: [], policies: [] };
+
+function onResource(statements: readonly PolicyStatement[], caller: Role | undefined): string {
+  return evaluateOnResource({ Statement: statements }, caller, { action: "ecs:RunTask", resource: "arn:x" });
+}
+
+test("a resource's policy is about everybody, nobody included, or about who is named", () => {
+  const to = (AWS: string) => [allow({ Principal: { AWS } })];
+  assert.deepEqual([onResource(to("*"), role), onResource(to("*"), undefined)], ["allowed", "allowed"]);
+  assert.equal(onResource([allow({ Principal: "*" })], undefined), "allowed");
+  assert.deepEqual(
+    [onResource(to(role.arn), role), onResource(to(role.arn), undefined)],
+    ["allowed", "not allowed"],
+  );
+  assert.equal(onResource(to("arn:aws:iam::123456789012:role/other"), role), "not allowed");
+  assert.throws(() => checkResourcePolicy({ Statement: [allow({})] }), /no Principal/);
+});
+
+test("a resource's policy that names an account allows none of its roles by that alone, and denies all", () => {
+  for (const AWS of ["123456789012", "arn:aws:iam::123456789012:root"]) {
+    const Principal = { AWS };
+    assert.equal(onResource([allow({ Principal })], role), "not allowed");
+    const denial = [allow({ Principal: "*" }), allow({ Effect: "Deny", Principal })];
+    assert.equal(onResource(denial, role), "explicitly denied");
+    assert.equal(onResource(denial, undefined), "allowed");
+  }
+});
+
+test("a resource and a role each may allow, and each may deny", () => {
+  const may = { ...role, policies: [{ Statement: [allow({})] }] };
+  const mayNot = { ...role, policies: [{ Statement: [allow({ Effect: "Deny" })] }] };
+  assert.equal(onResource([], may), "allowed");
+  assert.equal(onResource([allow({ Principal: "*" })], mayNot), "explicitly denied");
+  assert.equal(onResource([allow({ Effect: "Deny", Principal: "*" })], may), "explicitly denied");
+});
+
+test("who calls is a key of the request, which nobody lacks", () => {
+  const denyOthers = allow({
+    Effect: "Deny",
+    Principal: "*",
+    Condition: { ArnNotEquals: { "aws:PrincipalArn": role.arn } },
+  });
+  const statements = [allow({ Principal: "*" }), denyOthers];
+  assert.equal(onResource(statements, role), "allowed");
+  assert.equal(onResource(statements, undefined), "explicitly denied");
 });

@@ -1,22 +1,75 @@
-/** Evaluation of identity-based policies: Action, Resource and Condition, as far as policies here use them. */
-import type { AccessRequest, PolicyDocument, PolicyStatement } from "./access.ts";
+/** Evaluation of policies: Action, Resource, Condition, and a resource's Principal, as far as policies here use them. */
+import type { AccessRequest, PolicyDocument, PolicyStatement, Role } from "./access.ts";
 
-/** What the policies say about a request. */
+/** The answer of policies to a request. */
 export type Verdict = "allowed" | "not allowed" | "explicitly denied";
 
-/** The verdict of all policies of a principal: an explicit denial wins, and what nothing allows is not allowed. */
+/** The verdict of all policies of a principal: an explicit denial wins, and without a permission nothing is allowed. */
 export function evaluate(policies: readonly PolicyDocument[], request: AccessRequest): Verdict {
-  const matching = policies.flatMap(({ Statement }) => Statement).filter((each) => concerns(each, request));
+  return verdictOf(statementsOf(policies), request);
+}
+
+/**
+ * The verdict of a resource's policy together with the caller's own: each may allow, and a denial by either wins.
+ *
+ * @param caller undefined: nobody, as when a request is not signed
+ */
+export function evaluateOnResource(
+  resourcePolicy: PolicyDocument,
+  caller: Role | undefined,
+  request: AccessRequest,
+): Verdict {
+  const context = caller === undefined ? {} : { "aws:PrincipalArn": caller.arn };
+  const about = resourcePolicy.Statement.filter((each) => isAbout(each, caller));
+  return verdictOf([...about, ...statementsOf(caller?.policies ?? [])], {
+    ...request,
+    context: { ...request.context, ...context },
+  });
+}
+
+function statementsOf(policies: readonly PolicyDocument[]): PolicyStatement[] {
+  return policies.flatMap(({ Statement }) => Statement);
+}
+
+function verdictOf(statements: readonly PolicyStatement[], request: AccessRequest): Verdict {
+  const matching = statements.filter((each) => concerns(each, request));
   if (matching.some(({ Effect }) => Effect === "Deny")) {
     return "explicitly denied";
   }
   return matching.length > 0 ? "allowed" : "not allowed";
 }
 
+/**
+ * Whether a statement is about a caller. Permission for the account alone gives no role the right: it only lets the
+ * account's roles have it by their own policies.
+ */
+function isAbout({ Principal, Effect }: PolicyStatement, caller: Role | undefined): boolean {
+  const named = Principal === undefined ? [] : Principal === "*" ? ["*"] : list(Principal.AWS);
+  return named.some((each) => {
+    const account = /^(?:arn:[a-z-]+:iam::)?(\d{12})(?::root)?$/.exec(each)?.[1];
+    return account === undefined
+      ? each === "*" || each === caller?.arn
+      : Effect === "Deny" && caller?.arn.includes(`::${account}:`) === true;
+  });
+}
+
+/** @throws Error as {@link checkPolicy}, and for a statement without a principal */
+export function checkResourcePolicy(document: PolicyDocument): void {
+  checkPolicy(document);
+  for (const { Sid = "", Principal } of document.Statement) {
+    if (Principal === undefined) {
+      throw new Error(`policy statement ${Sid}: it has no Principal`);
+    }
+  }
+}
+
 /** @throws Error for a document that uses what is not evaluated here, or has a placeholder left in it */
 export function checkPolicy(document: PolicyDocument): void {
   for (const statement of document.Statement) {
-    for (const text of [...list(statement.Action), ...list(statement.Resource)]) {
+    const wanted = Object.values(statement.Condition ?? {}).flatMap((keys) =>
+      Object.values(keys).flatMap(list),
+    );
+    for (const text of [...list(statement.Action), ...list(statement.Resource), ...wanted]) {
       if (/[<>]|\$\{/.test(text)) {
         throw new Error(
           `policy statement ${statement.Sid ?? ""}: ${text} has a placeholder or a variable in it`,
@@ -57,7 +110,9 @@ const operators: Record<string, { fits: (actual: string, wanted: string) => bool
   StringLike: { fits: (actual, wanted) => matches(wanted, actual) },
   StringNotLike: { fits: (actual, wanted) => matches(wanted, actual), negated: true },
   ArnEquals: { fits: (actual, wanted) => matches(wanted, actual) },
+  ArnNotEquals: { fits: (actual, wanted) => matches(wanted, actual), negated: true },
   ArnLike: { fits: (actual, wanted) => matches(wanted, actual) },
+  ArnNotLike: { fits: (actual, wanted) => matches(wanted, actual), negated: true },
   Bool: { fits: (actual, wanted) => isTrue(actual) === isTrue(wanted) },
 };
 

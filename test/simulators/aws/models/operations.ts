@@ -87,6 +87,7 @@ export const simulatedOperations = {
     "RevokeSecurityGroupIngress",
   ],
   sts: ["GetCallerIdentity"],
+  "service-quotas": ["GetServiceQuota"],
   secretsmanager: [
     "CreateSecret",
     "DeleteSecret",

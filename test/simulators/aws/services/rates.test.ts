@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Rates } from "../rates.ts";
+import { Rates } from "../../common/rates.ts";
 import { publishedRates } from "./rates.ts";
 
 /** How many calls pass at once, and how many a second later. */

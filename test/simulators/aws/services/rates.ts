@@ -4,7 +4,7 @@
  */
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
-import type { Rate } from "../rates.ts";
+import type { Rate } from "../../common/rates.ts";
 import { simulatedOperations } from "../models/operations.ts";
 
 /** Regions where `GetLogEvents` is allowed ten times a second, and not twenty-five times. */

@@ -20,6 +20,7 @@ import { SecretState } from "./secretsmanager/state.ts";
 import { addressesOf } from "./servicediscovery/names.ts";
 import { serviceDiscoveryService } from "./servicediscovery/servicediscovery.ts";
 import { Registry } from "./servicediscovery/state.ts";
+import { serviceQuotasService } from "./service-quotas.ts";
 import { stsService } from "./sts/sts.ts";
 
 /** The services' state, for assertions and for what an administrator does by other means than the simulated APIs. */
@@ -72,6 +73,7 @@ export async function startServices(
       logsService(context, logs),
       ecrService(context, ecr, front),
       secretsManagerService(context, secrets),
+      serviceQuotasService(context),
     ],
     cloud: {
       network,

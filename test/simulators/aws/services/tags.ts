@@ -9,7 +9,7 @@ export interface Tag {
 /** Letters, digits, spaces and a few signs. */
 const allowed = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u;
 
-/** What is wrong with the tags that a resource would have; undefined when they are in order. */
+/** The first rule that the tags of a resource would break, in a sentence; undefined when they are in order. */
 export function tagViolation(tags: Readonly<Record<string, string>>): string | undefined {
   const entries = Object.entries(tags);
   if (entries.length > 50) {

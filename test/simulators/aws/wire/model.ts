@@ -7,7 +7,7 @@ export interface ShapeReference {
   readonly shape: string;
   readonly locationName?: string;
   readonly queryName?: string;
-  /** Where an input or output member travels that is not in the body. */
+  /** The part of the message in which a member of an input or output travels; absent: in the body. */
   readonly location?: "uri" | "querystring" | "header" | "headers" | "statusCode";
 }
 

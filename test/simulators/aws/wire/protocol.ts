@@ -2,26 +2,15 @@
 import { readJson, unreadable, writeJson } from "./json.ts";
 import { type OperationModel, type ServiceModel, shapeOf } from "./model.ts";
 import { readQuery, writeXml, writeXmlError } from "./query.ts";
-import { findRestOperation, type RestRequest, readRest } from "./rest.ts";
+import type { WireAnswer, WireRequest } from "../../common/wire/http-endpoint.ts";
+import { findRestOperation, readRest } from "./rest.ts";
 import { AwsFault } from "./service.ts";
-
-/** A request, with its body read whole. */
-export interface WireRequest extends RestRequest {
-  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
-}
 
 /** An operation and how to read its input. */
 export interface WireCall {
   readonly operation: OperationModel;
   /** @throws AwsFault for what cannot be read */
   read(): unknown;
-}
-
-/** An HTTP answer. */
-export interface WireAnswer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
 }
 
 /** One protocol. */

@@ -1,13 +1,10 @@
 /** REST paths of EFS: the template's labels, the query's parameters and the body are one input. */
+import type { WireRequest } from "../../common/wire/http-endpoint.ts";
 import { readJson, unreadable } from "./json.ts";
 import { type OperationModel, type ServiceModel, type ShapeReference, shapeOf } from "./model.ts";
 
-/** What an HTTP request to a REST service holds. */
-export interface RestRequest {
-  readonly method: string;
-  readonly url: URL;
-  readonly body: Buffer;
-}
+/** The part of a request that REST reads. */
+type RestRequest = Pick<WireRequest, "method" | "url" | "body">;
 
 /** The operation whose method and path template a request fits, with the labels' values. */
 export function findRestOperation(

@@ -1,17 +1,19 @@
 /**
- * The one HTTP endpoint of all services. A request goes through the same doors as at AWS: who calls, which operation, rate,
- * constraints of the model, permission; then the service itself.
+ * The one HTTP endpoint of all services. A request passes the same checks as at AWS: caller, operation, rate,
+ * constraints of the model, permission; then the service itself answers it.
  */
-import { randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
-
 import type { Context } from "../context.ts";
-import { faultError } from "../faults.ts";
+import type { Fault } from "../../common/faults.ts";
+import {
+  ConnectionCut,
+  HttpEndpoint,
+  type WireAnswer,
+  type WireRequest,
+} from "../../common/wire/http-endpoint.ts";
+import { underFault } from "../../common/wire/under-fault.ts";
 import type { Principal } from "../iam/access.ts";
 import { loadModel, type ServiceModel, signingName } from "./model.ts";
-import { modelStatus, type Protocol, protocolOf, type WireAnswer, type WireRequest } from "./protocol.ts";
+import { modelStatus, type Protocol, protocolOf } from "./protocol.ts";
 import { AwsFault, type Call, type ServiceHandler } from "./service.ts";
 import { violations } from "./validate.ts";
 
@@ -21,71 +23,20 @@ interface Service {
   readonly protocol: Protocol;
 }
 
-/** Thrown through a handler's doors when a fault wants the connection closed. */
-class ConnectionCut extends Error {}
-
-/** Serves HTTP for paths that are not AWS's API, for instance `/v4/…` of the task metadata; false: not its path. */
-export type PathHandler = (request: IncomingMessage, response: ServerResponse) => boolean;
-
 /** The simulated endpoint. */
-export class WireServer {
+export class WireServer extends HttpEndpoint {
   readonly #context: Context;
   readonly #services = new Map<string, Service>();
-  readonly #paths: PathHandler[] = [];
-  readonly #server: Server;
 
   constructor(context: Context) {
+    super("AWS", (request, requestId) => this.#handle(request, requestId));
     this.#context = context;
-    this.#server = createServer((request, response) => {
-      if (!this.#paths.some((handle) => handle(request, response))) {
-        void this.#serve(request, response);
-      }
-    });
-    this.#server.keepAliveTimeout = 60_000;
   }
 
   /** Adds a service. */
   add(handler: ServiceHandler): void {
     const model = loadModel(handler.name);
     this.#services.set(signingName(model), { handler, model, protocol: protocolOf(model) });
-  }
-
-  /** Adds paths that are not AWS's API. */
-  addPaths(handle: PathHandler): void {
-    this.#paths.push(handle);
-  }
-
-  /** Listens on loopback; answers the URL. */
-  async listen(): Promise<string> {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  async close(): Promise<void> {
-    const closed = once(this.#server, "close");
-    this.#server.close();
-    this.#server.closeAllConnections();
-    await closed;
-  }
-
-  async #serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
-    const requestId = randomUUID();
-    try {
-      const request = await readWhole(message);
-      const answer = await this.#handle(request, requestId);
-      response.writeHead(answer.status, {
-        ...answer.headers,
-        "content-length": Buffer.byteLength(answer.body),
-        date: new Date().toUTCString(),
-      });
-      response.end(answer.body);
-    } catch (error) {
-      if (!(error instanceof ConnectionCut)) {
-        console.error("simulated AWS:", error);
-      }
-      message.socket.destroy();
-    }
   }
 
   async #handle(request: WireRequest, requestId: string): Promise<WireAnswer> {
@@ -154,38 +105,27 @@ export class WireServer {
     if (rates.take(`${handler.name}.${name}`, input) !== undefined) {
       throw new AwsFault(codes.throttled, "Rate exceeded", codes.throttledStatus);
     }
-    const fault = faults.take(handler.name, name, input);
-    if (fault?.delayMs !== undefined) {
-      await clock.sleep(fault.delayMs);
-    }
-    if (fault?.cut === "before") {
-      throw new ConnectionCut();
-    }
-    const injected = fault === undefined ? undefined : faultError(fault);
-    if (injected !== undefined) {
-      throw injected;
-    }
-    const reference = model.operations[name]?.input;
-    const found = reference === undefined ? [] : violations(model, reference, input);
-    if (found.length > 0) {
-      const many = found.length === 1 ? "1 validation error" : `${found.length} validation errors`;
-      throw new AwsFault(codes.invalid, `${many} detected: ${found.join("; ")}`);
-    }
-    const operation = handler.operations[name];
-    if (operation === undefined) {
-      throw new AwsFault("UnknownOperationException", `${handler.name} ${name} is not simulated`, 501);
-    }
-    for (const request of operation.access(input, call)) {
-      const refusal = iam.refusal(call.principal, request);
-      if (refusal !== undefined) {
-        throw new AwsFault(codes.denied, refusal, codes.deniedStatus);
+    const refuse = ({ code, message = "injected", status }: NonNullable<Fault["error"]>): AwsFault =>
+      new AwsFault(code, message, status);
+    return await underFault(faults.take(handler.name, name, input), clock, refuse, async () => {
+      const reference = model.operations[name]?.input;
+      const found = reference === undefined ? [] : violations(model, reference, input);
+      if (found.length > 0) {
+        const many = found.length === 1 ? "1 validation error" : `${found.length} validation errors`;
+        throw new AwsFault(codes.invalid, `${many} detected: ${found.join("; ")}`);
       }
-    }
-    const output = await operation.run(input, call);
-    if (fault?.cut === "after") {
-      throw new ConnectionCut();
-    }
-    return output;
+      const operation = handler.operations[name];
+      if (operation === undefined) {
+        throw new AwsFault("UnknownOperationException", `${handler.name} ${name} is not simulated`, 501);
+      }
+      for (const request of operation.access(input, call)) {
+        const refusal = iam.refusal(call.principal, request);
+        if (refusal !== undefined) {
+          throw new AwsFault(codes.denied, refusal, codes.deniedStatus);
+        }
+      }
+      return await operation.run(input, call);
+    });
   }
 }
 
@@ -195,7 +135,7 @@ interface CredentialScope {
   readonly service: string;
 }
 
-/** What a SigV4 `Authorization` header says about the caller. */
+/** The caller's key, region and service in a SigV4 `Authorization` header; undefined: it is none. */
 function credentialScope(authorization: string): CredentialScope | undefined {
   const match = /^AWS4-HMAC-SHA256 Credential=([^/]+)\/\d{8}\/([^/]+)\/([^/]+)\/aws4_request,/.exec(
     authorization,
@@ -204,17 +144,4 @@ function credentialScope(authorization: string): CredentialScope | undefined {
   return accessKeyId === undefined || region === undefined || service === undefined
     ? undefined
     : { accessKeyId, region, service };
-}
-
-async function readWhole(message: IncomingMessage): Promise<WireRequest> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of message) {
-    chunks.push(chunk as Buffer);
-  }
-  return {
-    method: message.method ?? "",
-    url: new URL(message.url ?? "/", "http://simulated"),
-    headers: message.headers,
-    body: Buffer.concat(chunks),
-  };
 }

@@ -1,7 +1,7 @@
-/** What a simulated service is to the wire: a service model's name, and a function for each operation. */
+/** A simulated service as the wire layer sees it: a service model's name, and a function for each operation. */
 import type { AccessRequest, Principal } from "../iam/access.ts";
 
-/** An input as it arrives: what is there has a value. The SDK's own types let every member be undefined. */
+/** An input as it arrives: members that are present have a value. The SDK's own types let every member be undefined. */
 export type Given<T> = T extends Date | Uint8Array | string | number | boolean
   ? T
   : T extends readonly (infer Each)[]
@@ -16,7 +16,7 @@ export type Answer<T> = Omit<T, "$metadata">;
 /** One call, as a handler sees it. */
 export interface Call {
   readonly requestId: string;
-  /** Who calls, told by the access key. */
+  /** The caller, known by the access key. */
   readonly principal: Principal;
 }
 
@@ -41,13 +41,13 @@ export function operation<Input, Output>(definition: {
 export interface ServiceHandler {
   /** Name of its model below `models/fixtures` and in the call log: `ecs`, `logs`, `efs`, … */
   readonly name: string;
-  /** By the name that the model has for it. What is not here answers as an operation that AWS does not know. */
+  /** Operations by the model's names; others are answered like operations that AWS does not know. */
   readonly operations: Readonly<Record<string, Operation>>;
   /** The error codes that are not the same in all services. */
   readonly codes: ErrorCodes;
 }
 
-/** How a service calls what every service has. */
+/** A service's own codes for errors that every service has. */
 export interface ErrorCodes {
   /** A request that breaks the service model's constraints. */
   readonly invalid: string;
@@ -68,7 +68,7 @@ export interface ErrorCodes {
 /** An error that the service answers: `code` is the exception's name, `members` its further members. */
 export class AwsFault extends Error {
   readonly code: string;
-  /** HTTP status; where absent, the model's for that code, else 400. */
+  /** HTTP status; undefined: the model's for that code, else 400. */
   readonly status: number | undefined;
   readonly members: Readonly<Record<string, unknown>>;
 

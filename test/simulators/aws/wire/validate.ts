@@ -2,8 +2,8 @@
 import { type ServiceModel, type Shape, type ShapeReference, shapeOf } from "./model.ts";
 
 /**
- * What is wrong with a value, one sentence for each constraint that it breaks, in the words that AWS's services use. Types
- * have been checked when the value was decoded.
+ * The violations of a value, one sentence for each constraint that it breaks, in the words that AWS's services use.
+ * Types have been checked when the value was decoded.
  */
 export function violations(model: ServiceModel, reference: ShapeReference, value: unknown): string[] {
   const found: string[] = [];
@@ -31,6 +31,9 @@ function check(
     case "list": {
       const items = value as unknown[];
       checkSize(shape, items.length, "length", fail);
+      if (reference.shape.startsWith("Tag")) {
+        checkTags(items, fail);
+      }
       for (const [index, item] of items.entries()) {
         if (shape.member !== undefined) {
           check(model, shape.member, item, `${path}.${index + 1}.member`, found);
@@ -85,6 +88,18 @@ function checkStructure(
     if (member !== undefined && inner !== undefined) {
       check(model, member, inner, below(name), found);
     }
+  }
+}
+
+/** Refuses two tags with one key, as all services do although no model says so. */
+function checkTags(items: readonly unknown[], fail: (constraint: string) => void): void {
+  const keys = items.map((item) => {
+    const { Key, key } = (item ?? {}) as { readonly Key?: unknown; readonly key?: unknown };
+    return Key ?? key;
+  });
+  const given = keys.filter((key) => key !== undefined);
+  if (new Set(given).size < given.length) {
+    fail("not have two tags with the same key");
   }
 }
 

@@ -97,12 +97,9 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{0}
 }
 
-// Whether the container's output also goes, line by line, to the standard output
-// that the platform gave the agent. Lines of stderr have `[stderr] ` before
-// them; a line of stdout that begins with `[stdout] `, `[stderr] ` or
-// `[sockerless] ` has `[stdout] ` before it. A last line without its end gets
-// one, a line above 64 KiB is cut into several. What the agent itself has to say
-// are lines with `[sockerless] ` before them, on its standard error.
+// Copying of the container's output, line by line, to the standard output that
+// the platform gave the agent, byte for byte; marks before lines tell stderr,
+// the agent's own lines and what else a platform would not keep (docs/formats.md).
 type Tee int32
 
 const (
@@ -210,12 +207,70 @@ func (SessionErrorReason) EnumDescriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{2}
 }
 
+// How a log's lines are told. An agent of an earlier version knows the first
+// alone, which shows in the streams of its chunks.
+type LogForm int32
+
+const (
+	LogForm_LOG_FORM_UNSPECIFIED LogForm = 0 // as they were recorded, unfinished ones too
+	// Whole lines alone, in the order in which they end: one without an end is
+	// held until it has one, its run has ended, or the log that was asked for. A
+	// line longer than 16 KiB is told in pieces of that size, each with the time
+	// and the prefix of a line, as dockerd has them.
+	LogForm_LOG_FORM_LINES LogForm = 1
+	// The same, each in a frame of Docker's: stream, three zeros, length in four
+	// bytes (big-endian), line. Chunks hold whole frames, of STREAM_FRAMES.
+	LogForm_LOG_FORM_FRAMES LogForm = 2
+)
+
+// Enum value maps for LogForm.
+var (
+	LogForm_name = map[int32]string{
+		0: "LOG_FORM_UNSPECIFIED",
+		1: "LOG_FORM_LINES",
+		2: "LOG_FORM_FRAMES",
+	}
+	LogForm_value = map[string]int32{
+		"LOG_FORM_UNSPECIFIED": 0,
+		"LOG_FORM_LINES":       1,
+		"LOG_FORM_FRAMES":      2,
+	}
+)
+
+func (x LogForm) Enum() *LogForm {
+	p := new(LogForm)
+	*p = x
+	return p
+}
+
+func (x LogForm) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LogForm) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_agent_v1_agent_proto_enumTypes[3].Descriptor()
+}
+
+func (LogForm) Type() protoreflect.EnumType {
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[3]
+}
+
+func (x LogForm) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LogForm.Descriptor instead.
+func (LogForm) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+}
+
 type Stream int32
 
 const (
 	Stream_STREAM_UNSPECIFIED Stream = 0
 	Stream_STREAM_STDOUT      Stream = 1
 	Stream_STREAM_STDERR      Stream = 2
+	Stream_STREAM_FRAMES      Stream = 3 // of both, as their frames say; in logs alone
 )
 
 // Enum value maps for Stream.
@@ -224,11 +279,13 @@ var (
 		0: "STREAM_UNSPECIFIED",
 		1: "STREAM_STDOUT",
 		2: "STREAM_STDERR",
+		3: "STREAM_FRAMES",
 	}
 	Stream_value = map[string]int32{
 		"STREAM_UNSPECIFIED": 0,
 		"STREAM_STDOUT":      1,
 		"STREAM_STDERR":      2,
+		"STREAM_FRAMES":      3,
 	}
 )
 
@@ -243,11 +300,11 @@ func (x Stream) String() string {
 }
 
 func (Stream) Descriptor() protoreflect.EnumDescriptor {
-	return file_sockerless_agent_v1_agent_proto_enumTypes[3].Descriptor()
+	return file_sockerless_agent_v1_agent_proto_enumTypes[4].Descriptor()
 }
 
 func (Stream) Type() protoreflect.EnumType {
-	return &file_sockerless_agent_v1_agent_proto_enumTypes[3]
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[4]
 }
 
 func (x Stream) Number() protoreflect.EnumNumber {
@@ -256,7 +313,7 @@ func (x Stream) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Stream.Descriptor instead.
 func (Stream) EnumDescriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
 }
 
 type ChangeKind int32
@@ -295,11 +352,11 @@ func (x ChangeKind) String() string {
 }
 
 func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sockerless_agent_v1_agent_proto_enumTypes[4].Descriptor()
+	return file_sockerless_agent_v1_agent_proto_enumTypes[5].Descriptor()
 }
 
 func (ChangeKind) Type() protoreflect.EnumType {
-	return &file_sockerless_agent_v1_agent_proto_enumTypes[4]
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[5]
 }
 
 func (x ChangeKind) Number() protoreflect.EnumNumber {
@@ -308,7 +365,7 @@ func (x ChangeKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangeKind.Descriptor instead.
 func (ChangeKind) EnumDescriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 type TransportProtocol int32
@@ -344,11 +401,11 @@ func (x TransportProtocol) String() string {
 }
 
 func (TransportProtocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_sockerless_agent_v1_agent_proto_enumTypes[5].Descriptor()
+	return file_sockerless_agent_v1_agent_proto_enumTypes[6].Descriptor()
 }
 
 func (TransportProtocol) Type() protoreflect.EnumType {
-	return &file_sockerless_agent_v1_agent_proto_enumTypes[5]
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[6]
 }
 
 func (x TransportProtocol) Number() protoreflect.EnumNumber {
@@ -357,7 +414,7 @@ func (x TransportProtocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TransportProtocol.Descriptor instead.
 func (TransportProtocol) EnumDescriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 type TunnelErrorReason int32
@@ -399,11 +456,11 @@ func (x TunnelErrorReason) String() string {
 }
 
 func (TunnelErrorReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_sockerless_agent_v1_agent_proto_enumTypes[6].Descriptor()
+	return file_sockerless_agent_v1_agent_proto_enumTypes[7].Descriptor()
 }
 
 func (TunnelErrorReason) Type() protoreflect.EnumType {
-	return &file_sockerless_agent_v1_agent_proto_enumTypes[6]
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[7]
 }
 
 func (x TunnelErrorReason) Number() protoreflect.EnumNumber {
@@ -412,7 +469,7 @@ func (x TunnelErrorReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TunnelErrorReason.Descriptor instead.
 func (TunnelErrorReason) EnumDescriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 type HelloRequest struct {
@@ -457,8 +514,8 @@ type HelloResponse struct {
 	Features    []string               `protobuf:"bytes,2,rep,name=features,proto3" json:"features,omitempty"` // names of what later versions added
 	Mode        Mode                   `protobuf:"varint,3,opt,name=mode,proto3,enum=sockerless.agent.v1.Mode" json:"mode,omitempty"`
 	ContainerId string                 `protobuf:"bytes,4,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"` // full ID; empty where the metadata key chooses
-	// What this agent cannot do where it runs, one sentence each ("cannot switch
-	// users: not root"). Empty where it can do everything.
+	// Abilities that this agent lacks where it runs, one sentence each ("cannot
+	// switch users: not root"). Empty where it can do everything.
 	Limitations []string `protobuf:"bytes,5,rep,name=limitations,proto3" json:"limitations,omitempty"`
 	// SubjectPublicKeyInfo, DER, of the key with which this agent dials partners;
 	// empty where it has none.
@@ -854,7 +911,7 @@ func (x *SeccompRule) GetBeforeKernel() string {
 	return ""
 }
 
-// What an argument must be.
+// A condition on one argument of a system call.
 type SeccompCondition struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`                       // 0 to 5
@@ -1056,26 +1113,30 @@ type StartRequest struct {
 	// Appended to /etc/hosts as the platform wrote it, in this order (`--add-host`,
 	// `--link`); each start replaces those of the one before.
 	ExtraHosts []*HostsEntry `protobuf:"bytes,11,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
-	// What /etc/resolv.conf is to say; unset: what the platform wrote there.
+	// Contents of /etc/resolv.conf; unset: what the platform wrote there.
 	Resolver *ResolverSettings `protobuf:"bytes,12,opt,name=resolver,proto3" json:"resolver,omitempty"`
 	Tee      Tee               `protobuf:"varint,13,opt,name=tee,proto3,enum=sockerless.agent.v1.Tee" json:"tee,omitempty"`
-	// How long the agent stays after the main process's end; 0 with `--rm`.
-	// Unset: as the agent was told when its container began (60).
+	// Seconds for which the agent stays after the main process's end; 0 with
+	// `--rm`. Unset: as the agent was told when its container began (60).
 	LingerSeconds *uint32 `protobuf:"varint,14,opt,name=linger_seconds,json=lingerSeconds,proto3,oneof" json:"linger_seconds,omitempty"`
-	// How long the agent stays, if that is longer, for a backend that is away at
-	// the end. Unset: as the agent was told when its container began (20).
+	// Seconds for which the agent stays, if that is longer, for a backend that is
+	// away at the end. Unset: as the agent was told when its container began
+	// (20).
 	DrainTimeoutSeconds *uint32 `protobuf:"varint,15,opt,name=drain_timeout_seconds,json=drainTimeoutSeconds,proto3,oneof" json:"drain_timeout_seconds,omitempty"`
-	// What the main process gets when the platform sends the agent any stop
-	// signal. 0: as the agent was told when its container began (SIGTERM).
+	// Signal that the main process gets when the platform sends the agent any
+	// stop signal. 0: as the agent was told when its container began (SIGTERM).
 	StopSignal int32 `protobuf:"varint,16,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
-	// After how long SIGKILL follows; negative: never. Unset: 10.
+	// Seconds after which SIGKILL follows; negative: never. Unset: 10.
 	StopTimeoutSeconds *int32 `protobuf:"varint,17,opt,name=stop_timeout_seconds,json=stopTimeoutSeconds,proto3,oneof" json:"stop_timeout_seconds,omitempty"`
-	// Where volumes are that the platform does not mount, as absolute paths: made
-	// (root's, 0755) where the image has nothing. What is in them is theirs, and no
-	// part of the container's changes and exports.
+	// Absolute paths of volumes that the platform does not mount: made (root's,
+	// 0755) where the image has nothing. Their contents are no part of the
+	// container's changes and exports.
 	VolumeDirectories []string `protobuf:"bytes,18,rep,name=volume_directories,json=volumeDirectories,proto3" json:"volume_directories,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Key of the seal on the line with which the agent tells the platform's log
+	// how the run has ended. Empty: it leaves none.
+	ExitKey       []byte `protobuf:"bytes,19,opt,name=exit_key,json=exitKey,proto3" json:"exit_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StartRequest) Reset() {
@@ -1234,6 +1295,13 @@ func (x *StartRequest) GetVolumeDirectories() []string {
 	return nil
 }
 
+func (x *StartRequest) GetExitKey() []byte {
+	if x != nil {
+		return x.ExitKey
+	}
+	return nil
+}
+
 // A line of /etc/hosts.
 type HostsEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1287,7 +1355,7 @@ func (x *HostsEntry) GetNames() []string {
 	return nil
 }
 
-// `--dns`, `--dns-search` and `--dns-option`. What is empty is as the platform
+// `--dns`, `--dns-search` and `--dns-option`. An empty list is as the platform
 // wrote it. Once Names was called the resolver asks these servers.
 type ResolverSettings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1432,11 +1500,12 @@ func (*StartResponse_Started) isStartResponse_Result() {}
 func (*StartResponse_Failure) isStartResponse_Result() {}
 
 type StartedProcess struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pid           int64                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"` // in the agent's PID namespace
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Pid            int64                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"` // in the agent's PID namespace
+	StartedAt      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	AgentStartedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=agent_started_at,json=agentStartedAt,proto3" json:"agent_started_at,omitempty"` // unset: an older agent, which does not tell
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StartedProcess) Reset() {
@@ -1479,6 +1548,13 @@ func (x *StartedProcess) GetPid() int64 {
 func (x *StartedProcess) GetStartedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *StartedProcess) GetAgentStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AgentStartedAt
 	}
 	return nil
 }
@@ -1538,14 +1614,16 @@ func (x *StartFailure) GetMessage() string {
 }
 
 type HealthCheck struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Args            []string               `protobuf:"bytes,1,rep,name=args,proto3" json:"args,omitempty"` // argv, CMD-SHELL already resolved
-	IntervalNs      uint64                 `protobuf:"varint,2,opt,name=interval_ns,json=intervalNs,proto3" json:"interval_ns,omitempty"`
-	TimeoutNs       uint64                 `protobuf:"varint,3,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
-	StartPeriodNs   uint64                 `protobuf:"varint,4,opt,name=start_period_ns,json=startPeriodNs,proto3" json:"start_period_ns,omitempty"`
-	StartIntervalNs uint64                 `protobuf:"varint,5,opt,name=start_interval_ns,json=startIntervalNs,proto3" json:"start_interval_ns,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Args             []string               `protobuf:"bytes,1,rep,name=args,proto3" json:"args,omitempty"` // argv, CMD-SHELL already resolved
+	IntervalNs       uint64                 `protobuf:"varint,2,opt,name=interval_ns,json=intervalNs,proto3" json:"interval_ns,omitempty"`
+	TimeoutNs        uint64                 `protobuf:"varint,3,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
+	StartPeriodNs    uint64                 `protobuf:"varint,4,opt,name=start_period_ns,json=startPeriodNs,proto3" json:"start_period_ns,omitempty"`
+	StartIntervalNs  uint64                 `protobuf:"varint,5,opt,name=start_interval_ns,json=startIntervalNs,proto3" json:"start_interval_ns,omitempty"`
+	User             string                 `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`                                                 // as in ProcessSpec, looked up at each probe
+	AdditionalGroups []string               `protobuf:"bytes,7,rep,name=additional_groups,json=additionalGroups,proto3" json:"additional_groups,omitempty"` // as in ProcessSpec
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *HealthCheck) Reset() {
@@ -1611,6 +1689,20 @@ func (x *HealthCheck) GetStartIntervalNs() uint64 {
 		return x.StartIntervalNs
 	}
 	return 0
+}
+
+func (x *HealthCheck) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetAdditionalGroups() []string {
+	if x != nil {
+		return x.AdditionalGroups
+	}
+	return nil
 }
 
 type DescribeRequest struct {
@@ -2585,7 +2677,7 @@ type ExitStatus struct {
 	Signal     int32                  `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"` // 0: exited by itself
 	OomKilled  bool                   `protobuf:"varint,3,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
 	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
-	// Of the main process, init mode: the platform had told the container to stop
+	// True for a main process, in init mode, that the platform had told to stop
 	// before it ended, so that its code may not say how its work went.
 	PlatformStop  bool `protobuf:"varint,5,opt,name=platform_stop,json=platformStop,proto3" json:"platform_stop,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2815,8 +2907,8 @@ type SignalRequest struct {
 	// Calls of one token send one signal, however many of them arrive in the life
 	// of the main process. Empty: each sends its own.
 	ClientToken string `protobuf:"bytes,4,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
-	// Of the start whose main process is meant; another's is told to be over
-	// (FAILED_PRECONDITION). 0: the one that runs.
+	// Generation of the start whose main process is meant; another's is told to
+	// be over (FAILED_PRECONDITION). 0: the one that runs.
 	Generation    uint64 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2923,6 +3015,102 @@ func (*SignalResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
+type LookUpUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"` // Docker's user[:group], names or numbers
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookUpUserRequest) Reset() {
+	*x = LookUpUserRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookUpUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookUpUserRequest) ProtoMessage() {}
+
+func (x *LookUpUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookUpUserRequest.ProtoReflect.Descriptor instead.
+func (*LookUpUserRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *LookUpUserRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type LookUpUserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uid           uint32                 `protobuf:"varint,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,2,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookUpUserResponse) Reset() {
+	*x = LookUpUserResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookUpUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookUpUserResponse) ProtoMessage() {}
+
+func (x *LookUpUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookUpUserResponse.ProtoReflect.Descriptor instead.
+func (*LookUpUserResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *LookUpUserResponse) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *LookUpUserResponse) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
 type ExecInspectRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	ExecId string                 `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
@@ -2934,7 +3122,7 @@ type ExecInspectRequest struct {
 
 func (x *ExecInspectRequest) Reset() {
 	*x = ExecInspectRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2946,7 +3134,7 @@ func (x *ExecInspectRequest) String() string {
 func (*ExecInspectRequest) ProtoMessage() {}
 
 func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2959,7 +3147,7 @@ func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectRequest.ProtoReflect.Descriptor instead.
 func (*ExecInspectRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExecInspectRequest) GetExecId() string {
@@ -2987,7 +3175,7 @@ type ExecInspectResponse struct {
 
 func (x *ExecInspectResponse) Reset() {
 	*x = ExecInspectResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3187,7 @@ func (x *ExecInspectResponse) String() string {
 func (*ExecInspectResponse) ProtoMessage() {}
 
 func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3200,7 @@ func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectResponse.ProtoReflect.Descriptor instead.
 func (*ExecInspectResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExecInspectResponse) GetRunning() bool {
@@ -3044,7 +3232,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3056,7 +3244,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3069,7 +3257,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 type WatchResponse struct {
@@ -3087,7 +3275,8 @@ type WatchResponse struct {
 	//	*WatchResponse_Released
 	//	*WatchResponse_Heartbeat
 	Event isWatchResponse_Event `protobuf_oneof:"event"`
-	// Of the container's last start when the event came about; 0 before the first.
+	// Generation of the container's last start when the event came about; 0
+	// before the first.
 	Generation    uint64 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3095,7 +3284,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3296,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3309,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WatchResponse) GetSequence() uint64 {
@@ -3290,15 +3479,16 @@ type ContainerState struct {
 	Paused        bool                   `protobuf:"varint,3,opt,name=paused,proto3" json:"paused,omitempty"`
 	EndedExecs    []*ExecEnded           `protobuf:"bytes,4,rep,name=ended_execs,json=endedExecs,proto3" json:"ended_execs,omitempty"`
 	RunningExecs  []*ExecStarted         `protobuf:"bytes,5,rep,name=running_execs,json=runningExecs,proto3" json:"running_execs,omitempty"`
-	Health        []*HealthResult        `protobuf:"bytes,6,rep,name=health,proto3" json:"health,omitempty"`   // the last five, oldest first
-	Failure       *StartFailure          `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"` // the start was tried and failed
+	Health        []*HealthResult        `protobuf:"bytes,6,rep,name=health,proto3" json:"health,omitempty"`                                 // the last five, oldest first
+	Failure       *StartFailure          `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"`                               // the start was tried and failed
+	OutOfMemory   bool                   `protobuf:"varint,8,opt,name=out_of_memory,json=outOfMemory,proto3" json:"out_of_memory,omitempty"` // `oom` was told in this run
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3310,7 +3500,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3323,7 +3513,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ContainerState) GetStarted() *StartedProcess {
@@ -3375,6 +3565,13 @@ func (x *ContainerState) GetFailure() *StartFailure {
 	return nil
 }
 
+func (x *ContainerState) GetOutOfMemory() bool {
+	if x != nil {
+		return x.OutOfMemory
+	}
+	return false
+}
+
 type ExecStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ExecId        string                 `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
@@ -3385,7 +3582,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +3594,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +3607,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExecStarted) GetExecId() string {
@@ -3437,7 +3634,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3449,7 +3646,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +3659,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ExecEnded) GetExecId() string {
@@ -3492,7 +3689,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3504,7 +3701,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3517,7 +3714,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HealthResult) GetStart() *timestamppb.Timestamp {
@@ -3563,7 +3760,7 @@ type OutOfMemory struct {
 
 func (x *OutOfMemory) Reset() {
 	*x = OutOfMemory{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3575,7 +3772,7 @@ func (x *OutOfMemory) String() string {
 func (*OutOfMemory) ProtoMessage() {}
 
 func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3588,7 +3785,7 @@ func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutOfMemory.ProtoReflect.Descriptor instead.
 func (*OutOfMemory) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
 }
 
 // The agent has nothing more to tell and leaves; a later call gets UNAVAILABLE.
@@ -3600,7 +3797,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3612,7 +3809,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3625,7 +3822,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
 }
 
 type PauseRequest struct {
@@ -3636,7 +3833,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3648,7 +3845,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3661,7 +3858,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
 }
 
 type PauseResponse struct {
@@ -3672,7 +3869,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3684,7 +3881,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3697,7 +3894,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
 }
 
 type ResumeRequest struct {
@@ -3708,7 +3905,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3720,7 +3917,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3733,7 +3930,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
 }
 
 type ResumeResponse struct {
@@ -3744,7 +3941,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3756,7 +3953,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3769,7 +3966,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
 }
 
 type LogsRequest struct {
@@ -3788,14 +3985,15 @@ type LogsRequest struct {
 	// the same reader serves later. LogChunk.stream is not set, a record may begin
 	// in one chunk and end in another. INVALID_ARGUMENT together with anything
 	// else but `follow`.
-	Records       bool `protobuf:"varint,9,opt,name=records,proto3" json:"records,omitempty"`
+	Records       bool    `protobuf:"varint,9,opt,name=records,proto3" json:"records,omitempty"`
+	Form          LogForm `protobuf:"varint,10,opt,name=form,proto3,enum=sockerless.agent.v1.LogForm" json:"form,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3807,7 +4005,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +4018,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *LogsRequest) GetStdout() bool {
@@ -3886,6 +4084,13 @@ func (x *LogsRequest) GetRecords() bool {
 	return false
 }
 
+func (x *LogsRequest) GetForm() LogForm {
+	if x != nil {
+		return x.Form
+	}
+	return LogForm_LOG_FORM_UNSPECIFIED
+}
+
 type LogsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -3900,7 +4105,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3912,7 +4117,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3925,7 +4130,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *LogsResponse) GetMessage() isLogsResponse_Message {
@@ -3997,7 +4202,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4009,7 +4214,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4022,7 +4227,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *LogChunk) GetStream() Stream {
@@ -4055,7 +4260,7 @@ type LogsEnd struct {
 
 func (x *LogsEnd) Reset() {
 	*x = LogsEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4067,7 +4272,7 @@ func (x *LogsEnd) String() string {
 func (*LogsEnd) ProtoMessage() {}
 
 func (x *LogsEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4080,7 +4285,7 @@ func (x *LogsEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsEnd.ProtoReflect.Descriptor instead.
 func (*LogsEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *LogsEnd) GetTotalBytes() uint64 {
@@ -4103,7 +4308,7 @@ type PathStat struct {
 
 func (x *PathStat) Reset() {
 	*x = PathStat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4115,7 +4320,7 @@ func (x *PathStat) String() string {
 func (*PathStat) ProtoMessage() {}
 
 func (x *PathStat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4128,7 +4333,7 @@ func (x *PathStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathStat.ProtoReflect.Descriptor instead.
 func (*PathStat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PathStat) GetName() string {
@@ -4175,7 +4380,7 @@ type ArchiveStatRequest struct {
 
 func (x *ArchiveStatRequest) Reset() {
 	*x = ArchiveStatRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4187,7 +4392,7 @@ func (x *ArchiveStatRequest) String() string {
 func (*ArchiveStatRequest) ProtoMessage() {}
 
 func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4200,7 +4405,7 @@ func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveStatRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ArchiveStatRequest) GetPath() string {
@@ -4219,7 +4424,7 @@ type ArchiveStatResponse struct {
 
 func (x *ArchiveStatResponse) Reset() {
 	*x = ArchiveStatResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4231,7 +4436,7 @@ func (x *ArchiveStatResponse) String() string {
 func (*ArchiveStatResponse) ProtoMessage() {}
 
 func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4244,7 +4449,7 @@ func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveStatResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ArchiveStatResponse) GetStat() *PathStat {
@@ -4263,7 +4468,7 @@ type ArchiveGetRequest struct {
 
 func (x *ArchiveGetRequest) Reset() {
 	*x = ArchiveGetRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4275,7 +4480,7 @@ func (x *ArchiveGetRequest) String() string {
 func (*ArchiveGetRequest) ProtoMessage() {}
 
 func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4288,7 +4493,7 @@ func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveGetRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ArchiveGetRequest) GetPath() string {
@@ -4313,7 +4518,7 @@ type ArchiveGetResponse struct {
 
 func (x *ArchiveGetResponse) Reset() {
 	*x = ArchiveGetResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4530,7 @@ func (x *ArchiveGetResponse) String() string {
 func (*ArchiveGetResponse) ProtoMessage() {}
 
 func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4543,7 @@ func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveGetResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ArchiveGetResponse) GetMessage() isArchiveGetResponse_Message {
@@ -4422,7 +4627,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4434,7 +4639,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4447,7 +4652,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ArchiveChunk) GetOffset() uint64 {
@@ -4473,7 +4678,7 @@ type ArchiveEnd struct {
 
 func (x *ArchiveEnd) Reset() {
 	*x = ArchiveEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4485,7 +4690,7 @@ func (x *ArchiveEnd) String() string {
 func (*ArchiveEnd) ProtoMessage() {}
 
 func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4498,7 +4703,7 @@ func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveEnd.ProtoReflect.Descriptor instead.
 func (*ArchiveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ArchiveEnd) GetTotalBytes() uint64 {
@@ -4523,7 +4728,7 @@ type ArchivePutRequest struct {
 
 func (x *ArchivePutRequest) Reset() {
 	*x = ArchivePutRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4535,7 +4740,7 @@ func (x *ArchivePutRequest) String() string {
 func (*ArchivePutRequest) ProtoMessage() {}
 
 func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4548,7 +4753,7 @@ func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutRequest.ProtoReflect.Descriptor instead.
 func (*ArchivePutRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ArchivePutRequest) GetMessage() isArchivePutRequest_Message {
@@ -4628,13 +4833,14 @@ type ArchivePutOpen struct {
 	NoOverwriteDirNonDir bool                   `protobuf:"varint,2,opt,name=no_overwrite_dir_non_dir,json=noOverwriteDirNonDir,proto3" json:"no_overwrite_dir_non_dir,omitempty"` // refuse to replace a directory by a file and the reverse
 	CopyUidGid           bool                   `protobuf:"varint,3,opt,name=copy_uid_gid,json=copyUidGid,proto3" json:"copy_uid_gid,omitempty"`                                   // give the entries to the container's user
 	User                 string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`                                                                    // the container's user, for copy_uid_gid
+	WorkingDirectory     string                 `protobuf:"bytes,5,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`                    // made first where it is missing, as a start does; empty: none
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
 
 func (x *ArchivePutOpen) Reset() {
 	*x = ArchivePutOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4646,7 +4852,7 @@ func (x *ArchivePutOpen) String() string {
 func (*ArchivePutOpen) ProtoMessage() {}
 
 func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4659,7 +4865,7 @@ func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutOpen.ProtoReflect.Descriptor instead.
 func (*ArchivePutOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ArchivePutOpen) GetPath() string {
@@ -4690,6 +4896,13 @@ func (x *ArchivePutOpen) GetUser() string {
 	return ""
 }
 
+func (x *ArchivePutOpen) GetWorkingDirectory() string {
+	if x != nil {
+		return x.WorkingDirectory
+	}
+	return ""
+}
+
 type ArchivePutResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TotalBytes    uint64                 `protobuf:"varint,1,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"` // of the tar stream
@@ -4699,7 +4912,7 @@ type ArchivePutResponse struct {
 
 func (x *ArchivePutResponse) Reset() {
 	*x = ArchivePutResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4711,7 +4924,7 @@ func (x *ArchivePutResponse) String() string {
 func (*ArchivePutResponse) ProtoMessage() {}
 
 func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4724,7 +4937,7 @@ func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutResponse.ProtoReflect.Descriptor instead.
 func (*ArchivePutResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ArchivePutResponse) GetTotalBytes() uint64 {
@@ -4742,7 +4955,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4754,7 +4967,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4767,7 +4980,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
 }
 
 type ChangesResponse struct {
@@ -4784,7 +4997,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4796,7 +5009,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4809,7 +5022,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ChangesResponse) GetMessage() isChangesResponse_Message {
@@ -4878,7 +5091,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4890,7 +5103,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4903,7 +5116,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Change) GetPath() string {
@@ -4929,7 +5142,7 @@ type ChangesEnd struct {
 
 func (x *ChangesEnd) Reset() {
 	*x = ChangesEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4941,7 +5154,7 @@ func (x *ChangesEnd) String() string {
 func (*ChangesEnd) ProtoMessage() {}
 
 func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4954,7 +5167,7 @@ func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesEnd.ProtoReflect.Descriptor instead.
 func (*ChangesEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ChangesEnd) GetCount() uint64 {
@@ -4972,7 +5185,7 @@ type DiskUsageRequest struct {
 
 func (x *DiskUsageRequest) Reset() {
 	*x = DiskUsageRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4984,7 +5197,7 @@ func (x *DiskUsageRequest) String() string {
 func (*DiskUsageRequest) ProtoMessage() {}
 
 func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4997,7 +5210,7 @@ func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageRequest.ProtoReflect.Descriptor instead.
 func (*DiskUsageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
 }
 
 type DiskUsageResponse struct {
@@ -5009,7 +5222,7 @@ type DiskUsageResponse struct {
 
 func (x *DiskUsageResponse) Reset() {
 	*x = DiskUsageResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5021,7 +5234,7 @@ func (x *DiskUsageResponse) String() string {
 func (*DiskUsageResponse) ProtoMessage() {}
 
 func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5034,7 +5247,7 @@ func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageResponse.ProtoReflect.Descriptor instead.
 func (*DiskUsageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DiskUsageResponse) GetWrittenBytes() uint64 {
@@ -5054,7 +5267,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5066,7 +5279,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5079,7 +5292,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ExportRequest) GetLayer() bool {
@@ -5103,7 +5316,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5115,7 +5328,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5128,7 +5341,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ExportResponse) GetMessage() isExportResponse_Message {
@@ -5196,7 +5409,7 @@ type TopRequest struct {
 
 func (x *TopRequest) Reset() {
 	*x = TopRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5208,7 +5421,7 @@ func (x *TopRequest) String() string {
 func (*TopRequest) ProtoMessage() {}
 
 func (x *TopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5221,7 +5434,7 @@ func (x *TopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
 func (*TopRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TopRequest) GetPsArgs() string {
@@ -5241,7 +5454,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5466,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5479,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *TopResponse) GetTitles() []string {
@@ -5292,7 +5505,7 @@ type ProcessRow struct {
 
 func (x *ProcessRow) Reset() {
 	*x = ProcessRow{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5304,7 +5517,7 @@ func (x *ProcessRow) String() string {
 func (*ProcessRow) ProtoMessage() {}
 
 func (x *ProcessRow) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5317,7 +5530,7 @@ func (x *ProcessRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRow.ProtoReflect.Descriptor instead.
 func (*ProcessRow) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ProcessRow) GetColumns() []string {
@@ -5337,7 +5550,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5349,7 +5562,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5362,7 +5575,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *StatsRequest) GetStream() bool {
@@ -5396,7 +5609,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5408,7 +5621,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5421,7 +5634,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *StatsResponse) GetRead() *timestamppb.Timestamp {
@@ -5497,7 +5710,7 @@ type CpuStats struct {
 
 func (x *CpuStats) Reset() {
 	*x = CpuStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5509,7 +5722,7 @@ func (x *CpuStats) String() string {
 func (*CpuStats) ProtoMessage() {}
 
 func (x *CpuStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5522,7 +5735,7 @@ func (x *CpuStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuStats.ProtoReflect.Descriptor instead.
 func (*CpuStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CpuStats) GetTotalUsageNs() uint64 {
@@ -5601,7 +5814,7 @@ type MemoryStats struct {
 
 func (x *MemoryStats) Reset() {
 	*x = MemoryStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5613,7 +5826,7 @@ func (x *MemoryStats) String() string {
 func (*MemoryStats) ProtoMessage() {}
 
 func (x *MemoryStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5626,7 +5839,7 @@ func (x *MemoryStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStats.ProtoReflect.Descriptor instead.
 func (*MemoryStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *MemoryStats) GetUsage() uint64 {
@@ -5674,7 +5887,7 @@ type PidsStats struct {
 
 func (x *PidsStats) Reset() {
 	*x = PidsStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5686,7 +5899,7 @@ func (x *PidsStats) String() string {
 func (*PidsStats) ProtoMessage() {}
 
 func (x *PidsStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5699,7 +5912,7 @@ func (x *PidsStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidsStats.ProtoReflect.Descriptor instead.
 func (*PidsStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PidsStats) GetCurrent() uint64 {
@@ -5729,7 +5942,7 @@ type BlockIoEntry struct {
 
 func (x *BlockIoEntry) Reset() {
 	*x = BlockIoEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5741,7 +5954,7 @@ func (x *BlockIoEntry) String() string {
 func (*BlockIoEntry) ProtoMessage() {}
 
 func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5754,7 +5967,7 @@ func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockIoEntry.ProtoReflect.Descriptor instead.
 func (*BlockIoEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *BlockIoEntry) GetKind() string {
@@ -5808,7 +6021,7 @@ type NetworkStats struct {
 
 func (x *NetworkStats) Reset() {
 	*x = NetworkStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5820,7 +6033,7 @@ func (x *NetworkStats) String() string {
 func (*NetworkStats) ProtoMessage() {}
 
 func (x *NetworkStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5833,7 +6046,7 @@ func (x *NetworkStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStats.ProtoReflect.Descriptor instead.
 func (*NetworkStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *NetworkStats) GetRxBytes() uint64 {
@@ -5903,7 +6116,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5915,7 +6128,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5928,7 +6141,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *UpdateRequest) GetOciResources() []byte {
@@ -5946,7 +6159,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5958,7 +6171,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5971,22 +6184,22 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
 }
 
 type NamesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// User-defined ones that the container is on. None: no resolver is opened.
 	Networks []*NamedNetwork `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
-	// Whether names that are not in the table are asked of the upstream servers:
+	// True if names that are not in the table are asked of the upstream servers:
 	// not where every network of the container is internal.
 	Forward bool `protobuf:"varint,2,opt,name=forward,proto3" json:"forward,omitempty"`
 	// Addresses of upstream servers, asked from the machine's own network; empty:
 	// those of the machine's resolver configuration.
 	Upstreams []string `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
-	// Of containers that this one is linked to (`--link`), as they are now: a line
-	// of /etc/hosts whose first name is an entry's first gets its address. A line
-	// that is not there is not made.
+	// Names and addresses of containers that this one is linked to (`--link`), as
+	// they are now: a line of /etc/hosts whose first name is an entry's first
+	// gets its address. A line that is not there is not made.
 	Hosts         []*HostsEntry `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5994,7 +6207,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6006,7 +6219,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6019,7 +6232,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *NamesRequest) GetNetworks() []*NamedNetwork {
@@ -6060,7 +6273,7 @@ type NamedNetwork struct {
 
 func (x *NamedNetwork) Reset() {
 	*x = NamedNetwork{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6072,7 +6285,7 @@ func (x *NamedNetwork) String() string {
 func (*NamedNetwork) ProtoMessage() {}
 
 func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6085,7 +6298,7 @@ func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
 func (*NamedNetwork) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *NamedNetwork) GetName() string {
@@ -6114,7 +6327,7 @@ type NamedPeer struct {
 
 func (x *NamedPeer) Reset() {
 	*x = NamedPeer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6126,7 +6339,7 @@ func (x *NamedPeer) String() string {
 func (*NamedPeer) ProtoMessage() {}
 
 func (x *NamedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6139,7 +6352,7 @@ func (x *NamedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
 func (*NamedPeer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *NamedPeer) GetNames() []string {
@@ -6164,7 +6377,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6176,7 +6389,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6189,7 +6402,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
 }
 
 type TunnelRequest struct {
@@ -6207,7 +6420,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6219,7 +6432,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6232,7 +6445,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *TunnelRequest) GetMessage() isTunnelRequest_Message {
@@ -6322,7 +6535,7 @@ type TunnelResponse struct {
 
 func (x *TunnelResponse) Reset() {
 	*x = TunnelResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6334,7 +6547,7 @@ func (x *TunnelResponse) String() string {
 func (*TunnelResponse) ProtoMessage() {}
 
 func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6347,7 +6560,7 @@ func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
 func (*TunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *TunnelResponse) GetMessage() isTunnelResponse_Message {
@@ -6448,7 +6661,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6460,7 +6673,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6473,7 +6686,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *TunnelOpen) GetProtocol() TransportProtocol {
@@ -6505,7 +6718,7 @@ type TunnelOpened struct {
 
 func (x *TunnelOpened) Reset() {
 	*x = TunnelOpened{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6517,7 +6730,7 @@ func (x *TunnelOpened) String() string {
 func (*TunnelOpened) ProtoMessage() {}
 
 func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6530,7 +6743,7 @@ func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpened.ProtoReflect.Descriptor instead.
 func (*TunnelOpened) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
 }
 
 // The field order is fixed: clients decode it by hand.
@@ -6545,7 +6758,7 @@ type TunnelData struct {
 
 func (x *TunnelData) Reset() {
 	*x = TunnelData{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6557,7 +6770,7 @@ func (x *TunnelData) String() string {
 func (*TunnelData) ProtoMessage() {}
 
 func (x *TunnelData) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6570,7 +6783,7 @@ func (x *TunnelData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelData.ProtoReflect.Descriptor instead.
 func (*TunnelData) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *TunnelData) GetOffset() uint64 {
@@ -6596,7 +6809,7 @@ type TunnelEnd struct {
 
 func (x *TunnelEnd) Reset() {
 	*x = TunnelEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6608,7 +6821,7 @@ func (x *TunnelEnd) String() string {
 func (*TunnelEnd) ProtoMessage() {}
 
 func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6621,7 +6834,7 @@ func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelEnd.ProtoReflect.Descriptor instead.
 func (*TunnelEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *TunnelEnd) GetTotalBytes() uint64 {
@@ -6642,7 +6855,7 @@ type TunnelError struct {
 
 func (x *TunnelError) Reset() {
 	*x = TunnelError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6654,7 +6867,7 @@ func (x *TunnelError) String() string {
 func (*TunnelError) ProtoMessage() {}
 
 func (x *TunnelError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6667,7 +6880,7 @@ func (x *TunnelError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelError.ProtoReflect.Descriptor instead.
 func (*TunnelError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *TunnelError) GetReason() TunnelErrorReason {
@@ -6693,7 +6906,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6705,7 +6918,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6718,7 +6931,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ReleaseRequest) GetGeneration() uint64 {
@@ -6736,7 +6949,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6748,7 +6961,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6761,7 +6974,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
 }
 
 type PartnersRequest struct {
@@ -6777,7 +6990,7 @@ type PartnersRequest struct {
 
 func (x *PartnersRequest) Reset() {
 	*x = PartnersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6789,7 +7002,7 @@ func (x *PartnersRequest) String() string {
 func (*PartnersRequest) ProtoMessage() {}
 
 func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6802,7 +7015,7 @@ func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersRequest.ProtoReflect.Descriptor instead.
 func (*PartnersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *PartnersRequest) GetPartners() []*Partner {
@@ -6836,7 +7049,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6848,7 +7061,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6861,7 +7074,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Partner) GetContainerId() string {
@@ -6910,7 +7123,7 @@ type PartnersResponse struct {
 
 func (x *PartnersResponse) Reset() {
 	*x = PartnersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6922,7 +7135,7 @@ func (x *PartnersResponse) String() string {
 func (*PartnersResponse) ProtoMessage() {}
 
 func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6935,7 +7148,7 @@ func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResponse.ProtoReflect.Descriptor instead.
 func (*PartnersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *PartnersResponse) GetFailures() []*PartnerFailure {
@@ -6955,7 +7168,7 @@ type PartnerFailure struct {
 
 func (x *PartnerFailure) Reset() {
 	*x = PartnerFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6967,7 +7180,7 @@ func (x *PartnerFailure) String() string {
 func (*PartnerFailure) ProtoMessage() {}
 
 func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6980,7 +7193,7 @@ func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerFailure.ProtoReflect.Descriptor instead.
 func (*PartnerFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *PartnerFailure) GetContainerId() string {
@@ -7005,7 +7218,7 @@ type ListenersRequest struct {
 
 func (x *ListenersRequest) Reset() {
 	*x = ListenersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7017,7 +7230,7 @@ func (x *ListenersRequest) String() string {
 func (*ListenersRequest) ProtoMessage() {}
 
 func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7030,7 +7243,7 @@ func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListenersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
 }
 
 type ListenersResponse struct {
@@ -7046,7 +7259,7 @@ type ListenersResponse struct {
 
 func (x *ListenersResponse) Reset() {
 	*x = ListenersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7058,7 +7271,7 @@ func (x *ListenersResponse) String() string {
 func (*ListenersResponse) ProtoMessage() {}
 
 func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7071,7 +7284,7 @@ func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
 func (*ListenersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ListenersResponse) GetMessage() isListenersResponse_Message {
@@ -7125,7 +7338,7 @@ type ListenerTable struct {
 
 func (x *ListenerTable) Reset() {
 	*x = ListenerTable{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7137,7 +7350,7 @@ func (x *ListenerTable) String() string {
 func (*ListenerTable) ProtoMessage() {}
 
 func (x *ListenerTable) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7150,7 +7363,7 @@ func (x *ListenerTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerTable.ProtoReflect.Descriptor instead.
 func (*ListenerTable) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListenerTable) GetListeners() []*Listener {
@@ -7170,7 +7383,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7182,7 +7395,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7195,7 +7408,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Listener) GetAddress() string {
@@ -7274,7 +7487,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x04hard\x18\x03 \x01(\x04R\x04hard\";\n" +
 	"\vConsoleSize\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x14\n" +
-	"\x05width\x18\x02 \x01(\rR\x05width\"\x87\a\n" +
+	"\x05width\x18\x02 \x01(\rR\x05width\"\xa2\a\n" +
 	"\fStartRequest\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -7300,7 +7513,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\vstop_signal\x18\x10 \x01(\x05R\n" +
 	"stopSignal\x125\n" +
 	"\x14stop_timeout_seconds\x18\x11 \x01(\x05H\x02R\x12stopTimeoutSeconds\x88\x01\x01\x12-\n" +
-	"\x12volume_directories\x18\x12 \x03(\tR\x11volumeDirectoriesB\x11\n" +
+	"\x12volume_directories\x18\x12 \x03(\tR\x11volumeDirectories\x12\x19\n" +
+	"\bexit_key\x18\x13 \x01(\fR\aexitKeyB\x11\n" +
 	"\x0f_linger_secondsB\x18\n" +
 	"\x16_drain_timeout_secondsB\x17\n" +
 	"\x15_stop_timeout_seconds\"<\n" +
@@ -7315,14 +7529,15 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\rStartResponse\x12?\n" +
 	"\astarted\x18\x01 \x01(\v2#.sockerless.agent.v1.StartedProcessH\x00R\astarted\x12=\n" +
 	"\afailure\x18\x02 \x01(\v2!.sockerless.agent.v1.StartFailureH\x00R\afailureB\b\n" +
-	"\x06result\"]\n" +
+	"\x06result\"\xa3\x01\n" +
 	"\x0eStartedProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x03R\x03pid\x129\n" +
 	"\n" +
-	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"E\n" +
+	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12D\n" +
+	"\x10agent_started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0eagentStartedAt\"E\n" +
 	"\fStartFailure\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xb5\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xf6\x01\n" +
 	"\vHealthCheck\x12\x12\n" +
 	"\x04args\x18\x01 \x03(\tR\x04args\x12\x1f\n" +
 	"\vinterval_ns\x18\x02 \x01(\x04R\n" +
@@ -7330,7 +7545,9 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ns\x18\x03 \x01(\x04R\ttimeoutNs\x12&\n" +
 	"\x0fstart_period_ns\x18\x04 \x01(\x04R\rstartPeriodNs\x12*\n" +
-	"\x11start_interval_ns\x18\x05 \x01(\x04R\x0fstartIntervalNs\"\x11\n" +
+	"\x11start_interval_ns\x18\x05 \x01(\x04R\x0fstartIntervalNs\x12\x12\n" +
+	"\x04user\x18\x06 \x01(\tR\x04user\x12+\n" +
+	"\x11additional_groups\x18\a \x03(\tR\x10additionalGroups\"\x11\n" +
 	"\x0fDescribeRequest\"L\n" +
 	"\x10DescribeResponse\x12$\n" +
 	"\rspecification\x18\x01 \x01(\fR\rspecification\x12\x12\n" +
@@ -7416,7 +7633,12 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x05 \x01(\x04R\n" +
 	"generation\"\x10\n" +
-	"\x0eSignalResponse\"E\n" +
+	"\x0eSignalResponse\"'\n" +
+	"\x11LookUpUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\"8\n" +
+	"\x12LookUpUserResponse\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x02 \x01(\rR\x03gid\"E\n" +
 	"\x12ExecInspectRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x16\n" +
 	"\x06refuse\x18\x02 \x01(\bR\x06refuse\"v\n" +
@@ -7441,7 +7663,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\v \x01(\x04R\n" +
 	"generationB\a\n" +
-	"\x05event\"\x9c\x03\n" +
+	"\x05event\"\xc0\x03\n" +
 	"\x0eContainerState\x12=\n" +
 	"\astarted\x18\x01 \x01(\v2#.sockerless.agent.v1.StartedProcessR\astarted\x123\n" +
 	"\x04exit\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.ExitStatusR\x04exit\x12\x16\n" +
@@ -7450,7 +7672,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"endedExecs\x12E\n" +
 	"\rrunning_execs\x18\x05 \x03(\v2 .sockerless.agent.v1.ExecStartedR\frunningExecs\x129\n" +
 	"\x06health\x18\x06 \x03(\v2!.sockerless.agent.v1.HealthResultR\x06health\x12;\n" +
-	"\afailure\x18\a \x01(\v2!.sockerless.agent.v1.StartFailureR\afailure\"8\n" +
+	"\afailure\x18\a \x01(\v2!.sockerless.agent.v1.StartFailureR\afailure\x12\"\n" +
+	"\rout_of_memory\x18\b \x01(\bR\voutOfMemory\"8\n" +
 	"\vExecStarted\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\"Y\n" +
@@ -7469,7 +7692,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\fPauseRequest\"\x0f\n" +
 	"\rPauseResponse\"\x0f\n" +
 	"\rResumeRequest\"\x10\n" +
-	"\x0eResumeResponse\"\xc8\x02\n" +
+	"\x0eResumeResponse\"\xfa\x02\n" +
 	"\vLogsRequest\x12\x16\n" +
 	"\x06stdout\x18\x01 \x01(\bR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x02 \x01(\bR\x06stderr\x12\x16\n" +
@@ -7482,7 +7705,9 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x04tail\x18\a \x01(\x04H\x02R\x04tail\x88\x01\x01\x12\x1f\n" +
 	"\vline_prefix\x18\b \x01(\tR\n" +
 	"linePrefix\x12\x18\n" +
-	"\arecords\x18\t \x01(\bR\arecordsB\x10\n" +
+	"\arecords\x18\t \x01(\bR\arecords\x120\n" +
+	"\x04form\x18\n" +
+	" \x01(\x0e2\x1c.sockerless.agent.v1.LogFormR\x04formB\x10\n" +
 	"\x0e_since_unix_nsB\x10\n" +
 	"\x0e_until_unix_nsB\a\n" +
 	"\x05_tail\"\xc2\x01\n" +
@@ -7529,13 +7754,14 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x05chunk\x18\x02 \x01(\v2!.sockerless.agent.v1.ArchiveChunkH\x00R\x05chunk\x123\n" +
 	"\x03end\x18\x03 \x01(\v2\x1f.sockerless.agent.v1.ArchiveEndH\x00R\x03end\x12>\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"\x92\x01\n" +
+	"\amessage\"\xbf\x01\n" +
 	"\x0eArchivePutOpen\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x126\n" +
 	"\x18no_overwrite_dir_non_dir\x18\x02 \x01(\bR\x14noOverwriteDirNonDir\x12 \n" +
 	"\fcopy_uid_gid\x18\x03 \x01(\bR\n" +
 	"copyUidGid\x12\x12\n" +
-	"\x04user\x18\x04 \x01(\tR\x04user\"5\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12+\n" +
+	"\x11working_directory\x18\x05 \x01(\tR\x10workingDirectory\"5\n" +
 	"\x12ArchivePutResponse\x12\x1f\n" +
 	"\vtotal_bytes\x18\x01 \x01(\x04R\n" +
 	"totalBytes\"\x10\n" +
@@ -7717,11 +7943,16 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	" SESSION_ERROR_REASON_NOT_RUNNING\x10\x02\x12\x1f\n" +
 	"\x1bSESSION_ERROR_REASON_PAUSED\x10\x03\x12\x1f\n" +
 	"\x1bSESSION_ERROR_REASON_EXISTS\x10\x04\x12!\n" +
-	"\x1dSESSION_ERROR_REASON_INTERNAL\x10\x05*F\n" +
+	"\x1dSESSION_ERROR_REASON_INTERNAL\x10\x05*L\n" +
+	"\aLogForm\x12\x18\n" +
+	"\x14LOG_FORM_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eLOG_FORM_LINES\x10\x01\x12\x13\n" +
+	"\x0fLOG_FORM_FRAMES\x10\x02*Y\n" +
 	"\x06Stream\x12\x16\n" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
-	"\rSTREAM_STDERR\x10\x02*s\n" +
+	"\rSTREAM_STDERR\x10\x02\x12\x11\n" +
+	"\rSTREAM_FRAMES\x10\x03*s\n" +
 	"\n" +
 	"ChangeKind\x12\x1b\n" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -7737,7 +7968,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x1bTUNNEL_ERROR_REASON_REFUSED\x10\x01\x12#\n" +
 	"\x1fTUNNEL_ERROR_REASON_UNREACHABLE\x10\x02\x12\x1d\n" +
 	"\x19TUNNEL_ERROR_REASON_RESET\x10\x03\x12 \n" +
-	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xe9\x11\n" +
+	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xcd\x12\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
@@ -7746,7 +7977,9 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\aSession\x12#.sockerless.agent.v1.SessionRequest\x1a$.sockerless.agent.v1.SessionResponse(\x010\x01\x12Q\n" +
 	"\x06Resize\x12\".sockerless.agent.v1.ResizeRequest\x1a#.sockerless.agent.v1.ResizeResponse\x12Q\n" +
 	"\x06Signal\x12\".sockerless.agent.v1.SignalRequest\x1a#.sockerless.agent.v1.SignalResponse\x12e\n" +
-	"\vExecInspect\x12'.sockerless.agent.v1.ExecInspectRequest\x1a(.sockerless.agent.v1.ExecInspectResponse\"\x03\x90\x02\x01\x12P\n" +
+	"\vExecInspect\x12'.sockerless.agent.v1.ExecInspectRequest\x1a(.sockerless.agent.v1.ExecInspectResponse\"\x03\x90\x02\x01\x12b\n" +
+	"\n" +
+	"LookUpUser\x12&.sockerless.agent.v1.LookUpUserRequest\x1a'.sockerless.agent.v1.LookUpUserResponse\"\x03\x90\x02\x01\x12P\n" +
 	"\x05Watch\x12!.sockerless.agent.v1.WatchRequest\x1a\".sockerless.agent.v1.WatchResponse0\x01\x12N\n" +
 	"\x05Pause\x12!.sockerless.agent.v1.PauseRequest\x1a\".sockerless.agent.v1.PauseResponse\x12Q\n" +
 	"\x06Resume\x12\".sockerless.agent.v1.ResumeRequest\x1a#.sockerless.agent.v1.ResumeResponse\x12M\n" +
@@ -7782,284 +8015,291 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_sockerless_agent_v1_agent_proto_rawDescData
 }
 
-var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
+var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 109)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                     // 0: sockerless.agent.v1.Mode
 	(Tee)(0),                      // 1: sockerless.agent.v1.Tee
 	(SessionErrorReason)(0),       // 2: sockerless.agent.v1.SessionErrorReason
-	(Stream)(0),                   // 3: sockerless.agent.v1.Stream
-	(ChangeKind)(0),               // 4: sockerless.agent.v1.ChangeKind
-	(TransportProtocol)(0),        // 5: sockerless.agent.v1.TransportProtocol
-	(TunnelErrorReason)(0),        // 6: sockerless.agent.v1.TunnelErrorReason
-	(*HelloRequest)(nil),          // 7: sockerless.agent.v1.HelloRequest
-	(*HelloResponse)(nil),         // 8: sockerless.agent.v1.HelloResponse
-	(*ProcessSpec)(nil),           // 9: sockerless.agent.v1.ProcessSpec
-	(*SeccompProfile)(nil),        // 10: sockerless.agent.v1.SeccompProfile
-	(*SeccompRule)(nil),           // 11: sockerless.agent.v1.SeccompRule
-	(*SeccompCondition)(nil),      // 12: sockerless.agent.v1.SeccompCondition
-	(*ResourceLimit)(nil),         // 13: sockerless.agent.v1.ResourceLimit
-	(*ConsoleSize)(nil),           // 14: sockerless.agent.v1.ConsoleSize
-	(*StartRequest)(nil),          // 15: sockerless.agent.v1.StartRequest
-	(*HostsEntry)(nil),            // 16: sockerless.agent.v1.HostsEntry
-	(*ResolverSettings)(nil),      // 17: sockerless.agent.v1.ResolverSettings
-	(*StartResponse)(nil),         // 18: sockerless.agent.v1.StartResponse
-	(*StartedProcess)(nil),        // 19: sockerless.agent.v1.StartedProcess
-	(*StartFailure)(nil),          // 20: sockerless.agent.v1.StartFailure
-	(*HealthCheck)(nil),           // 21: sockerless.agent.v1.HealthCheck
-	(*DescribeRequest)(nil),       // 22: sockerless.agent.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 23: sockerless.agent.v1.DescribeResponse
-	(*ResealRequest)(nil),         // 24: sockerless.agent.v1.ResealRequest
-	(*ResealResponse)(nil),        // 25: sockerless.agent.v1.ResealResponse
-	(*SessionRequest)(nil),        // 26: sockerless.agent.v1.SessionRequest
-	(*OpenExec)(nil),              // 27: sockerless.agent.v1.OpenExec
-	(*OpenAttach)(nil),            // 28: sockerless.agent.v1.OpenAttach
-	(*Stdin)(nil),                 // 29: sockerless.agent.v1.Stdin
-	(*CloseStdin)(nil),            // 30: sockerless.agent.v1.CloseStdin
-	(*Leave)(nil),                 // 31: sockerless.agent.v1.Leave
-	(*Heartbeat)(nil),             // 32: sockerless.agent.v1.Heartbeat
-	(*SessionResponse)(nil),       // 33: sockerless.agent.v1.SessionResponse
-	(*Output)(nil),                // 34: sockerless.agent.v1.Output
-	(*SessionStarted)(nil),        // 35: sockerless.agent.v1.SessionStarted
-	(*SessionDetached)(nil),       // 36: sockerless.agent.v1.SessionDetached
-	(*ExitStatus)(nil),            // 37: sockerless.agent.v1.ExitStatus
-	(*SessionError)(nil),          // 38: sockerless.agent.v1.SessionError
-	(*ResizeRequest)(nil),         // 39: sockerless.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),        // 40: sockerless.agent.v1.ResizeResponse
-	(*SignalRequest)(nil),         // 41: sockerless.agent.v1.SignalRequest
-	(*SignalResponse)(nil),        // 42: sockerless.agent.v1.SignalResponse
-	(*ExecInspectRequest)(nil),    // 43: sockerless.agent.v1.ExecInspectRequest
-	(*ExecInspectResponse)(nil),   // 44: sockerless.agent.v1.ExecInspectResponse
-	(*WatchRequest)(nil),          // 45: sockerless.agent.v1.WatchRequest
-	(*WatchResponse)(nil),         // 46: sockerless.agent.v1.WatchResponse
-	(*ContainerState)(nil),        // 47: sockerless.agent.v1.ContainerState
-	(*ExecStarted)(nil),           // 48: sockerless.agent.v1.ExecStarted
-	(*ExecEnded)(nil),             // 49: sockerless.agent.v1.ExecEnded
-	(*HealthResult)(nil),          // 50: sockerless.agent.v1.HealthResult
-	(*OutOfMemory)(nil),           // 51: sockerless.agent.v1.OutOfMemory
-	(*Released)(nil),              // 52: sockerless.agent.v1.Released
-	(*PauseRequest)(nil),          // 53: sockerless.agent.v1.PauseRequest
-	(*PauseResponse)(nil),         // 54: sockerless.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 55: sockerless.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 56: sockerless.agent.v1.ResumeResponse
-	(*LogsRequest)(nil),           // 57: sockerless.agent.v1.LogsRequest
-	(*LogsResponse)(nil),          // 58: sockerless.agent.v1.LogsResponse
-	(*LogChunk)(nil),              // 59: sockerless.agent.v1.LogChunk
-	(*LogsEnd)(nil),               // 60: sockerless.agent.v1.LogsEnd
-	(*PathStat)(nil),              // 61: sockerless.agent.v1.PathStat
-	(*ArchiveStatRequest)(nil),    // 62: sockerless.agent.v1.ArchiveStatRequest
-	(*ArchiveStatResponse)(nil),   // 63: sockerless.agent.v1.ArchiveStatResponse
-	(*ArchiveGetRequest)(nil),     // 64: sockerless.agent.v1.ArchiveGetRequest
-	(*ArchiveGetResponse)(nil),    // 65: sockerless.agent.v1.ArchiveGetResponse
-	(*ArchiveChunk)(nil),          // 66: sockerless.agent.v1.ArchiveChunk
-	(*ArchiveEnd)(nil),            // 67: sockerless.agent.v1.ArchiveEnd
-	(*ArchivePutRequest)(nil),     // 68: sockerless.agent.v1.ArchivePutRequest
-	(*ArchivePutOpen)(nil),        // 69: sockerless.agent.v1.ArchivePutOpen
-	(*ArchivePutResponse)(nil),    // 70: sockerless.agent.v1.ArchivePutResponse
-	(*ChangesRequest)(nil),        // 71: sockerless.agent.v1.ChangesRequest
-	(*ChangesResponse)(nil),       // 72: sockerless.agent.v1.ChangesResponse
-	(*Change)(nil),                // 73: sockerless.agent.v1.Change
-	(*ChangesEnd)(nil),            // 74: sockerless.agent.v1.ChangesEnd
-	(*DiskUsageRequest)(nil),      // 75: sockerless.agent.v1.DiskUsageRequest
-	(*DiskUsageResponse)(nil),     // 76: sockerless.agent.v1.DiskUsageResponse
-	(*ExportRequest)(nil),         // 77: sockerless.agent.v1.ExportRequest
-	(*ExportResponse)(nil),        // 78: sockerless.agent.v1.ExportResponse
-	(*TopRequest)(nil),            // 79: sockerless.agent.v1.TopRequest
-	(*TopResponse)(nil),           // 80: sockerless.agent.v1.TopResponse
-	(*ProcessRow)(nil),            // 81: sockerless.agent.v1.ProcessRow
-	(*StatsRequest)(nil),          // 82: sockerless.agent.v1.StatsRequest
-	(*StatsResponse)(nil),         // 83: sockerless.agent.v1.StatsResponse
-	(*CpuStats)(nil),              // 84: sockerless.agent.v1.CpuStats
-	(*MemoryStats)(nil),           // 85: sockerless.agent.v1.MemoryStats
-	(*PidsStats)(nil),             // 86: sockerless.agent.v1.PidsStats
-	(*BlockIoEntry)(nil),          // 87: sockerless.agent.v1.BlockIoEntry
-	(*NetworkStats)(nil),          // 88: sockerless.agent.v1.NetworkStats
-	(*UpdateRequest)(nil),         // 89: sockerless.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 90: sockerless.agent.v1.UpdateResponse
-	(*NamesRequest)(nil),          // 91: sockerless.agent.v1.NamesRequest
-	(*NamedNetwork)(nil),          // 92: sockerless.agent.v1.NamedNetwork
-	(*NamedPeer)(nil),             // 93: sockerless.agent.v1.NamedPeer
-	(*NamesResponse)(nil),         // 94: sockerless.agent.v1.NamesResponse
-	(*TunnelRequest)(nil),         // 95: sockerless.agent.v1.TunnelRequest
-	(*TunnelResponse)(nil),        // 96: sockerless.agent.v1.TunnelResponse
-	(*TunnelOpen)(nil),            // 97: sockerless.agent.v1.TunnelOpen
-	(*TunnelOpened)(nil),          // 98: sockerless.agent.v1.TunnelOpened
-	(*TunnelData)(nil),            // 99: sockerless.agent.v1.TunnelData
-	(*TunnelEnd)(nil),             // 100: sockerless.agent.v1.TunnelEnd
-	(*TunnelError)(nil),           // 101: sockerless.agent.v1.TunnelError
-	(*ReleaseRequest)(nil),        // 102: sockerless.agent.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 103: sockerless.agent.v1.ReleaseResponse
-	(*PartnersRequest)(nil),       // 104: sockerless.agent.v1.PartnersRequest
-	(*Partner)(nil),               // 105: sockerless.agent.v1.Partner
-	(*PartnersResponse)(nil),      // 106: sockerless.agent.v1.PartnersResponse
-	(*PartnerFailure)(nil),        // 107: sockerless.agent.v1.PartnerFailure
-	(*ListenersRequest)(nil),      // 108: sockerless.agent.v1.ListenersRequest
-	(*ListenersResponse)(nil),     // 109: sockerless.agent.v1.ListenersResponse
-	(*ListenerTable)(nil),         // 110: sockerless.agent.v1.ListenerTable
-	(*Listener)(nil),              // 111: sockerless.agent.v1.Listener
-	nil,                           // 112: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                           // 113: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil), // 114: google.protobuf.Timestamp
+	(LogForm)(0),                  // 3: sockerless.agent.v1.LogForm
+	(Stream)(0),                   // 4: sockerless.agent.v1.Stream
+	(ChangeKind)(0),               // 5: sockerless.agent.v1.ChangeKind
+	(TransportProtocol)(0),        // 6: sockerless.agent.v1.TransportProtocol
+	(TunnelErrorReason)(0),        // 7: sockerless.agent.v1.TunnelErrorReason
+	(*HelloRequest)(nil),          // 8: sockerless.agent.v1.HelloRequest
+	(*HelloResponse)(nil),         // 9: sockerless.agent.v1.HelloResponse
+	(*ProcessSpec)(nil),           // 10: sockerless.agent.v1.ProcessSpec
+	(*SeccompProfile)(nil),        // 11: sockerless.agent.v1.SeccompProfile
+	(*SeccompRule)(nil),           // 12: sockerless.agent.v1.SeccompRule
+	(*SeccompCondition)(nil),      // 13: sockerless.agent.v1.SeccompCondition
+	(*ResourceLimit)(nil),         // 14: sockerless.agent.v1.ResourceLimit
+	(*ConsoleSize)(nil),           // 15: sockerless.agent.v1.ConsoleSize
+	(*StartRequest)(nil),          // 16: sockerless.agent.v1.StartRequest
+	(*HostsEntry)(nil),            // 17: sockerless.agent.v1.HostsEntry
+	(*ResolverSettings)(nil),      // 18: sockerless.agent.v1.ResolverSettings
+	(*StartResponse)(nil),         // 19: sockerless.agent.v1.StartResponse
+	(*StartedProcess)(nil),        // 20: sockerless.agent.v1.StartedProcess
+	(*StartFailure)(nil),          // 21: sockerless.agent.v1.StartFailure
+	(*HealthCheck)(nil),           // 22: sockerless.agent.v1.HealthCheck
+	(*DescribeRequest)(nil),       // 23: sockerless.agent.v1.DescribeRequest
+	(*DescribeResponse)(nil),      // 24: sockerless.agent.v1.DescribeResponse
+	(*ResealRequest)(nil),         // 25: sockerless.agent.v1.ResealRequest
+	(*ResealResponse)(nil),        // 26: sockerless.agent.v1.ResealResponse
+	(*SessionRequest)(nil),        // 27: sockerless.agent.v1.SessionRequest
+	(*OpenExec)(nil),              // 28: sockerless.agent.v1.OpenExec
+	(*OpenAttach)(nil),            // 29: sockerless.agent.v1.OpenAttach
+	(*Stdin)(nil),                 // 30: sockerless.agent.v1.Stdin
+	(*CloseStdin)(nil),            // 31: sockerless.agent.v1.CloseStdin
+	(*Leave)(nil),                 // 32: sockerless.agent.v1.Leave
+	(*Heartbeat)(nil),             // 33: sockerless.agent.v1.Heartbeat
+	(*SessionResponse)(nil),       // 34: sockerless.agent.v1.SessionResponse
+	(*Output)(nil),                // 35: sockerless.agent.v1.Output
+	(*SessionStarted)(nil),        // 36: sockerless.agent.v1.SessionStarted
+	(*SessionDetached)(nil),       // 37: sockerless.agent.v1.SessionDetached
+	(*ExitStatus)(nil),            // 38: sockerless.agent.v1.ExitStatus
+	(*SessionError)(nil),          // 39: sockerless.agent.v1.SessionError
+	(*ResizeRequest)(nil),         // 40: sockerless.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),        // 41: sockerless.agent.v1.ResizeResponse
+	(*SignalRequest)(nil),         // 42: sockerless.agent.v1.SignalRequest
+	(*SignalResponse)(nil),        // 43: sockerless.agent.v1.SignalResponse
+	(*LookUpUserRequest)(nil),     // 44: sockerless.agent.v1.LookUpUserRequest
+	(*LookUpUserResponse)(nil),    // 45: sockerless.agent.v1.LookUpUserResponse
+	(*ExecInspectRequest)(nil),    // 46: sockerless.agent.v1.ExecInspectRequest
+	(*ExecInspectResponse)(nil),   // 47: sockerless.agent.v1.ExecInspectResponse
+	(*WatchRequest)(nil),          // 48: sockerless.agent.v1.WatchRequest
+	(*WatchResponse)(nil),         // 49: sockerless.agent.v1.WatchResponse
+	(*ContainerState)(nil),        // 50: sockerless.agent.v1.ContainerState
+	(*ExecStarted)(nil),           // 51: sockerless.agent.v1.ExecStarted
+	(*ExecEnded)(nil),             // 52: sockerless.agent.v1.ExecEnded
+	(*HealthResult)(nil),          // 53: sockerless.agent.v1.HealthResult
+	(*OutOfMemory)(nil),           // 54: sockerless.agent.v1.OutOfMemory
+	(*Released)(nil),              // 55: sockerless.agent.v1.Released
+	(*PauseRequest)(nil),          // 56: sockerless.agent.v1.PauseRequest
+	(*PauseResponse)(nil),         // 57: sockerless.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 58: sockerless.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 59: sockerless.agent.v1.ResumeResponse
+	(*LogsRequest)(nil),           // 60: sockerless.agent.v1.LogsRequest
+	(*LogsResponse)(nil),          // 61: sockerless.agent.v1.LogsResponse
+	(*LogChunk)(nil),              // 62: sockerless.agent.v1.LogChunk
+	(*LogsEnd)(nil),               // 63: sockerless.agent.v1.LogsEnd
+	(*PathStat)(nil),              // 64: sockerless.agent.v1.PathStat
+	(*ArchiveStatRequest)(nil),    // 65: sockerless.agent.v1.ArchiveStatRequest
+	(*ArchiveStatResponse)(nil),   // 66: sockerless.agent.v1.ArchiveStatResponse
+	(*ArchiveGetRequest)(nil),     // 67: sockerless.agent.v1.ArchiveGetRequest
+	(*ArchiveGetResponse)(nil),    // 68: sockerless.agent.v1.ArchiveGetResponse
+	(*ArchiveChunk)(nil),          // 69: sockerless.agent.v1.ArchiveChunk
+	(*ArchiveEnd)(nil),            // 70: sockerless.agent.v1.ArchiveEnd
+	(*ArchivePutRequest)(nil),     // 71: sockerless.agent.v1.ArchivePutRequest
+	(*ArchivePutOpen)(nil),        // 72: sockerless.agent.v1.ArchivePutOpen
+	(*ArchivePutResponse)(nil),    // 73: sockerless.agent.v1.ArchivePutResponse
+	(*ChangesRequest)(nil),        // 74: sockerless.agent.v1.ChangesRequest
+	(*ChangesResponse)(nil),       // 75: sockerless.agent.v1.ChangesResponse
+	(*Change)(nil),                // 76: sockerless.agent.v1.Change
+	(*ChangesEnd)(nil),            // 77: sockerless.agent.v1.ChangesEnd
+	(*DiskUsageRequest)(nil),      // 78: sockerless.agent.v1.DiskUsageRequest
+	(*DiskUsageResponse)(nil),     // 79: sockerless.agent.v1.DiskUsageResponse
+	(*ExportRequest)(nil),         // 80: sockerless.agent.v1.ExportRequest
+	(*ExportResponse)(nil),        // 81: sockerless.agent.v1.ExportResponse
+	(*TopRequest)(nil),            // 82: sockerless.agent.v1.TopRequest
+	(*TopResponse)(nil),           // 83: sockerless.agent.v1.TopResponse
+	(*ProcessRow)(nil),            // 84: sockerless.agent.v1.ProcessRow
+	(*StatsRequest)(nil),          // 85: sockerless.agent.v1.StatsRequest
+	(*StatsResponse)(nil),         // 86: sockerless.agent.v1.StatsResponse
+	(*CpuStats)(nil),              // 87: sockerless.agent.v1.CpuStats
+	(*MemoryStats)(nil),           // 88: sockerless.agent.v1.MemoryStats
+	(*PidsStats)(nil),             // 89: sockerless.agent.v1.PidsStats
+	(*BlockIoEntry)(nil),          // 90: sockerless.agent.v1.BlockIoEntry
+	(*NetworkStats)(nil),          // 91: sockerless.agent.v1.NetworkStats
+	(*UpdateRequest)(nil),         // 92: sockerless.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 93: sockerless.agent.v1.UpdateResponse
+	(*NamesRequest)(nil),          // 94: sockerless.agent.v1.NamesRequest
+	(*NamedNetwork)(nil),          // 95: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),             // 96: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),         // 97: sockerless.agent.v1.NamesResponse
+	(*TunnelRequest)(nil),         // 98: sockerless.agent.v1.TunnelRequest
+	(*TunnelResponse)(nil),        // 99: sockerless.agent.v1.TunnelResponse
+	(*TunnelOpen)(nil),            // 100: sockerless.agent.v1.TunnelOpen
+	(*TunnelOpened)(nil),          // 101: sockerless.agent.v1.TunnelOpened
+	(*TunnelData)(nil),            // 102: sockerless.agent.v1.TunnelData
+	(*TunnelEnd)(nil),             // 103: sockerless.agent.v1.TunnelEnd
+	(*TunnelError)(nil),           // 104: sockerless.agent.v1.TunnelError
+	(*ReleaseRequest)(nil),        // 105: sockerless.agent.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),       // 106: sockerless.agent.v1.ReleaseResponse
+	(*PartnersRequest)(nil),       // 107: sockerless.agent.v1.PartnersRequest
+	(*Partner)(nil),               // 108: sockerless.agent.v1.Partner
+	(*PartnersResponse)(nil),      // 109: sockerless.agent.v1.PartnersResponse
+	(*PartnerFailure)(nil),        // 110: sockerless.agent.v1.PartnerFailure
+	(*ListenersRequest)(nil),      // 111: sockerless.agent.v1.ListenersRequest
+	(*ListenersResponse)(nil),     // 112: sockerless.agent.v1.ListenersResponse
+	(*ListenerTable)(nil),         // 113: sockerless.agent.v1.ListenerTable
+	(*Listener)(nil),              // 114: sockerless.agent.v1.Listener
+	nil,                           // 115: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                           // 116: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil), // 117: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	0,   // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
-	14,  // 1: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
-	13,  // 2: sockerless.agent.v1.ProcessSpec.resource_limits:type_name -> sockerless.agent.v1.ResourceLimit
-	10,  // 3: sockerless.agent.v1.ProcessSpec.seccomp:type_name -> sockerless.agent.v1.SeccompProfile
-	11,  // 4: sockerless.agent.v1.SeccompProfile.rules:type_name -> sockerless.agent.v1.SeccompRule
-	12,  // 5: sockerless.agent.v1.SeccompRule.conditions:type_name -> sockerless.agent.v1.SeccompCondition
-	9,   // 6: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
-	21,  // 7: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
-	16,  // 8: sockerless.agent.v1.StartRequest.extra_hosts:type_name -> sockerless.agent.v1.HostsEntry
-	17,  // 9: sockerless.agent.v1.StartRequest.resolver:type_name -> sockerless.agent.v1.ResolverSettings
+	15,  // 1: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	14,  // 2: sockerless.agent.v1.ProcessSpec.resource_limits:type_name -> sockerless.agent.v1.ResourceLimit
+	11,  // 3: sockerless.agent.v1.ProcessSpec.seccomp:type_name -> sockerless.agent.v1.SeccompProfile
+	12,  // 4: sockerless.agent.v1.SeccompProfile.rules:type_name -> sockerless.agent.v1.SeccompRule
+	13,  // 5: sockerless.agent.v1.SeccompRule.conditions:type_name -> sockerless.agent.v1.SeccompCondition
+	10,  // 6: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
+	22,  // 7: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
+	17,  // 8: sockerless.agent.v1.StartRequest.extra_hosts:type_name -> sockerless.agent.v1.HostsEntry
+	18,  // 9: sockerless.agent.v1.StartRequest.resolver:type_name -> sockerless.agent.v1.ResolverSettings
 	1,   // 10: sockerless.agent.v1.StartRequest.tee:type_name -> sockerless.agent.v1.Tee
-	19,  // 11: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	20,  // 12: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	114, // 13: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
-	27,  // 14: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
-	28,  // 15: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
-	29,  // 16: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
-	30,  // 17: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
-	32,  // 18: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	31,  // 19: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
-	9,   // 20: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
-	35,  // 21: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
-	34,  // 22: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
-	34,  // 23: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
-	37,  // 24: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	38,  // 25: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
-	32,  // 26: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	36,  // 27: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	114, // 28: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
-	2,   // 29: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
-	14,  // 30: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
-	37,  // 31: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	47,  // 32: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
-	19,  // 33: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	37,  // 34: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
-	48,  // 35: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
-	49,  // 36: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
-	50,  // 37: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
-	51,  // 38: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
-	52,  // 39: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
-	32,  // 40: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	19,  // 41: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
-	37,  // 42: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
-	49,  // 43: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
-	48,  // 44: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
-	50,  // 45: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
-	20,  // 46: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
-	37,  // 47: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	114, // 48: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	114, // 49: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
-	59,  // 50: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
-	60,  // 51: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
-	32,  // 52: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	3,   // 53: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	114, // 54: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
-	61,  // 55: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	61,  // 56: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	66,  // 57: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	67,  // 58: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	32,  // 59: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	69,  // 60: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	66,  // 61: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	67,  // 62: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	32,  // 63: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	73,  // 64: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	74,  // 65: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	32,  // 66: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	4,   // 67: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	66,  // 68: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	67,  // 69: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	32,  // 70: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	81,  // 71: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	114, // 72: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	84,  // 73: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	84,  // 74: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	114, // 75: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	85,  // 76: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	86,  // 77: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	87,  // 78: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	112, // 79: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	113, // 80: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	92,  // 81: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	16,  // 82: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
-	93,  // 83: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	97,  // 84: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	99,  // 85: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	100, // 86: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	32,  // 87: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	98,  // 88: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	99,  // 89: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	100, // 90: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	101, // 91: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	32,  // 92: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	5,   // 93: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	6,   // 94: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	105, // 95: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
-	107, // 96: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
-	110, // 97: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
-	32,  // 98: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	111, // 99: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
-	88,  // 100: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	7,   // 101: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	15,  // 102: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	22,  // 103: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	24,  // 104: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
-	26,  // 105: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	39,  // 106: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	41,  // 107: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	43,  // 108: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	45,  // 109: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	53,  // 110: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	55,  // 111: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	57,  // 112: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	62,  // 113: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	64,  // 114: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	68,  // 115: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	71,  // 116: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	75,  // 117: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
-	77,  // 118: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	79,  // 119: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	82,  // 120: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	89,  // 121: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	91,  // 122: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	95,  // 123: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	104, // 124: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
-	108, // 125: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
-	102, // 126: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 127: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	18,  // 128: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	23,  // 129: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	25,  // 130: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
-	33,  // 131: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	40,  // 132: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	42,  // 133: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	44,  // 134: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	46,  // 135: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	54,  // 136: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	56,  // 137: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	58,  // 138: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	63,  // 139: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	65,  // 140: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	70,  // 141: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	72,  // 142: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	76,  // 143: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
-	78,  // 144: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	80,  // 145: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	83,  // 146: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	90,  // 147: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	94,  // 148: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	96,  // 149: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	106, // 150: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
-	109, // 151: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
-	103, // 152: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	127, // [127:153] is the sub-list for method output_type
-	101, // [101:127] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	101, // [101:101] is the sub-list for extension extendee
-	0,   // [0:101] is the sub-list for field type_name
+	20,  // 11: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	21,  // 12: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
+	117, // 13: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	117, // 14: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
+	28,  // 15: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
+	29,  // 16: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
+	30,  // 17: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
+	31,  // 18: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
+	33,  // 19: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	32,  // 20: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
+	10,  // 21: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
+	36,  // 22: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
+	35,  // 23: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
+	35,  // 24: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
+	38,  // 25: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	39,  // 26: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
+	33,  // 27: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	37,  // 28: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
+	117, // 29: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	2,   // 30: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
+	15,  // 31: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
+	38,  // 32: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	50,  // 33: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
+	20,  // 34: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	38,  // 35: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
+	51,  // 36: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
+	52,  // 37: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
+	53,  // 38: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
+	54,  // 39: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
+	55,  // 40: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
+	33,  // 41: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	20,  // 42: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
+	38,  // 43: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
+	52,  // 44: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
+	51,  // 45: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
+	53,  // 46: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
+	21,  // 47: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
+	38,  // 48: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
+	117, // 49: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	117, // 50: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	3,   // 51: sockerless.agent.v1.LogsRequest.form:type_name -> sockerless.agent.v1.LogForm
+	62,  // 52: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
+	63,  // 53: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
+	33,  // 54: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	4,   // 55: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
+	117, // 56: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	64,  // 57: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	64,  // 58: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	69,  // 59: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	70,  // 60: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	33,  // 61: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	72,  // 62: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	69,  // 63: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	70,  // 64: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	33,  // 65: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	76,  // 66: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	77,  // 67: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	33,  // 68: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	5,   // 69: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
+	69,  // 70: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	70,  // 71: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	33,  // 72: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	84,  // 73: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	117, // 74: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	87,  // 75: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	87,  // 76: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	117, // 77: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	88,  // 78: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	89,  // 79: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	90,  // 80: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	115, // 81: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	116, // 82: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	95,  // 83: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	17,  // 84: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
+	96,  // 85: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	100, // 86: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	102, // 87: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	103, // 88: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	33,  // 89: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	101, // 90: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	102, // 91: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	103, // 92: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	104, // 93: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	33,  // 94: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	6,   // 95: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	7,   // 96: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	108, // 97: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	110, // 98: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	113, // 99: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	33,  // 100: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	114, // 101: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	91,  // 102: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	8,   // 103: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	16,  // 104: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	23,  // 105: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	25,  // 106: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
+	27,  // 107: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	40,  // 108: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	42,  // 109: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	46,  // 110: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	44,  // 111: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
+	48,  // 112: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	56,  // 113: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	58,  // 114: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	60,  // 115: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	65,  // 116: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	67,  // 117: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	71,  // 118: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	74,  // 119: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	78,  // 120: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
+	80,  // 121: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	82,  // 122: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	85,  // 123: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	92,  // 124: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	94,  // 125: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	98,  // 126: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	107, // 127: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	111, // 128: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	105, // 129: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	9,   // 130: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	19,  // 131: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	24,  // 132: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	26,  // 133: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
+	34,  // 134: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	41,  // 135: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	43,  // 136: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	47,  // 137: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	45,  // 138: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
+	49,  // 139: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	57,  // 140: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	59,  // 141: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	61,  // 142: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	66,  // 143: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	68,  // 144: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	73,  // 145: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	75,  // 146: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	79,  // 147: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
+	81,  // 148: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	83,  // 149: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	86,  // 150: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	93,  // 151: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	97,  // 152: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	99,  // 153: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	109, // 154: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	112, // 155: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	106, // 156: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	130, // [130:157] is the sub-list for method output_type
+	103, // [103:130] is the sub-list for method input_type
+	103, // [103:103] is the sub-list for extension type_name
+	103, // [103:103] is the sub-list for extension extendee
+	0,   // [0:103] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -8091,7 +8331,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionResponse_Heartbeat)(nil),
 		(*SessionResponse_Detached)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[39].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[41].OneofWrappers = []any{
 		(*WatchResponse_State)(nil),
 		(*WatchResponse_Started)(nil),
 		(*WatchResponse_Exited)(nil),
@@ -8102,48 +8342,48 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*WatchResponse_Released)(nil),
 		(*WatchResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[50].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[51].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[52].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[53].OneofWrappers = []any{
 		(*LogsResponse_Chunk)(nil),
 		(*LogsResponse_End)(nil),
 		(*LogsResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[58].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[60].OneofWrappers = []any{
 		(*ArchiveGetResponse_Stat)(nil),
 		(*ArchiveGetResponse_Chunk)(nil),
 		(*ArchiveGetResponse_End)(nil),
 		(*ArchiveGetResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[61].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[63].OneofWrappers = []any{
 		(*ArchivePutRequest_Open)(nil),
 		(*ArchivePutRequest_Chunk)(nil),
 		(*ArchivePutRequest_End)(nil),
 		(*ArchivePutRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[65].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[67].OneofWrappers = []any{
 		(*ChangesResponse_Change)(nil),
 		(*ChangesResponse_End)(nil),
 		(*ChangesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[71].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[73].OneofWrappers = []any{
 		(*ExportResponse_Chunk)(nil),
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[88].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[90].OneofWrappers = []any{
 		(*TunnelRequest_Open)(nil),
 		(*TunnelRequest_Data)(nil),
 		(*TunnelRequest_End)(nil),
 		(*TunnelRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[89].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[91].OneofWrappers = []any{
 		(*TunnelResponse_Opened)(nil),
 		(*TunnelResponse_Data)(nil),
 		(*TunnelResponse_End)(nil),
 		(*TunnelResponse_Error)(nil),
 		(*TunnelResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[102].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[104].OneofWrappers = []any{
 		(*ListenersResponse_Table)(nil),
 		(*ListenersResponse_Heartbeat)(nil),
 	}
@@ -8152,8 +8392,8 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   107,
+			NumEnums:      8,
+			NumMessages:   109,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,105 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type VolumeSharing int32
+
+const (
+	VolumeSharing_VOLUME_SHARING_UNSPECIFIED VolumeSharing = 0
+	VolumeSharing_VOLUME_SHARING_SHARED      VolumeSharing = 1 // any number of containers have it
+	VolumeSharing_VOLUME_SHARING_EXCLUSIVE   VolumeSharing = 2 // one container has it, from its creation to its removal
+)
+
+// Enum value maps for VolumeSharing.
+var (
+	VolumeSharing_name = map[int32]string{
+		0: "VOLUME_SHARING_UNSPECIFIED",
+		1: "VOLUME_SHARING_SHARED",
+		2: "VOLUME_SHARING_EXCLUSIVE",
+	}
+	VolumeSharing_value = map[string]int32{
+		"VOLUME_SHARING_UNSPECIFIED": 0,
+		"VOLUME_SHARING_SHARED":      1,
+		"VOLUME_SHARING_EXCLUSIVE":   2,
+	}
+)
+
+func (x VolumeSharing) Enum() *VolumeSharing {
+	p := new(VolumeSharing)
+	*p = x
+	return p
+}
+
+func (x VolumeSharing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VolumeSharing) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_host_v1_host_proto_enumTypes[0].Descriptor()
+}
+
+func (VolumeSharing) Type() protoreflect.EnumType {
+	return &file_sockerless_host_v1_host_proto_enumTypes[0]
+}
+
+func (x VolumeSharing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VolumeSharing.Descriptor instead.
+func (VolumeSharing) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{0}
+}
+
+// Whether what is in a volume is among the files of this instance.
+type VolumeContent int32
+
+const (
+	VolumeContent_VOLUME_CONTENT_UNSPECIFIED          VolumeContent = 0
+	VolumeContent_VOLUME_CONTENT_HERE                 VolumeContent = 1
+	VolumeContent_VOLUME_CONTENT_HERE_WITHOUT_OPTIONS VolumeContent = 2 // with options it may be anywhere
+)
+
+// Enum value maps for VolumeContent.
+var (
+	VolumeContent_name = map[int32]string{
+		0: "VOLUME_CONTENT_UNSPECIFIED",
+		1: "VOLUME_CONTENT_HERE",
+		2: "VOLUME_CONTENT_HERE_WITHOUT_OPTIONS",
+	}
+	VolumeContent_value = map[string]int32{
+		"VOLUME_CONTENT_UNSPECIFIED":          0,
+		"VOLUME_CONTENT_HERE":                 1,
+		"VOLUME_CONTENT_HERE_WITHOUT_OPTIONS": 2,
+	}
+)
+
+func (x VolumeContent) Enum() *VolumeContent {
+	p := new(VolumeContent)
+	*p = x
+	return p
+}
+
+func (x VolumeContent) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VolumeContent) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_host_v1_host_proto_enumTypes[1].Descriptor()
+}
+
+func (VolumeContent) Type() protoreflect.EnumType {
+	return &file_sockerless_host_v1_host_proto_enumTypes[1]
+}
+
+func (x VolumeContent) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VolumeContent.Descriptor instead.
+func (VolumeContent) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{1}
+}
+
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -88,6 +187,7 @@ type HelloResponse struct {
 	Seccomp           bool                   `protobuf:"varint,10,opt,name=seccomp,proto3" json:"seccomp,omitempty"`
 	Apparmor          bool                   `protobuf:"varint,11,opt,name=apparmor,proto3" json:"apparmor,omitempty"`
 	Selinux           bool                   `protobuf:"varint,12,opt,name=selinux,proto3" json:"selinux,omitempty"`
+	VolumeDrivers     []*VolumeDriver        `protobuf:"bytes,13,rep,name=volume_drivers,json=volumeDrivers,proto3" json:"volume_drivers,omitempty"` // the default one first
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -206,6 +306,74 @@ func (x *HelloResponse) GetSelinux() bool {
 	return false
 }
 
+func (x *HelloResponse) GetVolumeDrivers() []*VolumeDriver {
+	if x != nil {
+		return x.VolumeDrivers
+	}
+	return nil
+}
+
+// A kind of volumes, with its rules.
+type VolumeDriver struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Sharing       VolumeSharing          `protobuf:"varint,2,opt,name=sharing,proto3,enum=sockerless.host.v1.VolumeSharing" json:"sharing,omitempty"`
+	Content       VolumeContent          `protobuf:"varint,3,opt,name=content,proto3,enum=sockerless.host.v1.VolumeContent" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeDriver) Reset() {
+	*x = VolumeDriver{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeDriver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeDriver) ProtoMessage() {}
+
+func (x *VolumeDriver) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeDriver.ProtoReflect.Descriptor instead.
+func (*VolumeDriver) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *VolumeDriver) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VolumeDriver) GetSharing() VolumeSharing {
+	if x != nil {
+		return x.Sharing
+	}
+	return VolumeSharing_VOLUME_SHARING_UNSPECIFIED
+}
+
+func (x *VolumeDriver) GetContent() VolumeContent {
+	if x != nil {
+		return x.Content
+	}
+	return VolumeContent_VOLUME_CONTENT_UNSPECIFIED
+}
+
 type CreateContainerRequest struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId  string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -213,14 +381,19 @@ type CreateContainerRequest struct {
 	VolumeSeeds  []*VolumeSeed          `protobuf:"bytes,3,rep,name=volume_seeds,json=volumeSeeds,proto3" json:"volume_seeds,omitempty"`
 	// Volumes and binds, so that the files of a container that does not run are
 	// seen (AgentService) as they are while it runs.
-	Mounts        []*Mount `protobuf:"bytes,4,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	Mounts []*Mount `protobuf:"bytes,4,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	// Made where the root has none, root's and with mode 0755; empty: none is wanted.
+	// FAILED_PRECONDITION: something else is there.
+	WorkingDirectory string `protobuf:"bytes,5,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
+	// True: while the container does not run, only files of mounts can be written.
+	ReadOnlyRoot  bool `protobuf:"varint,6,opt,name=read_only_root,json=readOnlyRoot,proto3" json:"read_only_root,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[2]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -232,7 +405,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[2]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -245,7 +418,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{2}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateContainerRequest) GetContainerId() string {
@@ -276,6 +449,20 @@ func (x *CreateContainerRequest) GetMounts() []*Mount {
 	return nil
 }
 
+func (x *CreateContainerRequest) GetWorkingDirectory() string {
+	if x != nil {
+		return x.WorkingDirectory
+	}
+	return ""
+}
+
+func (x *CreateContainerRequest) GetReadOnlyRoot() bool {
+	if x != nil {
+		return x.ReadOnlyRoot
+	}
+	return false
+}
+
 // A directory or file of the machine, or an image, inside a container.
 type Mount struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -291,7 +478,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[3]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +490,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[3]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +503,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Mount) GetSource() string {
@@ -366,7 +553,7 @@ type VolumeSeed struct {
 
 func (x *VolumeSeed) Reset() {
 	*x = VolumeSeed{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[4]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +565,7 @@ func (x *VolumeSeed) String() string {
 func (*VolumeSeed) ProtoMessage() {}
 
 func (x *VolumeSeed) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[4]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +578,7 @@ func (x *VolumeSeed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeSeed.ProtoReflect.Descriptor instead.
 func (*VolumeSeed) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *VolumeSeed) GetVolumePath() string {
@@ -416,7 +603,7 @@ type CreateContainerResponse struct {
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[5]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -428,7 +615,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[5]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -441,7 +628,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{6}
 }
 
 type LaunchContainerRequest struct {
@@ -470,7 +657,8 @@ type LaunchContainerRequest struct {
 	// Containers whose namespaces are joined; empty: as oci_spec says.
 	PidContainerId string `protobuf:"bytes,18,opt,name=pid_container_id,json=pidContainerId,proto3" json:"pid_container_id,omitempty"`
 	IpcContainerId string `protobuf:"bytes,19,opt,name=ipc_container_id,json=ipcContainerId,proto3" json:"ipc_container_id,omitempty"` // its /dev/shm takes the place of the one in oci_spec, too
-	// Where oci_spec has a bind mount without a source. NOT_FOUND: a subpath.
+	// Images mounted in place of the sources that bind mounts of oci_spec lack.
+	// NOT_FOUND: a subpath.
 	ImageMounts []*Mount `protobuf:"bytes,21,rep,name=image_mounts,json=imageMounts,proto3" json:"image_mounts,omitempty"`
 	// The /dev/shm of oci_spec is made so that ipc_container_id may name this container.
 	IpcShareable  bool `protobuf:"varint,20,opt,name=ipc_shareable,json=ipcShareable,proto3" json:"ipc_shareable,omitempty"`
@@ -480,7 +668,7 @@ type LaunchContainerRequest struct {
 
 func (x *LaunchContainerRequest) Reset() {
 	*x = LaunchContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[6]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +680,7 @@ func (x *LaunchContainerRequest) String() string {
 func (*LaunchContainerRequest) ProtoMessage() {}
 
 func (x *LaunchContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[6]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +693,7 @@ func (x *LaunchContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchContainerRequest.ProtoReflect.Descriptor instead.
 func (*LaunchContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LaunchContainerRequest) GetContainerId() string {
@@ -666,7 +854,7 @@ type BindSource struct {
 
 func (x *BindSource) Reset() {
 	*x = BindSource{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[7]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +866,7 @@ func (x *BindSource) String() string {
 func (*BindSource) ProtoMessage() {}
 
 func (x *BindSource) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[7]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +879,7 @@ func (x *BindSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindSource.ProtoReflect.Descriptor instead.
 func (*BindSource) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BindSource) GetPath() string {
@@ -720,7 +908,7 @@ type DockerSocket struct {
 
 func (x *DockerSocket) Reset() {
 	*x = DockerSocket{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +920,7 @@ func (x *DockerSocket) String() string {
 func (*DockerSocket) ProtoMessage() {}
 
 func (x *DockerSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +933,7 @@ func (x *DockerSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DockerSocket.ProtoReflect.Descriptor instead.
 func (*DockerSocket) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DockerSocket) GetContainerPath() string {
@@ -777,7 +965,7 @@ type NetworkNamespace struct {
 
 func (x *NetworkNamespace) Reset() {
 	*x = NetworkNamespace{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +977,7 @@ func (x *NetworkNamespace) String() string {
 func (*NetworkNamespace) ProtoMessage() {}
 
 func (x *NetworkNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +990,7 @@ func (x *NetworkNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkNamespace.ProtoReflect.Descriptor instead.
 func (*NetworkNamespace) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NetworkNamespace) GetKind() isNetworkNamespace_Kind {
@@ -878,14 +1066,14 @@ func (*NetworkNamespace_Bridged) isNetworkNamespace_Kind() {}
 
 type Bridged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Interfaces    []*Interface           `protobuf:"bytes,1,rep,name=interfaces,proto3" json:"interfaces,omitempty"` // eth0, eth1, …; the first has the default route
+	Interfaces    []*Interface           `protobuf:"bytes,1,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Bridged) Reset() {
 	*x = Bridged{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1085,7 @@ func (x *Bridged) String() string {
 func (*Bridged) ProtoMessage() {}
 
 func (x *Bridged) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1098,7 @@ func (x *Bridged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bridged.ProtoReflect.Descriptor instead.
 func (*Bridged) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Bridged) GetInterfaces() []*Interface {
@@ -927,13 +1115,18 @@ type Interface struct {
 	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // "172.17.0.2/16"
 	Gateway       string                 `protobuf:"bytes,4,opt,name=gateway,proto3" json:"gateway,omitempty"` // "172.17.0.1"; empty: no default route here
 	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`     // in the container; empty: prefix and the lowest number that is free there
+	Prefix        string                 `protobuf:"bytes,7,opt,name=prefix,proto3" json:"prefix,omitempty"` // empty: "eth"
+	Mtu           uint32                 `protobuf:"varint,8,opt,name=mtu,proto3" json:"mtu,omitempty"`      // 0: the kernel's own
+	Sysctls       []*InterfaceSysctl     `protobuf:"bytes,9,rep,name=sysctls,proto3" json:"sysctls,omitempty"`
+	Apart         bool                   `protobuf:"varint,10,opt,name=apart,proto3" json:"apart,omitempty"` // no traffic to and from other interfaces of the bridge that are apart
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1138,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1151,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Interface) GetNetworkId() string {
@@ -996,6 +1189,110 @@ func (x *Interface) GetMac() string {
 	return ""
 }
 
+func (x *Interface) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Interface) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Interface) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *Interface) GetSysctls() []*InterfaceSysctl {
+	if x != nil {
+		return x.Sysctls
+	}
+	return nil
+}
+
+func (x *Interface) GetApart() bool {
+	if x != nil {
+		return x.Apart
+	}
+	return false
+}
+
+// The file /proc/sys/net/FAMILY/TABLE/INTERFACE/NAME.
+type InterfaceSysctl struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Family        string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"` // "ipv4"
+	Table         string                 `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`   // "conf"
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`     // "forwarding"
+	Value         string                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InterfaceSysctl) Reset() {
+	*x = InterfaceSysctl{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterfaceSysctl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterfaceSysctl) ProtoMessage() {}
+
+func (x *InterfaceSysctl) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterfaceSysctl.ProtoReflect.Descriptor instead.
+func (*InterfaceSysctl) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *InterfaceSysctl) GetFamily() string {
+	if x != nil {
+		return x.Family
+	}
+	return ""
+}
+
+func (x *InterfaceSysctl) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *InterfaceSysctl) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *InterfaceSysctl) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 type PublishedPort struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Protocol      string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`                             // "tcp" or "udp"
@@ -1010,7 +1307,7 @@ type PublishedPort struct {
 
 func (x *PublishedPort) Reset() {
 	*x = PublishedPort{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1319,7 @@ func (x *PublishedPort) String() string {
 func (*PublishedPort) ProtoMessage() {}
 
 func (x *PublishedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1332,7 @@ func (x *PublishedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
 func (*PublishedPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PublishedPort) GetProtocol() string {
@@ -1092,7 +1389,7 @@ type BoundPort struct {
 
 func (x *BoundPort) Reset() {
 	*x = BoundPort{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1401,7 @@ func (x *BoundPort) String() string {
 func (*BoundPort) ProtoMessage() {}
 
 func (x *BoundPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1414,7 @@ func (x *BoundPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BoundPort.ProtoReflect.Descriptor instead.
 func (*BoundPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BoundPort) GetProtocol() string {
@@ -1159,7 +1456,7 @@ type ManagedFile struct {
 
 func (x *ManagedFile) Reset() {
 	*x = ManagedFile{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1468,7 @@ func (x *ManagedFile) String() string {
 func (*ManagedFile) ProtoMessage() {}
 
 func (x *ManagedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1481,7 @@ func (x *ManagedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagedFile.ProtoReflect.Descriptor instead.
 func (*ManagedFile) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ManagedFile) GetContainerPath() string {
@@ -1222,7 +1519,7 @@ type LogSettings struct {
 
 func (x *LogSettings) Reset() {
 	*x = LogSettings{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1531,7 @@ func (x *LogSettings) String() string {
 func (*LogSettings) ProtoMessage() {}
 
 func (x *LogSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1544,7 @@ func (x *LogSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogSettings.ProtoReflect.Descriptor instead.
 func (*LogSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LogSettings) GetDisabled() bool {
@@ -1290,7 +1587,7 @@ type LaunchContainerResponse struct {
 
 func (x *LaunchContainerResponse) Reset() {
 	*x = LaunchContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1599,7 @@ func (x *LaunchContainerResponse) String() string {
 func (*LaunchContainerResponse) ProtoMessage() {}
 
 func (x *LaunchContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1612,7 @@ func (x *LaunchContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchContainerResponse.ProtoReflect.Descriptor instead.
 func (*LaunchContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LaunchContainerResponse) GetAgentSocket() string {
@@ -1355,7 +1652,7 @@ type ReleaseContainerRequest struct {
 
 func (x *ReleaseContainerRequest) Reset() {
 	*x = ReleaseContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1664,7 @@ func (x *ReleaseContainerRequest) String() string {
 func (*ReleaseContainerRequest) ProtoMessage() {}
 
 func (x *ReleaseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1677,7 @@ func (x *ReleaseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseContainerRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReleaseContainerRequest) GetContainerId() string {
@@ -1398,7 +1695,7 @@ type ReleaseContainerResponse struct {
 
 func (x *ReleaseContainerResponse) Reset() {
 	*x = ReleaseContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1707,7 @@ func (x *ReleaseContainerResponse) String() string {
 func (*ReleaseContainerResponse) ProtoMessage() {}
 
 func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1720,7 @@ func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseContainerResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{20}
 }
 
 type RemoveContainerRequest struct {
@@ -1435,7 +1732,7 @@ type RemoveContainerRequest struct {
 
 func (x *RemoveContainerRequest) Reset() {
 	*x = RemoveContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1744,7 @@ func (x *RemoveContainerRequest) String() string {
 func (*RemoveContainerRequest) ProtoMessage() {}
 
 func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1757,7 @@ func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RemoveContainerRequest) GetContainerId() string {
@@ -1478,7 +1775,7 @@ type RemoveContainerResponse struct {
 
 func (x *RemoveContainerResponse) Reset() {
 	*x = RemoveContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1787,7 @@ func (x *RemoveContainerResponse) String() string {
 func (*RemoveContainerResponse) ProtoMessage() {}
 
 func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1800,7 @@ func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{22}
 }
 
 type ListContainersRequest struct {
@@ -1514,7 +1811,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1823,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1836,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{23}
 }
 
 type ListContainersResponse struct {
@@ -1551,7 +1848,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1860,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1873,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListContainersResponse) GetContainers() []*ContainerOnDisk {
@@ -1601,7 +1898,7 @@ type ContainerOnDisk struct {
 
 func (x *ContainerOnDisk) Reset() {
 	*x = ContainerOnDisk{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1910,7 @@ func (x *ContainerOnDisk) String() string {
 func (*ContainerOnDisk) ProtoMessage() {}
 
 func (x *ContainerOnDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1923,7 @@ func (x *ContainerOnDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerOnDisk.ProtoReflect.Descriptor instead.
 func (*ContainerOnDisk) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContainerOnDisk) GetContainerId() string {
@@ -1681,7 +1978,7 @@ type UnpackLayerRequest struct {
 
 func (x *UnpackLayerRequest) Reset() {
 	*x = UnpackLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1990,7 @@ func (x *UnpackLayerRequest) String() string {
 func (*UnpackLayerRequest) ProtoMessage() {}
 
 func (x *UnpackLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +2003,7 @@ func (x *UnpackLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackLayerRequest.ProtoReflect.Descriptor instead.
 func (*UnpackLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UnpackLayerRequest) GetDiffId() string {
@@ -1727,13 +2024,14 @@ type UnpackLayerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"` // bytes of regular files
 	Existed       bool                   `protobuf:"varint,2,opt,name=existed,proto3" json:"existed,omitempty"`
+	TarSize       uint64                 `protobuf:"varint,3,opt,name=tar_size,json=tarSize,proto3" json:"tar_size,omitempty"` // bytes, not compressed; 0: the blob was not read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UnpackLayerResponse) Reset() {
 	*x = UnpackLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +2043,7 @@ func (x *UnpackLayerResponse) String() string {
 func (*UnpackLayerResponse) ProtoMessage() {}
 
 func (x *UnpackLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +2056,7 @@ func (x *UnpackLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackLayerResponse.ProtoReflect.Descriptor instead.
 func (*UnpackLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnpackLayerResponse) GetSize() uint64 {
@@ -1775,6 +2073,259 @@ func (x *UnpackLayerResponse) GetExisted() bool {
 	return false
 }
 
+func (x *UnpackLayerResponse) GetTarSize() uint64 {
+	if x != nil {
+		return x.TarSize
+	}
+	return 0
+}
+
+type TakeUploadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UploadId      string                 `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"` // 64 hex digits that nobody can guess
+	BlobPath      string                 `protobuf:"bytes,2,opt,name=blob_path,json=blobPath,proto3" json:"blob_path,omitempty"` // on this machine, beside which nobody else writes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeUploadRequest) Reset() {
+	*x = TakeUploadRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeUploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeUploadRequest) ProtoMessage() {}
+
+func (x *TakeUploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeUploadRequest.ProtoReflect.Descriptor instead.
+func (*TakeUploadRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *TakeUploadRequest) GetUploadId() string {
+	if x != nil {
+		return x.UploadId
+	}
+	return ""
+}
+
+func (x *TakeUploadRequest) GetBlobPath() string {
+	if x != nil {
+		return x.BlobPath
+	}
+	return ""
+}
+
+type TakeUploadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*TakeUploadResponse_Ready
+	//	*TakeUploadResponse_Taken
+	Message       isTakeUploadResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeUploadResponse) Reset() {
+	*x = TakeUploadResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeUploadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeUploadResponse) ProtoMessage() {}
+
+func (x *TakeUploadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeUploadResponse.ProtoReflect.Descriptor instead.
+func (*TakeUploadResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *TakeUploadResponse) GetMessage() isTakeUploadResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *TakeUploadResponse) GetReady() *UploadReady {
+	if x != nil {
+		if x, ok := x.Message.(*TakeUploadResponse_Ready); ok {
+			return x.Ready
+		}
+	}
+	return nil
+}
+
+func (x *TakeUploadResponse) GetTaken() *UploadTaken {
+	if x != nil {
+		if x, ok := x.Message.(*TakeUploadResponse_Taken); ok {
+			return x.Taken
+		}
+	}
+	return nil
+}
+
+type isTakeUploadResponse_Message interface {
+	isTakeUploadResponse_Message()
+}
+
+type TakeUploadResponse_Ready struct {
+	Ready *UploadReady `protobuf:"bytes,1,opt,name=ready,proto3,oneof"`
+}
+
+type TakeUploadResponse_Taken struct {
+	Taken *UploadTaken `protobuf:"bytes,2,opt,name=taken,proto3,oneof"`
+}
+
+func (*TakeUploadResponse_Ready) isTakeUploadResponse_Message() {}
+
+func (*TakeUploadResponse_Taken) isTakeUploadResponse_Message() {}
+
+type UploadReady struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadReady) Reset() {
+	*x = UploadReady{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadReady) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadReady) ProtoMessage() {}
+
+func (x *UploadReady) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadReady.ProtoReflect.Descriptor instead.
+func (*UploadReady) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
+}
+
+type UploadTaken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`                   // of the bytes as they came, "sha256:…"
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`                      // of them
+	DiffId        string                 `protobuf:"bytes,3,opt,name=diff_id,json=diffId,proto3" json:"diff_id,omitempty"`     // of the tar
+	TarSize       uint64                 `protobuf:"varint,4,opt,name=tar_size,json=tarSize,proto3" json:"tar_size,omitempty"` // bytes
+	Compression   string                 `protobuf:"bytes,5,opt,name=compression,proto3" json:"compression,omitempty"`         // "gzip", "zstd"; empty: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadTaken) Reset() {
+	*x = UploadTaken{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadTaken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadTaken) ProtoMessage() {}
+
+func (x *UploadTaken) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadTaken.ProtoReflect.Descriptor instead.
+func (*UploadTaken) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *UploadTaken) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *UploadTaken) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *UploadTaken) GetDiffId() string {
+	if x != nil {
+		return x.DiffId
+	}
+	return ""
+}
+
+func (x *UploadTaken) GetTarSize() uint64 {
+	if x != nil {
+		return x.TarSize
+	}
+	return 0
+}
+
+func (x *UploadTaken) GetCompression() string {
+	if x != nil {
+		return x.Compression
+	}
+	return ""
+}
+
 type RemoveLayerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DiffId        string                 `protobuf:"bytes,1,opt,name=diff_id,json=diffId,proto3" json:"diff_id,omitempty"`
@@ -1784,7 +2335,7 @@ type RemoveLayerRequest struct {
 
 func (x *RemoveLayerRequest) Reset() {
 	*x = RemoveLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +2347,7 @@ func (x *RemoveLayerRequest) String() string {
 func (*RemoveLayerRequest) ProtoMessage() {}
 
 func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +2360,7 @@ func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveLayerRequest) GetDiffId() string {
@@ -1827,7 +2378,7 @@ type RemoveLayerResponse struct {
 
 func (x *RemoveLayerResponse) Reset() {
 	*x = RemoveLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2390,7 @@ func (x *RemoveLayerResponse) String() string {
 func (*RemoveLayerResponse) ProtoMessage() {}
 
 func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2403,7 @@ func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 type ListLayersRequest struct {
@@ -1863,7 +2414,7 @@ type ListLayersRequest struct {
 
 func (x *ListLayersRequest) Reset() {
 	*x = ListLayersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2426,7 @@ func (x *ListLayersRequest) String() string {
 func (*ListLayersRequest) ProtoMessage() {}
 
 func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2439,7 @@ func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersRequest.ProtoReflect.Descriptor instead.
 func (*ListLayersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 type ListLayersResponse struct {
@@ -1900,7 +2451,7 @@ type ListLayersResponse struct {
 
 func (x *ListLayersResponse) Reset() {
 	*x = ListLayersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2463,7 @@ func (x *ListLayersResponse) String() string {
 func (*ListLayersResponse) ProtoMessage() {}
 
 func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2476,7 @@ func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersResponse.ProtoReflect.Descriptor instead.
 func (*ListLayersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListLayersResponse) GetDiffIds() []string {
@@ -1944,14 +2495,22 @@ type EnsureNetworkRequest struct {
 	Isolate   bool                   `protobuf:"varint,5,opt,name=isolate,proto3" json:"isolate,omitempty"`   // no traffic to and from the other bridges
 	// Nothing else of the machine, another instance's bridges included, may have
 	// addresses of its subnet or a route there.
-	Alone         bool `protobuf:"varint,6,opt,name=alone,proto3" json:"alone,omitempty"`
+	Alone bool `protobuf:"varint,6,opt,name=alone,proto3" json:"alone,omitempty"`
+	// A user gave the bridge its name: one that is there already is used, and stays
+	// when the network goes.
+	Given         bool   `protobuf:"varint,7,opt,name=given,proto3" json:"given,omitempty"`
+	Mtu           uint32 `protobuf:"varint,8,opt,name=mtu,proto3" json:"mtu,omitempty"`                 // 0: the kernel's own
+	Unaddressed   bool   `protobuf:"varint,9,opt,name=unaddressed,proto3" json:"unaddressed,omitempty"` // the machine itself has no address there
+	Apart         bool   `protobuf:"varint,10,opt,name=apart,proto3" json:"apart,omitempty"`            // its containers do not reach each other
+	Unmasked      bool   `protobuf:"varint,11,opt,name=unmasked,proto3" json:"unmasked,omitempty"`      // what leaves has the containers' addresses
+	Source        string `protobuf:"bytes,12,opt,name=source,proto3" json:"source,omitempty"`           // IPv4 address that what leaves has; empty: that of the link by which it leaves
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EnsureNetworkRequest) Reset() {
 	*x = EnsureNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2522,7 @@ func (x *EnsureNetworkRequest) String() string {
 func (*EnsureNetworkRequest) ProtoMessage() {}
 
 func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2535,7 @@ func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkRequest.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *EnsureNetworkRequest) GetNetworkId() string {
@@ -2021,6 +2580,48 @@ func (x *EnsureNetworkRequest) GetAlone() bool {
 	return false
 }
 
+func (x *EnsureNetworkRequest) GetGiven() bool {
+	if x != nil {
+		return x.Given
+	}
+	return false
+}
+
+func (x *EnsureNetworkRequest) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *EnsureNetworkRequest) GetUnaddressed() bool {
+	if x != nil {
+		return x.Unaddressed
+	}
+	return false
+}
+
+func (x *EnsureNetworkRequest) GetApart() bool {
+	if x != nil {
+		return x.Apart
+	}
+	return false
+}
+
+func (x *EnsureNetworkRequest) GetUnmasked() bool {
+	if x != nil {
+		return x.Unmasked
+	}
+	return false
+}
+
+func (x *EnsureNetworkRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 type EnsureNetworkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2029,7 +2630,7 @@ type EnsureNetworkResponse struct {
 
 func (x *EnsureNetworkResponse) Reset() {
 	*x = EnsureNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2642,7 @@ func (x *EnsureNetworkResponse) String() string {
 func (*EnsureNetworkResponse) ProtoMessage() {}
 
 func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2655,7 @@ func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkResponse.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 type RemoveNetworkRequest struct {
@@ -2067,7 +2668,7 @@ type RemoveNetworkRequest struct {
 
 func (x *RemoveNetworkRequest) Reset() {
 	*x = RemoveNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2680,7 @@ func (x *RemoveNetworkRequest) String() string {
 func (*RemoveNetworkRequest) ProtoMessage() {}
 
 func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2693,7 @@ func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RemoveNetworkRequest) GetNetworkId() string {
@@ -2117,7 +2718,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2730,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2743,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 type ConnectContainerRequest struct {
@@ -2157,7 +2758,7 @@ type ConnectContainerRequest struct {
 
 func (x *ConnectContainerRequest) Reset() {
 	*x = ConnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2770,7 @@ func (x *ConnectContainerRequest) String() string {
 func (*ConnectContainerRequest) ProtoMessage() {}
 
 func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2783,7 @@ func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*ConnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ConnectContainerRequest) GetContainerId() string {
@@ -2221,7 +2822,7 @@ type ConnectContainerResponse struct {
 
 func (x *ConnectContainerResponse) Reset() {
 	*x = ConnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2834,7 @@ func (x *ConnectContainerResponse) String() string {
 func (*ConnectContainerResponse) ProtoMessage() {}
 
 func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2847,7 @@ func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*ConnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 type DisconnectContainerRequest struct {
@@ -2262,7 +2863,7 @@ type DisconnectContainerRequest struct {
 
 func (x *DisconnectContainerRequest) Reset() {
 	*x = DisconnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2875,7 @@ func (x *DisconnectContainerRequest) String() string {
 func (*DisconnectContainerRequest) ProtoMessage() {}
 
 func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2888,7 @@ func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DisconnectContainerRequest) GetContainerId() string {
@@ -2333,7 +2934,7 @@ type DisconnectContainerResponse struct {
 
 func (x *DisconnectContainerResponse) Reset() {
 	*x = DisconnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2946,7 @@ func (x *DisconnectContainerResponse) String() string {
 func (*DisconnectContainerResponse) ProtoMessage() {}
 
 func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,11 +2959,11 @@ func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
-// What a running container's managed files get to know, in place. What the
-// container itself wrote there stays.
+// Changes of a running container's managed files, made in place. Lines that the
+// container itself wrote there stay.
 type NameFileChange struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	RemoveHost string                 `protobuf:"bytes,1,opt,name=remove_host,json=removeHost,proto3" json:"remove_host,omitempty"` // an address: its lines go from /etc/hosts
@@ -2376,7 +2977,7 @@ type NameFileChange struct {
 
 func (x *NameFileChange) Reset() {
 	*x = NameFileChange{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2989,7 @@ func (x *NameFileChange) String() string {
 func (*NameFileChange) ProtoMessage() {}
 
 func (x *NameFileChange) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +3002,7 @@ func (x *NameFileChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameFileChange.ProtoReflect.Descriptor instead.
 func (*NameFileChange) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NameFileChange) GetRemoveHost() string {
@@ -2440,7 +3041,7 @@ type InspectMachineRequest struct {
 
 func (x *InspectMachineRequest) Reset() {
 	*x = InspectMachineRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +3053,7 @@ func (x *InspectMachineRequest) String() string {
 func (*InspectMachineRequest) ProtoMessage() {}
 
 func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +3066,7 @@ func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineRequest.ProtoReflect.Descriptor instead.
 func (*InspectMachineRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 type InspectMachineResponse struct {
@@ -2479,7 +3080,7 @@ type InspectMachineResponse struct {
 
 func (x *InspectMachineResponse) Reset() {
 	*x = InspectMachineResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2491,7 +3092,7 @@ func (x *InspectMachineResponse) String() string {
 func (*InspectMachineResponse) ProtoMessage() {}
 
 func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +3105,7 @@ func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineResponse.ProtoReflect.Descriptor instead.
 func (*InspectMachineResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *InspectMachineResponse) GetRoutes() []string {
@@ -2531,13 +3132,15 @@ func (x *InspectMachineResponse) GetNow() *timestamppb.Timestamp {
 type CreateVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Driver        string                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"` // one of HelloResponse.volume_drivers
+	Options       map[string]string      `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +3152,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +3165,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -2572,16 +3175,32 @@ func (x *CreateVolumeRequest) GetName() string {
 	return ""
 }
 
+func (x *CreateVolumeRequest) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 type CreateVolumeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // the directory
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`                                                                               // the directory that containers see
+	Mountpoint    string                 `protobuf:"bytes,2,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`                                                                   // what users are told of its place
+	Status        map[string]string      `protobuf:"bytes,3,rep,name=status,proto3" json:"status,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what else they are told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +3212,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +3225,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -2614,6 +3233,20 @@ func (x *CreateVolumeResponse) GetPath() string {
 		return x.Path
 	}
 	return ""
+}
+
+func (x *CreateVolumeResponse) GetMountpoint() string {
+	if x != nil {
+		return x.Mountpoint
+	}
+	return ""
+}
+
+func (x *CreateVolumeResponse) GetStatus() map[string]string {
+	if x != nil {
+		return x.Status
+	}
+	return nil
 }
 
 type RemoveVolumeRequest struct {
@@ -2625,7 +3258,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +3270,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +3283,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -2668,7 +3301,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2680,7 +3313,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2693,7 +3326,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 type MeasureDiskRequest struct {
@@ -2706,7 +3339,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +3351,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +3364,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -2758,7 +3391,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +3403,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +3416,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -2805,7 +3438,7 @@ var File_sockerless_host_v1_host_proto protoreflect.FileDescriptor
 const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"\x1dsockerless/host/v1/host.proto\x12\x12sockerless.host.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsockerless/agent/v1/agent.proto\"\x0e\n" +
-	"\fHelloRequest\"\xa6\x03\n" +
+	"\fHelloRequest\"\xef\x03\n" +
 	"\rHelloResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12!\n" +
@@ -2819,12 +3452,19 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\aseccomp\x18\n" +
 	" \x01(\bR\aseccomp\x12\x1a\n" +
 	"\bapparmor\x18\v \x01(\bR\bapparmor\x12\x18\n" +
-	"\aselinux\x18\f \x01(\bR\aselinux\"\xd7\x01\n" +
+	"\aselinux\x18\f \x01(\bR\aselinux\x12G\n" +
+	"\x0evolume_drivers\x18\r \x03(\v2 .sockerless.host.v1.VolumeDriverR\rvolumeDrivers\"\x9c\x01\n" +
+	"\fVolumeDriver\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
+	"\asharing\x18\x02 \x01(\x0e2!.sockerless.host.v1.VolumeSharingR\asharing\x12;\n" +
+	"\acontent\x18\x03 \x01(\x0e2!.sockerless.host.v1.VolumeContentR\acontent\"\xaa\x02\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12$\n" +
 	"\x0elayer_diff_ids\x18\x02 \x03(\tR\flayerDiffIds\x12A\n" +
 	"\fvolume_seeds\x18\x03 \x03(\v2\x1e.sockerless.host.v1.VolumeSeedR\vvolumeSeeds\x121\n" +
-	"\x06mounts\x18\x04 \x03(\v2\x19.sockerless.host.v1.MountR\x06mounts\"\x9e\x01\n" +
+	"\x06mounts\x18\x04 \x03(\v2\x19.sockerless.host.v1.MountR\x06mounts\x12+\n" +
+	"\x11working_directory\x18\x05 \x01(\tR\x10workingDirectory\x12$\n" +
+	"\x0eread_only_root\x18\x06 \x01(\bR\freadOnlyRoot\"\x9e\x01\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1b\n" +
@@ -2880,14 +3520,25 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\aBridged\x12=\n" +
 	"\n" +
 	"interfaces\x18\x01 \x03(\v2\x1d.sockerless.host.v1.InterfaceR\n" +
-	"interfaces\"\x88\x01\n" +
+	"interfaces\"\x9b\x02\n" +
 	"\tInterface\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\tR\tnetworkId\x12\x16\n" +
 	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
 	"\agateway\x18\x04 \x01(\tR\agateway\x12\x10\n" +
-	"\x03mac\x18\x05 \x01(\tR\x03mac\"\xcf\x01\n" +
+	"\x03mac\x18\x05 \x01(\tR\x03mac\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x16\n" +
+	"\x06prefix\x18\a \x01(\tR\x06prefix\x12\x10\n" +
+	"\x03mtu\x18\b \x01(\rR\x03mtu\x12=\n" +
+	"\asysctls\x18\t \x03(\v2#.sockerless.host.v1.InterfaceSysctlR\asysctls\x12\x14\n" +
+	"\x05apart\x18\n" +
+	" \x01(\bR\x05apart\"i\n" +
+	"\x0fInterfaceSysctl\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\tR\x06family\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\tR\x05value\"\xcf\x01\n" +
 	"\rPublishedPort\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x17\n" +
 	"\ahost_ip\x18\x02 \x01(\tR\x06hostIp\x12\x1b\n" +
@@ -2942,16 +3593,31 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"boundPorts\"J\n" +
 	"\x12UnpackLayerRequest\x12\x17\n" +
 	"\adiff_id\x18\x01 \x01(\tR\x06diffId\x12\x1b\n" +
-	"\tblob_path\x18\x02 \x01(\tR\bblobPath\"C\n" +
+	"\tblob_path\x18\x02 \x01(\tR\bblobPath\"^\n" +
 	"\x13UnpackLayerResponse\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x18\n" +
-	"\aexisted\x18\x02 \x01(\bR\aexisted\"-\n" +
+	"\aexisted\x18\x02 \x01(\bR\aexisted\x12\x19\n" +
+	"\btar_size\x18\x03 \x01(\x04R\atarSize\"M\n" +
+	"\x11TakeUploadRequest\x12\x1b\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x1b\n" +
+	"\tblob_path\x18\x02 \x01(\tR\bblobPath\"\x91\x01\n" +
+	"\x12TakeUploadResponse\x127\n" +
+	"\x05ready\x18\x01 \x01(\v2\x1f.sockerless.host.v1.UploadReadyH\x00R\x05ready\x127\n" +
+	"\x05taken\x18\x02 \x01(\v2\x1f.sockerless.host.v1.UploadTakenH\x00R\x05takenB\t\n" +
+	"\amessage\"\r\n" +
+	"\vUploadReady\"\x8f\x01\n" +
+	"\vUploadTaken\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x17\n" +
+	"\adiff_id\x18\x03 \x01(\tR\x06diffId\x12\x19\n" +
+	"\btar_size\x18\x04 \x01(\x04R\atarSize\x12 \n" +
+	"\vcompression\x18\x05 \x01(\tR\vcompression\"-\n" +
 	"\x12RemoveLayerRequest\x12\x17\n" +
 	"\adiff_id\x18\x01 \x01(\tR\x06diffId\"\x15\n" +
 	"\x13RemoveLayerResponse\"\x13\n" +
 	"\x11ListLayersRequest\"/\n" +
 	"\x12ListLayersResponse\x12\x19\n" +
-	"\bdiff_ids\x18\x01 \x03(\tR\adiffIds\"\xb3\x01\n" +
+	"\bdiff_ids\x18\x01 \x03(\tR\adiffIds\"\xc7\x02\n" +
 	"\x14EnsureNetworkRequest\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\tR\tnetworkId\x12\x16\n" +
@@ -2959,7 +3625,14 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\agateway\x18\x03 \x01(\tR\agateway\x12\x1a\n" +
 	"\binternal\x18\x04 \x01(\bR\binternal\x12\x18\n" +
 	"\aisolate\x18\x05 \x01(\bR\aisolate\x12\x14\n" +
-	"\x05alone\x18\x06 \x01(\bR\x05alone\"\x17\n" +
+	"\x05alone\x18\x06 \x01(\bR\x05alone\x12\x14\n" +
+	"\x05given\x18\a \x01(\bR\x05given\x12\x10\n" +
+	"\x03mtu\x18\b \x01(\rR\x03mtu\x12 \n" +
+	"\vunaddressed\x18\t \x01(\bR\vunaddressed\x12\x14\n" +
+	"\x05apart\x18\n" +
+	" \x01(\bR\x05apart\x12\x1a\n" +
+	"\bunmasked\x18\v \x01(\bR\bunmasked\x12\x16\n" +
+	"\x06source\x18\f \x01(\tR\x06source\"\x17\n" +
 	"\x15EnsureNetworkResponse\"M\n" +
 	"\x14RemoveNetworkRequest\x12\x1d\n" +
 	"\n" +
@@ -2992,11 +3665,23 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x06routes\x18\x01 \x03(\tR\x06routes\x12\x1f\n" +
 	"\vresolv_conf\x18\x02 \x01(\fR\n" +
 	"resolvConf\x12,\n" +
-	"\x03now\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\")\n" +
+	"\x03now\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xcd\x01\n" +
 	"\x13CreateVolumeRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"*\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\tR\x06driver\x12N\n" +
+	"\aoptions\x18\x03 \x03(\v24.sockerless.host.v1.CreateVolumeRequest.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x01\n" +
 	"\x14CreateVolumeResponse\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\")\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1e\n" +
+	"\n" +
+	"mountpoint\x18\x02 \x01(\tR\n" +
+	"mountpoint\x12L\n" +
+	"\x06status\x18\x03 \x03(\v24.sockerless.host.v1.CreateVolumeResponse.StatusEntryR\x06status\x1a9\n" +
+	"\vStatusEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\")\n" +
 	"\x13RemoveVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
 	"\x14RemoveVolumeResponse\"\\\n" +
@@ -3013,7 +3698,15 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
 	"\fVolumesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\xef\r\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*h\n" +
+	"\rVolumeSharing\x12\x1e\n" +
+	"\x1aVOLUME_SHARING_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15VOLUME_SHARING_SHARED\x10\x01\x12\x1c\n" +
+	"\x18VOLUME_SHARING_EXCLUSIVE\x10\x02*q\n" +
+	"\rVolumeContent\x12\x1e\n" +
+	"\x1aVOLUME_CONTENT_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13VOLUME_CONTENT_HERE\x10\x01\x12'\n" +
+	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xce\x0e\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -3021,7 +3714,9 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x10ReleaseContainer\x12+.sockerless.host.v1.ReleaseContainerRequest\x1a,.sockerless.host.v1.ReleaseContainerResponse\x12j\n" +
 	"\x0fRemoveContainer\x12*.sockerless.host.v1.RemoveContainerRequest\x1a+.sockerless.host.v1.RemoveContainerResponse\x12l\n" +
 	"\x0eListContainers\x12).sockerless.host.v1.ListContainersRequest\x1a*.sockerless.host.v1.ListContainersResponse\"\x03\x90\x02\x01\x12^\n" +
-	"\vUnpackLayer\x12&.sockerless.host.v1.UnpackLayerRequest\x1a'.sockerless.host.v1.UnpackLayerResponse\x12^\n" +
+	"\vUnpackLayer\x12&.sockerless.host.v1.UnpackLayerRequest\x1a'.sockerless.host.v1.UnpackLayerResponse\x12]\n" +
+	"\n" +
+	"TakeUpload\x12%.sockerless.host.v1.TakeUploadRequest\x1a&.sockerless.host.v1.TakeUploadResponse0\x01\x12^\n" +
 	"\vRemoveLayer\x12&.sockerless.host.v1.RemoveLayerRequest\x1a'.sockerless.host.v1.RemoveLayerResponse\x12`\n" +
 	"\n" +
 	"ListLayers\x12%.sockerless.host.v1.ListLayersRequest\x1a&.sockerless.host.v1.ListLayersResponse\"\x03\x90\x02\x01\x12d\n" +
@@ -3047,123 +3742,144 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 	return file_sockerless_host_v1_host_proto_rawDescData
 }
 
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_sockerless_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
-	(*HelloRequest)(nil),                // 0: sockerless.host.v1.HelloRequest
-	(*HelloResponse)(nil),               // 1: sockerless.host.v1.HelloResponse
-	(*CreateContainerRequest)(nil),      // 2: sockerless.host.v1.CreateContainerRequest
-	(*Mount)(nil),                       // 3: sockerless.host.v1.Mount
-	(*VolumeSeed)(nil),                  // 4: sockerless.host.v1.VolumeSeed
-	(*CreateContainerResponse)(nil),     // 5: sockerless.host.v1.CreateContainerResponse
-	(*LaunchContainerRequest)(nil),      // 6: sockerless.host.v1.LaunchContainerRequest
-	(*BindSource)(nil),                  // 7: sockerless.host.v1.BindSource
-	(*DockerSocket)(nil),                // 8: sockerless.host.v1.DockerSocket
-	(*NetworkNamespace)(nil),            // 9: sockerless.host.v1.NetworkNamespace
-	(*Bridged)(nil),                     // 10: sockerless.host.v1.Bridged
-	(*Interface)(nil),                   // 11: sockerless.host.v1.Interface
-	(*PublishedPort)(nil),               // 12: sockerless.host.v1.PublishedPort
-	(*BoundPort)(nil),                   // 13: sockerless.host.v1.BoundPort
-	(*ManagedFile)(nil),                 // 14: sockerless.host.v1.ManagedFile
-	(*LogSettings)(nil),                 // 15: sockerless.host.v1.LogSettings
-	(*LaunchContainerResponse)(nil),     // 16: sockerless.host.v1.LaunchContainerResponse
-	(*ReleaseContainerRequest)(nil),     // 17: sockerless.host.v1.ReleaseContainerRequest
-	(*ReleaseContainerResponse)(nil),    // 18: sockerless.host.v1.ReleaseContainerResponse
-	(*RemoveContainerRequest)(nil),      // 19: sockerless.host.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),     // 20: sockerless.host.v1.RemoveContainerResponse
-	(*ListContainersRequest)(nil),       // 21: sockerless.host.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),      // 22: sockerless.host.v1.ListContainersResponse
-	(*ContainerOnDisk)(nil),             // 23: sockerless.host.v1.ContainerOnDisk
-	(*UnpackLayerRequest)(nil),          // 24: sockerless.host.v1.UnpackLayerRequest
-	(*UnpackLayerResponse)(nil),         // 25: sockerless.host.v1.UnpackLayerResponse
-	(*RemoveLayerRequest)(nil),          // 26: sockerless.host.v1.RemoveLayerRequest
-	(*RemoveLayerResponse)(nil),         // 27: sockerless.host.v1.RemoveLayerResponse
-	(*ListLayersRequest)(nil),           // 28: sockerless.host.v1.ListLayersRequest
-	(*ListLayersResponse)(nil),          // 29: sockerless.host.v1.ListLayersResponse
-	(*EnsureNetworkRequest)(nil),        // 30: sockerless.host.v1.EnsureNetworkRequest
-	(*EnsureNetworkResponse)(nil),       // 31: sockerless.host.v1.EnsureNetworkResponse
-	(*RemoveNetworkRequest)(nil),        // 32: sockerless.host.v1.RemoveNetworkRequest
-	(*RemoveNetworkResponse)(nil),       // 33: sockerless.host.v1.RemoveNetworkResponse
-	(*ConnectContainerRequest)(nil),     // 34: sockerless.host.v1.ConnectContainerRequest
-	(*ConnectContainerResponse)(nil),    // 35: sockerless.host.v1.ConnectContainerResponse
-	(*DisconnectContainerRequest)(nil),  // 36: sockerless.host.v1.DisconnectContainerRequest
-	(*DisconnectContainerResponse)(nil), // 37: sockerless.host.v1.DisconnectContainerResponse
-	(*NameFileChange)(nil),              // 38: sockerless.host.v1.NameFileChange
-	(*InspectMachineRequest)(nil),       // 39: sockerless.host.v1.InspectMachineRequest
-	(*InspectMachineResponse)(nil),      // 40: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),         // 41: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),        // 42: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),         // 43: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),        // 44: sockerless.host.v1.RemoveVolumeResponse
-	(*MeasureDiskRequest)(nil),          // 45: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),         // 46: sockerless.host.v1.MeasureDiskResponse
-	nil,                                 // 47: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                                 // 48: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),              // 49: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),           // 50: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),       // 51: google.protobuf.Timestamp
+	(VolumeSharing)(0),                  // 0: sockerless.host.v1.VolumeSharing
+	(VolumeContent)(0),                  // 1: sockerless.host.v1.VolumeContent
+	(*HelloRequest)(nil),                // 2: sockerless.host.v1.HelloRequest
+	(*HelloResponse)(nil),               // 3: sockerless.host.v1.HelloResponse
+	(*VolumeDriver)(nil),                // 4: sockerless.host.v1.VolumeDriver
+	(*CreateContainerRequest)(nil),      // 5: sockerless.host.v1.CreateContainerRequest
+	(*Mount)(nil),                       // 6: sockerless.host.v1.Mount
+	(*VolumeSeed)(nil),                  // 7: sockerless.host.v1.VolumeSeed
+	(*CreateContainerResponse)(nil),     // 8: sockerless.host.v1.CreateContainerResponse
+	(*LaunchContainerRequest)(nil),      // 9: sockerless.host.v1.LaunchContainerRequest
+	(*BindSource)(nil),                  // 10: sockerless.host.v1.BindSource
+	(*DockerSocket)(nil),                // 11: sockerless.host.v1.DockerSocket
+	(*NetworkNamespace)(nil),            // 12: sockerless.host.v1.NetworkNamespace
+	(*Bridged)(nil),                     // 13: sockerless.host.v1.Bridged
+	(*Interface)(nil),                   // 14: sockerless.host.v1.Interface
+	(*InterfaceSysctl)(nil),             // 15: sockerless.host.v1.InterfaceSysctl
+	(*PublishedPort)(nil),               // 16: sockerless.host.v1.PublishedPort
+	(*BoundPort)(nil),                   // 17: sockerless.host.v1.BoundPort
+	(*ManagedFile)(nil),                 // 18: sockerless.host.v1.ManagedFile
+	(*LogSettings)(nil),                 // 19: sockerless.host.v1.LogSettings
+	(*LaunchContainerResponse)(nil),     // 20: sockerless.host.v1.LaunchContainerResponse
+	(*ReleaseContainerRequest)(nil),     // 21: sockerless.host.v1.ReleaseContainerRequest
+	(*ReleaseContainerResponse)(nil),    // 22: sockerless.host.v1.ReleaseContainerResponse
+	(*RemoveContainerRequest)(nil),      // 23: sockerless.host.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),     // 24: sockerless.host.v1.RemoveContainerResponse
+	(*ListContainersRequest)(nil),       // 25: sockerless.host.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),      // 26: sockerless.host.v1.ListContainersResponse
+	(*ContainerOnDisk)(nil),             // 27: sockerless.host.v1.ContainerOnDisk
+	(*UnpackLayerRequest)(nil),          // 28: sockerless.host.v1.UnpackLayerRequest
+	(*UnpackLayerResponse)(nil),         // 29: sockerless.host.v1.UnpackLayerResponse
+	(*TakeUploadRequest)(nil),           // 30: sockerless.host.v1.TakeUploadRequest
+	(*TakeUploadResponse)(nil),          // 31: sockerless.host.v1.TakeUploadResponse
+	(*UploadReady)(nil),                 // 32: sockerless.host.v1.UploadReady
+	(*UploadTaken)(nil),                 // 33: sockerless.host.v1.UploadTaken
+	(*RemoveLayerRequest)(nil),          // 34: sockerless.host.v1.RemoveLayerRequest
+	(*RemoveLayerResponse)(nil),         // 35: sockerless.host.v1.RemoveLayerResponse
+	(*ListLayersRequest)(nil),           // 36: sockerless.host.v1.ListLayersRequest
+	(*ListLayersResponse)(nil),          // 37: sockerless.host.v1.ListLayersResponse
+	(*EnsureNetworkRequest)(nil),        // 38: sockerless.host.v1.EnsureNetworkRequest
+	(*EnsureNetworkResponse)(nil),       // 39: sockerless.host.v1.EnsureNetworkResponse
+	(*RemoveNetworkRequest)(nil),        // 40: sockerless.host.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),       // 41: sockerless.host.v1.RemoveNetworkResponse
+	(*ConnectContainerRequest)(nil),     // 42: sockerless.host.v1.ConnectContainerRequest
+	(*ConnectContainerResponse)(nil),    // 43: sockerless.host.v1.ConnectContainerResponse
+	(*DisconnectContainerRequest)(nil),  // 44: sockerless.host.v1.DisconnectContainerRequest
+	(*DisconnectContainerResponse)(nil), // 45: sockerless.host.v1.DisconnectContainerResponse
+	(*NameFileChange)(nil),              // 46: sockerless.host.v1.NameFileChange
+	(*InspectMachineRequest)(nil),       // 47: sockerless.host.v1.InspectMachineRequest
+	(*InspectMachineResponse)(nil),      // 48: sockerless.host.v1.InspectMachineResponse
+	(*CreateVolumeRequest)(nil),         // 49: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),        // 50: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),         // 51: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),        // 52: sockerless.host.v1.RemoveVolumeResponse
+	(*MeasureDiskRequest)(nil),          // 53: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 54: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 55: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	nil,                                 // 56: sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	nil,                                 // 57: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 58: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 59: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 60: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 61: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
-	4,  // 0: sockerless.host.v1.CreateContainerRequest.volume_seeds:type_name -> sockerless.host.v1.VolumeSeed
-	3,  // 1: sockerless.host.v1.CreateContainerRequest.mounts:type_name -> sockerless.host.v1.Mount
-	9,  // 2: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
-	12, // 3: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
-	14, // 4: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	49, // 5: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
-	15, // 6: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
-	8,  // 7: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
-	7,  // 8: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
-	3,  // 9: sockerless.host.v1.LaunchContainerRequest.image_mounts:type_name -> sockerless.host.v1.Mount
-	10, // 10: sockerless.host.v1.NetworkNamespace.bridged:type_name -> sockerless.host.v1.Bridged
-	11, // 11: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
-	13, // 12: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	23, // 13: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	50, // 14: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
-	13, // 15: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	11, // 16: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
-	38, // 17: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	38, // 18: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	51, // 19: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	47, // 20: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	48, // 21: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	0,  // 22: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	2,  // 23: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	6,  // 24: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	17, // 25: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	19, // 26: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	21, // 27: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	24, // 28: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	26, // 29: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	28, // 30: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	30, // 31: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	32, // 32: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	34, // 33: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	36, // 34: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	39, // 35: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	41, // 36: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	43, // 37: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	45, // 38: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	1,  // 39: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	5,  // 40: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	16, // 41: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	18, // 42: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	20, // 43: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	22, // 44: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	25, // 45: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	27, // 46: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	29, // 47: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	31, // 48: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	33, // 49: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	35, // 50: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	37, // 51: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	40, // 52: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	42, // 53: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	44, // 54: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	46, // 55: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	39, // [39:56] is the sub-list for method output_type
-	22, // [22:39] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	4,  // 0: sockerless.host.v1.HelloResponse.volume_drivers:type_name -> sockerless.host.v1.VolumeDriver
+	0,  // 1: sockerless.host.v1.VolumeDriver.sharing:type_name -> sockerless.host.v1.VolumeSharing
+	1,  // 2: sockerless.host.v1.VolumeDriver.content:type_name -> sockerless.host.v1.VolumeContent
+	7,  // 3: sockerless.host.v1.CreateContainerRequest.volume_seeds:type_name -> sockerless.host.v1.VolumeSeed
+	6,  // 4: sockerless.host.v1.CreateContainerRequest.mounts:type_name -> sockerless.host.v1.Mount
+	12, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
+	16, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
+	18, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
+	59, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	19, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
+	11, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
+	10, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
+	6,  // 12: sockerless.host.v1.LaunchContainerRequest.image_mounts:type_name -> sockerless.host.v1.Mount
+	13, // 13: sockerless.host.v1.NetworkNamespace.bridged:type_name -> sockerless.host.v1.Bridged
+	14, // 14: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
+	15, // 15: sockerless.host.v1.Interface.sysctls:type_name -> sockerless.host.v1.InterfaceSysctl
+	17, // 16: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	27, // 17: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
+	60, // 18: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	17, // 19: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	32, // 20: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
+	33, // 21: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
+	14, // 22: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
+	46, // 23: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	46, // 24: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	61, // 25: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	55, // 26: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	56, // 27: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	57, // 28: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	58, // 29: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	2,  // 30: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	5,  // 31: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	9,  // 32: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	21, // 33: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	23, // 34: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	25, // 35: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	28, // 36: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	30, // 37: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
+	34, // 38: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	36, // 39: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	38, // 40: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	40, // 41: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	42, // 42: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	44, // 43: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	47, // 44: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	49, // 45: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	51, // 46: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	53, // 47: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 48: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 49: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	20, // 50: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	22, // 51: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	24, // 52: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	26, // 53: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	29, // 54: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	31, // 55: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	35, // 56: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	37, // 57: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	39, // 58: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	41, // 59: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	43, // 60: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	45, // 61: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	48, // 62: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	50, // 63: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	52, // 64: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	54, // 65: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	48, // [48:66] is the sub-list for method output_type
+	30, // [30:48] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -3171,25 +3887,30 @@ func file_sockerless_host_v1_host_proto_init() {
 	if File_sockerless_host_v1_host_proto != nil {
 		return
 	}
-	file_sockerless_host_v1_host_proto_msgTypes[9].OneofWrappers = []any{
+	file_sockerless_host_v1_host_proto_msgTypes[10].OneofWrappers = []any{
 		(*NetworkNamespace_Host)(nil),
 		(*NetworkNamespace_None)(nil),
 		(*NetworkNamespace_ContainerId)(nil),
 		(*NetworkNamespace_Bridged)(nil),
 	}
-	file_sockerless_host_v1_host_proto_msgTypes[15].OneofWrappers = []any{}
+	file_sockerless_host_v1_host_proto_msgTypes[17].OneofWrappers = []any{}
+	file_sockerless_host_v1_host_proto_msgTypes[29].OneofWrappers = []any{
+		(*TakeUploadResponse_Ready)(nil),
+		(*TakeUploadResponse_Taken)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   49,
+			NumEnums:      2,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_sockerless_host_v1_host_proto_goTypes,
 		DependencyIndexes: file_sockerless_host_v1_host_proto_depIdxs,
+		EnumInfos:         file_sockerless_host_v1_host_proto_enumTypes,
 		MessageInfos:      file_sockerless_host_v1_host_proto_msgTypes,
 	}.Build()
 	File_sockerless_host_v1_host_proto = out.File

@@ -2,7 +2,7 @@
 import type { AgentTarget } from "../../../../agent-client/address.ts";
 import { agentLog } from "../../../../agent-client/agent-log.ts";
 import type { LogChunk } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { piecesOf } from "./log-lines.ts";
+import { piecesOf } from "./log-pieces.ts";
 import { type RawRecord, readRecords } from "./log-record.ts";
 
 /** All records that an agent has. @throws as {@link agentLog}; system: what comes is no log */

@@ -1,36 +1,46 @@
-/** Who a container's user is, by its own passwd and group files, before anything runs in it. */
+/** User and group of a container that has not run yet, by its own passwd and group files. */
 import type { FileIndex, FileOwner } from "../../images/file-index.ts";
 import { readIndexed } from "../../images/read-indexed.ts";
 
-/** Of either file. */
+/** Most bytes of either file that are read. */
 const maxBytes = 1024 ** 2;
-const number = /^\d+$/;
+/** The largest ID that a process can have as a user or group. */
+const maxId = 2 ** 31 - 1;
+const number = /^[+-]?\d+$/;
 
 /**
- * The numbers of a user (`name`, `1000`, `name:group`, …) as the agent finds them, whom numbers need no entry.
+ * Looks a user (`name`, `1000`, `name:group`, …) up as the agent does: a number needs no entry, and nothing
+ * that looks like one is taken for a name.
  *
  * @returns undefined: no such user or group, which the start will say
  */
 export async function ownerIn(index: FileIndex, user: string): Promise<FileOwner | undefined> {
   const [name = "", group = ""] = user.split(":", 2);
   const wanted = name === "" ? "0" : name;
-  const entry = (await linesOf(index, "/etc/passwd")).find(
-    (fields) => fields[0] === wanted || (number.test(wanted) && fields[2] === wanted),
-  );
+  const entry = (await linesOf(index, "/etc/passwd")).find(named(wanted));
   const uid = idOf(entry?.[2] ?? wanted);
-  const gid = group === "" ? idOf(entry?.[3] ?? "0") : await groupIn(index, group);
+  const gid = group === "" ? idOf(entry?.[3] || "0") : await groupIn(index, group);
   return uid === undefined || gid === undefined ? undefined : { uid, gid };
 }
 
 async function groupIn(index: FileIndex, group: string): Promise<number | undefined> {
-  const entry = (await linesOf(index, "/etc/group")).find(
-    (fields) => fields[0] === group || (number.test(group) && fields[2] === group),
-  );
-  return idOf(entry?.[2] ?? group);
+  if (number.test(group)) {
+    return idOf(group);
+  }
+  const entry = (await linesOf(index, "/etc/group")).find(named(group));
+  return entry?.[0]?.startsWith("#") === true ? undefined : idOf(entry?.[2] ?? group);
+}
+
+/** Whether a line of either file is that of a name, or of a number. */
+function named(wanted: string): (fields: readonly string[]) => boolean {
+  return number.test(wanted)
+    ? ([, , id = ""]) => idOf(id) !== undefined && idOf(id) === idOf(wanted)
+    : ([name]) => name === wanted;
 }
 
 function idOf(text: string): number | undefined {
-  return number.test(text) ? Number(text) : undefined;
+  const id = Number(text);
+  return number.test(text) && id >= 0 && id <= maxId ? id : undefined;
 }
 
 /** The fields of each line; none of a file that is not there. */

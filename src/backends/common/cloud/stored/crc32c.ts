@@ -2,7 +2,7 @@
 
 const stepBytes = 8;
 
-/** What a byte adds to the sum so many bytes later. */
+/** Tables of what each value of a byte adds to the checksum, by how many bytes follow it. */
 const at0 = tableOf(0);
 const at1 = tableOf(1);
 const at2 = tableOf(2);

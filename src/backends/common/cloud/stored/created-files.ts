@@ -11,12 +11,12 @@ import type { IndexedFile } from "../../images/indexed-file.ts";
 import { type NamedFile, tarOfFiles } from "../../images/files-tar.ts";
 import type { StagedFiles } from "./staged-files.ts";
 
-/** What a container is made of before its start; disposing of it lets go of the layers. */
+/** Parts of a container before its start; disposing of it lets go of the layers. */
 export interface NewContainer extends AsyncDisposable {
   /** Readers of the image's layers, bottom first. */
   readonly layers: readonly (() => AsyncIterable<Uint8Array>)[];
   readonly mounts: readonly { readonly destination: string; readonly shows: MountedFiles }[];
-  /** Its root is: what is not in mounts cannot be written to. */
+  /** The root is read-only: only mounts can be written to. */
   readonly isReadOnly: boolean;
 }
 
@@ -30,12 +30,12 @@ const givenDirectories: ReadonlySet<string> = new Set([
   "/sys",
 ]);
 
-/** What is known of a path, in the terms of the agent's `PathStat`. */
+/** A path's metadata, in the terms of the agent's `PathStat`. */
 export interface CreatedPath {
   /** Last element of the path as it was asked for. */
   readonly name: string;
   readonly file: IndexedFile;
-  /** Of a symlink: where it leads, absolute. */
+  /** Absolute path that a symlink leads to in the end; empty for anything else. */
   readonly linkTarget: string;
 }
 
@@ -45,7 +45,7 @@ export interface CreatedChange {
   readonly kind: "added" | "modified";
 }
 
-/** One container's. */
+/** Files of one container. */
 export class CreatedFiles {
   readonly #containerId: string;
   readonly #index: FileIndex;
@@ -100,7 +100,8 @@ export class CreatedFiles {
   }
 
   /**
-   * A path, and it with what is beneath it as a tar, whose names begin with the path's last element.
+   * Reads a path: its metadata, and a tar of it with what is beneath it, in which names begin with the path's
+   * last element.
    *
    * @throws as {@link stat}; conflict: it is in a volume, which cannot be read from here
    */
@@ -129,12 +130,12 @@ export class CreatedFiles {
     return tarOfFiles(wholeOf(this.#index), this.#index);
   }
 
-  /** What was put into the container, as a layer over its image. */
+  /** The files that were put into the container, as a layer over its image, a tar. */
   layer(): AsyncIterable<Uint8Array> {
     return tarOfFiles(layerOf(this.#index), this.#index);
   }
 
-  /** What was put into the container, and the directories in which something was. */
+  /** The files that were put into the container, and the directories in which something was. */
   *changes(): Generator<CreatedChange, void> {
     for (const { path: changed, kind } of this.#index.changes(false)) {
       yield { path: changed, kind: kind === "none" ? "modified" : kind };
@@ -194,15 +195,15 @@ function* layerOf(index: FileIndex): Generator<NamedFile> {
   }
 }
 
-/** As tars call it: a directory has a slash at its end. */
+/** Name of a file in a tar: a directory's has a slash at its end. */
 function tarName(name: string, { type }: IndexedFile): string {
   return type === "directory" && !name.endsWith("/") ? `${name}/` : name;
 }
 
-/** The last element as Docker takes it, which knows `/dir/.` from `/dir`. */
+/** The last element of a path as Docker takes it, which tells `/dir/.` from `/dir`. */
 function baseOf(asked: string): string {
   const clean = path.posix.resolve("/", asked);
-  if (asked === "." || asked.endsWith("/.")) {
+  if (path.posix.basename(asked) === ".") {
     return ".";
   }
   return clean === "/" ? "/" : path.posix.basename(clean);

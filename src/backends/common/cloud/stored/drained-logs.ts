@@ -1,7 +1,7 @@
 /**
- * Logs of containers that have ended, taken from their agents: `<state>/logs/<container ID>.<number>.<agent>.log`, a log
- * file as agents write it for each of the container's tasks, in their order. Where a log could not be taken whole,
- * `<container ID>.cloud` says that the cloud's own is shown instead.
+ * Logs of containers that have ended, taken from their agents. `<state>/logs` has for each of a container's
+ * tasks a log file as agents write it, `<container ID>.<number>.<agent>.log`, numbered in the tasks' order. A
+ * file `<container ID>.cloud` says that a log could not be taken whole, so that the cloud's own is shown.
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -16,10 +16,10 @@ import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 /** Records that are written together: a write takes longer than the bytes of many short lines. */
 const batchBytes = 256 * 1024;
 
-/** What one agent had. */
+/** The log that one agent had. */
 interface Part {
   readonly number: number;
-  /** Which agent. */
+  /** The agent, by a hash of its pin: 16 hexadecimal digits. */
   readonly source: string;
   readonly file: string;
 }
@@ -66,8 +66,11 @@ export class DrainedLogs {
       await this.#write(temporary, agentRecords(agent, containerId), room);
       await rename(temporary, file);
     } catch (error) {
-      await writeFile(this.#marker(containerId), "", { mode: 0o600 });
-      await this.#removeFiles(containerId);
+      try {
+        await writeFile(this.#marker(containerId), "", { mode: 0o600 });
+      } finally {
+        await this.#removeFiles(containerId); // The disk may be full of them.
+      }
       if (!(error instanceof TooLarge)) {
         throw error;
       }
@@ -121,7 +124,7 @@ export class DrainedLogs {
     return exists(this.#marker(containerId));
   }
 
-  /** What was taken from each agent, oldest first. */
+  /** The logs taken from each agent, oldest first. */
   async #parts(containerId: string): Promise<readonly Part[]> {
     const names = (await readdir(this.#directory))
       .filter((name) => name.startsWith(`${containerId}.`))

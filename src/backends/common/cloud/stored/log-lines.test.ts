@@ -4,8 +4,11 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 
 import { Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { lastLines, type LogSelection, piecesOf, shown } from "./log-lines.ts";
+import { lastLines, type LogSelection, shown } from "./log-lines.ts";
+import { piecesOf } from "./log-pieces.ts";
 import type { LogRecord } from "./log-record.ts";
+import { wholeLines } from "./whole-lines.ts";
+import { framesOf } from "../../../../../test/support/raw-client.ts";
 
 const out = (timeNs: number, text: string, fresh = false): LogRecord => ({
   stream: Stream.STDOUT,
@@ -29,16 +32,17 @@ const everything: LogSelection = {
   sinceNs: undefined,
   untilNs: undefined,
   prefix: "",
+  framed: false,
 };
 
-/** What is shown, as `1:text` and `2:text`. */
+/** Reads the records and returns the chunks shown, as `1:text` and `2:text`. */
 async function show(
   records: readonly LogRecord[],
   selection: Partial<LogSelection> = {},
   tail?: number,
 ): Promise<string[]> {
-  const open = () => each(records);
-  const pieces = tail === undefined ? piecesOf(open()) : lastLines(open, BigInt(tail));
+  const open = () => piecesOf(each(records));
+  const pieces = tail === undefined ? open() : lastLines(open, BigInt(tail));
   const chunks: string[] = [];
   for await (const { stream, data } of shown(pieces, { ...everything, ...selection })) {
     chunks.push(`${stream}:${Buffer.from(data).toString()}`);
@@ -147,6 +151,42 @@ describe("the lines of a stored log", () => {
           );
         }
       }),
+    );
+  });
+
+  it("are told whole, in the order in which they end, and long ones in pieces", async () => {
+    const told = async (records: readonly LogRecord[]): Promise<string[]> => {
+      const lines: string[] = [];
+      for await (const { stream, data } of wholeLines(piecesOf(each(records)))) {
+        lines.push(`${stream}:${Buffer.from(data).toString()}`);
+      }
+      return lines;
+    };
+    assert.deepEqual(await told(log), ["1:a\n", "2:x\n", "1:bc\n", "1:d\n", "1:e\n", "2:yz\n"]);
+    assert.deepEqual(await told([out(1, "first", true), out(2, "second\nend", true)]), [
+      "1:first",
+      "1:second\n",
+      "1:end",
+    ]);
+    const x = (count: number): string => "x".repeat(count);
+    assert.deepEqual(
+      (await told([out(1, x(20_000)), out(2, `${x(12_768)}\n${x(16_383)}\n`)])).map(
+        ({ length }) => length - 2,
+      ),
+      [16_384, 16_384, 1, 16_384],
+    );
+  });
+
+  it("stand in frames with their heads where that is asked for", async () => {
+    const chunks: Buffer[] = [];
+    const lines = wholeLines(piecesOf(each(log.slice(0, 3))));
+    for await (const { stream, data } of shown(lines, { ...everything, prefix: "p ", framed: true })) {
+      assert.equal(stream, Stream.FRAMES);
+      chunks.push(Buffer.from(data));
+    }
+    assert.deepEqual(
+      framesOf(Buffer.concat(chunks)).map(({ channel, data }) => `${channel}:${data.toString()}`),
+      ["1:p a\n", "2:p x\n", "1:p bc\n", "1:p d\n"],
     );
   });
 });

@@ -1,12 +1,14 @@
 /**
- * Which part of a log a client is shown, and in what form: the same rules as the agent's own reader. A line's time is
- * that of the record in which it began; `tail` counts the lines of both streams in the order in which they end, also
- * where one stream alone is shown.
+ * Selects the part of a log that a client is shown, and gives it its form, by the same rules as the agent's
+ * own reader. A line's time is that of the record in which it began; `tail` counts the lines of both streams
+ * in the order in which they end, even if one stream alone is shown.
  */
 import { Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { LogPiece } from "./log-pieces.ts";
 import type { LogRecord } from "./log-record.ts";
+import { frameOf } from "./whole-lines.ts";
 
-/** What is shown. */
+/** A client's choice of output. */
 export interface LogSelection {
   readonly stdout: boolean;
   readonly stderr: boolean;
@@ -18,64 +20,25 @@ export interface LogSelection {
   readonly untilNs: bigint | undefined;
   /** Put before each line, after its time. */
   readonly prefix: string;
+  /** Each piece, with its head, is one of Docker's frames. */
+  readonly framed: boolean;
 }
 
-/** Output as it is sent: at most {@link maxChunk} bytes of one stream. */
+/** Output as it is sent: at most {@link maxChunk} bytes of one stream, or of frames. */
 export interface LogOutput {
-  readonly stream: LogRecord["stream"];
+  readonly stream: LogRecord["stream"] | Stream.FRAMES;
   readonly data: Uint8Array;
 }
 
 const maxChunk = 1024 * 1024;
-const newline = 0x0a;
-
-/** A part of a line, or a whole one. */
-export interface LogPiece {
-  readonly stream: LogRecord["stream"];
-  /** Of the record in which the line began. */
-  readonly timeNs: bigint;
-  readonly data: Uint8Array;
-  /** It begins its line. */
-  readonly begins: boolean;
-  /** It ends its line, with or without a newline. */
-  readonly ends: boolean;
-}
-
-/** Cuts records into lines and parts of lines. A line that nothing ends does so at the end of the log. */
-export async function* piecesOf(records: AsyncIterable<LogRecord>): AsyncGenerator<LogPiece> {
-  const open = new Map<LogRecord["stream"], bigint>();
-  for await (const { stream, timeNs, fresh, data } of records) {
-    if (fresh) {
-      open.delete(stream);
-    }
-    for (let at = 0; at < data.length; ) {
-      const found = data.indexOf(newline, at);
-      const end = found === -1 ? data.length : found + 1;
-      const begun = open.get(stream);
-      yield {
-        stream,
-        timeNs: begun ?? timeNs,
-        data: data.subarray(at, end),
-        begins: begun === undefined,
-        ends: found !== -1,
-      };
-      if (found === -1) {
-        open.set(stream, begun ?? timeNs);
-      } else {
-        open.delete(stream);
-      }
-      at = end;
-    }
-  }
-}
 
 /** The last lines of a log that can be read again and again. Three readings cost less than remembering lines. */
 export async function* lastLines(
-  open: () => AsyncIterable<LogRecord>,
+  open: () => AsyncIterable<LogPiece>,
   count: bigint,
 ): AsyncGenerator<LogPiece> {
   let begun = 0n;
-  for await (const piece of piecesOf(open())) {
+  for await (const piece of open()) {
     begun += piece.begins ? 1n : 0n;
   }
   // Lines of one stream end in the order in which they begin: how many of each are left out says which.
@@ -88,7 +51,7 @@ export async function* lastLines(
       skipped.set(stream, (skipped.get(stream) ?? 0n) + 1n);
     }
   };
-  for await (const { stream, begins, ends } of piecesOf(open())) {
+  for await (const { stream, begins, ends } of open()) {
     if (left === 0n) {
       break;
     }
@@ -106,7 +69,7 @@ export async function* lastLines(
   for (const stream of unended) {
     skip(stream);
   }
-  for await (const piece of piecesOf(open())) {
+  for await (const piece of open()) {
     const still = skipped.get(piece.stream) ?? 0n;
     if (piece.begins && still === 0n) {
       skipped.set(piece.stream, -1n); // From here on all is shown.
@@ -120,7 +83,11 @@ export async function* lastLines(
   }
 }
 
-/** What of some pieces is shown, in chunks. @throws what the pieces throw, behind all that came before */
+/**
+ * Yields the selected output of some pieces in chunks.
+ *
+ * @throws what the pieces throw, behind all that came before
+ */
 export async function* shown(
   pieces: AsyncIterable<LogPiece>,
   selection: LogSelection,
@@ -129,19 +96,20 @@ export async function* shown(
     stream === Stream.STDOUT ? selection.stdout : selection.stderr;
   let held: Uint8Array[] = [];
   let bytes = 0;
-  let current: LogRecord["stream"] = Stream.STDOUT;
+  let current: LogOutput["stream"] = Stream.STDOUT;
   let failure: { readonly error: unknown } | undefined;
   try {
     for await (const piece of pieces) {
       if (!wanted(piece.stream) || !isInTime(piece, selection)) {
         continue;
       }
+      const stream = selection.framed ? Stream.FRAMES : piece.stream;
       for (const part of partsOf(piece, selection)) {
-        if (bytes > 0 && (piece.stream !== current || bytes + part.length > maxChunk)) {
+        if (bytes > 0 && (stream !== current || bytes + part.length > maxChunk)) {
           yield { stream: current, data: Buffer.concat(held) };
           [held, bytes] = [[], 0];
         }
-        current = piece.stream;
+        current = stream;
         held.push(part);
         bytes += part.length;
       }
@@ -161,9 +129,13 @@ function isInTime({ timeNs }: LogPiece, { sinceNs, untilNs }: LogSelection): boo
   return (sinceNs === undefined || timeNs >= sinceNs) && (untilNs === undefined || timeNs <= untilNs);
 }
 
-function partsOf({ begins, timeNs, data }: LogPiece, { timestamps, prefix }: LogSelection): Uint8Array[] {
+function partsOf(
+  { stream, begins, timeNs, data }: LogPiece,
+  { timestamps, prefix, framed }: LogSelection,
+): Uint8Array[] {
   const head = begins ? `${timestamps ? `${formatTime(timeNs)} ` : ""}${prefix}` : "";
-  return head === "" ? [data] : [Buffer.from(head), data];
+  const parts = head === "" ? [data] : [Buffer.from(head), data];
+  return framed ? [frameOf(stream, parts)] : parts;
 }
 
 /** RFC 3339 with nine digits, UTC. */

@@ -32,7 +32,7 @@ export interface RawRecord extends LogRecord {
  * @throws system: what comes is not a sequence of whole records
  */
 export async function* readRecords(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<RawRecord> {
-  /** Of a record that does not end in the chunk in which it begins: its header, then all of it. */
+  /** The record that goes on in the next chunk: its header first, then all of it. */
   let cut: FillingBytes | undefined;
   for await (const chunk of chunks) {
     let at = 0;
@@ -57,7 +57,7 @@ export async function* readRecords(chunks: AsyncIterable<Uint8Array>): AsyncGene
   }
 }
 
-/** What a record is collected in from now on: as long as its header says, once that is there. */
+/** The buffer for the rest of a record: as long as the header says, once that is there. */
 function grown(cut: FillingBytes): FillingBytes {
   if (!cut.isFull) {
     return cut;
@@ -67,7 +67,7 @@ function grown(cut: FillingBytes): FillingBytes {
   return whole;
 }
 
-/** How long the record is that begins with a header. @throws system: none does */
+/** Bytes of the record that begins with this header. @throws system: it is no header */
 function lengthOf(header: Buffer): number {
   const stream = header.readUInt8(2);
   const length = header.readUInt32LE(4);

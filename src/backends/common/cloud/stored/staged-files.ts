@@ -1,5 +1,5 @@
 /**
- * Files that were put into containers that have not run yet. They lie in `<state>/staged/<container ID>/`, one tar for
+ * Files that were put into containers that have not run yet, and their working directories. The files lie in `<state>/staged/<container ID>/`, one tar for
  * each call and beside it what the call asked for, and are unpacked by the agent before the main process starts. They
  * stay until it has: a start that fails is followed by another, in a task that may have none of them.
  */
@@ -10,7 +10,7 @@ import path from "node:path";
 
 import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 
-import { KeyedLocks } from "../../engine/serial.ts";
+import { KeyedLocks } from "../../concurrency/serial.ts";
 import { ownerIn } from "./archive-owner.ts";
 import type { FileIndex } from "../../images/file-index.ts";
 import { entriesIn } from "../../images/tar-reader.ts";
@@ -32,28 +32,30 @@ import {
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-/** Of one container. */
+/** Most bytes staged for one container. */
 const maxBytes = 1024 ** 3;
-/** Of one container: each is a call of the agent at the start. */
+/** Most archives staged for one container: each is a call of the agent at the start. */
 const maxCalls = 1000;
 const chunkBytes = 256 * 1024;
 /** Longer than any unpacking that makes progress. */
 const applyTimeoutMs = 10 * 60_000;
 
-/** What an agent was given of what is staged for its container. */
+/** The archives that one agent has unpacked for its container. */
 interface Given {
-  /** Which agent. */
+  /** The agent, by its address and pin. */
   readonly agent: string;
   /** The numbers of the calls. */
   readonly numbers: Set<string>;
 }
 
-/** What staged files need to know of containers. */
+/** Answers about containers, whose starts decide what becomes of staged files. */
 export interface ContainerLives {
   /** Whether a container has never been started; undefined: there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
   /** Whether a start of a container is under way. */
   readonly isStarting: (containerId: string) => boolean;
+  /** The directory that a container's process begins in, which the container has whether its image has it or not. */
+  readonly workingDirectoryOf: (containerId: string) => string;
 }
 
 /** The staged files of one backend. They are kept until their container has really started: a start may fail. */
@@ -135,11 +137,12 @@ export class StagedFiles {
   }
 
   /**
-   * Adds what is staged for a container to the files of its image.
+   * Adds a container's working directory and what is staged for it to the files of its image.
    *
    * @throws invalid: an archive that cannot be read; conflict: the container was started meanwhile
    */
   async addTo(files: FileIndex, containerId: string): Promise<void> {
+    files.addDirectory(this.#lives.workingDirectoryOf(containerId));
     await eachOnceItFits(await this.#staged(containerId), async (number) => {
       const file = path.join(this.#directory, containerId, number);
       const { path: directory, copyUidGid, user } = await readOpened(file).catch(startedMeanwhile);
@@ -160,16 +163,17 @@ export class StagedFiles {
     return BigInt(bytes);
   }
 
-  /** Whether anything is staged for a container. */
-  async has(containerId: string): Promise<boolean> {
-    return (await this.#staged(containerId)).length > 0;
+  /** Whether a container may have more than its image. */
+  async adds(containerId: string): Promise<boolean> {
+    const directory = this.#lives.workingDirectoryOf(containerId);
+    return !["", "/"].includes(directory) || (await this.#staged(containerId)).length > 0;
   }
 
   /**
-   * Has the agent of a container that has never run unpack what was put into it, in order; what goes into a directory that
-   * is missing (in a volume nobody could tell) comes once a later call has brought that. It stays until
-   * {@link StagedFiles.settle}, so that another agent may be given it after a start that fails; the same one gets nothing
-   * twice.
+   * Has the agent of a container that has never run unpack its staged files, in order. An archive for a
+   * directory that is missing (in a volume nobody could tell) waits until a later one has brought that. The
+   * files stay until {@link StagedFiles.settle}, for another agent after a start that fails; the same agent
+   * gets nothing twice.
    *
    * @throws what the agent refuses, with where it was to be unpacked; the signal's reason
    */
@@ -182,6 +186,7 @@ export class StagedFiles {
       await this.#forget(containerId); // This process or an earlier one has ended right after the start.
       return;
     }
+    const workingDirectory = this.#lives.workingDirectoryOf(containerId);
     const given = this.#givenTo(containerId, agent);
     const waiting = (await this.#staged(containerId)).filter((number) => !given.numbers.has(number));
     if (waiting.length === 0) {
@@ -195,7 +200,7 @@ export class StagedFiles {
       let missing: SockerlessError | undefined;
       const left = await eachOnceItFits(waiting, async (number) => {
         const file = path.join(this.#directory, containerId, number);
-        const opened = await readOpened(file);
+        const opened = { ...(await readOpened(file)), workingDirectory };
         try {
           await client.archivePut(requestsOf(opened, `${file}.tar`), { timeoutMs: applyTimeoutMs, signal });
         } catch (error) {
@@ -229,7 +234,7 @@ export class StagedFiles {
     return given;
   }
 
-  /** Forgets what was put into a container that has run; of one that has not, everything is kept. May be repeated. */
+  /** Forgets the staged files of a container that has run; a new container's are kept. May be repeated. */
   async settle(containerId: string): Promise<void> {
     await this.#locks.run(containerId, async () => {
       if (this.#lives.isNew(containerId) === false) {
@@ -333,7 +338,7 @@ function startedMeanwhile(error: unknown): never {
   throw errnoOf(error) === "ENOENT" ? conflict("the container was started meanwhile", error) : error;
 }
 
-/** What a call asked for, whose tar is in `<file>.tar`. */
+/** Reads the request of the call that brought `<file>.tar`. */
 async function readOpened(file: string): Promise<ArchivePutOpen> {
   return fromJson(ArchivePutOpenSchema, JSON.parse(await readFile(`${file}.json`, "utf8")) as JsonValue);
 }

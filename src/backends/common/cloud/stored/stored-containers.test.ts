@@ -20,10 +20,11 @@ import {
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { streamOf } from "../../../../../test/support/image-store.ts";
 import { logRecord as record } from "../../../../../test/support/log-record.ts";
+import { assertPrivate } from "../../../../../test/support/private.ts";
 import { entriesOf, type ReadEntry, tarOf } from "../../../../../test/support/tar.ts";
 import { until } from "../../../../../test/support/until.ts";
 import { crc32c } from "./crc32c.ts";
-import type { LogPiece } from "./log-lines.ts";
+import type { LogPiece } from "./log-pieces.ts";
 import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
 
 const created = "c".repeat(64);
@@ -38,6 +39,7 @@ describe("containers without an agent", () => {
   let hasRun: boolean;
   let isReadOnly: boolean;
   let starting: string;
+  let workingDirectory: string;
   const cleanUps: (() => void)[] = [];
 
   beforeEach(async () => {
@@ -48,6 +50,7 @@ describe("containers without an agent", () => {
     hasRun = false;
     isReadOnly = false;
     starting = "";
+    workingDirectory = "/";
     stored = await openStored();
   });
   afterEach(async () => {
@@ -58,6 +61,10 @@ describe("containers without an agent", () => {
     await rm(directory, { recursive: true });
   });
 
+  const unexpected = {
+    [Symbol.asyncIterator]: () => assert.fail("no end is looked for"),
+  };
+
   const openStored = (logDrainMax = 10_000): Promise<StoredContainers> =>
     openStoredContainers({
       stateDir: path.join(directory, "state"),
@@ -67,10 +74,12 @@ describe("containers without an agent", () => {
         async *lines(_containerId, { tail }) {
           yield* tail === undefined ? cloudLines : cloudLines.slice(-Number(tail));
         },
+        agentLines: () => unexpected,
       },
       liveAgent: () => live,
       isNew: (id) => (id === created ? !hasRun : id === ended ? false : undefined),
       isStarting: (id) => id === starting,
+      workingDirectoryOf: () => workingDirectory,
       newContainer: async () => {
         const layer = await tarOf([
           { name: "usr/bin/sh", content: "12345", mode: 0o4755 },
@@ -101,6 +110,7 @@ describe("containers without an agent", () => {
   /** An agent that has this log and keeps the archives that it is given. */
   async function agentWith(log: () => readonly Uint8Array[], answersEnd = true) {
     const archives: { path: string; bytes: string }[] = [];
+    const made: string[] = [];
     const asked: LogsRequest[] = [];
     let refusal: ConnectError | undefined;
     const needed = new Map<string, string>();
@@ -125,6 +135,7 @@ describe("containers without an agent", () => {
               for await (const { message } of requests) {
                 if (message.case === "open") {
                   open = message.value.path;
+                  made.push(message.value.workingDirectory);
                 } else if (message.case === "chunk") {
                   chunks.push(message.value.data);
                 }
@@ -148,6 +159,8 @@ describe("containers without an agent", () => {
     return {
       target: { address: { kind: "unix" as const, path: socket } },
       archives,
+      /** The working directory that came with each archive. */
+      made,
       asked,
       /** A directory is missing until something was unpacked into another. */
       needs: (directory: string, before: string) => needed.set(directory, before),
@@ -174,6 +187,7 @@ describe("containers without an agent", () => {
       const log = Buffer.concat([record(1, "one\n"), record(2, "two\n", Stream.STDERR)]);
       const agent = await agentWith(() => [log.subarray(0, 30), log.subarray(30)]);
       await stored.drain(ended, agent.target);
+      await assertPrivate(path.join(directory, "state/logs"));
       assert.equal(await logsOf(ended), "one\ntwo\n");
       assert.equal(await logsOf(ended, { stdout: false }), "two\n");
       assert.equal(
@@ -296,6 +310,7 @@ describe("containers without an agent", () => {
     it("wait on the backend's disk for the start, in order, also over a restart of the backend", async () => {
       await clientOf(created).archivePut(archive("/etc", "first tar"));
       await clientOf(created).archivePut(archive("/usr", "second"));
+      await assertPrivate(path.join(directory, "state/staged"));
       await writeFile(path.join(directory, "state/staged", created, "cut-off.new"), "cut off by a crash");
       await stored.close();
       stored = await openStored();
@@ -521,6 +536,23 @@ describe("containers without an agent", () => {
       assert.equal(layersOpened, 0, "layers are let go of");
     });
 
+    it("of a container that has not run have its working directory, which the agent makes before they come", async () => {
+      workingDirectory = "/bin/new/dir";
+      const { stat } = await clientOf(created).archiveStat({ path: "/bin/new/dir" });
+      assert.equal(stat?.mode, 2 ** 31 + 0o755);
+      const added = ["ADDED /usr/bin/new", "ADDED /usr/bin/new/dir"];
+      assert.deepEqual(await changesOf(created), ["MODIFIED /usr", "MODIFIED /usr/bin", ...added]);
+      const layer = (await exported(true)).map(({ name, uid, mode }) => [name, uid, mode]);
+      assert.deepEqual(layer.slice(-1), [["usr/bin/new/dir/", 0, 0o755]]);
+      await clientOf(created).archivePut(
+        archive("/bin/new", await tarBytes([{ name: "file", content: "in" }])),
+      );
+      assert.equal((await got("/bin/new/file"))[0]?.content, "in");
+      const agent = await agentWith(() => []);
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
+      assert.deepEqual(agent.made, ["/bin/new/dir"]);
+    });
+
     it("of a container that has not run are read from its image's layers and what was put into it", async () => {
       const put = [
         { name: "etc/put", content: "put" },
@@ -530,6 +562,7 @@ describe("containers without an agent", () => {
       const told = (entries: ReadEntry[]) => entries.map(({ name, content }) => `${name} ${content}`);
       assert.deepEqual(told(await got("/bin/sh")), ["sh other"]);
       assert.deepEqual(told(await got("/bin/.")), ["./ ", "./sh other"]);
+      assert.deepEqual(told(await got("/bin/./")), ["./ ", "./sh other"]);
       assert.deepEqual(told(await got("/bin")), ["bin "]);
       const names = (entries: ReadEntry[]) =>
         entries.map(({ name }) => name).toSorted((one, other) => (one < other ? -1 : 1));

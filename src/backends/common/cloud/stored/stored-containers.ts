@@ -1,4 +1,7 @@
-/** What a cloud backend keeps of containers that have no agent, and the socket on which it is served. */
+/**
+ * Logs and files of containers that have no agent, kept by a cloud backend, and the socket on which they are
+ * served.
+ */
 import { createServer, type ServerHttp2Session } from "node:http2";
 import path from "node:path";
 
@@ -14,11 +17,11 @@ import { DrainedLogs } from "./drained-logs.ts";
 import { StagedFiles } from "./staged-files.ts";
 import { type CloudLog, registerStoredService } from "./stored-service.ts";
 
-/** What is kept, and where. */
+/** Parts and settings of the stored containers. */
 export interface StoredContainersOptions {
   readonly stateDir: string;
   readonly runDir: string;
-  /** Of one container's log, in bytes. */
+  /** Most bytes of one container's log that are kept. */
   readonly logDrainMax: number;
   readonly cloud: CloudLog;
   /** The agent of a container that runs; undefined: it has ended, or is not known. */
@@ -27,7 +30,9 @@ export interface StoredContainersOptions {
   readonly isNew: (containerId: string) => boolean | undefined;
   /** Whether a start of a container is under way. */
   readonly isStarting: (containerId: string) => boolean;
-  /** What a container that has not run is made of. */
+  /** The directory that a container's process begins in. */
+  readonly workingDirectoryOf: (containerId: string) => string;
+  /** Makes the layers and mounts of a container that has not run readable. */
   readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
   /** The backend's name. */
   readonly backend: string;

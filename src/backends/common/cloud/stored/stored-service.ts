@@ -1,6 +1,6 @@
 /**
- * `AgentService` for containers without an agent, in the backend's own process: logs of those that have ended, or have run before, and files
- * for those that have not begun. Everything else says why it cannot be.
+ * `AgentService` for containers without an agent, in the backend's own process: logs of those that have
+ * ended, or have run before, and files of those that have not begun. Every other call says why it cannot be.
  */
 import { clone, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
@@ -16,19 +16,22 @@ import {
   ChangeKind,
   type ChangesResponseSchema,
   type ExportResponseSchema,
+  LogForm,
   type LogsRequest,
   LogsRequestSchema,
   type LogsResponseSchema,
   type PathStatSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { withHeartbeats } from "../../engine/services/heartbeats.ts";
+import { withHeartbeats } from "../../heartbeats.ts";
 import { endOfTar } from "../../images/tar-entries.ts";
 import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
 import { countLines } from "./agent-records.ts";
 import type { DrainedLogs } from "./drained-logs.ts";
-import { type LogOutput, type LogPiece, lastLines, type LogSelection, piecesOf, shown } from "./log-lines.ts";
+import { lastLines, type LogOutput, type LogSelection, shown } from "./log-lines.ts";
+import { type LogPiece, piecesOf } from "./log-pieces.ts";
 import { goMode } from "./go-mode.ts";
 import type { StagedFiles } from "./staged-files.ts";
+import { wholeLines } from "./whole-lines.ts";
 
 /** The log that a cloud keeps of a container. */
 export interface CloudLog {
@@ -38,9 +41,11 @@ export interface CloudLog {
    * @param range what of it is wanted at least; more may come
    */
   lines(containerId: string, range: CloudLogRange, signal: AbortSignal): AsyncIterable<LogPiece>;
+  /** The agent's own lines of the container's last task without their mark, newest first, as far as they are near the end. */
+  agentLines(containerId: string, signal: AbortSignal): AsyncIterable<string>;
 }
 
-/** What of a cloud's log is wanted. */
+/** The part of a cloud's log that is wanted. */
 export interface CloudLogRange {
   /** The last lines only, exactly so many. */
   readonly tail: bigint | undefined;
@@ -50,7 +55,7 @@ export interface CloudLogRange {
   readonly beforeLastTask?: boolean;
 }
 
-/** What is served. */
+/** Parts that the service answers from. */
 export interface StoredServiceOptions {
   readonly drained: DrainedLogs;
   readonly staged: StagedFiles;
@@ -59,9 +64,9 @@ export interface StoredServiceOptions {
   readonly liveAgent: (containerId: string) => AgentTarget | undefined;
   /** Whether a container has never been started; undefined: there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
-  /** What a container that has not run is made of. */
+  /** Makes the layers and mounts of a container that has not run readable. */
   readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
-  /** The backend's name, for what cannot be. */
+  /** The backend's name, for messages. */
   readonly backend: string;
   readonly clock: Clock;
 }
@@ -133,7 +138,9 @@ async function withFiles<T>(
   return use(await CreatedFiles.read(container, made, options.staged));
 }
 
-/** Where the files cannot be read the start will say what does not fit in. */
+/**
+ * Refuses what cannot be unpacked; where the files cannot be read, the start will say what does not fit in.
+ */
 async function refuseUnpacking(
   options: StoredServiceOptions,
   context: HandlerContext,
@@ -179,8 +186,8 @@ async function* changes(
   const container = containerOf(context);
   refuseEnded(options, container);
   let count = 0n;
-  // Without anything put into it nothing of the image needs to be read.
-  if (await options.staged.has(container)) {
+  // Without anything more nothing of the image needs to be read.
+  if (await options.staged.adds(container)) {
     const found = await withFiles(options, context, (files) => [...files.changes()]);
     for (const { path, kind } of found) {
       yield { message: { case: "change", value: { path, kind: changeKinds[kind] } } };
@@ -199,7 +206,7 @@ async function* exported(
 ): AsyncGenerator<MessageInitShape<typeof ExportResponseSchema>> {
   const container = containerOf(context);
   refuseEnded(options, container);
-  if (layer && !(await options.staged.has(container))) {
+  if (layer && !(await options.staged.adds(container))) {
     yield* chunked([endOfTar()]);
     return;
   }
@@ -254,6 +261,7 @@ async function* logs(
     sinceNs: request.sinceUnixNs,
     untilNs: request.untilUnixNs,
     prefix: request.linePrefix,
+    framed: request.form === LogForm.FRAMES,
   };
   const agent = liveAgent(container);
   const ofAgent = agent === undefined ? 0n : await countLines(agent, container, request.tail ?? 0n);
@@ -265,8 +273,9 @@ async function* logs(
       ? cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal)
       : tail === undefined
         ? piecesOf(file())
-        : lastLines(file, tail);
-  const earlier = (shown(pieces, selection) as AsyncIterable<LogOutput>)[Symbol.asyncIterator]();
+        : lastLines(() => piecesOf(file()), tail);
+  const told = request.form === LogForm.UNSPECIFIED ? pieces : wholeLines(pieces);
+  const earlier = (shown(told, selection) as AsyncIterable<LogOutput>)[Symbol.asyncIterator]();
   let offset = 0n;
   try {
     let step = await earlier.next(); // Its failure is the answer.

@@ -1,15 +1,16 @@
 /** Past and live events as one stream, none missed and none twice. */
 import type { Clock } from "../../../../common/clock.ts";
 import { unavailable } from "../../../../common/errors.ts";
+import { onAbort } from "../../../../common/on-abort.ts";
 import type { Event } from "../../../../gen/sockerless/backend/v1/events_pb.ts";
 import type { EventJournal } from "../../state/journal.ts";
 
 /** A subscriber that does not keep up is cut off beyond so many events. */
 const longestBacklog = 16_384;
 
-/** What a subscriber asks for; times in nanoseconds since the epoch, both inclusive. */
+/** A subscriber's request; times in nanoseconds since the epoch, both inclusive. */
 export interface Subscription {
-  /** Undefined: live events only. */
+  /** Undefined: live events only, or, where there is an end, all past ones too. */
   readonly sinceNs: bigint | undefined;
   /** Undefined: for ever. */
   readonly untilNs: bigint | undefined;
@@ -49,20 +50,18 @@ export function subscribe(
   };
   const stopListening = journal.listen(add);
   const past = journal.past();
-  if (sinceNs === undefined) {
+  if (sinceNs === undefined && untilNs === undefined) {
     newest = past.at(-1)?.timeUnixNs ?? -1n;
   } else {
     for (const event of past) {
-      if (event.timeUnixNs >= sinceNs) {
+      if (event.timeUnixNs >= (sinceNs ?? 0n)) {
         add(event);
       }
     }
   }
   const ended = AbortSignal.any([signal, until.signal]);
-  const wakeUp = (): void => wake.resolve();
-  ended.addEventListener("abort", wakeUp, { once: true });
-  // Also where nobody ever reads.
-  signal.addEventListener("abort", stopListening, { once: true });
+  const waking = onAbort(ended, () => wake.resolve());
+  const leaving = onAbort(signal, stopListening); // Also where nobody ever reads.
   const timer = untilNs === undefined ? Promise.resolve() : reach(clock, untilNs, until, ended);
 
   async function* read(): AsyncGenerator<Event> {
@@ -84,8 +83,8 @@ export function subscribe(
       }
     } finally {
       stopListening();
-      signal.removeEventListener("abort", stopListening);
-      ended.removeEventListener("abort", wakeUp);
+      leaving[Symbol.dispose]();
+      waking[Symbol.dispose]();
       until.abort();
       await timer;
     }

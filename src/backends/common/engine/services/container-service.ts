@@ -11,29 +11,31 @@ import {
   type WaitContainerResponse,
   WaitContainerResponseSchema,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import { endpointFor } from "../agent-endpoint.ts";
-import { ClientTokens, tokenLifetimeMs } from "../client-tokens.ts";
+import { endpointFor } from "../containers/agent/agent-endpoint.ts";
+import { ClientTokens, tokenLifetimeMs } from "../containers/create/client-tokens.ts";
 import type { EngineContext } from "../context.ts";
-import { listContainers } from "../list/list-containers.ts";
-import { detailOf, summaryOf } from "../list/summary.ts";
-import { findContainer } from "../lookup.ts";
-import { attachContainer } from "../operations/attach-container.ts";
-import { commitContainer } from "../operations/commit-container.ts";
-import { type CreatedContainer, createContainer } from "../operations/create-container.ts";
-import { openChanges } from "../operations/open-changes.ts";
-import { openArchive, openLogs } from "../operations/open-streams.ts";
-import { recordStreamUse } from "../operations/record-stream-use.ts";
-import { removeContainer } from "../operations/remove-container.ts";
-import { resizeContainer } from "../operations/resize-container.ts";
-import { describePorts, openTunnel } from "../operations/open-ports.ts";
-import { startContainer } from "../operations/start-container.ts";
-import { signalContainer } from "../operations/signal-container.ts";
-import { restartContainer, stopContainer } from "../operations/stop-container.ts";
-import { waitForContainer } from "../operations/wait-container.ts";
-import { isVisible, millisecondsOf } from "../records.ts";
-import { type ContainerSize, sizesOf } from "../sizes.ts";
+import { failedAgentReplaced } from "../containers/agent/leaving-agents.ts";
+import { listContainers } from "../containers/list/list-containers.ts";
+import { detailOf, summaryOf } from "../containers/list/summary.ts";
+import { containerOfId, findContainer } from "../containers/decisions/lookup.ts";
+import { attachContainer } from "../containers/streams/attach-container.ts";
+import { commitContainer } from "../containers/streams/commit-container.ts";
+import { type CreatedContainer, createContainer } from "../containers/create/create-container.ts";
+import { openChanges } from "../containers/streams/open-changes.ts";
+import { openArchive, openLogs } from "../containers/streams/open-streams.ts";
+import { recordStreamUse } from "../containers/streams/record-stream-use.ts";
+import { removeContainer } from "../containers/remove/remove-container.ts";
+import { resizeContainer } from "../containers/streams/resize-container.ts";
+import { describePorts, openTunnel } from "../containers/streams/open-ports.ts";
+import { startContainer } from "../containers/start/start-container.ts";
+import { shortStartSettled } from "../containers/start/start-under-way.ts";
+import { signalContainer } from "../containers/run/signal-container.ts";
+import { restartContainer, stopContainer } from "../containers/run/stop-container.ts";
+import { waitForContainer } from "../containers/run/wait-container.ts";
+import { isVisible, millisecondsOf } from "../../model/records.ts";
+import { type ContainerSize, sizesOf } from "./sizes.ts";
 import { containerVerbs } from "./container-verbs.ts";
-import { withHeartbeats } from "./heartbeats.ts";
+import { withHeartbeats } from "../../heartbeats.ts";
 
 const noSizes: ReadonlyMap<string, ContainerSize> = new Map();
 
@@ -80,8 +82,12 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       const sizes = request.size ? await sizesOf(context, records, call.signal) : noSizes;
       return { containers: records.map((each) => ({ ...summaryOf(context, each), ...sizes.get(each.id) })) };
     },
-    inspectContainer: async ({ container, size }, call) => {
-      const record = findContainer(context.state, container);
+    inspectContainer: async ({ container, size, afterStart }, call) => {
+      let record = findContainer(context.state, container);
+      if (afterStart) {
+        await shortStartSettled(context, context.live.of(record.id), call.signal);
+        record = containerOfId(context.state, record.id, container);
+      }
       const sizes = size ? await sizesOf(context, [record], call.signal) : noSizes;
       return { container: { ...detailOf(context, record), ...sizes.get(record.id) } };
     },
@@ -93,10 +99,14 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       return {};
     },
     ...containerVerbs(context),
-    openLogs: ({ container, access }) => openLogs(context, container, access),
-    openChanges: async ({ container, access, export: isExport }) => ({
-      endpoint: await openChanges(context, container, access, isExport),
-    }),
+    openLogs: async ({ container, access }, call) => {
+      await failedAgentReplaced(context, container, access, call.signal);
+      return await openLogs(context, container, access);
+    },
+    openChanges: async ({ container, access, export: isExport }, call) => {
+      await failedAgentReplaced(context, container, access, call.signal);
+      return { endpoint: await openChanges(context, container, access, isExport) };
+    },
     commitContainer: async (request, call) => {
       const signal = AbortSignal.any([call.signal, context.shutdown]);
       return { imageId: await commitContainer(context, request, signal) };
@@ -105,7 +115,10 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       await recordStreamUse(context, request);
       return {};
     },
-    openArchive: ({ container, access, write }) => openArchive(context, container, access, write),
+    openArchive: async ({ container, access, write }, call) => {
+      await failedAgentReplaced(context, container, access, call.signal);
+      return await openArchive(context, container, access, write);
+    },
   };
 }
 

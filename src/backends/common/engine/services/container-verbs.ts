@@ -3,13 +3,13 @@ import type { ServiceImpl } from "@connectrpc/connect";
 
 import type { ContainerService } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../context.ts";
-import { OneAtATime } from "../one-at-a-time.ts";
-import { openStats } from "../operations/open-stats.ts";
-import { pauseContainer, unpauseContainer } from "../operations/pause-container.ts";
-import { pruneContainers } from "../operations/prune-containers.ts";
-import { renameContainer } from "../operations/rename-container.ts";
-import { topContainer } from "../operations/top-container.ts";
-import { updateContainer } from "../operations/update-container.ts";
+import { OneAtATime } from "../../concurrency/one-at-a-time.ts";
+import { openStats } from "../containers/streams/open-stats.ts";
+import { pauseContainer, unpauseContainer } from "../containers/run/pause-container.ts";
+import { pruneContainers } from "../containers/remove/prune-containers.ts";
+import { renameContainer } from "../containers/run/rename-container.ts";
+import { topContainer } from "../containers/streams/top-container.ts";
+import { updateContainer } from "../containers/run/update-container.ts";
 
 /** The verbs of an engine. */
 export function containerVerbs(context: EngineContext) {

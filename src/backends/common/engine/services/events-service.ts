@@ -9,9 +9,9 @@ import {
   SubscribeEventsResponseSchema,
 } from "../../../../gen/sockerless/backend/v1/events_pb.ts";
 import type { EngineContext } from "../context.ts";
-import { eventFilter } from "../events/event-filters.ts";
+import { eventFilter } from "../events/decisions/event-filters.ts";
 import { subscribe } from "../events/subscribe.ts";
-import { withHeartbeats } from "./heartbeats.ts";
+import { withHeartbeats } from "../../heartbeats.ts";
 
 /** The service of an engine. */
 export function eventsService(context: EngineContext): ServiceImpl<typeof EventsService> {

@@ -5,9 +5,9 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { ExecConfigSchema, type ExecService } from "../../../../gen/sockerless/backend/v1/exec_pb.ts";
 import { ExecPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
-import { exitCodeOf } from "../exec/exec-ends.ts";
-import { isExecOpen } from "../exec/exec-machine.ts";
-import { createExec, findExec, inspectExec, resizeExec, startExec } from "../exec/execs.ts";
+import { exitCodeOf } from "../execs/exec-ends.ts";
+import { isExecOpen } from "../execs/decisions/exec-machine.ts";
+import { createExec, findExec, inspectExec, resizeExec, startExec } from "../execs/execs.ts";
 
 /** The service of an engine. */
 export function execService(context: EngineContext): ServiceImpl<typeof ExecService> {
@@ -15,7 +15,7 @@ export function execService(context: EngineContext): ServiceImpl<typeof ExecServ
     createExec: async ({ container, config }, { signal }) => ({
       id: await createExec(context, container, config, signal),
     }),
-    startExec: (request) => startExec(context, request),
+    startExec: (request, { signal }) => startExec(context, request, signal),
     awaitExec: async ({ execId }, call) => {
       findExec(context, execId);
       const signal = AbortSignal.any([call.signal, context.shutdown]);

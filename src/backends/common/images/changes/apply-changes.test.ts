@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { describe, it, test } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -137,4 +137,30 @@ describe("a change", () => {
       assert.throws(() => apply(change), { kind: "invalid", message });
     });
   }
+});
+
+test("changes made to take long, or to become large, are refused", () => {
+  const lines = (line: (n: number) => string, count: number) => [
+    Array.from({ length: count }, (_, n) => line(n)).join("\n"),
+  ];
+  const config = create(ContainerConfigSchema);
+  for (const made of [
+    lines((n) => `ENV a${n}=1`, 50_000),
+    lines((n) => `ENV a${n}=1 b${n}=1`, 30_000),
+    [`ENV ${Array.from({ length: 50_000 }, (_, n) => `a${n}=1`).join(" ")}`],
+    lines((n) => (n === 0 ? "ENV a=x" : "ENV a=$a$a"), 60),
+    lines((n) => `VOLUME /a${n}`, 50_000),
+    lines(() => "EXPOSE 1-65535", 50_000),
+    lines(() => "ONBUILD RUN x", 50_000),
+  ]) {
+    assert.throws(() => applyChanges(config, made), /changes are too/);
+  }
+  assert.equal(
+    applyChanges(
+      config,
+      lines((n) => `ENV a${n}=1`, 500),
+    ).env.length,
+    500,
+  );
+  assert.equal(applyChanges(config, ["EXPOSE 1-65535", "EXPOSE 1-65535/udp"]).exposedPorts.length, 131_070);
 });

@@ -6,6 +6,7 @@ import path from "node:path/posix";
 
 import { clone, create } from "@bufbuild/protobuf";
 
+import { setOwnValue } from "../../../../common/own-value.ts";
 import { invalid } from "../../../../common/errors.ts";
 import {
   type ContainerConfig,
@@ -13,7 +14,7 @@ import {
   type StringList,
   StringListSchema,
 } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
-import { parseSignal } from "../../engine/signals.ts";
+import { parseSignal } from "../../model/signals.ts";
 import { parseCommandArguments, parseListArguments, parsePairs } from "./arguments.ts";
 import { parseHealthcheck } from "./health.ts";
 import { type Instruction, parseInstructions } from "./parse-lines.ts";
@@ -23,11 +24,18 @@ import { expandWord, expandWords, type Variables } from "./words.ts";
 /** The most text that a request's changes may have, in bytes. */
 const maxChangesLength = 1024 ** 2;
 
-/** What an instruction changes. */
+/**
+ * How much may be gone through for all instructions of a request: entries of the configuration, and characters that
+ * variables have become. A thousand ENV have room; doubling a variable in each of thirty has not.
+ */
+const maxCost = 1_000_000;
+
+/** The configuration that instructions change, and how far they have come with it. */
 interface Target {
   readonly config: ContainerConfig;
   /** A CMD came before: ENTRYPOINT then leaves it. */
   commandSet: boolean;
+  cost: number;
 }
 
 type Apply = (target: Target, instruction: Instruction) => void;
@@ -47,26 +55,36 @@ const instructions: Readonly<Record<string, Apply>> = {
       delete target.config.cmd;
     }
   },
-  env: ({ config }, { rest }) => {
+  env: (target, { rest }) => {
+    const { config } = target;
     // All values of one instruction see the environment as it was before it.
     const variables = environmentOf(config);
     for (const [name, value] of parsePairs(rest, "ENV")) {
-      setVariable(config, expandWord(name, variables), expandWord(value, variables));
+      spend(target, config.env.length);
+      setVariable(config, expand(target, name, variables), expand(target, value, variables));
     }
   },
-  expose: ({ config }, { rest }) => {
+  expose: (target, { rest }) => {
+    const { config } = target;
     const variables = environmentOf(config);
     const written = atLeastOne("EXPOSE", rest.split(/\s+/).filter(Boolean));
-    const ports = written.flatMap((word) => expandWords(word, variables)).flatMap(parseExposedPorts);
+    const ports: string[] = [];
+    for (const word of written.flatMap((each) => expandWords(each, variables))) {
+      const range = parseExposedPorts(word);
+      spend(target, range.length);
+      ports.push(...range);
+    }
+    spend(target, config.exposedPorts.length);
     config.exposedPorts = [...new Set([...config.exposedPorts, ...ports])];
   },
   healthcheck: ({ config }, instruction) => {
     config.healthcheck = parseHealthcheck(instruction);
   },
-  label: ({ config }, { rest }) => {
+  label: (target, { rest }) => {
+    const { config } = target;
     const variables = environmentOf(config);
     for (const [name, value] of parsePairs(rest, "LABEL")) {
-      config.labels[expandWord(name, variables)] = expandWord(value, variables);
+      setOwnValue(config.labels, expand(target, name, variables), expand(target, value, variables));
     }
   },
   onbuild: ({ config }, { rest }) => {
@@ -82,26 +100,31 @@ const instructions: Readonly<Record<string, Apply>> = {
     }
     config.onBuild = listOf([...(config.onBuild?.values ?? []), rest]);
   },
-  stopsignal: ({ config }, { rest }) => {
-    const signal = expandWord(exactlyOne("STOPSIGNAL", rest), environmentOf(config));
+  stopsignal: (target, { rest }) => {
+    const { config } = target;
+    const signal = expand(target, exactlyOne("STOPSIGNAL", rest), environmentOf(config));
     parseSignal(signal);
     config.stopSignal = signal;
   },
-  user: ({ config }, { rest }) => {
-    config.user = expandWord(exactlyOne("USER", rest), environmentOf(config));
+  user: (target, { rest }) => {
+    const { config } = target;
+    config.user = expand(target, exactlyOne("USER", rest), environmentOf(config));
   },
-  volume: ({ config }, { rest }) => {
+  volume: (target, { rest }) => {
+    const { config } = target;
     const variables = environmentOf(config);
     const paths = atLeastOne("VOLUME", parseListArguments(rest)).map((word) =>
-      expandWord(word, variables).trim(),
+      expand(target, word, variables).trim(),
     );
+    spend(target, config.volumes.length);
     if (paths.includes("")) {
       throw invalid("VOLUME specified can not be an empty string");
     }
     config.volumes = [...new Set([...config.volumes, ...paths])];
   },
-  workdir: ({ config }, { rest }) => {
-    const requested = expandWord(exactlyOne("WORKDIR", rest), environmentOf(config));
+  workdir: (target, { rest }) => {
+    const { config } = target;
+    const requested = expand(target, exactlyOne("WORKDIR", rest), environmentOf(config));
     if (requested === "") {
       throw invalid("cannot normalize nothing");
     }
@@ -125,16 +148,31 @@ export function applyChanges(config: ContainerConfig, changes: readonly string[]
       throw invalid(`${name} is not a valid change command`);
     }
   }
-  const target: Target = { config: clone(ContainerConfigSchema, config), commandSet: false };
+  const target: Target = { config: clone(ContainerConfigSchema, config), commandSet: false, cost: 0 };
   for (const instruction of parsed) {
     const name = instruction.name.toLowerCase();
     const [flag] = instruction.flags;
     if (flag !== undefined && name !== "healthcheck") {
       throw invalid(`unknown flag: ${flag.replace(/=.*/, "").slice(2)}`);
     }
+    // Each looks through the environment and the lists that it adds to.
+    spend(target, target.config.env.length + (target.config.onBuild?.values.length ?? 0));
     instructions[name]?.(target, instruction);
   }
   return target.config;
+}
+
+function expand(target: Target, word: string, variables: Variables): string {
+  const text = expandWord(word, variables);
+  spend(target, text.length);
+  return text;
+}
+
+function spend(target: Target, cost: number): void {
+  target.cost += cost;
+  if (target.cost > maxCost) {
+    throw invalid("changes are too many, or what variables stand for is too long");
+  }
 }
 
 /** The exec form as it is; the shell form through the image's shell. */

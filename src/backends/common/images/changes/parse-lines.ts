@@ -6,7 +6,7 @@ export interface Instruction {
   readonly name: string;
   /** `--interval=5s`, in order. */
   readonly flags: readonly string[];
-  /** What follows name and flags, with continued lines joined. */
+  /** The text behind name and flags, with continued lines joined. */
   readonly rest: string;
 }
 

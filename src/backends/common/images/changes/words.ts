@@ -104,7 +104,7 @@ class WordReader {
     return inside;
   }
 
-  /** What follows a dollar sign. */
+  /** Reads a variable, the dollar sign already read, and returns its value. @throws invalid: its syntax */
   #variable(): string {
     const rest = this.#text.slice(this.#at);
     const plain = /^(?:[A-Za-z_][A-Za-z0-9_]*|[0-9])/.exec(rest)?.[0];
@@ -123,7 +123,7 @@ class WordReader {
     return this.#modified(rest.slice(1, end));
   }
 
-  /** What stands between the braces. */
+  /** The value of what stands between a variable's braces. @throws invalid: its syntax */
   #modified(inside: string): string {
     const parts = /^([A-Za-z_][A-Za-z0-9_]*|[0-9])(?:(:?)([-+?])([\s\S]*))?$/.exec(inside);
     if (parts === null) {

@@ -174,7 +174,12 @@ export class NoCredentials extends Error {
 /** Reads a refusal and its body. */
 export async function refusalOfResponse(response: HttpResponse): Promise<RegistryRefusal> {
   const body = await response.bytes(maxErrorBytes).catch(() => Buffer.alloc(0));
-  return refusalOf(response.status, response.headers["www-authenticate"] ?? "", body.toString("utf8"));
+  return refusalOf({
+    status: response.status,
+    authenticate: response.headers["www-authenticate"] ?? "",
+    contentType: response.headers["content-type"] ?? "",
+    body: body.toString("utf8"),
+  });
 }
 
 function parseJson(bytes: Uint8Array): unknown {

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 
 import type { RegistryAuth } from "../../../../gen/sockerless/backend/v1/image_pb.ts";
 
-/** What a user gave; undefined: anonymous. */
+/** A user's credentials for a registry; undefined: anonymous. */
 export type Credentials = Pick<RegistryAuth, "username" | "password" | "identityToken" | "registryToken">;
 
 /** Whether a client gave none. */

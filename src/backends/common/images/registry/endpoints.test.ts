@@ -28,6 +28,11 @@ describe("a registry", () => {
     ]);
     assert.equal(addresses("reg:5000", ["reg"]).length, 2);
     assert.equal(addresses("reg:5001", ["reg:5000"]).length, 1);
+    assert.equal(addresses("192.168.1.7:5000", ["192.168.1.0/24"]).length, 2);
+    assert.equal(addresses("192.168.2.7:5000", ["192.168.1.0/24"]).length, 1);
+    assert.equal(addresses("[fd00::7]:5000", ["fd00::/16"]).length, 2);
+    assert.equal(addresses("reg.example.com", ["0.0.0.0/0"]).length, 1);
+    assert.equal(addresses("192.168.1.7", ["192.168.1.0/33"]).length, 1);
   });
 
   it("whose name only looks local is none of this machine's", () => {

@@ -1,6 +1,7 @@
-/** Where a registry is reached, and how far it is trusted. */
+/** Addresses of registries, and how far each is trusted. */
 import { isIPv4 } from "node:net";
 
+import { isInRange } from "../../../../common/address-range.ts";
 import { invalid } from "../../../../common/errors.ts";
 
 /** One address at which a registry may be. */
@@ -19,7 +20,7 @@ const dockerHub = "registry-1.docker.io";
  * without TLS, as Docker does.
  *
  * @param domain as in a reference: `docker.io`, `localhost:5000`
- * @param insecureHosts `host` or `host:port`
+ * @param insecureHosts `host`, `host:port`, or a range of addresses (`192.168.1.0/24`), which names are not looked up for
  */
 export function registryEndpoints(domain: string, insecureHosts: readonly string[]): RegistryEndpoint[] {
   const host = domain === "docker.io" || domain === "index.docker.io" ? dockerHub : domain;
@@ -29,7 +30,11 @@ export function registryEndpoints(domain: string, insecureHosts: readonly string
     throw invalid(`invalid registry address: ${host}`);
   }
   const local = isLoopback(hostname);
-  const insecure = local || insecureHosts.includes(host) || insecureHosts.includes(hostname);
+  const insecure =
+    local ||
+    insecureHosts.some(
+      (each) => each === host || each === hostname || isInRange(each, hostname.replace(/^\[(.*)\]$/, "$1")),
+    );
   const secure = { url: new URL(`https://${host}`), insecure, local };
   return insecure ? [secure, { url: new URL(`http://${host}`), insecure, local }] : [secure];
 }

@@ -33,7 +33,7 @@ export interface RequestStream {
 export interface HttpResponse {
   readonly status: number;
   readonly headers: IncomingMessage["headers"];
-  /** Where the answer came from, after redirects. */
+  /** URL that the answer came from, after redirects. */
   readonly url: URL;
   readonly body: AsyncIterable<Uint8Array>;
   /** The whole body as bytes; `invalid` where it is larger than `maxBytes`. */
@@ -65,7 +65,7 @@ const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 let trusted: SecureContext | undefined;
 
 /** Node's own authorities and the system's: a company's own is installed in the system. Reading them takes a while. */
-function trustedAuthorities(): SecureContext {
+export function trustedAuthorities(): SecureContext {
   trusted ??= createSecureContext({
     ca: [...new Set([...getCACertificates("default"), ...getCACertificates("system")])],
   });

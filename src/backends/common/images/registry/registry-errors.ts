@@ -1,9 +1,18 @@
 /**
- * What registries answer when they refuse (Distribution specification, "Error Codes"), in the words of Docker's client.
+ * Refusals of registries (Distribution specification, "Error Codes"), told in the words of Docker's client.
  */
+import { STATUS_CODES } from "node:http";
+
 import { z } from "zod";
 
-import { notFound, type SockerlessError, systemError, unauthorized } from "../../../../common/errors.ts";
+import {
+  messageOf,
+  notFound,
+  type SockerlessError,
+  systemError,
+  unauthorized,
+} from "../../../../common/errors.ts";
+import { ownValue } from "../../../../common/own-value.ts";
 import { familiarName, familiarString, type NamedReference } from "../reference.ts";
 import { parseChallenges } from "./auth-challenge.ts";
 
@@ -25,7 +34,7 @@ const bodySchema = z.object({
   details: z.string().nullish(),
 });
 
-/** What a registry that asks for a password gets from clients without one. */
+/** Reason of a refusal where the registry asks for a password and the client has none. */
 export const noBasicCredentials = "no basic auth credentials";
 
 /** A refusal by a registry or its token server. */
@@ -33,18 +42,33 @@ export class RegistryRefusal extends Error {
   override readonly name = "RegistryRefusal";
   /** `MANIFEST_UNKNOWN`; empty where the answer had no code. */
   readonly code: string;
-  /** Of HTTP. */
+  /** HTTP status code. */
   readonly status: number;
+  /** Why, without {@link request}. */
+  readonly reason: string;
+  /** The request whose token was refused (`Get "https://…"`), with which the message begins; else empty. */
+  readonly request: string;
 
-  constructor(code: string, message: string, status: number) {
-    super(message);
+  constructor(code: string, reason: string, status: number, request = "") {
+    super(request === "" ? reason : `${request}: ${reason}`);
     this.code = code;
     this.status = status;
+    this.reason = reason;
+    this.request = request;
   }
 }
 
-/** Reads the refusal out of an answer's status, challenge and body. */
-export function refusalOf(status: number, authenticate: string, body: string): RegistryRefusal {
+/** A refusal as it came. */
+export interface RefusalAnswer {
+  readonly status: number;
+  /** `WWW-Authenticate`. */
+  readonly authenticate: string;
+  readonly contentType: string;
+  readonly body: string;
+}
+
+/** Reads the refusal out of an answer. */
+export function refusalOf({ status, authenticate, contentType, body }: RefusalAnswer): RegistryRefusal {
   if (status === 401) {
     const codes: Readonly<Record<string, string>> = {
       invalid_token: "UNAUTHORIZED",
@@ -57,13 +81,18 @@ export function refusalOf(status: number, authenticate: string, body: string): R
       }
     }
   }
-  const parsed = parseBody(body);
+  const [parsed, failure] = parseBody(body);
   const first = parsed?.errors?.[0];
   if (first !== undefined) {
     return coded(first.code, first.message, status);
   }
   if (typeof parsed?.details === "string" && parsed.details !== "") {
     return coded(status === 429 ? "TOOMANYREQUESTS" : "UNAUTHORIZED", parsed.details, status);
+  }
+  const isUnreadable = body !== "" && /^application\/(vnd\.api\+)?json\b/i.test(contentType);
+  if (isUnreadable && status !== 401 && status < 500) {
+    const text = `error parsing HTTP ${status} response body: ${failure}: ${JSON.stringify(body)}`;
+    return new RegistryRefusal("", text, status);
   }
   switch (status) {
     case 401:
@@ -73,7 +102,7 @@ export function refusalOf(status: number, authenticate: string, body: string): R
     case 429:
       return coded("TOOMANYREQUESTS", undefined, status);
     default:
-      return new RegistryRefusal("", `received unexpected HTTP status: ${status}`, status);
+      return new RegistryRefusal("", `received unexpected HTTP status: ${statusLine(status)}`, status);
   }
 }
 
@@ -81,17 +110,31 @@ function coded(code: string, message: string | null | undefined, status: number)
   const words = code.toLowerCase().replaceAll("_", " ");
   return new RegistryRefusal(
     code,
-    `${words}: ${message || (standardMessages[code] ?? "unknown error")}`,
+    `${words}: ${message || (ownValue(standardMessages, code) ?? "unknown error")}`,
     status,
   );
 }
 
-function parseBody(body: string): z.output<typeof bodySchema> | undefined {
+/** `404 Not Found`. */
+export function statusLine(status: number): string {
+  return `${status} ${STATUS_CODES[status] ?? ""}`.trim();
+}
+
+/** The errors of a body, or why there are none. */
+function parseBody(body: string): [parsed: z.output<typeof bodySchema> | undefined, failure: string] {
   try {
-    return bodySchema.safeParse(JSON.parse(body)).data;
-  } catch {
-    return undefined;
+    const parsed = JSON.parse(body, withLowerKeys) as unknown;
+    return [bodySchema.safeParse(parsed).data, "no error details found in HTTP response body"];
+  } catch (error) {
+    return [undefined, messageOf(error)];
   }
+}
+
+/** Go's decoder, for which registries write, takes keys whatever their case. */
+function withLowerKeys(_: string, value: unknown): unknown {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).map(([key, each]) => [key.toLowerCase(), each]))
+    : value;
 }
 
 /** A failure of the connection or before it, with what was asked of whom: `Get "https://…": …`. */
@@ -121,19 +164,18 @@ export function pullError(error: unknown, reference: NamedReference): unknown {
   return error instanceof RegistryUnreachable ? systemError(error.message, error) : error;
 }
 
-/** The error of a push, as moby words it: the registry's own words. */
+/** The error of a push, as moby words it: the registry's own words, without the request at which it refused. */
 export function pushError(error: unknown): unknown {
-  if (error instanceof RegistryRefusal || error instanceof RegistryUnreachable) {
-    const { message } = error;
-    return systemError(message.endsWith(noBasicCredentials) ? noBasicCredentials : message, error);
+  if (error instanceof RegistryRefusal) {
+    return systemError(error.reason, error);
   }
-  return error;
+  return error instanceof RegistryUnreachable ? systemError(error.message, error) : error;
 }
 
 /** The error of a login: wrong credentials are `unauthorized`, everything else a failure of the registry. */
 export function loginError(error: unknown, address: string): SockerlessError | unknown {
   if (error instanceof RegistryRefusal) {
-    const message = `Get "${address}": ${error.message}`;
+    const message = `Get "${address}": ${error.reason}`;
     return error.code === "UNAUTHORIZED" ? unauthorized(message, error) : systemError(message, error);
   }
   return error instanceof RegistryUnreachable ? systemError(error.message, error) : error;

@@ -8,7 +8,7 @@ import { Authorizer, NoCredentials, refusalOfResponse } from "./authorizer.ts";
 import type { Credentials } from "./credentials.ts";
 import { registryEndpoints, type RegistryEndpoint } from "./endpoints.ts";
 import { HttpClient, type HttpRequest, type HttpResponse, type RequestStream } from "./http-client.ts";
-import { RegistryRefusal, RegistryUnreachable } from "./registry-errors.ts";
+import { RegistryRefusal, RegistryUnreachable, statusLine } from "./registry-errors.ts";
 
 /** A registry may page without end. */
 const maxTagPages = 10_000;
@@ -25,6 +25,17 @@ export interface RegistryOptions {
   readonly silenceMs: number;
 }
 
+/**
+ * Settings for what a client has asked for, which the registry is told as moby tells it.
+ *
+ * @param client its User-Agent; empty or absent: unknown
+ */
+export function onBehalfOf(options: RegistryOptions, client: string | undefined): RegistryOptions {
+  // Characters that a header must not have are left out.
+  const named = (client ?? "").replace(/[^\x20-\x7e]/g, "").replace(/[();\\]/g, "\\$&");
+  return named === "" ? options : { ...options, userAgent: `${options.userAgent} UpstreamClient(${named})` };
+}
+
 /** A manifest as fetched; its bytes have the digest. */
 export interface FetchedManifest {
   readonly bytes: Buffer;
@@ -34,7 +45,7 @@ export interface FetchedManifest {
 
 /** A part of a blob on its way. */
 export interface BlobPart {
-  /** Where in the blob the part begins: what was asked for, or 0. */
+  /** Offset in the blob at which the part begins, bytes: the one that was asked for, or 0. */
   readonly offset: number;
   readonly body: AsyncIterable<Uint8Array>;
   discard(): void;
@@ -310,11 +321,12 @@ export class Registry implements Disposable {
     try {
       return await this.#authorizer.header(scope, signal);
     } catch (error) {
+      const request = `${verb(method)} "${url.href}"`;
       if (error instanceof NoCredentials) {
-        throw new RegistryRefusal("", `${verb(method)} "${url.href}": ${error.message}`, 401);
+        throw new RegistryRefusal("", error.message, 401, request);
       }
       if (error instanceof RegistryRefusal && scope !== undefined) {
-        throw new RegistryRefusal("", `${verb(method)} "${url.href}": ${error.message}`, error.status);
+        throw new RegistryRefusal("", error.reason, error.status, request);
       }
       throw error;
     }
@@ -329,7 +341,9 @@ function tagsOfPage(bytes: Buffer): readonly string[] {
   }
 }
 
-/** Where the next page is (RFC 8288, as the Distribution specification uses it); undefined: this was the last. */
+/**
+ * URL of the next page (RFC 8288, as the Distribution specification uses it); undefined: this was the last.
+ */
 function nextPage({ headers, url }: HttpResponse): string | undefined {
   const link = /^\s*<([^>]*)>\s*;.*\brel="?next\b/.exec([headers.link ?? ""].flat()[0] ?? "")?.[1];
   return link === undefined ? undefined : URL.parse(link, url)?.href;
@@ -341,13 +355,4 @@ function pushScope(path: string): string {
 
 function verb(method: string): string {
   return method.charAt(0) + method.slice(1).toLowerCase();
-}
-
-function statusLine(status: number): string {
-  const reasons: Readonly<Record<number, string>> = {
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-  };
-  return `${status} ${reasons[status] ?? ""}`.trim();
 }

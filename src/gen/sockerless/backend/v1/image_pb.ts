@@ -11,7 +11,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { ContainerConfig, Platform, StringList } from "./config_pb.ts";
 import { file_sockerless_backend_v1_config } from "./config_pb.ts";
-import type { Heartbeat } from "./endpoint_pb.ts";
+import type { AgentAccess, AgentEndpoint, Heartbeat } from "./endpoint_pb.ts";
 import { file_sockerless_backend_v1_endpoint } from "./endpoint_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/image.proto.
  */
 export const file_sockerless_backend_v1_image: GenFile = /*@__PURE__*/
-  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkinQEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoEhAKCGFsbF90YWdzGAQgASgIIrkBChFQdWxsSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiYgoaSW5zcGVjdERpc3RyaWJ1dGlvblJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKBGF1dGgYAiABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIoMBChtJbnNwZWN0RGlzdHJpYnV0aW9uUmVzcG9uc2USDgoGZGlnZXN0GAEgASgJEhIKCm1lZGlhX3R5cGUYAiABKAkSDAoEc2l6ZRgDIAEoAxIyCglwbGF0Zm9ybXMYBCADKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiKwoHUHVsbEVuZBIQCghpbWFnZV9pZBgBIAEoCRIOCgZkaWdlc3QYAiABKAkijgEKEExvYWRJbWFnZVJlcXVlc3QSLwoEb3BlbhgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkT3BlbkgAEg8KBWNodW5rGAIgASgMSAASLQoDZW5kGAMgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRFbmRIAEIJCgdtZXNzYWdlIj0KCExvYWRPcGVuEjEKCHBsYXRmb3JtGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIgkKB0xvYWRFbmQi9AEKEUxvYWRJbWFnZVJlc3BvbnNlEjMKCHByb2dyZXNzGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlByb2dyZXNzSAASNAoGbG9hZGVkGAIgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRlZEltYWdlSAASMgoDZW5kGAMgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZUVuZEgAEjUKCWhlYXJ0YmVhdBgEIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIjIKC0xvYWRlZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIQCghpbWFnZV9pZBgCIAEoCSIOCgxMb2FkSW1hZ2VFbmQikgEKEkltcG9ydEltYWdlUmVxdWVzdBIxCgRvcGVuGAEgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJ0CgpJbXBvcnRPcGVuEhEKCXJlZmVyZW5jZRgBIAEoCRIPCgdjb21tZW50GAIgASgJEg8KB2NoYW5nZXMYAyADKAkSMQoIcGxhdGZvcm0YBCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iJwoTSW1wb3J0SW1hZ2VSZXNwb25zZRIQCghpbWFnZV9pZBgBIAEoCSJaChlJbXBvcnRJbWFnZUZyb21VcmxSZXF1ZXN0EjAKBWltYWdlGAEgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydE9wZW4SCwoDdXJsGAIgASgJIs4BChpJbXBvcnRJbWFnZUZyb21VcmxSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjkKA2VuZBgCIAEoCzIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiMQoPVGFnSW1hZ2VSZXF1ZXN0Eg4KBnNvdXJjZRgBIAEoCRIOCgZ0YXJnZXQYAiABKAkiEgoQVGFnSW1hZ2VSZXNwb25zZSLhAQoRTGlzdEltYWdlc1JlcXVlc3QSCwoDYWxsGAEgASgIEkYKB2ZpbHRlcnMYAiADKAsyNS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5Eg8KB2RpZ2VzdHMYAyABKAgSEwoLc2hhcmVkX3NpemUYBCABKAgaUQoMRmlsdGVyc0VudHJ5EgsKA2tleRgBIAEoCRIwCgV2YWx1ZRgCIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0OgI4ASJJChJMaXN0SW1hZ2VzUmVzcG9uc2USMwoGaW1hZ2VzGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlU3VtbWFyeSK/AgoMSW1hZ2VTdW1tYXJ5EgoKAmlkGAEgASgJEhEKCXJlcG9fdGFncxgCIAMoCRIUCgxyZXBvX2RpZ2VzdHMYAyADKAkSKwoHY3JlYXRlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc2l6ZRgFIAEoAxIYCgtzaGFyZWRfc2l6ZRgGIAEoA0gAiAEBEj8KBmxhYmVscxgHIAMoCzIvLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZVN1bW1hcnkuTGFiZWxzRW50cnkSEgoKY29udGFpbmVycxgIIAEoAxIRCglwYXJlbnRfaWQYCSABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIOCgxfc2hhcmVkX3NpemUiVwoTSW5zcGVjdEltYWdlUmVxdWVzdBINCgVpbWFnZRgBIAEoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJJChRJbnNwZWN0SW1hZ2VSZXNwb25zZRIxCgVpbWFnZRgBIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZURldGFpbCKnBAoLSW1hZ2VEZXRhaWwSCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIrCgdjcmVhdGVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjb21tZW50GAUgASgJEg4KBmF1dGhvchgGIAEoCRIWCg5kb2NrZXJfdmVyc2lvbhgHIAEoCRIxCghwbGF0Zm9ybRgIIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRISCgpvc192ZXJzaW9uGAkgASgJEgwKBHNpemUYCiABKAMSNgoGY29uZmlnGAsgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lckNvbmZpZxIQCghkaWZmX2lkcxgMIAMoCRJSChFncmFwaF9kcml2ZXJfZGF0YRgNIAMoCzI3LnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZURldGFpbC5HcmFwaERyaXZlckRhdGFFbnRyeRIvCgtsYXN0X3RhZ2dlZBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGZHJpdmVyGA8gASgJEhEKCXBhcmVudF9pZBgQIAEoCRo2ChRHcmFwaERyaXZlckRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIncKElJlbW92ZUltYWdlUmVxdWVzdBINCgVpbWFnZRgBIAEoCRINCgVmb3JjZRgCIAEoCBIQCghub19wcnVuZRgDIAEoCBIxCghwbGF0Zm9ybRgEIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJLChNSZW1vdmVJbWFnZVJlc3BvbnNlEjQKB3JlbW92ZWQYASADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlZEltYWdlIj0KDFJlbW92ZWRJbWFnZRISCgh1bnRhZ2dlZBgBIAEoCUgAEhEKB2RlbGV0ZWQYAiABKAlIAEIGCgR3aGF0IloKEVNhdmVJbWFnZXNSZXF1ZXN0EhIKCnJlZmVyZW5jZXMYASADKAkSMQoIcGxhdGZvcm0YAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0ilgEKElNhdmVJbWFnZXNSZXNwb25zZRIPCgVjaHVuaxgBIAEoDEgAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiHgoHU2F2ZUVuZBITCgt0b3RhbF9ieXRlcxgBIAEoBCKLAQoQUHVzaEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSMQoEYXV0aBgCIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWdpc3RyeUF1dGgSMQoIcGxhdGZvcm0YAyABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0i6wEKEVB1c2hJbWFnZVJlc3BvbnNlEjMKCHByb2dyZXNzGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlByb2dyZXNzSAASLQoDZW5kGAIgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1c2hFbmRIABI1CgloZWFydGJlYXQYAyABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SAASMAoGcHVzaGVkGAQgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1c2hFbmRIAEIJCgdtZXNzYWdlIjQKB1B1c2hFbmQSDgoGZGlnZXN0GAEgASgJEgsKA3RhZxgCIAEoCRIMCgRzaXplGAMgASgDIloKFkdldEltYWdlSGlzdG9yeVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSMQoIcGxhdGZvcm0YAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iVAoXR2V0SW1hZ2VIaXN0b3J5UmVzcG9uc2USOQoHZW50cmllcxgBIAMoCzIoLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZUhpc3RvcnlFbnRyeSKNAQoRSW1hZ2VIaXN0b3J5RW50cnkSCgoCaWQYASABKAkSKwoHY3JlYXRlZBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKY3JlYXRlZF9ieRgDIAEoCRIMCgR0YWdzGAQgAygJEgwKBHNpemUYBSABKAMSDwoHY29tbWVudBgGIAEoCSKwAQoSUHJ1bmVJbWFnZXNSZXF1ZXN0EkcKB2ZpbHRlcnMYASADKAsyNi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXF1ZXN0LkZpbHRlcnNFbnRyeRpRCgxGaWx0ZXJzRW50cnkSCwoDa2V5GAEgASgJEjAKBXZhbHVlGAIgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLlN0cmluZ0xpc3Q6AjgBImQKE1BydW5lSW1hZ2VzUmVzcG9uc2USNAoHcmVtb3ZlZBgBIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVkSW1hZ2USFwoPc3BhY2VfcmVjbGFpbWVkGAIgASgEMvQKCgxJbWFnZVNlcnZpY2USYAoJUHVsbEltYWdlEicuc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1bGxJbWFnZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVzcG9uc2UwARJiCglMb2FkSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXNwb25zZSgBMAESZgoLSW1wb3J0SW1hZ2USKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXF1ZXN0Giouc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydEltYWdlUmVzcG9uc2UoARJ7ChJJbXBvcnRJbWFnZUZyb21VcmwSMC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VGcm9tVXJsUmVxdWVzdBoxLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZUZyb21VcmxSZXNwb25zZTABElsKCFRhZ0ltYWdlEiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLlRhZ0ltYWdlUmVxdWVzdBonLnNvY2tlcmxlc3MuYmFja2VuZC52MS5UYWdJbWFnZVJlc3BvbnNlEmYKCkxpc3RJbWFnZXMSKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1JlcXVlc3QaKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1Jlc3BvbnNlIgOQAgESbAoMSW5zcGVjdEltYWdlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RJbWFnZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdEltYWdlUmVzcG9uc2UiA5ACARJkCgtSZW1vdmVJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlSW1hZ2VSZXNwb25zZRJjCgpTYXZlSW1hZ2VzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXNwb25zZTABEmAKCVB1c2hJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1c2hJbWFnZVJlc3BvbnNlMAESdQoPR2V0SW1hZ2VIaXN0b3J5Ei0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlSGlzdG9yeVJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VIaXN0b3J5UmVzcG9uc2UiA5ACARJ8ChNJbnNwZWN0RGlzdHJpYnV0aW9uEjEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0GjIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXNwb25zZRJkCgtQcnVuZUltYWdlcxIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXNwb25zZULpAQoZY29tLnNvY2tlcmxlc3MuYmFja2VuZC52MUIKSW1hZ2VQcm90b1ABWkpnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9iYWNrZW5kL3YxO2JhY2tlbmR2MaICA1NCWKoCFVNvY2tlcmxlc3MuQmFja2VuZC5WMcoCFVNvY2tlcmxlc3NcQmFja2VuZFxWMeICIVNvY2tlcmxlc3NcQmFja2VuZFxWMVxHUEJNZXRhZGF0YeoCF1NvY2tlcmxlc3M6OkJhY2tlbmQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
+  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkirQEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoEhAKCGFsbF90YWdzGAQgASgIEg4KBmNsaWVudBgFIAEoCSK5AQoRUHVsbEltYWdlUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlImIKGkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIxCgRhdXRoGAIgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlZ2lzdHJ5QXV0aCKDAQobSW5zcGVjdERpc3RyaWJ1dGlvblJlc3BvbnNlEg4KBmRpZ2VzdBgBIAEoCRISCgptZWRpYV90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSMgoJcGxhdGZvcm1zGAQgAygLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkYKCFByb2dyZXNzEgoKAmlkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIPCgdjdXJyZW50GAMgASgDEg0KBXRvdGFsGAQgASgDIisKB1B1bGxFbmQSEAoIaW1hZ2VfaWQYASABKAkSDgoGZGlnZXN0GAIgASgJIo4BChBMb2FkSW1hZ2VSZXF1ZXN0Ei8KBG9wZW4YASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSI9CghMb2FkT3BlbhIxCghwbGF0Zm9ybRgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSIJCgdMb2FkRW5kIvQBChFMb2FkSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjQKBmxvYWRlZBgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkZWRJbWFnZUgAEjIKA2VuZBgDIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VFbmRIABI1CgloZWFydGJlYXQYBCABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIyCgtMb2FkZWRJbWFnZRIRCglyZWZlcmVuY2UYASABKAkSEAoIaW1hZ2VfaWQYAiABKAkiDgoMTG9hZEltYWdlRW5kIpIBChJJbXBvcnRJbWFnZVJlcXVlc3QSMQoEb3BlbhgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuSAASDwoFY2h1bmsYAiABKAxIABItCgNlbmQYAyABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZEVuZEgAQgkKB21lc3NhZ2UidAoKSW1wb3J0T3BlbhIRCglyZWZlcmVuY2UYASABKAkSDwoHY29tbWVudBgCIAEoCRIPCgdjaGFuZ2VzGAMgAygJEjEKCHBsYXRmb3JtGAQgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIicKE0ltcG9ydEltYWdlUmVzcG9uc2USEAoIaW1hZ2VfaWQYASABKAkiewoTUmVjZWl2ZUltYWdlUmVxdWVzdBIwCgVpbWFnZRgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuEjIKBmFjY2VzcxgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEFjY2VzcyKDAgoUUmVjZWl2ZUltYWdlUmVzcG9uc2USOQoFcmVhZHkYASABKAsyKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVjZWl2ZUltYWdlUmVhZHlIABIzCghwcm9ncmVzcxgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjkKA2VuZBgDIAEoCzIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlSAASNQoJaGVhcnRiZWF0GAQgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiSwoRUmVjZWl2ZUltYWdlUmVhZHkSNgoIZW5kcG9pbnQYASABKAsyJC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRFbmRwb2ludCJaChlJbXBvcnRJbWFnZUZyb21VcmxSZXF1ZXN0EjAKBWltYWdlGAEgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydE9wZW4SCwoDdXJsGAIgASgJIs4BChpJbXBvcnRJbWFnZUZyb21VcmxSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjkKA2VuZBgCIAEoCzIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiMQoPVGFnSW1hZ2VSZXF1ZXN0Eg4KBnNvdXJjZRgBIAEoCRIOCgZ0YXJnZXQYAiABKAkiEgoQVGFnSW1hZ2VSZXNwb25zZSLhAQoRTGlzdEltYWdlc1JlcXVlc3QSCwoDYWxsGAEgASgIEkYKB2ZpbHRlcnMYAiADKAsyNS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5Eg8KB2RpZ2VzdHMYAyABKAgSEwoLc2hhcmVkX3NpemUYBCABKAgaUQoMRmlsdGVyc0VudHJ5EgsKA2tleRgBIAEoCRIwCgV2YWx1ZRgCIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0OgI4ASJJChJMaXN0SW1hZ2VzUmVzcG9uc2USMwoGaW1hZ2VzGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlU3VtbWFyeSK/AgoMSW1hZ2VTdW1tYXJ5EgoKAmlkGAEgASgJEhEKCXJlcG9fdGFncxgCIAMoCRIUCgxyZXBvX2RpZ2VzdHMYAyADKAkSKwoHY3JlYXRlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc2l6ZRgFIAEoAxIYCgtzaGFyZWRfc2l6ZRgGIAEoA0gAiAEBEj8KBmxhYmVscxgHIAMoCzIvLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZVN1bW1hcnkuTGFiZWxzRW50cnkSEgoKY29udGFpbmVycxgIIAEoAxIRCglwYXJlbnRfaWQYCSABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIOCgxfc2hhcmVkX3NpemUiVwoTSW5zcGVjdEltYWdlUmVxdWVzdBINCgVpbWFnZRgBIAEoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJJChRJbnNwZWN0SW1hZ2VSZXNwb25zZRIxCgVpbWFnZRgBIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZURldGFpbCKnBAoLSW1hZ2VEZXRhaWwSCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIrCgdjcmVhdGVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjb21tZW50GAUgASgJEg4KBmF1dGhvchgGIAEoCRIWCg5kb2NrZXJfdmVyc2lvbhgHIAEoCRIxCghwbGF0Zm9ybRgIIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRISCgpvc192ZXJzaW9uGAkgASgJEgwKBHNpemUYCiABKAMSNgoGY29uZmlnGAsgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lckNvbmZpZxIQCghkaWZmX2lkcxgMIAMoCRJSChFncmFwaF9kcml2ZXJfZGF0YRgNIAMoCzI3LnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZURldGFpbC5HcmFwaERyaXZlckRhdGFFbnRyeRIvCgtsYXN0X3RhZ2dlZBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGZHJpdmVyGA8gASgJEhEKCXBhcmVudF9pZBgQIAEoCRo2ChRHcmFwaERyaXZlckRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIncKElJlbW92ZUltYWdlUmVxdWVzdBINCgVpbWFnZRgBIAEoCRINCgVmb3JjZRgCIAEoCBIQCghub19wcnVuZRgDIAEoCBIxCghwbGF0Zm9ybRgEIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJLChNSZW1vdmVJbWFnZVJlc3BvbnNlEjQKB3JlbW92ZWQYASADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlZEltYWdlIj0KDFJlbW92ZWRJbWFnZRISCgh1bnRhZ2dlZBgBIAEoCUgAEhEKB2RlbGV0ZWQYAiABKAlIAEIGCgR3aGF0IloKEVNhdmVJbWFnZXNSZXF1ZXN0EhIKCnJlZmVyZW5jZXMYASADKAkSMQoIcGxhdGZvcm0YAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0ilgEKElNhdmVJbWFnZXNSZXNwb25zZRIPCgVjaHVuaxgBIAEoDEgAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiHgoHU2F2ZUVuZBITCgt0b3RhbF9ieXRlcxgBIAEoBCKbAQoQUHVzaEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSMQoEYXV0aBgCIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWdpc3RyeUF1dGgSMQoIcGxhdGZvcm0YAyABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SDgoGY2xpZW50GAQgASgJIusBChFQdXNoSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAEjAKBnB1c2hlZBgEIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSABCCQoHbWVzc2FnZSI0CgdQdXNoRW5kEg4KBmRpZ2VzdBgBIAEoCRILCgN0YWcYAiABKAkSDAoEc2l6ZRgDIAEoAyJaChZHZXRJbWFnZUhpc3RvcnlSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIlQKF0dldEltYWdlSGlzdG9yeVJlc3BvbnNlEjkKB2VudHJpZXMYASADKAsyKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VIaXN0b3J5RW50cnkijQEKEUltYWdlSGlzdG9yeUVudHJ5EgoKAmlkGAEgASgJEisKB2NyZWF0ZWQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYAyABKAkSDAoEdGFncxgEIAMoCRIMCgRzaXplGAUgASgDEg8KB2NvbW1lbnQYBiABKAkiJgoVR2V0SW1hZ2VDb25maWdSZXF1ZXN0Eg0KBWltYWdlGAEgASgJIigKFkdldEltYWdlQ29uZmlnUmVzcG9uc2USDgoGY29uZmlnGAEgASgMIrABChJQcnVuZUltYWdlc1JlcXVlc3QSRwoHZmlsdGVycxgBIAMoCzI2LnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5GlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiZAoTUHJ1bmVJbWFnZXNSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZRIXCg9zcGFjZV9yZWNsYWltZWQYAiABKAQy0wwKDEltYWdlU2VydmljZRJgCglQdWxsSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsSW1hZ2VSZXNwb25zZTABEmIKCUxvYWRJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZVJlc3BvbnNlKAEwARJmCgtJbXBvcnRJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZSgBEmkKDFJlY2VpdmVJbWFnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWNlaXZlSW1hZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlc3BvbnNlMAESewoSSW1wb3J0SW1hZ2VGcm9tVXJsEjAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydEltYWdlRnJvbVVybFJlcXVlc3QaMS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VGcm9tVXJsUmVzcG9uc2UwARJbCghUYWdJbWFnZRImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5UYWdJbWFnZVJlcXVlc3QaJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVGFnSW1hZ2VSZXNwb25zZRJmCgpMaXN0SW1hZ2VzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXNwb25zZSIDkAIBEmwKDEluc3BlY3RJbWFnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbnNwZWN0SW1hZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RJbWFnZVJlc3BvbnNlIgOQAgESZAoLUmVtb3ZlSW1hZ2USKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlSW1hZ2VSZXF1ZXN0Giouc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZUltYWdlUmVzcG9uc2USYwoKU2F2ZUltYWdlcxIoLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlSW1hZ2VzUmVxdWVzdBopLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlSW1hZ2VzUmVzcG9uc2UwARJgCglQdXNoSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoSW1hZ2VSZXNwb25zZTABEnUKD0dldEltYWdlSGlzdG9yeRItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRJbWFnZUhpc3RvcnlSZXF1ZXN0Gi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlSGlzdG9yeVJlc3BvbnNlIgOQAgEScgoOR2V0SW1hZ2VDb25maWcSLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VDb25maWdSZXF1ZXN0Gi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlQ29uZmlnUmVzcG9uc2UiA5ACARJ8ChNJbnNwZWN0RGlzdHJpYnV0aW9uEjEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0GjIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXNwb25zZRJkCgtQcnVuZUltYWdlcxIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
 
 /**
  * @generated from message sockerless.backend.v1.RegistryAuth
@@ -87,6 +87,13 @@ export type PullImageRequest = Message<"sockerless.backend.v1.PullImageRequest">
    * @generated from field: bool all_tags = 4;
    */
   allTags: boolean;
+
+  /**
+   * its User-Agent, which the registry is told, too
+   *
+   * @generated from field: string client = 5;
+   */
+  client: string;
 };
 
 /**
@@ -489,6 +496,86 @@ export const ImportImageResponseSchema: GenMessage<ImportImageResponse> = /*@__P
   messageDesc(file_sockerless_backend_v1_image, 15);
 
 /**
+ * @generated from message sockerless.backend.v1.ReceiveImageRequest
+ */
+export type ReceiveImageRequest = Message<"sockerless.backend.v1.ReceiveImageRequest"> & {
+  /**
+   * @generated from field: sockerless.backend.v1.ImportOpen image = 1;
+   */
+  image?: ImportOpen | undefined;
+
+  /**
+   * @generated from field: sockerless.backend.v1.AgentAccess access = 2;
+   */
+  access?: AgentAccess | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ReceiveImageRequest.
+ * Use `create(ReceiveImageRequestSchema)` to create a new message.
+ */
+export const ReceiveImageRequestSchema: GenMessage<ReceiveImageRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 16);
+
+/**
+ * @generated from message sockerless.backend.v1.ReceiveImageResponse
+ */
+export type ReceiveImageResponse = Message<"sockerless.backend.v1.ReceiveImageResponse"> & {
+  /**
+   * @generated from oneof sockerless.backend.v1.ReceiveImageResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: sockerless.backend.v1.ReceiveImageReady ready = 1;
+     */
+    value: ReceiveImageReady;
+    case: "ready";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.Progress progress = 2;
+     */
+    value: Progress;
+    case: "progress";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.ImportImageResponse end = 3;
+     */
+    value: ImportImageResponse;
+    case: "end";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.Heartbeat heartbeat = 4;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ReceiveImageResponse.
+ * Use `create(ReceiveImageResponseSchema)` to create a new message.
+ */
+export const ReceiveImageResponseSchema: GenMessage<ReceiveImageResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 17);
+
+/**
+ * @generated from message sockerless.backend.v1.ReceiveImageReady
+ */
+export type ReceiveImageReady = Message<"sockerless.backend.v1.ReceiveImageReady"> & {
+  /**
+   * @generated from field: sockerless.backend.v1.AgentEndpoint endpoint = 1;
+   */
+  endpoint?: AgentEndpoint | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ReceiveImageReady.
+ * Use `create(ReceiveImageReadySchema)` to create a new message.
+ */
+export const ReceiveImageReadySchema: GenMessage<ReceiveImageReady> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 18);
+
+/**
  * @generated from message sockerless.backend.v1.ImportImageFromUrlRequest
  */
 export type ImportImageFromUrlRequest = Message<"sockerless.backend.v1.ImportImageFromUrlRequest"> & {
@@ -510,7 +597,7 @@ export type ImportImageFromUrlRequest = Message<"sockerless.backend.v1.ImportIma
  * Use `create(ImportImageFromUrlRequestSchema)` to create a new message.
  */
 export const ImportImageFromUrlRequestSchema: GenMessage<ImportImageFromUrlRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 16);
+  messageDesc(file_sockerless_backend_v1_image, 19);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageFromUrlResponse
@@ -545,7 +632,7 @@ export type ImportImageFromUrlResponse = Message<"sockerless.backend.v1.ImportIm
  * Use `create(ImportImageFromUrlResponseSchema)` to create a new message.
  */
 export const ImportImageFromUrlResponseSchema: GenMessage<ImportImageFromUrlResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 17);
+  messageDesc(file_sockerless_backend_v1_image, 20);
 
 /**
  * @generated from message sockerless.backend.v1.TagImageRequest
@@ -569,7 +656,7 @@ export type TagImageRequest = Message<"sockerless.backend.v1.TagImageRequest"> &
  * Use `create(TagImageRequestSchema)` to create a new message.
  */
 export const TagImageRequestSchema: GenMessage<TagImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 18);
+  messageDesc(file_sockerless_backend_v1_image, 21);
 
 /**
  * @generated from message sockerless.backend.v1.TagImageResponse
@@ -582,7 +669,7 @@ export type TagImageResponse = Message<"sockerless.backend.v1.TagImageResponse">
  * Use `create(TagImageResponseSchema)` to create a new message.
  */
 export const TagImageResponseSchema: GenMessage<TagImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 19);
+  messageDesc(file_sockerless_backend_v1_image, 22);
 
 /**
  * @generated from message sockerless.backend.v1.ListImagesRequest
@@ -614,7 +701,7 @@ export type ListImagesRequest = Message<"sockerless.backend.v1.ListImagesRequest
  * Use `create(ListImagesRequestSchema)` to create a new message.
  */
 export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 20);
+  messageDesc(file_sockerless_backend_v1_image, 23);
 
 /**
  * @generated from message sockerless.backend.v1.ListImagesResponse
@@ -633,7 +720,7 @@ export type ListImagesResponse = Message<"sockerless.backend.v1.ListImagesRespon
  * Use `create(ListImagesResponseSchema)` to create a new message.
  */
 export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 21);
+  messageDesc(file_sockerless_backend_v1_image, 24);
 
 /**
  * @generated from message sockerless.backend.v1.ImageSummary
@@ -692,7 +779,7 @@ export type ImageSummary = Message<"sockerless.backend.v1.ImageSummary"> & {
  * Use `create(ImageSummarySchema)` to create a new message.
  */
 export const ImageSummarySchema: GenMessage<ImageSummary> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 22);
+  messageDesc(file_sockerless_backend_v1_image, 25);
 
 /**
  * @generated from message sockerless.backend.v1.InspectImageRequest
@@ -714,7 +801,7 @@ export type InspectImageRequest = Message<"sockerless.backend.v1.InspectImageReq
  * Use `create(InspectImageRequestSchema)` to create a new message.
  */
 export const InspectImageRequestSchema: GenMessage<InspectImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 23);
+  messageDesc(file_sockerless_backend_v1_image, 26);
 
 /**
  * @generated from message sockerless.backend.v1.InspectImageResponse
@@ -731,7 +818,7 @@ export type InspectImageResponse = Message<"sockerless.backend.v1.InspectImageRe
  * Use `create(InspectImageResponseSchema)` to create a new message.
  */
 export const InspectImageResponseSchema: GenMessage<InspectImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 24);
+  messageDesc(file_sockerless_backend_v1_image, 27);
 
 /**
  * @generated from message sockerless.backend.v1.ImageDetail
@@ -829,7 +916,7 @@ export type ImageDetail = Message<"sockerless.backend.v1.ImageDetail"> & {
  * Use `create(ImageDetailSchema)` to create a new message.
  */
 export const ImageDetailSchema: GenMessage<ImageDetail> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 25);
+  messageDesc(file_sockerless_backend_v1_image, 28);
 
 /**
  * @generated from message sockerless.backend.v1.RemoveImageRequest
@@ -863,7 +950,7 @@ export type RemoveImageRequest = Message<"sockerless.backend.v1.RemoveImageReque
  * Use `create(RemoveImageRequestSchema)` to create a new message.
  */
 export const RemoveImageRequestSchema: GenMessage<RemoveImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 26);
+  messageDesc(file_sockerless_backend_v1_image, 29);
 
 /**
  * @generated from message sockerless.backend.v1.RemoveImageResponse
@@ -880,7 +967,7 @@ export type RemoveImageResponse = Message<"sockerless.backend.v1.RemoveImageResp
  * Use `create(RemoveImageResponseSchema)` to create a new message.
  */
 export const RemoveImageResponseSchema: GenMessage<RemoveImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 27);
+  messageDesc(file_sockerless_backend_v1_image, 30);
 
 /**
  * @generated from message sockerless.backend.v1.RemovedImage
@@ -909,7 +996,7 @@ export type RemovedImage = Message<"sockerless.backend.v1.RemovedImage"> & {
  * Use `create(RemovedImageSchema)` to create a new message.
  */
 export const RemovedImageSchema: GenMessage<RemovedImage> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 28);
+  messageDesc(file_sockerless_backend_v1_image, 31);
 
 /**
  * @generated from message sockerless.backend.v1.SaveImagesRequest
@@ -931,7 +1018,7 @@ export type SaveImagesRequest = Message<"sockerless.backend.v1.SaveImagesRequest
  * Use `create(SaveImagesRequestSchema)` to create a new message.
  */
 export const SaveImagesRequestSchema: GenMessage<SaveImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 29);
+  messageDesc(file_sockerless_backend_v1_image, 32);
 
 /**
  * @generated from message sockerless.backend.v1.SaveImagesResponse
@@ -966,7 +1053,7 @@ export type SaveImagesResponse = Message<"sockerless.backend.v1.SaveImagesRespon
  * Use `create(SaveImagesResponseSchema)` to create a new message.
  */
 export const SaveImagesResponseSchema: GenMessage<SaveImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 30);
+  messageDesc(file_sockerless_backend_v1_image, 33);
 
 /**
  * @generated from message sockerless.backend.v1.SaveEnd
@@ -983,7 +1070,7 @@ export type SaveEnd = Message<"sockerless.backend.v1.SaveEnd"> & {
  * Use `create(SaveEndSchema)` to create a new message.
  */
 export const SaveEndSchema: GenMessage<SaveEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 31);
+  messageDesc(file_sockerless_backend_v1_image, 34);
 
 /**
  * @generated from message sockerless.backend.v1.PushImageRequest
@@ -1005,6 +1092,13 @@ export type PushImageRequest = Message<"sockerless.backend.v1.PushImageRequest">
    * @generated from field: sockerless.backend.v1.Platform platform = 3;
    */
   platform?: Platform | undefined;
+
+  /**
+   * its User-Agent, which the registry is told, too
+   *
+   * @generated from field: string client = 4;
+   */
+  client: string;
 };
 
 /**
@@ -1012,7 +1106,7 @@ export type PushImageRequest = Message<"sockerless.backend.v1.PushImageRequest">
  * Use `create(PushImageRequestSchema)` to create a new message.
  */
 export const PushImageRequestSchema: GenMessage<PushImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 32);
+  messageDesc(file_sockerless_backend_v1_image, 35);
 
 /**
  * @generated from message sockerless.backend.v1.PushImageResponse
@@ -1057,7 +1151,7 @@ export type PushImageResponse = Message<"sockerless.backend.v1.PushImageResponse
  * Use `create(PushImageResponseSchema)` to create a new message.
  */
 export const PushImageResponseSchema: GenMessage<PushImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 33);
+  messageDesc(file_sockerless_backend_v1_image, 36);
 
 /**
  * @generated from message sockerless.backend.v1.PushEnd
@@ -1086,7 +1180,7 @@ export type PushEnd = Message<"sockerless.backend.v1.PushEnd"> & {
  * Use `create(PushEndSchema)` to create a new message.
  */
 export const PushEndSchema: GenMessage<PushEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 34);
+  messageDesc(file_sockerless_backend_v1_image, 37);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageHistoryRequest
@@ -1108,7 +1202,7 @@ export type GetImageHistoryRequest = Message<"sockerless.backend.v1.GetImageHist
  * Use `create(GetImageHistoryRequestSchema)` to create a new message.
  */
 export const GetImageHistoryRequestSchema: GenMessage<GetImageHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 35);
+  messageDesc(file_sockerless_backend_v1_image, 38);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageHistoryResponse
@@ -1127,7 +1221,7 @@ export type GetImageHistoryResponse = Message<"sockerless.backend.v1.GetImageHis
  * Use `create(GetImageHistoryResponseSchema)` to create a new message.
  */
 export const GetImageHistoryResponseSchema: GenMessage<GetImageHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 36);
+  messageDesc(file_sockerless_backend_v1_image, 39);
 
 /**
  * @generated from message sockerless.backend.v1.ImageHistoryEntry
@@ -1171,7 +1265,43 @@ export type ImageHistoryEntry = Message<"sockerless.backend.v1.ImageHistoryEntry
  * Use `create(ImageHistoryEntrySchema)` to create a new message.
  */
 export const ImageHistoryEntrySchema: GenMessage<ImageHistoryEntry> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 37);
+  messageDesc(file_sockerless_backend_v1_image, 40);
+
+/**
+ * @generated from message sockerless.backend.v1.GetImageConfigRequest
+ */
+export type GetImageConfigRequest = Message<"sockerless.backend.v1.GetImageConfigRequest"> & {
+  /**
+   * @generated from field: string image = 1;
+   */
+  image: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetImageConfigRequest.
+ * Use `create(GetImageConfigRequestSchema)` to create a new message.
+ */
+export const GetImageConfigRequestSchema: GenMessage<GetImageConfigRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 41);
+
+/**
+ * @generated from message sockerless.backend.v1.GetImageConfigResponse
+ */
+export type GetImageConfigResponse = Message<"sockerless.backend.v1.GetImageConfigResponse"> & {
+  /**
+   * JSON
+   *
+   * @generated from field: bytes config = 1;
+   */
+  config: Uint8Array;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetImageConfigResponse.
+ * Use `create(GetImageConfigResponseSchema)` to create a new message.
+ */
+export const GetImageConfigResponseSchema: GenMessage<GetImageConfigResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 42);
 
 /**
  * @generated from message sockerless.backend.v1.PruneImagesRequest
@@ -1188,7 +1318,7 @@ export type PruneImagesRequest = Message<"sockerless.backend.v1.PruneImagesReque
  * Use `create(PruneImagesRequestSchema)` to create a new message.
  */
 export const PruneImagesRequestSchema: GenMessage<PruneImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 38);
+  messageDesc(file_sockerless_backend_v1_image, 43);
 
 /**
  * @generated from message sockerless.backend.v1.PruneImagesResponse
@@ -1212,7 +1342,7 @@ export type PruneImagesResponse = Message<"sockerless.backend.v1.PruneImagesResp
  * Use `create(PruneImagesResponseSchema)` to create a new message.
  */
 export const PruneImagesResponseSchema: GenMessage<PruneImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 39);
+  messageDesc(file_sockerless_backend_v1_image, 44);
 
 /**
  * @generated from service sockerless.backend.v1.ImageService
@@ -1231,7 +1361,9 @@ export const ImageService: GenService<{
   },
   /**
    * A docker-archive or OCI layout tar, plain or gzip. First message `open`,
-   * last `end`. Nothing is stored of a stream that was cut.
+   * last `end`. Nothing is stored of a stream that was cut. A docker-archive may
+   * leave out layers that the backend has, as a part of any image: they are
+   * known by their diff IDs.
    *
    * @generated from rpc sockerless.backend.v1.ImageService.LoadImage
    */
@@ -1251,8 +1383,21 @@ export const ImageService: GenService<{
     output: typeof ImportImageResponseSchema;
   },
   /**
-   * The same of a tar that the backend fetches. Progress as it happens; the last
-   * message is `end`. What the URL's server refuses is the call's error.
+   * The same of a tar that the frontend sends to the endpoint of the first
+   * message, as an archive that is put with an empty `open`, while this call
+   * lasts. Without an endpoint there, ImportImage is the way. The last message
+   * is `end`; an upload that is cut is an error of this call, too.
+   *
+   * @generated from rpc sockerless.backend.v1.ImageService.ReceiveImage
+   */
+  receiveImage: {
+    methodKind: "server_streaming";
+    input: typeof ReceiveImageRequestSchema;
+    output: typeof ReceiveImageResponseSchema;
+  },
+  /**
+   * The same of a tar that the backend fetches. Progress as it happens; the
+   * last message is `end`. A refusal by the URL's server is the call's error.
    *
    * @generated from rpc sockerless.backend.v1.ImageService.ImportImageFromUrl
    */
@@ -1322,7 +1467,17 @@ export const ImageService: GenService<{
     output: typeof GetImageHistoryResponseSchema;
   },
   /**
-   * What the registry of a reference says of it; nothing is stored.
+   * The image's configuration as it was written, whose SHA-256 is its ID.
+   *
+   * @generated from rpc sockerless.backend.v1.ImageService.GetImageConfig
+   */
+  getImageConfig: {
+    methodKind: "unary";
+    input: typeof GetImageConfigRequestSchema;
+    output: typeof GetImageConfigResponseSchema;
+  },
+  /**
+   * Tells what the registry of a reference says of it; nothing is stored.
    *
    * @generated from rpc sockerless.backend.v1.ImageService.InspectDistribution
    */

@@ -17,8 +17,8 @@
 // @generated from file sockerless/host/v1/host.proto (package sockerless.host.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { ConsoleSize, ContainerState } from "../../agent/v1/agent_pb.ts";
@@ -29,7 +29,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/host/v1/host.proto.
  */
 export const file_sockerless_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCKOAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCCKnAQoWQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSFgoObGF5ZXJfZGlmZl9pZHMYAiADKAkSNAoMdm9sdW1lX3NlZWRzGAMgAygLMh4uc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZVNlZWQSKQoGbW91bnRzGAQgAygLMhkuc29ja2VybGVzcy5ob3N0LnYxLk1vdW50ImgKBU1vdW50Eg4KBnNvdXJjZRgBIAEoCRITCgtkZXN0aW5hdGlvbhgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgSFgoObGF5ZXJfZGlmZl9pZHMYBCADKAkSDwoHc3VicGF0aBgFIAEoCSIvCgpWb2x1bWVTZWVkEhMKC3ZvbHVtZV9wYXRoGAEgASgJEgwKBHBhdGgYAiABKAkiGQoXQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2UiwwUKFkxhdW5jaENvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSEAoIb2NpX3NwZWMYAyABKAwSFgoObGF5ZXJfZGlmZl9pZHMYBCADKAkSDAoEdXNlchgFIAEoCRIZChFhZGRpdGlvbmFsX2dyb3VwcxgGIAMoCRI1CgduZXR3b3JrGAcgASgLMiQuc29ja2VybGVzcy5ob3N0LnYxLk5ldHdvcmtOYW1lc3BhY2USMAoFcG9ydHMYCCADKAsyIS5zb2NrZXJsZXNzLmhvc3QudjEuUHVibGlzaGVkUG9ydBIuCgVmaWxlcxgJIAMoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5NYW5hZ2VkRmlsZRILCgN0dHkYCiABKAgSEgoKb3Blbl9zdGRpbhgLIAEoCBISCgpzdGRpbl9vbmNlGAwgASgIEjYKDGNvbnNvbGVfc2l6ZRgNIAEoCzIgLnNvY2tlcmxlc3MuYWdlbnQudjEuQ29uc29sZVNpemUSLAoDbG9nGA4gASgLMh8uc29ja2VybGVzcy5ob3N0LnYxLkxvZ1NldHRpbmdzEgwKBGluaXQYDyABKAgSOAoOZG9ja2VyX3NvY2tldHMYECADKAsyIC5zb2NrZXJsZXNzLmhvc3QudjEuRG9ja2VyU29ja2V0EjQKDGJpbmRfc291cmNlcxgRIAMoCzIeLnNvY2tlcmxlc3MuaG9zdC52MS5CaW5kU291cmNlEhgKEHBpZF9jb250YWluZXJfaWQYEiABKAkSGAoQaXBjX2NvbnRhaW5lcl9pZBgTIAEoCRIvCgxpbWFnZV9tb3VudHMYFSADKAsyGS5zb2NrZXJsZXNzLmhvc3QudjEuTW91bnQSFQoNaXBjX3NoYXJlYWJsZRgUIAEoCCIqCgpCaW5kU291cmNlEgwKBHBhdGgYASABKAkSDgoGY3JlYXRlGAIgASgIIj8KDERvY2tlclNvY2tldBIWCg5jb250YWluZXJfcGF0aBgBIAEoCRIXCg9mcm9udGVuZF9zb2NrZXQYAiABKAkiggEKEE5ldHdvcmtOYW1lc3BhY2USDgoEaG9zdBgBIAEoCEgAEg4KBG5vbmUYAiABKAhIABIWCgxjb250YWluZXJfaWQYAyABKAlIABIuCgdicmlkZ2VkGAQgASgLMhsuc29ja2VybGVzcy5ob3N0LnYxLkJyaWRnZWRIAEIGCgRraW5kIjwKB0JyaWRnZWQSMQoKaW50ZXJmYWNlcxgBIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2UiXgoJSW50ZXJmYWNlEhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDwoHZ2F0ZXdheRgEIAEoCRILCgNtYWMYBSABKAkiigEKDVB1Ymxpc2hlZFBvcnQSEAoIcHJvdG9jb2wYASABKAkSDwoHaG9zdF9pcBgCIAEoCRIRCglob3N0X3BvcnQYAyABKA0SFQoNaG9zdF9wb3J0X2VuZBgEIAEoDRIWCg5jb250YWluZXJfcG9ydBgFIAEoDRIUCgxjb250YWluZXJfaXAYBiABKAkiWQoJQm91bmRQb3J0EhAKCHByb3RvY29sGAEgASgJEg8KB2hvc3RfaXAYAiABKAkSEQoJaG9zdF9wb3J0GAMgASgNEhYKDmNvbnRhaW5lcl9wb3J0GAQgASgNIkQKC01hbmFnZWRGaWxlEhYKDmNvbnRhaW5lcl9wYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDSJuCgtMb2dTZXR0aW5ncxIQCghkaXNhYmxlZBgBIAEoCBIQCghtYXhfc2l6ZRgCIAEoBBIRCgltYXhfZmlsZXMYAyABKA0SGAoLYnVmZmVyX3NpemUYBCABKARIAIgBAUIOCgxfYnVmZmVyX3NpemUiiwEKF0xhdW5jaENvbnRhaW5lclJlc3BvbnNlEhQKDGFnZW50X3NvY2tldBgBIAEoCRILCgNwaWQYAiABKAMSMgoLYm91bmRfcG9ydHMYAyADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuQm91bmRQb3J0EhkKEW5ldHdvcmtfbmFtZXNwYWNlGAQgASgJIi8KF1JlbGVhc2VDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIaChhSZWxlYXNlQ29udGFpbmVyUmVzcG9uc2UiLgoWUmVtb3ZlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiGQoXUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2UiFwoVTGlzdENvbnRhaW5lcnNSZXF1ZXN0IlEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USNwoKY29udGFpbmVycxgBIAMoCzIjLnNvY2tlcmxlc3MuaG9zdC52MS5Db250YWluZXJPbkRpc2si0gEKD0NvbnRhaW5lck9uRGlzaxIUCgxjb250YWluZXJfaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBISCgpzaGltX2FsaXZlGAMgASgIEhQKDGFnZW50X3NvY2tldBgEIAEoCRI3CgpsYXN0X3N0YXRlGAUgASgLMiMuc29ja2VybGVzcy5hZ2VudC52MS5Db250YWluZXJTdGF0ZRIyCgtib3VuZF9wb3J0cxgGIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5Cb3VuZFBvcnQiOAoSVW5wYWNrTGF5ZXJSZXF1ZXN0Eg8KB2RpZmZfaWQYASABKAkSEQoJYmxvYl9wYXRoGAIgASgJIjQKE1VucGFja0xheWVyUmVzcG9uc2USDAoEc2l6ZRgBIAEoBBIPCgdleGlzdGVkGAIgASgIIiUKElJlbW92ZUxheWVyUmVxdWVzdBIPCgdkaWZmX2lkGAEgASgJIhUKE1JlbW92ZUxheWVyUmVzcG9uc2UiEwoRTGlzdExheWVyc1JlcXVlc3QiJgoSTGlzdExheWVyc1Jlc3BvbnNlEhAKCGRpZmZfaWRzGAEgAygJIn0KFEVuc3VyZU5ldHdvcmtSZXF1ZXN0EhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2dhdGV3YXkYAyABKAkSEAoIaW50ZXJuYWwYBCABKAgSDwoHaXNvbGF0ZRgFIAEoCBINCgVhbG9uZRgGIAEoCCIXChVFbnN1cmVOZXR3b3JrUmVzcG9uc2UiOgoUUmVtb3ZlTmV0d29ya1JlcXVlc3QSEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkiFwoVUmVtb3ZlTmV0d29ya1Jlc3BvbnNlIq0BChdDb25uZWN0Q29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSMAoJaW50ZXJmYWNlGAIgASgLMh0uc29ja2VybGVzcy5ob3N0LnYxLkludGVyZmFjZRIXCg9kZWZhdWx0X2dhdGV3YXkYAyABKAkSMQoFbmFtZXMYBCABKAsyIi5zb2NrZXJsZXNzLmhvc3QudjEuTmFtZUZpbGVDaGFuZ2UiGgoYQ29ubmVjdENvbnRhaW5lclJlc3BvbnNlIqIBChpEaXNjb25uZWN0Q29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSEgoKbmV0d29ya19pZBgCIAEoCRIOCgZicmlkZ2UYAyABKAkSFwoPZGVmYXVsdF9nYXRld2F5GAQgASgJEjEKBW5hbWVzGAUgASgLMiIuc29ja2VybGVzcy5ob3N0LnYxLk5hbWVGaWxlQ2hhbmdlIh0KG0Rpc2Nvbm5lY3RDb250YWluZXJSZXNwb25zZSJoCg5OYW1lRmlsZUNoYW5nZRITCgtyZW1vdmVfaG9zdBgBIAEoCRIQCghhZGRfaG9zdBgCIAEoCRIaChJyZXNvbHZfY29uZl9iZWZvcmUYAyABKAwSEwoLcmVzb2x2X2NvbmYYBCABKAwiFwoVSW5zcGVjdE1hY2hpbmVSZXF1ZXN0ImYKFkluc3BlY3RNYWNoaW5lUmVzcG9uc2USDgoGcm91dGVzGAEgAygJEhMKC3Jlc29sdl9jb25mGAIgASgMEicKA25vdxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiIwoTQ3JlYXRlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJIiQKFENyZWF0ZVZvbHVtZVJlc3BvbnNlEgwKBHBhdGgYASABKAkiIwoTUmVtb3ZlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJIhYKFFJlbW92ZVZvbHVtZVJlc3BvbnNlIkEKEk1lYXN1cmVEaXNrUmVxdWVzdBIVCg1jb250YWluZXJfaWRzGAEgAygJEhQKDHZvbHVtZV9uYW1lcxgCIAMoCSKMAgoTTWVhc3VyZURpc2tSZXNwb25zZRJLCgpjb250YWluZXJzGAEgAygLMjcuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UuQ29udGFpbmVyc0VudHJ5EkUKB3ZvbHVtZXMYAiADKAsyNC5zb2NrZXJsZXNzLmhvc3QudjEuTWVhc3VyZURpc2tSZXNwb25zZS5Wb2x1bWVzRW50cnkaMQoPQ29udGFpbmVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLgoMVm9sdW1lc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEy7w0KC0hvc3RTZXJ2aWNlElEKBUhlbGxvEiAuc29ja2VybGVzcy5ob3N0LnYxLkhlbGxvUmVxdWVzdBohLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1Jlc3BvbnNlIgOQAgESagoPQ3JlYXRlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USagoPTGF1bmNoQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuTGF1bmNoQ29udGFpbmVyUmVzcG9uc2USbQoQUmVsZWFzZUNvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVzcG9uc2USagoPUmVtb3ZlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2USbAoOTGlzdENvbnRhaW5lcnMSKS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiA5ACARJeCgtVbnBhY2tMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5VbnBhY2tMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXNwb25zZRJeCgtSZW1vdmVMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTGF5ZXJSZXNwb25zZRJgCgpMaXN0TGF5ZXJzEiUuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RMYXllcnNSZXF1ZXN0GiYuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RMYXllcnNSZXNwb25zZSIDkAIBEmQKDUVuc3VyZU5ldHdvcmsSKC5zb2NrZXJsZXNzLmhvc3QudjEuRW5zdXJlTmV0d29ya1JlcXVlc3QaKS5zb2NrZXJsZXNzLmhvc3QudjEuRW5zdXJlTmV0d29ya1Jlc3BvbnNlEmQKDVJlbW92ZU5ldHdvcmsSKC5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTmV0d29ya1JlcXVlc3QaKS5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTmV0d29ya1Jlc3BvbnNlEm0KEENvbm5lY3RDb250YWluZXISKy5zb2NrZXJsZXNzLmhvc3QudjEuQ29ubmVjdENvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmhvc3QudjEuQ29ubmVjdENvbnRhaW5lclJlc3BvbnNlEnYKE0Rpc2Nvbm5lY3RDb250YWluZXISLi5zb2NrZXJsZXNzLmhvc3QudjEuRGlzY29ubmVjdENvbnRhaW5lclJlcXVlc3QaLy5zb2NrZXJsZXNzLmhvc3QudjEuRGlzY29ubmVjdENvbnRhaW5lclJlc3BvbnNlEmwKDkluc3BlY3RNYWNoaW5lEikuc29ja2VybGVzcy5ob3N0LnYxLkluc3BlY3RNYWNoaW5lUmVxdWVzdBoqLnNvY2tlcmxlc3MuaG9zdC52MS5JbnNwZWN0TWFjaGluZVJlc3BvbnNlIgOQAgESYQoMQ3JlYXRlVm9sdW1lEicuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVzcG9uc2USYQoMUmVtb3ZlVm9sdW1lEicuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZVZvbHVtZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlVm9sdW1lUmVzcG9uc2USYwoLTWVhc3VyZURpc2sSJi5zb2NrZXJsZXNzLmhvc3QudjEuTWVhc3VyZURpc2tSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UiA5ACAULTAQoWY29tLnNvY2tlcmxlc3MuaG9zdC52MUIJSG9zdFByb3RvUAFaRGdpdGh1Yi5jb20vc29ja2VybGVzcy9zb2NrZXJsZXNzL2FnZW50L2dlbi9zb2NrZXJsZXNzL2hvc3QvdjE7aG9zdHYxogIDU0hYqgISU29ja2VybGVzcy5Ib3N0LlYxygISU29ja2VybGVzc1xIb3N0XFYx4gIeU29ja2VybGVzc1xIb3N0XFYxXEdQQk1ldGFkYXRh6gIUU29ja2VybGVzczo6SG9zdDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
+  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCLIAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCBI4Cg52b2x1bWVfZHJpdmVycxgNIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVEcml2ZXIihAEKDFZvbHVtZURyaXZlchIMCgRuYW1lGAEgASgJEjIKB3NoYXJpbmcYAiABKA4yIS5zb2NrZXJsZXNzLmhvc3QudjEuVm9sdW1lU2hhcmluZxIyCgdjb250ZW50GAMgASgOMiEuc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZUNvbnRlbnQi2gEKFkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhYKDmxheWVyX2RpZmZfaWRzGAIgAygJEjQKDHZvbHVtZV9zZWVkcxgDIAMoCzIeLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVTZWVkEikKBm1vdW50cxgEIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIZChF3b3JraW5nX2RpcmVjdG9yeRgFIAEoCRIWCg5yZWFkX29ubHlfcm9vdBgGIAEoCCJoCgVNb3VudBIOCgZzb3VyY2UYASABKAkSEwoLZGVzdGluYXRpb24YAiABKAkSEQoJcmVhZF9vbmx5GAMgASgIEhYKDmxheWVyX2RpZmZfaWRzGAQgAygJEg8KB3N1YnBhdGgYBSABKAkiLwoKVm9sdW1lU2VlZBITCgt2b2x1bWVfcGF0aBgBIAEoCRIMCgRwYXRoGAIgASgJIhkKF0NyZWF0ZUNvbnRhaW5lclJlc3BvbnNlIsMFChZMYXVuY2hDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEhAKCG9jaV9zcGVjGAMgASgMEhYKDmxheWVyX2RpZmZfaWRzGAQgAygJEgwKBHVzZXIYBSABKAkSGQoRYWRkaXRpb25hbF9ncm91cHMYBiADKAkSNQoHbmV0d29yaxgHIAEoCzIkLnNvY2tlcmxlc3MuaG9zdC52MS5OZXR3b3JrTmFtZXNwYWNlEjAKBXBvcnRzGAggAygLMiEuc29ja2VybGVzcy5ob3N0LnYxLlB1Ymxpc2hlZFBvcnQSLgoFZmlsZXMYCSADKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuTWFuYWdlZEZpbGUSCwoDdHR5GAogASgIEhIKCm9wZW5fc3RkaW4YCyABKAgSEgoKc3RkaW5fb25jZRgMIAEoCBI2Cgxjb25zb2xlX3NpemUYDSABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnNvbGVTaXplEiwKA2xvZxgOIAEoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5Mb2dTZXR0aW5ncxIMCgRpbml0GA8gASgIEjgKDmRvY2tlcl9zb2NrZXRzGBAgAygLMiAuc29ja2VybGVzcy5ob3N0LnYxLkRvY2tlclNvY2tldBI0CgxiaW5kX3NvdXJjZXMYESADKAsyHi5zb2NrZXJsZXNzLmhvc3QudjEuQmluZFNvdXJjZRIYChBwaWRfY29udGFpbmVyX2lkGBIgASgJEhgKEGlwY19jb250YWluZXJfaWQYEyABKAkSLwoMaW1hZ2VfbW91bnRzGBUgAygLMhkuc29ja2VybGVzcy5ob3N0LnYxLk1vdW50EhUKDWlwY19zaGFyZWFibGUYFCABKAgiKgoKQmluZFNvdXJjZRIMCgRwYXRoGAEgASgJEg4KBmNyZWF0ZRgCIAEoCCI/CgxEb2NrZXJTb2NrZXQSFgoOY29udGFpbmVyX3BhdGgYASABKAkSFwoPZnJvbnRlbmRfc29ja2V0GAIgASgJIoIBChBOZXR3b3JrTmFtZXNwYWNlEg4KBGhvc3QYASABKAhIABIOCgRub25lGAIgASgISAASFgoMY29udGFpbmVyX2lkGAMgASgJSAASLgoHYnJpZGdlZBgEIAEoCzIbLnNvY2tlcmxlc3MuaG9zdC52MS5CcmlkZ2VkSABCBgoEa2luZCI8CgdCcmlkZ2VkEjEKCmludGVyZmFjZXMYASADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuSW50ZXJmYWNlIs4BCglJbnRlcmZhY2USEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIPCgdnYXRld2F5GAQgASgJEgsKA21hYxgFIAEoCRIMCgRuYW1lGAYgASgJEg4KBnByZWZpeBgHIAEoCRILCgNtdHUYCCABKA0SNAoHc3lzY3RscxgJIAMoCzIjLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2VTeXNjdGwSDQoFYXBhcnQYCiABKAgiTQoPSW50ZXJmYWNlU3lzY3RsEg4KBmZhbWlseRgBIAEoCRINCgV0YWJsZRgCIAEoCRIMCgRuYW1lGAMgASgJEg0KBXZhbHVlGAQgASgJIooBCg1QdWJsaXNoZWRQb3J0EhAKCHByb3RvY29sGAEgASgJEg8KB2hvc3RfaXAYAiABKAkSEQoJaG9zdF9wb3J0GAMgASgNEhUKDWhvc3RfcG9ydF9lbmQYBCABKA0SFgoOY29udGFpbmVyX3BvcnQYBSABKA0SFAoMY29udGFpbmVyX2lwGAYgASgJIlkKCUJvdW5kUG9ydBIQCghwcm90b2NvbBgBIAEoCRIPCgdob3N0X2lwGAIgASgJEhEKCWhvc3RfcG9ydBgDIAEoDRIWCg5jb250YWluZXJfcG9ydBgEIAEoDSJECgtNYW5hZ2VkRmlsZRIWCg5jb250YWluZXJfcGF0aBgBIAEoCRIPCgdjb250ZW50GAIgASgMEgwKBG1vZGUYAyABKA0ibgoLTG9nU2V0dGluZ3MSEAoIZGlzYWJsZWQYASABKAgSEAoIbWF4X3NpemUYAiABKAQSEQoJbWF4X2ZpbGVzGAMgASgNEhgKC2J1ZmZlcl9zaXplGAQgASgESACIAQFCDgoMX2J1ZmZlcl9zaXplIosBChdMYXVuY2hDb250YWluZXJSZXNwb25zZRIUCgxhZ2VudF9zb2NrZXQYASABKAkSCwoDcGlkGAIgASgDEjIKC2JvdW5kX3BvcnRzGAMgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkJvdW5kUG9ydBIZChFuZXR3b3JrX25hbWVzcGFjZRgEIAEoCSIvChdSZWxlYXNlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiGgoYUmVsZWFzZUNvbnRhaW5lclJlc3BvbnNlIi4KFlJlbW92ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIhkKF1JlbW92ZUNvbnRhaW5lclJlc3BvbnNlIhcKFUxpc3RDb250YWluZXJzUmVxdWVzdCJRChZMaXN0Q29udGFpbmVyc1Jlc3BvbnNlEjcKCmNvbnRhaW5lcnMYASADKAsyIy5zb2NrZXJsZXNzLmhvc3QudjEuQ29udGFpbmVyT25EaXNrItIBCg9Db250YWluZXJPbkRpc2sSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSEgoKc2hpbV9hbGl2ZRgDIAEoCBIUCgxhZ2VudF9zb2NrZXQYBCABKAkSNwoKbGFzdF9zdGF0ZRgFIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuQ29udGFpbmVyU3RhdGUSMgoLYm91bmRfcG9ydHMYBiADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuQm91bmRQb3J0IjgKElVucGFja0xheWVyUmVxdWVzdBIPCgdkaWZmX2lkGAEgASgJEhEKCWJsb2JfcGF0aBgCIAEoCSJGChNVbnBhY2tMYXllclJlc3BvbnNlEgwKBHNpemUYASABKAQSDwoHZXhpc3RlZBgCIAEoCBIQCgh0YXJfc2l6ZRgDIAEoBCI5ChFUYWtlVXBsb2FkUmVxdWVzdBIRCgl1cGxvYWRfaWQYASABKAkSEQoJYmxvYl9wYXRoGAIgASgJIoMBChJUYWtlVXBsb2FkUmVzcG9uc2USMAoFcmVhZHkYASABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuVXBsb2FkUmVhZHlIABIwCgV0YWtlbhgCIAEoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5VcGxvYWRUYWtlbkgAQgkKB21lc3NhZ2UiDQoLVXBsb2FkUmVhZHkiYwoLVXBsb2FkVGFrZW4SDgoGZGlnZXN0GAEgASgJEgwKBHNpemUYAiABKAQSDwoHZGlmZl9pZBgDIAEoCRIQCgh0YXJfc2l6ZRgEIAEoBBITCgtjb21wcmVzc2lvbhgFIAEoCSIlChJSZW1vdmVMYXllclJlcXVlc3QSDwoHZGlmZl9pZBgBIAEoCSIVChNSZW1vdmVMYXllclJlc3BvbnNlIhMKEUxpc3RMYXllcnNSZXF1ZXN0IiYKEkxpc3RMYXllcnNSZXNwb25zZRIQCghkaWZmX2lkcxgBIAMoCSLfAQoURW5zdXJlTmV0d29ya1JlcXVlc3QSEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkSDwoHZ2F0ZXdheRgDIAEoCRIQCghpbnRlcm5hbBgEIAEoCBIPCgdpc29sYXRlGAUgASgIEg0KBWFsb25lGAYgASgIEg0KBWdpdmVuGAcgASgIEgsKA210dRgIIAEoDRITCgt1bmFkZHJlc3NlZBgJIAEoCBINCgVhcGFydBgKIAEoCBIQCgh1bm1hc2tlZBgLIAEoCBIOCgZzb3VyY2UYDCABKAkiFwoVRW5zdXJlTmV0d29ya1Jlc3BvbnNlIjoKFFJlbW92ZU5ldHdvcmtSZXF1ZXN0EhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJIhcKFVJlbW92ZU5ldHdvcmtSZXNwb25zZSKtAQoXQ29ubmVjdENvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEjAKCWludGVyZmFjZRgCIAEoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2USFwoPZGVmYXVsdF9nYXRld2F5GAMgASgJEjEKBW5hbWVzGAQgASgLMiIuc29ja2VybGVzcy5ob3N0LnYxLk5hbWVGaWxlQ2hhbmdlIhoKGENvbm5lY3RDb250YWluZXJSZXNwb25zZSKiAQoaRGlzY29ubmVjdENvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCm5ldHdvcmtfaWQYAiABKAkSDgoGYnJpZGdlGAMgASgJEhcKD2RlZmF1bHRfZ2F0ZXdheRgEIAEoCRIxCgVuYW1lcxgFIAEoCzIiLnNvY2tlcmxlc3MuaG9zdC52MS5OYW1lRmlsZUNoYW5nZSIdChtEaXNjb25uZWN0Q29udGFpbmVyUmVzcG9uc2UiaAoOTmFtZUZpbGVDaGFuZ2USEwoLcmVtb3ZlX2hvc3QYASABKAkSEAoIYWRkX2hvc3QYAiABKAkSGgoScmVzb2x2X2NvbmZfYmVmb3JlGAMgASgMEhMKC3Jlc29sdl9jb25mGAQgASgMIhcKFUluc3BlY3RNYWNoaW5lUmVxdWVzdCJmChZJbnNwZWN0TWFjaGluZVJlc3BvbnNlEg4KBnJvdXRlcxgBIAMoCRITCgtyZXNvbHZfY29uZhgCIAEoDBInCgNub3cYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqoBChNDcmVhdGVWb2x1bWVSZXF1ZXN0EgwKBG5hbWUYASABKAkSDgoGZHJpdmVyGAIgASgJEkUKB29wdGlvbnMYAyADKAsyNC5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVxdWVzdC5PcHRpb25zRW50cnkaLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEirQEKFENyZWF0ZVZvbHVtZVJlc3BvbnNlEgwKBHBhdGgYASABKAkSEgoKbW91bnRwb2ludBgCIAEoCRJECgZzdGF0dXMYAyADKAsyNC5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVzcG9uc2UuU3RhdHVzRW50cnkaLQoLU3RhdHVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIjChNSZW1vdmVWb2x1bWVSZXF1ZXN0EgwKBG5hbWUYASABKAkiFgoUUmVtb3ZlVm9sdW1lUmVzcG9uc2UiQQoSTWVhc3VyZURpc2tSZXF1ZXN0EhUKDWNvbnRhaW5lcl9pZHMYASADKAkSFAoMdm9sdW1lX25hbWVzGAIgAygJIowCChNNZWFzdXJlRGlza1Jlc3BvbnNlEksKCmNvbnRhaW5lcnMYASADKAsyNy5zb2NrZXJsZXNzLmhvc3QudjEuTWVhc3VyZURpc2tSZXNwb25zZS5Db250YWluZXJzRW50cnkSRQoHdm9sdW1lcxgCIAMoCzI0LnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlLlZvbHVtZXNFbnRyeRoxCg9Db250YWluZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ARouCgxWb2x1bWVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASpoCg1Wb2x1bWVTaGFyaW5nEh4KGlZPTFVNRV9TSEFSSU5HX1VOU1BFQ0lGSUVEEAASGQoVVk9MVU1FX1NIQVJJTkdfU0hBUkVEEAESHAoYVk9MVU1FX1NIQVJJTkdfRVhDTFVTSVZFEAIqcQoNVm9sdW1lQ29udGVudBIeChpWT0xVTUVfQ09OVEVOVF9VTlNQRUNJRklFRBAAEhcKE1ZPTFVNRV9DT05URU5UX0hFUkUQARInCiNWT0xVTUVfQ09OVEVOVF9IRVJFX1dJVEhPVVRfT1BUSU9OUxACMs4OCgtIb3N0U2VydmljZRJRCgVIZWxsbxIgLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1JlcXVlc3QaIS5zb2NrZXJsZXNzLmhvc3QudjEuSGVsbG9SZXNwb25zZSIDkAIBEmoKD0NyZWF0ZUNvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlc3BvbnNlEmoKD0xhdW5jaENvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5MYXVuY2hDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlc3BvbnNlEm0KEFJlbGVhc2VDb250YWluZXISKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVsZWFzZUNvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmhvc3QudjEuUmVsZWFzZUNvbnRhaW5lclJlc3BvbnNlEmoKD1JlbW92ZUNvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlc3BvbnNlEmwKDkxpc3RDb250YWluZXJzEikuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBoqLnNvY2tlcmxlc3MuaG9zdC52MS5MaXN0Q29udGFpbmVyc1Jlc3BvbnNlIgOQAgESXgoLVW5wYWNrTGF5ZXISJi5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLlVucGFja0xheWVyUmVzcG9uc2USXQoKVGFrZVVwbG9hZBIlLnNvY2tlcmxlc3MuaG9zdC52MS5UYWtlVXBsb2FkUmVxdWVzdBomLnNvY2tlcmxlc3MuaG9zdC52MS5UYWtlVXBsb2FkUmVzcG9uc2UwARJeCgtSZW1vdmVMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTGF5ZXJSZXNwb25zZRJgCgpMaXN0TGF5ZXJzEiUuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RMYXllcnNSZXF1ZXN0GiYuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RMYXllcnNSZXNwb25zZSIDkAIBEmQKDUVuc3VyZU5ldHdvcmsSKC5zb2NrZXJsZXNzLmhvc3QudjEuRW5zdXJlTmV0d29ya1JlcXVlc3QaKS5zb2NrZXJsZXNzLmhvc3QudjEuRW5zdXJlTmV0d29ya1Jlc3BvbnNlEmQKDVJlbW92ZU5ldHdvcmsSKC5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTmV0d29ya1JlcXVlc3QaKS5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTmV0d29ya1Jlc3BvbnNlEm0KEENvbm5lY3RDb250YWluZXISKy5zb2NrZXJsZXNzLmhvc3QudjEuQ29ubmVjdENvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmhvc3QudjEuQ29ubmVjdENvbnRhaW5lclJlc3BvbnNlEnYKE0Rpc2Nvbm5lY3RDb250YWluZXISLi5zb2NrZXJsZXNzLmhvc3QudjEuRGlzY29ubmVjdENvbnRhaW5lclJlcXVlc3QaLy5zb2NrZXJsZXNzLmhvc3QudjEuRGlzY29ubmVjdENvbnRhaW5lclJlc3BvbnNlEmwKDkluc3BlY3RNYWNoaW5lEikuc29ja2VybGVzcy5ob3N0LnYxLkluc3BlY3RNYWNoaW5lUmVxdWVzdBoqLnNvY2tlcmxlc3MuaG9zdC52MS5JbnNwZWN0TWFjaGluZVJlc3BvbnNlIgOQAgESYQoMQ3JlYXRlVm9sdW1lEicuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVzcG9uc2USYQoMUmVtb3ZlVm9sdW1lEicuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZVZvbHVtZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlVm9sdW1lUmVzcG9uc2USYwoLTWVhc3VyZURpc2sSJi5zb2NrZXJsZXNzLmhvc3QudjEuTWVhc3VyZURpc2tSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
 
 /**
  * @generated from message sockerless.host.v1.HelloRequest
@@ -117,6 +117,13 @@ export type HelloResponse = Message<"sockerless.host.v1.HelloResponse"> & {
    * @generated from field: bool selinux = 12;
    */
   selinux: boolean;
+
+  /**
+   * the default one first
+   *
+   * @generated from field: repeated sockerless.host.v1.VolumeDriver volume_drivers = 13;
+   */
+  volumeDrivers: VolumeDriver[];
 };
 
 /**
@@ -125,6 +132,35 @@ export type HelloResponse = Message<"sockerless.host.v1.HelloResponse"> & {
  */
 export const HelloResponseSchema: GenMessage<HelloResponse> = /*@__PURE__*/
   messageDesc(file_sockerless_host_v1_host, 1);
+
+/**
+ * A kind of volumes, with its rules.
+ *
+ * @generated from message sockerless.host.v1.VolumeDriver
+ */
+export type VolumeDriver = Message<"sockerless.host.v1.VolumeDriver"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: sockerless.host.v1.VolumeSharing sharing = 2;
+   */
+  sharing: VolumeSharing;
+
+  /**
+   * @generated from field: sockerless.host.v1.VolumeContent content = 3;
+   */
+  content: VolumeContent;
+};
+
+/**
+ * Describes the message sockerless.host.v1.VolumeDriver.
+ * Use `create(VolumeDriverSchema)` to create a new message.
+ */
+export const VolumeDriverSchema: GenMessage<VolumeDriver> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 2);
 
 /**
  * @generated from message sockerless.host.v1.CreateContainerRequest
@@ -154,6 +190,21 @@ export type CreateContainerRequest = Message<"sockerless.host.v1.CreateContainer
    * @generated from field: repeated sockerless.host.v1.Mount mounts = 4;
    */
   mounts: Mount[];
+
+  /**
+   * Made where the root has none, root's and with mode 0755; empty: none is wanted.
+   * FAILED_PRECONDITION: something else is there.
+   *
+   * @generated from field: string working_directory = 5;
+   */
+  workingDirectory: string;
+
+  /**
+   * True: while the container does not run, only files of mounts can be written.
+   *
+   * @generated from field: bool read_only_root = 6;
+   */
+  readOnlyRoot: boolean;
 };
 
 /**
@@ -161,7 +212,7 @@ export type CreateContainerRequest = Message<"sockerless.host.v1.CreateContainer
  * Use `create(CreateContainerRequestSchema)` to create a new message.
  */
 export const CreateContainerRequestSchema: GenMessage<CreateContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 2);
+  messageDesc(file_sockerless_host_v1_host, 3);
 
 /**
  * A directory or file of the machine, or an image, inside a container.
@@ -210,7 +261,7 @@ export type Mount = Message<"sockerless.host.v1.Mount"> & {
  * Use `create(MountSchema)` to create a new message.
  */
 export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 3);
+  messageDesc(file_sockerless_host_v1_host, 4);
 
 /**
  * Copies the image's content at `path` into a volume, if the volume is empty;
@@ -239,7 +290,7 @@ export type VolumeSeed = Message<"sockerless.host.v1.VolumeSeed"> & {
  * Use `create(VolumeSeedSchema)` to create a new message.
  */
 export const VolumeSeedSchema: GenMessage<VolumeSeed> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 4);
+  messageDesc(file_sockerless_host_v1_host, 5);
 
 /**
  * @generated from message sockerless.host.v1.CreateContainerResponse
@@ -252,7 +303,7 @@ export type CreateContainerResponse = Message<"sockerless.host.v1.CreateContaine
  * Use `create(CreateContainerResponseSchema)` to create a new message.
  */
 export const CreateContainerResponseSchema: GenMessage<CreateContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 5);
+  messageDesc(file_sockerless_host_v1_host, 6);
 
 /**
  * @generated from message sockerless.host.v1.LaunchContainerRequest
@@ -372,7 +423,8 @@ export type LaunchContainerRequest = Message<"sockerless.host.v1.LaunchContainer
   ipcContainerId: string;
 
   /**
-   * Where oci_spec has a bind mount without a source. NOT_FOUND: a subpath.
+   * Images mounted in place of the sources that bind mounts of oci_spec lack.
+   * NOT_FOUND: a subpath.
    *
    * @generated from field: repeated sockerless.host.v1.Mount image_mounts = 21;
    */
@@ -391,7 +443,7 @@ export type LaunchContainerRequest = Message<"sockerless.host.v1.LaunchContainer
  * Use `create(LaunchContainerRequestSchema)` to create a new message.
  */
 export const LaunchContainerRequestSchema: GenMessage<LaunchContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 6);
+  messageDesc(file_sockerless_host_v1_host, 7);
 
 /**
  * A bind mount's source that may be missing.
@@ -417,7 +469,7 @@ export type BindSource = Message<"sockerless.host.v1.BindSource"> & {
  * Use `create(BindSourceSchema)` to create a new message.
  */
 export const BindSourceSchema: GenMessage<BindSource> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 7);
+  messageDesc(file_sockerless_host_v1_host, 8);
 
 /**
  * A Docker API socket inside the container: the shim serves it and forwards to
@@ -444,7 +496,7 @@ export type DockerSocket = Message<"sockerless.host.v1.DockerSocket"> & {
  * Use `create(DockerSocketSchema)` to create a new message.
  */
 export const DockerSocketSchema: GenMessage<DockerSocket> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 8);
+  messageDesc(file_sockerless_host_v1_host, 9);
 
 /**
  * @generated from message sockerless.host.v1.NetworkNamespace
@@ -489,15 +541,13 @@ export type NetworkNamespace = Message<"sockerless.host.v1.NetworkNamespace"> & 
  * Use `create(NetworkNamespaceSchema)` to create a new message.
  */
 export const NetworkNamespaceSchema: GenMessage<NetworkNamespace> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 9);
+  messageDesc(file_sockerless_host_v1_host, 10);
 
 /**
  * @generated from message sockerless.host.v1.Bridged
  */
 export type Bridged = Message<"sockerless.host.v1.Bridged"> & {
   /**
-   * eth0, eth1, …; the first has the default route
-   *
    * @generated from field: repeated sockerless.host.v1.Interface interfaces = 1;
    */
   interfaces: Interface[];
@@ -508,7 +558,7 @@ export type Bridged = Message<"sockerless.host.v1.Bridged"> & {
  * Use `create(BridgedSchema)` to create a new message.
  */
 export const BridgedSchema: GenMessage<Bridged> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 10);
+  messageDesc(file_sockerless_host_v1_host, 11);
 
 /**
  * @generated from message sockerless.host.v1.Interface
@@ -544,6 +594,39 @@ export type Interface = Message<"sockerless.host.v1.Interface"> & {
    * @generated from field: string mac = 5;
    */
   mac: string;
+
+  /**
+   * in the container; empty: prefix and the lowest number that is free there
+   *
+   * @generated from field: string name = 6;
+   */
+  name: string;
+
+  /**
+   * empty: "eth"
+   *
+   * @generated from field: string prefix = 7;
+   */
+  prefix: string;
+
+  /**
+   * 0: the kernel's own
+   *
+   * @generated from field: uint32 mtu = 8;
+   */
+  mtu: number;
+
+  /**
+   * @generated from field: repeated sockerless.host.v1.InterfaceSysctl sysctls = 9;
+   */
+  sysctls: InterfaceSysctl[];
+
+  /**
+   * no traffic to and from other interfaces of the bridge that are apart
+   *
+   * @generated from field: bool apart = 10;
+   */
+  apart: boolean;
 };
 
 /**
@@ -551,7 +634,47 @@ export type Interface = Message<"sockerless.host.v1.Interface"> & {
  * Use `create(InterfaceSchema)` to create a new message.
  */
 export const InterfaceSchema: GenMessage<Interface> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 11);
+  messageDesc(file_sockerless_host_v1_host, 12);
+
+/**
+ * The file /proc/sys/net/FAMILY/TABLE/INTERFACE/NAME.
+ *
+ * @generated from message sockerless.host.v1.InterfaceSysctl
+ */
+export type InterfaceSysctl = Message<"sockerless.host.v1.InterfaceSysctl"> & {
+  /**
+   * "ipv4"
+   *
+   * @generated from field: string family = 1;
+   */
+  family: string;
+
+  /**
+   * "conf"
+   *
+   * @generated from field: string table = 2;
+   */
+  table: string;
+
+  /**
+   * "forwarding"
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string value = 4;
+   */
+  value: string;
+};
+
+/**
+ * Describes the message sockerless.host.v1.InterfaceSysctl.
+ * Use `create(InterfaceSysctlSchema)` to create a new message.
+ */
+export const InterfaceSysctlSchema: GenMessage<InterfaceSysctl> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 13);
 
 /**
  * @generated from message sockerless.host.v1.PublishedPort
@@ -603,7 +726,7 @@ export type PublishedPort = Message<"sockerless.host.v1.PublishedPort"> & {
  * Use `create(PublishedPortSchema)` to create a new message.
  */
 export const PublishedPortSchema: GenMessage<PublishedPort> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 12);
+  messageDesc(file_sockerless_host_v1_host, 14);
 
 /**
  * @generated from message sockerless.host.v1.BoundPort
@@ -637,7 +760,7 @@ export type BoundPort = Message<"sockerless.host.v1.BoundPort"> & {
  * Use `create(BoundPortSchema)` to create a new message.
  */
 export const BoundPortSchema: GenMessage<BoundPort> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 13);
+  messageDesc(file_sockerless_host_v1_host, 15);
 
 /**
  * @generated from message sockerless.host.v1.ManagedFile
@@ -666,7 +789,7 @@ export type ManagedFile = Message<"sockerless.host.v1.ManagedFile"> & {
  * Use `create(ManagedFileSchema)` to create a new message.
  */
 export const ManagedFileSchema: GenMessage<ManagedFile> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 14);
+  messageDesc(file_sockerless_host_v1_host, 16);
 
 /**
  * @generated from message sockerless.host.v1.LogSettings
@@ -707,7 +830,7 @@ export type LogSettings = Message<"sockerless.host.v1.LogSettings"> & {
  * Use `create(LogSettingsSchema)` to create a new message.
  */
 export const LogSettingsSchema: GenMessage<LogSettings> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 15);
+  messageDesc(file_sockerless_host_v1_host, 17);
 
 /**
  * @generated from message sockerless.host.v1.LaunchContainerResponse
@@ -743,7 +866,7 @@ export type LaunchContainerResponse = Message<"sockerless.host.v1.LaunchContaine
  * Use `create(LaunchContainerResponseSchema)` to create a new message.
  */
 export const LaunchContainerResponseSchema: GenMessage<LaunchContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 16);
+  messageDesc(file_sockerless_host_v1_host, 18);
 
 /**
  * @generated from message sockerless.host.v1.ReleaseContainerRequest
@@ -760,7 +883,7 @@ export type ReleaseContainerRequest = Message<"sockerless.host.v1.ReleaseContain
  * Use `create(ReleaseContainerRequestSchema)` to create a new message.
  */
 export const ReleaseContainerRequestSchema: GenMessage<ReleaseContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 17);
+  messageDesc(file_sockerless_host_v1_host, 19);
 
 /**
  * @generated from message sockerless.host.v1.ReleaseContainerResponse
@@ -773,7 +896,7 @@ export type ReleaseContainerResponse = Message<"sockerless.host.v1.ReleaseContai
  * Use `create(ReleaseContainerResponseSchema)` to create a new message.
  */
 export const ReleaseContainerResponseSchema: GenMessage<ReleaseContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 18);
+  messageDesc(file_sockerless_host_v1_host, 20);
 
 /**
  * @generated from message sockerless.host.v1.RemoveContainerRequest
@@ -790,7 +913,7 @@ export type RemoveContainerRequest = Message<"sockerless.host.v1.RemoveContainer
  * Use `create(RemoveContainerRequestSchema)` to create a new message.
  */
 export const RemoveContainerRequestSchema: GenMessage<RemoveContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 19);
+  messageDesc(file_sockerless_host_v1_host, 21);
 
 /**
  * @generated from message sockerless.host.v1.RemoveContainerResponse
@@ -803,7 +926,7 @@ export type RemoveContainerResponse = Message<"sockerless.host.v1.RemoveContaine
  * Use `create(RemoveContainerResponseSchema)` to create a new message.
  */
 export const RemoveContainerResponseSchema: GenMessage<RemoveContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 20);
+  messageDesc(file_sockerless_host_v1_host, 22);
 
 /**
  * @generated from message sockerless.host.v1.ListContainersRequest
@@ -816,7 +939,7 @@ export type ListContainersRequest = Message<"sockerless.host.v1.ListContainersRe
  * Use `create(ListContainersRequestSchema)` to create a new message.
  */
 export const ListContainersRequestSchema: GenMessage<ListContainersRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 21);
+  messageDesc(file_sockerless_host_v1_host, 23);
 
 /**
  * @generated from message sockerless.host.v1.ListContainersResponse
@@ -833,7 +956,7 @@ export type ListContainersResponse = Message<"sockerless.host.v1.ListContainersR
  * Use `create(ListContainersResponseSchema)` to create a new message.
  */
 export const ListContainersResponseSchema: GenMessage<ListContainersResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 22);
+  messageDesc(file_sockerless_host_v1_host, 24);
 
 /**
  * @generated from message sockerless.host.v1.ContainerOnDisk
@@ -881,7 +1004,7 @@ export type ContainerOnDisk = Message<"sockerless.host.v1.ContainerOnDisk"> & {
  * Use `create(ContainerOnDiskSchema)` to create a new message.
  */
 export const ContainerOnDiskSchema: GenMessage<ContainerOnDisk> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 23);
+  messageDesc(file_sockerless_host_v1_host, 25);
 
 /**
  * @generated from message sockerless.host.v1.UnpackLayerRequest
@@ -905,7 +1028,7 @@ export type UnpackLayerRequest = Message<"sockerless.host.v1.UnpackLayerRequest"
  * Use `create(UnpackLayerRequestSchema)` to create a new message.
  */
 export const UnpackLayerRequestSchema: GenMessage<UnpackLayerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 24);
+  messageDesc(file_sockerless_host_v1_host, 26);
 
 /**
  * @generated from message sockerless.host.v1.UnpackLayerResponse
@@ -922,6 +1045,13 @@ export type UnpackLayerResponse = Message<"sockerless.host.v1.UnpackLayerRespons
    * @generated from field: bool existed = 2;
    */
   existed: boolean;
+
+  /**
+   * bytes, not compressed; 0: the blob was not read
+   *
+   * @generated from field: uint64 tar_size = 3;
+   */
+  tarSize: bigint;
 };
 
 /**
@@ -929,7 +1059,122 @@ export type UnpackLayerResponse = Message<"sockerless.host.v1.UnpackLayerRespons
  * Use `create(UnpackLayerResponseSchema)` to create a new message.
  */
 export const UnpackLayerResponseSchema: GenMessage<UnpackLayerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 25);
+  messageDesc(file_sockerless_host_v1_host, 27);
+
+/**
+ * @generated from message sockerless.host.v1.TakeUploadRequest
+ */
+export type TakeUploadRequest = Message<"sockerless.host.v1.TakeUploadRequest"> & {
+  /**
+   * 64 hex digits that nobody can guess
+   *
+   * @generated from field: string upload_id = 1;
+   */
+  uploadId: string;
+
+  /**
+   * on this machine, beside which nobody else writes
+   *
+   * @generated from field: string blob_path = 2;
+   */
+  blobPath: string;
+};
+
+/**
+ * Describes the message sockerless.host.v1.TakeUploadRequest.
+ * Use `create(TakeUploadRequestSchema)` to create a new message.
+ */
+export const TakeUploadRequestSchema: GenMessage<TakeUploadRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 28);
+
+/**
+ * @generated from message sockerless.host.v1.TakeUploadResponse
+ */
+export type TakeUploadResponse = Message<"sockerless.host.v1.TakeUploadResponse"> & {
+  /**
+   * @generated from oneof sockerless.host.v1.TakeUploadResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: sockerless.host.v1.UploadReady ready = 1;
+     */
+    value: UploadReady;
+    case: "ready";
+  } | {
+    /**
+     * @generated from field: sockerless.host.v1.UploadTaken taken = 2;
+     */
+    value: UploadTaken;
+    case: "taken";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.host.v1.TakeUploadResponse.
+ * Use `create(TakeUploadResponseSchema)` to create a new message.
+ */
+export const TakeUploadResponseSchema: GenMessage<TakeUploadResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 29);
+
+/**
+ * @generated from message sockerless.host.v1.UploadReady
+ */
+export type UploadReady = Message<"sockerless.host.v1.UploadReady"> & {
+};
+
+/**
+ * Describes the message sockerless.host.v1.UploadReady.
+ * Use `create(UploadReadySchema)` to create a new message.
+ */
+export const UploadReadySchema: GenMessage<UploadReady> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 30);
+
+/**
+ * @generated from message sockerless.host.v1.UploadTaken
+ */
+export type UploadTaken = Message<"sockerless.host.v1.UploadTaken"> & {
+  /**
+   * of the bytes as they came, "sha256:…"
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * of them
+   *
+   * @generated from field: uint64 size = 2;
+   */
+  size: bigint;
+
+  /**
+   * of the tar
+   *
+   * @generated from field: string diff_id = 3;
+   */
+  diffId: string;
+
+  /**
+   * bytes
+   *
+   * @generated from field: uint64 tar_size = 4;
+   */
+  tarSize: bigint;
+
+  /**
+   * "gzip", "zstd"; empty: none
+   *
+   * @generated from field: string compression = 5;
+   */
+  compression: string;
+};
+
+/**
+ * Describes the message sockerless.host.v1.UploadTaken.
+ * Use `create(UploadTakenSchema)` to create a new message.
+ */
+export const UploadTakenSchema: GenMessage<UploadTaken> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 31);
 
 /**
  * @generated from message sockerless.host.v1.RemoveLayerRequest
@@ -946,7 +1191,7 @@ export type RemoveLayerRequest = Message<"sockerless.host.v1.RemoveLayerRequest"
  * Use `create(RemoveLayerRequestSchema)` to create a new message.
  */
 export const RemoveLayerRequestSchema: GenMessage<RemoveLayerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 26);
+  messageDesc(file_sockerless_host_v1_host, 32);
 
 /**
  * @generated from message sockerless.host.v1.RemoveLayerResponse
@@ -959,7 +1204,7 @@ export type RemoveLayerResponse = Message<"sockerless.host.v1.RemoveLayerRespons
  * Use `create(RemoveLayerResponseSchema)` to create a new message.
  */
 export const RemoveLayerResponseSchema: GenMessage<RemoveLayerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 27);
+  messageDesc(file_sockerless_host_v1_host, 33);
 
 /**
  * @generated from message sockerless.host.v1.ListLayersRequest
@@ -972,7 +1217,7 @@ export type ListLayersRequest = Message<"sockerless.host.v1.ListLayersRequest"> 
  * Use `create(ListLayersRequestSchema)` to create a new message.
  */
 export const ListLayersRequestSchema: GenMessage<ListLayersRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 28);
+  messageDesc(file_sockerless_host_v1_host, 34);
 
 /**
  * @generated from message sockerless.host.v1.ListLayersResponse
@@ -991,7 +1236,7 @@ export type ListLayersResponse = Message<"sockerless.host.v1.ListLayersResponse"
  * Use `create(ListLayersResponseSchema)` to create a new message.
  */
 export const ListLayersResponseSchema: GenMessage<ListLayersResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 29);
+  messageDesc(file_sockerless_host_v1_host, 35);
 
 /**
  * @generated from message sockerless.host.v1.EnsureNetworkRequest
@@ -1037,6 +1282,49 @@ export type EnsureNetworkRequest = Message<"sockerless.host.v1.EnsureNetworkRequ
    * @generated from field: bool alone = 6;
    */
   alone: boolean;
+
+  /**
+   * A user gave the bridge its name: one that is there already is used, and stays
+   * when the network goes.
+   *
+   * @generated from field: bool given = 7;
+   */
+  given: boolean;
+
+  /**
+   * 0: the kernel's own
+   *
+   * @generated from field: uint32 mtu = 8;
+   */
+  mtu: number;
+
+  /**
+   * the machine itself has no address there
+   *
+   * @generated from field: bool unaddressed = 9;
+   */
+  unaddressed: boolean;
+
+  /**
+   * its containers do not reach each other
+   *
+   * @generated from field: bool apart = 10;
+   */
+  apart: boolean;
+
+  /**
+   * what leaves has the containers' addresses
+   *
+   * @generated from field: bool unmasked = 11;
+   */
+  unmasked: boolean;
+
+  /**
+   * IPv4 address that what leaves has; empty: that of the link by which it leaves
+   *
+   * @generated from field: string source = 12;
+   */
+  source: string;
 };
 
 /**
@@ -1044,7 +1332,7 @@ export type EnsureNetworkRequest = Message<"sockerless.host.v1.EnsureNetworkRequ
  * Use `create(EnsureNetworkRequestSchema)` to create a new message.
  */
 export const EnsureNetworkRequestSchema: GenMessage<EnsureNetworkRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 30);
+  messageDesc(file_sockerless_host_v1_host, 36);
 
 /**
  * @generated from message sockerless.host.v1.EnsureNetworkResponse
@@ -1057,7 +1345,7 @@ export type EnsureNetworkResponse = Message<"sockerless.host.v1.EnsureNetworkRes
  * Use `create(EnsureNetworkResponseSchema)` to create a new message.
  */
 export const EnsureNetworkResponseSchema: GenMessage<EnsureNetworkResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 31);
+  messageDesc(file_sockerless_host_v1_host, 37);
 
 /**
  * @generated from message sockerless.host.v1.RemoveNetworkRequest
@@ -1079,7 +1367,7 @@ export type RemoveNetworkRequest = Message<"sockerless.host.v1.RemoveNetworkRequ
  * Use `create(RemoveNetworkRequestSchema)` to create a new message.
  */
 export const RemoveNetworkRequestSchema: GenMessage<RemoveNetworkRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 32);
+  messageDesc(file_sockerless_host_v1_host, 38);
 
 /**
  * @generated from message sockerless.host.v1.RemoveNetworkResponse
@@ -1092,7 +1380,7 @@ export type RemoveNetworkResponse = Message<"sockerless.host.v1.RemoveNetworkRes
  * Use `create(RemoveNetworkResponseSchema)` to create a new message.
  */
 export const RemoveNetworkResponseSchema: GenMessage<RemoveNetworkResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 33);
+  messageDesc(file_sockerless_host_v1_host, 39);
 
 /**
  * @generated from message sockerless.host.v1.ConnectContainerRequest
@@ -1126,7 +1414,7 @@ export type ConnectContainerRequest = Message<"sockerless.host.v1.ConnectContain
  * Use `create(ConnectContainerRequestSchema)` to create a new message.
  */
 export const ConnectContainerRequestSchema: GenMessage<ConnectContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 34);
+  messageDesc(file_sockerless_host_v1_host, 40);
 
 /**
  * @generated from message sockerless.host.v1.ConnectContainerResponse
@@ -1139,7 +1427,7 @@ export type ConnectContainerResponse = Message<"sockerless.host.v1.ConnectContai
  * Use `create(ConnectContainerResponseSchema)` to create a new message.
  */
 export const ConnectContainerResponseSchema: GenMessage<ConnectContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 35);
+  messageDesc(file_sockerless_host_v1_host, 41);
 
 /**
  * @generated from message sockerless.host.v1.DisconnectContainerRequest
@@ -1178,7 +1466,7 @@ export type DisconnectContainerRequest = Message<"sockerless.host.v1.DisconnectC
  * Use `create(DisconnectContainerRequestSchema)` to create a new message.
  */
 export const DisconnectContainerRequestSchema: GenMessage<DisconnectContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 36);
+  messageDesc(file_sockerless_host_v1_host, 42);
 
 /**
  * @generated from message sockerless.host.v1.DisconnectContainerResponse
@@ -1191,11 +1479,11 @@ export type DisconnectContainerResponse = Message<"sockerless.host.v1.Disconnect
  * Use `create(DisconnectContainerResponseSchema)` to create a new message.
  */
 export const DisconnectContainerResponseSchema: GenMessage<DisconnectContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 37);
+  messageDesc(file_sockerless_host_v1_host, 43);
 
 /**
- * What a running container's managed files get to know, in place. What the
- * container itself wrote there stays.
+ * Changes of a running container's managed files, made in place. Lines that the
+ * container itself wrote there stay.
  *
  * @generated from message sockerless.host.v1.NameFileChange
  */
@@ -1232,7 +1520,7 @@ export type NameFileChange = Message<"sockerless.host.v1.NameFileChange"> & {
  * Use `create(NameFileChangeSchema)` to create a new message.
  */
 export const NameFileChangeSchema: GenMessage<NameFileChange> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 38);
+  messageDesc(file_sockerless_host_v1_host, 44);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineRequest
@@ -1245,7 +1533,7 @@ export type InspectMachineRequest = Message<"sockerless.host.v1.InspectMachineRe
  * Use `create(InspectMachineRequestSchema)` to create a new message.
  */
 export const InspectMachineRequestSchema: GenMessage<InspectMachineRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 39);
+  messageDesc(file_sockerless_host_v1_host, 45);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineResponse
@@ -1276,7 +1564,7 @@ export type InspectMachineResponse = Message<"sockerless.host.v1.InspectMachineR
  * Use `create(InspectMachineResponseSchema)` to create a new message.
  */
 export const InspectMachineResponseSchema: GenMessage<InspectMachineResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 40);
+  messageDesc(file_sockerless_host_v1_host, 46);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeRequest
@@ -1286,6 +1574,18 @@ export type CreateVolumeRequest = Message<"sockerless.host.v1.CreateVolumeReques
    * @generated from field: string name = 1;
    */
   name: string;
+
+  /**
+   * one of HelloResponse.volume_drivers
+   *
+   * @generated from field: string driver = 2;
+   */
+  driver: string;
+
+  /**
+   * @generated from field: map<string, string> options = 3;
+   */
+  options: { [key: string]: string };
 };
 
 /**
@@ -1293,18 +1593,32 @@ export type CreateVolumeRequest = Message<"sockerless.host.v1.CreateVolumeReques
  * Use `create(CreateVolumeRequestSchema)` to create a new message.
  */
 export const CreateVolumeRequestSchema: GenMessage<CreateVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 41);
+  messageDesc(file_sockerless_host_v1_host, 47);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeResponse
  */
 export type CreateVolumeResponse = Message<"sockerless.host.v1.CreateVolumeResponse"> & {
   /**
-   * the directory
+   * the directory that containers see
    *
    * @generated from field: string path = 1;
    */
   path: string;
+
+  /**
+   * what users are told of its place
+   *
+   * @generated from field: string mountpoint = 2;
+   */
+  mountpoint: string;
+
+  /**
+   * what else they are told
+   *
+   * @generated from field: map<string, string> status = 3;
+   */
+  status: { [key: string]: string };
 };
 
 /**
@@ -1312,7 +1626,7 @@ export type CreateVolumeResponse = Message<"sockerless.host.v1.CreateVolumeRespo
  * Use `create(CreateVolumeResponseSchema)` to create a new message.
  */
 export const CreateVolumeResponseSchema: GenMessage<CreateVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 42);
+  messageDesc(file_sockerless_host_v1_host, 48);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeRequest
@@ -1329,7 +1643,7 @@ export type RemoveVolumeRequest = Message<"sockerless.host.v1.RemoveVolumeReques
  * Use `create(RemoveVolumeRequestSchema)` to create a new message.
  */
 export const RemoveVolumeRequestSchema: GenMessage<RemoveVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 43);
+  messageDesc(file_sockerless_host_v1_host, 49);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeResponse
@@ -1342,7 +1656,7 @@ export type RemoveVolumeResponse = Message<"sockerless.host.v1.RemoveVolumeRespo
  * Use `create(RemoveVolumeResponseSchema)` to create a new message.
  */
 export const RemoveVolumeResponseSchema: GenMessage<RemoveVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 44);
+  messageDesc(file_sockerless_host_v1_host, 50);
 
 /**
  * @generated from message sockerless.host.v1.MeasureDiskRequest
@@ -1366,7 +1680,7 @@ export type MeasureDiskRequest = Message<"sockerless.host.v1.MeasureDiskRequest"
  * Use `create(MeasureDiskRequestSchema)` to create a new message.
  */
 export const MeasureDiskRequestSchema: GenMessage<MeasureDiskRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 45);
+  messageDesc(file_sockerless_host_v1_host, 51);
 
 /**
  * @generated from message sockerless.host.v1.MeasureDiskResponse
@@ -1392,7 +1706,67 @@ export type MeasureDiskResponse = Message<"sockerless.host.v1.MeasureDiskRespons
  * Use `create(MeasureDiskResponseSchema)` to create a new message.
  */
 export const MeasureDiskResponseSchema: GenMessage<MeasureDiskResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 46);
+  messageDesc(file_sockerless_host_v1_host, 52);
+
+/**
+ * @generated from enum sockerless.host.v1.VolumeSharing
+ */
+export enum VolumeSharing {
+  /**
+   * @generated from enum value: VOLUME_SHARING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * any number of containers have it
+   *
+   * @generated from enum value: VOLUME_SHARING_SHARED = 1;
+   */
+  SHARED = 1,
+
+  /**
+   * one container has it, from its creation to its removal
+   *
+   * @generated from enum value: VOLUME_SHARING_EXCLUSIVE = 2;
+   */
+  EXCLUSIVE = 2,
+}
+
+/**
+ * Describes the enum sockerless.host.v1.VolumeSharing.
+ */
+export const VolumeSharingSchema: GenEnum<VolumeSharing> = /*@__PURE__*/
+  enumDesc(file_sockerless_host_v1_host, 0);
+
+/**
+ * Whether what is in a volume is among the files of this instance.
+ *
+ * @generated from enum sockerless.host.v1.VolumeContent
+ */
+export enum VolumeContent {
+  /**
+   * @generated from enum value: VOLUME_CONTENT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: VOLUME_CONTENT_HERE = 1;
+   */
+  HERE = 1,
+
+  /**
+   * with options it may be anywhere
+   *
+   * @generated from enum value: VOLUME_CONTENT_HERE_WITHOUT_OPTIONS = 2;
+   */
+  HERE_WITHOUT_OPTIONS = 2,
+}
+
+/**
+ * Describes the enum sockerless.host.v1.VolumeContent.
+ */
+export const VolumeContentSchema: GenEnum<VolumeContent> = /*@__PURE__*/
+  enumDesc(file_sockerless_host_v1_host, 1);
 
 /**
  * @generated from service sockerless.host.v1.HostService
@@ -1478,6 +1852,21 @@ export const HostService: GenService<{
     output: typeof UnpackLayerResponseSchema;
   },
   /**
+   * Takes an upload: the one AgentService.ArchivePut at the second socket whose
+   * metadata key names upload_id in place of a container, with an empty `open`.
+   * First `ready`, then `taken` once all of it is at blob_path; its unpacked
+   * layer waits for UnpackLayer as long as this call lasts, which the caller
+   * ends. An upload that fails is this call's failure, too, and leaves nothing
+   * at blob_path. ALREADY_EXISTS: the upload or the file.
+   *
+   * @generated from rpc sockerless.host.v1.HostService.TakeUpload
+   */
+  takeUpload: {
+    methodKind: "server_streaming";
+    input: typeof TakeUploadRequestSchema;
+    output: typeof TakeUploadResponseSchema;
+  },
+  /**
    * @generated from rpc sockerless.host.v1.HostService.RemoveLayer
    */
   removeLayer: {
@@ -1548,7 +1937,9 @@ export const HostService: GenService<{
     output: typeof InspectMachineResponseSchema;
   },
   /**
-   * A directory that outlives containers. May be repeated.
+   * Makes what outlives containers, in the way of a driver. May be repeated.
+   * INVALID_ARGUMENT: options, before anything is made. ALREADY_EXISTS: the
+   * volume is there, and other than the options ask.
    *
    * @generated from rpc sockerless.host.v1.HostService.CreateVolume
    */
@@ -1566,7 +1957,8 @@ export const HostService: GenService<{
     output: typeof RemoveVolumeResponseSchema;
   },
   /**
-   * Bytes of regular files, hard links once. What does not exist counts 0.
+   * Bytes of regular files, hard links once. A file that does not exist counts
+   * 0.
    *
    * @generated from rpc sockerless.host.v1.HostService.MeasureDisk
    */

@@ -3,7 +3,7 @@ import type { Filter } from "@aws-sdk/client-ec2";
 
 import { AwsFault, type Given } from "../../wire/service.ts";
 
-/** What a kind of resource can be filtered by; tags are filtered by `tag:KEY` and `tag-key` too. */
+/** The values of a kind of resource by the name of the filter; `tag:KEY` and `tag-key` filter tags too. */
 export type FilterValues<Resource> = Readonly<Record<string, (resource: Resource) => readonly string[]>>;
 
 const maxFilterValues = 200;

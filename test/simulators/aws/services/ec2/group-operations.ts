@@ -29,7 +29,7 @@ import type { Network } from "./network.ts";
 import { describedRule, permissionsOf, rulesOf, type StoredRule } from "./rules.ts";
 import { describeAccess, newTags, requirePage } from "./requests.ts";
 
-/** What Authorize and Revoke have in common. */
+/** The input that the calls of Authorize and Revoke have in common. */
 type RuleInput = Partial<
   Given<AuthorizeSecurityGroupIngressCommandInput & RevokeSecurityGroupEgressCommandInput>
 >;
@@ -85,12 +85,13 @@ export function groupOperations(context: Context, network: Network): Record<stri
 
   const revoke = (direction: "ingress" | "egress", input: RuleInput) => {
     const groupId = required(input.GroupId);
-    const revoked =
+    const { revoked, unknown } =
       input.SecurityGroupRuleIds === undefined
         ? groups.revoke(groupId, rulesOf({ groupId, direction }, permissionsIn(input)))
-        : groups.revokeById(groupId, direction, input.SecurityGroupRuleIds);
+        : { revoked: groups.revokeById(groupId, direction, input.SecurityGroupRuleIds), unknown: [] };
     return {
       Return: true,
+      ...(unknown.length > 0 && { UnknownIpPermissions: permissionsOf(unknown, accountId) }),
       RevokedSecurityGroupRules: revoked.map((rule) => {
         const { SecurityGroupRuleId, GroupId, IsEgress, IpProtocol, FromPort, ToPort, CidrIpv4 } =
           shownRule(rule);
@@ -267,7 +268,7 @@ function permissionsIn(input: RuleInput): readonly Given<IpPermission>[] {
   return input.IpPermissions ?? [single];
 }
 
-/** Up to 255 letters, digits, spaces and `._-:/()#,@[]+=&;{}!$*` */
+/** Checks a group's name or description: up to 255 letters, digits, spaces and `._-:/()#,@[]+=&;{}!$*`. */
 function groupText(text: string | undefined, parameter: string): string {
   if (text === undefined || text === "") {
     throw new AwsFault("MissingParameter", `The request must contain the parameter ${parameter}`);

@@ -16,7 +16,7 @@ export interface SecurityGroup {
   rules: readonly StoredRule[];
 }
 
-/** What a new group has: everything may go out. */
+/** The rule that a new group has: everything may go out. */
 const allOutbound = {
   direction: "egress",
   protocol: "-1",
@@ -86,7 +86,7 @@ export class SecurityGroups {
     }
     const groupId = resourceId("sg");
     const rule = { ...allOutbound, groupId, ruleId: resourceId("sgr"), tags: {} };
-    const knownAt = this.#context.clock.nowMs() + this.#context.switches.eventualConsistencyMs;
+    const knownAt = this.#context.clock.nowMs() + this.#context.switches.eventualConsistencyMs.ec2;
     const group: SecurityGroup = { groupId, name, description, knownAt, tags, rules: [rule] };
     this.#groups.set(groupId, group);
     this.#changed();
@@ -149,18 +149,17 @@ export class SecurityGroups {
     return added;
   }
 
-  /** @throws AwsFault `InvalidPermission.NotFound` */
-  revoke(groupId: string, rules: readonly NewRule[]): StoredRule[] {
+  /**
+   * Takes rules away, and tells those that there are not: outside of default VPCs they are no error.
+   *
+   * @throws AwsFault `InvalidGroup.NotFound`
+   */
+  revoke(groupId: string, rules: readonly NewRule[]): { revoked: StoredRule[]; unknown: NewRule[] } {
     const group = this.get(groupId);
-    const revoked = rules.map((rule) => {
-      const found = group.rules.find((existing) => isSameRule(existing, rule));
-      if (found === undefined) {
-        const message = "The specified rule does not exist in this security group.";
-        throw new AwsFault("InvalidPermission.NotFound", message);
-      }
-      return found;
-    });
-    return this.#remove(group, revoked);
+    const sameAs = (rule: NewRule) => group.rules.find((existing) => isSameRule(existing, rule));
+    const unknown = rules.filter((rule) => sameAs(rule) === undefined);
+    const known = rules.map(sameAs).filter((rule) => rule !== undefined);
+    return { revoked: this.#remove(group, known), unknown };
   }
 
   /** @throws AwsFault `InvalidSecurityGroupRuleId.NotFound` */

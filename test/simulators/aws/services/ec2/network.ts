@@ -4,7 +4,14 @@ import { randomBytes } from "node:crypto";
 import type { NetworkInterface, SecurityRule, Subnet, VpcNetwork } from "../../cloud.ts";
 import { arnOf, type Context } from "../../context.ts";
 import { resourceId } from "../../ids.ts";
-import { addressText, type Cidr, cidrText, overlap, parseCidr, sizeOf } from "../../machine/cidr.ts";
+import {
+  addressText,
+  type Cidr,
+  cidrText,
+  overlap,
+  parseCidr,
+  sizeOf,
+} from "../../../common/machine/cidr.ts";
 import { AwsFault } from "../../wire/service.ts";
 import { SecurityGroups } from "./groups.ts";
 

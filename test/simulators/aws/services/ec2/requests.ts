@@ -1,4 +1,4 @@
-/** What EC2's requests have in common. */
+/** Permissions, tags and pages, which EC2's requests have in common. */
 import type { TagSpecification } from "@aws-sdk/client-ec2";
 
 import type { AccessRequest } from "../../iam/access.ts";

@@ -2,7 +2,7 @@
 import type { IpPermission, SecurityGroupRule } from "@aws-sdk/client-ec2";
 
 import type { SecurityRule } from "../../cloud.ts";
-import { parseCidr, cidrText } from "../../machine/cidr.ts";
+import { parseCidr, cidrText } from "../../../common/machine/cidr.ts";
 import { AwsFault, type Given } from "../../wire/service.ts";
 
 /** A rule before it has an ID. */
@@ -17,7 +17,7 @@ export interface StoredRule extends NewRule {
   readonly tags: Readonly<Record<string, string>>;
 }
 
-/** Where rules apply. */
+/** The group and direction that rules apply to. */
 export interface RuleTarget {
   readonly groupId: string;
   readonly direction: "ingress" | "egress";

@@ -112,7 +112,7 @@ export class EcrState {
     return { password, expiresAt: new Date(expiresAt) };
   }
 
-  /** Whose password it is; `expired` when it was somebody's. */
+  /** The owner of a password; `expired`: it was somebody's; undefined: it never was anybody's. */
   principalOf(password: string): Principal | "expired" | undefined {
     const token = this.#tokens.get(password);
     if (token === undefined) {

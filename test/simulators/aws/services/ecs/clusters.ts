@@ -15,12 +15,12 @@ import { checkedPage } from "./paging.ts";
 /** A cluster, with both of Fargate's capacity providers. */
 export interface EcsCluster {
   readonly name: string;
-  /** What a task starts by whose RunTask names neither launch type nor strategy. */
+  /** The strategy for tasks whose RunTask names neither launch type nor strategy. */
   defaultStrategy: readonly { readonly capacityProvider: string; readonly weight: number }[];
   status: "ACTIVE" | "INACTIVE";
 }
 
-/** How many tasks a cluster has. */
+/** Counts the tasks of a cluster. */
 export type TaskCounts = (clusterArn: string) => { readonly running: number; readonly pending: number };
 
 export class Clusters {
@@ -41,7 +41,7 @@ export class Clusters {
     return [...this.#byName.values()];
   }
 
-  /** By name or ARN; `default` where a request names none. */
+  /** Finds a cluster by name or ARN; `default`: for a request that names none. */
   find(reference = "default"): EcsCluster | undefined {
     return this.#byName.get(reference.slice(reference.lastIndexOf("/") + 1));
   }

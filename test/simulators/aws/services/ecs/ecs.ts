@@ -1,9 +1,9 @@
 /** ECS on Fargate: the service, and what a test may see and do beyond it. */
 import type { Cloud } from "../../cloud.ts";
 import type { Context } from "../../context.ts";
-import type { Clamped } from "../../machine/limits.ts";
-import type { Machine } from "../../machine/machine.ts";
-import { Resolver } from "../../machine/resolver.ts";
+import type { Clamped } from "../../../common/machine/limits.ts";
+import type { Machine } from "../../../common/machine/machine.ts";
+import { Resolver } from "../../../common/machine/resolver.ts";
 import type { ServiceHandler } from "../../wire/service.ts";
 import { clusterOperations, Clusters } from "./clusters.ts";
 import { definitionOperations, Definitions } from "./definitions.ts";
@@ -17,11 +17,11 @@ import { essentialExited, type TaskRun } from "./task-run.ts";
 import type { TaskState } from "./task-state.ts";
 import { Tasks } from "./tasks.ts";
 
-/** What ECS is made with. */
+/** Settings of the simulated ECS. */
 export interface EcsOptions {
   /** Whether a task's CPU units bound what it may use of this machine; else they are its weight against others. */
   readonly enforcesCpu?: boolean;
-  /** Called once a task has its interface; may answer another address for it, where something listens. */
+  /** Called once a task has its interface; may answer another address for it, at which something listens. */
   readonly onTask?: (task: TaskState) => string | undefined;
 }
 
@@ -32,7 +32,7 @@ export interface SeenTask {
   readonly address: string | undefined;
   /** Process 1 of its containers by name, as this machine numbers them. */
   readonly pids: ReadonlyMap<string, number>;
-  /** What of its limits this machine could not give. */
+  /** Limits of the task that this machine could not give. */
   readonly clamped: readonly Clamped[];
   /** Resolves when it has stopped and nothing of it is left on this machine. */
   readonly finished: Promise<void>;
@@ -152,7 +152,7 @@ export class Ecs implements AsyncDisposable {
     await this.#stack.disposeAsync();
   }
 
-  /** What goes on beside the tasks: the rules of their groups, and what they find at AWS's own addresses. */
+  /** Serves what tasks find beside them: the rules of their groups, and the services at AWS's own addresses. */
   async #serveTasks(context: Context, { network, names }: Cloud, { vpc }: Machine): Promise<void> {
     this.#stack.defer(followSecurityGroups(network, vpc));
     const find = (taskId: string): TaskState | undefined => this.#tasks.byId(taskId);

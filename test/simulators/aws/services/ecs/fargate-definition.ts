@@ -1,16 +1,21 @@
-/** What Fargate refuses in a task definition. */
+/** Refusals of task definitions by ECS and Fargate. */
 import type { ContainerDefinition, RegisterTaskDefinitionCommandInput, Volume } from "@aws-sdk/client-ecs";
 
 import type { Given } from "../../wire/service.ts";
+import { isRole } from "./roles.ts";
 import { cpuUnits, isFargateSize, memoryMib } from "./sizes.ts";
 
 type Definition = Given<RegisterTaskDefinitionCommandInput>;
 type GivenContainer = Given<ContainerDefinition>;
 type GivenVolume = Given<Volume>;
 
+/** The most bytes that a definition has. */
+const largestDefinition = 64 * 1024;
+/** An image's reference as ECS takes it: with a tag or a digest. */
+const imagePattern = /^[A-Za-z0-9_\-:./#@]{1,255}$/;
 const namePattern = /^[A-Za-z0-9_-]{1,255}$/;
 
-/** Why ECS does not register a definition, in its words as far as they are known; undefined when it does. */
+/** ECS' reason not to register a definition, in its words as far as they are known; undefined: it registers it. */
 export function definitionViolation(definition: Definition): string | undefined {
   return (
     commonViolation(definition) ??
@@ -20,12 +25,21 @@ export function definitionViolation(definition: Definition): string | undefined 
   );
 }
 
-/** What holds wherever the tasks run. */
+/** The violation of a rule that holds for tasks of any kind; undefined: there is none. */
 function commonViolation({
   family = "",
   containerDefinitions = [],
   volumes = [],
+  ...rest
 }: Definition): string | undefined {
+  const whole = { family, containerDefinitions, volumes, ...rest };
+  if (Buffer.byteLength(JSON.stringify(whole)) > largestDefinition) {
+    return `Actual length of the task definition exceeds the ${largestDefinition} bytes that it may have.`;
+  }
+  const badRole = [rest.taskRoleArn, rest.executionRoleArn].find((role) => !isRole(role));
+  if (badRole !== undefined) {
+    return `Role is not valid: '${badRole}'.`;
+  }
   if (!namePattern.test(family)) {
     return "Family contains invalid characters; up to 255 letters, digits, hyphens and underscores are allowed.";
   }
@@ -68,6 +82,9 @@ function containerViolation(
   if (image === "" || /\s/.test(image)) {
     return `Container.image should not be null or empty (container '${name}').`;
   }
+  if (!imagePattern.test(image)) {
+    return `Container.image contains invalid characters or is too long (container '${name}'): up to 255 letters, digits and -_:./#@ are allowed.`;
+  }
   const unknownVolume = mountPoints.find(
     ({ sourceVolume }) => !volumes.some((each) => each.name === sourceVolume),
   );
@@ -107,7 +124,7 @@ function cycleViolation(containers: readonly GivenContainer[]): string | undefin
   }
 }
 
-/** Why Fargate does not run a definition. */
+/** Fargate's reason not to run a definition; undefined: it runs it. */
 export function fargateViolation(definition: Definition): string | undefined {
   const { cpu, memory, networkMode, ephemeralStorage, runtimePlatform } = definition;
   if (networkMode !== "awsvpc") {

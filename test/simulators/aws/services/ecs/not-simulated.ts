@@ -1,4 +1,4 @@
-/** What Fargate has and the simulator has not: refused by name, with 501. */
+/** Refusals, by name and with 501, of features that Fargate has and the simulator has not. */
 import type { RegisterTaskDefinitionCommandInput, RunTaskCommandInput } from "@aws-sdk/client-ecs";
 import { AwsFault, type Given } from "../../wire/service.ts";
 

@@ -2,7 +2,12 @@
 import type { ContainerDefinition } from "@aws-sdk/client-ecs";
 
 import type { Cloud } from "../../cloud.ts";
-import { type Image, PullFailed, type ImageStore, type RegistryAccess } from "../../machine/images.ts";
+import {
+  type Image,
+  PullFailed,
+  type ImageStore,
+  type RegistryAccess,
+} from "../../../common/machine/images.ts";
 import { AwsFault, type Given } from "../../wire/service.ts";
 import { StartFailed } from "./start-failures.ts";
 

@@ -5,6 +5,14 @@ import { AwsFault } from "../../wire/service.ts";
 
 const tasksService = "ecs-tasks.amazonaws.com";
 
+/** Whether a setting that is given is a role's ARN, with or without a path. */
+export function isRole(roleArn: string | undefined): boolean {
+  return (
+    roleArn === undefined ||
+    /^arn:aws[a-z-]*:iam::\d{12}:role\/([\x21-\x7e]+\/)*[\w+=,.@-]{1,64}$/.test(roleArn)
+  );
+}
+
 /** The permission to give tasks these roles. */
 export function passRole(...roleArns: readonly (string | undefined)[]): AccessRequest[] {
   return [...new Set(roleArns)]

@@ -1,9 +1,10 @@
-/** What RunTask refuses before anything is started. */
+/** Checks of a RunTask request, made before anything is started. */
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { VpcNetwork } from "../../cloud.ts";
 import { AwsFault, type Given } from "../../wire/service.ts";
 import type { RegisteredDefinition } from "./definitions.ts";
+import { isRole } from "./roles.ts";
 import { cpuUnits, isFargateSize, memoryMib } from "./sizes.ts";
 import type { Placement } from "./task-state.ts";
 
@@ -42,10 +43,30 @@ export function checkRunTask(request: Request, definition: RegisteredDefinition)
   checkOverrides(overrides, definition);
 }
 
+/** @throws AwsFault for what is neither an ID nor the ARN of a task */
+export function checkTaskReference(reference: string): void {
+  const id = reference.startsWith("arn:")
+    ? /^arn:aws[a-z-]*:ecs:[a-z0-9-]+:\d{12}:task\/(?:[\w-]+\/)?([^/]*)$/.exec(reference)?.[1]
+    : reference;
+  if (id === undefined) {
+    throw invalid("Invalid identifier: Identifier is for another kind of resource, or is malformed.");
+  }
+  if (id.length !== 32 && id.length !== 36) {
+    throw invalid("taskId length should be one of [32,36]");
+  }
+  if (!/^[0-9a-f-]*$/.test(id)) {
+    throw invalid("Invalid identifier: taskId has other characters than hexadecimal digits and hyphens.");
+  }
+}
+
 function checkOverrides(
   overrides: NonNullable<Request["overrides"]>,
   definition: RegisteredDefinition,
 ): void {
+  const badRole = [overrides.taskRoleArn, overrides.executionRoleArn].find((role) => !isRole(role));
+  if (badRole !== undefined) {
+    throw new AwsFault("ClientException", `Role is not valid: '${badRole}'.`);
+  }
   const length = JSON.stringify(overrides).length;
   if (length > longestOverrides) {
     throw invalid(`Container Overrides length must be at most ${longestOverrides}`);
@@ -77,7 +98,7 @@ function checkOverrides(
   }
 }
 
-/** Where the request wants the tasks; their groups are the VPC's default where it names none. */
+/** The subnets and groups that a request wants for its tasks; the VPC's default group if it names none. */
 export function placementOf({ networkConfiguration }: Request, network: VpcNetwork): Placement {
   const vpc = networkConfiguration?.awsvpcConfiguration;
   if (vpc === undefined) {
@@ -111,7 +132,7 @@ export function placementOf({ networkConfiguration }: Request, network: VpcNetwo
   };
 }
 
-/** Which of Fargate's capacity providers the tasks get, one after the other by weight. */
+/** The capacity providers that a request's tasks get, one after the other by weight; undefined for one without. */
 export function capacityProviders(
   request: Request,
   clusterStrategy: readonly { readonly capacityProvider: string; readonly weight: number }[],
@@ -149,7 +170,7 @@ export function capacityProviders(
   }
   const given = new Map<string, number>();
   while (chosen.length < count) {
-    // Whoever is furthest behind its share.
+    // The provider that is furthest behind its share is next.
     const next = weights.reduce((one, other) => {
       const share = (each: typeof one): number => ((given.get(each.capacityProvider) ?? 0) + 1) / each.weight;
       return share(other) < share(one) ? other : one;

@@ -1,7 +1,7 @@
 /** Security groups of the simulated EC2, as the machine's router enforces them. */
 import type { SecurityRule, VpcNetwork } from "../../cloud.ts";
-import type { GroupRule, GroupRules } from "../../machine/firewall.ts";
-import type { Vpc } from "../../machine/vpc.ts";
+import type { GroupRule, GroupRules } from "../../../common/machine/firewall.ts";
+import type { Vpc } from "../../../common/machine/vpc.ts";
 
 /** Keeps the router's rules as EC2 has them; answers how to end that. */
 export function followSecurityGroups(network: VpcNetwork, vpc: Vpc): () => void {

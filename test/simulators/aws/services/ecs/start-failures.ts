@@ -13,7 +13,7 @@ export class StartFailed extends Error {
   }
 }
 
-/** What can go wrong on command. */
+/** A failure of starts that a test asks for. */
 export interface StartFailure {
   /** `capacity` is answered by RunTask in `failures`; the others stop a task that has begun. */
   readonly kind: "capacity" | "interface" | "mount" | "pull" | "logs";

@@ -19,7 +19,7 @@ import type { Definitions } from "./definitions.ts";
 import { type EcsTags, ecsTagMap } from "./ecs-tags.ts";
 import { checkedPage } from "./paging.ts";
 import { passRole } from "./roles.ts";
-import { invalid } from "./run-task-request.ts";
+import { checkTaskReference, invalid } from "./run-task-request.ts";
 import type { TaskRun } from "./task-run.ts";
 import type { Tasks } from "./tasks.ts";
 
@@ -97,6 +97,7 @@ export function taskOperations(
       access: ({ cluster, task = "" }) => [onTask("StopTask", cluster, task)],
       run: ({ cluster, task = "", reason = "Task stopped by user" }) => {
         clusters.get(cluster);
+        checkTaskReference(task);
         const run = visible(clusters.arnOf(cluster), task);
         if (run === undefined) {
           throw invalid("The referenced task was not found.");
@@ -117,6 +118,7 @@ export function taskOperations(
         if (references.length > 100) {
           throw invalid("tasks can have at most 100 items.");
         }
+        references.forEach(checkTaskReference);
         const clusterArn = clusters.arnOf(cluster);
         const found = [];
         const failures = [];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { SimulatedClock } from "../../clock.ts";
+import { SimulatedClock } from "../../../common/clock.ts";
 import type { Context } from "../../context.ts";
 import type { NetworkInterface } from "../../cloud.ts";
 import { type RunServices, TaskRun } from "./task-run.ts";

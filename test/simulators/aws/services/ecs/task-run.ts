@@ -1,13 +1,14 @@
 /** The way of one task: from RunTask to STOPPED. */
 import type { Cloud } from "../../cloud.ts";
 import type { Context } from "../../context.ts";
-import { Limits } from "../../machine/limits.ts";
-import type { Machine } from "../../machine/machine.ts";
-import type { MachineTask, TaskListener } from "../../machine/task.ts";
-import type { TaskNetwork } from "../../machine/vpc.ts";
+import { Limits } from "../../../common/machine/limits.ts";
+import type { Machine } from "../../../common/machine/machine.ts";
+import type { MachineTask, TaskListener } from "../../../common/machine/task.ts";
+import type { TaskNetwork } from "../../../common/machine/vpc.ts";
 import { AwsFault } from "../../wire/service.ts";
 import { type LineSink, openLogStream } from "./log-streams.ts";
 import type { TaskCredentials } from "./metadata.ts";
+import { fargateHost } from "./fargate-host.ts";
 import { pullImage } from "./pulling.ts";
 import { readSecrets } from "./secrets.ts";
 import { enforceGroups } from "./security-groups.ts";
@@ -16,21 +17,21 @@ import { containerSpecs, taskMemory } from "./task-spec.ts";
 import type { TaskState } from "./task-state.ts";
 import { openVolumes } from "./task-volumes.ts";
 
-/** What runs of tasks have in common. */
+/** Services and settings that the runs of all tasks have in common. */
 export interface RunServices {
   readonly context: Context;
   readonly cloud: Cloud;
   readonly failures: StartFailures;
-  /** Where tasks really run; undefined: they only go through the motions. */
+  /** The machine on which tasks really run; undefined: they only go through the motions. */
   readonly machine: Machine | undefined;
   readonly enforcesCpu: boolean;
   /** Gives tasks the credentials of their roles. */
   readonly credentials: TaskCredentials;
-  /** Called once a task has its interface; may answer another address for it, where something listens. */
+  /** Called once a task has its interface; may answer another address for it, at which something listens. */
   readonly onTask: ((task: TaskState) => string | undefined) | undefined;
 }
 
-/** What ECS says where the definition's main program ended. */
+/** ECS' reason for the end of a task whose essential container has ended. */
 export const essentialExited = "Essential container in task exited";
 
 /** One task on its way. */
@@ -39,13 +40,13 @@ export class TaskRun {
   readonly limits = new Limits();
   /** Resolves when the task's last status is STOPPED. */
   readonly stopped: Promise<void>;
-  /** Resolves when nothing of the task is left on the machine; rejects with what the simulator itself failed at. */
+  /** Resolves when nothing of the task is left on the machine; rejects with a fault of the simulator itself. */
   readonly finished: Promise<void>;
   readonly #services: RunServices;
   readonly #stopping = new AbortController();
   readonly #killed = new AbortController();
   #abandoned = false;
-  /** No fault of the task's: the simulator did not do what it should. */
+  /** The error of a simulator that did not do what it should: no fault of the task's. */
   #fault: unknown;
   #machineTask: MachineTask | undefined;
   #network: TaskNetwork | undefined;
@@ -71,14 +72,14 @@ export class TaskRun {
     this.stop(stopCode, reason);
   }
 
-  /** The machine has been switched off: whatever fails on the task's way is of no interest. */
+  /** Gives the task up, because the machine has been switched off: failures on its way are of no interest. */
   abandon(): void {
     this.#abandoned = true;
     this.#killed.abort();
     this.#stopping.abort();
   }
 
-  /** Where the task runs, while it does. */
+  /** The network of the task, while it runs on the machine. */
   get network(): TaskNetwork | undefined {
     return this.#network;
   }
@@ -154,8 +155,7 @@ export class TaskRun {
       {
         id: task.id,
         network,
-        region: context.region,
-        resolver: machine.vpc.resolverAddress,
+        host: fargateHost(network.endpoint.privateIpAddress, context.region, machine.vpc.resolverAddress),
         memoryLimit: taskMemory(task, limits),
         sharesProcesses: task.definition.pidMode === "task",
         containers: containerSpecs(task, {
@@ -209,7 +209,7 @@ export class TaskRun {
     });
   }
 
-  /** A task without containers: everything shows as if it ran, until it is stopped. */
+  /** Shows a task without containers as if it ran, until it is stopped. */
   async #pretend(): Promise<void> {
     const { context } = this.#services;
     await this.#pass(context.delays.pull);
@@ -249,7 +249,7 @@ export class TaskRun {
     task.advance("STOPPED");
   }
 
-  /** Behind the answers: taking namespaces away takes longer than making them. */
+  /** Cleans up behind the answers, since taking namespaces away takes longer than making them. */
   async #cleanUp(): Promise<void> {
     await this.stopped;
     const { machine } = this.#services;
@@ -319,7 +319,7 @@ export class TaskRun {
     }
   }
 
-  /** Whatever it is, the task ends: one that stayed where it is would keep its test waiting, and say nothing. */
+  /** Ends the task after any error: a task that stayed as it is would keep its test waiting, and say nothing. */
   #failed(error: unknown): void {
     if (error instanceof StartFailed) {
       this.task.wantStopped(error.stopCode, error.message);

@@ -1,11 +1,11 @@
 /** A task's definition and overrides as the machine takes them. */
 import type { ContainerDefinition } from "@aws-sdk/client-ecs";
 
-import type { Bind } from "../../machine/bundle.ts";
-import { fargateEnvironment } from "../../machine/fargate.ts";
-import type { Image } from "../../machine/images.ts";
-import type { Limits } from "../../machine/limits.ts";
-import type { TaskContainerSpec } from "../../machine/task.ts";
+import type { Bind } from "../../../common/machine/bundle.ts";
+import { fargateEnvironment } from "./fargate-host.ts";
+import type { Image } from "../../../common/machine/images.ts";
+import type { Limits } from "../../../common/machine/limits.ts";
+import type { TaskContainerSpec } from "../../../common/machine/task.ts";
 import type { Given } from "../../wire/service.ts";
 import { cpuUnits, memoryMib } from "./sizes.ts";
 import type { TaskState } from "./task-state.ts";
@@ -14,7 +14,7 @@ const mib = 2 ** 20;
 const defaultStopTimeoutSeconds = 30;
 const defaultHealth = { interval: 30, timeout: 5, retries: 3, startPeriod: 0 };
 
-/** What the containers of a task get from elsewhere. */
+/** Supplies for the containers of a task that come neither from its definition nor its overrides. */
 export interface TaskSupplies {
   readonly region: string;
   readonly images: ReadonlyMap<string, Image>;
@@ -25,7 +25,7 @@ export interface TaskSupplies {
   readonly enforcesCpu: boolean;
   /** Values of `secrets`, by container and variable. */
   readonly secrets: ReadonlyMap<string, Readonly<Record<string, string>>>;
-  /** Of `169.254.170.2/v2/credentials/…`, for a task with a role. */
+  /** ID in the path `169.254.170.2/v2/credentials/…`, for a task with a role. */
   readonly credentialsId: string | undefined;
 }
 

@@ -7,7 +7,7 @@ import type { Given } from "../../wire/service.ts";
 import type { RegisteredDefinition } from "./definitions.ts";
 import { cpuUnits } from "./sizes.ts";
 
-/** Where a task is on its way, in ECS' order. */
+/** Statuses of a task, in the order in which ECS lets it go through them. */
 const taskStatuses = [
   "PROVISIONING",
   "PENDING",
@@ -21,7 +21,7 @@ const taskStatuses = [
 
 export type TaskStatus = (typeof taskStatuses)[number];
 
-/** Where a task gets its interface. */
+/** The subnets among which a task's interface is placed, and the interface's groups. */
 export interface Placement {
   readonly subnetIds: readonly string[];
   readonly groupIds: readonly string[];
@@ -140,7 +140,7 @@ export class TaskState {
     return this.#wire.clusterArn ?? "";
   }
 
-  /** As `DescribeTasks` answers it: a copy. */
+  /** A copy of the task as `DescribeTasks` answers it. */
   describe(tags: readonly { key: string; value: string }[] = []): Task {
     return { ...(structuredClone(this.#wire) as Task), tags: [...tags] };
   }
@@ -162,7 +162,7 @@ export class TaskState {
     this.#change({ ...times, lastStatus: to });
   }
 
-  /** The task is to end, for a reason that stays the first one told. */
+  /** Notes that the task is to end; of several reasons the first stays. */
   wantStopped(stopCode: TaskStopCode, stoppedReason: string): void {
     if (this.desiredStatus === "RUNNING") {
       this.#change({
@@ -174,7 +174,7 @@ export class TaskState {
     }
   }
 
-  /** The containers have ended. */
+  /** Notes that the containers have ended. */
   executionStopped(): void {
     this.#change({ executionStoppedAt: this.#context.clock.now() });
   }
@@ -185,7 +185,7 @@ export class TaskState {
     );
   }
 
-  /** The task has its interface, at this address of it. */
+  /** Notes the task's interface, and the address at which it is reached. */
   attached(networkInterface: NetworkInterface, address = networkInterface.privateIpAddress): void {
     this.networkInterface = networkInterface;
     const { subnet, networkInterfaceId, macAddress, privateDnsName } = networkInterface;

@@ -4,7 +4,7 @@ import path from "node:path";
 
 import type { Cloud, NetworkInterface } from "../../cloud.ts";
 import type { Context } from "../../context.ts";
-import type { Machine } from "../../machine/machine.ts";
+import type { Machine } from "../../../common/machine/machine.ts";
 import { StartFailed } from "./start-failures.ts";
 import type { TaskState } from "./task-state.ts";
 

@@ -13,12 +13,12 @@ import { capacityProviders, checkRunTask, placementOf } from "./run-task-request
 import { type RunServices, TaskRun } from "./task-run.ts";
 import { TaskState } from "./task-state.ts";
 
-/** How long a stopped task is remembered. */
+/** Time for which a stopped task is remembered. */
 const memoryMs = 60 * 60 * 1000;
 
 const vcpuLimit = "You've reached the limit on the number of vCPUs you can run concurrently";
 
-/** What RunTask did. */
+/** The result of a RunTask. */
 export interface Launched {
   readonly tasks: readonly TaskState[];
   readonly failures: readonly Failure[];
@@ -31,7 +31,7 @@ export class Tasks {
   readonly #runs = new Map<string, TaskRun>();
   /** Runs that have something on the machine, remembered or not. */
   readonly #unfinished = new Set<TaskRun>();
-  /** Of tasks that have not stopped. */
+  /** The vCPUs of tasks that have not stopped. */
   readonly #vcpus = { spot: 0, onDemand: 0 };
   /** Stopped tasks of before, which a repeated RunTask answers still. */
   readonly #launched = new Map<string, TaskState>();
@@ -45,12 +45,12 @@ export class Tasks {
     return [...this.#runs.values()];
   }
 
-  /** By its ID; undefined once it is forgotten. */
+  /** Finds a task by its ID; undefined once it is forgotten. */
   byId(id: string): TaskState | undefined {
     return this.#runs.get(id)?.task;
   }
 
-  /** By ARN or the ID at its end, in one cluster; undefined once it is forgotten. */
+  /** Finds a task of one cluster by its ARN or the ID at the ARN's end; undefined once it is forgotten. */
   find(clusterArn: string, reference: string): TaskRun | undefined {
     const id = reference.slice(reference.lastIndexOf("/") + 1);
     const run = this.#runs.get(id);
@@ -62,7 +62,7 @@ export class Tasks {
   /** Whether reads see a task yet. */
   isVisible({ createdAtMs }: TaskState): boolean {
     const { clock, switches } = this.#services.context;
-    return clock.nowMs() - createdAtMs >= switches.eventualConsistencyMs;
+    return clock.nowMs() - createdAtMs >= switches.eventualConsistencyMs.ecs;
   }
 
   /** @throws AwsFault for what RunTask refuses */
@@ -116,13 +116,13 @@ export class Tasks {
     return { tasks, failures };
   }
 
-  /** ECS takes a task's tags away when it is to stop. */
+  /** Stops a task, and takes its tags away at once, as ECS does. */
   stop(run: TaskRun, reason: string): void {
     this.#tags.forget(run.task.taskArn);
     run.stop("UserInitiated", reason);
   }
 
-  /** A task is gone at once, from the machine and from every answer. */
+  /** Lets a task be gone at once, from the machine and from every answer. */
   vanish(run: TaskRun): void {
     run.kill("TerminationNotice", "");
     this.#forget(run.task);

@@ -249,9 +249,11 @@ test("a file system policy takes root's rights from who has no leave", async () 
   await assert.rejects(clientOf(aws).send(new DescribeFileSystemPolicyCommand({ FileSystemId })), {
     name: "PolicyNotFound",
   });
-  aws.account.fileSystem.policy = {
-    Statement: [{ Effect: "Allow", Action: "elasticfilesystem:ClientMount", Resource: "*" }],
-  };
+  aws.services.efs.setPolicy(aws.account.fileSystem.fileSystemId, {
+    Statement: [
+      { Effect: "Allow", Principal: { AWS: "*" }, Action: "elasticfilesystem:ClientMount", Resource: "*" },
+    ],
+  });
   const taskRoleArn = aws.iam.addRole("root", {
     trusted: [],
     policies: [
@@ -278,6 +280,82 @@ test("a file system policy takes root's rights from who has no leave", async () 
   };
   assert.deepEqual(rights(false), { rootSquash: true, readOnly: true });
   assert.deepEqual(rights(true), { rootSquash: false, readOnly: false });
+});
+
+test("a mount with IAM needs a role, and obeys it where no policy of the file system says a word", async () => {
+  await using aws = await startAws({ lightweight: true });
+  const { fileSystemId } = aws.account.fileSystem;
+  const mount = (iamEnabled: boolean, taskRoleArn?: string) =>
+    aws.services.efs.mount({
+      fileSystemId,
+      transitEncryption: true,
+      iamEnabled,
+      ...(taskRoleArn !== undefined && { taskRoleArn }),
+      networkInterface: taskIn(aws, [aws.account.securityGroupId]),
+    });
+  assert.throws(() => mount(true), /AWS Access Key ID and Secret Access Key are not found/);
+  const roleThatMay = (name: string, Effect: "Allow" | "Deny") =>
+    aws.iam.addRole(name, {
+      trusted: [],
+      policies: [{ Statement: [{ Effect, Action: "elasticfilesystem:*", Resource: "*" }] }],
+    });
+  const barred = roleThatMay("barred", "Deny");
+  assert.equal(mount(true, aws.account.taskRoleArn).readOnly, false);
+  assert.throws(() => mount(true, barred), /access denied by server/);
+  assert.equal(mount(false, barred).readOnly, false, "who does not say who he is");
+
+  // A policy that names nobody leaves only who has the right himself.
+  aws.services.efs.setPolicy(fileSystemId, {
+    Statement: [
+      {
+        Effect: "Deny",
+        Principal: "*",
+        Action: "elasticfilesystem:Client*",
+        Resource: "*",
+        Condition: { Bool: { "aws:SecureTransport": "false" } },
+      },
+    ],
+  });
+  assert.throws(() => mount(false), /access denied by server/);
+  assert.throws(() => mount(true, aws.account.taskRoleArn), /access denied by server/);
+  assert.equal(mount(true, roleThatMay("allowed", "Allow")).rootSquash, false);
+});
+
+test("a file system policy sees the access point, and whether the connection is encrypted", async () => {
+  await using aws = await startAws({ lightweight: true });
+  const { fileSystemId } = aws.account.fileSystem;
+  const efs = clientOf(aws);
+  const [{ AccessPointId: one = "", AccessPointArn }, { AccessPointId: other = "" }] = await Promise.all([
+    efs.send(new CreateAccessPointCommand(volume(aws, "one"))),
+    efs.send(new CreateAccessPointCommand(volume(aws, "other"))),
+  ]);
+  const mount = (accessPointId?: string, transitEncryption = true) =>
+    aws.services.efs.mount({
+      fileSystemId,
+      ...(accessPointId !== undefined && { accessPointId }),
+      transitEncryption,
+      iamEnabled: false,
+      networkInterface: taskIn(aws, [aws.account.securityGroupId]),
+    }).hostDirectory;
+  const allowOn = (Condition: Record<string, Record<string, string>>) =>
+    aws.services.efs.setPolicy(fileSystemId, {
+      Statement: [
+        {
+          Effect: "Allow",
+          Principal: "*",
+          Action: "elasticfilesystem:ClientMount",
+          Resource: "*",
+          Condition,
+        },
+      ],
+    });
+  allowOn({ ArnEquals: { "elasticfilesystem:AccessPointArn": AccessPointArn ?? "" } });
+  mount(one);
+  assert.throws(() => mount(other), /access denied by server/);
+  assert.throws(() => mount(), /access denied by server/);
+  allowOn({ Bool: { "aws:SecureTransport": "true" } });
+  mount();
+  assert.throws(() => mount(undefined, false), /access denied by server/);
 });
 
 test("an access point cannot be mounted while it is made", async () => {

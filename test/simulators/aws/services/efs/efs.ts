@@ -208,7 +208,14 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
           const only = FileSystemId === undefined ? undefined : state.fileSystem(FileSystemId).fileSystemId;
           const found = state
             .accessPoints()
-            .filter((each) => only === undefined || each.fileSystemId === only);
+            .filter((each) => only === undefined || each.fileSystemId === only)
+            .filter(({ availableAt }) => {
+              const { clock, switches } = context;
+              return (
+                clock.nowMs() >= availableAt + switches.eventualConsistencyMs.efs ||
+                availableAt > clock.nowMs()
+              );
+            });
           const { items, next } = requirePage(found, NextToken, MaxResults);
           return { AccessPoints: items.map(shownAccessPoint), NextToken: next };
         },

@@ -4,8 +4,8 @@ import { join } from "node:path";
 
 import type { EfsMount, FileSystems, NetworkInterface, PosixUser } from "../../cloud.ts";
 import { arnOf, type Context } from "../../context.ts";
-import type { PolicyDocument } from "../../iam/access.ts";
-import { evaluate } from "../../iam/policy.ts";
+import type { PolicyDocument, Role } from "../../iam/access.ts";
+import { checkResourcePolicy, evaluateOnResource } from "../../iam/policy.ts";
 import { resourceId } from "../../ids.ts";
 import { AwsFault } from "../../wire/service.ts";
 import type { Network } from "../ec2/network.ts";
@@ -43,14 +43,22 @@ export interface FileSystem {
   readonly fileSystemId: string;
   readonly name: string;
   readonly createdAt: Date;
-  /** Where its files are on this machine. */
+  /** Path of its files on this machine. */
   readonly directory: string;
-  /** Who may do what with the files; everybody everything where absent, as in a new file system. */
+  /** The policy for its clients; undefined: everybody may do everything, as in a new file system. */
   policy: PolicyDocument | undefined;
   tags: Readonly<Record<string, string>>;
 }
 
+type MountRequest = Parameters<FileSystems["mount"]>[0];
+
 const nfsPort = 2049;
+/** The policy of a file system that was given none. */
+const defaultPolicy: PolicyDocument = {
+  Statement: [{ Effect: "Allow", Principal: "*", Action: "elasticfilesystem:Client*", Resource: "*" }],
+};
+const noCredentials =
+  "AWS Access Key ID and Secret Access Key are not found in AWS credentials file (/root/.aws/credentials), config file (/root/.aws/config), from ECS credentials relative uri, or from the instance security credentials service";
 const accessDenied = "mount.nfs4: access denied by server while mounting 127.0.0.1:/";
 
 /** All file systems. */
@@ -101,6 +109,18 @@ export class EfsState implements FileSystems {
     return this.#mountTargets;
   }
 
+  /**
+   * Gives a file system a policy.
+   *
+   * @throws Error for a document that uses what is not evaluated
+   */
+  setPolicy(fileSystemId: string, policy: PolicyDocument | undefined): void {
+    if (policy !== undefined) {
+      checkResourcePolicy(policy);
+    }
+    this.fileSystem(fileSystemId).policy = policy;
+  }
+
   /** Takes a file system's mount target out of a subnet. */
   removeMountTarget(mountTargetId: string): void {
     const index = this.#mountTargets.findIndex((each) => each.mountTargetId === mountTargetId);
@@ -134,7 +154,7 @@ export class EfsState implements FileSystems {
     this.#accessPoints.set(accessPoint.accessPointId, accessPoint);
   }
 
-  /** The files stay. */
+  /** Deletes an access point; the files stay. */
   delete({ accessPointId }: AccessPoint): void {
     this.#accessPoints.delete(accessPointId);
   }
@@ -151,7 +171,7 @@ export class EfsState implements FileSystems {
     return arnOf(this.#context, "elasticfilesystem", `access-point/${accessPointId}`);
   }
 
-  mount(request: Parameters<FileSystems["mount"]>[0]): EfsMount {
+  mount(request: MountRequest): EfsMount {
     const fileSystem = this.#reach(request.fileSystemId, request.networkInterface);
     const accessPoint =
       request.accessPointId === undefined
@@ -160,7 +180,8 @@ export class EfsState implements FileSystems {
     if ((accessPoint !== undefined || request.iamEnabled) && !request.transitEncryption) {
       throw mountFailure("mount.nfs4: access points and IAM authorization need encryption in transit");
     }
-    const allowed = (action: string): boolean => this.#clientMay(fileSystem, accessPoint, request, action);
+    const client = this.#client(request);
+    const allowed = (action: string): boolean => this.#may(client, action, fileSystem, accessPoint, request);
     if (!allowed("ClientMount")) {
       throw mountFailure(accessDenied);
     }
@@ -213,25 +234,34 @@ export class EfsState implements FileSystems {
     return found;
   }
 
-  /** By the file system's policy, and where IAM authorization is on, the task role's. */
-  #clientMay(
-    { policy, fileSystemId }: FileSystem,
-    accessPoint: AccessPoint | undefined,
-    { iamEnabled, taskRoleArn }: Parameters<FileSystems["mount"]>[0],
+  /** The role of a task that mounts with its rights; undefined: nobody. */
+  #client({ iamEnabled, taskRoleArn }: MountRequest): Role | undefined {
+    if (!iamEnabled) {
+      return undefined;
+    }
+    const role = taskRoleArn === undefined ? undefined : this.#context.iam.role(taskRoleArn);
+    if (role === undefined) {
+      throw mountFailure(noCredentials);
+    }
+    return role;
+  }
+
+  /** Whether the file system's policy, and those of the client, allow an action. */
+  #may(
+    client: Role | undefined,
     action: string,
+    { policy = defaultPolicy, fileSystemId }: FileSystem,
+    accessPoint: AccessPoint | undefined,
+    { transitEncryption }: MountRequest,
   ): boolean {
-    if (policy === undefined) {
-      return true;
-    }
-    const role = iamEnabled && taskRoleArn !== undefined ? this.#context.iam.role(taskRoleArn) : undefined;
-    const context: Record<string, string> = {
+    const context = {
       "elasticfilesystem:AccessedViaMountTarget": "true",
-      "aws:SecureTransport": "true",
+      "aws:SecureTransport": String(transitEncryption),
+      ...(accessPoint === undefined
+        ? {}
+        : { "elasticfilesystem:AccessPointArn": this.accessPointArn(accessPoint.accessPointId) }),
     };
-    if (accessPoint !== undefined) {
-      context["elasticfilesystem:AccessPointArn"] = this.accessPointArn(accessPoint.accessPointId);
-    }
-    const verdict = evaluate([policy, ...(role?.policies ?? [])], {
+    const verdict = evaluateOnResource(policy, client, {
       action: `elasticfilesystem:${action}`,
       resource: this.fileSystemArn(fileSystemId),
       context,
@@ -240,7 +270,7 @@ export class EfsState implements FileSystems {
   }
 }
 
-/** Whether a path is a directory of a file system. No link is followed: it means what it means to those who mount it. */
+/** Whether a path is a directory of a file system. No link is followed: its target is a path of the client's. */
 function isDirectory(root: string, path: string): boolean {
   const directory = join(root, path);
   return (
@@ -249,7 +279,7 @@ function isDirectory(root: string, path: string): boolean {
   );
 }
 
-/** In the words of the programs that mount for ECS. */
+/** The failure of a mount, in the words of the programs that mount for ECS. */
 function mountFailure(reason: string): Error {
   return new Error(`stderr: ${reason} : unsuccessful EFS utils command execution; code: 32`);
 }
@@ -260,7 +290,7 @@ function makeRoot(directory: string, { ownerUid, ownerGid, permissions }: Creati
   chownSync(directory, ownerUid, ownerGid);
 }
 
-/** IDs may be given as ARNs. */
+/** The ID in an ARN; IDs may be given as ARNs. */
 export function withoutArn(idOrArn: string): string {
   return idOrArn.slice(idOrArn.lastIndexOf("/") + 1);
 }

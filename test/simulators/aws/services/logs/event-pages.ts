@@ -1,7 +1,7 @@
 /**
  * The paging of `GetLogEvents`. A page holds at most 1 MiB and 10,000 events, oldest first. The forward token leads to
- * what is newer than the page, the backward token to what is older; a page that has come to its end answers with the very
- * token that it was asked with, and a page may be empty before the end.
+ * events newer than the page, the backward token to older ones; a page at the end answers with the very token that it
+ * was asked with, and a page may be empty before the end.
  */
 import type { StoredEvent } from "./state.ts";
 
@@ -10,7 +10,7 @@ const maxPageBytes = 1024 ** 2;
 const bytesPerEvent = 26;
 const maxPageEvents = 10_000;
 
-/** A place between two events of a stream: all before it are at or below. */
+/** A place between two events of a stream: all events before it are at or below. */
 interface Position {
   readonly timestamp: number;
   readonly sequence: number;
@@ -31,9 +31,9 @@ export interface EventPage {
   readonly nextBackwardToken: string;
 }
 
-/** What a page is asked for. */
+/** The request for a page. */
 export interface PageRequest {
-  /** Absent: from the head or the tail. */
+  /** Token of an earlier page; absent: the page begins at the head or ends at the tail. */
   readonly token?: string;
   readonly limit?: number;
   readonly startFromHead: boolean;
@@ -94,7 +94,7 @@ function turned({ direction, position }: PageToken): PageToken {
   return { direction: direction === "forward" ? "backward" : "forward", position, emptyShown: false };
 }
 
-/** As many events as fit; at least one. */
+/** The first events that fit into a page; at least one. */
 function fill(events: readonly StoredEvent[], { limit = maxPageEvents }: PageRequest): StoredEvent[] {
   const page: StoredEvent[] = [];
   let bytes = 0;

@@ -7,7 +7,7 @@ import { AwsFault } from "../../wire/service.ts";
 export interface StoredEvent extends LogEvent {
   /** Simulated milliseconds since the epoch. */
   readonly ingestionTime: number;
-  /** When it can be read. */
+  /** Simulated milliseconds since the epoch, from which on it can be read. */
   readonly visibleAt: number;
   /** Tells events of one stream with one timestamp apart. */
   readonly sequence: number;
@@ -19,20 +19,20 @@ interface LineBatch extends Omit<StoredEvent, "message" | "sequence"> {
   readonly firstSequence: number;
 }
 
-/** What a stream keeps at least and at most, in characters and {@link eventOverhead}: AWS keeps everything. */
+/** Least and most that a stream keeps, in characters and {@link eventOverhead}; AWS keeps everything. */
 const keptSize = 32 * 1024 ** 2;
 const largestSize = 40 * 1024 ** 2;
-/** What AWS charges for an event beside its message. */
+/** Bytes that AWS counts for an event beside its message. */
 const eventOverhead = 26;
 
-/** A log stream: of what containers and clients write the newest, since it lies in memory. */
+/** A log stream, which keeps only the newest events, since it lies in memory. */
 export class LogStream {
   readonly name: string;
   readonly createdAt: number;
   #events: StoredEvent[] = [];
-  /** Of events and batches. */
+  /** Size of events and batches together, counted as {@link keptSize}. */
   #size = 0;
-  /** In the order in which they came: an event is made of a line only once somebody reads. */
+  /** Batches in the order in which they came: an event is made of a line only once somebody reads. */
   #batches: LineBatch[] = [];
 
   constructor(name: string, createdAt: number) {
@@ -40,7 +40,7 @@ export class LogStream {
     this.createdAt = createdAt;
   }
 
-  /** In the order of their timestamps; of those with the same one, in that in which they came. */
+  /** Events in the order of their timestamps; those with the same one in the order in which they came. */
   get events(): readonly StoredEvent[] {
     const batches = this.#batches;
     this.#batches = [];
@@ -53,7 +53,7 @@ export class LogStream {
   }
 
   put(event: StoredEvent): void {
-    void this.events; // What came before stands before.
+    void this.events; // Lines that came before become events first, and so stand before it.
     this.#put(event);
     this.#grow(sizeOf(event.message));
   }

@@ -82,7 +82,8 @@ export function instanceOperations(context: Context, registry: Registry): Record
     }),
 
     DiscoverInstances: operation<DiscoverInstancesCommandInput, DiscoverInstancesCommandOutput>({
-      access: () => permissions.anywhere("DiscoverInstances"),
+      access: ({ NamespaceName = "", ServiceName = "" }) =>
+        permissions.byNames("DiscoverInstances", NamespaceName, ServiceName),
       run: ({ NamespaceName = "", ServiceName = "", MaxResults = 100, QueryParameters = {} }) => {
         const namespace = [...registry.namespaces.values()].find(({ name }) => name === NamespaceName);
         if (namespace === undefined) {
@@ -142,7 +143,7 @@ function requireInstance({ id, instances }: DiscoveryService, instanceId: string
   return found;
 }
 
-/** What the service's DNS records need must be among the attributes. */
+/** Refuses attributes that lack what the service's DNS records need. @throws AwsFault `InvalidInput` */
 function checkAttributes({ records }: DiscoveryService, attributes: Readonly<Record<string, string>>): void {
   const needs = (type: string): boolean => records.some((record) => record.Type === type);
   const address = attributes["AWS_INSTANCE_IPV4"];

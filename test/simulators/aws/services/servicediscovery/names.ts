@@ -1,4 +1,4 @@
-/** What the private zones of Cloud Map's namespaces answer. */
+/** Answers of the private DNS zones of Cloud Map's namespaces. */
 import type { Registry } from "./state.ts";
 
 /** Route 53 answers eight records at most. */

@@ -1,4 +1,4 @@
-/** What Cloud Map's requests have in common: permissions, tags, pages. */
+/** Permissions, tags and pages, which Cloud Map's requests have in common. */
 import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
 import { AwsFault } from "../../wire/service.ts";
@@ -16,9 +16,9 @@ export class Permissions {
     this.#registry = registry;
   }
 
-  /** For an action without resource level. */
-  anywhere(action: string): AccessRequest[] {
-    return [{ action: `servicediscovery:${action}`, resource: "*" }];
+  /** Permission for an action without resource level. */
+  anywhere(action: string, context: AccessRequest["context"] = {}): AccessRequest[] {
+    return [{ action: `servicediscovery:${action}`, resource: "*", context }];
   }
 
   onNamespace(action: string, idOrArn: string, more: AccessRequest["context"] = {}): AccessRequest[] {
@@ -37,7 +37,26 @@ export class Permissions {
     return [{ action: `servicediscovery:${action}`, resource, context }];
   }
 
-  /** Cloud Map writes to the hosted zone with its caller's rights. */
+  /** Permission for an action on a namespace and service that the request names. */
+  byNames(action: string, namespaceName: string, serviceName: string): AccessRequest[] {
+    const { namespaces } = this.#registry;
+    const id = [...namespaces.values()].find(({ name }) => name === namespaceName)?.id ?? "*";
+    const service = this.#registry.servicesOf(id).find(({ name }) => name === serviceName);
+    const names = {
+      "servicediscovery:NamespaceName": namespaceName,
+      "servicediscovery:ServiceName": serviceName,
+    };
+    return [...this.onNamespace(action, id, names), ...this.onService(action, service?.id ?? "*", names)];
+  }
+
+  /** Permission to make a service, which has no ID yet, and no tags but those of the request. */
+  onNewService(action: string, namespaceId: string, tags: AccessRequest["context"]): AccessRequest[] {
+    const resource = this.#registry.serviceArn("*");
+    const context = { "servicediscovery:NamespaceArn": this.#registry.namespaceArn(namespaceId), ...tags };
+    return [{ action: `servicediscovery:${action}`, resource, context }];
+  }
+
+  /** Permissions for the hosted zone, to which Cloud Map writes with its caller's rights. */
   inDns(serviceId: string): AccessRequest[] {
     const service = this.#registry.services.get(withoutArn(serviceId));
     const namespace = this.#registry.namespaces.get(service?.namespaceId ?? "");

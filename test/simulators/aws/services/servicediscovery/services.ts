@@ -17,7 +17,6 @@ import type {
 } from "@aws-sdk/client-servicediscovery";
 
 import type { Context } from "../../context.ts";
-import type { AccessRequest } from "../../iam/access.ts";
 import { lowercaseId } from "../../ids.ts";
 import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
 import { requestTagContext, tagList, tagMap } from "../tags.ts";
@@ -27,11 +26,6 @@ import { type DiscoveryService, type Namespace, type Registry, withoutArn } from
 /** The operations on services, and on the tags of services and namespaces. */
 export function serviceOperations(context: Context, registry: Registry): Record<string, Operation> {
   const permissions = new Permissions(context, registry);
-
-  const onResource = (action: string, arn: string, more: AccessRequest["context"] = {}): AccessRequest[] =>
-    arn.includes(":service/")
-      ? permissions.onService(action, arn, more)
-      : permissions.onNamespace(action, arn, more);
 
   const tagged = (arn: string): DiscoveryService | Namespace => {
     const found = registry.services.get(withoutArn(arn)) ?? registry.namespaces.get(withoutArn(arn));
@@ -48,11 +42,11 @@ export function serviceOperations(context: Context, registry: Registry): Record<
         const namespaceId = NamespaceId === "" ? (DnsConfig?.NamespaceId ?? "") : NamespaceId;
         const create = [
           ...permissions.onNamespace("CreateService", namespaceId, tags),
-          ...permissions.onService("CreateService", "*", tags),
+          ...permissions.onNewService("CreateService", namespaceId, tags),
         ];
         return Tags === undefined || Tags.length === 0
           ? create
-          : [...create, ...permissions.onService("TagResource", "*", tags)];
+          : [...create, ...permissions.anywhere("TagResource", tags)];
       },
       run: (input) => {
         const { id: namespaceId } = registry.namespace(
@@ -115,14 +109,17 @@ export function serviceOperations(context: Context, registry: Registry): Record<
             return Values.includes(service.namespaceId);
           }),
         );
-        const { items, next } = requirePage(found, NextToken, MaxResults);
+        const known = found.filter(({ createdAt }) => {
+          const { clock, switches } = context;
+          return clock.nowMs() >= createdAt.getTime() + switches.eventualConsistencyMs.servicediscovery;
+        });
+        const { items, next } = requirePage(known, NextToken, MaxResults);
         return { Services: items.map((each) => summary(registry, each)), NextToken: next };
       },
     }),
 
     TagResource: operation<TagResourceCommandInput, TagResourceCommandOutput>({
-      access: ({ ResourceARN = "", Tags }) =>
-        onResource("TagResource", ResourceARN, requestTagContext(tagMap(Tags))),
+      access: ({ Tags }) => permissions.anywhere("TagResource", requestTagContext(tagMap(Tags))),
       run: ({ ResourceARN = "", Tags }) => {
         const resource = tagged(ResourceARN);
         resource.tags = checkedTags({ ...resource.tags, ...tagMap(Tags) });
@@ -131,7 +128,7 @@ export function serviceOperations(context: Context, registry: Registry): Record<
     }),
 
     UntagResource: operation<UntagResourceCommandInput, UntagResourceCommandOutput>({
-      access: ({ ResourceARN = "" }) => onResource("UntagResource", ResourceARN),
+      access: ({ TagKeys = [] }) => permissions.anywhere("UntagResource", { "aws:TagKeys": TagKeys }),
       run: ({ ResourceARN = "", TagKeys = [] }) => {
         const resource = tagged(ResourceARN);
         const left = Object.entries(resource.tags).filter(([key]) => !TagKeys.includes(key));
@@ -141,7 +138,7 @@ export function serviceOperations(context: Context, registry: Registry): Record<
     }),
 
     ListTagsForResource: operation<ListTagsForResourceCommandInput, ListTagsForResourceCommandOutput>({
-      access: ({ ResourceARN = "" }) => onResource("ListTagsForResource", ResourceARN),
+      access: () => permissions.anywhere("ListTagsForResource"),
       run: ({ ResourceARN = "" }) => ({ Tags: tagList(tagged(ResourceARN).tags) }),
     }),
   };

@@ -40,7 +40,7 @@ export interface Instance {
   readonly creatorRequestId: string | undefined;
 }
 
-/** What kind of thing an operation changes, and its ID. */
+/** The kind and ID of a thing that an operation changes. */
 export interface OperationTarget {
   readonly kind: "NAMESPACE" | "SERVICE" | "INSTANCE";
   readonly id: string;
@@ -113,7 +113,7 @@ export class Registry {
     return [...this.services.values()].filter((each) => each.namespaceId === namespaceId);
   }
 
-  /** Begins an operation, whose effect is there when its delay is over, without one at once; answers its ID. */
+  /** Begins an operation, whose effect comes when its delay is over, or at once without a delay; answers its ID. */
   begin(type: BackgroundOperation["type"], targets: readonly OperationTarget[], effect: () => void): string {
     const { clock, delays } = this.#context;
     const now = clock.now();
@@ -149,7 +149,7 @@ export class Registry {
   }
 }
 
-/** IDs may be given as ARNs. */
+/** The ID in an ARN; IDs may be given as ARNs. */
 export function withoutArn(idOrArn: string): string {
   return idOrArn.slice(idOrArn.lastIndexOf("/") + 1);
 }

@@ -73,6 +73,8 @@ const (
 	// AgentServiceExecInspectProcedure is the fully-qualified name of the AgentService's ExecInspect
 	// RPC.
 	AgentServiceExecInspectProcedure = "/sockerless.agent.v1.AgentService/ExecInspect"
+	// AgentServiceLookUpUserProcedure is the fully-qualified name of the AgentService's LookUpUser RPC.
+	AgentServiceLookUpUserProcedure = "/sockerless.agent.v1.AgentService/LookUpUser"
 	// AgentServiceWatchProcedure is the fully-qualified name of the AgentService's Watch RPC.
 	AgentServiceWatchProcedure = "/sockerless.agent.v1.AgentService/Watch"
 	// AgentServicePauseProcedure is the fully-qualified name of the AgentService's Pause RPC.
@@ -114,8 +116,9 @@ const (
 
 // AgentServiceClient is a client for the sockerless.agent.v1.AgentService service.
 type AgentServiceClient interface {
-	// Who answers: version and features. Shims and tasks outlive an upgrade, so
-	// callers ask before they use what a later minor version added.
+	// Tells version and features of the agent that answers. Shims and tasks
+	// outlive an upgrade, so callers ask before they use what a later minor
+	// version added.
 	Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error)
 	// Starts the main process. May be repeated with the same generation: a
 	// second call answers with the first one's result. The call first waits,
@@ -144,10 +147,14 @@ type AgentServiceClient interface {
 	Signal(context.Context, *connect.Request[v1.SignalRequest]) (*connect.Response[v1.SignalResponse], error)
 	// State of one exec; records outlive their sessions until the agent leaves.
 	ExecInspect(context.Context, *connect.Request[v1.ExecInspectRequest]) (*connect.Response[v1.ExecInspectResponse], error)
-	// What happens to the container. The backend holds one watch a container.
-	// First message: the whole state, so that a watcher that was away misses
-	// nothing; then one message a change. An exec's end is sent here before the
-	// session's `exit`. Ends with `released` when the agent leaves.
+	// Looks up a user in the container's own passwd and group files.
+	// INVALID_ARGUMENT: nobody, with Docker's reason. UNIMPLEMENTED: the agent's
+	// version does not tell.
+	LookUpUser(context.Context, *connect.Request[v1.LookUpUserRequest]) (*connect.Response[v1.LookUpUserResponse], error)
+	// Follows what happens to the container. The backend holds one watch a
+	// container. First message: the whole state, so that a watcher that was away
+	// misses nothing; then one message a change. An exec's end is sent here
+	// before the session's `exit`. Ends with `released` when the agent leaves.
 	Watch(context.Context, *connect.Request[v1.WatchRequest]) (*connect.ServerStreamForClient[v1.WatchResponse], error)
 	// Freezes and thaws every process of the container. Both may be repeated.
 	Pause(context.Context, *connect.Request[v1.PauseRequest]) (*connect.Response[v1.PauseResponse], error)
@@ -164,13 +171,19 @@ type AgentServiceClient interface {
 	// `open`, last `end`: a stream without `end` was cut and is an error. What
 	// was unpacked before an error stays. Entries never leave the container's
 	// root, whatever they are called and wherever links in them point.
+	// As soon as the container's files are open the response's header comes, with
+	// `sockerless-archive-open: 1`. A peer that holds the archive back until then
+	// may ask elsewhere when it is refused.
+	// At the host process the metadata may name an upload that
+	// HostService.TakeUpload waits for.
 	// DATA_LOSS: the tar stream is broken, or an entry leads out of the directory.
 	ArchivePut(context.Context) *connect.ClientStreamForClient[v1.ArchivePutRequest, v1.ArchivePutResponse]
-	// What differs between the container's files and its image. First the
-	// changes, in path order, last `end`. Mount points are not entered.
+	// Lists the differences between the container's files and its image. First
+	// the changes, in path order, last `end`. Mount points are not entered.
 	Changes(context.Context, *connect.Request[v1.ChangesRequest]) (*connect.ServerStreamForClient[v1.ChangesResponse], error)
-	// How much of the container's root file system is its own: what Changes tells
-	// as added or modified. Reads the whole file system; callers remember it.
+	// Measures how much of the container's root file system is its own: what
+	// Changes tells as added or modified. Reads the whole file system; callers
+	// remember it.
 	DiskUsage(context.Context, *connect.Request[v1.DiskUsageRequest]) (*connect.Response[v1.DiskUsageResponse], error)
 	// The container's root file system as one tar, mounts left out. Last `end`.
 	Export(context.Context, *connect.Request[v1.ExportRequest]) (*connect.ServerStreamForClient[v1.ExportResponse], error)
@@ -207,9 +220,10 @@ type AgentServiceClient interface {
 	// but for ports that are taken here, and forwards each connection through their
 	// agents' Tunnel: TCP only. It keeps the list in memory only. init mode only.
 	Partners(context.Context, *connect.Request[v1.PartnersRequest]) (*connect.Response[v1.PartnersResponse], error)
-	// Where the container's processes listen (TCP), the agent's own listeners left
-	// out: the whole table first, and again whenever it has changed. Ends when the
-	// agent leaves or the caller does, never with a success. init mode only.
+	// Follows the ports on which the container's processes listen (TCP), the
+	// agent's own listeners left out: the whole table first, and again whenever
+	// it has changed. Ends when the agent leaves or the caller does, never with a
+	// success. init mode only.
 	Listeners(context.Context, *connect.Request[v1.ListenersRequest]) (*connect.ServerStreamForClient[v1.ListenersResponse], error)
 	// The caller has all it needs of a container that does not run, its exit, log
 	// and files: the agent need not linger. Calls under way are let finish,
@@ -279,6 +293,13 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+AgentServiceExecInspectProcedure,
 			connect.WithSchema(agentServiceMethods.ByName("ExecInspect")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		lookUpUser: connect.NewClient[v1.LookUpUserRequest, v1.LookUpUserResponse](
+			httpClient,
+			baseURL+AgentServiceLookUpUserProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("LookUpUser")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
@@ -405,6 +426,7 @@ type agentServiceClient struct {
 	resize      *connect.Client[v1.ResizeRequest, v1.ResizeResponse]
 	signal      *connect.Client[v1.SignalRequest, v1.SignalResponse]
 	execInspect *connect.Client[v1.ExecInspectRequest, v1.ExecInspectResponse]
+	lookUpUser  *connect.Client[v1.LookUpUserRequest, v1.LookUpUserResponse]
 	watch       *connect.Client[v1.WatchRequest, v1.WatchResponse]
 	pause       *connect.Client[v1.PauseRequest, v1.PauseResponse]
 	resume      *connect.Client[v1.ResumeRequest, v1.ResumeResponse]
@@ -463,6 +485,11 @@ func (c *agentServiceClient) Signal(ctx context.Context, req *connect.Request[v1
 // ExecInspect calls sockerless.agent.v1.AgentService.ExecInspect.
 func (c *agentServiceClient) ExecInspect(ctx context.Context, req *connect.Request[v1.ExecInspectRequest]) (*connect.Response[v1.ExecInspectResponse], error) {
 	return c.execInspect.CallUnary(ctx, req)
+}
+
+// LookUpUser calls sockerless.agent.v1.AgentService.LookUpUser.
+func (c *agentServiceClient) LookUpUser(ctx context.Context, req *connect.Request[v1.LookUpUserRequest]) (*connect.Response[v1.LookUpUserResponse], error) {
+	return c.lookUpUser.CallUnary(ctx, req)
 }
 
 // Watch calls sockerless.agent.v1.AgentService.Watch.
@@ -557,8 +584,9 @@ func (c *agentServiceClient) Release(ctx context.Context, req *connect.Request[v
 
 // AgentServiceHandler is an implementation of the sockerless.agent.v1.AgentService service.
 type AgentServiceHandler interface {
-	// Who answers: version and features. Shims and tasks outlive an upgrade, so
-	// callers ask before they use what a later minor version added.
+	// Tells version and features of the agent that answers. Shims and tasks
+	// outlive an upgrade, so callers ask before they use what a later minor
+	// version added.
 	Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error)
 	// Starts the main process. May be repeated with the same generation: a
 	// second call answers with the first one's result. The call first waits,
@@ -587,10 +615,14 @@ type AgentServiceHandler interface {
 	Signal(context.Context, *connect.Request[v1.SignalRequest]) (*connect.Response[v1.SignalResponse], error)
 	// State of one exec; records outlive their sessions until the agent leaves.
 	ExecInspect(context.Context, *connect.Request[v1.ExecInspectRequest]) (*connect.Response[v1.ExecInspectResponse], error)
-	// What happens to the container. The backend holds one watch a container.
-	// First message: the whole state, so that a watcher that was away misses
-	// nothing; then one message a change. An exec's end is sent here before the
-	// session's `exit`. Ends with `released` when the agent leaves.
+	// Looks up a user in the container's own passwd and group files.
+	// INVALID_ARGUMENT: nobody, with Docker's reason. UNIMPLEMENTED: the agent's
+	// version does not tell.
+	LookUpUser(context.Context, *connect.Request[v1.LookUpUserRequest]) (*connect.Response[v1.LookUpUserResponse], error)
+	// Follows what happens to the container. The backend holds one watch a
+	// container. First message: the whole state, so that a watcher that was away
+	// misses nothing; then one message a change. An exec's end is sent here
+	// before the session's `exit`. Ends with `released` when the agent leaves.
 	Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error
 	// Freezes and thaws every process of the container. Both may be repeated.
 	Pause(context.Context, *connect.Request[v1.PauseRequest]) (*connect.Response[v1.PauseResponse], error)
@@ -607,13 +639,19 @@ type AgentServiceHandler interface {
 	// `open`, last `end`: a stream without `end` was cut and is an error. What
 	// was unpacked before an error stays. Entries never leave the container's
 	// root, whatever they are called and wherever links in them point.
+	// As soon as the container's files are open the response's header comes, with
+	// `sockerless-archive-open: 1`. A peer that holds the archive back until then
+	// may ask elsewhere when it is refused.
+	// At the host process the metadata may name an upload that
+	// HostService.TakeUpload waits for.
 	// DATA_LOSS: the tar stream is broken, or an entry leads out of the directory.
 	ArchivePut(context.Context, *connect.ClientStream[v1.ArchivePutRequest]) (*connect.Response[v1.ArchivePutResponse], error)
-	// What differs between the container's files and its image. First the
-	// changes, in path order, last `end`. Mount points are not entered.
+	// Lists the differences between the container's files and its image. First
+	// the changes, in path order, last `end`. Mount points are not entered.
 	Changes(context.Context, *connect.Request[v1.ChangesRequest], *connect.ServerStream[v1.ChangesResponse]) error
-	// How much of the container's root file system is its own: what Changes tells
-	// as added or modified. Reads the whole file system; callers remember it.
+	// Measures how much of the container's root file system is its own: what
+	// Changes tells as added or modified. Reads the whole file system; callers
+	// remember it.
 	DiskUsage(context.Context, *connect.Request[v1.DiskUsageRequest]) (*connect.Response[v1.DiskUsageResponse], error)
 	// The container's root file system as one tar, mounts left out. Last `end`.
 	Export(context.Context, *connect.Request[v1.ExportRequest], *connect.ServerStream[v1.ExportResponse]) error
@@ -650,9 +688,10 @@ type AgentServiceHandler interface {
 	// but for ports that are taken here, and forwards each connection through their
 	// agents' Tunnel: TCP only. It keeps the list in memory only. init mode only.
 	Partners(context.Context, *connect.Request[v1.PartnersRequest]) (*connect.Response[v1.PartnersResponse], error)
-	// Where the container's processes listen (TCP), the agent's own listeners left
-	// out: the whole table first, and again whenever it has changed. Ends when the
-	// agent leaves or the caller does, never with a success. init mode only.
+	// Follows the ports on which the container's processes listen (TCP), the
+	// agent's own listeners left out: the whole table first, and again whenever
+	// it has changed. Ends when the agent leaves or the caller does, never with a
+	// success. init mode only.
 	Listeners(context.Context, *connect.Request[v1.ListenersRequest], *connect.ServerStream[v1.ListenersResponse]) error
 	// The caller has all it needs of a container that does not run, its exit, log
 	// and files: the agent need not linger. Calls under way are let finish,
@@ -718,6 +757,13 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		AgentServiceExecInspectProcedure,
 		svc.ExecInspect,
 		connect.WithSchema(agentServiceMethods.ByName("ExecInspect")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceLookUpUserHandler := connect.NewUnaryHandler(
+		AgentServiceLookUpUserProcedure,
+		svc.LookUpUser,
+		connect.WithSchema(agentServiceMethods.ByName("LookUpUser")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
@@ -849,6 +895,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceSignalHandler.ServeHTTP(w, r)
 		case AgentServiceExecInspectProcedure:
 			agentServiceExecInspectHandler.ServeHTTP(w, r)
+		case AgentServiceLookUpUserProcedure:
+			agentServiceLookUpUserHandler.ServeHTTP(w, r)
 		case AgentServiceWatchProcedure:
 			agentServiceWatchHandler.ServeHTTP(w, r)
 		case AgentServicePauseProcedure:
@@ -924,6 +972,10 @@ func (UnimplementedAgentServiceHandler) Signal(context.Context, *connect.Request
 
 func (UnimplementedAgentServiceHandler) ExecInspect(context.Context, *connect.Request[v1.ExecInspectRequest]) (*connect.Response[v1.ExecInspectResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.ExecInspect is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) LookUpUser(context.Context, *connect.Request[v1.LookUpUserRequest]) (*connect.Response[v1.LookUpUserResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.LookUpUser is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error {

@@ -67,6 +67,8 @@ const (
 	HostServiceListContainersProcedure = "/sockerless.host.v1.HostService/ListContainers"
 	// HostServiceUnpackLayerProcedure is the fully-qualified name of the HostService's UnpackLayer RPC.
 	HostServiceUnpackLayerProcedure = "/sockerless.host.v1.HostService/UnpackLayer"
+	// HostServiceTakeUploadProcedure is the fully-qualified name of the HostService's TakeUpload RPC.
+	HostServiceTakeUploadProcedure = "/sockerless.host.v1.HostService/TakeUpload"
 	// HostServiceRemoveLayerProcedure is the fully-qualified name of the HostService's RemoveLayer RPC.
 	HostServiceRemoveLayerProcedure = "/sockerless.host.v1.HostService/RemoveLayer"
 	// HostServiceListLayersProcedure is the fully-qualified name of the HostService's ListLayers RPC.
@@ -122,6 +124,13 @@ type HostServiceClient interface {
 	// directory. The diff ID is checked against the uncompressed bytes:
 	// DATA_LOSS when it differs. Nothing is visible until the layer is whole.
 	UnpackLayer(context.Context, *connect.Request[v1.UnpackLayerRequest]) (*connect.Response[v1.UnpackLayerResponse], error)
+	// Takes an upload: the one AgentService.ArchivePut at the second socket whose
+	// metadata key names upload_id in place of a container, with an empty `open`.
+	// First `ready`, then `taken` once all of it is at blob_path; its unpacked
+	// layer waits for UnpackLayer as long as this call lasts, which the caller
+	// ends. An upload that fails is this call's failure, too, and leaves nothing
+	// at blob_path. ALREADY_EXISTS: the upload or the file.
+	TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest]) (*connect.ServerStreamForClient[v1.TakeUploadResponse], error)
 	RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error)
 	// Every layer that is unpacked here.
 	ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error)
@@ -138,10 +147,13 @@ type HostServiceClient interface {
 	// Routes of the machine (for picking address pools that collide with none)
 	// and its resolver configuration.
 	InspectMachine(context.Context, *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error)
-	// A directory that outlives containers. May be repeated.
+	// Makes what outlives containers, in the way of a driver. May be repeated.
+	// INVALID_ARGUMENT: options, before anything is made. ALREADY_EXISTS: the
+	// volume is there, and other than the options ask.
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
-	// Bytes of regular files, hard links once. What does not exist counts 0.
+	// Bytes of regular files, hard links once. A file that does not exist counts
+	// 0.
 	MeasureDisk(context.Context, *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error)
 }
 
@@ -198,6 +210,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			httpClient,
 			baseURL+HostServiceUnpackLayerProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("UnpackLayer")),
+			connect.WithClientOptions(opts...),
+		),
+		takeUpload: connect.NewClient[v1.TakeUploadRequest, v1.TakeUploadResponse](
+			httpClient,
+			baseURL+HostServiceTakeUploadProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("TakeUpload")),
 			connect.WithClientOptions(opts...),
 		),
 		removeLayer: connect.NewClient[v1.RemoveLayerRequest, v1.RemoveLayerResponse](
@@ -275,6 +293,7 @@ type hostServiceClient struct {
 	removeContainer     *connect.Client[v1.RemoveContainerRequest, v1.RemoveContainerResponse]
 	listContainers      *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
 	unpackLayer         *connect.Client[v1.UnpackLayerRequest, v1.UnpackLayerResponse]
+	takeUpload          *connect.Client[v1.TakeUploadRequest, v1.TakeUploadResponse]
 	removeLayer         *connect.Client[v1.RemoveLayerRequest, v1.RemoveLayerResponse]
 	listLayers          *connect.Client[v1.ListLayersRequest, v1.ListLayersResponse]
 	ensureNetwork       *connect.Client[v1.EnsureNetworkRequest, v1.EnsureNetworkResponse]
@@ -320,6 +339,11 @@ func (c *hostServiceClient) ListContainers(ctx context.Context, req *connect.Req
 // UnpackLayer calls sockerless.host.v1.HostService.UnpackLayer.
 func (c *hostServiceClient) UnpackLayer(ctx context.Context, req *connect.Request[v1.UnpackLayerRequest]) (*connect.Response[v1.UnpackLayerResponse], error) {
 	return c.unpackLayer.CallUnary(ctx, req)
+}
+
+// TakeUpload calls sockerless.host.v1.HostService.TakeUpload.
+func (c *hostServiceClient) TakeUpload(ctx context.Context, req *connect.Request[v1.TakeUploadRequest]) (*connect.ServerStreamForClient[v1.TakeUploadResponse], error) {
+	return c.takeUpload.CallServerStream(ctx, req)
 }
 
 // RemoveLayer calls sockerless.host.v1.HostService.RemoveLayer.
@@ -398,6 +422,13 @@ type HostServiceHandler interface {
 	// directory. The diff ID is checked against the uncompressed bytes:
 	// DATA_LOSS when it differs. Nothing is visible until the layer is whole.
 	UnpackLayer(context.Context, *connect.Request[v1.UnpackLayerRequest]) (*connect.Response[v1.UnpackLayerResponse], error)
+	// Takes an upload: the one AgentService.ArchivePut at the second socket whose
+	// metadata key names upload_id in place of a container, with an empty `open`.
+	// First `ready`, then `taken` once all of it is at blob_path; its unpacked
+	// layer waits for UnpackLayer as long as this call lasts, which the caller
+	// ends. An upload that fails is this call's failure, too, and leaves nothing
+	// at blob_path. ALREADY_EXISTS: the upload or the file.
+	TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest], *connect.ServerStream[v1.TakeUploadResponse]) error
 	RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error)
 	// Every layer that is unpacked here.
 	ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error)
@@ -414,10 +445,13 @@ type HostServiceHandler interface {
 	// Routes of the machine (for picking address pools that collide with none)
 	// and its resolver configuration.
 	InspectMachine(context.Context, *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error)
-	// A directory that outlives containers. May be repeated.
+	// Makes what outlives containers, in the way of a driver. May be repeated.
+	// INVALID_ARGUMENT: options, before anything is made. ALREADY_EXISTS: the
+	// volume is there, and other than the options ask.
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
-	// Bytes of regular files, hard links once. What does not exist counts 0.
+	// Bytes of regular files, hard links once. A file that does not exist counts
+	// 0.
 	MeasureDisk(context.Context, *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error)
 }
 
@@ -470,6 +504,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServiceUnpackLayerProcedure,
 		svc.UnpackLayer,
 		connect.WithSchema(hostServiceMethods.ByName("UnpackLayer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceTakeUploadHandler := connect.NewServerStreamHandler(
+		HostServiceTakeUploadProcedure,
+		svc.TakeUpload,
+		connect.WithSchema(hostServiceMethods.ByName("TakeUpload")),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceRemoveLayerHandler := connect.NewUnaryHandler(
@@ -551,6 +591,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceListContainersHandler.ServeHTTP(w, r)
 		case HostServiceUnpackLayerProcedure:
 			hostServiceUnpackLayerHandler.ServeHTTP(w, r)
+		case HostServiceTakeUploadProcedure:
+			hostServiceTakeUploadHandler.ServeHTTP(w, r)
 		case HostServiceRemoveLayerProcedure:
 			hostServiceRemoveLayerHandler.ServeHTTP(w, r)
 		case HostServiceListLayersProcedure:
@@ -606,6 +648,10 @@ func (UnimplementedHostServiceHandler) ListContainers(context.Context, *connect.
 
 func (UnimplementedHostServiceHandler) UnpackLayer(context.Context, *connect.Request[v1.UnpackLayerRequest]) (*connect.Response[v1.UnpackLayerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.UnpackLayer is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest], *connect.ServerStream[v1.TakeUploadResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.TakeUpload is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error) {

@@ -1,0 +1,182 @@
+package log
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+)
+
+// Form is how a Reader delivers lines.
+type Form uint8
+
+const (
+	// Recorded is as they were written, unfinished lines too.
+	Recorded Form = iota
+	// Lines are whole ones alone, in the order in which they end: one without an
+	// end is held until it has one, or its run or the reading has ended. A line
+	// longer than 16 KiB comes in pieces of that size, each with a head.
+	Lines
+	// Framed are Lines with Docker's header before each; chunks hold whole frames.
+	Framed
+)
+
+// Frames is the stream of chunks that hold frames.
+const Frames Stream = 3
+
+const (
+	// maxPiece is where dockerd cuts a long line.
+	maxPiece = 16 << 10
+	// frameHead is what stands before a line: stream, three zeros, big-endian
+	// length.
+	frameHead = 8
+	// wholeChunk is how much is collected, which stays within a core's cache.
+	wholeChunk = 256 << 10
+)
+
+// openLine is a line whose end was not read yet.
+type openLine struct {
+	begun bool
+	time  int64  // of the record in which it began
+	data  []byte // that was not delivered
+}
+
+// timestamp is the last one that was formatted: lines of a record share it.
+type timestamp struct {
+	time int64
+	text []byte
+}
+
+// whole delivers whole lines. It is empty where there is none yet.
+func (r *Reader) whole() Chunk {
+	out, stream := r.out[:0], Stream(0)
+	for len(out) < wholeChunk {
+		if len(r.held.data) == 0 && !r.held.fresh {
+			s, ok := r.next()
+			if !ok {
+				if r.ended {
+					out, stream = r.unfinished(out, stream)
+				}
+				break
+			}
+			r.held = s
+			continue
+		}
+		if !r.joins(stream, r.held.stream) {
+			break
+		}
+		before := len(out)
+		out = r.takeLine(out, &r.held)
+		if len(out) > before {
+			stream = r.held.stream
+		}
+	}
+	r.out = out
+	if len(out) == 0 && (r.buf == nil || !r.buf.isLarge()) {
+		r.out = nil // a follower that has caught up holds little
+	}
+	if r.options.Form == Framed {
+		stream = Frames
+	}
+	return Chunk{stream, out}
+}
+
+// joins says whether a line of stream s may stand in a chunk that has lines of
+// stream chunk; 0: none yet.
+func (r *Reader) joins(chunk, s Stream) bool {
+	return r.options.Form == Framed || chunk == 0 || chunk == s
+}
+
+// takeLine moves a line, a piece of one or the begin of one out of s, to out
+// where it can be delivered.
+func (r *Reader) takeLine(out []byte, s *selection) []byte {
+	open := &r.open[s.stream]
+	if s.fresh {
+		s.fresh = false
+		out = r.finish(out, s.stream)
+	}
+	if !open.begun {
+		out = r.copyFrames(out, s)
+	}
+	if len(s.data) == 0 || len(out) >= wholeChunk {
+		return out
+	}
+	if !open.begun {
+		open.begun, open.time = true, s.time
+	}
+	room := maxPiece - len(open.data)
+	end := bytes.IndexByte(s.data[:min(len(s.data), room)], '\n') + 1
+	switch {
+	case end > 0:
+		open.begun = false
+	case len(s.data) >= room:
+		end = room
+	default:
+		open.data = append(open.data, s.data...)
+		s.data = nil
+		return out
+	}
+	out = r.appendLine(out, s.stream, open.time, open.data, s.data[:end])
+	open.data = open.data[:0]
+	s.data = s.data[end:]
+	return out
+}
+
+// copyFrames is the short way of whole lines that get nothing but a frame: most
+// lines are such.
+func (r *Reader) copyFrames(out []byte, s *selection) []byte {
+	if r.options.Form != Framed || r.options.Timestamps || r.options.Prefix != "" {
+		return out
+	}
+	for len(out) < wholeChunk {
+		end := bytes.IndexByte(s.data[:min(len(s.data), maxPiece)], '\n') + 1
+		if end == 0 {
+			break
+		}
+		out = append(out, byte(s.stream), 0, 0, 0, 0, 0, byte(end>>8), byte(end))
+		out = append(out, s.data[:end]...)
+		s.data = s.data[end:]
+	}
+	return out
+}
+
+// finish delivers what a stream's line has, which gets no end.
+func (r *Reader) finish(out []byte, stream Stream) []byte {
+	open := &r.open[stream]
+	if len(open.data) > 0 {
+		out = r.appendLine(out, stream, open.time, open.data, nil)
+	}
+	*open = openLine{}
+	return out
+}
+
+// unfinished delivers, behind everything, the lines that get no end.
+func (r *Reader) unfinished(out []byte, stream Stream) ([]byte, Stream) {
+	for _, each := range []Stream{Stdout, Stderr} {
+		if len(r.open[each].data) > 0 && r.joins(stream, each) {
+			out, stream = r.finish(out, each), each
+		}
+	}
+	return out, stream
+}
+
+// appendLine appends a line in two parts with what stands before it.
+func (r *Reader) appendLine(out []byte, stream Stream, at int64, begin, end []byte) []byte {
+	start := len(out)
+	if r.options.Form == Framed {
+		out = append(out, byte(stream), 0, 0, 0, 0, 0, 0, 0)
+	}
+	if r.options.Timestamps {
+		if len(r.stamp.text) == 0 || r.stamp.time != at {
+			r.stamp.time = at
+			r.stamp.text = append(time.Unix(0, at).UTC().AppendFormat(r.stamp.text[:0], timestampFormat), ' ')
+		}
+		out = append(out, r.stamp.text...)
+	}
+	out = append(out, r.options.Prefix...)
+	out = append(out, begin...)
+	out = append(out, end...)
+	if r.options.Form == Framed {
+		binary.BigEndian.PutUint32(out[start+4:], uint32(len(out)-start-frameHead))
+	}
+	return out
+}

@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// filesContainer is a directory.
+type filesContainer struct {
+	Unimplemented
+	root string
+	err  error
+}
+
+func (c filesContainer) Files(context.Context) (*os.File, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	return os.Open(c.root)
+}
+
+func putOpen(path string) *agentv1.ArchivePutRequest {
+	return &agentv1.ArchivePutRequest{Message: &agentv1.ArchivePutRequest_Open{Open: &agentv1.ArchivePutOpen{Path: path}}}
+}
+
+func TestAnArchiveIsKnownToBeTakenBeforeItsFirstByteComes(t *testing.T) {
+	put := serveBehind(t, NewGate(), filesContainer{root: t.TempDir()}).ArchivePut(contextFor(t))
+	if err := put.Send(putOpen("/")); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := put.Conn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header := conn.ResponseHeader(); header.Get(archiveOpenHeader) == "" {
+		t.Fatal(header)
+	}
+	if _, err := put.CloseAndReceive(); connect.CodeOf(err) != connect.CodeDataLoss {
+		t.Fatalf("an archive without its end: %v", err)
+	}
+}
+
+func TestAnArchiveThatALeavingAgentRefusesWasNotTaken(t *testing.T) {
+	put := serveBehind(t, NewGate(), filesContainer{err: ErrLeaving}).ArchivePut(contextFor(t))
+	if err := put.Send(putOpen("/")); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := put.Conn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header := conn.ResponseHeader(); header.Get(archiveOpenHeader) != "" {
+		t.Fatal(header)
+	}
+	if _, err := put.CloseAndReceive(); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Fatal(err)
+	}
+}
+
+func TestAnArchiveComesIntoAWorkingDirectoryThatIsMadeForIt(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Symlink("/real", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "real", "there"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	client := serveBehind(t, NewGate(), filesContainer{root: root})
+	empty := func(into, workingDirectory string) error {
+		put := client.ArchivePut(contextFor(t))
+		open := putOpen(into)
+		open.GetOpen().WorkingDirectory = workingDirectory
+		_ = put.Send(open)
+		_ = put.Send(&agentv1.ArchivePutRequest{Message: &agentv1.ArchivePutRequest_End{End: &agentv1.ArchiveEnd{}}})
+		_, err := put.CloseAndReceive()
+		return err
+	}
+	for into, workingDirectory := range map[string]string{"/new": "/new/dir", "/link/made": "/link/made", "/real/there": "/real/there"} {
+		if err := empty(into, workingDirectory); err != nil {
+			t.Errorf("%s: %v", into, err)
+		}
+	}
+	for made, mode := range map[string]os.FileMode{"new/dir": 0o755, "real/made": 0o755, "real/there": 0o700} {
+		if info, err := os.Lstat(filepath.Join(root, made)); err != nil || info.Mode() != os.ModeDir|mode {
+			t.Errorf("%s: %v, %v", made, info, err)
+		}
+	}
+	if err := empty("/none", ""); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("a directory that nobody makes: %v", err)
+	}
+}

@@ -1,0 +1,263 @@
+// Package session is the core of an agent: the main process of one container,
+// its execs, the sessions of clients with both, and what is told to watchers.
+// How processes are made is the Runtime's business.
+package session
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sockerless/sockerless/agent/core/change"
+	"github.com/sockerless/sockerless/agent/core/log"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// Options of Sessions.
+type Options struct {
+	Runtime Runtime
+	Log     *log.Writer // nil: output is not recorded
+	// Release gives back what others may use once they hear that the main process
+	// has ended or could not start: it is called before anybody is told, perhaps
+	// twice. nil: there is nothing.
+	Release func()
+	// Persist keeps the state where it outlives the agent. It is called before
+	// anybody is told that the main process has ended or could not start, and
+	// again when a later exec ends. A call that fails is repeated until it
+	// succeeds. nil: not kept.
+	Persist func(*agentv1.ContainerState) error
+	// Restartable lets a later generation start once the main process has ended.
+	Restartable bool
+	Logger      *slog.Logger
+}
+
+// Sessions are one container's processes, and the sessions with them.
+type Sessions struct {
+	options Options
+
+	mu         sync.Mutex
+	run        *run       // the current one, never nil
+	next       *run       // where attachments wait for a start after it; nil: none was opened
+	signalling sync.Mutex // one Signal with a token at a time
+	pausing    sync.Mutex // one Pause or Resume at a time
+	paused     bool
+	execs      map[string]*exec
+	ended      []string // execs that ended, oldest first
+	unkept     bool     // Persist has failed, and is tried again
+	health     []*agentv1.HealthResult
+	hub        hub
+	changed    change.Signal // told of every change that Start or Ended waits for
+}
+
+// run is one start of the main process, from before it begins.
+type run struct {
+	outputs outputs
+	input   *input
+	tty     bool
+	once    bool // stdin closes when the first attacher with stdin leaves
+
+	after      uint64 // generation of the run before
+	generation uint64
+	begun      bool            // Start was called
+	attached   map[string]bool // reservations whose session was opened
+
+	response *agentv1.StartResponse // of Start, once it is known
+	process  Process                // once started
+	terminal *os.File               // of the process, if it has one
+	dead     bool                   // the process has ended, its output is being moved
+	exit     *ExitStatus            // once that is done
+	failure  *agentv1.StartFailure
+	sessions map[*Session]struct{} // attachments that wait for the end
+
+	signalled map[string]bool // client tokens of signals that were sent
+
+	outOfMemory bool
+}
+
+// MainProcess is what is known of the main process before it starts.
+type MainProcess struct {
+	TTY       bool
+	StdinOnce bool // stdin ends when the first attacher with stdin leaves
+}
+
+// New makes the sessions of a container whose main process has not started.
+func New(main MainProcess, options Options) *Sessions {
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Sessions{
+		options: options,
+		execs:   make(map[string]*exec),
+		hub:     hub{sequence: 1, watchers: make(map[*Watcher]struct{})},
+	}
+	c.run = c.newRun(main)
+	return c
+}
+
+func (c *Sessions) newRun(main MainProcess) *run {
+	r := &run{
+		input:    newInput(),
+		tty:      main.TTY,
+		once:     main.StdinOnce,
+		attached: make(map[string]bool),
+		sessions: make(map[*Session]struct{}),
+	}
+	r.outputs.record = recordIn(c.options.Log, func(err error) {
+		c.options.Logger.Error("output is not recorded", "error", err)
+	})
+	return r
+}
+
+// State is the whole state, as a watcher gets it first.
+func (c *Sessions) State() *agentv1.ContainerState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state()
+}
+
+// state is State with c.mu held.
+func (c *Sessions) state() *agentv1.ContainerState {
+	state := &agentv1.ContainerState{
+		Started: c.run.response.GetStarted(),
+		Failure: c.run.failure,
+		Paused:  c.paused,
+		Health:  c.health,
+
+		OutOfMemory: c.run.outOfMemory,
+	}
+	if c.run.exit != nil {
+		state.Exit = c.run.exit.Proto()
+	}
+	for _, id := range c.ended {
+		state.EndedExecs = append(state.EndedExecs, c.execs[id].endedMessage(id))
+	}
+	for id, e := range c.execs {
+		if e.process != nil && e.exit == nil {
+			state.RunningExecs = append(state.RunningExecs, &agentv1.ExecStarted{ExecId: id, Pid: int64(e.process.PID())})
+		}
+	}
+	return state
+}
+
+// release is called with c.mu held.
+func (c *Sessions) release() {
+	if c.options.Release != nil {
+		c.options.Release()
+	}
+}
+
+// persistRetry is the time between two attempts to keep the state; a variable,
+// so that tests need not wait as long.
+var persistRetry = time.Second
+
+// persist keeps the state. Watchers are told even if it cannot be kept now: the
+// disk may be full. c.mu is held.
+func (c *Sessions) persist(state *agentv1.ContainerState) {
+	if c.options.Persist == nil {
+		return
+	}
+	err := c.options.Persist(state)
+	if err != nil && !c.unkept {
+		c.options.Logger.Error("the state is not kept: trying again", "error", err)
+		go c.keepTrying()
+	}
+	c.unkept = err != nil
+}
+
+// keepTrying keeps the state, whatever it is by then, as soon as that is possible.
+func (c *Sessions) keepTrying() {
+	for {
+		time.Sleep(persistRetry)
+		c.mu.Lock()
+		if c.unkept && c.options.Persist(c.state()) == nil {
+			c.unkept = false
+			c.options.Logger.Info("the state is kept")
+			c.changed.Notify()
+		}
+		isKept := !c.unkept
+		c.mu.Unlock()
+		if isKept {
+			return
+		}
+	}
+}
+
+// Watch begins with the whole state.
+func (c *Sessions) Watch() *Watcher {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.hub.add(c.state(), func(w *Watcher) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.hub.watchers, w)
+		c.changed.Notify()
+	})
+	if c.hub.released {
+		w.push(c.hub.releasedAgain())
+	}
+	c.changed.Notify()
+	return w
+}
+
+// Watchers is how many watches are open.
+func (c *Sessions) Watchers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.hub.watchers)
+}
+
+// Release tells the watchers that the agent leaves; it is the last event.
+func (c *Sessions) Release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.hub.released {
+		c.hub.released = true
+		c.hub.publish(releasedEvent())
+	}
+}
+
+// OutOfMemory tells the watchers that the kernel killed a process of the
+// container for want of memory.
+func (c *Sessions) OutOfMemory() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.run.outOfMemory = true
+	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Oom{Oom: &agentv1.OutOfMemory{}}})
+}
+
+// WaitEnded waits until the main process has ended or could not start, and
+// watchers have been told.
+func (c *Sessions) WaitEnded(ctx context.Context) error {
+	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.over() })
+}
+
+// WaitKept waits until the state is kept as it is.
+func (c *Sessions) WaitKept(ctx context.Context) error {
+	return c.changed.Wait(ctx, &c.mu, func() bool { return !c.unkept })
+}
+
+// WaitAnswered waits until a Start has its answer.
+func (c *Sessions) WaitAnswered(ctx context.Context) error {
+	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.response != nil })
+}
+
+// over says that the main process will not run (any more).
+func (r *run) over() bool { return r.exit != nil || r.failure != nil }
+
+// running says that the main process runs.
+func (r *run) running() bool { return r.process != nil && !r.dead && r.exit == nil }
+
+// agentStarted is when this agent's program began.
+var agentStarted = timestamppb.New(time.Now())
+
+func startedProcess(pid int) *agentv1.StartedProcess {
+	return &agentv1.StartedProcess{
+		Pid:            int64(pid),
+		StartedAt:      timestamppb.New(time.Now()),
+		AgentStartedAt: agentStarted,
+	}
+}

@@ -1,0 +1,51 @@
+// Package jsonfile keeps records as JSON, a file each, replaced in one step.
+package jsonfile
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+)
+
+// Read answers false if the file is missing or not whole: a crash of the
+// machine can cut a file that was not synced.
+func Read(path string, value any) (bool, error) {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(content, value); err != nil {
+		slog.Warn("a damaged record is not believed", "path", path, "error", err)
+		return false, nil
+	}
+	return true, nil
+}
+
+// Write replaces the file in one step.
+func Write(path string, value any) error { return replace(path, value, false) }
+
+// WriteDurable is Write of what must survive a crash of the machine.
+func WriteDurable(path string, value any) error { return replace(path, value, true) }
+
+func replace(path string, value any, durable bool) (err error) {
+	content, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err == nil && durable {
+		err = file.Sync()
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return os.Rename(file.Name(), path)
+}

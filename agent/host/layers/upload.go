@@ -1,0 +1,200 @@
+package layers
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/host/confined"
+)
+
+// maxBytes is the most that an upload may have, and unpack to: far above any
+// layer, below what an endless stream would write.
+const maxBytes = 256 << 30
+
+// Taken is what an upload turned out to be.
+type Taken struct {
+	Digest      string // of the bytes as they came
+	Size        uint64 // of them
+	DiffID      string // digest of the tar
+	TarSize     uint64
+	Compression string // empty: none
+}
+
+// Upload is a layer that is stored, measured and unpacked while it comes.
+type Upload struct {
+	store *Store
+	blob  string
+
+	begin sync.Once
+	// abandoned is closed once nobody wants the upload any more.
+	abandoned chan struct{}
+	// done is closed once all work on it has ended.
+	done  chan struct{}
+	taken Taken
+	err   error
+	// tree is the directory of the unpacked layer, until Unpack or Close take it;
+	// the store's uploadsLock guards it.
+	tree  string
+	layer Layer
+}
+
+// OpenUpload announces an upload whose bytes are to be stored as the file blob,
+// which is not there. The caller closes it.
+func (s *Store) OpenUpload(id, blob string) (*Upload, error) {
+	s.uploadsLock.Lock()
+	defer s.uploadsLock.Unlock()
+	if s.uploads[id] != nil {
+		return nil, connect.NewError(connect.CodeAlreadyExists, errors.New("there is such an upload"))
+	}
+	upload := &Upload{store: s, blob: blob, abandoned: make(chan struct{}), done: make(chan struct{})}
+	s.uploads[id] = upload
+	return upload, nil
+}
+
+// FindUpload finds an open upload; nil where there is none.
+func (s *Store) FindUpload(id string) *Upload {
+	s.uploadsLock.Lock()
+	defer s.uploadsLock.Unlock()
+	return s.uploads[id]
+}
+
+// Close forgets the upload, and is called once: what Unpack has not taken goes. The blob stays
+// if all of it has come.
+func (u *Upload) Close() error {
+	u.store.uploadsLock.Lock()
+	for id, upload := range u.store.uploads {
+		if upload == u {
+			delete(u.store.uploads, id)
+		}
+	}
+	u.store.uploadsLock.Unlock()
+	close(u.abandoned)
+	u.begin.Do(func() { close(u.done) }) // Nothing may come any more.
+	<-u.done
+	u.store.uploadsLock.Lock()
+	tree := u.tree
+	u.tree = ""
+	u.store.uploadsLock.Unlock()
+	if tree == "" {
+		return nil
+	}
+	return confined.RemovePath(tree)
+}
+
+// uploadedTree gives the layer away that an upload has unpacked.
+func (s *Store) uploadedTree(diffID string) (tree string, layer Layer, found bool) {
+	s.uploadsLock.Lock()
+	defer s.uploadsLock.Unlock()
+	for _, upload := range s.uploads {
+		if upload.tree != "" && upload.layer.DiffID == diffID {
+			tree, upload.tree = upload.tree, ""
+			return tree, upload.layer, true
+		}
+	}
+	return "", Layer{}, false
+}
+
+// Done is closed once the upload has come, or failed.
+func (u *Upload) Done() <-chan struct{} { return u.done }
+
+// Taken answers what came; it is called once Done is closed.
+func (u *Upload) Taken() (Taken, error) { return u.taken, u.err }
+
+// Take stores and unpacks what comes, once. A stream that is cut, or no whole
+// tar, leaves nothing.
+func (u *Upload) Take(ctx context.Context, source io.Reader) error {
+	isFirst := false
+	u.begin.Do(func() { isFirst = true })
+	if !isFirst {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the upload is taken already, or not wanted any more"))
+	}
+	// Apart from this call, whose end alone makes a reader fail that waits for a
+	// silent peer.
+	go func() {
+		defer close(u.done)
+		u.err = u.take(ctx, source)
+	}()
+	select {
+	case <-u.done:
+		return u.err
+	case <-u.abandoned:
+		return connect.NewError(connect.CodeCanceled, errors.New("the upload is not wanted any more"))
+	}
+}
+
+func (u *Upload) take(ctx context.Context, source io.Reader) (err error) {
+	file, err := os.OpenFile(u.blob, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	temporary, err := os.MkdirTemp(u.store.dir, unfinished)
+	if err != nil {
+		return errors.Join(err, file.Close(), os.Remove(u.blob))
+	}
+	stored := newMeasured(file)
+	unpacked := stored
+	var layer Layer
+	err = fanOut(ctx, source,
+		func(r io.Reader) error {
+			_, err := io.Copy(stored, r)
+			return err
+		},
+		func(r io.Reader) (err error) {
+			plain, err := decompress(r)
+			if err != nil {
+				return classify(err)
+			}
+			defer plain.Close()
+			u.taken.Compression = plain.compression
+			target := filepath.Join(temporary, "diff")
+			if plain.compression == "" {
+				layer, err = unpackTar(ctx, plain, target)
+			} else {
+				layer, unpacked, err = unpackMeasured(ctx, plain, target)
+			}
+			if err != nil {
+				return classify(err)
+			}
+			return nil
+		})
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(u.blob), confined.RemovePath(temporary))
+	}
+	u.taken.Digest, u.taken.Size = stored.digest(), stored.size
+	u.taken.DiffID, u.taken.TarSize = unpacked.digest(), unpacked.size
+	layer.DiffID, layer.TarSize = u.taken.DiffID, u.taken.TarSize
+	u.store.uploadsLock.Lock()
+	u.tree, u.layer = temporary, layer
+	u.store.uploadsLock.Unlock()
+	return nil
+}
+
+func newMeasured(to io.Writer) *measured { return &measured{hash: sha256.New(), to: to} }
+
+// measured counts and hashes what is written through it.
+type measured struct {
+	hash hash.Hash
+	to   io.Writer
+	size uint64
+}
+
+func (m *measured) Write(p []byte) (int, error) {
+	m.size += uint64(len(p))
+	if m.size > maxBytes {
+		return 0, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("content is larger than %d bytes", maxBytes))
+	}
+	m.hash.Write(p)
+	return m.to.Write(p)
+}
+
+func (m *measured) digest() string { return "sha256:" + hex.EncodeToString(m.hash.Sum(nil)) }

@@ -1,0 +1,245 @@
+// Package block is the driver of volumes that are a file system of their own: an
+// EXT4 image, mounted for one container alone by a loop device.
+package block
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"connectrpc.com/connect"
+	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+)
+
+// Driver is the driver.
+type Driver struct {
+	DefaultSize int64 // bytes of a volume whose options name none
+}
+
+const (
+	// blockSize is EXT4's: sizes are rounded up to it.
+	blockSize = 4096
+	// minSize holds the file system's own structures with room to spare.
+	minSize = 16 << 20
+	// maxSize is what a file may have on EXT4.
+	maxSize = 16 << 40
+)
+
+// Traits are its name and rules.
+func (Driver) Traits() *hostv1.VolumeDriver {
+	return &hostv1.VolumeDriver{
+		Name: "block", Sharing: hostv1.VolumeSharing_VOLUME_SHARING_EXCLUSIVE,
+		Content: hostv1.VolumeContent_VOLUME_CONTENT_HERE,
+	}
+}
+
+// settings are the options as numbers.
+type settings struct {
+	size      int64
+	sizeAsked bool
+	allocate  bool // all of it at once, so that a full disk is met at the creation
+}
+
+func (d Driver) settings(options map[string]string) (settings, error) {
+	asked := settings{size: d.DefaultSize}
+	for option, value := range options {
+		var err error
+		switch option {
+		case "size":
+			asked.sizeAsked = true
+			if asked.size, err = units.RAMInBytes(value); err != nil {
+				return asked, invalid("%v: it is a number of bytes, such as 512M or 10G", err)
+			}
+		case "fallocate":
+			if asked.allocate, err = strconv.ParseBool(value); err != nil {
+				return asked, invalid("fallocate=%s: it is true or false", value)
+			}
+		default:
+			return asked, invalid("invalid option: %q (block volumes have: size, fallocate)", option)
+		}
+	}
+	if asked.size < minSize || asked.size > maxSize {
+		return asked, invalid("a size of %s is out of bounds: it is at least %s and at most %s",
+			units.BytesSize(float64(asked.size)), units.BytesSize(minSize), units.BytesSize(maxSize))
+	}
+	asked.size = (asked.size + blockSize - 1) / blockSize * blockSize
+	return asked, nil
+}
+
+// Check refuses options that are not its own, and sizes out of bounds.
+func (d Driver) Check(options map[string]string) error {
+	_, err := d.settings(options)
+	return err
+}
+
+func imageOf(v driver.Volume) string { return filepath.Join(v.Dir, "volume.img") }
+
+// Make makes the image, which has its name once it is whole.
+func (d Driver) Make(ctx context.Context, v driver.Volume) (made driver.Made, err error) {
+	asked, err := d.settings(v.Options)
+	if err != nil {
+		return made, err
+	}
+	image := imageOf(v)
+	info, err := os.Lstat(image)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		err = makeImage(ctx, image, asked)
+	case err == nil && asked.sizeAsked && info.Size() != asked.size:
+		return made, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf(
+			"the volume exists with %s: remove it first, or choose another name", units.BytesSize(float64(info.Size()))))
+	case err == nil:
+		asked.size = info.Size()
+	}
+	status := map[string]string{"format": "ext4", "size": strconv.FormatInt(asked.size, 10)}
+	return driver.Made{Mountpoint: image, Status: status}, err
+}
+
+func makeImage(ctx context.Context, image string, asked settings) (err error) {
+	unfinished := image + ".new"
+	if err := os.Remove(unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(unfinished, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := file.Truncate(asked.size); err != nil {
+		return err
+	}
+	if asked.allocate {
+		if err := allocate(file, asked.size); err != nil {
+			return fmt.Errorf("allocate %s: %w", units.BytesSize(float64(asked.size)), err)
+		}
+	}
+	if err := makeFileSystem(ctx, unfinished, asked); err != nil {
+		return err
+	}
+	faultpoint.Reached("host.volume.formatted")
+	if err := emptyFileSystem(file, mountOptions(asked)); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(unfinished, image); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(image))
+}
+
+// allocate looks for room first: an allocation that fails has filled the disk for
+// everybody before it does.
+func allocate(file *os.File, size int64) error {
+	var disk unix.Statfs_t
+	if err := unix.Fstatfs(int(file.Fd()), &disk); err != nil {
+		return err
+	}
+	if room := int64(disk.Bavail) * disk.Bsize; size > room {
+		return fmt.Errorf("%w: there is room for %s", unix.ENOSPC, units.BytesSize(float64(room)))
+	}
+	return unix.Fallocate(int(file.Fd()), 0, 0, size)
+}
+
+// emptyFileSystem takes away lost+found: databases want an empty directory.
+// e2fsck makes another when it needs one.
+func emptyFileSystem(image *os.File, options []string) error {
+	root, err := openFileSystem(image, options)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	return unix.Unlinkat(root, "lost+found", unix.AT_REMOVEDIR)
+}
+
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(directory.Sync(), directory.Close())
+}
+
+// mountOptions: what is deleted goes back to the machine, unless all of it was
+// allocated in advance.
+func mountOptions(asked settings) []string {
+	if asked.allocate {
+		return nil
+	}
+	return []string{"discard"}
+}
+
+// Mount mounts the image, after a check where the kernel has noted errors in it.
+// The kernel replays the journal of one that was not unmounted.
+func (d Driver) Mount(ctx context.Context, v driver.Volume) error {
+	asked, err := d.settings(v.Options)
+	if err != nil {
+		return err
+	}
+	image, err := os.OpenFile(imageOf(v), os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("mount volume %s: %w", v.Name, err)
+	}
+	defer image.Close()
+	if err := checkIfAsked(ctx, v.Name, image); err != nil {
+		return err
+	}
+	root, err := openFileSystem(image, mountOptions(asked))
+	if err != nil {
+		return fmt.Errorf("volume %s cannot be mounted: %w (it is not repaired unasked: `e2fsck -f %s`, or bring back a copy)", v.Name, err, image.Name())
+	}
+	defer unix.Close(root)
+	warnOfLittleRoom(v.Name, image)
+	return mounts.Attach(root, v.Data())
+}
+
+// warnOfLittleRoom tells, before anything is lost, that the disk cannot take all
+// that the volume promises: what the container then writes fails as on a broken
+// disk, and the file system becomes read-only.
+func warnOfLittleRoom(name string, image *os.File) {
+	var stat unix.Stat_t
+	var disk unix.Statfs_t
+	if errors.Join(unix.Fstat(int(image.Fd()), &stat), unix.Fstatfs(int(image.Fd()), &disk)) != nil {
+		return
+	}
+	missing, room := stat.Size-stat.Blocks*512, int64(disk.Bavail)*disk.Bsize
+	if missing > room {
+		slog.Warn("the disk has less room than a block volume may yet take: make room, or make the volume with --opt fallocate=true",
+			"volume", name, "missing", units.BytesSize(float64(missing)), "room", units.BytesSize(float64(room)))
+	}
+}
+
+// openFileSystem mounts the image where nobody sees it, and answers the root.
+func openFileSystem(image *os.File, options []string) (int, error) {
+	loop, err := attachLoop(image)
+	if err != nil {
+		return -1, err
+	}
+	defer loop.Close() // The mount keeps it.
+	return mounts.FileSystem{Type: "ext4", Source: loop.Name(), Options: options}.Open()
+}
+
+// Measure answers what the image takes of the disk: it is sparse.
+func (Driver) Measure(_ context.Context, v driver.Volume) (uint64, error) {
+	var stat unix.Stat_t
+	err := unix.Stat(imageOf(v), &stat)
+	if errors.Is(err, unix.ENOENT) {
+		return 0, nil
+	}
+	return uint64(stat.Blocks) * 512, err
+}
+
+func invalid(format string, values ...any) error {
+	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
+}

@@ -1,0 +1,310 @@
+package block
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+)
+
+var small = Driver{DefaultSize: 64 << 20}
+
+func newVolume(t *testing.T, options map[string]string) driver.Volume {
+	t.Helper()
+	v := driver.Volume{Name: "db", Dir: t.TempDir(), Options: options}
+	if err := os.Mkdir(v.Data(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		mounts.Unmount(v.Data())
+		waitForNoLoop(t, v)
+	})
+	return v
+}
+
+func waitForNoLoop(t *testing.T, v driver.Volume) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		devices, err := exec.Command("losetup", "--noheadings", "--output", "NAME,BACK-FILE").Output()
+		if err == nil && !strings.Contains(string(devices), v.Dir) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a loop device is left: %s %v", devices, err)
+		}
+	}
+}
+
+func mounted(t *testing.T, v driver.Volume) {
+	t.Helper()
+	if err := small.Mount(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func unmounted(t *testing.T, v driver.Volume) {
+	t.Helper()
+	if err := mounts.Unmount(v.Data()); err != nil {
+		t.Fatal(err)
+	}
+	waitForNoLoop(t, v)
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{"512M": 512 << 20, "10G": 10 << 30, "16777217": 16<<20 + 4096, "1gb": 1 << 30} {
+		if got, err := small.settings(map[string]string{"size": text}); err != nil || got.size != want {
+			t.Errorf("%s: %d %v", text, got.size, err)
+		}
+	}
+	for _, options := range []map[string]string{
+		{"size": "much"}, {"size": ""}, {"size": "-1"}, {"size": "1M"}, {"size": "99999T"}, {"fallocate": "perhaps"}, {"type": "nfs"},
+	} {
+		if err := small.Check(options); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%v: %v", options, err)
+		}
+	}
+	if got, err := small.settings(nil); err != nil || got.size != 64<<20 || got.sizeAsked {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestAnImageIsSparseWholeAndEmpty(t *testing.T) {
+	v := newVolume(t, map[string]string{"size": "10G"})
+	for range 2 {
+		made, err := small.Make(t.Context(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made.Mountpoint != filepath.Join(v.Dir, "volume.img") || made.Status["format"] != "ext4" || made.Status["size"] != "10737418240" {
+			t.Errorf("%+v", made)
+		}
+	}
+	waitForNoLoop(t, v)
+	if size, err := small.Measure(t.Context(), v); err != nil || size > 16<<20 {
+		t.Errorf("%d bytes, %v", size, err)
+	}
+	features, err := exec.Command("dumpe2fs", imageOf(v)).CombinedOutput()
+	if err != nil || strings.Contains(string(features), "Reserved block count:     1") || strings.Count(string(features), "ITABLE_ZEROED") != 80 {
+		t.Errorf("%v: %d groups of 80 need no initialisation", err, strings.Count(string(features), "ITABLE_ZEROED"))
+	}
+	mounted(t, v)
+	entries, err := os.ReadDir(v.Data())
+	if err != nil || len(entries) != 0 {
+		t.Error(entries, err)
+	}
+	v.Options = map[string]string{"size": "20G"}
+	if _, err := small.Make(t.Context(), v); connect.CodeOf(err) != connect.CodeAlreadyExists || !strings.Contains(err.Error(), "exists with 10GiB: remove it first") {
+		t.Error(err)
+	}
+}
+
+func TestAHalfMadeImageIsMadeAnew(t *testing.T) {
+	v := newVolume(t, nil)
+	if err := os.WriteFile(imageOf(v)+".new", []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	mounted(t, v)
+	entries, err := os.ReadDir(v.Dir)
+	if err != nil || len(entries) != 2 {
+		t.Error(entries, err)
+	}
+}
+
+func TestWhatIsDeletedGoesBack(t *testing.T) {
+	v := newVolume(t, nil)
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	mounted(t, v)
+	sizes := make([]uint64, 2)
+	for i, work := range []func() error{
+		func() error { return os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 32<<20), 0o600) },
+		func() error { return os.Remove(filepath.Join(v.Data(), "file")) },
+	} {
+		if err := work(); err != nil {
+			t.Fatal(err)
+		}
+		unmounted(t, v)
+		var err error
+		if sizes[i], err = small.Measure(t.Context(), v); err != nil {
+			t.Fatal(err)
+		}
+		mounted(t, v)
+	}
+	if sizes[0] < 32<<20 || sizes[1] > sizes[0]-24<<20 {
+		t.Errorf("with the file %d bytes, without %d", sizes[0], sizes[1])
+	}
+	if err := os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 65<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("a full image: %v", err)
+	}
+}
+
+func TestAllOfItIsAllocatedWhereThatIsAskedFor(t *testing.T) {
+	v := newVolume(t, map[string]string{"size": "32M", "fallocate": "true"})
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	if size, err := small.Measure(t.Context(), v); err != nil || size < 32<<20 {
+		t.Errorf("%d bytes, %v", size, err)
+	}
+	mounted(t, v)
+	if err := errors.Join(os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 8<<20), 0o600), os.Remove(filepath.Join(v.Data(), "file"))); err != nil {
+		t.Fatal(err)
+	}
+	unmounted(t, v)
+	if size, err := small.Measure(t.Context(), v); err != nil || size < 32<<20 {
+		t.Errorf("%d bytes, %v", size, err)
+	}
+	tooLarge := newVolume(t, map[string]string{"size": "15T", "fallocate": "true"})
+	if _, err := small.Make(t.Context(), tooLarge); err == nil || !strings.Contains(err.Error(), "allocate 15TiB: no space left on device: there is room for") {
+		t.Error(err)
+	}
+}
+
+// A mount that somebody keeps in another place has the device, which the next mount shares.
+func TestAnImageHasOneDevice(t *testing.T) {
+	v := newVolume(t, nil)
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	mounted(t, v)
+	kept := filepath.Join(v.Dir, "kept")
+	if err := errors.Join(os.Mkdir(kept, 0o700), mounts.Bind(v.Data(), kept, false), mounts.Unmount(v.Data())); err != nil {
+		t.Fatal(err)
+	}
+	defer mounts.Unmount(kept)
+	mounted(t, v)
+	if err := os.WriteFile(filepath.Join(kept, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(v.Data(), "file")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestADiskThatCannotTakeTheVolumeIsWarnedOf(t *testing.T) {
+	var told bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&told, nil)))
+	defer slog.SetDefault(before)
+	var disk unix.Statfs_t
+	if err := unix.Statfs(t.TempDir(), &disk); err != nil {
+		t.Fatal(err)
+	}
+	room := int64(disk.Bavail) * disk.Bsize
+	for size, warned := range map[int64]bool{room / 2: false, room * 2: true} {
+		told.Reset()
+		v := newVolume(t, map[string]string{"size": strconv.FormatInt(size, 10)})
+		if _, err := small.Make(t.Context(), v); err != nil {
+			t.Fatal(err)
+		}
+		mounted(t, v)
+		if got := strings.Contains(told.String(), "less room than a block volume may yet take"); got != warned {
+			t.Errorf("of %d bytes, with room for %d: warned %t", size, room, got)
+		}
+		unmounted(t, v)
+	}
+}
+
+func BenchmarkMountAndUnmount(b *testing.B) {
+	v := driver.Volume{Name: "db", Dir: b.TempDir()}
+	if err := os.Mkdir(v.Data(), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := (Driver{DefaultSize: 10 << 30}).Make(b.Context(), v); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := errors.Join(small.Mount(b.Context(), v), mounts.Unmount(v.Data())); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestADirtyImageIsReplayed(t *testing.T) {
+	v := newVolume(t, nil)
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	mounted(t, v)
+	file, err := os.Create(filepath.Join(v.Data(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// As the machine's death leaves it.
+	died := newVolume(t, nil)
+	if output, err := exec.Command("cp", "--sparse=always", imageOf(v), imageOf(died)).CombinedOutput(); err != nil {
+		t.Fatal(string(output))
+	}
+	mounted(t, died)
+	if _, err := os.Stat(filepath.Join(died.Data(), "file")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestADamagedImageIsRefusedByName(t *testing.T) {
+	v := newVolume(t, nil)
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	overwrite := func(at int64, content []byte) {
+		t.Helper()
+		image, err := os.OpenFile(imageOf(v), os.O_WRONLY, 0)
+		if err == nil {
+			_, err = image.WriteAt(content, at)
+		}
+		if err := errors.Join(err, image.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(reason string) {
+		t.Helper()
+		before, _ := os.ReadFile(imageOf(v))
+		err := small.Mount(t.Context(), v)
+		if err == nil || !strings.Contains(err.Error(), "volume db ") || !strings.Contains(err.Error(), reason) {
+			t.Error(err)
+		}
+		after, _ := os.ReadFile(imageOf(v))
+		if string(before) != string(after) {
+			t.Error("it was changed")
+		}
+	}
+	overwrite(superblock+0x60, []byte{0xff, 0xff, 0xff, 0xff}) // features that nobody knows
+	refused("cannot be mounted")
+	overwrite(superblock, make([]byte, 1024))
+	refused("no EXT4 superblock")
+}
+
+func TestAFileSystemWithNotedErrorsIsChecked(t *testing.T) {
+	v := newVolume(t, nil)
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command("debugfs", "-w", "-R", "ssv state 2", imageOf(v)).CombinedOutput(); err != nil {
+		t.Fatal(string(output))
+	}
+	mounted(t, v)
+	unmounted(t, v)
+	state, err := exec.Command("dumpe2fs", "-h", imageOf(v)).Output()
+	if err != nil || !strings.Contains(string(state), "Filesystem state:         clean\n") {
+		t.Errorf("%v %s", err, state)
+	}
+}

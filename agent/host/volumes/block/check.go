@@ -1,0 +1,96 @@
+package block
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"connectrpc.com/connect"
+)
+
+// makeFileSystem makes an EXT4 file system. The image is new, so what is not
+// written is zero: nothing is left for the kernel to initialise at the first use.
+func makeFileSystem(ctx context.Context, image string, asked settings) error {
+	extended := "lazy_itable_init=0,lazy_journal_init=1"
+	if asked.allocate {
+		extended += ",nodiscard"
+	}
+	// -m 0: no blocks are kept for root. Of a file system with errors nothing more is written.
+	command, output, err := program(ctx, "mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", "-b", strconv.Itoa(blockSize), "-E", extended, image)
+	if err != nil {
+		return err
+	}
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("mkfs.ext4: %w: %s", err, bytes.TrimSpace(output.Bytes()))
+	}
+	return nil
+}
+
+// Places and values in EXT4's superblock.
+const (
+	superblock     = 1024
+	magicOffset    = superblock + 0x38
+	extMagic       = 0xef53
+	stateHasErrors = 2
+)
+
+// checkIfAsked checks a file system in which the kernel has noted errors, and
+// tells what came of it. Nothing that e2fsck does not repair by itself is.
+func checkIfAsked(ctx context.Context, name string, image *os.File) error {
+	loop, err := findLoop(image)
+	if loop != nil {
+		return errors.Join(err, loop.Close()) // It is mounted still, somewhere.
+	}
+	if err != nil {
+		return err
+	}
+	var head [4]byte // magic number and state, 16 bits each
+	if _, err := image.ReadAt(head[:], magicOffset); err != nil {
+		return fmt.Errorf("volume %s: %w", name, err)
+	}
+	if binary.LittleEndian.Uint16(head[:]) != extMagic {
+		return damaged(name, image, "it has no EXT4 superblock")
+	}
+	if binary.LittleEndian.Uint16(head[2:])&stateHasErrors == 0 {
+		return nil
+	}
+	command, output, err := program(ctx, "e2fsck", "-p", image.Name())
+	if err != nil {
+		return err
+	}
+	err = command.Run()
+	said := string(bytes.TrimSpace(output.Bytes()))
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() > 1) { // 1: all errors are corrected
+		return damaged(name, image, said)
+	}
+	slog.Warn("the kernel had noted errors in a volume's file system, which was checked", "volume", name, "result", said)
+	return nil
+}
+
+func damaged(name string, image *os.File, reason string) error {
+	return connect.NewError(connect.CodeInternal, fmt.Errorf(
+		"volume %s is damaged: %s (it is not repaired unasked: `e2fsck -f %s`, or bring back a copy)", name, reason, image.Name()))
+}
+
+// program is one of e2fsprogs, ready to be run. FAILED_PRECONDITION: it is not
+// installed.
+func program(ctx context.Context, name string, arguments ...string) (*exec.Cmd, *bytes.Buffer, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name) // not everybody's PATH has it
+	}
+	if err != nil {
+		return nil, nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("block volumes need %s: install the package e2fsprogs", name))
+	}
+	command := exec.CommandContext(ctx, path, arguments...)
+	output := &bytes.Buffer{}
+	command.Stdout, command.Stderr = output, output
+	return command, output, nil
+}

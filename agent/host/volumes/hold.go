@@ -1,0 +1,138 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+)
+
+// Hold mounts the volumes that the paths lie in, as far as their drivers mount
+// any, and keeps them mounted until every holder has let go. Paths elsewhere are
+// the user's own. A holder is noted before the mount and taken off before the
+// unmount: whatever a crash leaves mounted is found by its holders' directory.
+func (s *Store) Hold(ctx context.Context, holder string, sources ...string) error {
+	for _, source := range sources {
+		volume, _, ours := s.split(source)
+		if !ours {
+			continue
+		}
+		if err := s.hold(ctx, holder, filepath.Base(filepath.Dir(volume))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) hold(ctx context.Context, holder, name string) error {
+	unlock, err := s.locks.Lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	v, d, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if d == s.drivers[0] && len(v.Options) == 0 {
+		return nil // a directory as it is
+	}
+	holders := filepath.Join(s.held, name)
+	if err := os.MkdirAll(holders, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(holders, holder), nil, 0o600); err != nil {
+		return err
+	}
+	faultpoint.Reached("host.volume.held")
+	mounted, err := mounts.IsMountPoint(v.Data())
+	if err == nil && !mounted {
+		err = d.Mount(ctx, v)
+	}
+	if err != nil {
+		return errors.Join(err, s.letGoLocked(holder, name))
+	}
+	faultpoint.Reached("host.volume.mounted")
+	return nil
+}
+
+// LetGo takes a holder off every volume, and unmounts those that nobody holds any
+// more. One that holds none is no error.
+func (s *Store) LetGo(ctx context.Context, holder string) error {
+	names, err := os.ReadDir(s.held)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, entry := range names {
+		if _, err := os.Lstat(filepath.Join(s.held, entry.Name(), holder)); err == nil {
+			failures = append(failures, s.letGo(ctx, holder, entry.Name()))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (s *Store) letGo(ctx context.Context, holder, name string) error {
+	unlock, err := s.locks.Lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.letGoLocked(holder, name)
+}
+
+func (s *Store) letGoLocked(holder, name string) error {
+	if err := os.Remove(filepath.Join(s.held, name, holder)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	faultpoint.Reached("host.volume.let-go")
+	return s.unmountUnlessHeld(name)
+}
+
+func (s *Store) unmountUnlessHeld(name string) error {
+	holders := filepath.Join(s.held, name)
+	left, err := os.ReadDir(holders)
+	if errors.Is(err, os.ErrNotExist) || len(left) > 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := s.path(name)
+	if err != nil {
+		return err
+	}
+	if err := mounts.Unmount(driver.Volume{Dir: dir}.Data()); err != nil {
+		return err
+	}
+	faultpoint.Reached("host.volume.let-go.unmounted")
+	return os.Remove(holders)
+}
+
+// Reclaim unmounts what nobody holds whom isThere knows. It runs before any other
+// call.
+func (s *Store) Reclaim(isThere func(holder string) bool) error {
+	names, err := os.ReadDir(s.held)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, name := range names {
+		holders, err := os.ReadDir(filepath.Join(s.held, name.Name()))
+		for _, holder := range holders {
+			if !isThere(holder.Name()) {
+				err = errors.Join(err, os.Remove(filepath.Join(s.held, name.Name(), holder.Name())))
+			}
+		}
+		failures = append(failures, err, s.unmountUnlessHeld(name.Name()))
+	}
+	if err := errors.Join(failures...); err != nil {
+		return fmt.Errorf("reclaim volumes: %w", err)
+	}
+	return nil
+}

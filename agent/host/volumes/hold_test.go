@@ -1,0 +1,174 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/volumes/block"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+	"github.com/sockerless/sockerless/agent/host/volumes/local"
+	"github.com/sockerless/sockerless/agent/host/volumes/tmpfs"
+)
+
+type stored struct {
+	*Store
+	t   *testing.T
+	dir string
+}
+
+func openStore(t *testing.T) stored {
+	t.Helper()
+	dir := t.TempDir()
+	can, err := trash.Open(filepath.Join(dir, "trash"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(can.Close)
+	return stored{reopen(t, dir, can), t, dir}
+}
+
+func reopen(t *testing.T, dir string, can *trash.Can) *Store {
+	t.Helper()
+	store, err := Open(Options{
+		Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can,
+		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 32 << 20}, tmpfs.Driver{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func (s stored) make(name, driver string) string {
+	s.t.Helper()
+	made, err := s.Create(s.t.Context(), &hostv1.CreateVolumeRequest{Name: name, Driver: driver})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { s.Remove(context.Background(), name) })
+	return made.Path
+}
+
+func (s stored) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s stored) isMounted(path string, want bool) {
+	s.t.Helper()
+	if is, err := mounts.IsMountPoint(path); err != nil || is != want {
+		s.t.Errorf("%s is mounted: %t, %v", path, is, err)
+	}
+}
+
+func TestAVolumeIsMountedWhileSomebodyHoldsIt(t *testing.T) {
+	for _, kind := range []string{"block", "tmpfs"} {
+		s := openStore(t)
+		path := s.make("v", kind)
+		s.isMounted(path, false)
+		s.must(s.Hold(t.Context(), "one", path, "/somewhere/else"))
+		s.must(s.Hold(t.Context(), "one", filepath.Join(path, "part")))
+		s.must(s.Hold(t.Context(), "two", path))
+		s.must(os.WriteFile(filepath.Join(path, "file"), nil, 0o600))
+		s.must(s.LetGo(t.Context(), "one"))
+		s.must(s.LetGo(t.Context(), "one"))
+		s.isMounted(path, true)
+		s.must(s.LetGo(t.Context(), "two"))
+		s.isMounted(path, false)
+		s.must(s.Hold(t.Context(), "three", path))
+		_, err := os.Stat(filepath.Join(path, "file"))
+		if kept := err == nil; kept != (kind == "block") {
+			t.Errorf("%s: kept %t", kind, kept)
+		}
+		s.must(s.Remove(t.Context(), "v"))
+		s.isMounted(path, false)
+	}
+}
+
+func TestADirectoryIsHeldByNobody(t *testing.T) {
+	s := openStore(t)
+	path := s.make("v", "local")
+	s.must(s.Hold(t.Context(), "one", path))
+	if entries, err := os.ReadDir(s.held); err != nil || len(entries) != 0 {
+		t.Error(entries, err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Error(entries, err) // as before there were drivers
+	}
+}
+
+func TestWhatACrashLeavesMountedIsUnmounted(t *testing.T) {
+	s := openStore(t)
+	lives, dead, begun := s.make("lives", "block"), s.make("dead", "block"), s.make("begun", "tmpfs")
+	s.must(s.Hold(t.Context(), "alive", lives))
+	s.must(s.Hold(t.Context(), "view-of-alive", lives))
+	s.must(s.Hold(t.Context(), "gone", dead))
+	// Killed between the last holder and the unmount.
+	s.must(s.Hold(t.Context(), "gone", begun))
+	s.must(os.Remove(filepath.Join(s.held, "begun", "gone")))
+
+	next := reopen(t, s.dir, s.trash)
+	s.must(next.Reclaim(func(holder string) bool { return holder == "alive" }))
+	s.isMounted(lives, true)
+	s.isMounted(dead, false)
+	s.isMounted(begun, false)
+	s.must(next.LetGo(t.Context(), "alive"))
+	s.isMounted(lives, false)
+}
+
+// Containers write to a mounted volume as well.
+func TestALinkInAMountedVolumeLeadsNowhere(t *testing.T) {
+	s := openStore(t)
+	path := s.make("v", "block")
+	s.must(s.Hold(t.Context(), "one", path))
+	s.must(os.Symlink("/etc", filepath.Join(path, "link")))
+	if _, err := s.OpenSource(filepath.Join(path, "link")); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Error(err)
+	}
+}
+
+func TestAVolumeThatCannotBeMadeLeavesNothing(t *testing.T) {
+	s := openStore(t)
+	for _, request := range []*hostv1.CreateVolumeRequest{
+		{Name: "v", Driver: "block", Options: map[string]string{"size": "1"}},
+		{Name: "v", Driver: "block", Options: map[string]string{"size": "15T", "fallocate": "1"}},
+		{Name: "v", Driver: "other"},
+	} {
+		if _, err := s.Create(t.Context(), request); err == nil {
+			t.Error("it was made")
+		}
+		if _, err := os.Lstat(filepath.Join(s.Store.dir, "v")); !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestARecordThatIsDamagedIsNotTakenForADirectory(t *testing.T) {
+	s := openStore(t)
+	path := s.make("v", "block")
+	s.must(os.WriteFile(recordPath(filepath.Dir(path)), []byte("{"), 0o600))
+	if err := s.Hold(t.Context(), "one", path); err == nil {
+		t.Error("it was held")
+	}
+}
+
+func TestAPlainVolumeStaysPlainWhateverOptionsAreAskedFor(t *testing.T) {
+	store := openStore(t)
+	path := store.make("plain", "local")
+	options := map[string]string{"type": "none", "o": "bind", "device": t.TempDir()}
+	_, err := store.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "plain", Driver: "local", Options: options})
+	store.must(err)
+	if _, err := os.Stat(recordPath(filepath.Dir(path))); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("the volume has a record of other options: %v", err)
+	}
+}

@@ -1,0 +1,73 @@
+// Package tmpfs is the driver of volumes in memory: shared by the containers that
+// have one at a time, and gone with the last of them.
+package tmpfs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/disk"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+)
+
+// Driver is the driver.
+type Driver struct{}
+
+// Traits are its name and rules.
+func (Driver) Traits() *hostv1.VolumeDriver {
+	return &hostv1.VolumeDriver{
+		Name: "tmpfs", Sharing: hostv1.VolumeSharing_VOLUME_SHARING_SHARED,
+		Content: hostv1.VolumeContent_VOLUME_CONTENT_HERE,
+	}
+}
+
+// known are options of the kernel's tmpfs.
+var known = []string{"size", "nr_inodes", "mode", "uid", "gid"}
+
+// Check has the kernel judge the values.
+func (Driver) Check(options map[string]string) error {
+	for option := range options {
+		if !slices.Contains(known, option) {
+			return invalid("invalid option: %q (tmpfs volumes have: size, nr_inodes, mode, uid, gid)", option)
+		}
+	}
+	root, err := memory(options).Open()
+	if err != nil {
+		return invalid("%v", err)
+	}
+	return unix.Close(root)
+}
+
+func memory(options map[string]string) mounts.FileSystem {
+	m := mounts.FileSystem{Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}}
+	for option, value := range options {
+		m.Options = append(m.Options, option+"="+value)
+	}
+	return m
+}
+
+// Make has nothing to make: the memory comes with the first container.
+func (Driver) Make(_ context.Context, v driver.Volume) (driver.Made, error) {
+	status := map[string]string{"format": "tmpfs", "lifetime": "until no running container has it"}
+	return driver.Made{Mountpoint: v.Data(), Status: status}, nil
+}
+
+// Mount mounts an empty one.
+func (Driver) Mount(_ context.Context, v driver.Volume) error {
+	return memory(v.Options).Mount(v.Data())
+}
+
+// Measure answers the bytes of its files.
+func (Driver) Measure(ctx context.Context, v driver.Volume) (uint64, error) {
+	return disk.Measure(ctx, v.Data())
+}
+
+func invalid(format string, values ...any) error {
+	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
+}

@@ -1,0 +1,41 @@
+package containerinit_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sockerless/sockerless/agent/core/exechold"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+func TestAStageHasTheProgramsStreamsAndItsStatusAndIsClosedToOthers(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{})
+	startForever(t, k, nobody())
+	hold, err := exechold.Executions(filepath.Join(filepath.Dir(k.output), "rootfs/probe"))
+	must(t, err)
+	defer hold.End()
+	for _, user := range []string{"root", "alice"} {
+		c := execute(t, k.client(), user, &agentv1.ProcessSpec{Args: []string{"/probe", "who"}, User: user})
+		must(t, hold.Next(2*time.Minute, func(pid int) {
+			directory := fmt.Sprintf("/proc/%d/fd", pid)
+			entries, err := os.ReadDir(directory)
+			must(t, err)
+			for _, entry := range entries {
+				target, _ := os.Readlink(filepath.Join(directory, entry.Name()))
+				if name := entry.Name(); name > "2" && name != "4" && target != "anon_inode:[eventpoll]" && target != "anon_inode:[eventfd]" {
+					t.Errorf("as %s: descriptor %s is %s", user, name, target)
+				}
+			}
+			if exechold.Accessible(pid) {
+				t.Errorf("as %s: root without the right to trace gets at what it has open", user)
+			}
+		}))
+		if code := c.exit(); code != 0 {
+			t.Errorf("as %s: exit code %d", user, code)
+		}
+	}
+}

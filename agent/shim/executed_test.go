@@ -1,0 +1,24 @@
+package shim_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A signal after the start is the command's, not the runtime's, whose handlers
+// would make an exit code of their own of it.
+func TestAStartIsAnsweredOnceTheCommandIsExecuted(t *testing.T) {
+	command, err := os.Stat(filepath.Join(busyboxRoot(t), "bin/busybox"))
+	must(t, err)
+	for range 10 {
+		c := launch(t, launchOptions{args: []string{"sleep", "60"}})
+		c.mustRun()
+		running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", c.ready.PID))
+		must(t, err)
+		if !os.SameFile(running, command) {
+			t.Fatal("the start is answered while the runtime's process runs")
+		}
+	}
+}

@@ -1,0 +1,140 @@
+// Package backend speaks to the backend that a builder builds on, as any client of sockerless.backend.v1 does.
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"connectrpc.com/connect"
+	"golang.org/x/net/http2"
+
+	"github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1/agentv1connect"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	"github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1/backendv1connect"
+)
+
+// Label marks what belongs to builds: containers and images that listings and prunes leave alone unless a filter names
+// the label.
+const Label = "sockerless.build"
+
+// containerIDKey is the metadata key by which a relay knows the container that is meant.
+const containerIDKey = "sockerless-container-id"
+
+// Client is a connection to one backend. It is safe for concurrent use.
+type Client struct {
+	Containers backendv1connect.ContainerServiceClient
+	Images     backendv1connect.ImageServiceClient
+	Volumes    backendv1connect.VolumeServiceClient
+	System     backendv1connect.SystemServiceClient
+
+	socket string
+	mu     sync.Mutex
+	dialed map[string]*http.Client
+}
+
+// Dial makes a client of the backend at a unix socket; the first call connects.
+func Dial(address string) (*Client, error) {
+	socket, ok := strings.CutPrefix(address, "unix://")
+	if !ok {
+		return nil, fmt.Errorf("the backend's address must be unix:///path, not %q", address)
+	}
+	client := &Client{socket: socket, dialed: map[string]*http.Client{}}
+	over := client.over(socket)
+	client.Containers = backendv1connect.NewContainerServiceClient(over, baseURL, connect.WithGRPC())
+	client.Images = backendv1connect.NewImageServiceClient(over, baseURL, connect.WithGRPC())
+	client.Volumes = backendv1connect.NewVolumeServiceClient(over, baseURL, connect.WithGRPC())
+	client.System = backendv1connect.NewSystemServiceClient(over, baseURL, connect.WithGRPC())
+	return client, nil
+}
+
+// baseURL names no host: the transport dials a socket.
+const baseURL = "http://sockerless"
+
+func (c *Client) over(socket string) *http.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.dialed[socket]; ok {
+		return known
+	}
+	made := &http.Client{Transport: &http2.Transport{
+		AllowHTTP: true,
+		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+	// Agents come and go with their containers: only the backend's connection is kept.
+	if socket == c.socket {
+		c.dialed[socket] = made
+	}
+	return made
+}
+
+// agentOf answers a client of the agent that an endpoint names, and closes its connection with `done`.
+func (c *Client) agentOf(endpoint *backendv1.AgentEndpoint) (agentv1connect.AgentServiceClient, func(), error) {
+	socket := c.socket
+	switch address := endpoint.GetAddress().(type) {
+	case *backendv1.AgentEndpoint_UnixPath:
+		socket = address.UnixPath
+	case *backendv1.AgentEndpoint_Relay:
+	default:
+		return nil, nil, fmt.Errorf("the backend named an agent that a builder cannot dial: %T", address)
+	}
+	over := c.over(socket)
+	done := func() {
+		if socket != c.socket {
+			over.CloseIdleConnections()
+		}
+	}
+	id := connect.WithInterceptors(containerID(endpoint.GetContainerId()))
+	return agentv1connect.NewAgentServiceClient(over, baseURL, connect.WithGRPC(), id), done, nil
+}
+
+// containerID sends the container's ID with every call.
+type containerID string
+
+func (id containerID) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		request.Header().Set(containerIDKey, string(id))
+		return next(ctx, request)
+	}
+}
+
+func (id containerID) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		conn.RequestHeader().Set(containerIDKey, string(id))
+		return conn
+	}
+}
+
+func (id containerID) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+// reach is what a builder can dial by itself: it stands on the backend's machine.
+func reach(failed *uint64) *backendv1.AgentAccess {
+	return &backendv1.AgentAccess{Reach: backendv1.AgentReach_AGENT_REACH_LOCAL, FailedGeneration: failed}
+}
+
+// Is reports whether an error is one of the backend's that has the code.
+func Is(err error, code connect.Code) bool {
+	return err != nil && connect.CodeOf(err) == code
+}
+
+// Plain takes the code's name off an error of the backend, whose words are Docker's.
+func Plain(err error) error {
+	if failure := new(connect.Error); errors.As(err, &failure) {
+		return errors.New(failure.Message())
+	}
+	return err
+}
+
+// errCut tells a stream that ended without its last message.
+var errCut = fmt.Errorf("the backend cut the stream: %w", io.ErrUnexpectedEOF)

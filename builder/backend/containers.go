@@ -1,0 +1,214 @@
+package backend
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// attemptsAtAgent bounds how often the backend is asked anew for an agent that was leaving.
+const attemptsAtAgent = 6
+
+// CreateContainer makes a container of a build and answers its ID.
+func (c *Client) CreateContainer(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (string, error) {
+	token := make([]byte, 16)
+	rand.Read(token)
+	if config.Labels == nil {
+		config.Labels = map[string]string{}
+	}
+	config.Labels[Label] = "container"
+	response, err := c.Containers.CreateContainer(ctx, connect.NewRequest(&backendv1.CreateContainerRequest{
+		ClientToken: hex.EncodeToString(token), Config: config, HostConfig: host,
+	}))
+	if err != nil {
+		return "", err
+	}
+	return response.Msg.Id, nil
+}
+
+// RemoveContainer takes a container away, running or not. One that is not there is no error.
+func (c *Client) RemoveContainer(ctx context.Context, id string) error {
+	_, err := c.Containers.RemoveContainer(ctx, connect.NewRequest(&backendv1.RemoveContainerRequest{
+		Container: id, Force: true, Volumes: true,
+	}))
+	if Is(err, connect.CodeNotFound) {
+		return nil
+	}
+	return err
+}
+
+// RemoveLeftContainers takes away what an earlier builder did not live to remove.
+func (c *Client) RemoveLeftContainers(ctx context.Context) error {
+	response, err := c.Containers.ListContainers(ctx, connect.NewRequest(&backendv1.ListContainersRequest{
+		All: true, Filters: map[string]*backendv1.StringList{"label": {Values: []string{Label}}},
+	}))
+	if err != nil {
+		return err
+	}
+	for _, container := range response.Msg.Containers {
+		if err := c.RemoveContainer(ctx, container.Id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run starts a container, copies its output as it comes, and answers its exit code once it has ended.
+func (c *Client) Run(ctx context.Context, id string, stdout, stderr io.Writer) (int64, error) {
+	if _, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{Container: id})); err != nil {
+		return 0, err
+	}
+	if err := c.copyLogs(ctx, id, stdout, stderr); err != nil {
+		return 0, err
+	}
+	stream, err := c.Containers.WaitContainer(ctx, connect.NewRequest(&backendv1.WaitContainerRequest{
+		Container: id, Condition: backendv1.WaitCondition_WAIT_CONDITION_NOT_RUNNING,
+	}))
+	if err != nil {
+		return 0, err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if exited := stream.Msg().GetExited(); exited != nil {
+			if exited.Error != "" {
+				return 0, errors.New(exited.Error)
+			}
+			return exited.ExitCode, nil
+		}
+	}
+	return 0, endOf(stream.Err())
+}
+
+// copyLogs follows a container's output to its end. An agent that leaves meanwhile is replaced by whoever serves the
+// log after it.
+func (c *Client) copyLogs(ctx context.Context, id string, stdout, stderr io.Writer) error {
+	var failed *uint64
+	var sent uint64
+	for attempt := 1; ; attempt++ {
+		opened, err := c.Containers.OpenLogs(ctx, connect.NewRequest(&backendv1.OpenLogsRequest{Container: id, Access: reach(failed)}))
+		if err != nil {
+			return err
+		}
+		err = c.copyLogsOf(ctx, opened.Msg.Endpoint, &sent, stdout, stderr)
+		if err == nil || attempt == attemptsAtAgent || ctx.Err() != nil {
+			return err
+		}
+		generation := opened.Msg.Endpoint.Generation
+		failed = &generation
+	}
+}
+
+func (c *Client) copyLogsOf(ctx context.Context, endpoint *backendv1.AgentEndpoint, sent *uint64, stdout, stderr io.Writer) error {
+	agent, done, err := c.agentOf(endpoint)
+	if err != nil {
+		return err
+	}
+	defer done()
+	stream, err := agent.Logs(ctx, connect.NewRequest(&agentv1.LogsRequest{Stdout: true, Stderr: true, Follow: true}))
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if stream.Msg().GetEnd() != nil {
+			return nil
+		}
+		chunk := stream.Msg().GetChunk()
+		if chunk == nil {
+			continue
+		}
+		data := chunk.Data
+		if chunk.Offset+uint64(len(data)) <= *sent {
+			continue
+		}
+		if chunk.Offset < *sent {
+			data = data[*sent-chunk.Offset:]
+		}
+		*sent = chunk.Offset + uint64(len(chunk.Data))
+		to := stdout
+		if chunk.Stream == agentv1.Stream_STREAM_STDERR {
+			to = stderr
+		}
+		if _, err := to.Write(data); err != nil {
+			return err
+		}
+	}
+	return endOf(stream.Err())
+}
+
+// ReadArchive hands a path of a container's files to `read` as a tar whose top entry is the path's last element. The
+// rest is not sent when `read` returns early.
+func (c *Client) ReadArchive(ctx context.Context, id, path string, read func(*tar.Reader) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	opened, err := c.Containers.OpenArchive(ctx, connect.NewRequest(&backendv1.OpenArchiveRequest{Container: id, Access: reach(nil)}))
+	if err != nil {
+		return err
+	}
+	agent, done, err := c.agentOf(opened.Msg.Endpoint)
+	if err != nil {
+		return err
+	}
+	defer done()
+	stream, err := agent.ArchiveGet(ctx, connect.NewRequest(&agentv1.ArchiveGetRequest{Path: path}))
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	content := &archiveContent{next: stream.Receive, message: stream.Msg, err: stream.Err}
+	// A refusal is the stream's first word, not the tar's.
+	if err := content.fill(); err != nil && err != io.EOF {
+		return err
+	}
+	return read(tar.NewReader(content))
+}
+
+// archiveContent is the tar in a stream of ArchiveGet.
+type archiveContent struct {
+	next    func() bool
+	message func() *agentv1.ArchiveGetResponse
+	err     func() error
+	left    []byte
+	ended   bool
+}
+
+func (a *archiveContent) fill() error {
+	for len(a.left) == 0 && !a.ended {
+		if !a.next() {
+			return endOf(a.err())
+		}
+		a.ended = a.message().GetEnd() != nil
+		a.left = a.message().GetChunk().GetData()
+	}
+	if len(a.left) == 0 {
+		return io.EOF
+	}
+	return nil
+}
+
+func (a *archiveContent) Read(into []byte) (int, error) {
+	if err := a.fill(); err != nil {
+		return 0, err
+	}
+	n := copy(into, a.left)
+	a.left = a.left[n:]
+	return n, nil
+}
+
+// chunkBytes is the size of the pieces in which tars are sent.
+const chunkBytes = 256 << 10
+
+func endOf(err error) error {
+	if err == nil {
+		return errCut
+	}
+	return err
+}

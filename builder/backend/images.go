@@ -1,0 +1,211 @@
+package backend
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+
+	"connectrpc.com/connect"
+	digest "github.com/opencontainers/go-digest"
+
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// Layer is a tar that the backend may not have yet.
+type Layer struct {
+	DiffID  digest.Digest
+	Size    int64
+	Content io.Reader
+}
+
+// InstallImage makes an image of a configuration whose layers the backend has, but for the top one where that is
+// given. It answers the ID, which is the configuration's digest. Equal images are installed once.
+//
+// On the wire it is an archive of `docker load` that leaves out the layers that are there.
+func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string) (string, error) {
+	stream := c.Images.LoadImage(ctx)
+	id := digest.FromBytes(config)
+	sent := make(chan error, 1)
+	go func() {
+		err := sendArchive(stream, config, id, diffIDs, top, names)
+		stream.CloseRequest()
+		sent <- err
+	}()
+	defer stream.CloseResponse()
+	for {
+		message, err := stream.Receive()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = errCut
+			}
+			stream.CloseResponse()
+			if sending := <-sent; sending != nil && !errors.Is(sending, io.EOF) {
+				return "", sending
+			}
+			return "", err
+		}
+		if message.GetEnd() != nil {
+			return id.String(), <-sent
+		}
+	}
+}
+
+type loadStream = connect.BidiStreamForClient[backendv1.LoadImageRequest, backendv1.LoadImageResponse]
+
+func sendArchive(stream *loadStream, config []byte, id digest.Digest, diffIDs []digest.Digest, top *Layer, names []string) error {
+	open := &backendv1.LoadImageRequest{Message: &backendv1.LoadImageRequest_Open{Open: &backendv1.LoadOpen{}}}
+	if err := stream.Send(open); err != nil {
+		return err
+	}
+	layers := make([]string, len(diffIDs))
+	for at, diffID := range diffIDs {
+		layers[at] = "blobs/sha256/" + diffID.Encoded()
+	}
+	configName := "blobs/sha256/" + id.Encoded()
+	manifest, err := json.Marshal([]map[string]any{{"Config": configName, "RepoTags": names, "Layers": layers}})
+	if err != nil {
+		return err
+	}
+	out := &chunkWriter{send: func(chunk []byte) error {
+		return stream.Send(&backendv1.LoadImageRequest{Message: &backendv1.LoadImageRequest_Chunk{Chunk: chunk}})
+	}}
+	archive := tar.NewWriter(out)
+	add := func(name string, size int64, content io.Reader) error {
+		if err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: size, ModTime: time.Unix(0, 0)}); err != nil {
+			return err
+		}
+		_, err := io.CopyBuffer(archive, struct{ io.Reader }{content}, make([]byte, chunkBytes))
+		return err
+	}
+	if top != nil {
+		if err := add("blobs/sha256/"+top.DiffID.Encoded(), top.Size, top.Content); err != nil {
+			return err
+		}
+	}
+	if err := add(configName, int64(len(config)), bytes.NewReader(config)); err != nil {
+		return err
+	}
+	if err := add("manifest.json", int64(len(manifest)), bytes.NewReader(manifest)); err != nil {
+		return err
+	}
+	if err := archive.Close(); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return stream.Send(&backendv1.LoadImageRequest{Message: &backendv1.LoadImageRequest_End{End: &backendv1.LoadEnd{}}})
+}
+
+// Image tells what the backend knows of an image; an error of code not-found where there is none.
+func (c *Client) Image(ctx context.Context, reference string) (*backendv1.ImageDetail, error) {
+	response, err := c.Images.InspectImage(ctx, connect.NewRequest(&backendv1.InspectImageRequest{Image: reference}))
+	if err != nil {
+		return nil, err
+	}
+	return response.Msg.Image, nil
+}
+
+// PullImage fetches an image.
+func (c *Client) PullImage(ctx context.Context, request *backendv1.PullImageRequest) error {
+	stream, err := c.Images.PullImage(ctx, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if stream.Msg().GetEnd() != nil {
+			return nil
+		}
+	}
+	return endOf(stream.Err())
+}
+
+// PushImage sends an image of the backend to its registry and answers the manifest's digest.
+func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequest) (string, error) {
+	stream, err := c.Images.PushImage(ctx, connect.NewRequest(request))
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if end := stream.Msg().GetEnd(); end != nil {
+			return end.Digest, nil
+		}
+	}
+	return "", endOf(stream.Err())
+}
+
+// CommitContainer makes a nameless image of a container's files and answers its ID.
+func (c *Client) CommitContainer(ctx context.Context, id string) (string, error) {
+	response, err := c.Containers.CommitContainer(ctx, connect.NewRequest(&backendv1.CommitContainerRequest{Container: id}))
+	if err != nil {
+		return "", err
+	}
+	return response.Msg.ImageId, nil
+}
+
+// RemoveImage forgets an image; those that it was committed on stay. One that is not there is no error.
+func (c *Client) RemoveImage(ctx context.Context, id string) error {
+	_, err := c.Images.RemoveImage(ctx, connect.NewRequest(&backendv1.RemoveImageRequest{Image: id, NoPrune: true}))
+	if Is(err, connect.CodeNotFound) {
+		return nil
+	}
+	return err
+}
+
+// chunkWriter gathers small writes of a tar into messages.
+type chunkWriter struct {
+	send    func([]byte) error
+	pending []byte
+}
+
+func (w *chunkWriter) Write(data []byte) (int, error) {
+	w.pending = append(w.pending, data...)
+	if len(w.pending) >= chunkBytes {
+		if err := w.Flush(); err != nil {
+			return 0, err
+		}
+	}
+	return len(data), nil
+}
+
+func (w *chunkWriter) Flush() error {
+	if len(w.pending) == 0 {
+		return nil
+	}
+	err := w.send(w.pending)
+	w.pending = w.pending[:0]
+	return err
+}
+
+// ImageConfig answers an image's configuration as it was written.
+func (c *Client) ImageConfig(ctx context.Context, id string) ([]byte, error) {
+	response, err := c.Images.GetImageConfig(ctx, connect.NewRequest(&backendv1.GetImageConfigRequest{Image: id}))
+	if err != nil {
+		return nil, err
+	}
+	return response.Msg.Config, nil
+}
+
+// SaveImage writes an image as an archive that is both Docker's and an OCI layout.
+func (c *Client) SaveImage(ctx context.Context, id string, to io.Writer) error {
+	stream, err := c.Images.SaveImages(ctx, connect.NewRequest(&backendv1.SaveImagesRequest{References: []string{id}}))
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if stream.Msg().GetEnd() != nil {
+			return nil
+		}
+		if _, err := to.Write(stream.Msg().GetChunk()); err != nil {
+			return err
+		}
+	}
+	return endOf(stream.Err())
+}

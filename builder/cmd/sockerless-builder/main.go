@@ -1,0 +1,102 @@
+// Command sockerless-builder builds images on a backend of sockerless: BuildKit over its containers and images.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	"github.com/sockerless/sockerless/builder/server"
+	"github.com/sockerless/sockerless/builder/worker"
+)
+
+func main() {
+	address := flag.String("backend-address", "", "the backend's socket, unix:///path")
+	listen := flag.String("listen", "", "path of the socket to serve on")
+	state := flag.String("state-dir", "", "directory of the build cache's records")
+	supervised := flag.Bool("supervised", false, "end when standard input does: whoever holds its other end is gone")
+	flag.Parse()
+	if err := run(*address, *listen, *state, *supervised); err != nil {
+		fmt.Fprintf(os.Stderr, "sockerless-builder: %s\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(address, listen, state string, supervised bool) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if supervised {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+	}
+	// Files of steps have the modes that they ask for; the directory around them is the owner's alone.
+	syscall.Umask(0)
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(state, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("%s is in use by another builder: %w", state, err)
+	}
+	client, err := backend.Dial(address)
+	if err != nil {
+		return err
+	}
+	built, err := worker.New(ctx, client, state)
+	if err != nil {
+		return err
+	}
+	defer built.Close()
+	serving, err := server.New(ctx, built, state)
+	if err != nil {
+		return err
+	}
+	defer serving.Close()
+	if err := os.Remove(listen); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// The socket is its owner's alone from its first moment: whoever may use it may use the backend.
+	syscall.Umask(0o177)
+	listener, err := net.Listen("unix", listen)
+	syscall.Umask(0)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(listen)
+	web := &http.Server{Handler: serving, ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-ctx.Done()
+		ending, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		if web.Shutdown(ending) != nil {
+			web.Close()
+		}
+	}()
+	if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-ended
+	return nil
+}
+
+// shutdownTimeout is how long builds that were told to end may take to remove their containers.
+const shutdownTimeout = 10 * time.Second

@@ -1,0 +1,449 @@
+package server
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/auth"
+	"github.com/moby/buildkit/session/filesync"
+	"github.com/tonistiigi/fsutil"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/sockerless/sockerless/builder/worker"
+)
+
+// refused is an error with the status that the Docker API gives it.
+type refused struct {
+	status  int
+	message string
+}
+
+func (r *refused) Error() string { return r.message }
+
+func unbuilt(what string) error {
+	return &refused{http.StatusNotImplemented, fmt.Sprintf("sockerless: docker build %s is not implemented by the builder", what)}
+}
+
+// build serves `POST /build`: a tar is unpacked, and BuildKit builds it as it builds a client's own directory.
+func (s *Server) build(w http.ResponseWriter, r *http.Request) {
+	out := &messages{w: w}
+	if err := s.buildOf(r, out); err != nil {
+		if !out.began {
+			answer := http.StatusInternalServerError
+			if refusal := new(refused); errors.As(err, &refusal) {
+				answer = refusal.status
+			}
+			writeError(w, answer, err.Error())
+			return
+		}
+		out.fail(err)
+	}
+}
+
+func (s *Server) buildOf(r *http.Request, out *messages) error {
+	query := r.URL.Query()
+	request, err := solveRequest(query)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	if id := query.Get("buildid"); id != "" {
+		s.mu.Lock()
+		s.builds[id] = cancel
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			delete(s.builds, id)
+			s.mu.Unlock()
+		}()
+	}
+	isTraced := query.Get("version") == "2"
+	var plan *plan
+	if query.Get("remote") == "client-session" {
+		if request.Session == "" {
+			return &refused{http.StatusBadRequest, "a build of a session's files names no session"}
+		}
+	} else {
+		directory, err := os.MkdirTemp(s.scratch, "upload-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(directory)
+		if err := unpackBody(r.Body, directory); err != nil {
+			return err
+		}
+		if plan, err = readPlan(directory, request.FrontendAttrs["filename"], query.Get("target")); err != nil {
+			return err
+		}
+		done, err := s.serveFiles(ctx, request, directory, r.Header.Get("X-Registry-Config"))
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
+	var show func(*controlapi.StatusResponse) error
+	switch {
+	case isTraced:
+		show = out.trace
+	case query.Get("q") == "1" || query.Get("q") == "true" || plan == nil:
+		show = func(*controlapi.StatusResponse) error { return nil }
+	default:
+		plan.out = out
+		show = plan.show
+	}
+	id, err := s.solve(ctx, request, show)
+	if err != nil {
+		if plan != nil && !isTraced {
+			plan.stop()
+		}
+		if r.Context().Err() == nil && ctx.Err() != nil {
+			return errors.New("build canceled")
+		}
+		return err
+	}
+	return out.end(id, plan, query["t"], isTraced)
+}
+
+// solve runs a build and answers the image's ID.
+func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, show func(*controlapi.StatusResponse) error) (string, error) {
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	var response *controlapi.SolveResponse
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		response, err = s.controller.Solve(ctx, request)
+		if err != nil {
+			// A build that was refused at once has no status to end.
+			stopWatching()
+		}
+		return err
+	})
+	shown := make(chan error, 1)
+	go func() {
+		shown <- s.controller.Status(&controlapi.StatusRequest{Ref: request.Ref}, &statusStream{ctx: watching, show: show})
+	}()
+	err := group.Wait()
+	if showErr := <-shown; err == nil && showErr != nil {
+		err = showErr
+	}
+	if err != nil {
+		return "", err
+	}
+	return response.ExporterResponse[exptypes.ExporterImageDigestKey], nil
+}
+
+// statusStream is where the controller sends what happens.
+type statusStream struct {
+	grpc.ServerStream
+	ctx  context.Context
+	show func(*controlapi.StatusResponse) error
+}
+
+func (s *statusStream) Context() context.Context                       { return s.ctx }
+func (s *statusStream) Send(response *controlapi.StatusResponse) error { return s.show(response) }
+func (s *statusStream) SendMsg(message any) error {
+	return s.show(message.(*controlapi.StatusResponse))
+}
+func (s *statusStream) SetHeader(metadata.MD) error  { return nil }
+func (s *statusStream) SendHeader(metadata.MD) error { return nil }
+func (s *statusStream) SetTrailer(metadata.MD)       {}
+
+// unpackBody unpacks a context, plain or gzip. A broken one is told as dockerd does.
+func unpackBody(body io.Reader, directory string) error {
+	buffered := bufio.NewReaderSize(body, 1<<20)
+	var content io.Reader = buffered
+	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		inflated, err := gzip.NewReader(buffered)
+		if err != nil {
+			return &refused{http.StatusBadRequest, err.Error()}
+		}
+		content = inflated
+	}
+	if err := worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
+		return &refused{http.StatusBadRequest, fmt.Sprintf("Error processing tar file: %s", err)}
+	}
+	return nil
+}
+
+// serveFiles offers a directory, and the request's credentials, to the build by a session within this process.
+func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveRequest, directory, registries string) (func(), error) {
+	files, err := fsutil.NewFS(directory)
+	if err != nil {
+		return nil, err
+	}
+	credentials, err := readCredentials(registries)
+	if err != nil {
+		return nil, err
+	}
+	own, err := session.NewSession(ctx, "sockerless:"+identity.NewID())
+	if err != nil {
+		return nil, err
+	}
+	own.Allow(filesync.NewFSSyncProvider(filesync.StaticDirSource{"context": files, "dockerfile": files}))
+	own.Allow(credentials)
+	running := make(chan struct{})
+	go func() {
+		defer close(running)
+		// It ends with the build, whose own errors tell what went wrong.
+		_ = own.Run(ctx, func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
+			here, there := net.Pipe()
+			go s.sessions.HandleConn(ctx, there, meta)
+			return here, nil
+		})
+	}()
+	request.FrontendAttrs["local-sessionid:context"] = own.ID()
+	request.FrontendAttrs["local-sessionid:dockerfile"] = own.ID()
+	if request.Session == "" {
+		request.Session = own.ID()
+	}
+	return func() {
+		own.Close()
+		<-running
+	}, nil
+}
+
+// credentials answers BuildKit's questions from the header X-Registry-Config, for as long as the build lasts.
+type credentials struct {
+	auth.UnimplementedAuthServer
+	byHost map[string]struct{ Username, Password string }
+}
+
+func readCredentials(header string) (*credentials, error) {
+	read := &credentials{byHost: map[string]struct{ Username, Password string }{}}
+	if header == "" {
+		return read, nil
+	}
+	decoded, err := base64.URLEncoding.DecodeString(header)
+	if err == nil {
+		err = json.Unmarshal(decoded, &read.byHost)
+	}
+	if err != nil {
+		return nil, &refused{http.StatusBadRequest, "invalid X-Registry-Config header"}
+	}
+	return read, nil
+}
+
+func (c *credentials) Register(server *grpc.Server) { auth.RegisterAuthServer(server, c) }
+
+func (c *credentials) Credentials(_ context.Context, request *auth.CredentialsRequest) (*auth.CredentialsResponse, error) {
+	names := []string{request.Host, "https://" + request.Host, "http://" + request.Host}
+	if request.Host == "registry-1.docker.io" {
+		names = append(names, "https://index.docker.io/v1/", "docker.io", "index.docker.io")
+	}
+	for _, name := range names {
+		if known, ok := c.byHost[name]; ok {
+			return &auth.CredentialsResponse{Username: known.Username, Secret: known.Password}, nil
+		}
+	}
+	return &auth.CredentialsResponse{}, nil
+}
+
+func (c *credentials) GetTokenAuthority(context.Context, *auth.GetTokenAuthorityRequest) (*auth.GetTokenAuthorityResponse, error) {
+	return nil, status.Error(codes.Unavailable, "no token authority")
+}
+
+// solveRequest makes BuildKit's request of Docker's query.
+func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
+	if remote := query.Get("remote"); remote != "" && remote != "client-session" {
+		return nil, unbuilt("of a remote context")
+	}
+	if isSet(query, "squash") {
+		return nil, unbuilt("--squash")
+	}
+	for _, name := range []string{"memory", "memswap", "cpushares", "cpuquota", "cpuperiod"} {
+		if text := query.Get(name); text != "" && text != "0" {
+			return nil, unbuilt("with a limit (" + name + ")")
+		}
+	}
+	for _, name := range []string{"cpusetcpus", "cpusetmems", "cgroupparent", "isolation"} {
+		if text := query.Get(name); text != "" && text != "default" {
+			return nil, unbuilt("with " + name)
+		}
+	}
+	attributes := map[string]string{"filename": "Dockerfile"}
+	for name, key := range map[string]string{"dockerfile": "filename", "target": "target", "platform": "platform"} {
+		if text := query.Get(name); text != "" {
+			attributes[key] = text
+		}
+	}
+	var entitlements []string
+	switch mode := query.Get("networkmode"); mode {
+	case "", "default", "bridge":
+	case "none", "host":
+		attributes["force-network-mode"] = mode
+		if mode == "host" {
+			entitlements = append(entitlements, "network.host")
+		}
+	default:
+		return nil, unbuilt("--network " + mode)
+	}
+	if isSet(query, "nocache") {
+		attributes["no-cache"] = ""
+	}
+	if isSet(query, "pull") {
+		attributes["image-resolve-mode"] = "pull"
+	}
+	var arguments map[string]*string
+	var labels map[string]string
+	for name, into := range map[string]any{"buildargs": &arguments, "labels": &labels} {
+		if text := query.Get(name); text != "" {
+			if err := json.Unmarshal([]byte(text), into); err != nil {
+				return nil, &refused{http.StatusBadRequest, fmt.Sprintf("error reading %s: %s", map[string]string{"buildargs": "build args", "labels": "labels"}[name], err)}
+			}
+		}
+	}
+	for name, value := range arguments {
+		if value != nil {
+			attributes["build-arg:"+name] = *value
+		}
+	}
+	for name, value := range labels {
+		attributes["label:"+name] = value
+	}
+	var hosts []string
+	for _, each := range query["extrahosts"] {
+		name, address, ok := strings.Cut(each, ":")
+		if !ok {
+			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("invalid extra host: %s", each)}
+		}
+		hosts = append(hosts, name+"="+address)
+	}
+	if len(hosts) > 0 {
+		attributes["add-hosts"] = strings.Join(hosts, ",")
+	}
+	if text := query.Get("shmsize"); text != "" && text != "0" {
+		attributes["shm-size"] = text
+	}
+	return &controlapi.SolveRequest{
+		Ref: identity.NewID(), Session: query.Get("session"), Frontend: "dockerfile.v0", FrontendAttrs: attributes,
+		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": strings.Join(query["t"], ",")}}},
+		Cache:     &controlapi.CacheOptions{}, Entitlements: entitlements,
+	}, nil
+}
+
+func isSet(query url.Values, name string) bool {
+	set, err := strconv.ParseBool(query.Get(name))
+	return err == nil && set
+}
+
+func (s *Server) cancel(w http.ResponseWriter, r *http.Request) {
+	id := r.URL.Query().Get("id")
+	if id == "" {
+		writeError(w, http.StatusBadRequest, "build ID not provided")
+		return
+	}
+	s.mu.Lock()
+	cancel, ok := s.builds[id]
+	s.mu.Unlock()
+	if ok {
+		cancel()
+	}
+	w.WriteHeader(http.StatusOK)
+}
+
+// messages is the answer's stream of JSON, of which the first makes the status 200.
+type messages struct {
+	w     http.ResponseWriter
+	began bool
+}
+
+func (m *messages) write(message any) error {
+	if !m.began {
+		m.began = true
+		m.w.Header().Set("Content-Type", "application/json")
+	}
+	data, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	if _, err := m.w.Write(append(data, '\r', '\n')); err != nil {
+		return err
+	}
+	if flusher, ok := m.w.(http.Flusher); ok {
+		flusher.Flush()
+	}
+	return nil
+}
+
+func (m *messages) stream(text string) error { return m.write(map[string]string{"stream": text}) }
+
+// trace tells what happens as BuildKit's own messages, which a client of `version=2` draws.
+func (m *messages) trace(response *controlapi.StatusResponse) error {
+	data, err := response.MarshalVT()
+	if err != nil {
+		return err
+	}
+	return m.write(map[string]any{"id": "moby.buildkit.trace", "aux": data})
+}
+
+func (m *messages) end(id string, plan *plan, names []string, isTraced bool) error {
+	if isTraced {
+		return m.write(map[string]any{"id": "moby.image.id", "aux": map[string]string{"ID": id}})
+	}
+	if plan == nil || plan.out == nil {
+		return m.stream(id + "\n")
+	}
+	plan.finish(id)
+	if err := m.write(map[string]any{"aux": map[string]string{"ID": id}}); err != nil {
+		return err
+	}
+	if err := m.stream(fmt.Sprintf("Successfully built %s\n", shortID(id))); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if !strings.Contains(filepath.Base(name), ":") {
+			name += ":latest"
+		}
+		if err := m.stream(fmt.Sprintf("Successfully tagged %s\n", name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *messages) fail(err error) {
+	message := err.Error()
+	detail := map[string]any{"message": message}
+	if exit := new(gatewaypb.ExitError); errors.As(err, &exit) {
+		if _, rest, ok := strings.Cut(message, `process "`); ok {
+			if command, _, ok := strings.Cut(rest, `" did not complete`); ok {
+				message = fmt.Sprintf("The command '%s' returned a non-zero code: %d", command, exit.ExitCode)
+			}
+		}
+		detail["message"], detail["code"] = message, exit.ExitCode
+	}
+	_ = m.write(map[string]any{"errorDetail": detail, "error": message})
+}
+
+func shortID(id string) string {
+	_, digits, _ := strings.Cut(id, ":")
+	return digits[:min(12, len(digits))]
+}

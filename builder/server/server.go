@@ -1,0 +1,143 @@
+// Package server serves builds on a unix socket: BuildKit's control API and sessions as the Docker API hijacks them,
+// and Docker's own build endpoints. The frontend forwards these requests as they are.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/moby/buildkit/control"
+	"github.com/moby/buildkit/executor"
+	"github.com/moby/buildkit/frontend"
+	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/gateway/forwarder"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/bboltcachestorage"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/db/boltutil"
+	"github.com/moby/buildkit/util/grpcerrors"
+	bkworker "github.com/moby/buildkit/worker"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+
+	"github.com/sockerless/sockerless/builder/worker"
+)
+
+// Server is BuildKit's controller behind HTTP.
+type Server struct {
+	worker     *worker.Worker
+	controller *control.Controller
+	sessions   *session.Manager
+	grpc       *grpc.Server
+	scratch    string
+
+	mu sync.Mutex
+	// Builds under way by the ID that their client gave them, which it cancels them by.
+	builds map[string]context.CancelFunc
+}
+
+// New makes a server whose caches are in a directory.
+func New(ctx context.Context, w *worker.Worker, directory string) (*Server, error) {
+	sessions, err := session.NewManager()
+	if err != nil {
+		return nil, err
+	}
+	workers := &bkworker.Controller{}
+	if err := workers.Add(w); err != nil {
+		return nil, err
+	}
+	history, err := boltutil.Open(filepath.Join(directory, "history.db"), 0o600, nil)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := bboltcachestorage.NewStore(filepath.Join(directory, "keys.db"))
+	if err != nil {
+		return nil, err
+	}
+	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)
+	controller, err := control.NewController(control.Opt{
+		SessionManager: sessions, WorkerController: workers, HistoryDB: history, CacheStore: keys,
+		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
+		Frontends:    map[string]frontend.Frontend{"dockerfile.v0": dockerfile, "gateway.v0": &builtInFrontend{dockerfile}},
+		CacheManager: solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers)),
+		Entitlements: []string{"network.host"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		worker: w, controller: controller, sessions: sessions, builds: map[string]context.CancelFunc{},
+		scratch: filepath.Join(directory, "scratch"),
+	}
+	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))
+	controller.Register(s.grpc)
+	return s, nil
+}
+
+// Close closes the caches.
+func (s *Server) Close() error { return s.controller.Close() }
+
+// builtInFrontend serves `# syntax=docker/dockerfile:…` by the frontend that is linked in, and refuses others by name.
+type builtInFrontend struct{ dockerfile frontend.Frontend }
+
+func (f *builtInFrontend) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
+	name := strings.TrimPrefix(options["source"], "docker.io/")
+	if repository, _, _ := strings.Cut(name, ":"); strings.Contains(name, "@") || (repository != "docker/dockerfile" && repository != "docker/dockerfile-upstream") {
+		return nil, fmt.Errorf("sockerless: the Dockerfile frontend %s is not implemented by the builder: leave the syntax line out, or name docker/dockerfile without a digest", options["source"])
+	}
+	return f.dockerfile.Solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
+}
+
+// ServeHTTP routes requests, whose paths come without an API version.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.Method + " " + r.URL.Path {
+	case "POST /grpc":
+		s.serveControl(w)
+	case "POST /session":
+		if err := s.sessions.HandleHTTPRequest(r.Context(), w, r); err != nil {
+			// This has no effect once the connection is hijacked.
+			w.Header().Set("Connection", "close")
+			writeError(w, http.StatusBadRequest, err.Error())
+		}
+	case "POST /build":
+		s.build(w, r)
+	case "POST /build/cancel":
+		s.cancel(w, r)
+	case "POST /build/prune":
+		s.prune(w, r)
+	case "GET /build/usage":
+		s.usage(w, r)
+	default:
+		writeError(w, http.StatusNotFound, "page not found")
+	}
+}
+
+func (s *Server) serveControl(w http.ResponseWriter) {
+	conn, buffered, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		writeError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"); err != nil {
+		return
+	}
+	(&http2.Server{}).ServeConn(&readAhead{conn, buffered.Reader}, &http2.ServeConnOpts{Handler: s.grpc})
+}
+
+func writeError(w http.ResponseWriter, status int, message string) {
+	writeJSON(w, status, map[string]string{"message": message})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// A client that has left needs no answer.
+	_ = json.NewEncoder(w).Encode(body)
+}

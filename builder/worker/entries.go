@@ -1,0 +1,138 @@
+package worker
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// xattrPrefix begins the PAX records of extended attributes.
+const xattrPrefix = "SCHILY.xattr."
+
+// placeEntry makes what a tar's entry describes beneath a root, whose parents it has. Nothing is followed out of the
+// root, and devices are not made.
+func placeEntry(root *os.Root, name string, header *tar.Header, content io.Reader) error {
+	mode := header.FileInfo().Mode()
+	switch header.Typeflag {
+	case tar.TypeDir:
+		if info, err := root.Lstat(name); err != nil || !info.IsDir() {
+			if err := replace(root, name, func() error { return root.Mkdir(name, 0o755) }); err != nil {
+				return err
+			}
+		}
+	case tar.TypeReg:
+		if err := replace(root, name, func() error { return writeFile(root, name, content) }); err != nil {
+			return err
+		}
+	case tar.TypeSymlink:
+		if err := replace(root, name, func() error { return root.Symlink(header.Linkname, name) }); err != nil {
+			return err
+		}
+		return root.Lchown(name, header.Uid, header.Gid)
+	case tar.TypeLink:
+		return replace(root, name, func() error { return root.Link(relative(header.Linkname), name) })
+	case tar.TypeXGlobalHeader:
+		return nil
+	case tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
+		return nil
+	default:
+		return fmt.Errorf("%s: an entry of type %q cannot be unpacked", header.Name, header.Typeflag)
+	}
+	if err := root.Lchown(name, header.Uid, header.Gid); err != nil {
+		return err
+	}
+	if err := setXattrs(root, name, header); err != nil {
+		return err
+	}
+	// After the owner, whose change takes the set-user-ID bit away.
+	if err := root.Chmod(name, mode); err != nil {
+		return err
+	}
+	return root.Chtimes(name, header.ModTime, header.ModTime)
+}
+
+// replace makes an entry in place of one that is there.
+func replace(root *os.Root, name string, make func() error) error {
+	err := make()
+	if !errors.Is(err, fs.ErrExist) || name == "." {
+		return err
+	}
+	if err := root.RemoveAll(name); err != nil {
+		return err
+	}
+	return make()
+}
+
+func writeFile(root *os.Root, name string, content io.Reader) error {
+	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if content != nil {
+		if _, err := io.Copy(file, content); err != nil {
+			file.Close()
+			return err
+		}
+	}
+	return file.Close()
+}
+
+func setXattrs(root *os.Root, name string, header *tar.Header) error {
+	for key, value := range header.PAXRecords {
+		attribute, ok := strings.CutPrefix(key, xattrPrefix)
+		if !ok {
+			continue
+		}
+		file, err := root.Open(name)
+		if err != nil {
+			return err
+		}
+		err = unix.Fsetxattr(int(file.Fd()), attribute, []byte(value), 0)
+		file.Close()
+		if err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("set %s of %s: %w", attribute, name, err)
+		}
+	}
+	return nil
+}
+
+// UnpackContext unpacks a client's tar into a directory. Entries belong to root, as a client's files do in a build;
+// an entry whose path leads out of the directory, by its name or through a link, is refused, and so is a device.
+func UnpackContext(directory string, archive *tar.Reader) error {
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for {
+		header, err := archive.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if header.Typeflag == tar.TypeChar || header.Typeflag == tar.TypeBlock {
+			return fmt.Errorf("%s: a build context has no devices", header.Name)
+		}
+		clean := path.Clean(header.Name)
+		if clean == ".." || strings.HasPrefix(clean, "../") {
+			return fmt.Errorf("%s: leads out of the build context", header.Name)
+		}
+		header.Uid, header.Gid = 0, 0
+		name := relative(header.Name)
+		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := placeEntry(root, name, header, archive); err != nil {
+			return err
+		}
+	}
+}

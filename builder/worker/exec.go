@@ -1,0 +1,335 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/moby/buildkit/client"
+	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/llbsolver/ops"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/progress/logs"
+	"github.com/moby/buildkit/util/system"
+	bkworker "github.com/moby/buildkit/worker"
+	digest "github.com/opencontainers/go-digest"
+	pkgerrors "github.com/pkg/errors"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// execOp runs a command in an ordinary container of the backend, whose changes become a layer. Its cache key is
+// BuildKit's own.
+type execOp struct {
+	*ops.ExecOp
+	worker      *Worker
+	op          *pb.ExecOp
+	platform    *pb.Platform
+	description string
+	sessions    *session.Manager
+}
+
+func (w *Worker) newExecOp(v solver.Vertex, op *pb.Op_Exec, platform *pb.Platform, sessions *session.Manager) (solver.Op, error) {
+	real, err := ops.NewExecOp(v, op, platform, &manager{Worker: w}, nil, sessions, nil, w, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	return &execOp{ExecOp: real, worker: w, op: op.Exec, platform: platform, description: v.Name(), sessions: sessions}, nil
+}
+
+// CacheMap is BuildKit's, whose checksums of mounted states are made of what is mounted.
+func (o *execOp) CacheMap(ctx context.Context, job solver.JobContext, index int) (*solver.CacheMap, bool, error) {
+	made, done, err := o.ExecOp.CacheMap(ctx, job, index)
+	if err != nil {
+		return nil, false, err
+	}
+	for input := range made.Deps {
+		if compute := made.Deps[input].ComputeDigestFunc; compute != nil {
+			made.Deps[input].ComputeDigestFunc = o.worker.overFetched(o.pathsMounted(input), compute)
+		}
+	}
+	return made, done, nil
+}
+
+func (o *execOp) pathsMounted(input int) []string {
+	var paths []string
+	for _, mount := range o.op.Mounts {
+		if int(mount.Input) == input {
+			paths = append(paths, path.Join("/", mount.Selector))
+		}
+	}
+	return paths
+}
+
+func (o *execOp) Acquire(ctx context.Context) (solver.ReleaseFunc, error) {
+	if err := o.worker.running.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	return func() { o.worker.running.Release(1) }, nil
+}
+
+func (o *execOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) (outputs []solver.Result, err error) {
+	defer recovered(&err)
+	if o.platform != nil && (o.platform.OS != "linux" || o.platform.Architecture != runtime.GOARCH) {
+		return nil, fmt.Errorf("sockerless: RUN for %s/%s is not implemented by the builder: containers of this backend are linux/%s",
+			o.platform.OS, o.platform.Architecture, runtime.GOARCH)
+	}
+	if o.op.Security == pb.SecurityMode_INSECURE {
+		return nil, errors.New("sockerless: RUN --security=insecure is not implemented by the builder: no step is privileged")
+	}
+	step := &step{execOp: o, job: job, inputs: inputs}
+	defer func() { err = errors.Join(err, step.end(context.WithoutCancel(ctx))) }()
+	return step.run(ctx)
+}
+
+// step is one run of an execOp.
+type step struct {
+	*execOp
+	job    solver.JobContext
+	inputs []solver.Result
+
+	root   *ref
+	config *backendv1.ContainerConfig
+	host   *backendv1.HostConfig
+	atEnd  []func(context.Context) error
+}
+
+func (s *step) end(ctx context.Context) error {
+	var err error
+	for _, each := range slices.Backward(s.atEnd) {
+		err = errors.Join(err, each(ctx))
+	}
+	return err
+}
+
+func (s *step) run(ctx context.Context) ([]solver.Result, error) {
+	meta := s.op.Meta
+	s.config = &backendv1.ContainerConfig{
+		User: meta.User, WorkingDir: meta.Cwd, Hostname: meta.Hostname,
+		Entrypoint:  &backendv1.StringList{Values: meta.Args[:1]},
+		Cmd:         &backendv1.StringList{Values: meta.Args[1:]},
+		Healthcheck: &backendv1.HealthConfig{Test: []string{"NONE"}},
+	}
+	s.host = &backendv1.HostConfig{Resources: &backendv1.Resources{}}
+	switch s.op.Network {
+	case pb.NetMode_NONE:
+		s.host.NetworkMode = "none"
+	case pb.NetMode_HOST:
+		s.host.NetworkMode = "host"
+	}
+	for _, each := range meta.ExtraHosts {
+		s.host.ExtraHosts = append(s.host.ExtraHosts, each.Host+":"+each.IP)
+	}
+	for _, each := range meta.Ulimit {
+		s.host.Resources.Ulimits = append(s.host.Resources.Ulimits, &backendv1.Ulimit{Name: each.Name, Soft: each.Soft, Hard: each.Hard})
+	}
+	environment, err := s.environment(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.config.Env = environment
+	var isReadOnly bool
+	for _, mount := range s.op.Mounts {
+		if mount.Dest == pb.RootMount {
+			isReadOnly = mount.Readonly
+		}
+		if err := s.mount(ctx, mount); err != nil {
+			return nil, err
+		}
+	}
+	if s.root == nil {
+		return nil, errors.New("sockerless: RUN on scratch is not implemented by the builder: there is nothing to run")
+	}
+	s.config.Image, s.host.ReadonlyRootfs = s.root.id, isReadOnly
+	id, err := s.worker.backend.CreateContainer(ctx, s.config, s.host)
+	if err != nil {
+		return nil, backend.Plain(err)
+	}
+	s.atEnd = append(s.atEnd, func(ctx context.Context) error { return s.worker.backend.RemoveContainer(ctx, id) })
+	if err := s.execute(ctx, id); err != nil {
+		return nil, err
+	}
+	if isReadOnly {
+		return nil, nil
+	}
+	made, err := s.commit(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return []solver.Result{bkworker.NewWorkerRefResult(s.worker.stateRef(made), s.worker)}, nil
+}
+
+// environment is the command's, with the secrets that it asks for.
+func (s *step) environment(ctx context.Context) ([]string, error) {
+	environment := slices.Clone(s.op.Meta.Env)
+	if !slices.ContainsFunc(environment, func(each string) bool { return strings.HasPrefix(each, "PATH=") }) {
+		environment = append(environment, "PATH="+system.DefaultPathEnv("linux"))
+	}
+	if proxy := s.op.Meta.ProxyEnv; proxy != nil {
+		for name, value := range map[string]string{
+			"HTTP_PROXY": proxy.HttpProxy, "HTTPS_PROXY": proxy.HttpsProxy, "FTP_PROXY": proxy.FtpProxy,
+			"NO_PROXY": proxy.NoProxy, "ALL_PROXY": proxy.AllProxy,
+		} {
+			if value != "" {
+				environment = append(environment, name+"="+value, strings.ToLower(name)+"="+value)
+			}
+		}
+	}
+	for _, each := range s.op.Secretenv {
+		return nil, fmt.Errorf("sockerless: RUN --mount=type=secret,env=%s is not implemented by the builder", each.Name)
+	}
+	return environment, nil
+}
+
+func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
+	switch {
+	case mount.Dest == pb.RootMount:
+		if mount.Input < 0 {
+			return nil
+		}
+		root, err := stateOf(s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef)
+		s.root = root
+		return err
+	case mount.Output != int64(pb.SkipOutput) && mount.MountType == pb.MountType_BIND:
+		return fmt.Errorf("sockerless: a mount at %s whose changes are kept is not implemented by the builder", mount.Dest)
+	}
+	switch mount.MountType {
+	case pb.MountType_TMPFS:
+		options := ""
+		if size := mount.TmpfsOpt.GetSize(); size > 0 {
+			options = fmt.Sprintf("size=%d", size)
+		}
+		if s.host.Tmpfs == nil {
+			s.host.Tmpfs = map[string]string{}
+		}
+		s.host.Tmpfs[mount.Dest] = options
+		return nil
+	case pb.MountType_CACHE:
+		return s.mountCache(ctx, mount)
+	}
+	return fmt.Errorf("sockerless: RUN --mount=type=%s is not implemented by the builder", strings.ToLower(mount.MountType.String()))
+}
+
+// mountCache mounts a volume of the backend that the mount's ID names. `locked` takes turns, `private` gives each step
+// that runs at the same time a volume of its own.
+func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
+	if mount.Input >= 0 {
+		return errors.New("sockerless: RUN --mount=type=cache,from=… is not implemented by the builder")
+	}
+	id := mount.CacheOpt.GetID()
+	volume, release, err := s.worker.caches.take(ctx, id, mount.CacheOpt.GetSharing())
+	if err != nil {
+		return err
+	}
+	s.atEnd = append(s.atEnd, func(context.Context) error { release(); return nil })
+	s.host.Mounts = append(s.host.Mounts, &backendv1.Mount{
+		Type: "volume", Source: volume, Target: mount.Dest, ReadOnly: mount.Readonly,
+		VolumeOptions: &backendv1.VolumeOptions{NoCopy: true, Labels: map[string]string{backend.Label: "cache"}},
+	})
+	return nil
+}
+
+func (s *step) execute(ctx context.Context, id string) error {
+	stdout, stderr, flush := logs.NewLogStreams(ctx, os.Getenv("BUILDKIT_DEBUG_EXEC_OUTPUT") == "1")
+	defer stdout.Close()
+	defer stderr.Close()
+	code, err := s.worker.backend.Run(ctx, id, stdout, stderr)
+	if err != nil {
+		flush()
+		return pkgerrors.Wrapf(backend.Plain(err), "process %q did not complete successfully", strings.Join(s.op.Meta.Args, " "))
+	}
+	isValid := code == 0
+	if len(s.op.Meta.ValidExitCodes) > 0 {
+		isValid = slices.Contains(s.op.Meta.ValidExitCodes, int32(code))
+	}
+	if !isValid {
+		flush()
+		return pkgerrors.Wrapf(&gatewaypb.ExitError{ExitCode: uint32(code)}, "process %q did not complete successfully", strings.Join(s.op.Meta.Args, " "))
+	}
+	return nil
+}
+
+// commit makes the container's changes a layer above the root's.
+func (s *step) commit(ctx context.Context, id string) (record, error) {
+	committed, err := s.worker.backend.CommitContainer(ctx, id)
+	if err != nil {
+		return record{}, backend.Plain(err)
+	}
+	defer s.worker.backend.RemoveImage(context.WithoutCancel(ctx), committed)
+	image, err := s.worker.backend.Image(ctx, committed)
+	if err != nil {
+		return record{}, backend.Plain(err)
+	}
+	diffIDs := make([]digest.Digest, len(image.DiffIds))
+	for at, each := range image.DiffIds {
+		diffIDs[at] = digest.Digest(each)
+	}
+	from := origin{parent: s.root.id, description: s.description, kind: client.UsageRecordTypeRegular}
+	var top *backend.Layer
+	if len(diffIDs) == len(s.root.diffIDs) {
+		top = emptyLayer()
+		diffIDs = append(diffIDs, top.DiffID)
+	}
+	made, err := s.worker.states.install(ctx, diffIDs, top, from)
+	if err != nil {
+		return record{}, err
+	}
+	if parent, err := s.worker.backend.Image(ctx, s.root.id); err == nil && top == nil {
+		made.Size = max(0, image.Size-parent.Size)
+		err = s.worker.states.note(made.ID, func(r *record) { r.Size = made.Size })
+		return made, err
+	}
+	return made, nil
+}
+
+// cacheVolumes are the volumes of cache mounts.
+type cacheVolumes struct {
+	mu   sync.Mutex
+	busy map[string]chan struct{}
+}
+
+// take answers the volume of a cache mount, and what gives it back.
+func (c *cacheVolumes) take(ctx context.Context, id string, sharing pb.CacheSharingOpt) (string, func(), error) {
+	base := "sockerless-build-" + digest.FromString(id).Encoded()[:24]
+	if sharing == pb.CacheSharingOpt_SHARED {
+		return base, func() {}, nil
+	}
+	for number := 0; ; {
+		name := base
+		if number > 0 {
+			name = fmt.Sprintf("%s-%d", base, number)
+		}
+		c.mu.Lock()
+		waiting, isTaken := c.busy[name]
+		if !isTaken {
+			done := make(chan struct{})
+			c.busy[name] = done
+			c.mu.Unlock()
+			return name, func() {
+				c.mu.Lock()
+				delete(c.busy, name)
+				c.mu.Unlock()
+				close(done)
+			}, nil
+		}
+		c.mu.Unlock()
+		if sharing == pb.CacheSharingOpt_PRIVATE {
+			number++
+			continue
+		}
+		select {
+		case <-waiting:
+		case <-ctx.Done():
+			return "", nil, context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/exporter"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/filesync"
+	"github.com/moby/buildkit/util/compression"
+	"github.com/moby/buildkit/util/progress"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// imageExporter makes a build's result an image of the backend, and with isArchive sends that to the client.
+type imageExporter struct {
+	worker    *Worker
+	sessions  *session.Manager
+	kind      string
+	isArchive bool
+}
+
+type imageExport struct {
+	*imageExporter
+	id         int
+	attributes map[string]string
+	names      []reference.Named
+	push       bool
+}
+
+func (e *imageExporter) Resolve(_ context.Context, id int, attributes map[string]string) (exporter.ExporterInstance, error) {
+	made := &imageExport{imageExporter: e, id: id, attributes: attributes}
+	for _, each := range strings.Split(attributes[string(exptypes.OptKeyName)], ",") {
+		if each == "" || each == "*" {
+			continue
+		}
+		named, err := reference.ParseNormalizedNamed(each)
+		if err != nil {
+			return nil, fmt.Errorf("failed to parse %s: %w", each, err)
+		}
+		made.names = append(made.names, reference.TagNameOnly(named))
+	}
+	if text := attributes[string(exptypes.OptKeyPush)]; text != "" {
+		push, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, fmt.Errorf("non-bool value specified for push: %w", err)
+		}
+		made.push = push
+	}
+	return made, nil
+}
+
+func (e *imageExport) ID() int                  { return e.id }
+func (e *imageExport) Name() string             { return "exporting to image" }
+func (e *imageExport) Type() string             { return e.kind }
+func (e *imageExport) Attrs() map[string]string { return e.attributes }
+func (e *imageExport) Config() *exporter.Config {
+	return exporter.NewConfigWithCompression(compression.New(compression.Default))
+}
+
+func (e *imageExport) Export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
+	response, err := e.export(ctx, source, build)
+	return response, nil, nil, err
+}
+
+func (e *imageExport) export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (_ map[string]string, err error) {
+	defer recovered(&err)
+	result, platform, err := onlyResult(source)
+	if err != nil {
+		return nil, err
+	}
+	var diffIDs []digest.Digest
+	if result != nil {
+		diffIDs = result.diffIDs
+	}
+	made, err := e.worker.states.madeAt(diffIDs)
+	if err != nil {
+		return nil, err
+	}
+	config, err := finalConfig(exptypes.ParseKey(source.Metadata, exptypes.ExporterImageConfigKey, platform), diffIDs, made)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, each := range e.names {
+		names = append(names, each.String())
+	}
+	installed := names
+	if e.isArchive {
+		installed = nil // The archive is the result: the backend's own names stay with what has them.
+	}
+	done := progress.OneOff(ctx, "writing image "+digest.FromBytes(config).String())
+	id, err := e.worker.backend.InstallImage(ctx, config, diffIDs, nil, installed)
+	if done(err) != nil {
+		return nil, backend.Plain(err)
+	}
+	response := map[string]string{
+		exptypes.ExporterImageDigestKey: id, exptypes.ExporterImageConfigDigestKey: id, exptypes.ExporterImageNameKey: strings.Join(names, ","),
+	}
+	if e.isArchive {
+		return response, e.send(ctx, id, build.SessionID)
+	}
+	for _, each := range names {
+		naming := progress.OneOff(ctx, "naming to "+each)
+		naming(nil)
+	}
+	if e.push {
+		for _, each := range e.names {
+			pushed, err := e.pushImage(ctx, each, build.SessionID)
+			if err != nil {
+				return nil, err
+			}
+			response[exptypes.ExporterImageDigestKey] = pushed
+		}
+	}
+	return response, nil
+}
+
+// onlyResult answers the state of a build for one platform; nil for one without files.
+func onlyResult(source *exporter.Source) (*ref, *exptypes.Platform, error) {
+	platforms, err := exptypes.ParsePlatforms(source.Metadata)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(platforms.Platforms) != 1 || len(source.Refs) > 1 {
+		return nil, nil, errors.New("sockerless: images of several platforms are not implemented by the builder")
+	}
+	platform := &platforms.Platforms[0]
+	found, ok := source.FindRef(platform.ID)
+	if !ok || found == nil {
+		return nil, platform, nil
+	}
+	state, err := stateOf(found)
+	return state, platform, err
+}
+
+// finalConfig is the configuration that the frontend made, with the layers that it came to have and the times at which
+// they were made: an image of the same layers is the same image.
+func finalConfig(made []byte, diffIDs []digest.Digest, times []time.Time) ([]byte, error) {
+	if len(made) == 0 {
+		made = []byte(fmt.Sprintf(`{"architecture":%q,"os":"linux","config":{}}`, platformOfWorker().Architecture))
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(made, &fields); err != nil {
+		return nil, fmt.Errorf("failed to parse image config for patch: %w", err)
+	}
+	var history []ocispecs.History
+	if data, ok := fields["history"]; ok {
+		if err := json.Unmarshal(data, &history); err != nil {
+			return nil, fmt.Errorf("failed to parse the history of an image config: %w", err)
+		}
+	}
+	history = withLayers(history, times)
+	if diffIDs == nil {
+		diffIDs = []digest.Digest{}
+	}
+	for key, value := range map[string]any{
+		"history": history, "rootfs": ocispecs.RootFS{Type: "layers", DiffIDs: diffIDs},
+	} {
+		data, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		fields[key] = data
+	}
+	if _, ok := fields["created"]; !ok {
+		var last *time.Time
+		for _, each := range history {
+			if each.Created != nil {
+				last = each.Created
+			}
+		}
+		data, err := json.Marshal(last)
+		if err != nil {
+			return nil, err
+		}
+		fields["created"] = data
+	}
+	return json.Marshal(fields)
+}
+
+// withLayers makes a history tell of as many layers as there are, and when each step was done, as BuildKit does: a step
+// without a layer has the time of the one before it, or of the first that is new.
+func withLayers(history []ocispecs.History, times []time.Time) []ocispecs.History {
+	told := 0
+	for at := range history {
+		if history[at].EmptyLayer {
+			continue
+		}
+		if told == len(times) {
+			history[at].EmptyLayer = true
+			continue
+		}
+		if history[at].Created == nil {
+			history[at].Created = &times[told]
+		}
+		told++
+	}
+	for ; told < len(times); told++ {
+		history = append(history, ocispecs.History{Created: &times[told], Comment: "buildkit.exporter.image.v0"})
+	}
+	var created *time.Time
+	isNew := false
+	for _, each := range history {
+		if each.Created == nil {
+			isNew = true
+			continue
+		}
+		created = each.Created
+		if isNew {
+			break
+		}
+	}
+	isNew = false
+	for at := range history {
+		if history[at].Created == nil {
+			isNew = true
+			history[at].Created = created
+		} else if isNew {
+			created = history[at].Created
+		}
+	}
+	return history
+}
+
+// send writes the image's archive to the client's session. The image was only a step on the way there.
+func (e *imageExport) send(ctx context.Context, id, sessionID string) (err error) {
+	defer func() {
+		// Another image of the same ID may have names: then nothing is removed.
+		if image, found := e.worker.backend.Image(ctx, id); found == nil && len(image.RepoTags) == 0 {
+			err = errors.Join(err, e.worker.backend.RemoveImage(context.WithoutCancel(ctx), id))
+		}
+	}()
+	caller, err := e.sessions.Get(ctx, sessionID, false)
+	if err != nil {
+		return err
+	}
+	writer, err := filesync.CopyFileWriter(ctx, nil, e.id, caller)
+	if err != nil {
+		return err
+	}
+	if err := e.worker.backend.SaveImage(ctx, id, writer); err != nil {
+		writer.Close()
+		return backend.Plain(err)
+	}
+	return writer.Close()
+}
+
+func (e *imageExport) pushImage(ctx context.Context, named reference.Named, sessionID string) (string, error) {
+	credentials, err := credentialsFor(ctx, named, e.sessions, session.NewGroup(sessionID))
+	if err != nil {
+		return "", err
+	}
+	done := progress.OneOff(ctx, "pushing "+named.String())
+	pushed, err := e.worker.backend.PushImage(ctx, &backendv1.PushImageRequest{Reference: named.String(), Auth: credentials})
+	return pushed, done(backend.Plain(err))
+}
+
+func platformOfWorker() ocispecs.Platform { return (*Worker)(nil).Platforms(true)[0] }

@@ -1,0 +1,257 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	continuity "github.com/containerd/continuity/fs"
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/cache/contenthash"
+	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/llbsolver/ops"
+	"github.com/moby/buildkit/solver/pb"
+	bkworker "github.com/moby/buildkit/worker"
+	digest "github.com/opencontainers/go-digest"
+	fscopy "github.com/tonistiigi/fsutil/copy"
+)
+
+// fileOp is BuildKit's own file operation over files that are fetched: before it runs, what it will read of states is
+// brought, and its target's skeleton is shown what it will look at.
+type fileOp struct {
+	solver.Op
+	worker  *Worker
+	actions []*pb.FileAction
+	manager *manager
+}
+
+func (w *Worker) newFileOp(v solver.Vertex, op *pb.Op_File) (solver.Op, error) {
+	made := &fileOp{worker: w, actions: op.File.Actions, manager: &manager{Worker: w, description: v.Name()}}
+	real, err := ops.NewFileOp(v, op, made.manager, nil, w)
+	made.Op = real
+	return made, err
+}
+
+// CacheMap is BuildKit's, whose checksums of states' files are made of what they select.
+func (o *fileOp) CacheMap(ctx context.Context, job solver.JobContext, index int) (*solver.CacheMap, bool, error) {
+	made, done, err := o.Op.CacheMap(ctx, job, index)
+	if err != nil {
+		return nil, false, err
+	}
+	for input := range made.Deps {
+		if compute := made.Deps[input].ComputeDigestFunc; compute != nil {
+			made.Deps[input].ComputeDigestFunc = o.worker.overFetched(o.pathsRead(input), compute)
+		}
+	}
+	return made, done, nil
+}
+
+// overFetched has a checksum computed of a state once the paths that it reads are here.
+func (w *Worker) overFetched(paths []string, compute solver.ResultBasedCacheFunc) solver.ResultBasedCacheFunc {
+	return func(ctx context.Context, result solver.Result, group session.Group) (digest.Digest, error) {
+		scoped, err := w.scoped(ctx, result, paths)
+		if err != nil {
+			return "", err
+		}
+		if known, ok := scoped.Sys().(*bkworker.WorkerRef).ImmutableRef.(*scopedRef); ok {
+			defer contenthash.ClearCacheContext(known)
+		}
+		return compute(ctx, scoped, group)
+	}
+}
+
+// scoped fetches paths of a state and answers a result that reads those alone. A context is its own.
+func (w *Worker) scoped(ctx context.Context, result solver.Result, paths []string) (solver.Result, error) {
+	reference, ok := result.Sys().(*bkworker.WorkerRef)
+	if !ok {
+		return nil, fmt.Errorf("a result of type %T", result.Sys())
+	}
+	state, ok := reference.ImmutableRef.(*ref)
+	if !ok || !state.isState() {
+		return result, nil
+	}
+	for _, each := range paths {
+		if err := state.files.fetch(ctx, each); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := state.files.look(ctx, "/"); err != nil {
+		return nil, err
+	}
+	return bkworker.NewWorkerRefResult(&scopedRef{state, "@" + identity.NewID()}, w), nil
+}
+
+// pathsRead lists the paths of an input that the actions read, without wildcards.
+func (o *fileOp) pathsRead(input int) []string {
+	var paths []string
+	for _, action := range o.actions {
+		if from := action.GetCopy(); from != nil && int(action.SecondaryInput) == input {
+			paths = append(paths, withoutWildcards(from.Src, from.AllowWildcard))
+		}
+		for _, owner := range ownersOf(action) {
+			if byName := owner.GetByName(); byName != nil && int(byName.Input) == input {
+				paths = append(paths, "/etc/passwd", "/etc/group")
+			}
+		}
+	}
+	return paths
+}
+
+func ownersOf(action *pb.FileAction) []*pb.UserOpt {
+	var owner *pb.ChownOpt
+	switch kind := action.Action.(type) {
+	case *pb.FileAction_Copy:
+		owner = kind.Copy.Owner
+	case *pb.FileAction_Mkdir:
+		owner = kind.Mkdir.Owner
+	case *pb.FileAction_Mkfile:
+		owner = kind.Mkfile.Owner
+	case *pb.FileAction_Symlink:
+		owner = kind.Symlink.Owner
+	}
+	return []*pb.UserOpt{owner.GetUser(), owner.GetGroup()}
+}
+
+// withoutWildcards cuts a path at its first element with a wildcard.
+func withoutWildcards(name string, allowed bool) string {
+	if !allowed {
+		return name
+	}
+	elements := strings.Split(path.Clean("/"+name), "/")
+	for at, element := range elements {
+		if strings.ContainsAny(element, `*?[\`) {
+			return path.Join("/", path.Join(elements[:at]...))
+		}
+	}
+	return name
+}
+
+func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) (outputs []solver.Result, err error) {
+	defer recovered(&err)
+	scoped := make([]solver.Result, len(inputs))
+	for at, input := range inputs {
+		if scoped[at], err = o.worker.scoped(ctx, input, o.pathsRead(at)); err != nil {
+			return nil, err
+		}
+	}
+	o.manager.prepare = func(ctx context.Context, skeleton *tree) error { return o.show(ctx, skeleton, scoped) }
+	return o.Op.Exec(ctx, job, scoped)
+}
+
+// show has a skeleton learn every path at which an action may meet something.
+func (o *fileOp) show(ctx context.Context, skeleton *tree, inputs []solver.Result) error {
+	for _, action := range o.actions {
+		var err error
+		switch kind := action.Action.(type) {
+		case *pb.FileAction_Mkdir:
+			_, err = skeleton.look(ctx, kind.Mkdir.Path)
+		case *pb.FileAction_Mkfile:
+			_, err = skeleton.look(ctx, kind.Mkfile.Path)
+		case *pb.FileAction_Symlink:
+			_, err = skeleton.look(ctx, kind.Symlink.Newpath)
+		case *pb.FileAction_Rm:
+			if kind.Rm.AllowWildcard {
+				return errors.New("sockerless: the removal of files by a wildcard is not implemented by the builder")
+			}
+			_, err = skeleton.look(ctx, kind.Rm.Path)
+		case *pb.FileAction_Copy:
+			err = o.showCopy(ctx, skeleton, kind.Copy, int(action.SecondaryInput), inputs)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *fileOp) showCopy(ctx context.Context, skeleton *tree, action *pb.FileActionCopy, input int, inputs []solver.Result) error {
+	if _, err := skeleton.look(ctx, action.Dest); err != nil {
+		return err
+	}
+	if input < 0 || input >= len(inputs) {
+		return nil
+	}
+	reference := inputs[input].Sys().(*bkworker.WorkerRef).ImmutableRef
+	if reference == nil {
+		return nil
+	}
+	dir, err := directoryOf(ctx, reference)
+	if err != nil {
+		return err
+	}
+	sources := []string{path.Clean("/" + action.Src)}
+	if action.AllowWildcard {
+		if sources, err = fscopy.ResolveWildcards(dir, action.Src, action.FollowSymlink); err != nil {
+			return err
+		}
+	}
+	for _, source := range sources {
+		file, err := continuity.RootPath(dir, source)
+		if err != nil {
+			return err
+		}
+		if err := showTree(ctx, skeleton, file, action.Dest); err != nil {
+			return err
+		}
+		if err := showTree(ctx, skeleton, file, path.Join(action.Dest, path.Base(source))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func directoryOf(ctx context.Context, reference cache.ImmutableRef) (string, error) {
+	mounted, err := reference.Mount(ctx, true, nil)
+	if err != nil {
+		return "", err
+	}
+	return string(mounted.(directory)), nil
+}
+
+// showTree has a skeleton learn what is already where a file or a directory will be copied to. What is to be copied
+// into a directory that is not there meets nothing.
+func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
+	there, err := skeleton.look(ctx, dest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	here, err := os.Lstat(source)
+	if err != nil || !here.IsDir() || !there.IsDir() {
+		return nil
+	}
+	entries, err := os.ReadDir(source)
+	if err != nil {
+		return err
+	}
+	if len(entries) > fewEntries {
+		if err := skeleton.listAt(ctx, dest); err != nil {
+			return err
+		}
+	}
+	for _, entry := range entries {
+		if err := showTree(ctx, skeleton, filepath.Join(source, entry.Name()), path.Join(dest, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fewEntries are learned one by one.
+const fewEntries = 4
+
+// recovered makes an error of a panic: one operation must not end the builder.
+func recovered(err *error) {
+	if reason := recover(); reason != nil {
+		*err = fmt.Errorf("sockerless: the builder failed: %v", reason)
+	}
+}

@@ -1,0 +1,184 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/auth"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/source"
+	"github.com/moby/buildkit/source/containerimage"
+	srctypes "github.com/moby/buildkit/source/types"
+	"github.com/moby/buildkit/util/progress"
+	"github.com/moby/buildkit/util/resolver"
+	digest "github.com/opencontainers/go-digest"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// imageSource takes base images from the backend, which pulls those that it has not.
+type imageSource struct{ worker *Worker }
+
+func (s *imageSource) Schemes() []string { return []string{srctypes.DockerImageScheme} }
+
+func (s *imageSource) Identifier(_, name string, attributes map[string]string, platform *pb.Platform) (source.Identifier, error) {
+	id, err := containerimage.NewImageIdentifier(name)
+	if err != nil {
+		return nil, err
+	}
+	if platform != nil {
+		spec := platform.Spec()
+		id.Platform = &spec
+	}
+	id.ResolveMode, err = resolver.ParseImageResolveMode(attributes[pb.AttrImageResolveMode])
+	return id, err
+}
+
+func (s *imageSource) Resolve(_ context.Context, id source.Identifier, sessions *session.Manager, _ solver.Vertex) (source.SourceInstance, error) {
+	image, ok := id.(*containerimage.ImageIdentifier)
+	if !ok {
+		return nil, fmt.Errorf("an identifier of type %T for an image", id)
+	}
+	return &imageInstance{worker: s.worker, id: image, sessions: sessions}, nil
+}
+
+type imageInstance struct {
+	worker   *Worker
+	id       *containerimage.ImageIdentifier
+	sessions *session.Manager
+}
+
+func (i *imageInstance) CacheKey(ctx context.Context, job solver.JobContext, _ int) (string, string, solver.CacheOpts, bool, error) {
+	image, err := i.worker.ensureImage(ctx, i.id.Reference.String(), false, i.sessions, job.Session())
+	if err != nil {
+		return "", "", nil, false, err
+	}
+	return image.Id, image.Id, nil, true, nil
+}
+
+func (i *imageInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ cache.ImmutableRef, err error) {
+	defer recovered(&err)
+	image, err := i.worker.ensureImage(ctx, i.id.Reference.String(), false, i.sessions, job.Session())
+	if err != nil || len(image.DiffIds) == 0 {
+		return nil, err
+	}
+	diffIDs := make([]digest.Digest, len(image.DiffIds))
+	for at, each := range image.DiffIds {
+		diffIDs[at] = digest.Digest(each)
+	}
+	state, err := i.worker.states.install(ctx, diffIDs, nil, origin{
+		description: "pulled from " + i.id.Reference.String(), kind: client.UsageRecordTypeRegular,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return i.worker.stateRef(state), nil
+}
+
+// ensureImage answers an image of the backend, which pulls it where it is not there or `anew` asks for it. Credentials
+// are those of the build's session.
+func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessions *session.Manager, group session.Group) (*backendv1.ImageDetail, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	wanted := named.String()
+	if digested, ok := named.(reference.Digested); ok {
+		wanted = named.Name() + "@" + digested.Digest().String()
+	}
+	image, err := w.backend.Image(ctx, wanted)
+	if anew || backend.Is(err, connect.CodeNotFound) {
+		if pullErr := w.pull(ctx, named, wanted, sessions, group); pullErr != nil {
+			return nil, fmt.Errorf("%s: %w", name, pullErr)
+		}
+		image, err = w.backend.Image(ctx, wanted)
+	}
+	if err != nil {
+		return nil, backend.Plain(err)
+	}
+	if platform := image.Platform; platform.GetArchitecture() != runtime.GOARCH {
+		return nil, fmt.Errorf("sockerless: %s is for %s/%s, of which a build is not implemented by this backend", name, platform.GetOs(), platform.GetArchitecture())
+	}
+	return image, nil
+}
+
+func (w *Worker) pull(ctx context.Context, named reference.Named, wanted string, sessions *session.Manager, group session.Group) error {
+	credentials, err := credentialsFor(ctx, named, sessions, group)
+	if err != nil {
+		return err
+	}
+	done := progress.OneOff(ctx, "pulling "+reference.FamiliarString(named))
+	return done(backend.Plain(w.backend.PullImage(ctx, &backendv1.PullImageRequest{
+		Reference: wanted, Auth: credentials, Platform: &backendv1.Platform{Os: "linux", Architecture: runtime.GOARCH},
+	})))
+}
+
+// credentialsFor asks the build's session for what its client knows of a registry. Nothing is kept.
+func credentialsFor(ctx context.Context, named reference.Named, sessions *session.Manager, group session.Group) (*backendv1.RegistryAuth, error) {
+	host := reference.Domain(named)
+	if host == "docker.io" {
+		host = "registry-1.docker.io"
+	}
+	if group == nil || group.SessionIterator() == nil {
+		return nil, nil
+	}
+	_, username, secret, err := auth.CredentialsFunc(ctx, sessions, group)(host)
+	if err != nil || (username == "" && secret == "") {
+		return nil, err
+	}
+	if username == "" {
+		return &backendv1.RegistryAuth{IdentityToken: secret, ServerAddress: reference.Domain(named)}, nil
+	}
+	return &backendv1.RegistryAuth{Username: username, Password: secret, ServerAddress: reference.Domain(named)}, nil
+}
+
+// ResolveSourceMetadata answers an image's configuration, on which a Dockerfile's first stage stands.
+func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (*sourceresolver.MetaResponse, error) {
+	name, ok := strings.CutPrefix(op.Identifier, srctypes.DockerImageScheme+"://")
+	if !ok {
+		return nil, notImplemented(op.Identifier)
+	}
+	var group session.Group
+	if job != nil {
+		group = job.Session()
+	}
+	mode := op.Attrs[pb.AttrImageResolveMode]
+	if options.ImageOpt != nil && options.ImageOpt.ResolveMode != "" {
+		mode = options.ImageOpt.ResolveMode
+	}
+	image, err := w.ensureImage(ctx, name, mode == pb.AttrImageResolveModeForcePull, sessions, group)
+	if err != nil {
+		return nil, err
+	}
+	config, err := w.backend.ImageConfig(ctx, image.Id)
+	if err != nil {
+		return nil, backend.Plain(err)
+	}
+	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Config: config}}, nil
+}
+
+// unbuiltSource refuses by name what cannot be read yet.
+type unbuiltSource struct{ schemes []string }
+
+func (s *unbuiltSource) Schemes() []string { return s.schemes }
+func (s *unbuiltSource) Identifier(scheme, name string, _ map[string]string, _ *pb.Platform) (source.Identifier, error) {
+	return nil, notImplemented(scheme + "://" + name)
+}
+func (s *unbuiltSource) Resolve(context.Context, source.Identifier, *session.Manager, solver.Vertex) (source.SourceInstance, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func notImplemented(source string) error {
+	return fmt.Errorf("sockerless: %s as a source is not implemented by the builder; bring the files with the context", source)
+}

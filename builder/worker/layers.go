@@ -1,0 +1,225 @@
+package worker
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	digest "github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/builder/backend"
+)
+
+// emptyTar is a layer without entries: steps that change nothing have one, so that layers and history agree.
+var emptyTar = make([]byte, 1024)
+
+func emptyLayer() *backend.Layer {
+	return &backend.Layer{DiffID: digest.FromBytes(emptyTar), Size: int64(len(emptyTar)), Content: bytes.NewReader(emptyTar)}
+}
+
+// mark is what tells whether an entry of a skeleton was changed.
+type mark struct {
+	inode    uint64
+	mode     fs.FileMode
+	uid, gid uint32
+	size     int64
+	mtime    time.Time
+	ctime    unix.Timespec
+	isDir    bool
+}
+
+func markOf(info fs.FileInfo) mark {
+	stat := info.Sys().(*syscall.Stat_t)
+	made := mark{
+		inode: stat.Ino, mode: info.Mode(), uid: stat.Uid, gid: stat.Gid, mtime: info.ModTime(), isDir: info.IsDir(),
+	}
+	if !made.isDir {
+		made.size = info.Size()
+		made.ctime = unix.Timespec{Sec: stat.Ctim.Sec, Nsec: stat.Ctim.Nsec}
+	}
+	return made
+}
+
+// marks tells what a directory has, by path beneath it.
+func marksOf(dir string) (map[string]mark, error) {
+	found := map[string]mark{}
+	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		found[strings.TrimPrefix(file, dir)] = markOf(info)
+		return nil
+	})
+	return found, err
+}
+
+// writeLayer writes what differs in a directory from the marks before as a layer, and answers its measure.
+func writeLayer(out *os.File, dir string, before map[string]mark) (*backend.Layer, error) {
+	hash := sha256.New()
+	size := &counter{}
+	buffered := bufio.NewWriterSize(io.MultiWriter(out, hash, size), 1<<20)
+	archive := tar.NewWriter(buffered)
+	writer := &layerWriter{archive: archive, dir: dir, written: map[string]bool{}, links: map[uint64]string{}}
+	after := map[string]bool{}
+	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(file, dir)
+		after[name] = true
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if known, ok := before[name]; name == "" || (ok && known == markOf(info)) {
+			return nil
+		}
+		return writer.add(name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for name := range before {
+		// An entry that went with its directory needs no whiteout of its own.
+		if parent := strings.TrimSuffix(path.Dir(name), "/"); !after[name] && after[parent] {
+			if err := writer.remove(name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := archive.Close(); err != nil {
+		return nil, err
+	}
+	if err := buffered.Flush(); err != nil {
+		return nil, err
+	}
+	if _, err := out.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return &backend.Layer{DiffID: digest.NewDigest(digest.SHA256, hash), Size: size.bytes, Content: out}, nil
+}
+
+type counter struct{ bytes int64 }
+
+func (c *counter) Write(data []byte) (int, error) {
+	c.bytes += int64(len(data))
+	return len(data), nil
+}
+
+// layerWriter writes entries after the directories that they are in.
+type layerWriter struct {
+	archive *tar.Writer
+	dir     string
+	written map[string]bool
+	links   map[uint64]string
+}
+
+func (w *layerWriter) add(name string) error {
+	if name == "" || name == "/" || w.written[name] {
+		return nil
+	}
+	if err := w.add(path.Dir(name)); err != nil {
+		return err
+	}
+	w.written[name] = true
+	file := filepath.Join(w.dir, name)
+	info, err := os.Lstat(file)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&(fs.ModeSocket|fs.ModeDevice|fs.ModeNamedPipe) != 0 {
+		return nil
+	}
+	target := ""
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if target, err = os.Readlink(file); err != nil {
+			return err
+		}
+	}
+	header, err := tar.FileInfoHeader(info, target)
+	if err != nil {
+		return err
+	}
+	header.Name = strings.TrimPrefix(name, "/")
+	if info.IsDir() {
+		header.Name += "/"
+	}
+	header.Uname, header.Gname = "", ""
+	header.Format = tar.FormatPAX
+	header.AccessTime, header.ChangeTime = time.Time{}, time.Time{}
+	stat := info.Sys().(*syscall.Stat_t)
+	if info.Mode().IsRegular() && stat.Nlink > 1 {
+		if first, ok := w.links[stat.Ino]; ok {
+			header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0
+			return w.archive.WriteHeader(header)
+		}
+		w.links[stat.Ino] = header.Name
+	}
+	if target == "" {
+		if err := addXattrs(header, file); err != nil {
+			return err
+		}
+	}
+	if err := w.archive.WriteHeader(header); err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return nil
+	}
+	content, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	_, err = io.CopyBuffer(w.archive, struct{ io.Reader }{content}, make([]byte, 256<<10))
+	return err
+}
+
+// remove writes a whiteout.
+func (w *layerWriter) remove(name string) error {
+	if err := w.add(path.Dir(name)); err != nil {
+		return err
+	}
+	whiteout := path.Join(path.Dir(name), ".wh."+path.Base(name))
+	return w.archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(whiteout, "/"), Format: tar.FormatPAX})
+}
+
+func addXattrs(header *tar.Header, file string) error {
+	size, err := unix.Llistxattr(file, nil)
+	if err != nil || size == 0 {
+		return nil
+	}
+	names := make([]byte, size)
+	if size, err = unix.Llistxattr(file, names); err != nil {
+		return err
+	}
+	for _, name := range strings.Split(strings.TrimRight(string(names[:size]), "\x00"), "\x00") {
+		if !strings.HasPrefix(name, "user.") && name != "security.capability" {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		length, err := unix.Lgetxattr(file, name, value)
+		if err != nil {
+			return err
+		}
+		if header.PAXRecords == nil {
+			header.PAXRecords = map[string]string{}
+		}
+		header.PAXRecords[xattrPrefix+name] = string(value[:length])
+	}
+	return nil
+}

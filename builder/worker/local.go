@@ -1,0 +1,135 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/cache/contenthash"
+	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/filesync"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/source"
+	"github.com/moby/buildkit/source/local"
+	"github.com/moby/buildkit/util/progress"
+	"github.com/tonistiigi/fsutil"
+	fstypes "github.com/tonistiigi/fsutil/types"
+)
+
+// localSource brings a client's files over its session. Identifiers and cache keys are BuildKit's own.
+type localSource struct {
+	source.Source
+	worker *Worker
+}
+
+func newLocalSource(w *Worker) (source.Source, error) {
+	real, err := local.NewSource(local.Opt{})
+	return &localSource{real, w}, err
+}
+
+func (s *localSource) Resolve(ctx context.Context, id source.Identifier, sessions *session.Manager, v solver.Vertex) (source.SourceInstance, error) {
+	real, err := s.Source.Resolve(ctx, id, sessions, v)
+	if err != nil {
+		return nil, err
+	}
+	return &localInstance{real, s.worker, id.(*local.LocalIdentifier), sessions}, nil
+}
+
+type localInstance struct {
+	source.SourceInstance
+	worker   *Worker
+	id       *local.LocalIdentifier
+	sessions *session.Manager
+}
+
+// sessionTimeout is how long the session that a build names may take to be there.
+const sessionTimeout = 5 * time.Second
+
+func (i *localInstance) Snapshot(ctx context.Context, job solver.JobContext) (made cache.ImmutableRef, err error) {
+	defer recovered(&err)
+	if i.id.SessionID != "" {
+		waiting, cancel := context.WithTimeout(ctx, sessionTimeout)
+		caller, err := i.sessions.Get(waiting, i.id.SessionID, false)
+		cancel()
+		if err == nil {
+			made, err := i.receive(ctx, caller)
+			if !errors.As(err, new(filesync.InvalidSessionError)) {
+				return made, err
+			}
+		}
+	}
+	err = i.sessions.Any(ctx, job.Session(), func(ctx context.Context, _ string, caller session.Caller) error {
+		made, err = i.receive(ctx, caller)
+		return err
+	})
+	return made, err
+}
+
+func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cache.ImmutableRef, error) {
+	key := strings.Join([]string{i.id.Name, i.id.SharedKeyHint, caller.SharedKey()}, ":")
+	if i.id.MetadataOnly {
+		key += ":metadata"
+	}
+	dir, err := i.worker.contexts.take(key)
+	if err != nil {
+		return nil, err
+	}
+	origin := &content{worker: i.worker, id: dir.path}
+	sums, err := contenthash.GetCacheContext(ctx, origin)
+	if err == nil {
+		err = filesync.FSSync(ctx, caller, filesync.FSSendRequestOpt{
+			Name: i.id.Name, IncludePatterns: i.id.IncludePatterns, ExcludePatterns: i.id.ExcludePatterns, FollowPaths: i.id.FollowPaths,
+			DestDir: dir.path, CacheUpdater: &updater{sums}, ProgressCb: transferring(ctx, i.id.Name), Differ: i.id.Differ,
+			MetadataOnly: i.id.MetadataOnly, Filter: withoutDevices,
+		})
+	}
+	if err == nil {
+		err = contenthash.SetCacheContext(ctx, origin, sums)
+	}
+	if err != nil {
+		contenthash.ClearCacheContext(origin)
+		return nil, errors.Join(err, i.worker.contexts.drop(dir))
+	}
+	return i.worker.contextRef("context:"+identity.NewID(), dir), nil
+}
+
+// withoutDevices leaves out what a client of another machine has no business to make here.
+func withoutDevices(_ string, stat *fstypes.Stat) bool {
+	return os.FileMode(stat.Mode)&os.ModeDevice == 0
+}
+
+type updater struct{ contenthash.CacheContext }
+
+func (*updater) MarkSupported(bool)                  {}
+func (*updater) ContentHasher() fsutil.ContentHasher { return contenthash.NewFromStat }
+
+// transferring reports how much has come, in BuildKit's words.
+func transferring(ctx context.Context, name string) func(int, bool) {
+	writer, _, _ := progress.NewFromContext(ctx)
+	began := time.Now()
+	var told time.Time
+	return func(bytes int, isLast bool) {
+		if !isLast && time.Since(told) < 100*time.Millisecond {
+			return
+		}
+		told = time.Now()
+		status := progress.Status{Started: &began, Action: "transferring", Current: bytes}
+		if isLast {
+			status.Completed = &told
+		}
+		writer.Write("transferring "+name+":", status)
+		if isLast {
+			writer.Close()
+		}
+	}
+}
+
+// ParseSource makes an identifier of a source operation.
+func (w *Worker) ParseSource(op *pb.SourceOp, platform *pb.Platform) (source.Identifier, error) {
+	return w.sources.Identifier(&pb.Op_Source{Source: op}, platform)
+}

@@ -1,0 +1,187 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/snapshot"
+	"github.com/moby/buildkit/util/progress"
+	"github.com/moby/sys/user"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// manager is BuildKit's cache manager for operations: what it makes is a skeleton of the parent's files, in which the
+// operation works as if it were the whole.
+type manager struct {
+	*Worker
+	// Names what is made, in the build cache.
+	description string
+	// Shows a skeleton what the operation is going to look at; nil: nothing.
+	prepare func(ctx context.Context, skeleton *tree) error
+}
+
+var _ cache.Manager = (*manager)(nil)
+
+var errNotKept = errors.New("not kept by a builder of sockerless")
+
+func (m *manager) Search(context.Context, string, bool) ([]cache.RefMetadata, error) { return nil, nil }
+func (m *manager) GetByBlob(context.Context, ocispecs.Descriptor, cache.ImmutableRef, ...cache.RefOption) (cache.ImmutableRef, error) {
+	return nil, errNotKept
+}
+func (m *manager) Get(ctx context.Context, id string, _ progress.Controller, _ ...cache.RefOption) (cache.ImmutableRef, error) {
+	return m.LoadRef(ctx, id, false)
+}
+func (m *manager) GetMutable(context.Context, string, ...cache.RefOption) (cache.MutableRef, error) {
+	return nil, errNotKept
+}
+func (m *manager) IdentityMapping() *user.IdentityMapping { return nil }
+func (m *manager) Close() error                           { return nil }
+
+// Merge stacks the layers of states, as `COPY --link` wants it.
+func (m *manager) Merge(ctx context.Context, parents []cache.ImmutableRef, _ progress.Controller, _ ...cache.RefOption) (cache.ImmutableRef, error) {
+	var diffIDs []digest.Digest
+	from := origin{description: m.description, kind: client.UsageRecordTypeRegular}
+	for at, each := range parents {
+		parent, err := stateOf(each)
+		if err != nil {
+			return nil, err
+		}
+		if at == 0 {
+			from.parent = parent.id
+		}
+		diffIDs = append(diffIDs, parent.diffIDs...)
+	}
+	merged, err := m.states.install(ctx, diffIDs, nil, from)
+	if err != nil {
+		return nil, err
+	}
+	return m.stateRef(merged), nil
+}
+
+// Diff answers the layers that one state has above another.
+func (m *manager) Diff(ctx context.Context, lower, upper cache.ImmutableRef, _ progress.Controller, _ ...cache.RefOption) (cache.ImmutableRef, error) {
+	above, err := stateOf(upper)
+	if err != nil {
+		return nil, err
+	}
+	var below []digest.Digest
+	if lower != nil {
+		base, err := stateOf(lower)
+		if err != nil {
+			return nil, err
+		}
+		below = base.diffIDs
+	}
+	if len(below) > len(above.diffIDs) || !slices.Equal(below, above.diffIDs[:len(below)]) {
+		return nil, errors.New("sockerless: the difference of states of which one does not stand on the other is not implemented by the builder")
+	}
+	rest, err := m.states.install(ctx, above.diffIDs[len(below):], nil, origin{description: m.description, kind: client.UsageRecordTypeRegular})
+	if err != nil {
+		return nil, err
+	}
+	return m.stateRef(rest), nil
+}
+
+// New begins a state on another, or on nothing.
+func (m *manager) New(ctx context.Context, parent cache.ImmutableRef, _ session.Group, _ ...cache.RefOption) (cache.MutableRef, error) {
+	made := &growing{manager: m, content: content{worker: m.Worker, id: "growing"}}
+	image := ""
+	if parent != nil {
+		base, err := stateOf(parent)
+		if err != nil {
+			return nil, err
+		}
+		made.base, image = base, base.id
+	}
+	made.skeleton = newTree(m.Worker, image, true)
+	if err := made.begin(ctx); err != nil {
+		made.skeleton.close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return made, nil
+}
+
+// growing is a state that an operation is making.
+type growing struct {
+	content
+	manager  *manager
+	base     *ref
+	skeleton *tree
+	before   map[string]mark
+}
+
+var _ cache.MutableRef = (*growing)(nil)
+
+func (g *growing) begin(ctx context.Context) error {
+	if _, err := g.skeleton.look(ctx, "/"); err != nil {
+		return err
+	}
+	if g.manager.prepare != nil {
+		if err := g.manager.prepare(ctx, g.skeleton); err != nil {
+			return err
+		}
+	}
+	if err := g.skeleton.restoreTimes(); err != nil {
+		return err
+	}
+	before, err := marksOf(g.skeleton.dir)
+	g.before = before
+	return err
+}
+
+func (g *growing) Mount(context.Context, bool, session.Group) (snapshot.Mountable, error) {
+	return directory(g.skeleton.dir), nil
+}
+
+func (g *growing) Release(ctx context.Context) error {
+	return g.skeleton.close(context.WithoutCancel(ctx))
+}
+
+// Commit makes what was changed a layer, and a state of it.
+func (g *growing) Commit(ctx context.Context) (cache.ImmutableRef, error) {
+	defer g.Release(ctx)
+	file, err := os.CreateTemp(g.worker.scratch, "layer-")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if err := os.Remove(file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	layer, err := writeLayer(file, g.skeleton.dir, g.before)
+	if err != nil {
+		return nil, fmt.Errorf("write a layer: %w", err)
+	}
+	from := origin{description: g.manager.description, kind: client.UsageRecordTypeRegular}
+	var diffIDs []digest.Digest
+	if g.base != nil {
+		diffIDs = slices.Clone(g.base.diffIDs)
+		from.parent = g.base.id
+	}
+	made, err := g.worker.states.install(ctx, append(diffIDs, layer.DiffID), layer, from)
+	if err != nil {
+		return nil, err
+	}
+	return g.worker.stateRef(made), nil
+}
+
+// stateOf takes a reference of BuildKit's for the state that it is.
+func stateOf(any cache.ImmutableRef) (*ref, error) {
+	switch known := any.(type) {
+	case *ref:
+		if known.isState() {
+			return known, nil
+		}
+	case *scopedRef:
+		return known.ref, nil
+	}
+	return nil, fmt.Errorf("sockerless: a %T in place of an image is not implemented by the builder", any)
+}

@@ -1,0 +1,162 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/moby/buildkit/cache"
+	cacheconfig "github.com/moby/buildkit/cache/config"
+	"github.com/moby/buildkit/cache/metadata"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/snapshot"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/sys/user"
+	digest "github.com/opencontainers/go-digest"
+)
+
+// content is what references share: the files of a state, or those of a context.
+type content struct {
+	worker *Worker
+	// Names the content; of a state its image's ID.
+	id string
+	// A state has these.
+	diffIDs []digest.Digest
+	files   *tree
+	// A context has this.
+	context *contextDir
+
+	mu   sync.Mutex
+	refs int
+}
+
+// ref is BuildKit's reference to a state or a context. The last release of a content lets go of its files.
+type ref struct {
+	*content
+	once sync.Once
+}
+
+var (
+	_ cache.ImmutableRef = (*ref)(nil)
+	_ cache.ImmutableRef = (*scopedRef)(nil)
+)
+
+func (w *Worker) stateRef(r record) *ref {
+	w.states.hold(r.ID)
+	made := &content{worker: w, id: r.ID, diffIDs: r.DiffIDs, refs: 1}
+	made.files = newTree(w, r.ID, false)
+	return &ref{content: made}
+}
+
+func (w *Worker) contextRef(id string, dir *contextDir) *ref {
+	return &ref{content: &content{worker: w, id: id, context: dir, refs: 1}}
+}
+
+func (r *ref) Clone() cache.ImmutableRef {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refs++
+	return &ref{content: r.content}
+}
+
+func (r *ref) Release(ctx context.Context) (err error) {
+	r.once.Do(func() {
+		r.mu.Lock()
+		r.refs--
+		isLast := r.refs == 0
+		r.mu.Unlock()
+		if !isLast {
+			return
+		}
+		if r.context != nil {
+			r.worker.contexts.putBack(r.context)
+			return
+		}
+		r.worker.states.letGo(r.id)
+		err = r.files.close(context.WithoutCancel(ctx))
+	})
+	return err
+}
+
+func (r *ref) isState() bool { return r.context == nil }
+
+// Mount gives the files as a directory: a context's own, or a copy of a state's, which is fetched whole. Operations
+// that know what they read take a scopedRef.
+func (r *ref) Mount(ctx context.Context, _ bool, _ session.Group) (snapshot.Mountable, error) {
+	if r.context != nil {
+		return directory(r.context.path), nil
+	}
+	if err := r.files.fetch(ctx, "/"); err != nil {
+		return nil, err
+	}
+	return directory(r.files.dir), nil
+}
+
+// scopedRef is a reference of which some paths are read, which are fetched beforehand.
+type scopedRef struct {
+	*ref
+	scope string
+}
+
+func (s *scopedRef) ID() string                { return s.ref.ID() + s.scope }
+func (s *scopedRef) Clone() cache.ImmutableRef { return &scopedRef{s.ref.Clone().(*ref), s.scope} }
+func (s *scopedRef) Mount(context.Context, bool, session.Group) (snapshot.Mountable, error) {
+	return directory(s.files.dir), nil
+}
+
+// directory is mounted by being named: without the option "ro" BuildKit takes a bind mount's source as it is.
+type directory string
+
+func (d directory) Mount() ([]mount.Mount, func() error, error) {
+	bind := mount.Mount{Type: "bind", Source: string(d), Options: []string{"rbind"}}
+	return []mount.Mount{bind}, func() error { return nil }, nil
+}
+
+func (d directory) IdentityMapping() *user.IdentityMapping { return nil }
+
+func (c *content) ID() string                                   { return c.id }
+func (c *content) IdentityMapping() *user.IdentityMapping       { return nil }
+func (c *content) DescHandler(digest.Digest) *cache.DescHandler { return nil }
+func (c *content) Finalize(context.Context) error               { return nil }
+func (c *content) Extract(context.Context, session.Group) error { return nil }
+func (c *content) LayerChain() cache.RefList                    { return nil }
+func (c *content) FileList(context.Context, session.Group) ([]string, error) {
+	return nil, errors.New("a builder of sockerless does not list the files of a state")
+}
+
+// GetRemotes answers none: layers are the backend's, and no cache is exported.
+func (c *content) GetRemotes(context.Context, bool, cacheconfig.RefConfig, bool, session.Group) ([]*solver.Remote, error) {
+	return nil, nil
+}
+
+// The rest is metadata of BuildKit's own cache, of which only descriptions and the origin of contexts are used here.
+
+func (c *content) GetDescription() string                     { return "" }
+func (c *content) SetDescription(string) error                { return nil }
+func (c *content) GetCreatedAt() time.Time                    { return time.Time{} }
+func (c *content) SetCreatedAt(time.Time) error               { return nil }
+func (c *content) HasCachePolicyDefault() bool                { return false }
+func (c *content) SetCachePolicyDefault() error               { return nil }
+func (c *content) HasCachePolicyRetain() bool                 { return true }
+func (c *content) SetCachePolicyRetain() error                { return nil }
+func (c *content) GetLayerType() string                       { return "" }
+func (c *content) SetLayerType(string) error                  { return nil }
+func (c *content) GetRecordType() client.UsageRecordType      { return client.UsageRecordTypeRegular }
+func (c *content) SetRecordType(client.UsageRecordType) error { return nil }
+func (c *content) GetString(string) string                    { return "" }
+func (c *content) Get(string) *metadata.Value                 { return nil }
+func (c *content) SetString(string, string, string) error     { return nil }
+func (c *content) GetExternal(string) ([]byte, error)         { return nil, errors.New("not kept") }
+func (c *content) SetExternal(string, []byte) error           { return nil }
+func (c *content) ClearValueAndIndex(string, string) error    { return nil }
+
+// GetEqualMutable names a context's directory, whose checksums outlive the builds that read it.
+func (c *content) GetEqualMutable() (cache.RefMetadata, bool) {
+	if c.context == nil {
+		return nil, false
+	}
+	return &content{worker: c.worker, id: c.context.path}, true
+}

@@ -1,0 +1,315 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/moby/buildkit/client"
+	digest "github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// states are the file systems between the steps of builds: each is an image of the backend that carries the build label
+// and a neutral configuration, so that it is known by its layers alone. Records of them are the build cache's contents.
+type states struct {
+	backend *backend.Client
+	db      *bolt.DB
+
+	mu sync.Mutex
+	// Counts of references by image ID: what is referred to is not pruned.
+	inUse map[string]int
+}
+
+// record is one entry of the build cache.
+type record struct {
+	ID          string                 `json:"id"`
+	Parent      string                 `json:"parent,omitempty"`
+	DiffIDs     []digest.Digest        `json:"diffIds"`
+	Size        int64                  `json:"size"`
+	Description string                 `json:"description"`
+	Type        client.UsageRecordType `json:"type"`
+	CreatedAt   time.Time              `json:"createdAt"`
+	LastUsedAt  time.Time              `json:"lastUsedAt"`
+	UsageCount  int                    `json:"usageCount"`
+}
+
+var recordsBucket = []byte("states")
+
+func openStates(client *backend.Client, db *bolt.DB) (*states, error) {
+	err := db.Update(func(tx *bolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists(recordsBucket)
+		return err
+	})
+	return &states{backend: client, db: db, inUse: map[string]int{}}, err
+}
+
+// stateConfig is the configuration of a state's image: equal layers make equal images.
+func stateConfig(diffIDs []digest.Digest) ([]byte, error) {
+	return json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH,
+		"os":           "linux",
+		"created":      time.Unix(0, 0).UTC(),
+		"config":       map[string]any{"Labels": map[string]string{backend.Label: "state"}},
+		"rootfs":       map[string]any{"type": "layers", "diff_ids": diffIDs},
+		"history":      []any{},
+	})
+}
+
+// origin says what a state was made from.
+type origin struct {
+	parent      string
+	description string
+	kind        client.UsageRecordType
+}
+
+// install makes the state of these layers, of which the backend has all but a top one that is given.
+func (s *states) install(ctx context.Context, diffIDs []digest.Digest, top *backend.Layer, from origin) (record, error) {
+	config, err := stateConfig(diffIDs)
+	if err != nil {
+		return record{}, err
+	}
+	id := digest.FromBytes(config).String()
+	if known, err := s.find(ctx, id); err == nil {
+		return known, s.note(known.ID, func(r *record) {})
+	}
+	if _, err := s.backend.InstallImage(ctx, config, diffIDs, top, nil); err != nil {
+		return record{}, backend.Plain(err)
+	}
+	now := time.Now()
+	made := record{
+		ID: id, Parent: from.parent, DiffIDs: diffIDs, Description: from.description, Type: from.kind, CreatedAt: now, LastUsedAt: now,
+	}
+	if top != nil {
+		made.Size = top.Size
+	}
+	return made, s.put(made)
+}
+
+// errNoState tells a state that the backend has no more.
+var errNoState = errors.New("no such state")
+
+// find answers the record of a state whose image is still there. One whose image has gone is forgotten.
+func (s *states) find(ctx context.Context, id string) (record, error) {
+	var found record
+	err := s.db.View(func(tx *bolt.Tx) error {
+		data := tx.Bucket(recordsBucket).Get([]byte(id))
+		if data == nil {
+			return errNoState
+		}
+		return json.Unmarshal(data, &found)
+	})
+	if err != nil {
+		return record{}, err
+	}
+	if _, err := s.backend.Image(ctx, id); err != nil {
+		if backend.Is(err, connect.CodeNotFound) {
+			return record{}, errors.Join(errNoState, s.forget(id))
+		}
+		return record{}, err
+	}
+	return found, nil
+}
+
+// madeAt tells when the state of each layer of a stack was made. One that was never a state has the time of the next.
+func (s *states) madeAt(diffIDs []digest.Digest) ([]time.Time, error) {
+	times := make([]time.Time, len(diffIDs))
+	later := time.Now().UTC()
+	for at := len(diffIDs) - 1; at >= 0; at-- {
+		config, err := stateConfig(diffIDs[:at+1])
+		if err != nil {
+			return nil, err
+		}
+		err = s.db.View(func(tx *bolt.Tx) error {
+			data := tx.Bucket(recordsBucket).Get([]byte(digest.FromBytes(config).String()))
+			if data == nil {
+				return nil
+			}
+			var r record
+			err := json.Unmarshal(data, &r)
+			later = r.CreatedAt.UTC()
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		times[at] = later
+	}
+	return times, nil
+}
+
+func (s *states) put(r record) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(recordsBucket).Put([]byte(r.ID), data) })
+}
+
+// note changes a record and counts a use of it.
+func (s *states) note(id string, change func(*record)) error {
+	return s.db.Batch(func(tx *bolt.Tx) error {
+		bucket := tx.Bucket(recordsBucket)
+		data := bucket.Get([]byte(id))
+		if data == nil {
+			return nil
+		}
+		var r record
+		if err := json.Unmarshal(data, &r); err != nil {
+			return err
+		}
+		r.LastUsedAt = time.Now()
+		r.UsageCount++
+		change(&r)
+		data, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		return bucket.Put([]byte(id), data)
+	})
+}
+
+func (s *states) forget(id string) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(recordsBucket).Delete([]byte(id)) })
+}
+
+func (s *states) list() ([]record, error) {
+	var all []record
+	err := s.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(recordsBucket).ForEach(func(_, data []byte) error {
+			var r record
+			if err := json.Unmarshal(data, &r); err != nil {
+				return err
+			}
+			all = append(all, r)
+			return nil
+		})
+	})
+	return all, err
+}
+
+func (s *states) hold(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inUse[id]++
+}
+
+func (s *states) letGo(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inUse[id]--; s.inUse[id] == 0 {
+		delete(s.inUse, id)
+	}
+}
+
+func (s *states) isInUse(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inUse[id] > 0
+}
+
+// usage tells the build cache's contents as BuildKit does.
+func (s *states) usage(filters []string) ([]*client.UsageInfo, error) {
+	all, err := s.list()
+	if err != nil {
+		return nil, err
+	}
+	matches, err := parseFilters(filters)
+	if err != nil {
+		return nil, err
+	}
+	var infos []*client.UsageInfo
+	for _, r := range all {
+		if info := s.infoOf(r); matches(info) {
+			infos = append(infos, info)
+		}
+	}
+	return infos, nil
+}
+
+func (s *states) infoOf(r record) *client.UsageInfo {
+	used := r.LastUsedAt
+	info := &client.UsageInfo{
+		ID: r.ID, InUse: s.isInUse(r.ID), Size: r.Size, CreatedAt: r.CreatedAt, LastUsedAt: &used,
+		UsageCount: r.UsageCount, Description: r.Description, RecordType: r.Type,
+	}
+	if r.Parent != "" {
+		info.Parents = []string{r.Parent}
+	}
+	return info
+}
+
+// prune removes what matches and is not in use, least recently used first, until as much is left as the options allow.
+func (s *states) prune(ctx context.Context, removed func(client.UsageInfo), options client.PruneInfo) error {
+	matches, err := parseFilters(options.Filter)
+	if err != nil {
+		return err
+	}
+	all, err := s.list()
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b record) int { return a.LastUsedAt.Compare(b.LastUsedAt) })
+	var total int64
+	for _, r := range all {
+		total += r.Size
+	}
+	keep := max(options.ReservedSpace, options.MaxUsedSpace)
+	for _, r := range all {
+		info := s.infoOf(r)
+		if keep > 0 && total <= keep {
+			return nil
+		}
+		if info.InUse || !matches(info) || (options.KeepDuration > 0 && time.Since(r.LastUsedAt) < options.KeepDuration) {
+			continue
+		}
+		if err := s.backend.RemoveImage(ctx, r.ID); err != nil {
+			if backend.Is(err, connect.CodeFailedPrecondition) || backend.Is(err, connect.CodeAborted) || backend.Is(err, connect.CodeAlreadyExists) {
+				continue
+			}
+			return err
+		}
+		if err := s.forget(r.ID); err != nil {
+			return err
+		}
+		total -= r.Size
+		removed(*info)
+	}
+	return nil
+}
+
+// removeLost takes away state images that no record knows: a builder was killed before it wrote one, or its records
+// were lost.
+func (s *states) removeLost(ctx context.Context) error {
+	all, err := s.list()
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, r := range all {
+		known[r.ID] = true
+	}
+	response, err := s.backend.Images.ListImages(ctx, connect.NewRequest(&backendv1.ListImagesRequest{
+		All: true, Filters: map[string]*backendv1.StringList{"label": {Values: []string{backend.Label}}},
+	}))
+	if err != nil {
+		return err
+	}
+	for _, image := range response.Msg.Images {
+		if !known[image.Id] && len(image.RepoTags) == 0 {
+			if err := s.backend.RemoveImage(ctx, image.Id); err != nil {
+				return fmt.Errorf("remove the lost state %s: %w", image.Id, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,360 @@
+package worker
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// maxLinks bounds how many links one path may lead through, as the kernel does.
+const maxLinks = 40
+
+// listedBytes is as much of a directory's archive as is read to learn what is in it.
+const listedBytes = 4 << 20
+
+// tree is a part of a state's files as a directory of this machine, fetched path by path. A skeleton has files without
+// their content: it shows an operation what is there, and what the operation changed in it becomes a layer.
+type tree struct {
+	worker     *Worker
+	image      string
+	isSkeleton bool
+
+	mu        sync.Mutex
+	dir       string
+	root      *os.Root
+	container string
+	// Paths that are known, those that do not exist too; `whole` are there with all that is beneath.
+	known map[string]bool
+	whole map[string]bool
+	// Directories' own times, which change as they are filled.
+	times map[string]*tar.Header
+}
+
+func newTree(w *Worker, image string, isSkeleton bool) *tree {
+	return &tree{
+		worker: w, image: image, isSkeleton: isSkeleton,
+		known: map[string]bool{}, whole: map[string]bool{}, times: map[string]*tar.Header{},
+	}
+}
+
+// open makes the directory. Image "" is a state without files.
+func (t *tree) open() error {
+	if t.root != nil {
+		return nil
+	}
+	dir, err := os.MkdirTemp(t.worker.scratch, "tree-")
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	t.dir = dir
+	t.root, err = os.OpenRoot(dir)
+	return err
+}
+
+// close removes the directory and the container through which it was read.
+func (t *tree) close(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var err error
+	if t.container != "" {
+		err = t.worker.backend.RemoveContainer(ctx, t.container)
+		t.container = ""
+	}
+	if t.root != nil {
+		err = errors.Join(err, t.root.Close(), os.RemoveAll(t.dir))
+		t.root = nil
+	}
+	return err
+}
+
+// reader answers the container through which the state's files are read; it is never started.
+func (t *tree) reader(ctx context.Context) (string, error) {
+	if t.container == "" {
+		id, err := t.worker.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
+			Image: t.image, Cmd: &backendv1.StringList{Values: []string{"/"}},
+		}, &backendv1.HostConfig{NetworkMode: "none"})
+		if err != nil {
+			return "", backend.Plain(err)
+		}
+		t.container = id
+	}
+	return t.container, nil
+}
+
+// fetch brings a path with all beneath it, links on the way and the one that it is included. A path that does not exist
+// is no error: whoever looks for it will find that out.
+func (t *tree) fetch(ctx context.Context, name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.open(); err != nil {
+		return err
+	}
+	for range maxLinks {
+		at, next, err := t.walk(ctx, name)
+		if err != nil || at == "" {
+			return err
+		}
+		if next == "" {
+			return t.fetchWhole(ctx, at)
+		}
+		name = next
+	}
+	return fmt.Errorf("%s: too many levels of symbolic links", name)
+}
+
+// look learns what a path is, and brings it without what is beneath.
+func (t *tree) look(ctx context.Context, name string) (fs.FileInfo, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.open(); err != nil {
+		return nil, err
+	}
+	for range maxLinks {
+		at, next, err := t.walk(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if at == "" {
+			return nil, fs.ErrNotExist
+		}
+		if next == "" {
+			return t.root.Lstat(relative(at))
+		}
+		name = next
+	}
+	return nil, fmt.Errorf("%s: too many levels of symbolic links", name)
+}
+
+// walk learns the elements of a path up to its first link.
+//
+// It answers the path up to where it went, and where a link was met, the path that it leads to; "" where the path does
+// not exist.
+func (t *tree) walk(ctx context.Context, name string) (at, next string, err error) {
+	at = "/"
+	rest := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
+	if rest[0] == "" {
+		rest = nil
+	}
+	if err := t.learn(ctx, "/"); err != nil {
+		return "", "", err
+	}
+	for i, element := range rest {
+		at = path.Join(at, element)
+		if err := t.learn(ctx, at); err != nil {
+			return "", "", err
+		}
+		info, err := t.root.Lstat(relative(at))
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", "", nil
+		}
+		if err != nil {
+			return "", "", err
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			target, err := t.root.Readlink(relative(at))
+			if err != nil {
+				return "", "", err
+			}
+			if !path.IsAbs(target) {
+				target = path.Join(path.Dir(at), target)
+			}
+			return at, path.Join(append([]string{"/", target}, rest[i+1:]...)...), nil
+		}
+		if !info.IsDir() && i < len(rest)-1 {
+			return "", "", nil
+		}
+	}
+	return at, "", nil
+}
+
+// learn brings one entry. Its parents are known and are directories.
+func (t *tree) learn(ctx context.Context, at string) error {
+	if t.known[at] || t.isBeneathWhole(at) || t.image == "" {
+		return nil
+	}
+	id, err := t.reader(ctx)
+	if err != nil {
+		return err
+	}
+	err = t.worker.backend.ReadArchive(ctx, id, at, func(archive *tar.Reader) error {
+		header, err := archive.Next()
+		if err != nil {
+			return err
+		}
+		var content io.Reader = archive
+		if t.isSkeleton {
+			content = nil
+		}
+		return t.place(at, header, content)
+	})
+	if err != nil && !backend.Is(err, connect.CodeNotFound) {
+		return backend.Plain(err)
+	}
+	t.known[at] = true
+	return nil
+}
+
+func (t *tree) isBeneathWhole(at string) bool {
+	for ; ; at = path.Dir(at) {
+		if t.whole[at] {
+			return true
+		}
+		if at == "/" {
+			return false
+		}
+	}
+}
+
+func (t *tree) fetchWhole(ctx context.Context, at string) error {
+	info, err := t.root.Lstat(relative(at))
+	if err != nil || !info.IsDir() || t.isBeneathWhole(at) || t.image == "" {
+		return err
+	}
+	id, err := t.reader(ctx)
+	if err != nil {
+		return err
+	}
+	err = t.worker.backend.ReadArchive(ctx, id, at, func(archive *tar.Reader) error { return t.unpack(at, archive) })
+	if err != nil {
+		return backend.Plain(err)
+	}
+	t.whole[at] = true
+	return t.restoreTimes()
+}
+
+// errListedEnough ends the reading of a directory that is too large to be listed.
+var errListedEnough = errors.New("listed enough")
+
+// listAt learns all that is in a directory, where its content is small; else entries are learned one by one.
+func (t *tree) listAt(ctx context.Context, name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, next, err := t.walk(ctx, name)
+	if err != nil || at == "" || next != "" {
+		return err
+	}
+	if t.isBeneathWhole(at) || t.image == "" {
+		return nil
+	}
+	id, err := t.reader(ctx)
+	if err != nil {
+		return err
+	}
+	type entry struct {
+		name   string
+		header *tar.Header
+	}
+	var entries []entry
+	err = t.worker.backend.ReadArchive(ctx, id, at, func(archive *tar.Reader) error {
+		var total int64
+		for {
+			header, err := archive.Next()
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if total += header.Size + 512; total > listedBytes {
+				return errListedEnough
+			}
+			entries = append(entries, entry{inTree(at, header.Name), header})
+		}
+	})
+	if errors.Is(err, errListedEnough) {
+		return nil
+	}
+	if err != nil {
+		return backend.Plain(err)
+	}
+	for _, each := range entries {
+		if t.known[each.name] {
+			continue
+		}
+		if err := t.place(each.name, each.header, nil); err != nil {
+			return err
+		}
+		t.known[each.name] = true
+	}
+	t.whole[at] = true
+	return nil
+}
+
+func (t *tree) unpack(at string, archive *tar.Reader) error {
+	for {
+		header, err := archive.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name := inTree(at, header.Name)
+		if t.known[name] && header.Typeflag != tar.TypeDir && !t.isSkeleton {
+			continue
+		}
+		if header.Typeflag == tar.TypeLink {
+			header.Linkname = inTree(at, header.Linkname)
+		}
+		if err := t.place(name, header, archive); err != nil {
+			return err
+		}
+		t.known[name] = true
+	}
+}
+
+// inTree tells where an entry of the archive of a path belongs: its top entry is the path's last element.
+func inTree(at, name string) string {
+	name = path.Clean("/" + name)
+	if at == "/" {
+		return name
+	}
+	_, beneath, _ := strings.Cut(name[1:], "/")
+	return path.Join(at, beneath)
+}
+
+// place makes an entry. Content nil leaves a file empty.
+func (t *tree) place(at string, header *tar.Header, content io.Reader) error {
+	name := relative(at)
+	if header.Typeflag == tar.TypeDir {
+		copied := *header
+		t.times[at] = &copied
+	}
+	if t.isSkeleton && header.Typeflag != tar.TypeDir && header.Typeflag != tar.TypeSymlink {
+		copied := *header
+		copied.Typeflag, copied.Size = tar.TypeReg, 0
+		return placeEntry(t.root, name, &copied, nil)
+	}
+	return placeEntry(t.root, name, header, content)
+}
+
+// restoreTimes gives directories the times that filling them has changed.
+func (t *tree) restoreTimes() error {
+	for at, header := range t.times {
+		if err := t.root.Chtimes(relative(at), header.ModTime, header.ModTime); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// relative makes a path of a state a name beneath an os.Root.
+func relative(at string) string {
+	return filepath.Join(".", path.Clean("/"+at))
+}

@@ -1,0 +1,264 @@
+// Package worker is BuildKit's worker whose states are images of a backend of sockerless and whose steps are its
+// containers. Neither a snapshotter nor runc nor a mount of this machine is involved.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/executor"
+	resourcestypes "github.com/moby/buildkit/executor/resources/types"
+	"github.com/moby/buildkit/exporter"
+	localexporter "github.com/moby/buildkit/exporter/local"
+	tarexporter "github.com/moby/buildkit/exporter/tar"
+	"github.com/moby/buildkit/frontend"
+	"github.com/moby/buildkit/session"
+	ctdsnapshot "github.com/moby/buildkit/snapshot/containerd"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/llbsolver/cdidevices"
+	"github.com/moby/buildkit/solver/llbsolver/ops"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/source"
+	srctypes "github.com/moby/buildkit/source/types"
+	"github.com/moby/buildkit/util/leaseutil"
+	bkworker "github.com/moby/buildkit/worker"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/sockerless/sockerless/builder/backend"
+)
+
+// maxRunning bounds the containers that run side by side for builds.
+const maxRunning = 8
+
+// buildkitVersion is that of the module, which tells clients what they can ask for.
+const buildkitVersion = "v0.33.1"
+
+// Worker implements BuildKit's worker.
+type Worker struct {
+	backend  *backend.Client
+	states   *states
+	contexts *contexts
+	caches   *cacheVolumes
+	sources  *source.Manager
+	running  *semaphore.Weighted
+	// Directory of files that no build after this process needs.
+	scratch string
+
+	content *ctdsnapshot.Store
+	leases  *leaseutil.Manager
+	dbs     []*bolt.DB
+}
+
+var _ bkworker.Worker = (*Worker)(nil)
+
+// New opens the worker's files in a directory and takes away what a killed one has left.
+func New(ctx context.Context, client *backend.Client, directory string) (*Worker, error) {
+	w := &Worker{
+		backend: client, running: semaphore.NewWeighted(maxRunning), caches: &cacheVolumes{busy: map[string]chan struct{}{}},
+		scratch: filepath.Join(directory, "scratch"),
+	}
+	if err := os.RemoveAll(w.scratch); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(w.scratch, 0o700); err != nil {
+		return nil, err
+	}
+	w.contexts = &contexts{root: w.scratch}
+	db, err := w.openDB(filepath.Join(directory, "states.db"))
+	if err != nil {
+		return nil, err
+	}
+	if w.states, err = openStates(client, db); err != nil {
+		return nil, err
+	}
+	store, err := local.NewStore(filepath.Join(directory, "content"))
+	if err != nil {
+		return nil, err
+	}
+	metadataDB, err := w.openDB(filepath.Join(directory, "metadata.db"))
+	if err != nil {
+		return nil, err
+	}
+	metadata := ctdmetadata.NewDB(metadataDB, store, nil)
+	if err := metadata.Init(ctx); err != nil {
+		return nil, err
+	}
+	w.content = ctdsnapshot.NewContentStore(metadata.ContentStore(), "buildkit")
+	w.leases = leaseutil.WithNamespace(ctdmetadata.NewLeaseManager(metadata), "buildkit")
+	if w.sources, err = source.NewManager(); err != nil {
+		return nil, err
+	}
+	files, err := newLocalSource(w)
+	if err != nil {
+		return nil, err
+	}
+	w.sources.Register(files)
+	w.sources.Register(&imageSource{w})
+	w.sources.Register(&unbuiltSource{[]string{
+		srctypes.GitScheme, srctypes.HTTPScheme, srctypes.HTTPSScheme, srctypes.OCIScheme, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme,
+	}})
+	if err := client.RemoveLeftContainers(ctx); err != nil {
+		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
+	}
+	return w, w.states.removeLost(ctx)
+}
+
+func (w *Worker) openDB(file string) (*bolt.DB, error) {
+	db, err := bolt.Open(file, 0o600, nil)
+	if err == nil {
+		w.dbs = append(w.dbs, db)
+	}
+	return db, err
+}
+
+// Close closes the worker's files.
+func (w *Worker) Close() error {
+	var err error
+	for _, db := range w.dbs {
+		err = errors.Join(err, db.Close())
+	}
+	return errors.Join(err, os.RemoveAll(w.scratch))
+}
+
+// ID names the worker in the cache's keys.
+func (w *Worker) ID() string { return "sockerless" }
+
+// Labels are what buildx looks for: without the snapshotter's name its docker driver refuses half of its flags.
+func (w *Worker) Labels() map[string]string {
+	return map[string]string{"org.mobyproject.buildkit.worker.snapshotter": "sockerless", "org.mobyproject.buildkit.worker.executor": "sockerless"}
+}
+
+// Platforms tells for which platforms commands run.
+func (w *Worker) Platforms(bool) []ocispecs.Platform {
+	return []ocispecs.Platform{{OS: "linux", Architecture: runtime.GOARCH}}
+}
+
+// BuildkitVersion tells the library's.
+func (w *Worker) BuildkitVersion() client.BuildkitVersion {
+	return client.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion}
+}
+
+// GCPolicy is empty: the cache is pruned when a user asks for it.
+func (w *Worker) GCPolicy() []client.PruneInfo { return nil }
+
+// LoadRef answers a state of the build cache; solver.ErrNotFound where it or its image has gone.
+func (w *Worker) LoadRef(ctx context.Context, id string, _ bool) (cache.ImmutableRef, error) {
+	found, err := w.states.find(ctx, id)
+	if errors.Is(err, errNoState) {
+		return nil, solver.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := w.states.note(id, func(*record) {}); err != nil {
+		return nil, err
+	}
+	return w.stateRef(found), nil
+}
+
+// ResolveOp makes the operation of a vertex.
+func (w *Worker) ResolveOp(v solver.Vertex, bridge frontend.FrontendLLBBridge, sessions *session.Manager, _ bkworker.ProxyOpt) (solver.Op, error) {
+	base, ok := v.Sys().(*pb.Op)
+	if !ok {
+		return nil, fmt.Errorf("a vertex of type %T", v.Sys())
+	}
+	switch op := base.Op.(type) {
+	case *pb.Op_Source:
+		return ops.NewSourceOp(v, op, base.Platform, w.sources, nil, sessions, w)
+	case *pb.Op_Exec:
+		return w.newExecOp(v, op, base.Platform, sessions)
+	case *pb.Op_File:
+		return w.newFileOp(v, op)
+	case *pb.Op_Build:
+		return ops.NewBuildOp(v, op, bridge, w)
+	case *pb.Op_Merge:
+		return ops.NewMergeOp(v, op, w)
+	case *pb.Op_Diff:
+		return ops.NewDiffOp(v, op, w)
+	case *pb.Op_Passthrough:
+		return ops.NewPassthroughOp(v, op)
+	}
+	return nil, fmt.Errorf("sockerless: operations of type %T are not implemented by the builder", base.Op)
+}
+
+// DiskUsage lists the build cache.
+func (w *Worker) DiskUsage(_ context.Context, info client.DiskUsageInfo) ([]*client.UsageInfo, error) {
+	return w.states.usage(info.Filter)
+}
+
+// Prune removes from the build cache and tells what has gone.
+func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, options ...client.PruneInfo) error {
+	for _, each := range options {
+		err := w.states.prune(ctx, func(info client.UsageInfo) {
+			if removed != nil {
+				removed <- info
+			}
+		}, each)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Exporter answers what hands a build's result out.
+func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Exporter, error) {
+	switch name {
+	case "moby", client.ExporterImage:
+		return &imageExporter{worker: w, sessions: sessions, kind: name}, nil
+	case client.ExporterDocker, client.ExporterOCI:
+		return &imageExporter{worker: w, sessions: sessions, kind: name, isArchive: true}, nil
+	case client.ExporterLocal:
+		return localexporter.New(localexporter.Opt{SessionManager: sessions})
+	case client.ExporterTar:
+		return tarexporter.New(tarexporter.Opt{SessionManager: sessions})
+	}
+	return nil, fmt.Errorf("sockerless: the exporter %q is not implemented by the builder", name)
+}
+
+// FromRemote is asked for by registry caches, which are not imported.
+func (w *Worker) FromRemote(context.Context, *solver.Remote) (cache.ImmutableRef, error) {
+	return nil, errors.New("sockerless: a cache of a registry is not implemented by the builder")
+}
+
+// PruneCacheMounts does nothing: cache mounts are volumes of the backend, which `docker volume prune` removes.
+func (w *Worker) PruneCacheMounts(context.Context, map[string]bool) error { return nil }
+
+// GarbageCollect does nothing, as there is no policy.
+func (w *Worker) GarbageCollect(context.Context) error { return nil }
+
+// ContentStore keeps BuildKit's history of builds.
+func (w *Worker) ContentStore() *ctdsnapshot.Store { return w.content }
+
+// LeaseManager keeps that history's leases.
+func (w *Worker) LeaseManager() *leaseutil.Manager { return w.leases }
+
+// Executor is none: commands run in the operations themselves.
+func (w *Worker) Executor() executor.Executor { return noExecutor{} }
+
+// CacheManager is for operations that stack states.
+func (w *Worker) CacheManager() cache.Manager { return &manager{Worker: w} }
+
+// CDIManager is none: no devices are given to a step.
+func (w *Worker) CDIManager() *cdidevices.Manager { return nil }
+
+// noExecutor refuses what BuildKit runs otherwise than as a step: containers of frontends, and debugging.
+type noExecutor struct{}
+
+var errNoExecutor = errors.New("sockerless: a container of a frontend is not implemented by the builder")
+
+func (noExecutor) Run(context.Context, string, executor.Mount, []executor.Mount, executor.ProcessInfo, chan<- struct{}) (resourcestypes.Recorder, error) {
+	return nil, errNoExecutor
+}
+
+func (noExecutor) Exec(context.Context, string, executor.ProcessInfo) error { return errNoExecutor }

@@ -1,0 +1,35 @@
+import type { AgentAddress } from "../../../../agent-client/address.ts";
+
+/** An agent that has answered. */
+export interface FoundAgent {
+  /** Address at which it was met, as the cloud tells it. */
+  readonly address: string;
+  /** SHA-256 of its SubjectPublicKeyInfo. */
+  readonly pin: Uint8Array;
+}
+
+/** How the agents of tasks are reached: dialled at addresses that the cloud tells, or waited for until they call in. */
+export interface AgentFinder {
+  /** The address at which a frontend or backend reaches an agent that was met. */
+  addressOf(agent: FoundAgent): AgentAddress;
+  /** The address at which others in the cloud reach that agent's container; empty: they do not. */
+  containerAddressOf(agent: FoundAgent): string;
+  /**
+   * Waits until the agent of a task that is coming up answers.
+   *
+   * @param address as the cloud tells it
+   * @throws the signal's reason
+   */
+  await(containerId: string, address: string, signal: AbortSignal): Promise<FoundAgent>;
+  /**
+   * Meets an agent that should be there.
+   *
+   * @throws unavailable: it does not answer
+   */
+  meet(containerId: string, address: string, signal: AbortSignal): Promise<FoundAgent>;
+  /**
+   * A clause for an agent that was awaited in vain: that it does not answer at this address, and why that may
+   * be.
+   */
+  describeSilence(address: string): string;
+}

@@ -1,0 +1,28 @@
+/** Failures of calls of a cloud, as far as what follows them is the same in all clouds. */
+import { SockerlessError } from "../../../common/errors.ts";
+
+/**
+ * The effect of a failed call: none, and none if it is made again (`refused`); none, because there were too
+ * many calls (`throttled`); or not known, as where its answer was lost (`unknown`).
+ */
+export type CallOutcome = "refused" | "throttled" | "unknown";
+
+/** A call that a cloud refused, or that did not reach it. The message names the call and keeps the cloud's own text. */
+export abstract class CloudError extends SockerlessError {
+  abstract readonly outcome: CallOutcome;
+}
+
+/** Whether a cloud has answered that it does not do it: asked again, it says so again. */
+export function isRefusal(error: unknown): error is CloudError {
+  return error instanceof CloudError && error.outcome === "refused";
+}
+
+/** Whether a cloud asks to be called less often. */
+export function isThrottled(error: unknown): boolean {
+  return error instanceof CloudError && error.outcome === "throttled";
+}
+
+/** Whether a call that failed has certainly done nothing. */
+export function isUndone(error: unknown): boolean {
+  return error instanceof CloudError && error.outcome !== "unknown";
+}

@@ -1,0 +1,64 @@
+/** A layer as it is uploaded: a file with its digest. */
+import { createHash, randomUUID } from "node:crypto";
+import { createReadStream, createWriteStream } from "node:fs";
+import { open, rm, stat } from "node:fs/promises";
+import path from "node:path";
+import { Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createGzip } from "node:zlib";
+
+import { type Compression, compressionOf } from "../../images/layer-content.ts";
+
+/** Enough to recognise how a blob is compressed. */
+const sniffedBytes = 16;
+
+/** A file to upload; disposing removes it where it was made for that. */
+export interface LayerFile extends AsyncDisposable {
+  readonly path: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly compression: Compression;
+}
+
+/**
+ * The file of a layer's blob; one that is not compressed is, into a directory: every task that runs the image fetches it.
+ *
+ * @param blob where the blob lies, and its digest
+ */
+export async function layerFile(
+  blob: { readonly path: string; readonly digest: string },
+  directory: string,
+  signal: AbortSignal,
+): Promise<LayerFile> {
+  const compression = await sniffed(blob.path);
+  if (compression !== undefined) {
+    const { size } = await stat(blob.path);
+    return { ...blob, size, compression, [Symbol.asyncDispose]: async () => {} };
+  }
+  const file = path.join(directory, `${randomUUID()}.gz`);
+  const remove = (): Promise<void> => rm(file, { force: true });
+  const hash = createHash("sha256");
+  let size = 0;
+  const counted = new Transform({
+    transform(chunk: Buffer, _, done) {
+      hash.update(chunk);
+      size += chunk.length;
+      done(null, chunk);
+    },
+  });
+  try {
+    const target = createWriteStream(file, { flags: "wx", mode: 0o600 });
+    await pipeline(createReadStream(blob.path), createGzip(), counted, target, { signal });
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+  const digest = `sha256:${hash.digest("hex")}`;
+  return { path: file, digest, size, compression: "gzip", [Symbol.asyncDispose]: remove };
+}
+
+async function sniffed(file: string): Promise<Compression> {
+  await using handle = await open(file);
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(sniffedBytes), 0, sniffedBytes, 0);
+  return compressionOf(buffer.subarray(0, bytesRead));
+}

@@ -1,0 +1,36 @@
+import type { Driver, ImagePreparer } from "../driver.ts";
+import type { Credentials } from "../images/registry/credentials.ts";
+import type { AgentFinder } from "./agents/agent-finder.ts";
+import type { CloudTasks, TaskRequests } from "./cloud-tasks.ts";
+import type { NameMirror } from "./name-mirror.ts";
+import type { StartCheck } from "./start-checks.ts";
+import type { CloudLog } from "./stored/stored-service.ts";
+import type { Sweep } from "./sweeps.ts";
+
+/** Images, and credentials for the registries that the cloud itself knows. */
+export interface CloudImages extends ImagePreparer {
+  /** Whether there is a repository for images that no registry has. */
+  readonly keepsOwn: boolean;
+  /** Credentials for a pull that has none of its own; undefined: none are known for the host. */
+  credentialsFor(domain: string): Promise<Credentials | undefined>;
+}
+
+/** Everything that a cloud supplies; the rest of its driver is the same in all clouds. */
+export interface CloudPlatform
+  extends Pick<Driver, "name" | "capabilities" | "settings" | "machine" | "networks" | "volumes"> {
+  readonly images: CloudImages;
+  readonly tasks: CloudTasks;
+  readonly requests: TaskRequests;
+  readonly finder: AgentFinder;
+  /** Containers' output as the cloud keeps it. */
+  readonly log: CloudLog;
+  readonly mirror: NameMirror;
+  /** Checks of the cloud at the backend's start. */
+  readonly checks: readonly StartCheck[];
+  /** Rounds of clearing away what is not used any more. */
+  readonly sweeps: readonly Sweep[];
+  /** Ends the calls that are under way, and refuses others. */
+  abandon(): void;
+  /** The same, and ends what goes on behind answers. */
+  close(): Promise<void>;
+}

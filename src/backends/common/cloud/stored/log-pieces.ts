@@ -1,0 +1,44 @@
+/** Lines, and parts of lines, as records of a log hold them. */
+import type { LogRecord } from "./log-record.ts";
+
+const newline = 0x0a;
+
+/** A part of a line, or a whole one. */
+export interface LogPiece {
+  readonly stream: LogRecord["stream"];
+  /** Unix time in nanoseconds of the record in which the line began. */
+  readonly timeNs: bigint;
+  readonly data: Uint8Array;
+  /** It begins its line. */
+  readonly begins: boolean;
+  /** It ends its line, with or without a newline. */
+  readonly ends: boolean;
+}
+
+/** Cuts records into lines and parts of lines. A line without an end ends with the log. */
+export async function* piecesOf(records: AsyncIterable<LogRecord>): AsyncGenerator<LogPiece> {
+  const open = new Map<LogRecord["stream"], bigint>();
+  for await (const { stream, timeNs, fresh, data } of records) {
+    if (fresh) {
+      open.delete(stream);
+    }
+    for (let at = 0; at < data.length; ) {
+      const found = data.indexOf(newline, at);
+      const end = found === -1 ? data.length : found + 1;
+      const begun = open.get(stream);
+      yield {
+        stream,
+        timeNs: begun ?? timeNs,
+        data: data.subarray(at, end),
+        begins: begun === undefined,
+        ends: found !== -1,
+      };
+      if (found === -1) {
+        open.set(stream, begun ?? timeNs);
+      } else {
+        open.delete(stream);
+      }
+      at = end;
+    }
+  }
+}

@@ -1,0 +1,66 @@
+/** Lines as dockerd tells them: one by one, each whole, those that are long in pieces. */
+import type { LogRecord } from "./log-record.ts";
+import type { LogPiece } from "./log-pieces.ts";
+
+/** Bytes after which dockerd cuts a long line. */
+const maxPiece = 16 * 1024;
+const newline = 0x0a;
+
+interface OpenLine {
+  readonly timeNs: bigint;
+  readonly held: Uint8Array[];
+  bytes: number;
+}
+
+/**
+ * Puts pieces together to lines, in the order in which they end; a line longer than 16 KiB to pieces of that size, which
+ * are told as lines of their own.
+ *
+ * @throws what the pieces throw, behind all that came before
+ */
+export async function* wholeLines(pieces: AsyncIterable<LogPiece>): AsyncGenerator<LogPiece> {
+  const open = new Map<LogRecord["stream"], OpenLine>();
+  const take = (stream: LogRecord["stream"], { timeNs, held }: OpenLine): LogPiece => {
+    open.delete(stream);
+    return { stream, timeNs, data: Buffer.concat(held), begins: true, ends: true };
+  };
+  let failure: { readonly error: unknown } | undefined;
+  try {
+    for await (const { stream, timeNs, data, begins } of pieces) {
+      const unended = open.get(stream);
+      if (begins && unended !== undefined) {
+        yield take(stream, unended); // Its run has ended.
+      }
+      for (let at = 0; at < data.length; ) {
+        const line = open.get(stream) ?? { timeNs, held: [], bytes: 0 };
+        const part = data.subarray(at, at + maxPiece - line.bytes);
+        line.held.push(part);
+        line.bytes += part.length;
+        at += part.length;
+        open.set(stream, line);
+        if (line.bytes === maxPiece || part.at(-1) === newline) {
+          yield take(stream, line);
+        }
+      }
+    }
+  } catch (error) {
+    failure = { error };
+  }
+  for (const [stream, line] of open) {
+    yield take(stream, line);
+  }
+  if (failure !== undefined) {
+    throw failure.error;
+  }
+}
+
+/** Docker's header before a line, and the line. */
+export function frameOf(stream: LogRecord["stream"], parts: readonly Uint8Array[]): Uint8Array {
+  const header = Buffer.alloc(8);
+  header[0] = stream;
+  header.writeUInt32BE(
+    parts.reduce((sum, { length }) => sum + length, 0),
+    4,
+  );
+  return Buffer.concat([header, ...parts]);
+}

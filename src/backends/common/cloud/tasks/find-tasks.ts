@@ -1,0 +1,25 @@
+/** Every task of this instance that there is: those on the books, and those that only the cloud knows. */
+import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
+import type { TaskPoller } from "./poller.ts";
+
+/** Parts of the driver that tasks are looked for with. */
+export interface FindOptions {
+  readonly cloud: Pick<CloudTasks, "listOwn">;
+  readonly instance: string;
+  readonly poller: Pick<TaskPoller, "describe">;
+}
+
+/**
+ * Looks for the tasks of this instance.
+ *
+ * @param known tasks that are asked for by name: a cloud lists only those that are meant to run, and shows stopped ones
+ *   for a while
+ */
+export async function findTasks(
+  known: readonly string[],
+  { cloud, instance, poller }: FindOptions,
+): Promise<readonly TaskView[]> {
+  const tasks = new Set([...known, ...(await cloud.listOwn())]);
+  const views = await poller.describe([...tasks]);
+  return views.filter((view) => view.instance === instance && view.containerId !== "");
+}

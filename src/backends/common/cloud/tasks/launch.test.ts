@@ -1,0 +1,388 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { isErrorKind } from "../../../../common/errors.ts";
+import { ManualClock } from "../../../../common/manual-clock.ts";
+import {
+  TaskPhase,
+  type TaskRecord,
+  TaskRecordSchema,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { LaunchProgress, WorkloadSpec } from "../../driver.ts";
+import type { AgentFinder } from "../agents/agent-finder.ts";
+import { TaskAgents } from "../agents/task-agents.ts";
+import type { CallOutcome } from "../cloud-error.ts";
+import type { StartStep, TaskAnswer, TaskView } from "../cloud-tasks.ts";
+import type { State } from "../../state/state.ts";
+import type { Sealer } from "../seal.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
+import { failedCall, noRoom, taskView, testCloud } from "../testing/cloud.ts";
+import { passing } from "../testing/passing.ts";
+import { workloadSpec } from "../testing/workload-spec.ts";
+import { launch } from "./launch.ts";
+import type { TaskListener } from "./poller.ts";
+import { QuotaLines } from "./quota-lines.ts";
+import { TaskBook, type TaskFields } from "./task-book.ts";
+import type { TaskContext } from "./task-context.ts";
+import { UnansweredRequests } from "./unanswered-requests.ts";
+import { untold } from "../../../../../test/support/untold.ts";
+
+const never = (): Promise<never> => new Promise(() => {});
+const container = "c".repeat(64);
+
+const settings = { startTimeoutMs: 50, quotaTimeoutMs: 3_600_000 };
+/** One that may take as long as the test. */
+const unhurried = { settings: { ...settings, startTimeoutMs: 3_600_000 } };
+const requests = {
+  make: () => Promise.resolve("{}"),
+  sizeOf: () => "",
+  fitsQuota: async () => true,
+  another: () => "{}",
+};
+
+/** A start that may take 50 ms. */
+function setUp(parts: object, known?: TaskFields) {
+  const clock = new ManualClock();
+  const tasks = new Map<string, TaskRecord>();
+  if (known !== undefined) {
+    tasks.set(
+      container,
+      create(TaskRecordSchema, { ...known, containerId: container } as MessageInitShape<
+        typeof TaskRecordSchema
+      >),
+    );
+  }
+  const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+  const commit = (change: (tables: object) => void): Promise<void> => {
+    change({ tasks: { put } });
+    return Promise.resolve();
+  };
+  let asked = 0;
+  const cloud = testCloud({
+    run() {
+      asked++;
+      return never();
+    },
+  });
+  const context = {
+    cloud,
+    book: new TaskBook({ tasks, commit } as unknown as State, cloud),
+    clock,
+    logger: capturedLogger().logger,
+    quotaLines: new QuotaLines(),
+    unanswered: new UnansweredRequests(),
+    requests,
+    abandoned: new AbortController().signal,
+    settings,
+    ...parts,
+  } as unknown as TaskContext;
+  const start = (progress?: Partial<LaunchProgress>) =>
+    launch(context, workloadSpec(), new AbortController().signal, { ...untold, ...progress });
+  /** Starts it, and lets time go by until that is over; what needs no time is done before. */
+  const late = async () => {
+    const starting = start();
+    starting.catch(() => {});
+    await clock.advance(0);
+    return await passing(clock, starting);
+  };
+  return { start, late, clock, asked: () => asked, tasks };
+}
+
+const serving = { phase: TaskPhase.SERVING, generation: 1n, task: "task/now", address: "192.0.2.1" };
+const agents = {
+  addressOf: ({ address }: TaskRecord) => ({ kind: "tcp", host: address, port: 1, pin: new Uint8Array(32) }),
+  containerAddressOf: ({ address }: TaskRecord) => address,
+  targetOf: () => undefined,
+};
+
+/** A cloud whose calls for a task fail so, the last again and again. */
+function failing(...outcomes: CallOutcome[]) {
+  return testCloud({
+    async run() {
+      const cause = failedCall((outcomes.length > 1 ? outcomes.shift() : outcomes[0]) ?? "unknown");
+      return { reason: cause.message, cause };
+    },
+  });
+}
+
+describe("a start", () => {
+  it("does not wait longer than it may for what its task is made from, and says so", async () => {
+    const make = (_spec: WorkloadSpec, step: StartStep) => step("Nimbus has not made its template", never);
+    const { late, asked } = setUp({ requests: { ...requests, make } });
+    await assert.rejects(late(), (error: Error) => {
+      assert.ok(isErrorKind(error, "system"));
+      assert.match(error.message, /was not ready within 0\.05 s \(nimbus\.start_timeout\)/);
+      assert.match(error.message, /: Nimbus has not made its template$/);
+      return true;
+    });
+    assert.equal(asked(), 0);
+  });
+
+  it("does not wait longer than it may for the end of the last one's task", async () => {
+    const agents = { letGo: () => Promise.resolve(false) };
+    const known = { phase: TaskPhase.LINGERING, task: "task/before", request: "{}" };
+    const { late, tasks } = setUp({ agents, departures: { stop: never } }, known);
+    await assert.rejects(late(), /start_timeout\): the task of its last run is still there$/);
+    assert.equal(tasks.get(container)?.task, "task/before");
+  });
+
+  it("waits as long as it may until the agent has listed the files of the image", async () => {
+    const awaitFiles = (_task: TaskRecord, signal: AbortSignal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason as Error));
+      });
+    const { late } = setUp({ agents: { ...agents, awaitFiles } }, serving);
+    await assert.rejects(late(), /start_timeout\): its agent has not listed the files of its image yet$/);
+  });
+
+  it("tells that the agent answers while that lists the files of the image", async () => {
+    const told = Promise.withResolvers<string>();
+    const { start } = setUp({ agents: { ...agents, awaitFiles: () => told.promise } }, serving);
+    const launched = await start({
+      reached({ address = "" }) {
+        told.resolve(address);
+        return Promise.resolve();
+      },
+    });
+    assert.equal(await told.promise, launched.address);
+  });
+
+  it("that fails leaves nothing behind that still goes on", async () => {
+    const begun = Promise.withResolvers<void>();
+    const awaitFiles = () => begun.promise.then(() => Promise.reject(new Error("no files")));
+    const { start } = setUp({ agents: { ...agents, awaitFiles } }, serving);
+    let isOver = false;
+    const starting = start({
+      async reached() {
+        begun.resolve();
+        await new Promise((resolve) => setImmediate(resolve));
+        isOver = true;
+      },
+    });
+    await assert.rejects(starting, /no files/);
+    assert.ok(isOver);
+  });
+
+  it("has its time for itself, without the wait for a quota", async () => {
+    const refused: TaskAnswer = { reason: noRoom, cause: undefined };
+    const answers: TaskAnswer[] = [refused, { task: "task/1" }];
+    const cloud = testCloud({
+      run: async () => answers.shift() ?? refused,
+      isAnyRunning: async () => true,
+    });
+    const awaited = Promise.withResolvers<void>();
+    const listen = () => {
+      awaited.resolve();
+      return () => {};
+    };
+    const { start, clock, tasks } = setUp({ cloud, poller: { listen } });
+    const waiting = Promise.withResolvers<string>();
+    let failed = false;
+    let goesOn = false;
+    const started = start({
+      waits: waiting.resolve,
+      goesOn() {
+        goesOn = true;
+      },
+    });
+    started.catch(() => {
+      failed = true;
+    });
+    assert.equal(await waiting.promise, noRoom);
+    await clock.advance(0);
+    await clock.advance(120);
+    assert.deepEqual({ failed, goesOn }, { failed: false, goesOn: false });
+    await clock.advance(880);
+    await awaited.promise;
+    await clock.advance(50);
+    await assert.rejects(started, /start_timeout\): Nimbus does not show it$/);
+    assert.equal(goesOn, true);
+    assert.equal(tasks.get(container)?.task, "task/1");
+  });
+
+  it("leaves it to who cleans up behind it whether there is a task, where the cloud's answer was lost", async () => {
+    for (const outcome of ["unknown", "throttled", "refused"] as const) {
+      const unanswered = new UnansweredRequests();
+      await assert.rejects(setUp({ cloud: failing(outcome), unanswered }).late(), new RegExp(outcome));
+      const expected = outcome === "unknown" ? "unknown" : "none";
+      assert.equal(await unanswered.answerTo(container), expected, outcome);
+    }
+  });
+
+  it("leaves it so, too, where the cloud refuses it later", async () => {
+    const unanswered = new UnansweredRequests();
+    const { late } = setUp({ cloud: failing("unknown", "refused"), unanswered, ...unhurried });
+    await assert.rejects(late(), /refused/);
+    assert.equal(await unanswered.answerTo(container), "unknown");
+  });
+
+  it("goes on with an agent that calls in, where nobody can dial it", async () => {
+    const pin = new Uint8Array(32).fill(1);
+    const nobody = { credentialsFor: () => Promise.reject(new Error("nobody is dialled here")) };
+    const met: string[] = [];
+    const finder: AgentFinder = {
+      addressOf: ({ address }) => ({ kind: "unix", path: `/nowhere/${address}` }),
+      containerAddressOf: () => "",
+      async await(_containerId, address) {
+        met.push(address);
+        return { address, pin };
+      },
+      meet: never,
+      describeSilence: () => "its agent has not called",
+    };
+    const view = taskView({ task: "task/1", address: "rendezvous" });
+    const { start, tasks } = setUp({
+      ...unhurried,
+      cloud: testCloud({ run: async () => ({ task: "task/1" }) }),
+      finder,
+      agents: new TaskAgents(finder, nobody, {} as Sealer),
+      stored: { applyStaged: () => Promise.resolve() },
+      poller: {
+        listen(_task: string, told: TaskListener) {
+          setImmediate(() => told(view));
+          return () => {};
+        },
+      },
+    });
+    const launched = await start();
+    assert.deepEqual(launched.agent, { kind: "unix", path: "/nowhere/rendezvous" });
+    assert.equal(launched.address, "");
+    assert.deepEqual(met, ["rendezvous"]);
+    const { address, agentPin, phase } = tasks.get(container) ?? {};
+    assert.deepEqual([address, agentPin, phase], ["rendezvous", pin, TaskPhase.SERVING]);
+  });
+
+  describe("that fails for a reason that passes", () => {
+    const pin = new Uint8Array(32).fill(1);
+    const finder = {
+      addressOf: ({ address }: { address: string }) => ({ kind: "unix", path: address }),
+      containerAddressOf: () => "",
+      await: async (_containerId: string, address: string) => ({ address, pin }),
+      meet: never,
+      describeSilence: () => "",
+    } as unknown as AgentFinder;
+
+    /** A start whose calls are answered so, and whose tasks end for these reasons; those without one come up. */
+    function troubled(answers: (TaskAnswer | "down")[], ends: Readonly<Record<string, Partial<TaskView>>>) {
+      const asked: string[] = [];
+      const told: string[] = [];
+      const clock = new ManualClock();
+      const cloud = testCloud({
+        async run(request) {
+          asked.push(request);
+          const answer = answers[Math.min(asked.length, answers.length) - 1] ?? "down";
+          const cause = failedCall("unknown", "down");
+          return answer === "down" ? { reason: cause.message, cause } : answer;
+        },
+      });
+      const { start } = setUp({
+        ...unhurried,
+        cloud,
+        clock,
+        finder,
+        requests: {
+          ...requests,
+          make: async () => "gale",
+          another: (request: string, last: string) => `${request}+${last}`,
+          otherCapacity: (request: string) => (request.startsWith("gale") ? "oars" : undefined),
+        },
+        agents: new TaskAgents(
+          finder,
+          { credentialsFor: () => Promise.reject(new Error("nobody is dialled here")) },
+          {} as Sealer,
+        ),
+        stored: { applyStaged: () => Promise.resolve() },
+        poller: {
+          listen(task: string, tell: TaskListener) {
+            const end = ends[task];
+            const now = end === undefined ? { address: "rendezvous" } : { stopped: true, ...end };
+            setImmediate(() => tell(taskView({ task, ...now })));
+            return () => {};
+          },
+          hasten: () => {},
+        },
+      });
+      const progress = {
+        waits: (reason: string) => void told.push(reason),
+        goesOn: () => void told.push("goes on"),
+      };
+      return { started: () => passing(clock, start(progress)), asked, told };
+    }
+
+    const fog = { reason: "the fog is too thick" };
+
+    it("asks for another task, which a new request names, and tells each try", async () => {
+      const answers = ["1", "2", "3"].map((task) => ({ task }));
+      const { started, asked, told } = troubled(answers, { 1: fog, 2: fog });
+      const { reference } = await started();
+      assert.equal(reference, "3");
+      assert.deepEqual(asked, ["gale", "gale+1", "gale+1+2"]);
+      assert.deepEqual(told, [
+        "goes on",
+        "nothing flies in fog; try 2 of 3 in 2 s: the fog is too thick",
+        "goes on",
+        "nothing flies in fog; try 3 of 3 in 4 s: the fog is too thick",
+        "goes on",
+      ]);
+    });
+
+    it("fails with the cloud's words where it has tried enough", async () => {
+      const answers = ["1", "2", "3"].map((task) => ({ task }));
+      const { started, asked } = troubled(answers, { 1: fog, 2: fog, 3: fog });
+      await assert.rejects(started(), /failed to start a task for the container: the fog is too thick$/);
+      assert.equal(asked.length, 3);
+    });
+
+    it("is not tried again where something of it has run", async () => {
+      const { started, asked } = troubled([{ task: "1" }], { 1: { ...fog, neverRan: false } });
+      await assert.rejects(started(), /the fog is too thick/);
+      assert.equal(asked.length, 1);
+    });
+
+    it("is not tried again for a reason that lasts", async () => {
+      const { started, asked } = troubled([{ task: "1" }], { 1: { reason: "there is no such image" } });
+      await assert.rejects(started(), /there is no such image/);
+      assert.equal(asked.length, 1);
+    });
+
+    it("asks anew where the call for a task was refused", async () => {
+      const refusal = { reason: fog.reason, cause: undefined };
+      const { started, asked } = troubled([refusal, { task: "1" }], {});
+      await started();
+      assert.deepEqual(asked, ["gale", "gale+"]);
+    });
+
+    it("does not ask for a second task while nobody knows whether there is a first", async () => {
+      const refusal = { reason: fog.reason, cause: failedCall("refused", fog.reason) };
+      const { started, asked } = troubled(["down", refusal], {});
+      await assert.rejects(started(), /the fog is too thick/);
+      assert.deepEqual(asked, ["gale", "gale"]);
+    });
+
+    it("takes another kind of capacity at once, and tries that a few times", async () => {
+      const calm = { reason: "there is no wind", cause: undefined };
+      const { started, asked, told } = troubled([calm, calm, { task: "1" }], {});
+      await started();
+      assert.deepEqual(asked, ["gale", "oars+", "oars++"]);
+      assert.deepEqual(told, [
+        "nothing sails without wind, and another kind of capacity is asked for: there is no wind",
+        "nothing sails without wind; try 2 of 3 in 2 s: there is no wind",
+        "goes on",
+      ]);
+    });
+  });
+
+  it("does not wait longer than it may for a task", async () => {
+    const cloud = testCloud({
+      run: (_request, signal) =>
+        new Promise((_resolve, reject) => {
+          signal.addEventListener("abort", () => reject(signal.reason as Error));
+        }),
+    });
+    const { late, tasks } = setUp({ cloud });
+    await assert.rejects(late(), /start_timeout\): Nimbus has not answered StartTask$/);
+    assert.equal(tasks.get(container)?.phase, TaskPhase.UNSPECIFIED);
+  });
+});

@@ -1,0 +1,165 @@
+/** This instance's containers as the cloud and their agents tell of them. */
+import { messageOf } from "../../../../common/errors.ts";
+import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundWorkload } from "../../driver.ts";
+import { findTasks } from "./find-tasks.ts";
+import { hasEnded, type TaskView } from "../cloud-tasks.ts";
+import { endOf } from "./task-book.ts";
+import type { TaskContext } from "./task-context.ts";
+import { exitOfTask } from "./task-end.ts";
+import { toldEnd } from "./told-end.ts";
+
+/**
+ * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are.
+ *
+ * @param containers that the state knows: it may have lost, or not got yet, one that the books have
+ */
+export async function list(
+  context: TaskContext,
+  containers: Pick<ReadonlyMap<string, unknown>, "has">,
+): Promise<readonly FoundWorkload[]> {
+  const { book } = context;
+  const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
+  const known = present.map(({ task }) => task).filter((task) => task !== "");
+  const views = await findTasks(known, context);
+  const found = await Promise.all(
+    views.map((view) => findOne(context, view, containers.has(view.containerId))),
+  );
+  for (const task of present) {
+    if (task.phase === TaskPhase.SERVING && !views.some((view) => view.task === task.task)) {
+      await buryForgotten(context, task);
+    }
+  }
+  const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
+  return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
+}
+
+/**
+ * Lists what the books alone say, if the cloud cannot be asked: a container that ran is taken to run, and its
+ * agent will tell.
+ */
+export function listKnown(context: TaskContext): readonly FoundWorkload[] {
+  return context.book.all().map((task) => ({
+    ...workloadOf(task),
+    agent: task.phase === TaskPhase.SERVING ? context.agents.addressOf(task) : undefined,
+  }));
+}
+
+async function findOne(
+  context: TaskContext,
+  view: TaskView,
+  isKnown: boolean,
+): Promise<FoundWorkload | undefined> {
+  const task = context.book.of(view.containerId);
+  if (task === undefined) {
+    return view.stopping ? undefined : await strangeWorkload(context, view);
+  }
+  const isGone = task.phase === TaskPhase.GONE;
+  if (task.task === view.task && task.phase === TaskPhase.SERVING && !isKnown && !view.stopping) {
+    return await strangeWorkload(context, view); // It has answered, and was not taken over.
+  }
+  if (task.task === view.task && !isGone) {
+    return await knownWorkload(context, task, view);
+  }
+  if (task.task === "" && !isGone && task.launchGeneration === view.generation) {
+    await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
+    return workloadOf(task);
+  }
+  if (!view.stopping) {
+    // A task that its container has done with, or never knew.
+    context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
+  }
+  return undefined;
+}
+
+async function knownWorkload(
+  context: TaskContext,
+  task: TaskRecord,
+  view: TaskView,
+): Promise<FoundWorkload | undefined> {
+  const isOver = hasEnded(view);
+  if (task.phase === TaskPhase.SERVING && !isOver) {
+    return { ...workloadOf(task), agent: context.agents.addressOf(task) };
+  }
+  if (task.phase === TaskPhase.SERVING) {
+    const told = view.exitCode === undefined ? await toldEnd(context, task) : undefined;
+    const exit = told ?? exitOfTask(view, new Date(context.clock.nowMs()));
+    await context.book.noteEnd(task.containerId, exit, TaskPhase.GONE);
+    return undefined; // It is among those that are gone now.
+  }
+  if (task.phase === TaskPhase.LINGERING && isOver) {
+    await context.book.note(task.containerId, { phase: TaskPhase.GONE });
+    return undefined;
+  }
+  return workloadOf(task);
+}
+
+/** The cloud has forgotten a task: what its agent has left in the log tells how it ended, or nobody does. */
+async function buryForgotten(context: TaskContext, task: TaskRecord): Promise<void> {
+  const exit = await toldEnd(context, task);
+  if (exit !== undefined) {
+    await context.book.noteEnd(task.containerId, exit, TaskPhase.GONE);
+  }
+}
+
+/** A task of ours that the state does not know: its agent may tell what it is. */
+async function strangeWorkload(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
+  const { agents, book, logger } = context;
+  const about = { container: view.containerId, task: view.task };
+  if (view.address === undefined) {
+    return await doomed(context, view);
+  }
+  try {
+    const { record, images, address, pin } = await agents.describe(view.containerId, view.address);
+    if (record === undefined) {
+      logger.warn(about, "a task runs whose agent does not say what it was started with; it is stopped");
+      return await doomed(context, view);
+    }
+    await book.noteTask(view.containerId, view.task);
+    const task = await book.note(view.containerId, {
+      launchGeneration: view.generation,
+      generation: record.generation,
+      address,
+      agentPin: pin,
+      phase: TaskPhase.SERVING,
+    });
+    return { ...workloadOf(task), agent: agents.addressOf(task), record, images };
+  } catch (error) {
+    logger.warn(
+      { ...about, err: error },
+      `a task runs whose agent cannot be asked what it is; it is left alone, and asked again: ${messageOf(error)}`,
+    );
+    return {
+      containerId: view.containerId,
+      generation: view.generation,
+      agent: undefined,
+      boundPorts: [],
+      exit: undefined,
+      execExits: new Map(),
+      unanswered: true,
+    };
+  }
+}
+
+/** Nobody will ever start it: the engine has it removed, as it does with whatever has no agent and no record. */
+async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorkload> {
+  await context.book.noteTask(view.containerId, view.task);
+  const task = await context.book.note(view.containerId, {
+    launchGeneration: view.generation,
+    generation: view.generation,
+    phase: TaskPhase.UNSPECIFIED,
+  });
+  return workloadOf(task);
+}
+
+/** The container as the books have it, with its end if it has ended. */
+function workloadOf(task: TaskRecord): FoundWorkload {
+  return {
+    containerId: task.containerId,
+    generation: task.generation,
+    agent: undefined,
+    boundPorts: [],
+    exit: endOf(task),
+    execExits: new Map(),
+  };
+}

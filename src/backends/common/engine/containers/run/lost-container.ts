@@ -1,0 +1,68 @@
+/** Containers whose agents are gone: how they ended, as far as anybody can tell. */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
+import { messageOf } from "../../../../../common/errors.ts";
+import type { FoundWorkload } from "../../../driver.ts";
+import type { EngineContext } from "../../context.ts";
+import type { LiveContainer } from "../live/live.ts";
+import type { Exit } from "../decisions/life/transitions.ts";
+import { timestampOfNs } from "../../../model/records.ts";
+import { containerExited } from "./container-exit.ts";
+
+/** The exit code of a container whose agent is gone and left no record. */
+const lostExitCode = 255;
+
+/**
+ * The agent cannot be reached: the driver's durable record tells the end, or nobody does.
+ *
+ * @returns whether there is nothing more to watch; false where the driver cannot be asked, or sees the agent alive
+ */
+export async function buryLost(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+): Promise<boolean> {
+  let found: FoundWorkload | undefined;
+  try {
+    const workloads = await context.driver.workloads.list();
+    found = workloads.find(
+      (workload) => workload.containerId === live.id && workload.generation === generation,
+    );
+  } catch (error) {
+    context.logger.error(
+      { err: error, container: live.id },
+      `cannot ask for the end of a container: ${messageOf(error)}`,
+    );
+    return false;
+  }
+  if (found?.agent !== undefined) {
+    context.logger.warn({ container: live.id }, "the agent of a container lives but cannot be reached");
+    return false;
+  }
+  context.logger.warn({ container: live.id }, "the agent of a container is gone");
+  await containerExited(
+    context,
+    live,
+    generation,
+    exitOfWorkload(context, found),
+    found?.execExits ?? new Map(),
+  );
+  return true;
+}
+
+/** The end of a run as the driver's record has it; of one without a record the exit code is 255. */
+export function exitOfWorkload(context: EngineContext, found: FoundWorkload | undefined): Exit {
+  return found?.exit === undefined
+    ? {
+        code: lostExitCode,
+        oomKilled: false,
+        finishedAt: timestampOfNs(context.clock.nowNs()),
+        error: "the container's agent was lost",
+      }
+    : {
+        code: found.exit.code,
+        oomKilled: found.exit.oomKilled,
+        finishedAt: timestampFromMs(found.exit.finishedAt.getTime()),
+        error: found.exit.error ?? "",
+      };
+}

@@ -1,0 +1,339 @@
+/** Starting a container: journalled, launched by the driver, started by its agent. */
+import { conflict, fromUnknown, SockerlessError, systemError } from "../../../../../common/errors.ts";
+import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { ContainerStatus, type PortMapping } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { type ContainerRecord, Phase } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Launched } from "../../../driver.ts";
+import { agentOptions } from "../agent/agent-endpoint.ts";
+import { requireLog } from "../decisions/container-log.ts";
+import type { EngineContext } from "../../context.ts";
+import { containerEvent, mountEvents, networkEvents } from "../../events/decisions/container-events.ts";
+import { AgentLink } from "../live/agent-link.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { StartPhases } from "../live/start-phases.ts";
+import { containerOfId } from "../decisions/lookup.ts";
+import { startRefusal } from "../decisions/life/refusals.ts";
+import { unknownFailureCode } from "../decisions/life/start-failure.ts";
+import { running, startFailed, starting } from "../decisions/life/transitions.ts";
+import { connectedEndpoints } from "../../networks/endpoint-addresses.ts";
+import { placedEndpoints } from "../../../model/endpoints.ts";
+import { withSharedHostname } from "../../networks/decisions/endpoints.ts";
+import { announceChange, introduce } from "../../networks/name-pushes.ts";
+import { announceSharers, joinPartners } from "../../networks/partner-pushes.ts";
+import { joinedBy } from "../../networks/decisions/shared-network.ts";
+import { boundPortsOf } from "../../../model/ports.ts";
+import { hostConfigOf, stateOf, timestampOfNs, withFields } from "../../../model/records.ts";
+import { throwIfShuttingDown } from "../../work/shutting-down.ts";
+import { unlessAborted } from "../../../unless-aborted.ts";
+import { waitRefusal } from "../../volumes/decisions/exclusive-volumes.ts";
+import { ensureVolumeParts } from "../../volumes/volume-parts.ts";
+import { workloadOf } from "../create/workload.ts";
+import { releaseRun } from "../run/release-run.ts";
+import { FailedStart, refuseOldAgent, startProcess, startRequestOf } from "./start-process.ts";
+import { asStartUnderWay, endedStart } from "./start-under-way.ts";
+import { tellFailed, tellPhase, tellProcess, tellStarted } from "./tell-phases.ts";
+import { launchWhileWanted } from "./waiting-start.ts";
+import { watchContainer } from "../run/watch-container.ts";
+
+/** Pause between looks at a start that another one waits for. */
+const donorPollMs = 50;
+
+/** A container's ports as the frontend that publishes them reports them. */
+export interface FrontendPorts {
+  /** Ports that it listens on. */
+  readonly published: readonly PortMapping[];
+  /** Reason why it cannot listen, with which the start fails; empty: it listens. */
+  readonly publishFailure: string;
+}
+
+/**
+ * Starts a container and answers once its process runs. Goes on when the client leaves, unless it waits for room on the
+ * platform.
+ *
+ * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
+ * @param ports what a frontend says of them; undefined: it listens on what it listened on before
+ * @param left the client that asked has left; undefined: none has
+ * @throws not-modified: it runs; conflict: it goes, or the start was ended meanwhile; invalid: the command cannot be
+ *   executed; what the driver throws
+ */
+export async function startContainer(
+  context: EngineContext,
+  containerId: string,
+  by: "user" | "policy" = "user",
+  ports?: FrontendPorts,
+  left?: AbortSignal,
+): Promise<void> {
+  const live = context.live.of(containerId);
+  const endedBefore = live.startEnded;
+  const accepted = new Date(context.clock.nowMs());
+  await live.lock.run(async () => {
+    const record = containerOfId(context.state, containerId);
+    if (live.startEnded !== undefined && live.startEnded !== endedBefore) {
+      throw live.startEnded; // Asked for before a user said otherwise.
+    }
+    const refusal =
+      by === "user"
+        ? (startRefusal(record, live.run.isRemoving) ??
+          waitRefusal(context.state, context.driver.volumes.rules, record))
+        : undefined;
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    if (by === "policy" && stateOf(record).status !== ContainerStatus.RESTARTING) {
+      return; // Somebody has stopped, started or removed it while its restart was due.
+    }
+    if (by === "user") {
+      live.restartDelayMs = 0;
+    }
+    const phases = new StartPhases();
+    await asStartUnderWay(live, phases, async (ended) => {
+      tellPhase(context, containerId, phases, { name: "accepted", by: "backend", from: accepted });
+      await releasedBefore(context, live, ended);
+      if (ports !== undefined && ports.publishFailure !== "") {
+        throw await recordFailure(context, live, record, systemError(ports.publishFailure));
+      }
+      const asked =
+        ports === undefined ? record : withFields(record, { publishedPorts: [...ports.published] });
+      const told = withFields(asked, { startPhases: phases.list });
+      const begun = await beginStart(context, live, told, by);
+      await runStart(context, live, begun, ended, { left });
+    });
+  });
+}
+
+/** Waits until what the run before has left is away. @throws the failure of a start that is ended meanwhile */
+async function releasedBefore(
+  context: EngineContext,
+  live: LiveContainer,
+  ended: AbortSignal,
+): Promise<void> {
+  try {
+    await unlessAborted(ended, live.released);
+  } catch (error) {
+    const stoppedByUser = ended.reason === live.startEnded;
+    const record = withFields(containerOfId(context.state, live.id), { stoppedByUser });
+    throw await recordFailure(context, live, record, error);
+  }
+}
+
+/** With the container's lock held: takes addresses and journals the intention. */
+async function beginStart(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  by: "user" | "policy",
+): Promise<ContainerRecord> {
+  let joined: ContainerRecord;
+  try {
+    const named = withSharedHostname(context.state, record);
+    joined = starting(
+      named,
+      networked(() => connectedEndpoints(context.state, context.addresses, named)),
+    );
+  } catch (error) {
+    throw await recordFailure(context, live, record, error);
+  }
+  const begun = by === "user" ? withFields(joined, { restartCount: 0 }) : joined;
+  await context.state.commit((change) => change.containers.put(begun));
+  return begun;
+}
+
+/** @throws what the preparation of networks does, in dockerd's words */
+function networked<Result>(prepare: () => Result): Result {
+  try {
+    return prepare();
+  } catch (error) {
+    const { kind, message } = fromUnknown(error);
+    throw new SockerlessError(kind, `failed to set up container networking: ${message}`, error);
+  }
+}
+
+/**
+ * Takes up a start that was under way when the backend ended, or takes it back where a user was ending it; the record is
+ * in the phase `starting`.
+ */
+export async function resumeStart(context: EngineContext, record: ContainerRecord): Promise<void> {
+  const live = context.live.of(record.id);
+  await live.lock.run(() =>
+    asStartUnderWay(live, new StartPhases(record.startPhases), async (ended) => {
+      if (record.stoppedByUser) {
+        await recordFailure(context, live, record, endedStart(record.id, "stopped"));
+        return;
+      }
+      try {
+        await runStart(context, live, record, ended, {
+          ready: () => settledDonor(context, record, ended),
+        });
+      } catch (error) {
+        if (error !== live.startEnded) {
+          throw error;
+        }
+      }
+    }),
+  );
+}
+
+/** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */
+async function settledDonor(
+  context: EngineContext,
+  record: ContainerRecord,
+  ended: AbortSignal,
+): Promise<void> {
+  while (joinedBy(context, record)?.phase === Phase.STARTING) {
+    await context.clock.sleep(donorPollMs, AbortSignal.any([ended, context.shutdown]));
+  }
+}
+
+/**
+ * With the container's lock held: from the journalled intention to a running process, or back.
+ *
+ * @param ended aborts when the start is ended: from the call of its agent on there is a process to end instead
+ * @param ready what comes first
+ * @param left as for {@link startContainer}
+ */
+async function runStart(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  ended: AbortSignal,
+  { ready, left }: { readonly ready?: () => Promise<void>; readonly left?: AbortSignal | undefined },
+): Promise<void> {
+  const phases = live.run.start?.phases ?? new StartPhases();
+  try {
+    await ready?.();
+    requireLog(record);
+    await unlessAborted(ended, ensureVolumeParts(context, record));
+    const spec = workloadOf(context, record, live.reservations.ids(), "joined");
+    let meeting: Promise<Met> | undefined;
+    const meet = (launched: Launched): Promise<Met> => {
+      meeting ??= meetAgent(context, live, record, launched);
+      return meeting;
+    };
+    const launched = await launchWhileWanted(context, live, spec, ended, {
+      reached: async (reached) => void (await meet(reached)),
+      phase: (phase) => tellPhase(context, record.id, phases, phase),
+      left,
+    });
+    const { link, placed } = await meet(launched);
+    await joinPartners(context, placed);
+    const details = await context.driver.launches.startDetails(
+      workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
+    );
+    const request = startRequestOf(context, live, placed, details);
+    await refuseOldAgent(link, request);
+    ended.throwIfAborted();
+    const started = await startProcess(link, request);
+    tellProcess(context, record.id, phases, started);
+    await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
+    tellStarted(context, record.id, phases, launched);
+    live.run.succeed();
+    live.reservations.end();
+    forgetBeforeStart(context, record.id);
+  } catch (error) {
+    throwIfShuttingDown(context, error);
+    const isEnded = ended.aborted && !(error instanceof FailedStart);
+    const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Or its client has left.
+    const asked = withFields(record, { stoppedByUser });
+    throw await recordFailure(context, live, asked, isEnded ? ended.reason : error);
+  }
+}
+
+/** Has the driver forget, behind the start, what it has kept in case the start fails. */
+function forgetBeforeStart({ driver, background }: EngineContext, containerId: string): void {
+  const settled = driver.launches.started(containerId);
+  void background.run(`forget what the start of container ${containerId} has used`, () => settled);
+}
+
+/** A container whose agent answers. */
+interface Met {
+  readonly link: AgentLink;
+  /** Its record, with the address that peers are told. */
+  readonly placed: ContainerRecord;
+}
+
+/** Links the container to its agent, and tells it and its peers each other's names. */
+async function meetAgent(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  launched: Launched,
+): Promise<Met> {
+  const link = new AgentLink(launched.agent, record.generation, agentOptions(context, record.id));
+  live.run.meet(link);
+  live.reservations.serve(launched.agent);
+  watchContainer(context, live, link);
+  const placed = await place(context, record, launched);
+  await introduce(context, placed);
+  return { link, placed };
+}
+
+/** With the address that peers are told, where those of its endpoints are virtual. */
+async function place(
+  context: EngineContext,
+  record: ContainerRecord,
+  { address }: Launched,
+): Promise<ContainerRecord> {
+  if (address === undefined) {
+    return record;
+  }
+  const placed = withFields(record, {
+    reachableAddress: address,
+    endpoints: placedEndpoints(record.endpoints, address),
+  });
+  await context.state.commit((change) => change.containers.put(placed));
+  return placed;
+}
+
+async function recordRunning(
+  context: EngineContext,
+  record: ContainerRecord,
+  launched: Launched,
+  started: StartedProcess,
+): Promise<void> {
+  const byFrontend = context.driver.ports.listener === "frontend";
+  const next = running(
+    record,
+    { pid: started.pid, startedAt: started.startedAt ?? timestampOfNs(context.clock.nowNs()) },
+    byFrontend ? { ...launched, boundPorts: boundPortsOf(record.publishedPorts) } : launched,
+    context.driver.capabilities.healthChecks,
+  );
+  await context.state.commit((change) => {
+    change.containers.put(next);
+    for (const exec of context.state.execs.values()) {
+      if (exec.containerId === record.id && exec.generation !== record.generation) {
+        change.execs.delete(exec.id);
+      }
+    }
+    for (const event of [...networkEvents(next, next.endpoints, "connect"), ...mountEvents(next)]) {
+      change.event(event);
+    }
+    change.event(containerEvent(next, "start"));
+  }, "happened");
+}
+
+/** @returns the error to answer */
+async function recordFailure(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  error: unknown,
+): Promise<SockerlessError> {
+  const reason = error instanceof FailedStart ? error.reason : fromUnknown(error);
+  const exitCode = error instanceof FailedStart ? error.exitCode : unknownFailureCode;
+  const startPhases = live.run.start?.phases.list ?? record.startPhases;
+  const failed = startFailed(withFields(record, { startPhases }), exitCode, reason.message);
+  await context.state.commit((change) => change.containers.put(failed), "happened");
+  tellFailed(context, record.id, startPhases, reason);
+  live.run.leave();
+  live.reservations.fail(conflict(reason.message, reason)); // A conflict for any reason: `unavailable` would mean a lost backend.
+  if (stateOf(record).status === ContainerStatus.RESTARTING) {
+    live.waiters.tellExit({ exitCode, error: reason.message }); // It does not run again, as its policy had promised.
+  }
+  releaseRun(context, live, record.endpoints);
+  announceChange(context, record.id, record.endpoints);
+  announceSharers(context, record);
+  if (hostConfigOf(record).autoRemove) {
+    context.followUps.autoRemove(record.id);
+  }
+  return reason;
+}

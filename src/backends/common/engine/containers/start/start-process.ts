@@ -1,0 +1,99 @@
+/** Starting the main process: the call of the container's agent. */
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { type SockerlessError, systemError } from "../../../../../common/errors.ts";
+import {
+  type StartedProcess,
+  type StartRequest,
+  StartRequestSchema,
+} from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Launches } from "../../../driver.ts";
+import { configOf, hostConfigOf } from "../../../model/records.ts";
+import type { EngineContext } from "../../context.ts";
+import { agentHealthCheck } from "../decisions/life/health.ts";
+import { startFailureError } from "../decisions/life/start-failure.ts";
+import type { AgentLink } from "../live/agent-link.ts";
+import type { LiveContainer } from "../live/live.ts";
+
+/** How long attach sessions of reservations are awaited. */
+const attachTimeoutMs = 10_000;
+/** How long the agent may take beyond that. */
+const startTimeoutMs = 60_000;
+/** The feature in `Hello.features` of agents that load seccomp profiles. */
+const seccompFeature = "seccomp";
+
+/** The part of a start's request that the driver adds. */
+type StartDetails = Awaited<ReturnType<Launches["startDetails"]>>;
+
+/** A start that failed, with the exit code that inspect shows. */
+export class FailedStart extends Error {
+  readonly exitCode: number;
+  readonly reason: SockerlessError;
+
+  constructor(exitCode: number, reason: SockerlessError) {
+    super(reason.message, { cause: reason });
+    this.exitCode = exitCode;
+    this.reason = reason;
+  }
+}
+
+/** The request by which an agent starts the main process. @param details from the driver */
+export function startRequestOf(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  details: StartDetails,
+): StartRequest {
+  const config = configOf(record);
+  const check = context.driver.capabilities.healthChecks
+    ? agentHealthCheck(config, hostConfigOf(record).groupAdd)
+    : undefined;
+  return create(StartRequestSchema, {
+    ...details,
+    generation: record.generation,
+    awaitAttachIds: live.reservations.ids(),
+    awaitAttachTimeoutMs: attachTimeoutMs,
+    openStdin: config.openStdin,
+    stdinOnce: config.stdinOnce,
+    ...(check === undefined ? {} : { healthCheck: check }),
+  });
+}
+
+/** Refuses an agent older than seccomp profiles: the container would have no filter. @throws system */
+export async function refuseOldAgent(link: AgentLink, { process }: StartRequest): Promise<void> {
+  if (process?.seccomp === undefined) {
+    return;
+  }
+  const { features, version } = await link.agent.client.hello({}, { timeoutMs: startTimeoutMs });
+  if (!features.includes(seccompFeature)) {
+    throw systemError(`the container's agent (${version}) is too old to load a seccomp profile`);
+  }
+}
+
+/** Has the agent start the main process. @throws FailedStart: it cannot be executed; what the call throws */
+export async function startProcess(link: AgentLink, request: StartRequest): Promise<StartedProcess> {
+  const { result } = await callStart(link, request);
+  switch (result.case) {
+    case "started":
+      return result.value;
+    case "failure":
+      throw new FailedStart(result.value.exitCode, startFailureError(result.value));
+    default:
+      throw systemError("the container's agent answered its start with nothing");
+  }
+}
+
+/** A start may be repeated with the same generation: once, where its answer was lost. */
+async function callStart(link: AgentLink, request: StartRequest) {
+  const options = { timeoutMs: attachTimeoutMs + startTimeoutMs };
+  try {
+    return await link.agent.client.start(request, options);
+  } catch (error) {
+    if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) {
+      throw error;
+    }
+    return await link.agent.client.start(request, options);
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * Adopts things that exist and that the state does not know: a state directory that was lost is rebuilt from
+ * what the driver finds of this instance. Volumes and networks come first, because containers name them.
+ */
+import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
+
+import { messageOf } from "../../../../common/errors.ts";
+import type { ContainerRecord, SealedImage } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundWorkload } from "../../driver.ts";
+import type { EngineContext } from "../context.ts";
+import { builtinNetworks } from "../networks/decisions/networks.ts";
+
+/**
+ * Things that can have been lost before this start. Things that the state knew then, or that were made since,
+ * do not count: they may have been removed while the driver looked.
+ */
+export class LostState {
+  readonly #known: ReadonlySet<string>;
+  readonly #beganMs: number;
+
+  constructor({ state, clock }: EngineContext) {
+    this.#known = new Set([...state.networks.keys(), ...state.volumes.keys(), ...state.containers.keys()]);
+    this.#beganMs = clock.nowMs();
+  }
+
+  /** @param created undefined: nobody knows */
+  has(id: string, created: Timestamp | undefined): boolean {
+    return !this.#known.has(id) && (created === undefined || timestampMs(created) < this.#beganMs);
+  }
+}
+
+/** Takes over networks. One whose name is taken is reported and left. */
+export async function adoptNetworks(
+  { driver, state, logger }: EngineContext,
+  lost: LostState,
+): Promise<void> {
+  for (const record of await driver.networks.found()) {
+    const { id, name, created } = record.network ?? { id: "", name: "" };
+    if (state.networks.has(id) || !lost.has(id, created)) {
+      continue;
+    }
+    if (state.networks.named(name) !== undefined) {
+      logger.warn(
+        { network: id },
+        `a network ${name} exists that is not the one of the state; it is left alone`,
+      );
+      continue;
+    }
+    await state.commit((change) => change.networks.put(record));
+    logger.info({ network: id }, `network ${name} is taken over`);
+  }
+}
+
+/** Takes over volumes. */
+export async function adoptVolumes({ driver, state, logger }: EngineContext, lost: LostState): Promise<void> {
+  for (const record of await driver.volumes.found()) {
+    if (!state.volumes.has(record.name) && lost.has(record.name, record.created)) {
+      await state.commit((change) => change.volumes.put(record));
+      logger.info({ volume: record.name }, `volume ${record.name} is taken over`);
+    }
+  }
+}
+
+/**
+ * Takes over containers whose agents answer, and their images. Their records are those of runs, or of starts under way:
+ * taking such a start up again finds the run, since a start of one generation happens once.
+ */
+export async function adoptContainers(
+  context: EngineContext,
+  lost: LostState,
+  found: readonly FoundWorkload[],
+): Promise<readonly ContainerRecord[]> {
+  const { state, logger } = context;
+  const adopted: ContainerRecord[] = [];
+  for (const { record, images = [], agent, containerId } of found) {
+    if (record === undefined || agent === undefined || state.containers.has(containerId)) {
+      continue;
+    }
+    if (!lost.has(containerId, record.created)) {
+      continue;
+    }
+    if ([...state.containers.values()].some(({ name }) => name === record.name)) {
+      logger.warn(
+        { container: containerId },
+        `a container ${record.name} runs that is not the one of the state`,
+      );
+      continue;
+    }
+    for (const image of images) {
+      await adoptImage(context, image);
+    }
+    await state.commit((change) => change.containers.put(record));
+    adopted.push(record);
+    const missing = lostWith(context, record);
+    if (missing.length === 0) {
+      logger.info({ container: containerId }, `container ${record.name} is taken over`);
+    } else {
+      logger.warn(
+        { container: containerId },
+        `container ${record.name} is taken over; what nobody knows any more: ${missing.join(", ")}`,
+      );
+    }
+  }
+  return adopted;
+}
+
+/** Takes over an image; a failure is only logged, because the container runs on without it. */
+async function adoptImage({ images, logger }: EngineContext, image: SealedImage): Promise<void> {
+  const id = image.record?.id;
+  try {
+    await images.adopt(image);
+  } catch (error) {
+    logger.error({ err: error, image: id }, `image ${id} cannot be taken over: ${messageOf(error)}`);
+  }
+}
+
+/** Images, volumes and networks that a container names and the state does not have, in words for the log. */
+function lostWith({ state }: EngineContext, record: ContainerRecord): string[] {
+  const imageIds = new Set([record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)]);
+  const volumes = record.mounts.filter(({ type }) => type === "volume").map(({ name }) => name);
+  return [
+    ...[...imageIds].filter((id) => !state.images.has(id)).map((id) => `image ${id}`),
+    ...volumes.filter((name) => !state.volumes.has(name)).map((name) => `volume ${name}`),
+    ...Object.entries(record.endpoints)
+      .filter(([name, { networkId }]) => !builtinNetworks.has(name) && !state.networks.has(networkId))
+      .map(([name]) => `network ${name}`),
+  ];
+}

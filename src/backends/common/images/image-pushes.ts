@@ -1,0 +1,49 @@
+/** `docker push` of one tag or of all. */
+import type { ImageCatalog } from "./image-catalog.ts";
+import type { ImageWork } from "./image-work.ts";
+import type { LayerSupply } from "./layer-supply.ts";
+import { type PushedImage, pushImage, type PushParts, type PushRequest } from "./push.ts";
+import { parseNamed, withDefaultTag } from "./reference.ts";
+import type { KnownCredentials } from "./known-credentials.ts";
+
+/** Parts of the images that pushes are begun with. */
+export interface PushesParts extends PushParts {
+  readonly catalog: ImageCatalog;
+  readonly credentials: KnownCredentials;
+  readonly supply: LayerSupply;
+  readonly work: ImageWork;
+}
+
+/** Pushes images. */
+export class ImagePushes {
+  readonly #parts: PushesParts;
+
+  constructor(parts: PushesParts) {
+    this.#parts = parts;
+  }
+
+  /** The references that a push sends, one tag each: a name alone means all of its tags. @throws invalid */
+  referencesOf(reference: string): string[] {
+    const named = parseNamed(reference);
+    const isNameAlone = named.tag === undefined && named.digest === undefined;
+    const tagged = isNameAlone ? this.#parts.index.taggedAs(named).map(({ name }) => name) : [];
+    return tagged.length === 0 ? [reference] : tagged;
+  }
+
+  /** Pushes an image; see {@link pushImage}. */
+  async push(request: PushRequest): Promise<PushedImage> {
+    const { catalog, credentials, index, supply, work } = this.#parts;
+    if (request.platform !== undefined) {
+      catalog.find(request.reference, request.platform);
+    }
+    const named = withDefaultTag(parseNamed(request.reference));
+    const auth = await credentials.for(named, request.auth);
+    return await work.run(request.signal, async (lease, signal) => {
+      const record = index.named(named);
+      if (record !== undefined) {
+        await supply.complete(lease, record, signal);
+      }
+      return await pushImage(this.#parts, lease, { ...request, auth, signal });
+    });
+  }
+}

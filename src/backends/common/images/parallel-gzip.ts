@@ -1,0 +1,96 @@
+/**
+ * Gzip on all processors: blocks are compressed at the same time, each with the end of the one before as its dictionary,
+ * and together are one member, as `pigz` writes it. Equal content gives equal bytes.
+ */
+import { constants, crc32, deflateRaw } from "node:zlib";
+import { promisify } from "node:util";
+
+const deflate = promisify(deflateRaw);
+
+const blockBytes = 512 * 1024;
+/** How far back deflate looks. */
+const windowBytes = 32 * 1024;
+/** Blocks that are read ahead of the oldest that is not done: as many as Node's thread pool has threads. */
+const blocksAtOnce = 4;
+/** Bytes of a block's middle that are compressed first, to tell whether the block can be. */
+const sampledBytes = 16 * 1024;
+/** A sample that keeps more than this is noise, or compressed already. */
+const noise = 0.98;
+
+/** Deflate, no name, no time, an unknown system. */
+const header = Uint8Array.of(0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 0xff);
+
+/** Compresses what the source yields. Errors of the source pass through. */
+export async function* gzipInParallel(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield header;
+  const underWay: Promise<Uint8Array>[] = [];
+  let dictionary: Buffer | undefined;
+  let checksum = 0;
+  let size = 0;
+  try {
+    for await (const block of blocksOf(source)) {
+      checksum = crc32(block, checksum);
+      size += block.length;
+      const begun = compressed(block, dictionary);
+      begun.catch(() => undefined); // Its failure is met in its turn, which may be far off.
+      underWay.push(begun);
+      dictionary = block.subarray(-windowBytes);
+      if (underWay.length >= blocksAtOnce) {
+        yield await next(underWay);
+      }
+    }
+    while (underWay.length > 0) {
+      yield await next(underWay);
+    }
+  } finally {
+    await Promise.allSettled(underWay);
+  }
+  const end = Buffer.alloc(10);
+  end[0] = 0b11; // An empty block of fixed codes, and the last one.
+  end.writeUInt32LE(checksum, 2);
+  end.writeUInt32LE(size % 2 ** 32, 6);
+  yield end;
+}
+
+async function next(underWay: Promise<Uint8Array>[]): Promise<Uint8Array> {
+  const [oldest] = underWay;
+  const bytes = (await oldest) ?? new Uint8Array();
+  underWay.shift();
+  return bytes;
+}
+
+/** A block that ends at a byte, and is not the last of its stream. */
+async function compressed(block: Buffer, dictionary: Buffer | undefined): Promise<Uint8Array> {
+  const middle = Math.max(0, (block.length - sampledBytes) >>> 1);
+  const sample = block.subarray(middle, middle + sampledBytes);
+  const tried = await deflate(sample, { level: constants.Z_BEST_SPEED });
+  return await deflate(block, {
+    level:
+      tried.length > sample.length * noise ? constants.Z_NO_COMPRESSION : constants.Z_DEFAULT_COMPRESSION,
+    finishFlush: constants.Z_SYNC_FLUSH,
+    chunkSize: blockBytes + 1024,
+    ...(dictionary === undefined ? {} : { dictionary }),
+  });
+}
+
+/** The content in blocks of one size, but for the last. */
+async function* blocksOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  let parts: Uint8Array[] = [];
+  let length = 0;
+  for await (let chunk of source) {
+    while (length + chunk.length >= blockBytes) {
+      const rest = blockBytes - length;
+      yield Buffer.concat([...parts, chunk.subarray(0, rest)], blockBytes);
+      chunk = chunk.subarray(rest);
+      parts = [];
+      length = 0;
+    }
+    if (chunk.length > 0) {
+      parts.push(chunk);
+      length += chunk.length;
+    }
+  }
+  if (length > 0) {
+    yield Buffer.concat(parts, length);
+  }
+}

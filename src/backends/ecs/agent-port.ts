@@ -1,2 +1,0 @@
-/** Where agents listen in their tasks. */
-export const agentPort = 9111;

@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { describe, it, type TestContext } from "node:test";
+
+import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
+
+import { connectionsTo } from "./connections.ts";
+
+/** A server that notes what it is asked, and answers nothing that the SDK understands. */
+async function listen(t: TestContext): Promise<{ readonly port: number; readonly asked: string[] }> {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url ?? "");
+    response.writeHead(400).end();
+  });
+  server.on("connect", (request, connection) => {
+    asked.push(request.url ?? "");
+    connection.end("HTTP/1.1 403 Forbidden\r\n\r\n");
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { port: (server.address() as AddressInfo).port, asked };
+}
+
+describe("a call of AWS", () => {
+  // Another name of this machine: one that is not told by its address.
+  const elsewhere = "0.0.0.0";
+
+  for (const [what, host, noProxy, isProxied] of [
+    ["goes through the environment's proxy", elsewhere, "", true],
+    ["goes straight to whom NO_PROXY names", elsewhere, elsewhere, false],
+    ["goes straight to an endpoint on this machine", "127.0.0.1", "", false],
+  ] as const) {
+    it(what, async (t) => {
+      const aws = await listen(t);
+      const proxy = await listen(t);
+      const endpoint = `http://${host}:${aws.port}`;
+      const client = new STSClient({
+        region: "us-east-1",
+        endpoint,
+        credentials: { accessKeyId: "a", secretAccessKey: "b" },
+        maxAttempts: 1,
+        requestHandler: connectionsTo(endpoint, {
+          HTTP_PROXY: `http://127.0.0.1:${proxy.port}`,
+          NO_PROXY: noProxy,
+        }),
+      });
+      t.after(() => client.destroy());
+      await assert.rejects(client.send(new GetCallerIdentityCommand({})));
+      assert.deepEqual(proxy.asked, isProxied ? [`${endpoint}/`] : []);
+      assert.deepEqual(aws.asked, isProxied ? [] : ["/"]);
+    });
+  }
+
+  for (const [region, host] of [
+    ["eu-central-1", "sts.eu-central-1.amazonaws.com"],
+    ["cn-north-1", "sts.cn-north-1.amazonaws.com.cn"],
+    ["us-gov-west-1", "sts.us-gov-west-1.amazonaws.com"],
+  ] as const) {
+    it(`goes to the partition of ${region}`, async (t) => {
+      const proxy = await listen(t);
+      const client = new STSClient({
+        region,
+        credentials: { accessKeyId: "a", secretAccessKey: "b" },
+        maxAttempts: 1,
+        requestHandler: connectionsTo(undefined, { HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` }),
+      });
+      t.after(() => client.destroy());
+      await assert.rejects(client.send(new GetCallerIdentityCommand({})));
+      assert.deepEqual(proxy.asked, [`${host}:443`]);
+    });
+  }
+});

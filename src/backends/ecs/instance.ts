@@ -1,9 +1,0 @@
-import type { CloudAuthority } from "../common/cloud/authority.ts";
-
-/**
- * The name of this instance of sockerless in AWS. It is the same as long as the authority is, so that what is in AWS is
- * known again by an instance that has lost its state.
- */
-export function instanceOf(authority: Pick<CloudAuthority, "pin">): string {
-  return `sockerless/${Buffer.from(authority.pin).toString("hex").slice(0, 16)}`;
-}

@@ -1,0 +1,186 @@
+import type { Clock } from "../../common/clock.ts";
+import type { EcsSection } from "../../common/config/load.ts";
+import { invalid } from "../../common/errors.ts";
+import { componentLogger, type Logger } from "../../common/logger.ts";
+import type { CloudSurroundings } from "../common/cloud/main.ts";
+import { instanceOf } from "../common/cloud/instance.ts";
+import { type NameMirror, noMirror } from "../common/cloud/name-mirror.ts";
+import type { CloudPlatform } from "../common/cloud/platform.ts";
+import { isOnNoNetwork } from "../common/model/endpoints.ts";
+import type { RegistryOptions } from "../common/images/registry/registry.ts";
+import type { AwsClients } from "./aws/clients.ts";
+import { ecsCapabilities } from "./capabilities.ts";
+import { CloudMapMirror } from "./cloud-map.ts";
+import type { AgentSource } from "./definitions/agent-container.ts";
+import { agentImageOf } from "./definitions/agent-image.ts";
+import { Definitions } from "./definitions/definitions.ts";
+import { taskImageOf } from "./ecr/task-image.ts";
+import { ecsImages } from "./images.ts";
+import { cloudWatchLog } from "./logs/cloudwatch-log.ts";
+import { ecsMachine } from "./machine.ts";
+import { ecsNetworks } from "./networks.ts";
+import { ecsSettings } from "./setting-rules.ts";
+import { ecsAgentFinder } from "./agent-finder.ts";
+import { ecsChecks } from "./start-checks.ts";
+import { ecsRequests } from "./tasks/ecs-requests.ts";
+import { ecsTasks } from "./tasks/ecs-tasks.ts";
+import { ecsVolumes } from "./volumes.ts";
+import { VcpuQuota } from "./vcpu-quota.ts";
+
+/** Parts that the platform is composed of; it owns the clients. */
+export interface EcsPlatformParts extends CloudSurroundings {
+  readonly config: EcsSection;
+  readonly aws: AwsClients;
+  readonly registry: RegistryOptions;
+  readonly stateDir: string;
+}
+
+/** AWS: tasks on Fargate. */
+export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
+  const { config, aws, authority, state, clock, logger } = parts;
+  const instance = instanceOf(authority);
+  const mirror = mirrorOf(config, aws, { instance, clock, logger });
+  const networks = ecsNetworks({
+    ec2: aws.ec2,
+    subnets: config.subnets,
+    securityGroups: config.securityGroups,
+    agentIngress: config.agentIngress,
+    efsSecurityGroupId: config.efsSecurityGroupId,
+    isolation: config.networkIsolation,
+    instance,
+    mirror,
+    clock,
+    logger,
+  });
+  const definitions = new Definitions({
+    ecs: aws.ecs,
+    instance,
+    state,
+    clock,
+    logger: componentLogger(logger, "tasks"),
+  });
+  const quota = new VcpuQuota({
+    serviceQuotas: aws.serviceQuotas,
+    spot: config.capacityProvider.endsWith("_SPOT"),
+    clock,
+    logger: componentLogger(logger, "tasks"),
+  });
+  const hasContainerWithout = (): boolean => [...state.containers.values()].some(isOnNoNetwork);
+  return {
+    name: "ecs",
+    capabilities: ecsCapabilities,
+    settings: ecsSettings(config.architecture),
+    tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, instance }),
+    requests: ecsRequests({
+      definitions,
+      quota,
+      networks,
+      taskImage: (image) => taskImageOf(image, config),
+      definition: {
+        instance,
+        region: config.region,
+        logGroup: config.logGroup,
+        executionRoleArn: config.executionRoleArn,
+        mountRoleArn: mountRoleOf(config),
+        architecture: config.architecture,
+        agent: agentSourceOf(config),
+      },
+      run: {
+        cluster: config.cluster,
+        subnets: config.subnets,
+        assignPublicIp: config.assignPublicIp,
+        capacityProvider: config.capacityProvider,
+        spotFallback: config.spotFallback,
+        platformVersion: config.platformVersion,
+        taskRoleArn: config.taskRoleArn,
+        instance,
+        authorityPin: authority.pin,
+        startTimeoutMs: config.startTimeout,
+      },
+    }),
+    finder: ecsAgentFinder({ authority, clock }),
+    log: cloudWatchLog({
+      logs: aws.logs,
+      logGroup: config.logGroup,
+      streamsOf: (containerId) => state.tasks.get(containerId)?.logStreams ?? [],
+    }),
+    mirror,
+    images: ecsImages({
+      aws,
+      ecrRepository: config.ecrRepository,
+      instance,
+      registry: parts.registry,
+      stateDir: parts.stateDir,
+      clock,
+      logger,
+    }),
+    networks,
+    volumes: ecsVolumes({
+      efs: aws.efs,
+      fileSystemId: config.efsFilesystemId,
+      accessPointLimit: config.efsAccessPointLimit,
+      partsLimitMs: config.startTimeout,
+      instance,
+      clock,
+      logger,
+    }),
+    machine: ecsMachine(config),
+    checks: [
+      ...ecsChecks(config, aws, logger),
+      { what: "the quota of vCPUs", run: async (signal) => void (await quota.read(signal)) },
+    ],
+    sweeps: [
+      { what: "task definitions", run: (signal) => definitions.sweep(signal) },
+      {
+        what: "the security group of containers without a network",
+        run: () => networks.sweep(hasContainerWithout),
+      },
+    ],
+    abandon: () => aws.abandon(),
+    async close() {
+      await Promise.all([networks.close(), mirror.close()]);
+      aws.close();
+    },
+  };
+}
+
+function mirrorOf(
+  { cloudMapNamespaceId: namespaceId }: EcsSection,
+  { serviceDiscovery }: AwsClients,
+  options: { readonly instance: string; readonly clock: Clock; readonly logger: Logger },
+): NameMirror {
+  return namespaceId === undefined
+    ? noMirror
+    : new CloudMapMirror({ serviceDiscovery, namespaceId, ...options });
+}
+
+/** @throws invalid: the configuration names no role to mount with */
+function mountRoleOf({ efsIam, taskRoleArn }: EcsSection): string | undefined {
+  if (efsIam && taskRoleArn === undefined) {
+    throw invalid(
+      "configuration: ecs.efs_iam needs ecs.task_role_arn: file systems are mounted with its rights",
+    );
+  }
+  return efsIam ? taskRoleArn : undefined;
+}
+
+/** @throws invalid: the configuration does not say where the agent comes from */
+function agentSourceOf(config: EcsSection): AgentSource {
+  if (config.agentAccessPointId !== undefined) {
+    if (config.efsFilesystemId === undefined) {
+      throw invalid("configuration: ecs.agent_access_point_id needs ecs.efs_filesystem_id");
+    }
+    return {
+      kind: "efs",
+      fileSystemId: config.efsFilesystemId,
+      accessPointId: config.agentAccessPointId,
+    };
+  }
+  const image = agentImageOf(config);
+  if (image === undefined) {
+    throw invalid(
+      "configuration: nothing brings the agent into a task: set ecs.ecr_repository and run `sockerless ecs push-agent`, or set ecs.agent_image or ecs.agent_access_point_id",
+    );
+  }
+  return { kind: "image", image };
+}

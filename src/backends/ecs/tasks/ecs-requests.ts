@@ -1,0 +1,111 @@
+/** Requests to AWS for the start of a container: `RunTask`, with a definition that is registered before it. */
+import { createHash } from "node:crypto";
+
+import type { CapacityProviderStrategyItem, RunTaskCommandInput } from "@aws-sdk/client-ecs";
+
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
+import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
+import { invalid } from "../../../common/errors.ts";
+import type { WorkloadSpec } from "../../common/driver.ts";
+import { refuseDirectories, withMissingDirectory } from "../access-points/parts.ts";
+import { type DefinitionSettings, definitionOf, unmountedVolumes } from "../definitions/definition.ts";
+import { type Definitions, familyOf } from "../definitions/definitions.ts";
+import { refuseTooManyImages } from "../definitions/image-mounts.ts";
+import { refuseSizes } from "../definitions/refuse-sizes.ts";
+import { taskSizeOf } from "../definitions/sizes.ts";
+import type { TaskImage } from "../ecr/task-image.ts";
+import type { EcsNetworks } from "../networks.ts";
+import type { VcpuQuota } from "../vcpu-quota.ts";
+import { networkOfTask } from "../security-groups/groups-of-task.ts";
+import { type RunSettings, runRequest } from "./run-request.ts";
+
+/** Settings of {@link ecsRequests}, and what it calls. */
+export interface EcsRequestsOptions {
+  readonly definitions: Pick<Definitions, "ensure" | "forget">;
+  readonly networks: Pick<EcsNetworks, "groupsOf">;
+  readonly quota: Pick<VcpuQuota, "fits" | "vcpus" | "code">;
+  /** The image as tasks pull it. @throws not-found, conflict */
+  readonly taskImage: (image: ImageRecord) => TaskImage;
+  readonly definition: DefinitionSettings;
+  readonly run: RunSettings;
+}
+
+/** Requests as JSON of {@link RunTaskCommandInput}. */
+export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
+  const { definitions, networks, quota, taskImage, run } = options;
+
+  const make = async (spec: WorkloadSpec, step: StartStep): Promise<RunTaskCommandInput> => {
+    const definition = definitionOf(spec, taskImage, options.definition);
+    const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
+    const [arn, groups] = await Promise.all([
+      step("ECS has not registered its task definition", () => definitions.ensure(definition)),
+      step("EC2 has not told its security groups", () =>
+        networks.groupsOf(networkOfTask(spec), mountsVolumes),
+      ),
+    ]);
+    return runRequest(spec.record, arn, groups, run);
+  };
+
+  return {
+    make: async (spec, step) => JSON.stringify(await make(spec, step)),
+
+    async renew(request, spec, step) {
+      const { taskDefinition = "", clientToken } = parse(request);
+      await definitions.forget(familyOf(taskDefinition));
+      return JSON.stringify({ ...(await make(spec, step)), clientToken }); // No task has been made for it.
+    },
+
+    /** Takes another token: to its own, AWS would answer with the task that has ended. */
+    another(request, last) {
+      const before = parse(request);
+      const clientToken = createHash("sha256")
+        .update(`${before.clientToken ?? ""}:${last}`)
+        .digest("hex");
+      return JSON.stringify({ ...before, clientToken });
+    },
+
+    otherCapacity(request) {
+      const { capacityProviderStrategy, ...rest } = parse(request);
+      return run.spotFallback && capacityProviderStrategy?.some(isSpot) === true
+        ? JSON.stringify({ ...rest, launchType: "FARGATE" } satisfies RunTaskCommandInput)
+        : undefined;
+    },
+
+    isAlike: (one, other) => withoutStart(parse(one)) === withoutStart(parse(other)),
+    sizeOf(request) {
+      const { overrides, capacityProviderStrategy: [strategy] = [] } = parse(request);
+      return `${overrides?.cpu ?? ""} ${strategy?.capacityProvider ?? ""}`; // Spot has a quota of its own.
+    },
+
+    async refuseUnfit({ hostConfig }, mounts) {
+      refuseTooManyImages(mounts);
+      refuseDirectories(mounts);
+      refuseSizes(hostConfig, mounts);
+      const { cpu } = taskSizeOf(hostConfig?.resources);
+      if ((await quota.fits(cpu)) === false) {
+        throw invalid(
+          `the container needs ${cpu / 1024} vCPU, and the account may run ${quota.vcpus} at once: ask AWS for more (Service Quotas, Fargate, ${quota.code})`,
+        );
+      }
+    },
+    fitsQuota: (request) => quota.fits(Number(parse(request).overrides?.cpu)),
+    unmountedVolumes,
+    explainFailure: withMissingDirectory,
+  };
+}
+
+function parse(request: string): RunTaskCommandInput {
+  return JSON.parse(request) as RunTaskCommandInput;
+}
+
+/** A task without the start that it is for and the capacity that it runs on. */
+function withoutStart(request: RunTaskCommandInput): string {
+  const { clientToken: _token, capacityProviderStrategy: _strategy, launchType: _type, ...task } = request;
+  return JSON.stringify(task, (_key, value: unknown) =>
+    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
+  );
+}
+
+const isSpot = ({ capacityProvider = "" }: CapacityProviderStrategyItem): boolean =>
+  capacityProvider.endsWith("_SPOT");

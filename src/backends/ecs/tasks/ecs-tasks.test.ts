@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { ConflictException, type ECSClient } from "@aws-sdk/client-ecs";
+
+import { RequestStale, type TaskAnswer } from "../../common/cloud/cloud-tasks.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { AwsError } from "../aws/errors.ts";
+import { fakeClient, type Operations, refusal } from "../testing/fake-client.ts";
+import { ecsTasks } from "./ecs-tasks.ts";
+
+const quota = "You've reached the limit on the number of vCPUs you can run concurrently";
+const { signal } = new AbortController();
+
+function setUp(operations: Operations) {
+  const { client, made } = fakeClient<AwsService<ECSClient>>(operations);
+  return { tasks: ecsTasks({ ecs: client, cluster: "cluster", instance: "one" }), made };
+}
+
+function run(answer: () => unknown): Promise<TaskAnswer> {
+  return setUp({ RunTask: answer }).tasks.run(JSON.stringify({ clientToken: "token" }), signal);
+}
+
+function refusing(error: Error): () => never {
+  return () => {
+    throw error;
+  };
+}
+
+describe("RunTask", () => {
+  it("answers the task's ARN", async () => {
+    assert.deepEqual(await run(() => ({ tasks: [{ taskArn: "arn:1" }], failures: [] })), { task: "arn:1" });
+  });
+
+  it("answers the task that the same start was given before", async () => {
+    const conflict = new ConflictException({ message: "taken", resourceIds: ["arn:before"], $metadata: {} });
+    const error = new AwsError({ service: "ecs", operation: "RunTask" }, conflict);
+    assert.deepEqual(await run(refusing(error)), { task: "arn:before" });
+  });
+
+  it("takes failures for what they are, though they come as a success", async () => {
+    const answer = await run(() => ({ failures: [{ reason: "RESOURCE:ENI", detail: "none is left" }] }));
+    assert.deepEqual(answer, { reason: "RESOURCE:ENI: none is left", cause: undefined });
+  });
+
+  it("answers a refusal in the same words, however AWS puts it", async () => {
+    const full = refusal("ecs", "RunTask", "ClientException", quota);
+    const reason = `ecs: RunTask: ${quota} (ClientException)`;
+    assert.deepEqual(await run(refusing(full)), { reason, cause: full });
+    const failed = await run(() => ({ failures: [{ reason: quota }] }));
+    assert.deepEqual(failed, { reason: quota, cause: undefined });
+    const denied = refusal("ecs", "RunTask", "InvalidParameterException", "unable to assume the role");
+    assert.deepEqual(await run(refusing(denied)), {
+      reason: denied.message,
+      cause: denied,
+    });
+  });
+
+  it("tells a definition that is gone from other refusals", async () => {
+    const words = [
+      "TaskDefinition is inactive",
+      "TaskDefinition not found.",
+      "Unable to describe task definition.",
+      "The specified task definition does not exist.",
+    ];
+    for (const message of words) {
+      const gone = refusal("ecs", "RunTask", "ClientException", message);
+      await assert.rejects(run(refusing(gone)), RequestStale, message);
+    }
+    const other = refusal("ecs", "RunTask", "ClientException", "Role not found.");
+    assert.ok("reason" in (await run(refusing(other))));
+  });
+
+  it("that was not made is no answer of AWS's", async () => {
+    const left = new Error("the start is over");
+    await assert.rejects(run(refusing(left)), left);
+  });
+});
+
+describe("the tasks of an instance", () => {
+  it("are listed page by page", async () => {
+    const { tasks, made } = setUp({
+      ListTasks: ({ nextToken }) =>
+        nextToken === undefined ? { taskArns: ["arn:a"], nextToken: "1" } : { taskArns: ["arn:b"] },
+    });
+    assert.deepEqual(await tasks.listOwn(), ["arn:a", "arn:b"]);
+    assert.ok(made("ListTasks").every(({ startedBy }) => startedBy === "one"));
+  });
+
+  it("may be unknown to AWS", async () => {
+    const { tasks } = setUp({
+      DescribeTasks: () => ({
+        tasks: [{ taskArn: "arn:a" }],
+        failures: [{ arn: "arn:b", reason: "MISSING" }],
+      }),
+    });
+    const { views, missing } = await tasks.describe(["arn:a", "arn:b"], signal);
+    assert.deepEqual([views.map(({ task }) => task), missing], [["arn:a"], ["arn:b"]]);
+  });
+
+  it("are stopped for reasons that are known again, where there is something to stop", async () => {
+    const gone = refusal("ecs", "StopTask", "InvalidParameterException", "not found");
+    const { tasks, made } = setUp({ StopTask: ({ task }) => (task === "arn:gone" ? refusing(gone)() : {}) });
+    await tasks.stop("arn:a", "the container has ended");
+    await tasks.stop("arn:gone", "the container has ended");
+    assert.equal(made("StopTask")[0]?.["reason"], "sockerless: the container has ended");
+  });
+
+  it("write to streams of their own", () => {
+    const task = "arn:aws:ecs:eu-west-1:123456789012:task/cluster/0123";
+    assert.equal(setUp({}).tasks.logStreamOf(task), "sockerless/main/0123");
+  });
+});

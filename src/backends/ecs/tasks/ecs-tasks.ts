@@ -1,0 +1,128 @@
+/** Tasks of one ECS cluster. */
+import {
+  ConflictException,
+  DescribeTasksCommand,
+  type ECSClient,
+  type Failure,
+  ListTasksCommand,
+  type ListTasksCommandInput,
+  RunTaskCommand,
+  type RunTaskCommandInput,
+  StopTaskCommand,
+} from "@aws-sdk/client-ecs";
+
+import { type CloudTasks, RequestStale, type TaskAnswer } from "../../common/cloud/cloud-tasks.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { AwsError, isAwsError } from "../aws/errors.ts";
+import { logStreamPrefix, mainContainerName } from "../definitions/definition.ts";
+import { ownReason } from "./reasons.ts";
+import { startTroubles } from "./start-troubles.ts";
+import { viewOf } from "./task-view.ts";
+
+/** Settings of {@link ecsTasks}, and what it calls. */
+export interface EcsTasksOptions {
+  readonly ecs: AwsService<ECSClient>;
+  readonly cluster: string;
+  /** Name of this instance: `sockerless/<hex>`. */
+  readonly instance: string;
+}
+
+/** ECS' words for a definition that was deregistered, is being deleted or was deleted; all are a `ClientException`. */
+const noDefinition =
+  /task ?definition .*(inactive|not found|does not exist)|unable to describe task definition/i;
+/** Tasks that one call of DescribeTasks takes, and a page of ListTasks has. */
+const pageSize = 100;
+
+/** The tasks of a cluster; they are named by their ARNs. Every call throws AwsError. */
+export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTasks {
+  const list = async (filter: Omit<ListTasksCommandInput, "cluster">): Promise<readonly string[]> => {
+    const found: string[] = [];
+    let nextToken: string | undefined;
+    do {
+      const page = { cluster, maxResults: pageSize, ...filter, ...(nextToken && { nextToken }) };
+      const answer = await ecs.send(new ListTasksCommand(page));
+      found.push(...(answer.taskArns ?? []));
+      nextToken = answer.nextToken;
+    } while (nextToken !== undefined);
+    return found;
+  };
+
+  /** Whether a task is on its way out: it still counts. */
+  const isAnyLeaving = async (): Promise<boolean> => {
+    const ending = await list({ desiredStatus: "STOPPED" });
+    for (let from = 0; from < ending.length; from += pageSize) {
+      const command = new DescribeTasksCommand({ cluster, tasks: ending.slice(from, from + pageSize) });
+      const { tasks = [] } = await ecs.send(command);
+      if (tasks.some(({ lastStatus }) => lastStatus !== "STOPPED")) {
+        return true;
+      }
+    }
+    return false;
+  };
+
+  return {
+    names: { service: "ECS", run: "RunTask", place: "cluster", log: "CloudWatch", section: "ecs" },
+    describedAtOnce: pageSize,
+
+    async run(request, abortSignal): Promise<TaskAnswer> {
+      try {
+        const command = new RunTaskCommand(JSON.parse(request) as RunTaskCommandInput);
+        const { tasks = [], failures = [] } = await ecs.send(command, { abortSignal });
+        const task = tasks[0]?.taskArn;
+        return task === undefined ? { reason: describeFailures(failures), cause: undefined } : { task };
+      } catch (error) {
+        const task = taskOfConflict(error);
+        if (task !== undefined) {
+          return { task };
+        }
+        if (isAwsError(error, "ClientException") && noDefinition.test(error.message)) {
+          throw new RequestStale(error.message, { cause: error });
+        }
+        if (error instanceof AwsError) {
+          return { reason: error.message, cause: error };
+        }
+        throw error;
+      }
+    },
+
+    async stop(task, reason) {
+      try {
+        await ecs.send(new StopTaskCommand({ cluster, task, reason: ownReason + reason }));
+      } catch (error) {
+        if (!isAwsError(error, "InvalidParameterException", "ResourceNotFoundException")) {
+          throw error;
+        }
+      }
+    },
+
+    async describe(asked, abortSignal) {
+      const command = new DescribeTasksCommand({ cluster, tasks: [...asked] });
+      const { tasks = [], failures = [] } = await ecs.send(command, { abortSignal });
+      return { views: tasks.map(viewOf), missing: failures.map(({ arn = "" }) => arn) };
+    },
+
+    listOwn: () => list({ startedBy: instance }), // AWS takes no other filter beside it.
+
+    async isAnyRunning() {
+      const { taskArns = [] } = await ecs.send(new ListTasksCommand({ cluster, maxResults: 1 }));
+      return taskArns.length > 0 || (await isAnyLeaving());
+    },
+
+    // `arn:aws:ecs:…:task/<cluster>/<ID>` writes to `<prefix>/main/<ID>`.
+    logStreamOf: (task) => `${logStreamPrefix}/${mainContainerName}/${task.slice(task.lastIndexOf("/") + 1)}`,
+    troubles: startTroubles,
+  };
+}
+
+/** The task that has the token already: this very start made it, by a request of an earlier version of sockerless. */
+function taskOfConflict(error: unknown): string | undefined {
+  const cause = isAwsError(error, "ConflictException") ? error.cause : undefined;
+  return cause instanceof ConflictException ? cause.resourceIds?.[0] : undefined;
+}
+
+function describeFailures(failures: readonly Failure[]): string {
+  const said = failures.map(({ reason = "", detail = "" }) =>
+    [reason, detail].filter((text) => text !== "").join(": "),
+  );
+  return said.length > 0 ? [...new Set(said)].join("; ") : "AWS gave no task and no reason";
+}

@@ -1,0 +1,194 @@
+/**
+ * The builder as a process: compiled by the first build, started by the first request after a start of `serve`, and
+ * started again by the next one where it has ended. It holds no container and no image that the backend does not know.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { connect } from "node:net";
+import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+
+import type { Config } from "../common/config/load.ts";
+import { systemError } from "../common/errors.ts";
+import type { Logger } from "../common/logger.ts";
+
+const checkout = fileURLToPath(new URL("../../../", import.meta.url));
+const program = path.join(checkout, "build/sockerless-builder");
+const compiler = path.join(checkout, "scripts/prepare/build-builder.mjs");
+
+/** Exit code of the compiler's check: it would have to compile. */
+const needsCompiling = 3;
+
+/** How long a builder may take to serve, and to end. */
+const startLimitMs = 30_000;
+const stopLimitMs = 15_000;
+const pollMs = 20;
+
+/** One builder at a time. */
+export class BuilderProcess {
+  readonly #config: Config;
+  readonly #logger: Logger;
+  #process: ChildProcess | undefined;
+  #compiler: ChildProcess | undefined;
+  #starting: Promise<string> | undefined;
+  readonly #onCompile = new Set<() => void>();
+  #isCompiling = false;
+  #stopping = false;
+
+  constructor(config: Config, logger: Logger) {
+    this.#config = config;
+    this.#logger = logger;
+  }
+
+  /**
+   * Starts the builder unless it runs.
+   *
+   * @param onlyIfUsed do not start one that has never built anything here
+   * @param onCompile called if it has to be compiled first
+   * @returns its socket's path; undefined: it was never used, or this installation has none
+   * @throws SockerlessError of kind `system`
+   */
+  async start(onlyIfUsed: boolean, onCompile: () => void): Promise<string | undefined> {
+    if (!(existsSync(program) || existsSync(compiler))) {
+      return undefined;
+    }
+    if (onlyIfUsed && !(existsSync(program) && existsSync(path.join(this.#stateDir, "states.db")))) {
+      return undefined;
+    }
+    if (this.#isCompiling) {
+      onCompile();
+    } else {
+      this.#onCompile.add(onCompile);
+    }
+    try {
+      return (await this.#serving(onlyIfUsed)) ?? (await this.#started(onlyIfUsed));
+    } catch (error) {
+      this.#starting = undefined;
+      throw error;
+    } finally {
+      this.#onCompile.delete(onCompile);
+    }
+  }
+
+  /** Ends the builder, and with it the builds under way. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#compiler?.kill("SIGTERM");
+    const child = this.#process;
+    if (child === undefined || hasExited(child)) {
+      return;
+    }
+    const exited = once(child, "exit");
+    child.kill("SIGTERM");
+    const limit = setTimeout(() => child.kill("SIGKILL"), stopLimitMs);
+    await exited;
+    clearTimeout(limit);
+  }
+
+  kill(): void {
+    this.#stopping = true;
+    this.#compiler?.kill("SIGKILL");
+    this.#process?.kill("SIGKILL");
+  }
+
+  get #stateDir(): string {
+    return path.join(this.#config.stateDir, "builder");
+  }
+
+  /** The socket of the builder that runs; undefined: there is none, or none any more though its exit was not told yet. */
+  async #serving(usesWhatIsThere: boolean): Promise<string | undefined> {
+    const socket = await this.#started(usesWhatIsThere);
+    if (await accepts(socket)) {
+      return socket;
+    }
+    const child = this.#process;
+    if (child !== undefined && !hasExited(child)) {
+      const exited = once(child, "exit");
+      child.kill("SIGKILL");
+      await exited;
+    }
+    return undefined;
+  }
+
+  #started(usesWhatIsThere: boolean): Promise<string> {
+    this.#starting ??= this.#start(usesWhatIsThere);
+    return this.#starting;
+  }
+
+  async #start(usesWhatIsThere: boolean): Promise<string> {
+    if (existsSync(compiler) && !usesWhatIsThere) {
+      await this.#compile();
+    }
+    if (this.#stopping) {
+      throw systemError("the builder is not started: sockerless ends");
+    }
+    const socket = path.join(this.#config.runDir, "builder.sock");
+    const { backendAddress } = this.#config;
+    const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
+    // The pipe's end tells it that this process is gone.
+    const child = spawn(program, ["--supervised", ...flags], { stdio: ["pipe", "inherit", "inherit"] });
+    child.stdin?.on("error", () => {});
+    child.on("error", (error) => this.#logger.error({ err: error }, "the builder"));
+    child.once("exit", (code, signal) => {
+      this.#starting = undefined;
+      if (!this.#stopping) {
+        this.#logger.error({ reason: signal ?? `exit code ${code}` }, "the builder ended unexpectedly");
+      }
+    });
+    this.#process = child;
+    const limit = performance.now() + startLimitMs;
+    while (!(await accepts(socket))) {
+      if (hasExited(child)) {
+        throw systemError("the builder did not start: see its line in the log");
+      }
+      if (performance.now() > limit) {
+        child.kill("SIGKILL");
+        throw systemError(`the builder did not serve within ${startLimitMs / 1000} seconds`);
+      }
+      await delay(pollMs);
+    }
+    return socket;
+  }
+
+  async #compile(): Promise<void> {
+    if ((await this.#runCompiler("--check")) !== needsCompiling) {
+      return;
+    }
+    this.#isCompiling = true;
+    try {
+      for (const tell of this.#onCompile) {
+        tell();
+      }
+      if ((await this.#runCompiler()) !== 0) {
+        throw systemError("the builder cannot be compiled: see the log of sockerless");
+      }
+    } finally {
+      this.#isCompiling = false;
+    }
+  }
+
+  async #runCompiler(...flags: string[]): Promise<number> {
+    const child = spawn(process.execPath, [compiler, ...flags], { stdio: ["ignore", "inherit", "inherit"] });
+    this.#compiler = child;
+    const [code] = (await once(child, "exit")) as [number | null];
+    return code ?? 1;
+  }
+}
+
+function hasExited(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+/** Whether somebody listens on a socket. */
+function accepts(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const connection = connect(socket);
+    connection.once("connect", () => {
+      connection.destroy();
+      resolve(true);
+    });
+    connection.once("error", () => resolve(false));
+  });
+}

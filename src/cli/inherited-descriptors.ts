@@ -1,0 +1,28 @@
+import { closeSync, readdirSync, readFileSync } from "node:fs";
+
+const firstAfterStandard = 3;
+/** `O_CLOEXEC` of the kernel's `fdinfo`, where flags are octal. */
+const closeOnExec = 0o2000000;
+
+/**
+ * Closes the descriptors that this process inherited, but for the standard streams, so that no service
+ * inherits them in turn. Everything that Node opens is close-on-exec; what is not was inherited.
+ */
+export function closeInheritedDescriptors(): void {
+  for (const fd of readdirSync("/proc/self/fd").map(Number)) {
+    if (fd >= firstAfterStandard && isInheritable(fd)) {
+      closeSync(fd);
+    }
+  }
+}
+
+function isInheritable(fd: number): boolean {
+  let info: string;
+  try {
+    info = readFileSync(`/proc/self/fdinfo/${fd}`, "utf8");
+  } catch {
+    return false; // The directory's own, which is closed by now.
+  }
+  const flags = /^flags:\s*([0-7]+)$/m.exec(info)?.[1];
+  return flags !== undefined && (Number.parseInt(flags, 8) & closeOnExec) === 0;
+}

@@ -1,0 +1,72 @@
+/** Asks the Docker API for a container, as Docker's own clients do. */
+import { readFile } from "node:fs/promises";
+import { request as requestHttp, type RequestOptions } from "node:http";
+import { request as requestHttps } from "node:https";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+
+import { invalid, systemError } from "../common/errors.ts";
+
+/**
+ * Inspects a container.
+ *
+ * @param host `unix:///path` or `tcp://host:port`
+ * @param environment with Docker's variables for TLS
+ * @returns the answer's JSON, parsed
+ * @throws system: with the answer's own message, or because nobody answers
+ */
+export async function inspectContainer(
+  host: string,
+  container: string,
+  environment: NodeJS.ProcessEnv,
+): Promise<unknown> {
+  const path = `/containers/${encodeURIComponent(container)}/json`;
+  const { status, body } = await get({ ...(await addressOf(host, environment)), path });
+  const answer = JSON.parse(body) as { readonly message?: string };
+  if (status !== 200) {
+    throw systemError(answer.message ?? `the Docker API answered ${status}`);
+  }
+  return answer;
+}
+
+interface Address extends RequestOptions {
+  /** Certificates for TLS; absent: without. */
+  readonly ca?: Buffer;
+  readonly cert?: Buffer;
+  readonly key?: Buffer;
+}
+
+async function addressOf(host: string, environment: NodeJS.ProcessEnv): Promise<Address> {
+  if (host.startsWith("unix://")) {
+    return { socketPath: host.slice("unix://".length) };
+  }
+  if (!URL.canParse(host)) {
+    throw invalid(`${host} is no address of the Docker API`);
+  }
+  const { hostname, port } = new URL(host);
+  const at = { hostname: hostname.replace(/^\[(.*)\]$/, "$1"), port };
+  if ((environment["DOCKER_TLS_VERIFY"] ?? "") === "") {
+    return at;
+  }
+  const folder = environment["DOCKER_CERT_PATH"] ?? join(environment["HOME"] ?? "", ".docker");
+  const [ca, cert, key] = await Promise.all(
+    ["ca.pem", "cert.pem", "key.pem"].map((name) => readFile(join(folder, name))),
+  );
+  return { ...at, ca, cert, key } as Address;
+}
+
+async function get(address: Address): Promise<{ readonly status: number; readonly body: string }> {
+  const answered = Promise.withResolvers<{ readonly status: number; readonly body: string }>();
+  const request = address.ca === undefined ? requestHttp : requestHttps;
+  request(address, (response) => {
+    text(response).then(
+      (body) => answered.resolve({ status: response.statusCode ?? 0, body }),
+      answered.reject,
+    );
+  })
+    .on("error", (error) =>
+      answered.reject(systemError(`the Docker API does not answer: ${error.message}`, error)),
+    )
+    .end();
+  return await answered.promise;
+}

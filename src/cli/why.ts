@@ -1,0 +1,60 @@
+/** `sockerless why`: how far a container's start has come, how long each of its phases took, and what went wrong. */
+import { z } from "zod";
+
+const phaseSchema = z.object({
+  Name: z.string(),
+  By: z.string(),
+  From: z.iso.datetime(),
+  Until: z.iso.datetime().optional(),
+});
+
+/** The part of `GET /containers/{name}/json` that is read here. */
+const inspectSchema = z.object({
+  Name: z.string(),
+  State: z.object({ Status: z.string(), ExitCode: z.number(), Error: z.string() }),
+  StartPhases: z.array(phaseSchema).default([]),
+});
+
+type Phase = z.infer<typeof phaseSchema>;
+
+/** The clocks that phases are timed by, as users know them. */
+const clocks: Readonly<Record<string, string>> = {
+  backend: "the backend's clock",
+  cloud: "the cloud's clock",
+  agent: "the agent's clock",
+};
+
+/**
+ * Tells of a container's last start.
+ *
+ * @param inspected the answer of an inspect, parsed
+ * @returns lines for a terminal
+ */
+export function why(inspected: unknown): string[] {
+  const { Name, State, StartPhases: phases } = inspectSchema.parse(inspected);
+  const code = State.Status === "exited" ? ` (${State.ExitCode})` : "";
+  const error = State.Error === "" ? "" : `: ${State.Error}`;
+  const head = `${Name.replace(/^\//, "")} is ${State.Status}${code}${error}`;
+  const [first] = phases;
+  if (first === undefined) {
+    return [head, "It was never started."];
+  }
+  const width = Math.max(...phases.map((phase) => phase.Name.length));
+  const begin = Date.parse(first.From);
+  return [
+    head,
+    `Its last start began at ${first.From}:`,
+    ...phases.map((phase) => `  ${phase.Name.padEnd(width)}  ${timesOf(phase, begin)}`),
+  ];
+}
+
+/** @param beginMs of the whole start */
+function timesOf({ From, Until, By }: Phase, beginMs: number): string {
+  const at = `+${inSeconds(Date.parse(From) - beginMs)}`.padStart(12);
+  const lasted = Until === undefined ? "" : inSeconds(Date.parse(Until) - Date.parse(From));
+  return `${at}  ${lasted.padStart(10)}  ${clocks[By] ?? By}`;
+}
+
+function inSeconds(ms: number): string {
+  return `${(ms / 1000).toFixed(3)} s`;
+}

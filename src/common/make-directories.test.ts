@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { makeDirectories } from "./make-directories.ts";
+
+describe("making directories", () => {
+  let directory: string;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-directories-"));
+  });
+
+  after(() => rm(directory, { recursive: true, force: true }));
+
+  it("makes those above, with the mode, also for several who make it at a time", async () => {
+    const path = join(directory, "a/b/c");
+    await Promise.all([makeDirectories(path, 0o700), makeDirectories(path, 0o700)]);
+    assert.equal((await stat(join(directory, "a/b"))).mode & 0o777, 0o700);
+    await makeDirectories(path);
+    assert.equal((await stat(path)).mode & 0o777, 0o700);
+  });
+
+  it("fails where a directory takes no new ones, and does not try for ever", {
+    timeout: 10_000,
+  }, async () => {
+    await assert.rejects(makeDirectories("/proc/sockerless/state"), {
+      kind: "not-found",
+      message: /cannot make directory \/proc\/sockerless\/state: ENOENT/,
+    });
+  });
+
+  it("fails where a file or a link to nowhere is in the way", async () => {
+    const file = join(directory, "file");
+    await writeFile(file, "");
+    await assert.rejects(makeDirectories(file), /EEXIST/);
+    await assert.rejects(makeDirectories(join(file, "below")), /ENOTDIR/);
+    await symlink(join(directory, "nowhere"), join(directory, "link"));
+    await assert.rejects(makeDirectories(join(directory, "link/below")), /ENOENT/);
+  });
+});

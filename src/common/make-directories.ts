@@ -1,0 +1,46 @@
+import { mkdir, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+
+import { errnoOf, fromFileError, messageOf } from "./errors.ts";
+
+/**
+ * Makes a directory and those above it, as `mkdir -p` does. Node's `recursive` never returns where a directory that is
+ * there answers ENOENT, as those of procfs do.
+ *
+ * @param path absolute
+ * @param mode of each directory that is made, before the umask
+ * @throws SockerlessError of the kind that the errno means, with the path and Node's text
+ */
+export async function makeDirectories(path: string, mode = 0o777): Promise<void> {
+  try {
+    await makeEach(path, mode);
+  } catch (error) {
+    throw fromFileError(error, `cannot make directory ${path}: ${messageOf(error)}`);
+  }
+}
+
+async function makeEach(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    const parent = dirname(path);
+    if (errnoOf(error) === "ENOENT" && !(await isThere(parent))) {
+      await makeEach(parent, mode);
+      await makeEach(path, mode);
+    } else if (errnoOf(error) !== "EEXIST" || !(await stat(path)).isDirectory()) {
+      throw error;
+    }
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") {
+      return false;
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,47 @@
+/** Checks of certificates in our files before anybody else sees it: what is wrong names the file, not an alert of TLS. */
+import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+
+import type { TlsFiles } from "./config/load.ts";
+import { invalid, messageOf } from "./errors.ts";
+
+/** Purposes that a certificate has to be good for, with their object identifiers (RFC 5280, 4.2.1.12). */
+const purposes = { serverAuth: "1.3.6.1.5.5.7.3.1", clientAuth: "1.3.6.1.5.5.7.3.2" } as const;
+
+/** Contents of the files, PEM. */
+export type OwnCertificate = Readonly<Record<keyof TlsFiles, string | Buffer>>;
+
+/**
+ * Checks that the files hold an authority, a certificate and its key, that its time has not run out, and that it may be
+ * used so.
+ *
+ * @param purpose a certificate that states no purposes is good for all
+ * @throws SockerlessError of kind `invalid` that names the file
+ */
+export function checkOwnCertificate(
+  own: OwnCertificate,
+  files: TlsFiles,
+  purpose: keyof typeof purposes,
+): void {
+  parsed(files.ca, "certificate", () => new X509Certificate(own.ca));
+  const certificate = parsed(files.cert, "certificate", () => new X509Certificate(own.cert));
+  const key: KeyObject = parsed(files.key, "private key", () => createPrivateKey(own.key));
+  if (!certificate.checkPrivateKey(key)) {
+    throw invalid(`${files.key} is not the key of the certificate in ${files.cert}`);
+  }
+  if (certificate.validToDate.getTime() < Date.now()) {
+    throw invalid(`the certificate in ${files.cert} has expired (${certificate.validTo})`);
+  }
+  // Node types what is undefined where the extension is missing as always there.
+  const stated: readonly string[] | undefined = certificate.keyUsage;
+  if (stated !== undefined && !stated.includes(purposes[purpose])) {
+    throw invalid(`the certificate in ${files.cert} is not for ${purpose} (extendedKeyUsage)`);
+  }
+}
+
+function parsed<T>(file: string, what: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw invalid(`${file} holds no ${what} that can be read: ${messageOf(error)}`, error);
+  }
+}

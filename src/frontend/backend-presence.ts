@@ -1,0 +1,118 @@
+/**
+ * The backend's presence, known at any time without a call: the health service's watch is held open, so that
+ * a client that pings is told that the API is there only while it is.
+ */
+import { type Client, ConnectError } from "@connectrpc/connect";
+
+import type { Clock } from "../common/clock.ts";
+import type { Logger } from "../common/logger.ts";
+import { after } from "../common/timers.ts";
+import type { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { refusalOf } from "./backend-refusal.ts";
+import type { BackendReach } from "./streams/agent-targets.ts";
+
+/** Pause between attempts, in milliseconds: a backend that was started again is noticed soon. */
+const pauseMs = 200;
+/** A backend that is started again takes connections before it answers; nobody is told that it is away meanwhile. */
+const answerLimitMs = 10_000;
+
+/** The health service to watch, and how the backend is dialled. */
+export interface BackendPresenceOptions {
+  readonly health: Pick<Client<typeof Health>, "watch">;
+  readonly reach: BackendReach;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Follows the backend until it is closed. */
+export class BackendPresence {
+  readonly #options: BackendPresenceOptions;
+  readonly #closing = new AbortController();
+  /** Resolves once the attempt that is under way has told. */
+  #told = Promise.withResolvers<void>();
+  #absence: string | undefined;
+  #watching: Promise<void> | undefined;
+
+  constructor(options: BackendPresenceOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The reason why the backend is not there, for people; undefined while it is. If that is not known because
+   * a connection was just lost, it waits for the next attempt.
+   */
+  async absence(): Promise<string | undefined> {
+    const late = Promise.withResolvers<string>();
+    using _limit = after(this.#options.clock, answerLimitMs, () => late.resolve(this.#silence()));
+    return await Promise.race([this.#told.promise.then(() => this.#absence), late.promise]);
+  }
+
+  /** Begins to follow. The log tells each change, and the reason once. */
+  watch(): void {
+    this.#watching ??= this.#follow();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#told.resolve();
+    await this.#watching;
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      const { wasThere, reason } = await this.#watchOnce(signal);
+      if (wasThere) {
+        this.#told = Promise.withResolvers();
+      } else {
+        this.#isAbsent(reason);
+      }
+      await this.#options.clock.sleep(pauseMs, signal).catch(() => {});
+    }
+    this.#told.resolve();
+  }
+
+  /** @returns whether the backend was there, and why there is nothing to watch any more */
+  async #watchOnce(signal: AbortSignal): Promise<{ readonly wasThere: boolean; readonly reason: string }> {
+    let wasThere = false;
+    const silence = new AbortController();
+    using limit = after(this.#options.clock, answerLimitMs, () => silence.abort());
+    try {
+      for await (const _ of this.#options.health.watch(
+        {},
+        { signal: AbortSignal.any([signal, silence.signal]) },
+      )) {
+        wasThere = true;
+        limit[Symbol.dispose]();
+        this.#isPresent();
+      }
+      return { wasThere, reason: "the backend ended the connection" };
+    } catch (error) {
+      if (silence.signal.aborted) {
+        return { wasThere, reason: this.#silence() };
+      }
+      const refusal = signal.aborted || wasThere ? undefined : await refusalOf(this.#options.reach);
+      return { wasThere, reason: refusal ?? ConnectError.from(error).rawMessage };
+    }
+  }
+
+  #silence(): string {
+    return `the backend at ${this.#options.reach.address} does not answer`;
+  }
+
+  #isPresent(): void {
+    if (this.#absence !== undefined) {
+      this.#options.logger.info({ address: this.#options.reach.address }, "the backend is there");
+    }
+    this.#absence = undefined;
+    this.#told.resolve();
+  }
+
+  #isAbsent(reason: string): void {
+    if (this.#absence !== reason && !this.#closing.signal.aborted) {
+      this.#options.logger.warn({ address: this.#options.reach.address, reason }, "the backend is not there");
+    }
+    this.#absence = reason;
+    this.#told.resolve();
+  }
+}

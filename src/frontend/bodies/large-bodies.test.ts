@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { fromBinary } from "@bufbuild/protobuf";
+
+import { callApi, serveApi } from "../../../test/support/docker-api.ts";
+import { RawClient } from "../../../test/support/raw-client.ts";
+import { until } from "../../../test/support/until.ts";
+import { CreateContainerRequestSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { ApiVersion } from "../api-version.ts";
+import { conversions } from "./conversions.ts";
+import { encodeMessage, fieldsFromBytes } from "./encoded-fields.ts";
+import { convertInThread } from "./large-bodies.ts";
+import { Slots } from "../slots.ts";
+
+const mebibyte = 1024 ** 2;
+
+/** Bodies that take long to read, each in its own way. */
+const made: Readonly<Record<string, string>> = {
+  "nested lists": '{"a":'.repeat(700_000),
+  "empty lists": `{"Env":[${"[],".repeat(mebibyte)}[]]}`,
+  "many keys": `{"Labels":{${Array.from({ length: 250_000 }, (_, n) => `"k${n}":""`).join(",")}}}`,
+  "a long number": `{"a":${"9".repeat(3 * mebibyte)},"Env":[1]}`,
+  "many long numbers": `{"a":[${"9007199254740993,".repeat(200_000)}1]}`,
+  "escapes and a wrong end": `{"a":"${"\\u0041".repeat(650_000)}`,
+  "an error at the end": `{"a":[${'"",'.repeat(100_000)}${" ".repeat(3 * mebibyte)}x]}`,
+};
+
+for (const [what, body] of Object.entries(made)) {
+  test(`others are answered while a body of ${what} is read`, async (t) => {
+    const api = await serveApi(t, () => {});
+    const client = new RawClient(api.socket);
+    t.after(() => client.close());
+    const type = "Content-Type: application/json";
+    client.send(
+      `POST /containers/create HTTP/1.1\r\nHost: d\r\n${type}\r\nContent-Length: ${body.length}\r\n\r\n`,
+    );
+    client.send(body.slice(0, -1));
+    await until(() => client.socket.writableLength === 0 || undefined);
+    for (let n = 0; n < 20; n += 1) {
+      await api.call("GET", "/_ping"); // Meanwhile the rest is read.
+    }
+    client.send(body.slice(-1));
+    let pings = 0;
+    for (; client.bytes.length === 0; pings += 1) {
+      await api.call("GET", "/_ping");
+    }
+    assert.match(client.header, /^HTTP\/1\.1 400 /);
+    // Pings come in between only if the thread that answers them does not parse the body too.
+    assert.ok(pings >= 10, `${pings} pings were answered before`);
+  });
+}
+
+test("a large body becomes the request that it would be in this thread", async () => {
+  const ports = Array.from({ length: 10_000 }, (_, n) => `${n + 1}/tcp`);
+  const body = {
+    Image: "busybox",
+    Env: ["A=b", "C=d"],
+    ExposedPorts: Object.fromEntries(ports.map((port) => [port, {}])),
+    HostConfig: { PortBindings: Object.fromEntries(ports.map((port) => [port, [{ HostPort: "1" }]])) },
+  };
+  const bytes = Buffer.from(JSON.stringify(body));
+  const task = { name: "createContainer", bytes, version: "1.51", isOptional: false } as const;
+  const { fields, warnings } = await convertInThread(task);
+  const here = conversions.createContainer.convert(body, new ApiVersion("1.51"));
+  assert.deepEqual(warnings, here.warnings);
+  const schema = CreateContainerRequestSchema;
+  const encoded = encodeMessage(schema, { name: "x", ...fieldsFromBytes<typeof schema>(fields) });
+  const expected = encodeMessage(schema, { name: "x", ...here.fields });
+  assert.deepEqual(fromBinary(schema, encoded), fromBinary(schema, expected));
+});
+
+test("a query or a filter of more parts than anybody has is refused", async (t) => {
+  const api = await serveApi(t, () => {});
+  const values = Array.from({ length: 5000 }, (_, n) => `k${n}`);
+  for (const query of [
+    "a&".repeat(300_000),
+    `filters=${encodeURIComponent(JSON.stringify({ label: values }))}`,
+    `filters=${"[".repeat(200_000)}`,
+  ]) {
+    const { status, text } = await callApi(api.socket, "GET", `/containers/json?${query}`);
+    assert.equal(status, 400);
+    assert.match(text, /more than|longer than/);
+  }
+});
+
+test("places are given in the order in which they are asked for", async () => {
+  const slots = new Slots(1);
+  const order: number[] = [];
+  const users = [1, 2, 3].map(async (user) => {
+    using _place = await slots.enter();
+    order.push(user);
+    await new Promise((resolve) => setImmediate(resolve));
+    order.push(user);
+  });
+  await Promise.all(users);
+  assert.deepEqual(order, [1, 1, 2, 2, 3, 3]);
+});

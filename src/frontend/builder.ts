@@ -1,0 +1,116 @@
+/**
+ * The way to the builder, which serves Docker's build endpoints itself: its requests and answers are Docker's, and pass
+ * as they are.
+ */
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { connect, type Socket } from "node:net";
+import { pipeline } from "node:stream/promises";
+
+import type { BuilderRequest } from "../common/held-sockets.ts";
+import { systemError } from "../common/errors.ts";
+import { keepReadingWithoutOutput } from "./streams/lost-output.ts";
+import type { HijackContext, ReplyContext } from "./request-context.ts";
+
+/** Starts the builder unless it runs, and answers its socket's path. */
+export type StartBuilder = (request: BuilderRequest) => Promise<string | undefined>;
+
+/** Headers of a client's connection to the frontend, which its connection to the builder does not have. */
+const hopHeaders = new Set(["host", "connection", "keep-alive", "transfer-encoding", "upgrade", "expect"]);
+
+/** Asks the builder, without a body. */
+export async function askBuilder(
+  socketPath: string,
+  method: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<{ readonly status: number; readonly body: unknown }> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  httpRequest({ socketPath, method, path, signal }, resolve).once("error", reject).end();
+  const answer = await promise;
+  const chunks: Buffer[] = [];
+  for await (const chunk of answer) {
+    chunks.push(chunk as Buffer);
+  }
+  return { status: answer.statusCode ?? 500, body: JSON.parse(Buffer.concat(chunks).toString()) };
+}
+
+/**
+ * Forwards a request with its body, and the answer as it comes.
+ *
+ * @param path the path and query at the builder
+ */
+export async function forwardToBuilder(
+  { request, response, signal }: ReplyContext,
+  socketPath: string,
+  path: string,
+): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const headers = Object.fromEntries(
+    Object.entries(request.headers).filter(([name]) => !hopHeaders.has(name)),
+  );
+  const forwarded = httpRequest({ socketPath, method: request.method ?? "", path, headers, signal }, resolve);
+  forwarded.once("error", reject);
+  // An answer may come before the body has been read; its end then is of no interest.
+  const sending = pipeline(request, forwarded).catch(() => undefined);
+  const answer = await promise.catch((error: unknown) => {
+    throw systemError("the builder is gone", error);
+  });
+  if (response.headersSent) {
+    await finishBegun(answer, response);
+  } else {
+    const type = answer.headers["content-type"];
+    response.writeHead(answer.statusCode ?? 500, type === undefined ? {} : { "Content-Type": type });
+    response.flushHeaders();
+    await pipeline(answer, response);
+  }
+  await sending;
+}
+
+/** Continues an answer that began while the builder was compiled: a refusal is one more message of it. */
+async function finishBegun(answer: IncomingMessage, response: ReplyContext["response"]): Promise<void> {
+  if (answer.statusCode === 200) {
+    await pipeline(answer, response);
+    return;
+  }
+  const chunks: Buffer[] = [];
+  for await (const chunk of answer) {
+    chunks.push(chunk as Buffer);
+  }
+  const { message } = JSON.parse(Buffer.concat(chunks).toString()) as { readonly message: string };
+  response.end(`${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`);
+}
+
+/** Joins a client's connection and one to the builder, from the request's header on. */
+export async function joinBuilder(context: HijackContext, socketPath: string, path: string): Promise<void> {
+  const { request, socket, head } = context;
+  const builder = await dial(socketPath);
+  const lines = [`POST ${path} HTTP/1.1`, "Host: builder"];
+  lines.push(`Connection: ${request.headers.connection ?? "close"}`);
+  if (request.headers.upgrade !== undefined) {
+    lines.push(`Upgrade: ${request.headers.upgrade}`);
+  }
+  for (let at = 0; at < request.rawHeaders.length; at += 2) {
+    const name = request.rawHeaders[at] ?? "";
+    if (!hopHeaders.has(name.toLowerCase())) {
+      lines.push(`${name}: ${request.rawHeaders[at + 1] ?? ""}`);
+    }
+  }
+  context.takeOver();
+  // A builder that refuses closes its end while the client still writes: the refusal is to be read all the same.
+  keepReadingWithoutOutput(builder);
+  builder.write(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
+  builder.on("error", () => {}); // The pipeline has an end of its own for it.
+  socket.once("close", () => builder.destroy());
+  socket.pipe(builder);
+  // The loss of either ends both: there is nobody to tell.
+  await pipeline(builder, socket).catch(() => socket.destroy());
+  builder.destroy();
+}
+
+function dial(socketPath: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(socketPath);
+    socket.once("connect", () => resolve(socket));
+    socket.once("error", (error) => reject(systemError("the builder is gone", error)));
+  });
+}

@@ -1,0 +1,372 @@
+import assert from "node:assert/strict";
+import type { IncomingMessage } from "node:http";
+import { test } from "node:test";
+
+import fc from "fast-check";
+
+import { serveApi } from "../../test/support/docker-api.ts";
+import { RawClient } from "../../test/support/raw-client.ts";
+import { until, untilTrue } from "../../test/support/until.ts";
+import { ManualClock } from "../common/manual-clock.ts";
+import type { ReplyContext } from "./request-context.ts";
+import type { ReplyRoute } from "./router.ts";
+
+function route(method: "GET" | "PUT", path: string, handler: ReplyRoute["handler"]): ReplyRoute {
+  return { method, path, answeredBy: "frontend", handler };
+}
+
+const requestTo = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: d\r\n\r\n`;
+
+test("a client that sends requests and takes no answer has one of them under way", async (t) => {
+  let begun = 0;
+  const api = await serveApi(t, () => {}, [
+    route("GET", "/large", async ({ response }) => {
+      begun += 1;
+      response.writeHead(200, { "Content-Length": 4 * 1024 ** 2 });
+      response.end(Buffer.alloc(4 * 1024 ** 2));
+    }),
+    route("GET", "/fine", async ({ response }) => void response.end("fine")),
+  ]);
+  const hogs = Array.from({ length: 3 }, () => new RawClient(api.socket));
+  t.after(() => hogs.map((hog) => hog.close()));
+  for (const hog of hogs) {
+    hog.socket.pause();
+    hog.send(requestTo("/large").repeat(15_000));
+  }
+  await until(() => begun >= hogs.length || undefined);
+  for (let n = 0; n < 20; n += 1) {
+    assert.equal((await api.call("GET", "/fine")).text, "fine");
+  }
+  assert.equal(begun, hogs.length);
+});
+
+test("a request begins when the one before it was answered, on each connection for itself", async (t) => {
+  const waiting: (() => void)[] = [];
+  let begun = 0;
+  const api = await serveApi(t, () => {}, [
+    route("GET", "/slow", async ({ response }) => {
+      begun += 1;
+      await new Promise<void>((resolve) => waiting.push(resolve));
+      response.end("slow");
+    }),
+  ]);
+  const clients = [new RawClient(api.socket), new RawClient(api.socket)];
+  t.after(() => clients.map((client) => client.close()));
+  for (const client of clients) {
+    client.send(requestTo("/slow").repeat(5));
+  }
+  for (let round = 1; round <= 5; round += 1) {
+    await until(() => waiting.length === 2 || undefined);
+    assert.equal(begun, 2 * round);
+    for (const end of waiting.splice(0)) {
+      end();
+    }
+  }
+  for (const client of clients) {
+    await until(() => client.bytes.toString().split("slow").length === 6 || undefined);
+  }
+});
+
+test("a client that leaves behind requests is noticed once the request before them is answered", async (t) => {
+  const slow = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const gone = Promise.withResolvers<void>();
+  let isGone: boolean = false;
+  let contexts = 0;
+  const handler = async ({ response, signal }: ReplyContext): Promise<void> => {
+    contexts += 1;
+    if (contexts === 1) {
+      begun.resolve();
+      await slow.promise;
+      response.end("slow");
+      return;
+    }
+    signal.addEventListener("abort", () => {
+      isGone = true;
+      gone.resolve();
+    });
+    await gone.promise;
+  };
+  const clock = new ManualClock();
+  const api = await serveApi(t, () => {}, [route("GET", "/slow", handler)], undefined, clock);
+  const client = new RawClient(api.socket);
+  client.send(requestTo("/slow").repeat(2));
+  await begun.promise;
+  client.socket.end();
+  slow.resolve();
+  await untilTrue(async () => {
+    await clock.advance(1_000);
+    return isGone;
+  });
+  client.close();
+});
+
+/** A request with a body in one of HTTP's forms, and the body. */
+const upload = fc
+  .tuple(
+    fc.oneof(
+      fc.string({ maxLength: 60 }),
+      fc.constantFrom("\r\n\r\n", "a\r\n\r\nGET /x HTTP/1.1\r\n\r\n", "\r\n\r"),
+    ),
+    fc.boolean(),
+    fc.array(fc.integer({ min: 1, max: 7 }), { maxLength: 5 }),
+    fc.constantFrom("", "\r\n", "\r\n\r\n"),
+  )
+  .map(([text, isChunked, sizes, behind]) => {
+    const body = Buffer.from(text).toString("latin1");
+    if (!isChunked) {
+      return {
+        body,
+        sent: `PUT /echo HTTP/1.1\r\nHost: d\r\nContent-Length: ${body.length}\r\n\r\n${body}${behind}`,
+      };
+    }
+    let rest = body;
+    let chunks = "";
+    for (const size of [...sizes, rest.length]) {
+      const part = rest.slice(0, size);
+      rest = rest.slice(size);
+      chunks += part === "" ? "" : `${part.length.toString(16)}\r\n${part}\r\n`;
+    }
+    const head = "PUT /echo HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n";
+    return { body, sent: `${head}${chunks}0\r\n\r\n${behind}` };
+  });
+
+test("however requests are cut into packets, each is answered once, in order, with its own body", async (t) => {
+  let underWay = 0;
+  const api = await serveApi(t, () => {}, [
+    route("PUT", "/echo", async ({ request, response }) => {
+      underWay += 1;
+      assert.equal(underWay, 1);
+      const chunks: Buffer[] = [];
+      for await (const chunk of request) {
+        chunks.push(chunk as Buffer);
+      }
+      response.end(`<${Buffer.concat(chunks).toString("base64")}>`);
+      underWay -= 1;
+    }),
+  ]);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(upload, { minLength: 1, maxLength: 5 }),
+      fc.array(fc.nat(), { maxLength: 8 }),
+      fc.boolean(),
+      async (uploads, cuts, closes) => {
+        const text = uploads.map(({ sent }) => sent).join("");
+        const places = [0, ...cuts.map((cut) => cut % text.length), text.length].sort((a, b) => a - b);
+        const client = new RawClient(api.socket);
+        for (const [n, end] of places.slice(1).entries()) {
+          client.send(Buffer.from(text.slice(places[n], end), "latin1"));
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        if (closes) {
+          client.socket.end();
+        }
+        const expected = uploads.map(({ body }) => Buffer.from(body, "latin1").toString("base64"));
+        const answers = (): string[] =>
+          [...client.bytes.toString().matchAll(/<([^>]*)>/g)].map(([, body = ""]) => body);
+        await until(() => answers().length === uploads.length || client.ended || client.closed || undefined);
+        assert.deepEqual(answers(), expected);
+        client.close();
+      },
+    ),
+    { numRuns: 200 },
+  );
+});
+
+test("requests that nobody has to be asked for are held too: without a host, with an expectation", async (t) => {
+  const api = await serveApi(t, () => {}, [
+    route("GET", "/fine", async ({ response }) => void response.end("fine")),
+  ]);
+  const client = new RawClient(api.socket);
+  client.send("GET /fine HTTP/1.1\r\nHost: d\r\nExpect: nothing\r\n\r\n").send(requestTo("/fine"));
+  await until(() => client.bytes.toString().endsWith("fine") || undefined);
+  assert.match(client.bytes.toString(), /^HTTP\/1\.1 417 /);
+  client.close();
+  const hostless = new RawClient(api.socket);
+  hostless.send("GET /fine HTTP/1.1\r\n\r\n".repeat(1000));
+  await hostless.end();
+  assert.match(hostless.bytes.toString(), /^HTTP\/1\.1 400 /);
+  assert.equal(hostless.bytes.toString().split("HTTP/1.1 ").length, 2);
+  hostless.close();
+});
+
+/** A route that takes uploads and answers how much came, and what it has begun. */
+function uploadRoute(path: string, begun: { count: number }): ReplyRoute {
+  return {
+    ...route("PUT", path, async ({ request, response }) => {
+      begun.count += 1;
+      let bytes = 0;
+      for await (const chunk of request) {
+        bytes += (chunk as Buffer).length;
+      }
+      response.end(`<${bytes}>`);
+    }),
+    takesUpload: true,
+  };
+}
+
+const uploadHead = (path: string): string =>
+  `PUT ${path} HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n`;
+
+test("uploads of one connection come whole, one after another, however they are cut", async (t) => {
+  const begun = { count: 0 };
+  const api = await serveApi(t, () => {}, [
+    uploadRoute("/upload", begun),
+    route("GET", "/fine", async ({ response }) => void response.end("<fine>")),
+  ]);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  const answers = (): string[] =>
+    [...client.bytes.toString().matchAll(/<([^>]*)>/g)].map(([, body = ""]) => body);
+  const chunk = `${(32_768).toString(16)}\r\n${"\r\n\r\n".repeat(8192)}\r\n`;
+  for (let round = 1; round <= 3; round += 1) {
+    client.send(uploadHead("/upload")).send(chunk.repeat(100)).send("0\r\n").send("\r\n");
+    await until(() => answers().length === 2 * round - 1 || undefined);
+    client.send(requestTo("/fine"));
+    await until(() => answers().length === 2 * round || undefined);
+  }
+  assert.deepEqual(answers(), Array.from({ length: 3 }, () => ["3276800", "fine"]).flat());
+  const length = 8 * 1024 ** 2;
+  client.send(`PUT /upload HTTP/1.1\r\nHost: d\r\nContent-Length: ${length}\r\n\r\n`);
+  client.send(Buffer.alloc(length, "\r\n"));
+  await until(() => answers().at(-1) === String(length) || undefined);
+  assert.equal(begun.count, 4);
+});
+
+test("the body of an upload goes to Node's parser past every listener, and only the body", async (t) => {
+  const socket = Promise.withResolvers<IncomingMessage["socket"]>();
+  const listeners: number[] = [];
+  const api = await serveApi(t, () => {}, [
+    {
+      ...route("PUT", "/upload", async ({ request, response }) => {
+        socket.resolve(request.socket);
+        for await (const _chunk of request) {
+          listeners.push(request.socket.listenerCount("data"));
+        }
+        response.end("<put>");
+      }),
+      takesUpload: true,
+    },
+  ]);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  client.send(uploadHead("/upload"));
+  const taken = await socket.promise;
+  await until(() => taken.listenerCount("data") === 0 || undefined);
+  for (const count of [1, 2]) {
+    client.send(`${(8).toString(16)}\r\n12345678\r\n`);
+    await until(() => listeners.length === count || undefined);
+  }
+  client.send("0\r\n\r\n");
+  await until(() => client.bytes.toString().endsWith("<put>") || undefined);
+  assert.deepEqual(listeners, [0, 0]);
+  assert.equal(taken.listenerCount("data"), 1);
+});
+
+test("an upload that nobody reads holds its client up, and goes on when it is read", async (t) => {
+  const go = Promise.withResolvers<void>();
+  let bytes = 0;
+  const api = await serveApi(t, () => {}, [
+    {
+      ...route("PUT", "/upload", async ({ request, response }) => {
+        await go.promise;
+        for await (const chunk of request) {
+          bytes += (chunk as Buffer).length;
+        }
+        response.end("taken");
+      }),
+      takesUpload: true,
+    },
+  ]);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  const length = 64 * 1024 ** 2;
+  client.send(`PUT /upload HTTP/1.1\r\nHost: d\r\nContent-Length: ${length}\r\n\r\n`);
+  client.send(Buffer.alloc(length));
+  await until(() => client.socket.writableLength > 0 || undefined);
+  for (let before = -1; before !== client.socket.writableLength; ) {
+    before = client.socket.writableLength;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.ok(client.socket.writableLength > length / 2, `${client.socket.writableLength} bytes are left`);
+  go.resolve();
+  await until(() => client.bytes.toString().endsWith("taken") || undefined);
+  assert.equal(bytes, length);
+});
+
+test("an upload is followed by a request, whenever its body was read", async (t) => {
+  const readers = { early: 0, late: 0 };
+  const api = await serveApi(t, () => {}, [
+    ...(["early", "late"] as const).map((when) => ({
+      ...route("PUT", `/${when}`, async ({ request, response }) => {
+        if (when === "late") {
+          await until(
+            () => request.complete || request.readableLength >= request.readableHighWaterMark || undefined,
+          );
+        }
+        for await (const chunk of request) {
+          readers[when] += (chunk as Buffer).length;
+        }
+        response.end("<put>");
+      }),
+      takesUpload: true as const,
+    })),
+    route("GET", "/fine", async ({ response }) => void response.end("<fine>")),
+  ]);
+  for (const when of ["early", "late"] as const) {
+    for (const length of [1, 1000, 60_000, 70_000, 200_000, 1_000_000]) {
+      const client = new RawClient(api.socket);
+      t.after(() => client.close());
+      const answered = (answer: string): Promise<unknown> =>
+        until(() => client.bytes.toString().endsWith(answer) || undefined);
+      readers[when] = 0;
+      client.send(`PUT /${when} HTTP/1.1\r\nHost: d\r\nContent-Length: ${length}\r\n\r\n`);
+      await new Promise((resolve) => setImmediate(resolve)); // The header comes alone.
+      client.send(Buffer.alloc(length));
+      await answered("<put>");
+      client.send(requestTo("/fine"));
+      await answered("<fine>");
+      assert.equal(readers[when], length);
+    }
+  }
+});
+
+test("requests in one packet with the end of an upload are not begun, and end the connection", async (t) => {
+  const begun = { count: 0 };
+  const api = await serveApi(t, () => {}, [uploadRoute("/upload", begun)]);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  client.send(uploadHead("/upload"));
+  await until(() => begun.count === 1 || undefined);
+  client.send(`${(8).toString(16)}\r\n12345678\r\n`);
+  await new Promise((resolve) => setImmediate(resolve));
+  client.send(`0\r\n\r\n${requestTo("/upload").replace("GET", "PUT").repeat(1000)}`);
+  await until(() => client.ended || client.closed || undefined);
+  assert.match(client.bytes.toString(), /<8>/);
+  assert.equal(begun.count, 1);
+});
+
+test("an upload that came while its connection was held comes whole", async (t) => {
+  const slow = Promise.withResolvers<void>();
+  const held = Promise.withResolvers<IncomingMessage["socket"]>();
+  const api = await serveApi(t, () => {}, [
+    uploadRoute("/upload", { count: 0 }),
+    route("GET", "/slow", async ({ request, response }) => {
+      held.resolve(request.socket);
+      await slow.promise;
+      response.end("slow");
+    }),
+  ]);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  client.send(requestTo("/slow"));
+  const socket = await held.promise;
+  const length = 8 * 1024 ** 2;
+  const head = `PUT /upload HTTP/1.1\r\nHost: d\r\nContent-Length: ${length}\r\n\r\n`;
+  client.send(head);
+  await until(() => socket.readableLength === head.length || undefined);
+  client.send(Buffer.alloc(length));
+  await until(() => socket.readableLength > head.length || undefined);
+  slow.resolve();
+  await until(() => client.bytes.toString().endsWith(`<${length}>`) || undefined);
+});

@@ -1,0 +1,195 @@
+/**
+ * One request of a connection at a time, as in Go's server: what a client sends behind it is not read before it is
+ * answered and the client has taken the answer.
+ *
+ * Why: Node's server parses and dispatches all that it has read, and goes on reading; a client that pipelines and does
+ * not take the answers would have it hold thousands of requests and answers.
+ *
+ * The body of an upload goes from the socket to Node's parser as if nobody looked, which takes half the time
+ * ({@link ParserFeed}); the connection comes back with the body's last byte. What a client sends in one packet with that
+ * is not held but dropped, and the connection ends with the upload's answer.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+
+import { ParserFeed } from "./parser-feed.ts";
+
+/** The end of a request's header, and of a chunked body. */
+const blankLine = "\r\n\r\n";
+
+/**
+ * The longest time in milliseconds that bytes which a client sent behind a request may wait. A client that
+ * leaves is not noticed behind such bytes, and its request would be kept for as long as a container runs.
+ */
+const aheadLimitMs = 60_000;
+
+/** Members of Node's parser that are used. */
+interface RequestParser {
+  onIncoming: (request: IncomingMessage, keepAlive: boolean) => number | undefined;
+}
+
+/** The pace of one connection. Made in the server's `connection` event, after Node's own listeners. */
+export class RequestPace {
+  readonly #socket: Socket;
+  readonly #parse: ((chunk: Buffer) => void) | undefined;
+  readonly #onData = (chunk: Buffer): void => this.#take(chunk);
+  #request: IncomingMessage | undefined;
+  #response: ServerResponse | undefined;
+  /** Bytes of the body that Content-Length still announces; undefined for a chunked one. */
+  #bodyLeft: number | undefined = 0;
+  /** The last bytes that were parsed, in which a blank line may have begun. */
+  #tail: Buffer = Buffer.alloc(0);
+  /** Bytes that were read and not yet parsed, while the parser is at work. */
+  #rest: Buffer = Buffer.alloc(0);
+  #isOver = false;
+  /** The request at hand is an upload. */
+  #isUpload = false;
+  readonly #feed: ParserFeed;
+  /** Something that came with the end of an upload was dropped. */
+  #hasDropped = false;
+  #cut: NodeJS.Timeout | undefined;
+
+  /**
+   * @param mayHijack true if everything behind a request's header is to be left unparsed
+   * @param isUpload true if the body is large, and read as it comes
+   */
+  constructor(
+    socket: Socket,
+    mayHijack: (request: IncomingMessage) => boolean,
+    isUpload: (request: IncomingMessage) => boolean,
+  ) {
+    this.#socket = socket;
+    this.#feed = new ParserFeed(socket);
+    const [parse] = socket.listeners("data") as ((chunk: Buffer) => void)[];
+    const { parser } = socket as Socket & { readonly parser?: RequestParser | null };
+    if (parse === undefined || parser === undefined || parser === null) {
+      return;
+    }
+    this.#parse = parse;
+    const { onIncoming } = parser;
+    parser.onIncoming = (request, keepAlive) => {
+      if (this.#hasDropped || (this.#isUpload && this.#isUnanswered())) {
+        this.#hasDropped = true;
+        return 0;
+      }
+      this.#request = request;
+      this.#isUpload = isUpload(request);
+      this.#response = undefined;
+      const length = request.headers["content-length"];
+      const isChunked = request.headers["transfer-encoding"] !== undefined;
+      this.#bodyLeft = isChunked ? undefined : Number(length ?? 0);
+      if (mayHijack(request)) {
+        this.#isOver = true;
+        socket.removeListener("data", this.#onData);
+      }
+      const verdict = onIncoming(request, keepAlive);
+      if (this.#response === undefined) {
+        this.#isOver = true; // Hijacked, or refused by Node, which closes the connection then.
+      }
+      return verdict;
+    };
+    socket.removeListener("data", parse);
+    socket.on("data", this.#onData);
+    socket.once("close", () => clearTimeout(this.#cut));
+  }
+
+  /** The request that has just come is answered by this response. */
+  began(response: ServerResponse): void {
+    this.#response = response;
+    response.once("close", () => {
+      if (this.#hasDropped) {
+        this.#socket.destroySoon();
+      }
+      // Not at once: other connections have their turn in between.
+      setImmediate(() => this.#goOn());
+    });
+  }
+
+  /** Takes the bytes of a hijacked connection that were read and not parsed. */
+  takeRest(): Buffer {
+    const rest = this.#rest;
+    this.#rest = Buffer.alloc(0);
+    return rest;
+  }
+
+  #take(chunk: Buffer): void {
+    for (let rest = chunk; rest.length > 0; rest = this.#rest) {
+      if (this.#isOver) {
+        this.#rest = Buffer.alloc(0); // It would be answered by nobody.
+        return;
+      }
+      if (this.#isUnanswered() && !isBlank(rest)) {
+        this.#hold(rest);
+        return;
+      }
+      const end = this.#sliceLength(rest);
+      const slice = rest.subarray(0, end);
+      this.#rest = rest.subarray(end);
+      this.#parse?.call(this.#socket, slice);
+    }
+    if (this.#isUpload && this.#request?.complete === false && this.#feed.isPossible) {
+      this.#giveAway(this.#request);
+    }
+  }
+
+  /** Node's parser reads from the socket itself, up to the end of this request. */
+  #giveAway(request: IncomingMessage): void {
+    const push = request.push.bind(request);
+    request.push = (chunk: unknown) => {
+      if (chunk === null) {
+        this.#feed.end();
+        this.#socket.on("data", this.#onData);
+      }
+      return push(chunk);
+    };
+    this.#socket.removeListener("data", this.#onData);
+    this.#feed.begin();
+  }
+
+  /** True if a request has come whole and its answer is not on its way yet. */
+  #isUnanswered(): boolean {
+    return this.#request?.complete === true && this.#response?.closed === false;
+  }
+
+  /** The number of bytes that can be parsed without reaching into the request behind the current one. */
+  #sliceLength(bytes: Buffer): number {
+    const isInBody = this.#request?.complete === false;
+    if (isInBody && this.#bodyLeft !== undefined) {
+      const length = Math.min(this.#bodyLeft, bytes.length);
+      this.#bodyLeft -= length;
+      this.#tail = Buffer.alloc(0);
+      return length === 0 ? bytes.length : length; // Never 0 unless the parser sees more in the length than we do.
+    }
+    const before = this.#tail.length;
+    const overlap = Buffer.concat([this.#tail, bytes.subarray(0, blankLine.length - 1)]).indexOf(
+      blankLine,
+      0,
+      "latin1",
+    );
+    const start = overlap >= 0 ? overlap - before : bytes.indexOf(blankLine, 0, "latin1");
+    const end = start + blankLine.length;
+    const isCut = overlap >= 0 || start >= 0;
+    this.#tail = isCut ? Buffer.alloc(0) : Buffer.concat([this.#tail, bytes.subarray(-3)]).subarray(-3);
+    return isCut ? end : bytes.length;
+  }
+
+  #hold(rest: Buffer): void {
+    this.#rest = Buffer.alloc(0);
+    this.#socket.pause();
+    this.#socket.unshift(rest);
+    this.#cut ??= setTimeout(() => this.#socket.destroy(), aheadLimitMs).unref();
+  }
+
+  #goOn(): void {
+    if (this.#cut !== undefined && !this.#isUnanswered()) {
+      clearTimeout(this.#cut);
+      this.#cut = undefined;
+      this.#socket.resume();
+    }
+  }
+}
+
+/** Line ends between requests, which some clients send behind a body and which mean nothing. */
+function isBlank(bytes: Buffer): boolean {
+  return bytes.length < 8 && /^[\r\n]*$/.test(bytes.toString("latin1"));
+}

@@ -1,0 +1,229 @@
+/** `docker buildx` with its docker driver: BuildKit's control API and sessions, hijacked from the Docker API. */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, before, describe, type TestContext, test } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import { compileBuilder } from "../support/builds.ts";
+import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
+import { buildLimitMs } from "../support/command.ts";
+import { callApi } from "../support/docker-api.ts";
+import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
+import { entriesOf, tarOf } from "../support/tar.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+before(compileBuilder, { timeout: buildLimitMs });
+const setting = withDaemon();
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+let directory: string;
+let missing: string | undefined;
+
+/** A test that needs buildx. */
+function ofBuildx(work: () => Promise<void>): (t: TestContext) => Promise<void> {
+  return async (t) => {
+    if (missing === undefined) {
+      await work();
+    } else {
+      t.skip(missing);
+    }
+  };
+}
+
+/** Writes a context and answers its directory. */
+async function context(name: string, files: Readonly<Record<string, string>>): Promise<string> {
+  for (const [file, content] of Object.entries(files)) {
+    const path = join(directory, name, file);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, content);
+  }
+  return join(directory, name);
+}
+
+/** Runs a build, whose progress is on standard error. */
+const buildx = (...args: string[]) =>
+  setting.daemon.docker("buildx", "build", "--progress", "plain", ...args);
+
+describe("docker buildx build", () => {
+  before(
+    async () => {
+      directory = await mkdtemp(join(tmpdir(), "skl-context-"));
+      const found = await findPlugin("buildx");
+      if ("missing" in found) {
+        missing = found.missing;
+        return;
+      }
+      await installPlugin(setting.daemon, found.path);
+    },
+    { timeout: pluginLimitMs },
+  );
+  after(async () => {
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  test(
+    "builds stages of the client's files, and takes them from the cache again",
+    ofBuildx(async () => {
+      const files = await context("stages", {
+        Dockerfile: `# syntax=docker/dockerfile:1
+FROM busybox AS one
+RUN echo one > /one
+FROM busybox AS two
+RUN <<END
+echo two > /two
+END
+FROM busybox
+COPY --from=one /one /
+COPY --from=two /two /
+COPY . /context
+RUN cat /one /two > /both
+`,
+        kept: "kept",
+        left: "left",
+        ".dockerignore": "left\n",
+      });
+      const metadata = join(directory, "metadata.json");
+      const first = await buildx("--tag", "stages:1", "--metadata-file", metadata, files);
+      assert.equal(first.code, 0, first.errorText);
+      assert.equal(
+        await ok("run", "--rm", "stages:1", "sh", "-c", "cat /both; ls -A /context"),
+        "one\ntwo\n.dockerignore\nDockerfile\nkept",
+      );
+      const told = JSON.parse(await readFile(metadata, "utf8")) as Record<string, unknown>;
+      const id = await ok("inspect", "--format", "{{.Id}}", "stages:1");
+      assert.equal(told["containerimage.digest"], id);
+      await writeFile(join(files, "left"), "changed, but ignored");
+      const second = await buildx("--tag", "stages:2", files);
+      assert.match(second.errorText, /#(\d+) \[\S+ 5\/5\] RUN cat \/one \/two > \/both\n#\1 CACHED\n/);
+      assert.equal(await ok("inspect", "--format", "{{.Id}}", "stages:2"), id);
+      await writeFile(join(files, "kept"), "changed");
+      const third = await buildx(files);
+      assert.doesNotMatch(third.errorText, /#(\d+) \[\S+ 4\/5\] COPY \. \/context\n#\1 CACHED\n/);
+    }),
+  );
+
+  test(
+    "tells the line, the command and the last output of a step that fails",
+    ofBuildx(async () => {
+      const files = await context("failing", { Dockerfile: "FROM busybox\nRUN echo last words; exit 7\n" });
+      const { code, errorText } = await buildx(files);
+      assert.equal(code, 1);
+      assert.match(
+        errorText,
+        /Dockerfile:2\n-+\n {3}1 \| {5}FROM busybox\n {3}2 \| >>> RUN echo last words; exit 7\n/,
+      );
+      assert.match(errorText, / > \[2\/2\] RUN echo last words; exit 7:\n\d+\.\d+ last words\n/);
+      assert.match(
+        errorText,
+        /"\/bin\/sh -c echo last words; exit 7" did not complete successfully: exit code: 7/,
+      );
+      assert.equal(await ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
+    }),
+  );
+
+  test(
+    "hands its result out as files, a tar, or an image's archive",
+    ofBuildx(async () => {
+      const files = await context("outputs", { Dockerfile: "FROM scratch\nCOPY a /d/a\n", a: "content" });
+      const local = join(directory, "local");
+      assert.equal((await buildx("--output", local, files)).code, 0);
+      assert.equal(await readFile(join(local, "d/a"), "utf8"), "content");
+      for (const [type, wanted] of [
+        ["tar", "d/a"],
+        ["docker", "manifest.json"],
+        ["oci", "index.json"],
+      ] as const) {
+        const file = join(directory, `${type}.tar`);
+        const { code, errorText } = await buildx("--output", `type=${type},dest=${file}`, files);
+        assert.equal(code, 0, errorText);
+        assert.ok(
+          (await entriesOf(await readFile(file))).some(({ name }) => name === wanted),
+          type,
+        );
+      }
+      assert.equal(await ok("images", "--quiet", "--filter", "reference=outputs"), "");
+    }),
+  );
+
+  test(
+    "pushes what it built with the credentials of its client, which are kept nowhere",
+    ofBuildx(async () => {
+      await using registry = await TestRegistry.start({ credentials: true });
+      const files = await context("pushed", { Dockerfile: "FROM busybox\nRUN echo pushed > /x\n" });
+      const name = `${registry.host}/pushed:1`;
+      assert.notEqual((await buildx("--push", "--tag", name, files)).code, 0);
+      const { username, password } = registryUser;
+      await ok("login", "--username", username, "--password", password, registry.host);
+      const pushed = await buildx("--push", "--tag", name, files);
+      assert.equal(pushed.code, 0, pushed.errorText);
+      await ok("rmi", name);
+      assert.equal(await ok("run", "--quiet", "--rm", name, "cat", "/x"), "pushed");
+      assert.deepEqual(await filesWithCredentials(join(setting.daemon.stateDir, "builder")), []);
+    }),
+  );
+
+  test(
+    "takes archives, directories by name, hosts and triggers as BuildKit does",
+    ofBuildx(async () => {
+      const archive = gzipSync(await tarOf([{ name: "packed", content: "packed" }]));
+      const files = await context("wide", {
+        Dockerfile: `# syntax=docker/dockerfile:1-labs
+FROM busybox AS base
+ONBUILD RUN echo triggered > /triggered
+FROM base
+ADD a.tgz /unpacked/
+COPY --exclude=*.tgz . /context
+COPY --from=other /o /o
+RUN grep -q '1.2.3.4.*far' /etc/hosts && cat /unpacked/packed /o /triggered > /all && ls /context >> /all
+`,
+        "other/o": "other\n",
+      });
+      await writeFile(join(files, "a.tgz"), archive);
+      const other = ["--build-context", `other=${join(files, "other")}`];
+      const { code, errorText } = await buildx(
+        "--add-host",
+        "far:1.2.3.4",
+        ...other,
+        "--tag",
+        "wide:1",
+        files,
+      );
+      assert.equal(code, 0, errorText);
+      assert.equal(
+        await ok("run", "--rm", "wide:1", "cat", "/all"),
+        "packedother\ntriggered\nDockerfile\nother",
+      );
+    }),
+  );
+
+  test(
+    "checks a Dockerfile, and refuses by name what is not built",
+    ofBuildx(async () => {
+      const files = await context("refused", { Dockerfile: "FROM busybox\nRUN true\n" });
+      const checked = await setting.daemon.docker("buildx", "build", "--check", files);
+      assert.match(checked.text + checked.errorText, /Check complete, no warnings found/);
+      const foreign = process.arch === "arm64" ? "linux/amd64" : "linux/arm64";
+      assert.match(
+        (await buildx("--platform", foreign, files)).errorText,
+        /RUN for linux\/\S+ is not implemented/,
+      );
+      const cache = await buildx("--cache-to", "type=registry,ref=127.0.0.1:1/x", files);
+      assert.match(cache.errorText, /unknown cache exporter|not supported/);
+    }),
+  );
+
+  test(
+    "has its worker and its cache seen and pruned",
+    ofBuildx(async () => {
+      assert.match(
+        await ok("buildx", "inspect"),
+        /Status:\s+running\nBuildKit version:\s+v0\.33\.1\nPlatforms:\s+linux\//,
+      );
+      assert.match(await ok("buildx", "du", "--verbose"), /Description:\s+\[one 2\/2\] RUN echo one > \/one/);
+      assert.match(await ok("buildx", "prune", "--force", "--all"), /Total:\s+[\d.]+\w?B/);
+      const usage = await callApi(setting.daemon.socket, "GET", "/v1.48/system/df");
+      assert.deepEqual((usage.json() as { BuildCache: unknown }).BuildCache, []);
+    }),
+  );
+});

@@ -1,0 +1,385 @@
+/** `POST /build`, as the docker CLI without buildx and most SDKs use it. */
+import assert from "node:assert/strict";
+import { mkdtemp, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { build, built, compileBuilder } from "../support/builds.ts";
+import { buildLimitMs } from "../support/command.ts";
+import { callApi } from "../support/docker-api.ts";
+import { busyboxImage } from "../support/images.ts";
+import { isAlive, processOf } from "../support/processes.ts";
+import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
+import { tarOf } from "../support/tar.ts";
+import { untilTrue } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+before(compileBuilder, { timeout: buildLimitMs });
+const setting = withDaemon();
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+const socket = () => setting.daemon.socket;
+
+/** IDs of the containers of builds. */
+const containersOfBuilds = () => ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build");
+
+/** Output of a command in an image. */
+const run = (image: string, ...command: string[]) => ok("run", "--rm", image, ...command);
+
+describe("a build", () => {
+  test("makes the image that its Dockerfile says, by stages, copies, owners and commands", async () => {
+    const dockerfile = `
+FROM busybox AS maker
+ARG WHO=nobody
+RUN echo made for $WHO > /made && ln -s made /link
+FROM busybox
+LABEL kind=test
+ENV GREETING=hi
+WORKDIR /work/here
+COPY --from=maker /made .
+COPY --chown=app:app --chmod=600 secret.txt /tmp/
+COPY tree/ /bin/../opt/
+RUN echo "$GREETING" > greeting && chmod 4755 /bin/busybox && rm /etc/os-release
+USER app
+CMD ["cat", "made", "greeting"]
+`;
+    const files = [
+      { name: "secret.txt", content: "for app" },
+      { name: "tree/a/deep.txt", content: "deep", mode: 0o640 },
+      { name: "tree/link", type: "symlink" as const, linkname: "a/deep.txt" },
+    ];
+    const { text, id, error } = await build(socket(), dockerfile, {
+      files,
+      query: {
+        t: "made:1",
+        buildargs: JSON.stringify({ WHO: "you" }),
+        labels: JSON.stringify({ more: "x" }),
+      },
+    });
+    assert.equal(error, undefined, text);
+    assert.match(text, /^Step 1\/13 : FROM busybox AS maker\n/);
+    assert.match(text, /\nStep 13\/13 : CMD \["cat", "made", "greeting"\]\n/);
+    assert.match(text, new RegExp(`Successfully built ${id?.slice(7, 19)}\nSuccessfully tagged made:1\n$`));
+    assert.equal(await run("made:1"), "made for you\nhi");
+    const [image] = JSON.parse(await ok("inspect", "made:1")) as [
+      { Id: string; Config: Record<string, unknown> },
+    ];
+    assert.equal(image.Id, id);
+    assert.deepEqual(image.Config["Labels"], { kind: "test", more: "x" });
+    assert.deepEqual([image.Config["User"], image.Config["WorkingDir"]], ["app", "/work/here"]);
+    const listed = await run(
+      "made:1",
+      "stat",
+      "-c",
+      "%n %a %u:%g",
+      "/tmp/secret.txt",
+      "/opt/a/deep.txt",
+      "/bin/busybox",
+      "/tmp",
+    );
+    assert.deepEqual(listed.split("\n"), [
+      "/tmp/secret.txt 600 1000:1000",
+      "/opt/a/deep.txt 640 0:0",
+      "/bin/busybox 4755 0:0",
+      "/tmp 1777 0:0",
+    ]);
+    assert.equal(await run("made:1", "readlink", "/opt/link"), "a/deep.txt");
+    assert.equal((await setting.daemon.docker("run", "--rm", "made:1", "cat", "/etc/os-release")).code, 1);
+    const history = await ok("history", "--no-trunc", "--format", "{{.CreatedBy}}", "made:1");
+    assert.match(
+      history,
+      /^CMD \["cat" "made" "greeting"\]\nUSER app\nRUN \/bin\/sh -c echo "\$GREETING" > greeting/,
+    );
+  });
+
+  test("is taken from the cache a second time, and gives the same image", async () => {
+    const dockerfile = "FROM busybox\nCOPY a /a\nRUN cat /proc/sys/kernel/random/uuid > /once\n";
+    const files = [{ name: "a", content: "one" }];
+    const first = await build(socket(), dockerfile, { files });
+    const second = await build(socket(), dockerfile, { files });
+    assert.equal(second.id, first.id);
+    assert.match(second.text, /RUN cat .*\n ---> Using cache\n/);
+    const other = await build(socket(), dockerfile, { files: [{ name: "a", content: "two" }] });
+    assert.notEqual(other.id, first.id);
+    const anew = await build(socket(), dockerfile, { files, query: { nocache: "1" } });
+    assert.notEqual(anew.id, first.id);
+  });
+
+  test("that fails tells the command, its exit code and its output, and leaves nothing", async () => {
+    const { text, error } = await build(socket(), "FROM busybox\nRUN echo to stderr >&2; exit 3\n");
+    assert.match(text, /Step 2\/2 : RUN echo to stderr >&2; exit 3\nto stderr\n/);
+    assert.deepEqual(error, {
+      code: 3,
+      message: "The command '/bin/sh -c echo to stderr >&2; exit 3' returned a non-zero code: 3",
+    });
+    assert.equal(await containersOfBuilds(), "");
+  });
+
+  test("says what is wrong with its Dockerfile, its context or its base", async () => {
+    const wrong = async (dockerfile: string, query: Readonly<Record<string, string>> = {}) =>
+      await build(socket(), dockerfile, { query });
+    const parsed = await wrong("FROM busybox\nRUNN x\n");
+    assert.equal(parsed.status, 400);
+    assert.match(parsed.text, /^dockerfile parse error on line 2: unknown instruction: RUNN/);
+    assert.deepEqual(await wrong("# nothing\n").then(({ status, text }) => [status, text]), [
+      400,
+      "the Dockerfile (Dockerfile) cannot be empty",
+    ]);
+    assert.match(
+      (await wrong("FROM busybox\n", { dockerfile: "other" })).text,
+      /^Cannot locate specified Dockerfile: other$/,
+    );
+    assert.match(
+      (await wrong("FROM busybox\nCOPY nothing /\n")).error?.message ?? "",
+      /"\/nothing": not found/,
+    );
+    assert.match(
+      (await wrong("FROM busybox\n", { target: "no" })).text,
+      /target stage "no" could not be found/,
+    );
+    assert.match((await wrong("FROM no-such.invalid/image\n")).error?.message ?? "", /no-such\.invalid/);
+  });
+
+  test("refuses by name what is not built", async () => {
+    for (const [query, feature] of [
+      [{ remote: "https://example.com/x.git" }, "a remote context"],
+      [{ squash: "1" }, "--squash"],
+      [{ memory: "1000000000" }, "memory"],
+      [{ networkmode: "some-net" }, "--network some-net"],
+    ] as const) {
+      const { status, text } = await build(socket(), "FROM busybox\n", { query });
+      assert.equal(status, 501, text);
+      assert.ok(text.startsWith("sockerless: docker build ") && text.includes(feature), text);
+    }
+    for (const [instruction, feature] of [
+      ["RUN --mount=type=secret,id=x true", /--mount=type=secret is not implemented by the builder/],
+      ["ADD https://example.com/x /x", /https:\/\/example\.com\/x as a source is not implemented/],
+    ] as const) {
+      const { error } = await build(socket(), `FROM busybox\n${instruction}\n`);
+      assert.match(error?.message ?? "", feature);
+    }
+    const { error } = await build(socket(), "# syntax=example.com/own/frontend\nFROM busybox\n");
+    assert.match(
+      error?.message ?? "",
+      /frontend .*example\.com\/own\/frontend.* is not implemented by the builder/,
+    );
+  });
+
+  test("ends with its client, and takes its container along", async () => {
+    const body = await tarOf([{ name: "Dockerfile", content: "FROM busybox\nRUN echo begun; sleep 1000\n" }]);
+    const sent = request({ socketPath: socket(), method: "POST", path: "/build?nocache=1" });
+    sent.on("error", () => undefined);
+    sent.end(body);
+    await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
+    sent.destroy();
+    await untilTrue(async () => (await containersOfBuilds()) === "");
+  });
+
+  test("is cancelled by its build ID", async () => {
+    const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", {
+      query: { buildid: "mine", nocache: "1" },
+    });
+    await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
+    assert.equal((await callApi(socket(), "POST", "/build/cancel?id=mine")).status, 200);
+    assert.equal((await answer).error?.message, "build canceled");
+    await untilTrue(async () => (await containersOfBuilds()) === "");
+  });
+
+  test("is no more privileged than a container, and has the networks that it asks for", async () => {
+    const status = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
+    const image = await built(
+      socket(),
+      `FROM busybox\nRUN ${status} > /status\nRUN --network=none ls /sys/class/net > /none\n`,
+    );
+    assert.equal(await run(image, "cat", "/status"), await run("busybox", "sh", "-c", status));
+    assert.equal(await run(image, "cat", "/none"), "lo");
+    const onHost = "FROM busybox\nRUN readlink /proc/self/ns/net > /namespace\n";
+    const query = { networkmode: "host" };
+    const id = await built(socket(), onHost, { query });
+    assert.equal(await run(id, "cat", "/namespace"), await readlink("/proc/self/ns/net"));
+    const { error } = await build(
+      socket(),
+      "# syntax=docker/dockerfile:1-labs\nFROM busybox\nRUN --security=insecure true\n",
+    );
+    assert.match(
+      error?.message ?? "",
+      /security\.insecure is not allowed|--security=insecure is not implemented/,
+    );
+  });
+
+  test("keeps cache mounts from one to the next, and none of them in the image", async () => {
+    const dockerfile = (n: number) =>
+      `FROM busybox\nRUN --mount=type=cache,target=/kept --mount=type=tmpfs,target=/t echo ${n} >> /kept/n; touch /t/x; cp /kept/n /n\n`;
+    await built(socket(), dockerfile(1));
+    const image = await built(socket(), dockerfile(2));
+    assert.equal(await run(image, "cat", "/n"), "1\n2");
+    assert.equal(await run(image, "ls", "/kept", "/t"), "/kept:\n\n/t:");
+  });
+
+  test("copies over what is there: links, directories, the modes of what is around", async () => {
+    const image = await built(
+      socket(),
+      `FROM busybox AS base
+RUN mkdir -p /real/in && ln -s real /link && chmod 700 /real && chown 7:8 /real && echo old > /real/old && echo keep > /real/keep
+FROM base
+COPY old /link/
+COPY old /link/in/
+FROM scratch AS part
+COPY --from=base /link/k* /x/
+FROM base
+COPY --from=1 /real /copy
+COPY --link --from=part /x /linked
+`,
+      { files: [{ name: "old", content: "new\n" }] },
+    );
+    const found = await run(
+      image,
+      "sh",
+      "-c",
+      "cat /copy/old /copy/keep /copy/in/old /linked/keep; stat -c '%a %u:%g' /real; readlink /link",
+    );
+    assert.deepEqual(found.split("\n"), ["new", "keep", "new", "keep", "700 7:8", "real"]);
+  });
+});
+
+describe("a session", () => {
+  test("without an upgrade that it knows is refused", async () => {
+    for (const [headers, message] of [
+      [{}, "no upgrade proto in request"],
+      [{ Connection: "Upgrade", Upgrade: "foo" }, "protocol foo not supported"],
+    ] as const) {
+      const { status, json } = await callApi(socket(), "POST", "/session", { headers });
+      assert.deepEqual([status, json()], [400, { message }]);
+    }
+  });
+});
+
+describe("what belongs to builds", () => {
+  test("is hidden from listings and spared by prunes, and stays as the cache", async () => {
+    const before = await ok("images", "--all", "--quiet");
+    const dockerfile = "FROM busybox\nRUN echo hidden > /x\n";
+    const id = await built(socket(), dockerfile);
+    const listed = (await ok("images", "--all", "--quiet", "--no-trunc")).split("\n");
+    assert.equal(listed.length, before.split("\n").length + 1);
+    assert.ok(listed.includes(id));
+    await ok("rmi", id);
+    await ok("image", "prune", "--force", "--all", "--filter", "label=sockerless.build");
+    assert.match((await build(socket(), dockerfile)).text, / ---> Using cache\n/);
+  });
+
+  test("counts as build cache, survives a restart, and is pruned", async () => {
+    const dockerfile = "FROM busybox\nRUN date +%s%N > /x\n";
+    const id = await built(socket(), dockerfile);
+    await setting.daemon.shutDown();
+    await setting.daemon.launch();
+    const usage = await callApi(socket(), "GET", "/v1.48/system/df?type=build-cache");
+    const { BuildCache: cache } = usage.json() as { BuildCache: { Description: string; Type: string }[] };
+    assert.ok(cache.some(({ Description, Type }) => Description.includes("RUN date") && Type === "regular"));
+    assert.equal(await built(socket(), dockerfile), id);
+    await ok("builder", "prune", "--force", "--all");
+    assert.notEqual(await built(socket(), dockerfile), id);
+  });
+});
+
+describe("a supervisor that was killed", () => {
+  test("takes its builder along, and the next one's builder has the same cache", async () => {
+    const dockerfile = "FROM busybox\nRUN date +%s%N > /x\n";
+    const id = await built(socket(), dockerfile);
+    const builder = await processOf(setting.daemon, "builder");
+    process.kill(setting.daemon.pid, "SIGKILL");
+    await untilTrue(() => !isAlive(builder));
+    await setting.daemon.launch();
+    assert.equal(await built(socket(), dockerfile), id);
+  });
+});
+
+describe("a builder that was killed", () => {
+  test("is started by the next build, which takes away the containers that it left", async () => {
+    const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(
+      () => undefined,
+    );
+    await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
+    process.kill(await processOf(setting.daemon, "builder"), "SIGKILL");
+    await answer;
+    await built(socket(), "FROM busybox\nRUN true\n");
+    assert.equal(await containersOfBuilds(), "");
+  });
+});
+
+describe("the builder", () => {
+  test("answers on a socket that is its user's alone, and takes its steps along when it is told to end", async () => {
+    const { mode } = await stat(join(setting.daemon.runDir, "builder.sock"));
+    assert.equal(mode & 0o777, 0o600);
+    const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(
+      () => undefined,
+    );
+    await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
+    process.kill(await processOf(setting.daemon, "builder"), "SIGTERM");
+    await answer;
+    await untilTrue(async () => (await containersOfBuilds()) === "");
+  });
+});
+
+describe("a hostile context", () => {
+  test("neither leaves its directory nor makes devices", async () => {
+    const outside = await mkdtemp(join(tmpdir(), "skl-outside-"));
+    try {
+      await writeFile(join(outside, "secret"), "secret");
+      const through = await build(socket(), "FROM busybox\nCOPY out/secret /x\n", {
+        files: [{ name: "out", type: "symlink", linkname: outside }],
+      });
+      assert.match(through.error?.message ?? "", /not found/);
+      for (const files of [
+        [{ name: "../up", content: "x" }],
+        [
+          { name: "out", type: "symlink" as const, linkname: outside },
+          { name: "out/planted", content: "x" },
+        ],
+        [{ name: "device", type: "character-device" as const, devmajor: 1, devminor: 3 }],
+        [{ name: "hard", type: "link" as const, linkname: `../../../../..${outside}/secret` }],
+      ]) {
+        const { status, text } = await build(socket(), "FROM busybox\n", { files });
+        assert.equal(status, 400, text);
+        assert.match(text, /^Error processing tar file: /);
+      }
+    } finally {
+      await rm(outside, { recursive: true });
+    }
+  });
+
+  test("that is cut is refused", async () => {
+    const whole = await tarOf([
+      { name: "Dockerfile", content: "FROM busybox\n" },
+      { name: "x", content: "y".repeat(9000) },
+    ]);
+    const { status, json } = await callApi(socket(), "POST", "/build", { body: whole.subarray(0, 3000) });
+    assert.equal(status, 400);
+    assert.match((json() as { message: string }).message, /unexpected EOF/);
+  });
+});
+
+describe("a base image of a registry that asks for credentials", () => {
+  let registry: TestRegistry;
+  before(async () => {
+    registry = await TestRegistry.start({ credentials: true });
+    await registry.push("private/base", "1", await busyboxImage());
+  });
+  after(async () => {
+    await registry[Symbol.asyncDispose]();
+  });
+
+  test("is pulled with those of the build, which are kept nowhere", async () => {
+    const dockerfile = `FROM ${registry.host}/private/base:1\nRUN true\n`;
+    assert.match(
+      (await build(socket(), dockerfile)).error?.message ?? "",
+      /no basic auth credentials|unauthorized/,
+    );
+    const { username, password } = registryUser;
+    const config = Buffer.from(JSON.stringify({ [registry.host]: { username, password } })).toString(
+      "base64url",
+    );
+    await built(socket(), dockerfile, { headers: { "X-Registry-Config": config } });
+    assert.deepEqual(await filesWithCredentials(join(setting.daemon.stateDir, "builder")), []);
+  });
+});

@@ -1,0 +1,115 @@
+/** The suites, and what of them is not asked of whom. */
+import { join } from "node:path";
+
+import { checkout } from "../support/daemon.ts";
+import { dockerPy } from "./docker-py.ts";
+import { mobySource, mobySuite } from "./moby.ts";
+import { skipPattern } from "./skipped.ts";
+import { testcontainersImages, testcontainersSource, testcontainersSuite } from "./testcontainers.ts";
+
+/** One suite. */
+export interface Suite {
+  readonly name: string;
+  /** Makes what runs. */
+  readonly prepare: (only: string | undefined) => Promise<Prepared>;
+}
+
+/** A suite's command and its surroundings in a cell. */
+export interface Prepared {
+  readonly command: readonly string[];
+  readonly workingDirectory: string;
+  readonly isGoTest: boolean;
+  readonly env?: Readonly<Record<string, string>>;
+  /** In place of the frozen images. */
+  readonly images?: string;
+}
+
+const minutes = 60;
+
+/** All of them, the quick and telling ones first. */
+export const suites: readonly Suite[] = [
+  {
+    name: "docker-py",
+    prepare: async (only) => ({
+      command: [
+        "python3",
+        join(checkout, "test/conformance/docker-py-tour.py"),
+        ...(only === undefined ? [] : [only]),
+      ],
+      workingDirectory: checkout,
+      isGoTest: false,
+      env: { PYTHONPATH: await dockerPy(), PYTHONDONTWRITEBYTECODE: "1" },
+    }),
+  },
+  testcontainersGo("."),
+  testcontainersGo("network"),
+  ...["container", "image", "volume", "network", "network/bridge", "networking", "system", "session"].map(
+    (name) => integration(name),
+  ),
+  integration("capabilities"),
+  integrationCli("api", "^TestDockerAPISuite$"),
+  integrationCli("run", "^TestDockerCLIRunSuite$"),
+  integrationCli("network", "^TestDockerNetworkSuite$|^TestDockerCLINetworkSuite$"),
+  integrationCli("registry", "^TestDockerRegistry.*Suite$"),
+  integrationCli("build", "^TestDockerCLIBuildSuite$"),
+  integrationCli(
+    "cli",
+    "^TestDockerCLI.*Suite$",
+    "^TestDockerCLI(Run|Network|Build|PluginLogDriver|Plugins)Suite$",
+  ),
+];
+
+/** testcontainers-go's own tests: how Docker's API is used by those who test with it. */
+function testcontainersGo(packagePath: string): Suite {
+  const name = packagePath === "." ? "testcontainers-go" : `testcontainers-go/${packagePath}`;
+  return {
+    name,
+    prepare: async (only) => ({
+      command: goTest(await testcontainersSuite(packagePath), name, only),
+      workingDirectory: join(await testcontainersSource(), packagePath),
+      isGoTest: true,
+      images: await testcontainersImages(),
+    }),
+  };
+}
+
+/** A package of moby's tests of the API. */
+function integration(name: string): Suite {
+  return {
+    name: `integration/${name}`,
+    prepare: async (only) => ({
+      command: goTest(await mobySuite(`integration/${name}`), `integration/${name}`, only),
+      workingDirectory: join(await mobySource(), "integration", name),
+      isGoTest: true,
+    }),
+  };
+}
+
+/** Suites of moby's tests of the command line. */
+function integrationCli(name: string, run: string, except?: string): Suite {
+  return {
+    name: `integration-cli/${name}`,
+    prepare: async (only) => ({
+      command: goTest(
+        await mobySuite("integration-cli"),
+        `integration-cli/${name}`,
+        only === undefined ? run : `(${run})/${only}`,
+        except,
+      ),
+      workingDirectory: join(await mobySource(), "integration-cli"),
+      isGoTest: true,
+    }),
+  };
+}
+
+/** The command line of a test binary. */
+export function goTest(binary: string, suite: string, run: string | undefined, except?: string): string[] {
+  const skipped = [skipPattern(suite), except].filter((each) => each !== undefined && each !== "").join("|");
+  return [
+    binary,
+    "-test.v=test2json",
+    `-test.timeout=${90 * minutes}s`,
+    ...(run === undefined ? [] : [`-test.run=${run}`]),
+    ...(skipped === "" ? [] : [`-test.skip=${skipped}`]),
+  ];
+}

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { ManualClock } from "../../../src/common/manual-clock.ts";
+import { untilTrue } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("a container with --rm that was made and not started when the backend died", () => {
+  let bench: EngineBench;
+  let clock: ManualClock;
+  beforeEach(async () => {
+    clock = new ManualClock(Date.now());
+    bench = await EngineBench.start({ clock });
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const withRm = { hostConfig: { autoRemove: true } };
+  const isThere = (id: string) => bench.state.containers.has(id);
+
+  it("goes a minute after the next one serves, with its destroy event, and others stay", async () => {
+    const id = await bench.createScript("exec sleep 60", withRm);
+    const other = await bench.createScript("exec sleep 60");
+    await bench.stopBackend();
+    await bench.startBackend();
+    const later = await bench.createScript("exec sleep 60", withRm);
+    await clock.advance(59_999);
+    assert.ok(isThere(id));
+    await clock.advance(1);
+    await untilTrue(() => !isThere(id));
+    const destroyed = bench.state.events.past().filter((event) => event.action === "destroy");
+    assert.deepEqual(
+      destroyed.map((event) => event.actorId),
+      [id],
+    );
+    assert.ok(isThere(other) && isThere(later));
+  });
+
+  it("stays when somebody has started it by then, and goes with its end", async () => {
+    const id = await bench.createScript("exec sleep 60", withRm);
+    const idle = await bench.createScript("exec sleep 60", withRm);
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.containers.startContainer({ container: id });
+    await clock.advance(60_000);
+    await untilTrue(() => !isThere(idle));
+    assert.ok(isThere(id));
+    await bench.containers.killContainer({ container: id });
+    await untilTrue(() => !isThere(id));
+  });
+
+  it("has its minute anew when the backend dies in it", async () => {
+    const id = await bench.createScript("exec sleep 60", withRm);
+    await bench.stopBackend();
+    await bench.startBackend();
+    await clock.advance(40_000);
+    await bench.stopBackend();
+    await bench.startBackend();
+    await clock.advance(40_000);
+    assert.ok(isThere(id));
+    await clock.advance(20_000);
+    await untilTrue(() => !isThere(id));
+  });
+});

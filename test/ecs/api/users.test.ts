@@ -1,0 +1,2 @@
+import "../on-ecs.ts";
+import "../../api/users.test.ts";

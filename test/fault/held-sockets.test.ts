@@ -1,0 +1,131 @@
+/** kill -9 of what listens: clients that connect before it is started again wait and are answered. */
+import assert from "node:assert/strict";
+import { existsSync, statSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { request as requestHttp } from "node:http";
+import { request as requestHttps } from "node:https";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { after, before, test } from "node:test";
+import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
+import type { Daemon } from "../support/daemon.ts";
+import { callApi } from "../support/docker-api.ts";
+import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
+import { until } from "../support/until.ts";
+import { startDaemon } from "../support/with-daemon.ts";
+
+const resources = new AsyncDisposableStack();
+let certificates: TestCertificates;
+let daemon: Daemon;
+let address: URL;
+
+before(async () => {
+  const directory = await mkdtemp(join(tmpdir(), "skl-held-"));
+  resources.defer(() => rm(directory, { recursive: true }));
+  certificates = await makeCertificates(directory);
+  const { ca, cert, key } = certificates.server;
+  daemon = await startDaemon(resources, {
+    args: ["--host", "tcp://127.0.0.1:0", "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
+  });
+  address = new URL(await until(() => /"address":"(tcp:\/\/127\.0\.0\.1:\d+)"/.exec(daemon.output)?.[1]));
+});
+after(() => resources.disposeAsync());
+
+/** Kills a process, and waits until nothing of it is left. */
+async function kill(role: DaemonRole): Promise<number> {
+  const pid = await processOf(daemon, role);
+  process.kill(pid, "SIGKILL");
+  await until(() => !isAlive(pid) || undefined);
+  return pid;
+}
+
+async function pingOverTls(): Promise<string> {
+  const { ca, cert, key } = certificates.client;
+  const [caPem, certPem, keyPem] = await Promise.all([ca, cert, key].map((file) => readFile(file)));
+  return await new Promise((resolve, reject) => {
+    requestHttps(
+      {
+        host: "127.0.0.1",
+        port: address.port,
+        path: "/_ping",
+        ca: caPem,
+        cert: certPem,
+        key: keyPem,
+        agent: false,
+      },
+      (response) => text(response).then(resolve, reject),
+    )
+      .on("error", reject)
+      .end();
+  });
+}
+
+const identity = (path: string): readonly number[] => {
+  const { ino, mode, uid, gid } = statSync(path);
+  return [ino, mode, uid, gid];
+};
+
+test("of the frontend, again and again: who connects then is answered, on the same socket", async () => {
+  const file = identity(daemon.socket);
+  for (let death = 0; death < 3; death += 1) {
+    const pid = await kill("frontend");
+    const [plain, overTls] = await Promise.all([callApi(daemon.socket, "GET", "/_ping"), pingOverTls()]);
+    assert.deepEqual([plain.text, overTls], ["OK", "OK"]);
+    assert.notEqual(findProcess(daemon, "frontend"), pid);
+    assert.deepEqual(identity(daemon.socket), file);
+  }
+});
+
+test("of the frontend: more clients than Node's own queue takes wait", async () => {
+  const pid = await processOf(daemon, "frontend");
+  process.kill(pid, "SIGSTOP");
+  const answers = Array.from({ length: 700 }, () => callApi(daemon.socket, "GET", "/_ping"));
+  const settled = Promise.allSettled(answers);
+  process.kill(pid, "SIGCONT");
+  const failed = (await settled).filter(({ status }) => status === "rejected");
+  assert.deepEqual(failed, []);
+});
+
+test("of the backend: what is asked then is answered by the next one", async () => {
+  const file = identity(daemon.backendSocket);
+  for (let death = 0; death < 3; death += 1) {
+    const pid = await kill("backend");
+    const { status, text: answer } = await callApi(daemon.socket, "GET", "/version");
+    assert.equal(status, 200, answer);
+    assert.notEqual(findProcess(daemon, "backend"), pid);
+    assert.deepEqual(identity(daemon.backendSocket), file);
+  }
+});
+
+test("a frontend that ended in peace leaves no address that nobody answers", async () => {
+  const pid = await processOf(daemon, "frontend");
+  process.kill(pid, "SIGTERM");
+  await processOf(daemon, "frontend", pid);
+  await until(async () => (await daemon.docker("version")).code === 0 || undefined);
+  assert.equal(statSync(daemon.socket).mode & 0o777, 0o660);
+  await kill("frontend");
+  assert.equal((await callApi(daemon.socket, "GET", "/_ping")).text, "OK");
+});
+
+test("the supervisor's end takes the sockets along, and its death keeps nobody from the next start", async () => {
+  await daemon.shutDown();
+  assert.deepEqual([existsSync(daemon.socket), existsSync(daemon.backendSocket)], [false, false]);
+  await daemon.launch();
+  await kill("frontend");
+  assert.equal((await callApi(daemon.socket, "GET", "/_ping")).text, "OK");
+  const pids = [daemon.pid, await processOf(daemon, "frontend"), await processOf(daemon, "backend")];
+  for (const pid of pids) {
+    process.kill(pid, "SIGKILL");
+  }
+  await until(() => pids.every((pid) => !isAlive(pid)) || undefined);
+  const refused = Promise.withResolvers<void>();
+  requestHttp({ socketPath: daemon.socket, path: "/_ping" }, () =>
+    refused.reject(new Error("somebody answers")),
+  )
+    .on("error", () => refused.resolve())
+    .end();
+  await refused.promise;
+  await daemon.launch();
+  assert.equal((await callApi(daemon.socket, "GET", "/_ping")).text, "OK");
+});

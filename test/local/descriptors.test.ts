@@ -1,0 +1,208 @@
+/**
+ * Nothing that is started inherits what it does not need, the database above all: seen from outside, process by process,
+ * and from a container that may trace and looks at whatever comes into it.
+ */
+import assert from "node:assert/strict";
+import { openSync, readdirSync, readlinkSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+
+import { Daemon } from "../support/daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { childrenOf, findShim, processOf } from "../support/processes.ts";
+import { buildProgram } from "../support/programs.ts";
+import { until } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon({ inherits: openSync(import.meta.filename, "r") });
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+
+/** Descriptors that a process has open, by number, without what differs from run to run. */
+function descriptorsOf(pid: number): Map<number, string> {
+  const found = new Map<number, string>();
+  for (const name of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      found.set(Number(name), kindOf(readlinkSync(`/proc/${pid}/fd/${name}`)));
+    } catch {
+      // Closed meanwhile.
+    }
+  }
+  return found;
+}
+
+function kindOf(target: string): string {
+  return target
+    .replace(setting.daemon.stateDir, "STATE")
+    .replace(setting.daemon.runDir, "RUN")
+    .replace(/[0-9a-f]{64}/, "ID")
+    .replace(/^(pipe|socket):.*/, "$1")
+    .replace(/^anon_inode:\[(.*)\]$/, "$1")
+    .replace(/^\/dev\/pts\/\d+$/, "terminal")
+    .replace(/\d{6,}/, "N");
+}
+
+/** Waits until a process has nothing open but what it may have and all that it must have; what it works on comes and goes. */
+async function assertHasOnly(
+  pid: number,
+  must: readonly string[],
+  may: readonly string[] = [],
+): Promise<void> {
+  const differs = () => {
+    const kinds = new Set(descriptorsOf(pid).values());
+    const more = [...kinds].filter((kind) => !must.includes(kind) && !may.includes(kind));
+    return { more, missing: must.filter((kind) => !kinds.has(kind)) };
+  };
+  const settled = until(() => {
+    const { more, missing } = differs();
+    return more.length + missing.length === 0 || undefined;
+  });
+  await settled.catch(() => undefined);
+  assert.deepEqual(differs(), { more: [], missing: [] });
+}
+
+/** Node's own: its event loops. */
+const node = ["pipe", "socket", "eventpoll", "eventfd", "/dev/null"];
+const nodeMay = ["io_uring"];
+/** Go's own, and its ways to wait for a process. */
+const go = ["eventpoll", "eventfd"];
+
+describe("from outside", () => {
+  test("a process of the daemon has what it opened itself", async () => {
+    const { daemon } = setting;
+    await ok("run", "-d", "busybox", "sleep", "1000");
+    const database = ["db/LOG", "db/LOCK", "db/N.log", "db/MANIFEST-N", "spare"].map(
+      (name) => `STATE/${name}`,
+    );
+    await assertHasOnly(await processOf(daemon, "backend"), [...node, ...database], nodeMay);
+    await assertHasOnly(await processOf(daemon, "frontend"), node, nodeMay);
+    await assertHasOnly(
+      await processOf(daemon, "host"),
+      [...go, "socket", "/dev/null", "RUN/host.lock"],
+      ["pidfd"],
+    );
+  });
+
+  test("a shim has its sockets, its logs and its container's streams", async () => {
+    const health = ["--health-cmd", "sleep 1000", "--health-interval", "10ms", "--health-timeout", "1h"];
+    const id = await ok("run", "-d", "-p", "127.0.0.1::80", ...health, "busybox", "sleep", "1000");
+    await assertHasOnly(
+      shimOf(id),
+      // The root is the shim's binary on a mount of its own.
+      [
+        ...go,
+        "pidfd",
+        "socket",
+        "pipe",
+        "/dev/null",
+        "STATE/containers/ID/shim.log",
+        "STATE/containers/ID/log/N.log",
+        "/",
+      ],
+      ["inotify"],
+    );
+  });
+
+  test("a container's processes have their standard streams", async () => {
+    const health = ["--health-cmd", "sleep 1000", "--health-interval", "10ms", "--health-timeout", "1h"];
+    const id = await ok("run", "-d", ...health, "busybox", "sleep", "1000");
+    await ok("exec", "-d", id, "sleep", "1000");
+    await ok("exec", "-d", "-t", id, "sleep", "1000");
+    // The runtime's processes come and go.
+    const processes = await until(() => {
+      const children = childrenOf(shimOf(id)).map(descriptorsOf);
+      return children.length === 4 && children.every((each) => each.size > 0) ? children : undefined;
+    });
+    for (const process of processes) {
+      assert.deepEqual([...process.keys()], [0, 1, 2]);
+      for (const kind of process.values()) {
+        assert.match(kind, /^(pipe|\/dev\/null|terminal|\/null|\/0)$/);
+      }
+    }
+  });
+
+  test("the OCI runtime is given its standard streams, by the host process and by shims", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "skl-"));
+    const runtime = join(directory, "runtime");
+    const record = join(directory, "record");
+    // A script in the program's place inherits the same descriptors; 3 is the directory that `ls` reads.
+    const lines = [
+      "#!/bin/sh",
+      `(echo "$*"; ls -l /proc/self/fd) >> ${record} 2> /dev/null`,
+      'exec runc "$@"',
+    ];
+    await writeFile(runtime, `${lines.join("\n")}\n`, { mode: 0o755 });
+    try {
+      await using daemon = await Daemon.start({
+        args: ["--runtime", runtime],
+        inherits: openSync(import.meta.filename, "r"),
+      });
+      await daemon.ok("load", "--input", await busyboxArchiveFile());
+      const id = await daemon.ok("run", "-d", "--ulimit", "nproc=10000", "busybox", "sleep", "1000");
+      await daemon.ok("exec", "-d", id, "true"); // That limit is the runtime's to set.
+      await daemon.ok("pause", id);
+      await daemon.ok("unpause", id);
+      await daemon.ok("rm", "-f", id);
+      const seen = await readFile(record, "utf8");
+      for (const command of ["run", "create", "exec", "pause", "resume"]) {
+        assert.match(seen, new RegExp(`^--root .* ${command} `, "m"));
+      }
+      const beyond = seen.split("\n").filter((line) => / (?!0|1|2|3 -> \/proc\/)\d+ -> /.test(line));
+      assert.deepEqual(beyond, []);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+});
+
+/** How many processes on their way into the container are looked at. */
+const entering = 100;
+
+describe("from inside, with the right to trace", () => {
+  test("whatever comes into the container has its own standard streams and nothing of the machine", async () => {
+    const health = ["--health-cmd", "true", "--health-interval", "10ms"];
+    const watcher = await ok(
+      "run",
+      "-d",
+      "--cap-add",
+      "SYS_PTRACE",
+      ...health,
+      "--volume",
+      `${await buildProgram("fdwatch")}:/fdwatch:ro`,
+      "busybox",
+      "/fdwatch",
+      String(entering),
+    );
+    const ended = ok("wait", watcher);
+    let watching = true;
+    const stop = () => {
+      watching = false;
+    };
+    ended.then(stop, stop);
+    const load = async (...command: string[]) => {
+      while (watching) {
+        await setting.daemon.docker(...command);
+      }
+    };
+    await Promise.all([
+      load("exec", watcher, "true"),
+      load("exec", watcher, "no-such-program"), // Its refusal is no way to have the runtime come.
+      load("exec", "-t", "--user", "app", watcher, "true"),
+      load("cp", `${watcher}:/etc/passwd`, "-"),
+    ]);
+    assert.equal(await ended, "0");
+    const foreign = (await ok("logs", watcher)).split("\n").filter((line) => !own.test(line));
+    assert.deepEqual(foreign, []);
+  });
+});
+
+/** The standard streams and the environment of the container's programs, and the one variable of what enters it. */
+const own =
+  /^\S+ (?:[012] (?:\/dev\/null|\/dev\/pts\/\d+|pipe:\[\])|environ (?:HOME|HOSTNAME|PATH|TERM|SOCKERLESS_AGENT_ENTER))$/;
+
+function shimOf(id: string): number {
+  const shim = findShim(setting.daemon, id);
+  assert.ok(shim !== undefined);
+  return shim;
+}

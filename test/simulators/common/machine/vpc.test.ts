@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CommandFailed, Enclosure } from "./enclosure.ts";
+import { Vpc } from "./vpc.ts";
+
+test("addresses of the VPC reach one another and this machine as their groups allow", async () => {
+  await using enclosure = await Enclosure.start();
+  await using vpc = await Vpc.start(enclosure);
+  const attach = (host: string, mac: string, groupIds: readonly string[]) =>
+    vpc.attach({
+      privateIpAddress: vpc.cidr.replace(/0\/.*/, host),
+      macAddress: mac,
+      subnet: { cidr: vpc.cidr, routerAddress: vpc.hostAddress },
+      groupIds,
+    });
+  const one = await attach("4", "0a:00:00:00:00:04", ["sg-1"]);
+  const two = await attach("5", "0a:00:00:00:00:05", ["sg-2"]);
+  await vpc.setGroup("sg-1", { ingress: [], egress: [{ protocol: "-1", cidr: "0.0.0.0/0" }] });
+  const pings = async (namespace: string, address: string): Promise<boolean> => {
+    const ping = ["/bin/busybox", "ping", "-c1", "-W1", address];
+    try {
+      await enclosure.run(["nsenter", `--net=${namespace}`, ...ping]);
+      return true;
+    } catch (error) {
+      assert.ok(error instanceof CommandFailed);
+      return false;
+    }
+  };
+
+  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), false);
+  await vpc.setGroup("sg-2", { ingress: [{ protocol: "icmp", groupId: "sg-1" }], egress: [] });
+  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), true);
+  assert.equal(await pings(two.namespace, one.endpoint.privateIpAddress), false);
+  assert.equal(await pings(two.namespace, vpc.hostAddress), false, "the second group lets nothing out");
+  assert.equal(await pings(one.namespace, vpc.hostAddress), true);
+  await vpc.setCut(one, true);
+  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), false);
+  await vpc.setCut(one, false);
+  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), true);
+  const pinged = { ingress: [{ protocol: "icmp", groupId: "sg-1" }], egress: [] };
+  await Promise.all([vpc.setGroup("sg-2", { ingress: [], egress: [] }), vpc.setGroup("sg-2", pinged)]);
+  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), true, "the last rules hold");
+  await vpc.detach(one);
+  await vpc.detach(two);
+});

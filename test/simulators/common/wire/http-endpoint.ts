@@ -1,0 +1,100 @@
+/** The one HTTP endpoint of a simulated cloud. */
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+
+/** A request, whole. */
+export interface WireRequest {
+  readonly method: string;
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+  readonly body: Buffer;
+}
+
+/** The answer to a request, whole. */
+export interface WireAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** Thrown where the connection is to be closed without an answer. */
+export class ConnectionCut extends Error {}
+
+/** Serves HTTP for paths that are not the cloud's API, for instance those of a metadata service; false: not its path. */
+export type PathHandler = (request: IncomingMessage, response: ServerResponse) => boolean;
+
+/** An endpoint on loopback. */
+export class HttpEndpoint {
+  readonly #cloud: string;
+  readonly #handle: (request: WireRequest, requestId: string) => Promise<WireAnswer>;
+  readonly #paths: PathHandler[] = [];
+  readonly #server: Server;
+
+  /**
+   * @param cloud for what is printed where something is wrong
+   * @param handle answers, or throws {@link ConnectionCut}
+   */
+  constructor(cloud: string, handle: (request: WireRequest, requestId: string) => Promise<WireAnswer>) {
+    this.#cloud = cloud;
+    this.#handle = handle;
+    this.#server = createServer((request, response) => {
+      if (!this.#paths.some((serve) => serve(request, response))) {
+        void this.#serve(request, response);
+      }
+    });
+    this.#server.keepAliveTimeout = 60_000;
+  }
+
+  /** Adds paths that are not the cloud's API. */
+  addPaths(handle: PathHandler): void {
+    this.#paths.push(handle);
+  }
+
+  /** Listens on loopback; answers the URL. */
+  async listen(): Promise<string> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  async close(): Promise<void> {
+    const closed = once(this.#server, "close");
+    this.#server.close();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
+    const requestId = randomUUID();
+    try {
+      const request = await readWhole(message);
+      const answer = await this.#handle(request, requestId);
+      response.writeHead(answer.status, {
+        ...answer.headers,
+        "content-length": Buffer.byteLength(answer.body),
+        date: new Date().toUTCString(),
+      });
+      response.end(answer.body);
+    } catch (error) {
+      if (!(error instanceof ConnectionCut)) {
+        console.error(`simulated ${this.#cloud}:`, error);
+      }
+      message.socket.destroy();
+    }
+  }
+}
+
+async function readWhole(message: IncomingMessage): Promise<WireRequest> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of message) {
+    chunks.push(chunk as Buffer);
+  }
+  return {
+    method: message.method ?? "",
+    url: new URL(message.url ?? "/", "http://simulated"),
+    headers: message.headers,
+    body: Buffer.concat(chunks),
+  };
+}
