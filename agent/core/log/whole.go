@@ -31,6 +31,8 @@ const (
 	frameHead = 8
 	// wholeChunk is how much is collected, which stays within a core's cache.
 	wholeChunk = 256 << 10
+	// smallChunk is how much beside a small buffer.
+	smallChunk = 32 << 10
 )
 
 // openLine is a line whose end was not read yet.
@@ -48,8 +50,9 @@ type timestamp struct {
 
 // whole delivers whole lines. It is empty where there is none yet.
 func (r *Reader) whole() Chunk {
+	limit := r.wholeLimit()
 	out, stream := r.out[:0], Stream(0)
-	for len(out) < wholeChunk {
+	for len(out) < limit {
 		if len(r.held.data) == 0 && !r.held.fresh {
 			s, ok := r.next()
 			if !ok {
@@ -65,7 +68,7 @@ func (r *Reader) whole() Chunk {
 			break
 		}
 		before := len(out)
-		out = r.takeLine(out, &r.held)
+		out = r.takeLine(out, &r.held, limit)
 		if len(out) > before {
 			stream = r.held.stream
 		}
@@ -80,6 +83,15 @@ func (r *Reader) whole() Chunk {
 	return Chunk{stream, out}
 }
 
+// wholeLimit is how much is collected: readers may be hundreds, and frames may
+// be five times as large as their lines.
+func (r *Reader) wholeLimit() int {
+	if r.buf == nil || r.buf.isLarge() {
+		return wholeChunk
+	}
+	return smallChunk
+}
+
 // joins says whether a line of stream s may stand in a chunk that has lines of
 // stream chunk; 0: none yet.
 func (r *Reader) joins(chunk, s Stream) bool {
@@ -87,17 +99,17 @@ func (r *Reader) joins(chunk, s Stream) bool {
 }
 
 // takeLine moves a line, a piece of one or the begin of one out of s, to out
-// where it can be delivered.
-func (r *Reader) takeLine(out []byte, s *selection) []byte {
+// where it can be delivered, until out has limit bytes.
+func (r *Reader) takeLine(out []byte, s *selection, limit int) []byte {
 	open := &r.open[s.stream]
 	if s.fresh {
 		s.fresh = false
 		out = r.finish(out, s.stream)
 	}
 	if !open.begun {
-		out = r.copyFrames(out, s)
+		out = r.copyFrames(out, s, limit)
 	}
-	if len(s.data) == 0 || len(out) >= wholeChunk {
+	if len(s.data) == 0 || len(out) >= limit {
 		return out
 	}
 	if !open.begun {
@@ -123,11 +135,11 @@ func (r *Reader) takeLine(out []byte, s *selection) []byte {
 
 // copyFrames is the short way of whole lines that get nothing but a frame: most
 // lines are such.
-func (r *Reader) copyFrames(out []byte, s *selection) []byte {
+func (r *Reader) copyFrames(out []byte, s *selection, limit int) []byte {
 	if r.options.Form != Framed || r.options.Timestamps || r.options.Prefix != "" {
 		return out
 	}
-	for len(out) < wholeChunk {
+	for len(out) < limit {
 		end := bytes.IndexByte(s.data[:min(len(s.data), maxPiece)], '\n') + 1
 		if end == 0 {
 			break

@@ -136,6 +136,28 @@ func TestWholeLinesComeWithoutFramesToo(t *testing.T) {
 	expectFrames(t, got, frame{Stdout, "a\n"}, frame{Stderr, "error\n"}, frame{Stdout, "begin\n"})
 }
 
+func TestFramesOfManyReadersAreSmall(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{})
+	write(t, w, entry{Stdout, 1, strings.Repeat("x\n", 10*smallBuffer)})
+	write(t, w, entry{Stdout, 2, strings.Repeat("x\n", smallBuffer/4)})
+	for range maxLarge {
+		frames(t, reader(t, w, framed(both)), 1) // holds a large buffer
+	}
+	r := reader(t, w, framed(both))
+	for {
+		chunk, err := r.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !r.buf.isLarge() && len(chunk.Data) > smallChunk+maxPiece {
+			t.Fatalf("a chunk of %d bytes", len(chunk.Data))
+		}
+	}
+}
+
 func TestAnyLogsFramesAreItsLines(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 2))
