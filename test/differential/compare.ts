@@ -3,8 +3,8 @@ import type { Daemon } from "../support/daemon.ts";
 import type { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import type { Call } from "./calls.ts";
-import type { Aspect } from "./intended.ts";
 import type { Observation } from "./observe.ts";
+import type { Aspect } from "./rules.ts";
 
 /** Decides whether a difference has a reason; one side may be empty. */
 export type Intention = (call: Call, aspect: Aspect, ours: string, theirs: string) => boolean;

@@ -1,18 +1,7 @@
 /** The differences from dockerd 20.10 that are meant; each has its paragraph in docs/differences.md. */
 import type { Call } from "./calls.ts";
 import { intendedErrors } from "./intended-errors.ts";
-
-/** The part of an answer that differs; an error is its status and text. */
-export type Aspect = "error" | "contentType" | "headers" | "shape";
-
-/** A difference that is not an error's: what one side has and the other has not, or has instead. */
-interface Rule {
-  readonly aspect: Exclude<Aspect, "error">;
-  /** Pattern of `METHOD path`. */
-  readonly calls: RegExp;
-  readonly ours?: RegExp;
-  readonly theirs?: RegExp;
-}
+import { type Aspect, Rules } from "./rules.ts";
 
 const everywhereAdded = /^GET \/containers\/(json|\w+\/json)/;
 const inspect = /^GET \/containers\/\w+\/json/;
@@ -22,7 +11,7 @@ const imageInspect = /^GET \/images\/\S+\/json$/;
 const withoutHeaders = /^(\w+ \/nothing|DELETE \/_ping|POST \/containers\/\w+\/attach)$/;
 
 /** By the heading in docs/differences.md. */
-export const groups: Readonly<Record<string, readonly Rule[]>> = {
+export const rulesOfBoth = new Rules({
   "Streams say what they are": [
     {
       aspect: "contentType",
@@ -122,9 +111,9 @@ export const groups: Readonly<Record<string, readonly Rule[]>> = {
     },
     { aspect: "shape", calls: /^GET \/images\/json/, theirs: /^\[\]\.Labels: null$/ },
   ],
-};
+});
 
-const used = new Set<unknown>();
+const usedErrors = new Set<string>();
 
 /**
  * True if a difference is one of those that docs/differences.md gives a reason for; one side may be empty.
@@ -133,20 +122,7 @@ export function isIntended(call: Call, aspect: Aspect, ours: string, theirs: str
   if (aspect === "error") {
     return isIntendedError(call, ours, theirs);
   }
-  const request = `${call.method} ${call.path}`;
-  const matching = Object.values(groups)
-    .flat()
-    .filter(
-      (rule) =>
-        rule.aspect === aspect &&
-        rule.calls.test(request) &&
-        (rule.ours === undefined ? ours === "" : rule.ours.test(ours)) &&
-        (rule.theirs === undefined ? theirs === "" : rule.theirs.test(theirs)),
-    );
-  for (const rule of matching) {
-    used.add(rule);
-  }
-  return matching.length > 0;
+  return rulesOfBoth.covers(call, aspect, ours, theirs);
 }
 
 function isIntendedError({ method, path }: Call, ours: string, theirs: string): boolean {
@@ -166,8 +142,7 @@ function isIntendedError({ method, path }: Call, ours: string, theirs: string): 
         each.calls.includes(request),
     );
   if (rule !== undefined) {
-    used.add(rule);
-    used.add(`${rule.ours} ${rule.theirs} ${request}`);
+    usedErrors.add(`${rule.ours} ${rule.theirs} ${request}`);
   }
   return rule !== undefined;
 }
@@ -175,15 +150,11 @@ function isIntendedError({ method, path }: Call, ours: string, theirs: string): 
 /** The rules that no difference has needed, for a person to read. */
 export function unusedRules(): readonly string[] {
   return [
-    ...Object.entries(groups).flatMap(([heading, rules]) =>
-      rules
-        .filter((rule) => !used.has(rule))
-        .map(({ calls, ours, theirs }) => `${heading}: ${calls} ${ours} ${theirs}`),
-    ),
+    ...rulesOfBoth.unused,
     ...Object.values(intendedErrors)
       .flat()
       .flatMap(({ ours, theirs, calls }) =>
-        calls.map((call) => `${ours} ${theirs} ${call}`).filter((key) => !used.has(key)),
+        calls.map((call) => `${ours} ${theirs} ${call}`).filter((key) => !usedErrors.has(key)),
       ),
   ];
 }
