@@ -33,9 +33,8 @@ func (h *Hold) End() { unix.Close(h.events) }
 
 // Next waits for a process, has it looked at, and lets it go.
 func (h *Hold) Next(limit time.Duration, look func(pid int)) error {
-	poll := []unix.PollFd{{Fd: int32(h.events), Events: unix.POLLIN}}
-	if ready, err := unix.Poll(poll, int(limit.Milliseconds())); err != nil || ready == 0 {
-		return errors.Join(errors.New("nothing is executed"), err)
+	if err := h.await(limit); err != nil {
+		return fmt.Errorf("nothing is executed: %w", err)
 	}
 	var event unix.FanotifyEventMetadata
 	data := make([]byte, binary.Size(event))
@@ -53,6 +52,23 @@ func (h *Hold) Next(limit time.Duration, look func(pid int)) error {
 	}
 	_, err := unix.Write(h.events, answer.Bytes())
 	return err
+}
+
+// await waits for an event.
+func (h *Hold) await(limit time.Duration) error {
+	poll := []unix.PollFd{{Fd: int32(h.events), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(limit); ; {
+		ready, err := unix.Poll(poll, int(max(0, time.Until(deadline).Milliseconds())))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return err
+		case ready == 0:
+			return fmt.Errorf("not within %s", limit)
+		default:
+			return nil
+		}
+	}
 }
 
 // Accessible tells whether root, with every capability but to trace, gets at
