@@ -4,7 +4,7 @@ import type { Call } from "./calls.ts";
 /** The part of an answer that differs; an error is its status and text. */
 export type Aspect = "error" | "contentType" | "headers" | "shape";
 
-/** What one side has and the other has not, or has instead. */
+/** Something that one side has and the other has not, or has instead. */
 export interface Rule {
   readonly aspect: Aspect;
   /** Pattern of `METHOD path`, the path decoded. */

@@ -1,6 +1,7 @@
 /** The same calls, one after another, to a dockerd and to sockerless; each is a test. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { compileBuilder } from "../support/builds.ts";
 import { Daemon } from "../support/daemon.ts";
 import type { Dockerd } from "../support/dockerd.ts";
 import { calls } from "./calls.ts";
@@ -18,6 +19,7 @@ export function compareSideBySide(
   /** Engines that have to be ended, also where not everything could be started. */
   const started: (Dockerd | Daemon)[] = [];
   before(async () => {
+    await compileBuilder(); // for the calls that ask it
     dockerd = await startDockerd();
     started.push(dockerd);
     daemon = await Daemon.start();
