@@ -6,7 +6,7 @@
  * together are all late, and everybody else's with them.
  */
 import { unavailable } from "../common/errors.ts";
-import { Slots } from "./slots.ts";
+import { Slots } from "./http/slots.ts";
 
 /** The bounds; a test has its own. */
 export interface AdmissionLimits {

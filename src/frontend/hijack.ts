@@ -7,8 +7,8 @@ import { availableParallelism, loadavg } from "node:os";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { checkJsonContentType, parseJsonBody, smallBodyBytes } from "./json-body.ts";
-import { readRawBody } from "./raw-body.ts";
+import { checkJsonContentType, parseJsonBody, smallBodyBytes } from "./http/json-body.ts";
+import { readRawBody } from "./http/raw-body.ts";
 import type { HijackContext } from "./request-context.ts";
 import { keepReadingWithoutOutput } from "./streams/lost-output.ts";
 

@@ -1,6 +1,6 @@
 /** Endpoints that exist in Docker and are not built here: refused by name, never answered as if they had worked. */
 import { notImplemented } from "../common/errors.ts";
-import type { BackendClients } from "./backend-clients.ts";
+import type { BackendClients } from "./backend/clients.ts";
 import type { ReplyContext } from "./request-context.ts";
 import type { HttpMethod, ReplyRoute } from "./router.ts";
 

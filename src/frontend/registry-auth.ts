@@ -4,7 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { invalid } from "../common/errors.ts";
 import { type RegistryAuth, RegistryAuthSchema } from "../gen/sockerless/backend/v1/image_pb.ts";
 import { JsonFields } from "./convert/json-fields.ts";
-import { parseJson } from "./json-body.ts";
+import { parseJson } from "./http/json-body.ts";
 
 /** Tokens are some kilobytes long. */
 const maxHeaderChars = 64 * 1024;

@@ -9,7 +9,7 @@ import { invalid } from "../common/errors.ts";
 import { createLogger } from "../common/logger.ts";
 import { serveApi } from "../../test/support/docker-api.ts";
 import { until, untilTrue } from "../../test/support/until.ts";
-import { replyEmpty } from "./reply.ts";
+import { replyEmpty } from "./http/reply.ts";
 import type { ReplyContext } from "./request-context.ts";
 import type { ReplyRoute } from "./router.ts";
 

@@ -16,18 +16,18 @@ import type { Logger } from "../common/logger.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
 import { Admission, type Admitted, admittedAtOnce } from "./admission.ts";
 import { maximumApiVersion } from "./api-version.ts";
-import { watchClient } from "./client-presence.ts";
-import { type Exchange, Exchanges } from "./exchanges.ts";
+import { watchClient } from "./http/client-presence.ts";
+import { type Exchange, Exchanges } from "./http/exchanges.ts";
 import { errorReply } from "./http-status.ts";
-import { refusePlainHttp } from "./plain-http.ts";
-import { replyError } from "./reply.ts";
-import { RequestPace } from "./request-pacing.ts";
+import { refusePlainHttp } from "./http/plain-http.ts";
+import { replyError } from "./http/reply.ts";
+import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, RequestContext } from "./request-context.ts";
-import { parseRequestTarget } from "./request-target.ts";
+import { parseRequestTarget } from "./http/request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
-import { handOverRaw } from "./raw-handover.ts";
-import { writeRawError } from "./raw-response.ts";
+import { handOverRaw } from "./http/raw-handover.ts";
+import { writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;

@@ -23,8 +23,8 @@ import type { TlsFiles } from "../../src/common/config/load.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
 import { Health } from "../../src/gen/grpc/health/v1/health_pb.ts";
-import { BackendPresence } from "../../src/frontend/backend-presence.ts";
-import { createBackendTransport, readBackendReach } from "../../src/frontend/backend-transport.ts";
+import { BackendPresence } from "../../src/frontend/backend/presence.ts";
+import { createBackendTransport, readBackendReach } from "../../src/frontend/backend/transport.ts";
 
 const sockerless = fileURLToPath(new URL("../../../bin/sockerless", import.meta.url));
 const logger = createLogger({ level: "silent", process: "test" });

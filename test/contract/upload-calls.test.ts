@@ -9,7 +9,7 @@ import { test, type TestContext } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, createClient, type ServiceImpl } from "@connectrpc/connect";
 
-import { createBackendTransport } from "../../src/frontend/backend-transport.ts";
+import { createBackendTransport } from "../../src/frontend/backend/transport.ts";
 import { ImageService, type ImportImageRequestSchema } from "../../src/gen/sockerless/backend/v1/image_pb.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { invalid } from "../../src/common/errors.ts";

@@ -10,7 +10,7 @@ import { type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { listen } from "../../src/common/listen.ts";
 import { createLogger, type Logger } from "../../src/common/logger.ts";
-import { createBackendClients } from "../../src/frontend/backend-clients.ts";
+import { createBackendClients } from "../../src/frontend/backend/clients.ts";
 import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";

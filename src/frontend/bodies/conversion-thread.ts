@@ -5,7 +5,7 @@ import { create, type DescMessage, toBinary } from "@bufbuild/protobuf";
 
 import { toErrorData } from "../../common/errors.ts";
 import { ApiVersion } from "../api-version.ts";
-import { parseJsonBody } from "../json-body.ts";
+import { parseJsonBody } from "../http/json-body.ts";
 import { checkComplexity } from "./complexity.ts";
 import { type Conversion, conversions } from "./conversions.ts";
 import type { ConversionOutcome, ConversionTask } from "./large-bodies.ts";

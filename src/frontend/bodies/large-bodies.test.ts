@@ -11,7 +11,7 @@ import { ApiVersion } from "../api-version.ts";
 import { conversions } from "./conversions.ts";
 import { encodeMessage, fieldsFromBytes } from "./encoded-fields.ts";
 import { convertInThread } from "./large-bodies.ts";
-import { Slots } from "../slots.ts";
+import { Slots } from "../http/slots.ts";
 
 const mebibyte = 1024 ** 2;
 

@@ -6,7 +6,7 @@ import { Worker } from "node:worker_threads";
 
 import { type ErrorData, SockerlessError, systemError } from "../../common/errors.ts";
 import type { ConversionName } from "./conversions.ts";
-import { Slots } from "../slots.ts";
+import { Slots } from "../http/slots.ts";
 
 /** Milliseconds for which a body that does not come holds one of the places for large ones. */
 const bodyLimitMs = 60_000;

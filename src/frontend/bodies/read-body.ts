@@ -2,7 +2,12 @@
 import type { IncomingMessage } from "node:http";
 
 import type { ApiVersion } from "../api-version.ts";
-import { checkJsonContentType, type JsonBodyOptions, parseJsonBody, readBoundedBody } from "../json-body.ts";
+import {
+  checkJsonContentType,
+  type JsonBodyOptions,
+  parseJsonBody,
+  readBoundedBody,
+} from "../http/json-body.ts";
 import {
   type Conversion,
   type ConversionName,

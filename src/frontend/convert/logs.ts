@@ -3,7 +3,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import { invalid } from "../../common/errors.ts";
 import type { LogsRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import { flag, text } from "../query.ts";
+import { flag, text } from "../http/query.ts";
 import { parseQueryTime } from "./query-time.ts";
 
 /** More lines than any log has; what is larger means all of them. */

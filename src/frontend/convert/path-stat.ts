@@ -1,6 +1,6 @@
 /** A path's metadata as Docker puts it into a header. */
 import type { ArchivedPath } from "../../agent-client/agent-stream.ts";
-import { stringifyJson } from "../reply.ts";
+import { stringifyJson } from "../http/reply.ts";
 import { rfc3339Nano } from "./json-values.ts";
 
 /** The name of the header. */

@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { invalid, messageOf } from "../../common/errors.ts";
 import { type Platform, PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { parseJson } from "../json-body.ts";
+import { parseJson } from "../http/json-body.ts";
 import { JsonFields } from "./json-fields.ts";
 
 const component = /^[A-Za-z0-9_.-]+$/;

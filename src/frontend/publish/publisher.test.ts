@@ -34,7 +34,7 @@ import {
   EventsService,
   type SubscribeEventsResponseSchema,
 } from "../../gen/sockerless/backend/v1/events_pb.ts";
-import { createBackendClients } from "../backend-clients.ts";
+import { createBackendClients } from "../backend/clients.ts";
 import { AgentTargets } from "../streams/agent-targets.ts";
 import { StreamPool } from "../streams/stream-pool.ts";
 import { Publisher } from "./publisher.ts";

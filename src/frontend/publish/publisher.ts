@@ -16,7 +16,7 @@ import {
   type WantedPort,
   WantedPortSchema,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import type { BackendClients } from "../backend-clients.ts";
+import type { BackendClients } from "../backend/clients.ts";
 import { type BoundSocket, bindPort } from "./port-binding.ts";
 import { listenTcp } from "./tcp-port.ts";
 import type { ContainerTunnels } from "./tunnels.ts";

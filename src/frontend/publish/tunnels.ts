@@ -15,7 +15,7 @@ import {
   type TunnelOpen,
   TunnelOpenSchema,
 } from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { BackendClients } from "../backend-clients.ts";
+import type { BackendClients } from "../backend/clients.ts";
 import type { AgentTargets } from "../streams/agent-targets.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
 import type { StreamLink } from "../streams/stream-link.ts";

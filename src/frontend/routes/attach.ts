@@ -3,7 +3,7 @@ import type { Duplex } from "node:stream";
 
 import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { HijackedConnection } from "../hijack.ts";
-import { flag, text } from "../query.ts";
+import { flag, text } from "../http/query.ts";
 import type { HijackContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { openAttachment, refuseInBand } from "../streams/attach-stream.ts";

@@ -4,8 +4,8 @@ import { momentOf } from "../../common/moments.ts";
 import { askBuilder, forwardToBuilder, joinBuilder } from "../builder.ts";
 import { type FilterValues, readFilters } from "../filters.ts";
 import { refuse } from "../not-built.ts";
-import { text } from "../query.ts";
-import { replyJson } from "../reply.ts";
+import { text } from "../http/query.ts";
+import { replyJson } from "../http/reply.ts";
 import type { HijackContext, ReplyContext, RequestContext } from "../request-context.ts";
 import type { Route } from "../router.ts";
 

@@ -9,8 +9,8 @@ import type { ChangesResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts"
 import type { OpenChangesResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { namedReference } from "../convert/image-references.ts";
-import { flagOr, text } from "../query.ts";
-import { replyJson, stringifyJson } from "../reply.ts";
+import { flagOr, text } from "../http/query.ts";
+import { replyJson, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { type Access, atAgent, openStream } from "../streams/open-stream.ts";

@@ -2,8 +2,8 @@
 import { readBody } from "../bodies/read-body.ts";
 import { listOrNull } from "../convert/json-values.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { text } from "../query.ts";
-import { replyEmpty, replyJson } from "../reply.ts";
+import { text } from "../http/query.ts";
+import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 

@@ -9,8 +9,8 @@ import { containerDetailToJson, containerSummaryToJson } from "../convert/contai
 import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import type { Listening } from "../publish/publisher.ts";
-import { flag, integer, terminalSize, text } from "../query.ts";
-import { replyEmpty, replyJson } from "../reply.ts";
+import { flag, integer, terminalSize, text } from "../http/query.ts";
+import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 

@@ -4,8 +4,8 @@ import { once } from "node:events";
 import { invalid, systemError } from "../../common/errors.ts";
 import { eventToJson, unixNanoseconds } from "../convert/events.ts";
 import { readFilters } from "../filters.ts";
-import { text } from "../query.ts";
-import { stringifyJson } from "../reply.ts";
+import { text } from "../http/query.ts";
+import { stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 

@@ -13,8 +13,8 @@ import {
 import { readBody } from "../bodies/read-body.ts";
 import { type ExecStart, execStartFromJson, execToJson, openExecOf } from "../convert/exec.ts";
 import { HijackedConnection } from "../hijack.ts";
-import { terminalSize } from "../query.ts";
-import { replyEmpty, replyJson } from "../reply.ts";
+import { terminalSize } from "../http/query.ts";
+import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { HijackContext, ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { inBandText, prepareForStreaming } from "../streams/client-socket.ts";

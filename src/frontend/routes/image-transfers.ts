@@ -12,8 +12,8 @@ import type { ImportOpenSchema } from "../../gen/sockerless/backend/v1/image_pb.
 import { namedReference, namesOneImage, pullReference } from "../convert/image-references.ts";
 import { progressToJson } from "../convert/images.ts";
 import { platformFromJson, platformFromText } from "../convert/platforms.ts";
-import { ProgressStream } from "../progress-stream.ts";
-import { flagOr, text } from "../query.ts";
+import { ProgressStream } from "../http/progress-stream.ts";
+import { flagOr, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";

@@ -14,9 +14,9 @@ import { namedReference } from "../convert/image-references.ts";
 import { platformFromJson } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { notBuilt, refuse } from "../not-built.ts";
-import { flag, text } from "../query.ts";
+import { flag, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
-import { replyEmpty, replyJson } from "../reply.ts";
+import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 

@@ -6,8 +6,8 @@ import { fromUnknown, invalid } from "../../common/errors.ts";
 import type { StatsResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenStatsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { statsToJson } from "../convert/stats.ts";
-import { flag, flagOr } from "../query.ts";
-import { replyJson, stringifyJson } from "../reply.ts";
+import { flag, flagOr } from "../http/query.ts";
+import { replyJson, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 

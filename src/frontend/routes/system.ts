@@ -10,7 +10,7 @@ import { askBuilder } from "../builder.ts";
 import { diskUsageToJson } from "../convert/disk-usage.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
 import { notBuilt } from "../not-built.ts";
-import { replyEmpty, replyJson } from "../reply.ts";
+import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type HttpMethod, type Route } from "../router.ts";
 

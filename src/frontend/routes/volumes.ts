@@ -7,8 +7,8 @@ import type { Volume } from "../../gen/sockerless/backend/v1/volume_pb.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { volumeToJson } from "../convert/volumes.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { flag } from "../query.ts";
-import { replyEmpty, replyJson } from "../reply.ts";
+import { flag } from "../http/query.ts";
+import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 

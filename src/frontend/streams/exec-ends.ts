@@ -12,7 +12,7 @@ import {
   type InspectExecResponse,
   InspectExecResponseSchema,
 } from "../../gen/sockerless/backend/v1/exec_pb.ts";
-import type { BackendClients } from "../backend-clients.ts";
+import type { BackendClients } from "../backend/clients.ts";
 
 /** Exit code of an exec whose stream was cut, so that nobody knows how it ends. */
 const unknownExitCode = 255;

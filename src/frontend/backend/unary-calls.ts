@@ -20,10 +20,10 @@ import { Code, ConnectError, type Transport, type UnaryResponse } from "@connect
 import { codeFromHttpStatus, errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import type { Http2SessionManager } from "@connectrpc/connect-node";
 
-import { plainHeaders, unaryContentType, wholeBody } from "../common/http2-messages.ts";
-import { requestIdHeaders } from "../common/request-id.ts";
-import { type AnswerHeaders, type AnswerReader, requestUnary } from "../common/unary-request.ts";
-import { encodeMessage } from "./bodies/encoded-fields.ts";
+import { plainHeaders, unaryContentType, wholeBody } from "../../common/http2-messages.ts";
+import { requestIdHeaders } from "../../common/request-id.ts";
+import { type AnswerHeaders, type AnswerReader, requestUnary } from "../../common/unary-request.ts";
+import { encodeMessage } from "../bodies/encoded-fields.ts";
 
 const requestHeaders = { "content-type": unaryContentType, "connect-protocol-version": "1" } as const;
 

@@ -4,10 +4,10 @@ import { test, type TestContext } from "node:test";
 
 import fc from "fast-check";
 
-import { serveApi } from "../../test/support/docker-api.ts";
-import { HijackedConnection } from "./hijack.ts";
+import { serveApi } from "../../../test/support/docker-api.ts";
+import { HijackedConnection } from "../hijack.ts";
 import { replyEmpty } from "./reply.ts";
-import type { Route } from "./router.ts";
+import type { Route } from "../router.ts";
 
 /** The body of a hijacked request as the server took it, and the bytes behind it. */
 interface Taken {

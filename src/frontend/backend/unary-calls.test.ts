@@ -10,10 +10,10 @@ import { type TestContext, test } from "node:test";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
-import { conflict, fromUnknown, toConnectError } from "../common/errors.ts";
-import { SystemService } from "../gen/sockerless/backend/v1/system_pb.ts";
-import { type BackendClients, createBackendClients } from "./backend-clients.ts";
-import { createBackendTransport } from "./backend-transport.ts";
+import { conflict, fromUnknown, toConnectError } from "../../common/errors.ts";
+import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { type BackendClients, createBackendClients } from "./clients.ts";
+import { createBackendTransport } from "./transport.ts";
 
 type Handler = (request: Http2ServerRequest, response: Http2ServerResponse) => void;
 

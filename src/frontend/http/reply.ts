@@ -2,7 +2,7 @@
 import type { ServerResponse } from "node:http";
 import { finished } from "node:stream";
 
-import { errorBody, type ErrorReply } from "./http-status.ts";
+import { errorBody, type ErrorReply } from "../http-status.ts";
 
 /** Writes a value as dockerd does: one line, no HTML escapes. */
 export function replyJson(response: ServerResponse, status: number, value: unknown): void {

@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { serveApi } from "../../test/support/docker-api.ts";
-import { RawClient } from "../../test/support/raw-client.ts";
-import { until } from "../../test/support/until.ts";
+import { serveApi } from "../../../test/support/docker-api.ts";
+import { RawClient } from "../../../test/support/raw-client.ts";
+import { until } from "../../../test/support/until.ts";
 
 /** Short of the mebibyte that all headers may have. */
 const long = 1_000_000;

@@ -1,13 +1,13 @@
 /** The connection to the backend: one client per service, over one HTTP/2 session that reconnects by itself. */
 import { createClient, type Client, type Transport } from "@connectrpc/connect";
 
-import { ContainerService } from "../gen/sockerless/backend/v1/container_pb.ts";
-import { EventsService } from "../gen/sockerless/backend/v1/events_pb.ts";
-import { ExecService } from "../gen/sockerless/backend/v1/exec_pb.ts";
-import { ImageService } from "../gen/sockerless/backend/v1/image_pb.ts";
-import { NetworkService } from "../gen/sockerless/backend/v1/network_pb.ts";
-import { SystemService } from "../gen/sockerless/backend/v1/system_pb.ts";
-import { VolumeService } from "../gen/sockerless/backend/v1/volume_pb.ts";
+import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { EventsService } from "../../gen/sockerless/backend/v1/events_pb.ts";
+import { ExecService } from "../../gen/sockerless/backend/v1/exec_pb.ts";
+import { ImageService } from "../../gen/sockerless/backend/v1/image_pb.ts";
+import { NetworkService } from "../../gen/sockerless/backend/v1/network_pb.ts";
+import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { VolumeService } from "../../gen/sockerless/backend/v1/volume_pb.ts";
 
 /** The services of a backend. Calls fail with `ConnectError`s, which `fromUnknown` understands. */
 export interface BackendClients {

@@ -1,7 +1,7 @@
 /** The requests that are being answered, so that a shutdown can wait for them and then end them. */
 import type { Socket } from "node:net";
 
-import { unavailable } from "../common/errors.ts";
+import { unavailable } from "../../common/errors.ts";
 
 /** How long a shutdown lets requests end by themselves. Waits, logs and events never do. */
 const drainMs = 5000;

@@ -3,9 +3,9 @@ import { test } from "node:test";
 
 import fc from "fast-check";
 
-import { type ApiResponse, callApi, serveApi } from "../../test/support/docker-api.ts";
-import { strangeValue } from "../../test/support/strange-json.ts";
-import { routes } from "./route-table.ts";
+import { type ApiResponse, callApi, serveApi } from "../../../test/support/docker-api.ts";
+import { strangeValue } from "../../../test/support/strange-json.ts";
+import { routes } from "../route-table.ts";
 
 const name = fc.oneof(
   fc.constantFrom(

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 
-import { fromUnknown, systemError } from "../common/errors.ts";
+import { fromUnknown, systemError } from "../../common/errors.ts";
 import { stringifyJson } from "./reply.ts";
 
 /** Writes lines to a client at the client's pace. */

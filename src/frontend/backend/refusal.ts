@@ -3,8 +3,8 @@
  */
 import { type TLSSocket, connect } from "node:tls";
 
-import { errnoOf, messageOf } from "../common/errors.ts";
-import type { BackendReach } from "./streams/agent-targets.ts";
+import { errnoOf, messageOf } from "../../common/errors.ts";
+import type { BackendReach } from "../streams/agent-targets.ts";
 
 const limitMs = 10_000;
 

@@ -6,11 +6,11 @@ import { connect, type Socket } from "node:net";
 import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
-import type { TlsFiles } from "../common/config/load.ts";
-import { errnoOf, fromFileError, messageOf } from "../common/errors.ts";
-import { checkOwnCertificate } from "../common/own-certificate.ts";
-import type { BackendReach } from "./streams/agent-targets.ts";
-import { namingRequest } from "../agent-client/naming-request.ts";
+import type { TlsFiles } from "../../common/config/load.ts";
+import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
+import { checkOwnCertificate } from "../../common/own-certificate.ts";
+import type { BackendReach } from "../streams/agent-targets.ts";
+import { namingRequest } from "../../agent-client/naming-request.ts";
 import { withShortUnaryCalls } from "./unary-calls.ts";
 import { withBulkUploads } from "./uploads.ts";
 

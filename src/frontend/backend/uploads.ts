@@ -25,10 +25,10 @@ import {
   envelopePrefix,
   streamContentType,
   uploadPaths,
-} from "../common/upload-frames.ts";
-import { requestIdHeaders } from "../common/request-id.ts";
-import { encodeMessage } from "./bodies/encoded-fields.ts";
-import { onAbort } from "../common/on-abort.ts";
+} from "../../common/upload-frames.ts";
+import { requestIdHeaders } from "../../common/request-id.ts";
+import { encodeMessage } from "../bodies/encoded-fields.ts";
+import { onAbort } from "../../common/on-abort.ts";
 import { LostBackend } from "./unary-calls.ts";
 
 const requestHeaders = { "content-type": streamContentType, "connect-protocol-version": "1" } as const;

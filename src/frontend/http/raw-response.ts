@@ -2,8 +2,8 @@
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 
-import { rawStream } from "./hijack.ts";
-import { errorBody, type ErrorReply } from "./http-status.ts";
+import { rawStream } from "../hijack.ts";
+import { errorBody, type ErrorReply } from "../http-status.ts";
 
 /**
  * Writes an error to a client that asked for an upgrade, and closes the connection.

@@ -4,12 +4,12 @@ import { test } from "node:test";
 
 import fc from "fast-check";
 
-import { serveApi } from "../../test/support/docker-api.ts";
-import { RawClient } from "../../test/support/raw-client.ts";
-import { until, untilTrue } from "../../test/support/until.ts";
-import { ManualClock } from "../common/manual-clock.ts";
-import type { ReplyContext } from "./request-context.ts";
-import type { ReplyRoute } from "./router.ts";
+import { serveApi } from "../../../test/support/docker-api.ts";
+import { RawClient } from "../../../test/support/raw-client.ts";
+import { until, untilTrue } from "../../../test/support/until.ts";
+import { ManualClock } from "../../common/manual-clock.ts";
+import type { ReplyContext } from "../request-context.ts";
+import type { ReplyRoute } from "../router.ts";
 
 function route(method: "GET" | "PUT", path: string, handler: ReplyRoute["handler"]): ReplyRoute {
   return { method, path, answeredBy: "frontend", handler };

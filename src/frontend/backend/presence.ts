@@ -4,12 +4,12 @@
  */
 import { type Client, ConnectError } from "@connectrpc/connect";
 
-import type { Clock } from "../common/clock.ts";
-import type { Logger } from "../common/logger.ts";
-import { after } from "../common/timers.ts";
-import type { Health } from "../gen/grpc/health/v1/health_pb.ts";
-import { refusalOf } from "./backend-refusal.ts";
-import type { BackendReach } from "./streams/agent-targets.ts";
+import type { Clock } from "../../common/clock.ts";
+import type { Logger } from "../../common/logger.ts";
+import { after } from "../../common/timers.ts";
+import type { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { refusalOf } from "./refusal.ts";
+import type { BackendReach } from "../streams/agent-targets.ts";
 
 /** Pause between attempts, in milliseconds: a backend that was started again is noticed soon. */
 const pauseMs = 200;

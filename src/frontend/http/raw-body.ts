@@ -2,7 +2,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Duplex } from "node:stream";
 
-import { invalid, notImplemented } from "../common/errors.ts";
+import { invalid, notImplemented } from "../../common/errors.ts";
 
 /** Bytes that a chunk's size line and the trailer may have; both end up nowhere. */
 const maxLineBytes = 4096;

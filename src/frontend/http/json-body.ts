@@ -1,7 +1,7 @@
 /** Reading a request's JSON body, bounded. */
 import type { IncomingMessage } from "node:http";
 
-import { invalid } from "../common/errors.ts";
+import { invalid } from "../../common/errors.ts";
 import { describeSyntaxError } from "./json-syntax.ts";
 
 /** The most bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */

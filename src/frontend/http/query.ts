@@ -1,5 +1,5 @@
 /** Values of a query string, read as dockerd reads them. */
-import { invalid } from "../common/errors.ts";
+import { invalid } from "../../common/errors.ts";
 
 const falseTexts: ReadonlySet<string> = new Set(["", "0", "no", "false", "none"]);
 

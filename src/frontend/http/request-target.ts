@@ -1,5 +1,5 @@
 /** The path and query of a request line. */
-import { invalid } from "../common/errors.ts";
+import { invalid } from "../../common/errors.ts";
 
 /** The most parameters of a query: reading a mebibyte of empty ones takes seconds. */
 const maxParameters = 4096;

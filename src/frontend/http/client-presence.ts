@@ -1,8 +1,8 @@
 /** Noticing that the client of an ordinary request is gone. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 
-import type { Clock } from "../common/clock.ts";
-import { after } from "../common/timers.ts";
+import type { Clock } from "../../common/clock.ts";
+import { after } from "../../common/timers.ts";
 import type { Exchange } from "./exchanges.ts";
 
 /** How long the answer to a client that sends no more may still take. */

@@ -9,11 +9,14 @@ import { type TestContext, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
-import { fromUnknown } from "../common/errors.ts";
-import { EventsService, type SubscribeEventsResponseSchema } from "../gen/sockerless/backend/v1/events_pb.ts";
-import { SystemService } from "../gen/sockerless/backend/v1/system_pb.ts";
-import { type BackendClients, createBackendClients } from "./backend-clients.ts";
-import { createBackendTransport } from "./backend-transport.ts";
+import { fromUnknown } from "../../common/errors.ts";
+import {
+  EventsService,
+  type SubscribeEventsResponseSchema,
+} from "../../gen/sockerless/backend/v1/events_pb.ts";
+import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { type BackendClients, createBackendClients } from "./clients.ts";
+import { createBackendTransport } from "./transport.ts";
 
 test("every kind of call to a backend that is away is unavailable and says what to look at", async (t) => {
   const { clients, address } = await dialled(t);
