@@ -18,6 +18,8 @@ import { AwsError } from "./errors.ts";
 
 const command = new RunTaskCommand({ taskDefinition: "a:1" });
 
+const config = { credentials: () => Promise.resolve() };
+
 /** A client that answers in turn; a function throws. */
 function scripted(...answers: (object | (() => Error))[]): SdkClient & { made: number } {
   return {
@@ -27,6 +29,7 @@ function scripted(...answers: (object | (() => Error))[]): SdkClient & { made: n
       return typeof answer === "function" ? Promise.reject(answer()) : Promise.resolve(answer);
     },
     destroy() {},
+    config,
   };
 }
 
@@ -169,6 +172,7 @@ describe("a call of AWS", () => {
         return answer.promise;
       },
       destroy() {},
+      config,
     };
     const waiting = call("ecs", client, command, gone.signal);
     await setImmediate();
@@ -212,6 +216,7 @@ describe("a call of AWS", () => {
           abortSignal?.addEventListener("abort", () => reject(abortSignal.reason));
         }),
       destroy() {},
+      config,
     };
     const caller = new AbortController();
     const waiting = [call("ecs", silent, command), call("ecs", silent, command, caller.signal)];

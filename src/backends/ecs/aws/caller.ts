@@ -1,10 +1,11 @@
 /** One call of AWS from beginning to end: waits for its rate, is repeated where that helps, is logged. */
 import type { Clock } from "../../../common/clock.ts";
+import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 import { withCallFaultPoints } from "../../common/fault-points.ts";
 import { isThrottled, isUndone } from "../../common/cloud/cloud-error.ts";
-import { type AwsCall, AwsError, type AwsServiceName, isTransient } from "./errors.ts";
+import { type AwsCall, AwsError, type AwsServiceName, isExpired, isTransient } from "./errors.ts";
 import { paceOf, type RateName, ratesOf } from "./rates.ts";
 import { type Rate, TokenBucket } from "../../common/cloud/token-bucket.ts";
 
@@ -12,6 +13,10 @@ import { type Rate, TokenBucket } from "../../common/cloud/token-bucket.ts";
 export interface SdkClient {
   send(command: never, options?: { abortSignal?: AbortSignal }): Promise<unknown>;
   destroy(): void;
+  readonly config: {
+    /** Keeps what it has read, for ever where nothing says when that expires; `forceRefresh` has it read again. */
+    credentials(options: { readonly forceRefresh: true }): Promise<unknown>;
+  };
 }
 
 /** Makes a call; see {@link createCaller}. */
@@ -50,7 +55,8 @@ const delays = { firstMs: 100, longestMs: 5_000 };
  * Makes calls at the account's rates, all services together.
  *
  * Every throttled call is repeated, and so is a lost one: calls that create something carry a token or a name that
- * nothing else can have. A lost call with neither is not repeated here: its caller looks first whether it is done.
+ * nothing else can have. A lost call with neither is not repeated here: its caller looks first whether it is done. A call
+ * that AWS refuses because its credentials have expired is made once more, with credentials that are read anew.
  */
 export function createCaller(options: CallerOptions): AwsCaller {
   const { clock } = options;
@@ -75,6 +81,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
     const isSeenThrough = seenThrough.has(call.operation);
     /** The last failure of a call that is seen through after which AWS may have done it. */
     let doubt: AwsError | undefined;
+    let isRenewed = false;
     for (let attempt = 1; ; attempt++) {
       try {
         if (attempt > 1) {
@@ -94,6 +101,12 @@ export function createCaller(options: CallerOptions): AwsCaller {
       }
       if (isSeenThrough && !isUndone(answer)) {
         doubt = answer;
+      }
+      if (!isRenewed && isExpired(answer) && !signal.aborted) {
+        isRenewed = true;
+        if (await renewCredentials(client, logger)) {
+          continue;
+        }
       }
       if (attempt >= attemptsAfter(answer) && !signal.aborted) {
         throw answer;
@@ -133,6 +146,17 @@ async function once(
       "AWS refused a call",
     );
     return error;
+  }
+}
+
+/** Has a client's credentials read again. @returns whether they could be */
+async function renewCredentials({ config }: SdkClient, logger: Logger): Promise<boolean> {
+  try {
+    await config.credentials({ forceRefresh: true });
+    return true;
+  } catch (error) {
+    logger.warn({ err: error }, `expired credentials for AWS cannot be read again: ${messageOf(error)}`);
+    return false;
   }
 }
 

@@ -61,7 +61,10 @@ export function createAwsClients(options: AwsOptions): AwsClients {
   const abandoned = new AbortController();
   const abandon = (): void => abandoned.abort(unavailable("the backend is shutting down"));
   const caller = createCaller({ ...options, signal: abandoned.signal });
-  const credentials = defaultProvider({ clientConfig: { requestHandler: connectionsTo(undefined) } });
+  const credentials = defaultProvider({
+    clientConfig: { requestHandler: connectionsTo(undefined) },
+    ignoreCache: true, // A file that is read again may have been written anew.
+  });
   const settings = () => ({
     region: options.region,
     // One chain for all clients. The services that it asks, such as IAM Identity Center, are behind the same proxies.

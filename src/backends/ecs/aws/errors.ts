@@ -82,6 +82,11 @@ export function isAwsError(error: unknown, ...codes: readonly string[]): error i
   return error instanceof AwsError && codes.includes(error.code);
 }
 
+/** Whether AWS has refused a call because its credentials, or its signature, are too old. */
+export function isExpired(error: AwsError): boolean {
+  return isAwsError(error, "ExpiredToken", "ExpiredTokenException", "RequestExpired");
+}
+
 /** Whether the same call may well succeed in a moment: a fault of AWS's own, or of the way there. */
 export function isTransient(error: AwsError): boolean {
   return error.status >= 500 || transient.has(error.code);
