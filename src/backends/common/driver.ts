@@ -328,7 +328,7 @@ export interface FoundExit {
 export interface FoundWorkload {
   readonly containerId: string;
   readonly generation: bigint;
-  /** Set while its agent lives; the agent's Watch tells the rest. */
+  /** Set while its agent lives, or nobody can tell yet how it ended; the agent's Watch tells the rest. */
   readonly agent: AgentAddress | undefined;
   readonly boundPorts: readonly BoundPort[];
   /** From a durable record of the machine or the cloud, where no agent lives. */

@@ -1,7 +1,7 @@
 /** This instance's containers as the cloud and their agents tell of them. */
 import { messageOf } from "../../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { FoundWorkload } from "../../driver.ts";
+import type { FoundExit, FoundWorkload } from "../../driver.ts";
 import { findTasks } from "./find-tasks.ts";
 import { hasEnded, type TaskView } from "../cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
@@ -10,7 +10,8 @@ import { exitOfTask } from "./task-end.ts";
 import { toldEnd } from "./told-end.ts";
 
 /**
- * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are.
+ * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. One whose end
+ * cannot be read now is told as if it ran: whoever finds its agent gone asks again.
  *
  * @param containers that the state knows: it may have lost, or not got yet, one that the books have
  */
@@ -22,14 +23,14 @@ export async function list(
   const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
   const known = present.map(({ task }) => task).filter((task) => task !== "");
   const views = await findTasks(known, context);
-  const found = await Promise.all(
-    views.map((view) => findOne(context, view, containers.has(view.containerId))),
+  const forgotten = present.filter(
+    ({ phase, task }) => phase === TaskPhase.SERVING && !views.some((view) => view.task === task),
   );
-  for (const task of present) {
-    if (task.phase === TaskPhase.SERVING && !views.some((view) => view.task === task.task)) {
-      await buryForgotten(context, task);
-    }
-  }
+  const found = await Promise.all([
+    ...views.map((view) => findOne(context, view, containers.has(view.containerId))),
+    // The line that its agent has left in the log tells how it ended, or nobody does.
+    ...forgotten.map((task) => bury(context, task, () => toldEnd(context, task))),
+  ]);
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
   return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
 }
@@ -39,10 +40,7 @@ export async function list(
  * agent will tell.
  */
 export function listKnown(context: TaskContext): readonly FoundWorkload[] {
-  return context.book.all().map((task) => ({
-    ...workloadOf(task),
-    agent: task.phase === TaskPhase.SERVING ? context.agents.addressOf(task) : undefined,
-  }));
+  return context.book.all().map((task) => knownOf(context, task));
 }
 
 async function findOne(
@@ -78,28 +76,47 @@ async function knownWorkload(
   view: TaskView,
 ): Promise<FoundWorkload | undefined> {
   const isOver = hasEnded(view);
-  if (task.phase === TaskPhase.SERVING && !isOver) {
-    return { ...workloadOf(task), agent: context.agents.addressOf(task) };
-  }
-  if (task.phase === TaskPhase.SERVING) {
-    const told = view.exitCode === undefined ? await toldEnd(context, task) : undefined;
-    const exit = told ?? exitOfTask(view, new Date(context.clock.nowMs()));
-    await context.book.noteEnd(task.containerId, exit, TaskPhase.GONE);
-    return undefined; // It is among those that are gone now.
+  if (task.phase === TaskPhase.SERVING && isOver) {
+    return await bury(context, task, async () => {
+      const told = view.exitCode === undefined ? await toldEnd(context, task) : undefined;
+      return told ?? exitOfTask(view, new Date(context.clock.nowMs()));
+    });
   }
   if (task.phase === TaskPhase.LINGERING && isOver) {
     await context.book.note(task.containerId, { phase: TaskPhase.GONE });
     return undefined;
   }
-  return workloadOf(task);
+  return knownOf(context, task);
 }
 
-/** The cloud has forgotten a task: what its agent has left in the log tells how it ended, or nobody does. */
-async function buryForgotten(context: TaskContext, task: TaskRecord): Promise<void> {
-  const exit = await toldEnd(context, task);
-  if (exit !== undefined) {
-    await context.book.noteEnd(task.containerId, exit, TaskPhase.GONE);
+/**
+ * Writes down how a run has ended.
+ *
+ * @param read resolves to undefined where nobody knows it
+ * @returns undefined: it is among those that are gone now, or is not there any more
+ */
+async function bury(
+  context: TaskContext,
+  task: TaskRecord,
+  read: () => Promise<FoundExit | undefined>,
+): Promise<FoundWorkload | undefined> {
+  const { book, logger, abandoned } = context;
+  const { containerId } = task;
+  let exit: FoundExit | undefined;
+  try {
+    exit = await read();
+  } catch (error) {
+    abandoned.throwIfAborted();
+    logger.warn(
+      { container: containerId, task: task.task, err: error },
+      `the end of a container cannot be read yet, and is asked for again: ${messageOf(error)}`,
+    );
+    return knownOf(context, task);
   }
+  if (exit !== undefined) {
+    await book.noteEnd(containerId, exit, TaskPhase.GONE);
+  }
+  return undefined;
 }
 
 /** A task of ours that the state does not know: its agent may tell what it is. */
@@ -150,6 +167,14 @@ async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorklo
     phase: TaskPhase.UNSPECIFIED,
   });
   return workloadOf(task);
+}
+
+/** The container as the books have it: one that serves is taken to run. */
+function knownOf({ agents }: TaskContext, task: TaskRecord): FoundWorkload {
+  return {
+    ...workloadOf(task),
+    agent: task.phase === TaskPhase.SERVING ? agents.addressOf(task) : undefined,
+  };
 }
 
 /** The container as the books have it, with its end if it has ended. */

@@ -36,7 +36,7 @@ export async function buryLost(
     return false;
   }
   if (found?.agent !== undefined) {
-    context.logger.warn({ container: live.id }, "the agent of a container lives but cannot be reached");
+    context.logger.warn({ container: live.id }, "the agent of a container cannot be reached, and may live");
     return false;
   }
   context.logger.warn({ container: live.id }, "the agent of a container is gone");
