@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { describe, it } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -11,6 +12,7 @@ import {
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 import type { TaskView } from "../cloud-tasks.ts";
+import { createSealer } from "../seal.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
 import { list } from "./list.ts";
@@ -19,6 +21,15 @@ import type { TaskContext } from "./task-context.ts";
 
 const readable = "a".repeat(64);
 const unreadable = "b".repeat(64);
+
+const { exitKey } = createSealer(Buffer.from("secret"));
+
+/** The line of an agent whose container's first run has ended with 3. */
+function endLine(containerId: string): string {
+  const told =
+    "exit generation=1 code=3 oom_killed=false platform_stop=false finished_at=2026-03-01T11:00:00Z";
+  return `${told} seal=${createHmac("sha256", exitKey(containerId, 1n)).update(told).digest("hex")}`;
+}
 
 /** A listing where these tasks are on the books, and the cloud tells of these. */
 function setUp(
@@ -41,13 +52,13 @@ function setUp(
   const { logger, warnings } = capturedLogger();
   const cloud = testCloud({ listOwn: async () => [] });
   const clock = new ManualClock();
-  const told = new Map<string, () => Promise<never[]>>();
+  const told = new Map<string, () => Promise<string[]>>();
   const book = new TaskBook({ tasks: records, commit } as unknown as State, cloud);
   const context = {
     ...{ cloud, book, clock, logger, instance: "one" },
     poller: { describe: async () => views },
     agents: { addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }) },
-    exitKey: () => new Uint8Array(),
+    exitKey,
     log: {
       async *agentLines(containerId: string) {
         yield* (await told.get(containerId)?.()) ?? [];
@@ -59,7 +70,7 @@ function setUp(
     const found = await list(context, records);
     return new Map(found.map((workload) => [workload.containerId, workload]));
   };
-  return { listed, told, book, warnings, clock };
+  return { listed, told, book, warnings, clock, context };
 }
 
 const serving = (task: string) => ({ task, phase: TaskPhase.SERVING });
@@ -84,8 +95,48 @@ describe("a listing of tasks", () => {
       assert.equal(first.get(readable)?.agent, undefined);
       assert.ok(first.has("other"));
       assert.match(warnings().join(), /end of a container cannot be read yet.*the answer was lost/);
-      told.clear();
-      assert.equal((await listed()).get(unreadable)?.agent, undefined);
+      told.set(unreadable, async () => [endLine(unreadable)]);
+      assert.equal((await listed()).get(unreadable)?.exit?.code, 3);
     });
   }
+
+  for (const [what, views] of [
+    ["has stopped", [stopped(readable, "task/1")]],
+    ["is forgotten", []],
+  ] as const) {
+    it(`leaves alone what became of a container whose task ${what} while its end was looked for`, async () => {
+      const told = (meanwhile: (book: TaskBook) => Promise<unknown>) => {
+        const parts = setUp({ [readable]: serving("task/1") }, [...views]);
+        parts.told.set(readable, async () => {
+          await meanwhile(parts.book);
+          return [endLine(readable)];
+        });
+        return parts;
+      };
+      const removed = told((book) => book.forget(readable));
+      assert.equal((await removed.listed()).has(readable), false);
+      assert.equal(removed.book.of(readable), undefined, "no record comes back");
+
+      const again = { task: "task/2", generation: 2n, phase: TaskPhase.SERVING };
+      const started = told((book) => book.note(readable, again));
+      assert.deepEqual((await started.listed()).get(readable)?.agent, { kind: "unix", path: "task/2" });
+      const { phase, exitCode } = started.book.of(readable) ?? {};
+      assert.deepEqual([phase, exitCode], [TaskPhase.SERVING, undefined]);
+
+      const ended = told((book) => book.note(readable, { phase: TaskPhase.LINGERING, exitCode: 7 }));
+      assert.equal((await ended.listed()).get(readable)?.exit?.code, 7);
+    });
+  }
+
+  it("leaves alone what became of a container that the state does not know while its agent was asked", async () => {
+    const view = taskView({ containerId: readable, task: "task/1", generation: 1n, address: "192.0.2.1" });
+    const { context, book } = setUp({ [readable]: serving("task/1") }, [view]);
+    const describe = async () => {
+      await book.forget(readable);
+      return { record: undefined };
+    };
+    const agents = { ...context.agents, describe } as unknown as TaskContext["agents"];
+    assert.deepEqual(await list({ ...context, agents }, new Map()), []);
+    assert.equal(book.of(readable), undefined);
+  });
 });

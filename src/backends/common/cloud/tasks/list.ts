@@ -111,7 +111,10 @@ async function bury(
       { container: containerId, task: task.task, err: error },
       `the end of a container cannot be read yet, and is asked for again: ${messageOf(error)}`,
     );
-    return knownOf(context, task);
+    return presentOf(context, containerId);
+  }
+  if (book.of(containerId) !== task) {
+    return presentOf(context, containerId); // It was released, removed or started again meanwhile.
   }
   if (exit !== undefined) {
     await book.noteEnd(containerId, exit, TaskPhase.GONE);
@@ -119,15 +122,25 @@ async function bury(
   return undefined;
 }
 
+/** The container as the books have it now; undefined: it is among those that are gone, or is not there any more. */
+function presentOf(context: TaskContext, containerId: string): FoundWorkload | undefined {
+  const task = context.book.of(containerId);
+  return task === undefined || task.phase === TaskPhase.GONE ? undefined : knownOf(context, task);
+}
+
 /** A task of ours that the state does not know: its agent may tell what it is. */
 async function strangeWorkload(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
   const { agents, book, logger } = context;
   const about = { container: view.containerId, task: view.task };
+  const before = book.of(view.containerId);
   if (view.address === undefined) {
     return await doomed(context, view);
   }
   try {
     const { record, images, address, pin } = await agents.describe(view.containerId, view.address);
+    if (book.of(view.containerId) !== before) {
+      return presentOf(context, view.containerId);
+    }
     if (record === undefined) {
       logger.warn(about, "a task runs whose agent does not say what it was started with; it is stopped");
       return await doomed(context, view);
