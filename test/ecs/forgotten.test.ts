@@ -53,6 +53,8 @@ describe("containers on ECS that ended two hours before a backend came back", ()
     assert.deepEqual([...tasksOf(succeeded), ...tasksOf(failed)], [], "ECS has forgotten them");
 
     const begun = aws.calls.count("ecs.RunTask");
+    const refused = { code: "UnrecognizedClientException", message: "is not known yet", status: 400 };
+    aws.faults.add({ on: "logs.GetLogEvents", error: refused, times: 2 }); // One is not refused, and is not held up.
     await daemon.launch();
     const ended = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}} {{.RestartCount}}";
     const isEnded = async (name: string, end: RegExp): Promise<void> => {

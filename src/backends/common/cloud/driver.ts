@@ -16,6 +16,7 @@ import { TaskPoller } from "./tasks/poller.ts";
 import { QuotaLines } from "./tasks/quota-lines.ts";
 import { TaskBook } from "./tasks/task-book.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
+import { ToldEnds } from "./tasks/told-end.ts";
 import { UnansweredRequests } from "./tasks/unanswered-requests.ts";
 import {
   agentsJoin,
@@ -82,7 +83,13 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     quotaLines: new QuotaLines(),
     unanswered: new UnansweredRequests(),
     stored: parts.stored,
-    log: platform.log,
+    ends: new ToldEnds({
+      log: platform.log,
+      exitKey: sealer.exitKey,
+      clock,
+      logger,
+      abandoned: abandoned.signal,
+    }),
     exitKey: sealer.exitKey,
     instance: instanceOf(authority),
     settings: { startTimeoutMs: section.startTimeout, quotaTimeoutMs: section.quotaTimeout },

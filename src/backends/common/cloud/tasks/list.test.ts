@@ -18,6 +18,7 @@ import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
 import { list } from "./list.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
+import { ToldEnds } from "./told-end.ts";
 
 const readable = "a".repeat(64);
 const unreadable = "b".repeat(64);
@@ -54,17 +55,16 @@ function setUp(
   const clock = new ManualClock();
   const told = new Map<string, () => Promise<string[]>>();
   const book = new TaskBook({ tasks: records, commit } as unknown as State, cloud);
+  async function* agentLines(containerId: string) {
+    yield* (await told.get(containerId)?.()) ?? [];
+  }
+  const { signal: abandoned } = new AbortController();
   const context = {
     ...{ cloud, book, clock, logger, instance: "one" },
     poller: { describe: async () => views },
     agents: { addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }) },
-    exitKey,
-    log: {
-      async *agentLines(containerId: string) {
-        yield* (await told.get(containerId)?.()) ?? [];
-      },
-    },
-    abandoned: new AbortController().signal,
+    ends: new ToldEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
+    abandoned,
   } as unknown as TaskContext;
   const listed = async () => {
     const found = await list(context, records);

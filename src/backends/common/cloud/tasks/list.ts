@@ -7,7 +7,6 @@ import { hasEnded, type TaskView } from "../cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { exitOfTask } from "./task-end.ts";
-import { toldEnd } from "./told-end.ts";
 
 /**
  * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. One whose end
@@ -29,7 +28,7 @@ export async function list(
   const found = await Promise.all([
     ...views.map((view) => findOne(context, view, containers.has(view.containerId))),
     // The line that its agent has left in the log tells how it ended, or nobody does.
-    ...forgotten.map((task) => bury(context, task, () => toldEnd(context, task))),
+    ...forgotten.map((task) => bury(context, task, () => context.ends.of(task))),
   ]);
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
   return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
@@ -78,7 +77,7 @@ async function knownWorkload(
   const isOver = hasEnded(view);
   if (task.phase === TaskPhase.SERVING && isOver) {
     return await bury(context, task, async () => {
-      const told = view.exitCode === undefined ? await toldEnd(context, task) : undefined;
+      const told = view.exitCode === undefined ? await context.ends.of(task) : undefined;
       return told ?? exitOfTask(view, new Date(context.clock.nowMs()));
     });
   }

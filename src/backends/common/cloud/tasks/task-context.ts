@@ -7,11 +7,11 @@ import type { CloudTasks, TaskRequests } from "../cloud-tasks.ts";
 import type { Sealer } from "../seal.ts";
 import type { StartSettings } from "../start-details.ts";
 import type { StoredContainers } from "../stored/stored-containers.ts";
-import type { CloudLog } from "../stored/stored-service.ts";
 import type { Departures } from "./departures.ts";
 import type { TaskPoller } from "./poller.ts";
 import type { QuotaLines } from "./quota-lines.ts";
 import type { TaskBook } from "./task-book.ts";
+import type { ToldEnds } from "./told-end.ts";
 import type { UnansweredRequests } from "./unanswered-requests.ts";
 
 /** How long starts may take. */
@@ -34,7 +34,7 @@ export interface TaskContext {
   readonly quotaLines: QuotaLines;
   readonly unanswered: UnansweredRequests;
   readonly stored: Omit<StoredContainers, "close">;
-  readonly log: Pick<CloudLog, "agentLines">;
+  readonly ends: Pick<ToldEnds, "of">;
   readonly exitKey: Sealer["exitKey"];
   /** Names this sockerless: its tasks are known again by it. */
   readonly instance: string;

@@ -9,8 +9,7 @@ import { TaskRecordSchema } from "../../../../gen/sockerless/state/v1/state_pb.t
 import { createSealer } from "../seal.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { failedCall } from "../testing/cloud.ts";
-import type { TaskContext } from "./task-context.ts";
-import { exitOfLine, toldEnd } from "./told-end.ts";
+import { exitOfLine, ToldEnds } from "./told-end.ts";
 
 const { exitKey } = createSealer(Buffer.from("secret"));
 const id = "c".repeat(64);
@@ -74,6 +73,7 @@ describe("the line of a run's end", () => {
 describe("an end that is looked for in the cloud's log", () => {
   function lookIn(lines: readonly (string | Error)[]) {
     const { logger, warnings } = capturedLogger();
+    const clock = new ManualClock();
     async function* agentLines(): AsyncGenerator<string> {
       for (const each of lines) {
         if (each instanceof Error) {
@@ -82,26 +82,40 @@ describe("an end that is looked for in the cloud's log", () => {
         yield each;
       }
     }
-    const context = {
-      ...{ log: { agentLines }, exitKey, clock: new ManualClock(), logger },
-      abandoned: new AbortController().signal,
-    } as unknown as TaskContext;
+    const { signal: abandoned } = new AbortController();
+    const ends = new ToldEnds({ log: { agentLines }, exitKey, clock, logger, abandoned });
     const record = create(TaskRecordSchema, { containerId: id, generation: 2n });
-    return { found: toldEnd(context, record), warnings };
+    return { look: () => ends.of(record), warnings, clock };
   }
 
   it("is found among other lines of the agent, and is none where there is no such line", async () => {
-    assert.equal(
-      (await lookIn(["level=INFO msg=stop", "exit generation=2 seal=00", sealed()]).found)?.code,
-      0,
-    );
-    assert.equal(await lookIn(["level=INFO msg=stop"]).found, undefined);
+    const { look } = lookIn(["level=INFO msg=stop", "exit generation=2 seal=00", sealed()]);
+    assert.equal((await look())?.code, 0);
+    assert.equal(await lookIn(["level=INFO msg=stop"]).look(), undefined);
   });
 
-  it("is not known to be none while the cloud does not answer, but where it refuses", async () => {
-    await assert.rejects(lookIn([failedCall("unknown", "lost")]).found, /lost/);
-    const { found, warnings } = lookIn([failedCall("refused", "you may not")]);
-    assert.equal(await found, undefined);
+  it("is not known to be none while the cloud does not answer", async () => {
+    const { look, clock } = lookIn([failedCall("unknown", "lost")]);
+    for (let minutes = 0; minutes < 3; minutes++) {
+      await assert.rejects(look(), /lost/);
+      await clock.advance(60_000);
+    }
+  });
+
+  it("is not known to be none while the cloud refuses to show it, for a minute", async () => {
+    const lines: (string | Error)[] = [failedCall("refused", "you may not")];
+    const { look, warnings, clock } = lookIn(lines);
+    await assert.rejects(look(), /you may not/);
+    await clock.advance(59_000);
+    await assert.rejects(look(), /you may not/);
+    await clock.advance(1_000);
+    assert.equal(await look(), undefined);
     assert.match(warnings().join(), /cannot be read from the cloud's log: you may not/);
+    await assert.rejects(look(), /you may not/, "the next look has a minute of its own");
+    lines[0] = sealed();
+    assert.equal((await look())?.code, 0);
+    lines[0] = failedCall("refused", "you may not again");
+    await clock.advance(59_000);
+    await assert.rejects(look(), /again/);
   });
 });

@@ -1,44 +1,82 @@
 /** The end of a run as its agent has left it in the cloud's log, for when neither agent nor task is there any more. */
+import type { Clock } from "../../../../common/clock.ts";
 import { messageOf } from "../../../../common/errors.ts";
+import type { Logger } from "../../../../common/logger.ts";
 import type { TaskRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { isRefusal } from "../cloud-error.ts";
 import type { FoundExit } from "../../driver.ts";
-import { isSeal } from "../seal.ts";
+import { isSeal, type Sealer } from "../seal.ts";
+import type { CloudLog } from "../stored/stored-service.ts";
 import { unfinishedExit } from "./task-end.ts";
-import type { TaskContext } from "./task-context.ts";
 
 /** A line as `agent/init/exit_line.go` writes it, without its mark. */
 const line =
   /^(?<told>exit generation=\d+ code=(?<code>\d{1,3}) oom_killed=(?<oom>true|false) platform_stop=(?<stop>true|false) finished_at=(?<at>\S+)) seal=(?<seal>[0-9a-f]{64})$/;
 
-/**
- * Looks for the end of a container's last run.
- *
- * @returns undefined: its agent has left none, or the cloud refuses to show it
- * @throws CloudError: nobody knows whether there is one
- */
-export async function toldEnd(
-  { log, exitKey, clock, logger, abandoned }: TaskContext,
-  { containerId, generation }: TaskRecord,
-): Promise<FoundExit | undefined> {
-  const key = exitKey(containerId, generation);
-  try {
-    for await (const text of log.agentLines(containerId, abandoned)) {
-      const exit = exitOfLine(key, text, clock.nowMs());
-      if (exit !== undefined) {
-        return exit;
-      }
-    }
-  } catch (error) {
-    if (!isRefusal(error)) {
-      throw error;
-    }
-    logger.warn(
-      { container: containerId, err: error },
-      `the end of a container cannot be read from the cloud's log: ${messageOf(error)}`,
-    );
+/** Parts of the driver that ends are looked for with. */
+export interface ToldEndsOptions {
+  readonly log: Pick<CloudLog, "agentLines">;
+  readonly exitKey: Sealer["exitKey"];
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Ends every look. */
+  readonly abandoned: AbortSignal;
+}
+
+/** A refusal that lasts so long is the cloud's last word: a permission, or a login, may take a moment to hold. */
+const refusedLimitMs = 60_000;
+
+/** Looks for the ends of runs. */
+export class ToldEnds {
+  readonly #options: ToldEndsOptions;
+  /** Since when the cloud refuses to show the lines of a run, milliseconds, by container ID and generation. */
+  readonly #refusedSinceMs = new Map<string, number>();
+
+  constructor(options: ToldEndsOptions) {
+    this.#options = options;
   }
-  return undefined;
+
+  /**
+   * Looks for the end of a container's last run.
+   *
+   * @returns undefined: its agent has left none, or the cloud has refused for a minute to show it
+   * @throws CloudError: nobody knows yet whether there is one
+   */
+  async of({ containerId, generation }: TaskRecord): Promise<FoundExit | undefined> {
+    const { log, exitKey, clock, logger, abandoned } = this.#options;
+    const key = exitKey(containerId, generation);
+    const run = `${containerId} ${generation}`;
+    let exit: FoundExit | undefined;
+    try {
+      for await (const text of log.agentLines(containerId, abandoned)) {
+        exit = exitOfLine(key, text, clock.nowMs());
+        if (exit !== undefined) {
+          break;
+        }
+      }
+    } catch (error) {
+      if (!isRefusal(error)) {
+        this.#refusedSinceMs.delete(run);
+        throw error;
+      }
+      if (!this.#isLastWord(run)) {
+        throw error;
+      }
+      logger.warn(
+        { container: containerId, err: error },
+        `the end of a container cannot be read from the cloud's log: ${messageOf(error)}`,
+      );
+    }
+    this.#refusedSinceMs.delete(run);
+    return exit;
+  }
+
+  #isLastWord(run: string): boolean {
+    const nowMs = this.#options.clock.nowMs();
+    const sinceMs = this.#refusedSinceMs.get(run) ?? nowMs;
+    this.#refusedSinceMs.set(run, sinceMs);
+    return nowMs - sinceMs >= refusedLimitMs;
+  }
 }
 
 /**
