@@ -208,6 +208,20 @@ describe("a call of AWS", () => {
     }
   });
 
+  it("tells that it may have made a task where its answer was lost, also if it is refused when it is made again", async () => {
+    const lost = failure("ServerException", 500);
+    const denied = failure("AccessDeniedException", 400);
+    for (const [answers, expected] of [
+      [[lost, denied], "ServerException"],
+      [[denied], "AccessDeniedException"],
+    ] as const) {
+      const { clock, call } = setUp();
+      const client = scripted(...answers);
+      await assert.rejects(settled(clock, call("ecs", client, command)), { code: expected });
+      assert.equal(client.made, answers.length);
+    }
+  });
+
   it("ends with the backend, whether its caller can end it or not", async () => {
     const { call, ending } = setUp();
     const silent: SdkClient = {

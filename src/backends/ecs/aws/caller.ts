@@ -109,7 +109,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
         }
       }
       if (attempt >= attemptsAfter(answer) && !signal.aborted) {
-        throw answer;
+        throw doubt ?? answer; // After a refusal alone one would take it that there is none.
       }
       if (isThrottled(answer)) {
         for (const bucket of shared) {

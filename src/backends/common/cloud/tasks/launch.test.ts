@@ -265,7 +265,12 @@ describe("a start", () => {
     } as unknown as AgentFinder;
 
     /** A start whose calls are answered so, and whose tasks end for these reasons; those without one come up. */
-    function troubled(answers: (TaskAnswer | "down")[], ends: Readonly<Record<string, Partial<TaskView>>>) {
+    function troubled(
+      answers: (TaskAnswer | "down")[],
+      ends: Readonly<Record<string, Partial<TaskView>>>,
+      known?: TaskFields,
+    ) {
+      const unanswered = new UnansweredRequests();
       const asked: string[] = [];
       const told: string[] = [];
       const clock = new ManualClock();
@@ -277,11 +282,12 @@ describe("a start", () => {
           return answer === "down" ? { reason: cause.message, cause } : answer;
         },
       });
-      const { start } = setUp({
+      const parts = {
         ...unhurried,
         cloud,
         clock,
         finder,
+        unanswered,
         requests: {
           ...requests,
           make: async () => "gale",
@@ -303,13 +309,18 @@ describe("a start", () => {
           },
           hasten: () => {},
         },
-      });
+      };
+      const { start } = setUp(parts, known);
       const progress = {
         waits: (reason: string) => void told.push(reason),
         goesOn: () => void told.push("goes on"),
       };
-      return { started: () => passing(clock, start(progress)), asked, told };
+      const left = () => unanswered.answerTo(container);
+      return { started: () => passing(clock, start(progress)), asked, told, left };
     }
+
+    /** The record of a start that the backend's end has cut off before the cloud's answer. */
+    const cutOff: TaskFields = { launchGeneration: 1n, request: "gale", phase: TaskPhase.UNSPECIFIED };
 
     const fog = { reason: "the fog is too thick" };
 
@@ -354,11 +365,34 @@ describe("a start", () => {
       assert.deepEqual(asked, ["gale", "gale+"]);
     });
 
-    it("does not ask for a second task while nobody knows whether there is a first", async () => {
+    it("asks for no second task while nobody knows whether there is a first, but for that again", async () => {
       const refusal = { reason: fog.reason, cause: failedCall("refused", fog.reason) };
-      const { started, asked } = troubled(["down", refusal], {});
-      await assert.rejects(started(), /the fog is too thick/);
-      assert.deepEqual(asked, ["gale", "gale"]);
+      for (const [answers, known] of [
+        [["down", refusal], undefined],
+        [[refusal], cutOff],
+      ] as const) {
+        const found = troubled([...answers, { task: "1" }], {}, known);
+        assert.equal((await found.started()).reference, "1");
+        assert.deepEqual(new Set(found.asked), new Set(["gale"]));
+        assert.equal(await found.left(), "none");
+        const lost = troubled([...answers], {}, known);
+        await assert.rejects(lost.started(), /the fog is too thick/);
+        assert.deepEqual(new Set(lost.asked), new Set(["gale"]));
+        assert.equal(await lost.left(), "unknown");
+      }
+    });
+
+    it("asks for another task once the cloud has said that it has no capacity for the one in doubt", async () => {
+      const reason = "there is no wind";
+      for (const cause of [undefined, failedCall("refused", reason)]) {
+        const calm = { reason, cause };
+        const lost = troubled(["down", calm, { task: "1" }], {});
+        await lost.started();
+        assert.deepEqual(lost.asked, ["gale", "gale", "oars+"]);
+        const resumed = troubled([calm, calm, { task: "1" }], {}, cutOff);
+        await resumed.started();
+        assert.deepEqual(resumed.asked, ["gale", "oars+", "oars++"]);
+      }
     });
 
     it("takes another kind of capacity at once, and tries that a few times", async () => {

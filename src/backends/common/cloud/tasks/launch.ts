@@ -219,12 +219,11 @@ async function place(
   placing: Placing,
 ): Promise<TaskRecord> {
   const { id } = spec.record;
-  const { limit, isResumed, waits, goesOn } = placing;
+  const { limit, tries, waits, goesOn } = placing;
   const { service, run: call } = context.cloud.names;
   const options = roomOptions(context);
   const start = {
     containerId: id,
-    isResumed,
     phase: placing.phase,
     waits: (reason: string) => {
       limit.pause();
@@ -232,11 +231,11 @@ async function place(
     },
   };
   /** A task may have been made although the answer that told of it was lost: only its own request finds it. */
-  let isUnclear = false;
+  let isUnclear = placing.isResumed;
   const ask = async (request: string): Promise<string> => {
     try {
       return await limit.during(`${service} has not answered ${call}`, (signal) =>
-        placeTask(request, { ...start, signal }, options),
+        placeTask(request, { ...start, isResumed: isUnclear, signal }, options),
       );
     } catch (error) {
       isUnclear ||= mayBeDone(error);
@@ -262,23 +261,36 @@ async function place(
       return await run(again);
     }
   };
-  for (let record = asked; ; ) {
-    try {
-      const task = await renewed(record.request);
-      goesOn();
-      return await context.book.noteTask(id, task);
-    } catch (error) {
-      record = context.book.of(id) ?? record; // Its request may have been renewed.
-      if (error instanceof PassingFailure && !isUnclear) {
-        record = await context.book.note(id, await nextTry(context, record, error, placing));
-        continue;
+  try {
+    for (let record = asked; ; ) {
+      try {
+        const task = await renewed(record.request);
+        goesOn();
+        return await context.book.noteTask(id, task);
+      } catch (error) {
+        if (!(error instanceof PassingFailure)) {
+          throw error;
+        }
+        record = context.book.of(id) ?? record; // Its request may have been renewed.
+        isUnclear &&= !isAnswer(error);
+        if (isUnclear) {
+          await tries.pause(error.trouble, error.reason, error, limit.signal);
+        } else {
+          record = await context.book.note(id, await nextTry(context, record, error, placing));
+        }
       }
-      if (isUnclear) {
-        context.unanswered.leaveInDoubt(id);
-      }
-      throw error;
     }
+  } catch (error) {
+    if (isUnclear) {
+      context.unanswered.leaveInDoubt(id);
+    }
+    throw error;
   }
+}
+
+/** Whether a cloud that failed like this has looked for the task of the request, and would have told it. */
+function isAnswer({ cause, trouble }: PassingFailure): boolean {
+  return cause === undefined || trouble.lacksCapacity === true;
 }
 
 /** Whether a task runs, of whoever, whose end would make room for another. */

@@ -37,7 +37,7 @@ export interface RunOptions extends RoomOptions {
 /** The start that needs a task. */
 export interface TaskStart {
   readonly containerId: string;
-  /** The cloud may have been asked already, and its answer been lost with the backend. */
+  /** The cloud may have been asked already, and its answer been lost. */
   readonly isResumed: boolean;
   /** Ends the start. */
   readonly signal: AbortSignal;
