@@ -134,6 +134,32 @@ describe("a log in CloudWatch", () => {
     assert.equal((await read({ one, two: ["x"] }, { tail: 1_000n })).lines.length, 101);
   });
 
+  it("is read again instead of held where its last lines are many bytes", async () => {
+    const long = "x".repeat(2 ** 20);
+    const one = ["a", "[stdout +] first", ...Array<string>(3).fill(`[stdout -+] ${long}`), "[stdout -] end"];
+    const two = [...Array.from({ length: 20 }, (_, index) => `[stderr] ${index} ${long}`), "b"];
+    const { client, made } = cloudWatch({ one, two });
+    const log = cloudWatchLog({ logs: client, logGroup: "/g", streamsOf: () => ["one", "two"] });
+    const read = async (tail: bigint): Promise<string[]> => {
+      const lines: string[] = [];
+      const range = { tail, sinceNs: undefined };
+      for await (const { data, begins } of log.lines("c", range, AbortSignal.timeout(60_000))) {
+        const text = Buffer.from(data).toString().replaceAll("x", "").trim();
+        lines.push(begins ? text : `${lines.pop()}${text}`);
+      }
+      return lines;
+    };
+    const numbers = Array.from({ length: 20 }, (_, index) => String(index));
+    assert.deepEqual(await read(3n), ["18", "19", "b"]);
+    const readFromHead = () => made("GetLogEvents").filter(({ startFromHead }) => startFromHead);
+    assert.deepEqual(readFromHead(), [], "few are held");
+    assert.deepEqual(await read(15n), [...numbers.slice(6), "b"]);
+    assert.ok(readFromHead().every(({ logStreamName }) => logStreamName === "two"));
+    assert.notEqual(readFromHead().length, 0);
+    assert.deepEqual(await read(22n), ["firstend", ...numbers, "b"]);
+    assert.deepEqual(await read(100n), ["a", "firstend", ...numbers, "b"]);
+  });
+
   it("has its agent's own lines of the last task, the newest first, as far as five pages reach", async () => {
     const told = async (two: readonly string[]): Promise<string[]> => {
       const { client } = cloudWatch({ one: ["[sockerless] of another task"], two });

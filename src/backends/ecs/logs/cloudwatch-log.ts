@@ -25,6 +25,10 @@ export interface CloudWatchLogOptions {
 const nsPerMs = 1_000_000n;
 /** An agent tells the end of a run behind its output: what follows are a few lines of its own. */
 const mostPagesBack = 5;
+/** The last lines of a log are held in memory up to this, and read again where they are more. */
+const mostHeldBytes = 8 * 1024 * 1024;
+/** An event without its message, about. */
+const eventBytes = 200;
 
 /** The log of a backend's containers. Reading throws AwsError. */
 export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
@@ -34,7 +38,7 @@ export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
       const streams = beforeLastTask ? all.slice(0, -1) : all;
       if (tail !== undefined) {
         const events = await lastEvents(options, streams, tail, signal);
-        yield* lastLines(() => piecesOf(each(events)), tail);
+        yield* lastLines(() => piecesOf(events()), tail);
         return;
       }
       const startTime = sinceNs === undefined ? undefined : Number(sinceNs / nsPerMs);
@@ -92,27 +96,43 @@ async function* eventsBackward(
   }
 }
 
-/** The events of the last lines of all streams together, read from the end: none without the begin of its line. */
+/**
+ * Looks from the end for the events of the last lines of all streams together: none without the begin of its line.
+ *
+ * @returns reads them, and some before them where they are more than are held; again and again
+ */
 async function lastEvents(
   options: CloudWatchLogOptions,
   streams: readonly string[],
   count: bigint,
   signal: AbortSignal,
-): Promise<OutputLogEvent[]> {
-  const found: OutputLogEvent[] = [];
+): Promise<() => AsyncIterable<OutputLogEvent>> {
+  const held: OutputLogEvent[] = [];
+  let heldBytes = 0;
   let left = count;
+  /** The streams as far as they were looked at, oldest first. */
+  const spans: { readonly logStreamName: string; startTime: number }[] = [];
   for (const logStreamName of streams.toReversed()) {
     if (left <= 0n) {
       break;
     }
+    const span = { logStreamName, startTime: 0 };
+    spans.unshift(span);
     /** Streams of output whose last line that was found begins earlier. */
     const unbegun = new Set<LogPiece["stream"]>();
     for await (const event of eventsBackward(options, logStreamName, Number.POSITIVE_INFINITY, signal)) {
       if (!isOutput(event)) {
         continue;
       }
-      found.push(event);
-      const { stream, begins } = untee(event.message ?? "");
+      const { message = "", timestamp = 0 } = event;
+      heldBytes += eventBytes + message.length;
+      if (heldBytes <= mostHeldBytes) {
+        held.push(event);
+      } else {
+        held.length = 0;
+      }
+      span.startTime = timestamp;
+      const { stream, begins } = untee(message);
       if (begins) {
         left -= 1n;
         unbegun.delete(stream);
@@ -124,7 +144,15 @@ async function lastEvents(
       }
     }
   }
-  return found.reverse();
+  if (heldBytes <= mostHeldBytes) {
+    const events = held.reverse();
+    return () => each(events);
+  }
+  return async function* () {
+    for (const span of spans) {
+      yield* eventsForward(options, span, signal);
+    }
+  };
 }
 
 function isOutput({ message = "" }: OutputLogEvent): boolean {

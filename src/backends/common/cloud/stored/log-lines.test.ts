@@ -102,6 +102,24 @@ describe("the lines of a stored log", () => {
     assert.deepEqual(await show([out(1, "a\nb")], {}, 1), ["1:b"]);
   });
 
+  it("do not count one that begins before the log does", async () => {
+    const piece = (stream: LogRecord["stream"], text: string, begins = true) =>
+      ({ stream, timeNs: 1n, data: Buffer.from(text), begins, ends: true }) as const;
+    const pieces = [
+      piece(Stream.STDOUT, "the end of another", false),
+      piece(Stream.STDERR, "a"),
+      piece(Stream.STDOUT, "b"),
+      piece(Stream.STDOUT, "c"),
+    ];
+    for (let count = 0; count <= 4; count++) {
+      const last: string[] = [];
+      for await (const { data } of lastLines(() => each(pieces), BigInt(count))) {
+        last.push(Buffer.from(data).toString());
+      }
+      assert.deepEqual(last, count === 0 ? [] : ["a", "b", "c"].slice(-count));
+    }
+  });
+
   it("that nothing ended are in the order in which they were last added to", async () => {
     const log = [err(1, "a"), out(2, "a"), err(3, "b")];
     assert.deepEqual(await show(log, {}, 1), ["2:ab"]);

@@ -45,6 +45,7 @@ export async function* lastLines(
   let left = begun > count ? begun - count : 0n;
   const skipped = new Map<LogRecord["stream"], bigint>();
   const unended = new Set<LogRecord["stream"]>();
+  const begunIn = new Set<LogRecord["stream"]>();
   const skip = (stream: LogRecord["stream"]): void => {
     if (left > 0n) {
       left -= 1n;
@@ -54,6 +55,11 @@ export async function* lastLines(
   for await (const { stream, begins, ends } of open()) {
     if (left === 0n) {
       break;
+    }
+    if (begins) {
+      begunIn.add(stream);
+    } else if (!begunIn.has(stream)) {
+      continue; // The rest of a line that begins before the log does.
     }
     if (begins && unended.delete(stream)) {
       skip(stream); // A run's last line that had no end.
