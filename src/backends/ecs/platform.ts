@@ -59,12 +59,15 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     clock,
     logger: componentLogger(logger, "tasks"),
   });
-  const quota = new VcpuQuota({
-    serviceQuotas: aws.serviceQuotas,
-    spot: config.capacityProvider.endsWith("_SPOT"),
-    clock,
-    logger: componentLogger(logger, "tasks"),
-  });
+  const quotaOf = (spot: boolean): VcpuQuota =>
+    new VcpuQuota({
+      serviceQuotas: aws.serviceQuotas,
+      spot,
+      clock,
+      logger: componentLogger(logger, "tasks"),
+    });
+  const quotas = { onDemand: quotaOf(false), spot: quotaOf(true) };
+  const asksSpot = config.capacityProvider.endsWith("_SPOT");
   const hasContainerWithout = (): boolean => [...state.containers.values()].some(isOnNoNetwork);
   return {
     name: "ecs",
@@ -73,7 +76,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, instance }),
     requests: ecsRequests({
       definitions,
-      quota,
+      quotas,
       networks,
       taskImage: (image) => taskImageOf(image, config),
       definition: {
@@ -127,7 +130,10 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     machine: ecsMachine(config),
     checks: [
       ...ecsChecks(config, aws, logger),
-      { what: "the quota of vCPUs", run: async (signal) => void (await quota.read(signal)) },
+      {
+        what: "the quota of vCPUs",
+        run: async (signal) => void (await quotas[asksSpot ? "spot" : "onDemand"].read(signal)),
+      },
     ],
     sweeps: [
       { what: "task definitions", run: (signal) => definitions.sweep(signal) },

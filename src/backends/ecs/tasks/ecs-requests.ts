@@ -18,13 +18,14 @@ import type { TaskImage } from "../ecr/task-image.ts";
 import type { EcsNetworks } from "../networks.ts";
 import type { VcpuQuota } from "../vcpu-quota.ts";
 import { networkOfTask } from "../security-groups/groups-of-task.ts";
-import { type RunSettings, runRequest } from "./run-request.ts";
+import { type Capacity, capacityOf, type RunSettings, runRequest } from "./run-request.ts";
 
 /** Settings of {@link ecsRequests}, and what it calls. */
 export interface EcsRequestsOptions {
   readonly definitions: Pick<Definitions, "ensure" | "forget">;
   readonly networks: Pick<EcsNetworks, "groupsOf">;
-  readonly quota: Pick<VcpuQuota, "fits" | "vcpus" | "code">;
+  /** Spot has a quota of its own. */
+  readonly quotas: Readonly<Record<"onDemand" | "spot", Pick<VcpuQuota, "fits" | "vcpus" | "code">>>;
   /** The image as tasks pull it. @throws not-found, conflict */
   readonly taskImage: (image: ImageRecord) => TaskImage;
   readonly definition: DefinitionSettings;
@@ -33,7 +34,7 @@ export interface EcsRequestsOptions {
 
 /** Requests as JSON of {@link RunTaskCommandInput}. */
 export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
-  const { definitions, networks, quota, taskImage, run } = options;
+  const { definitions, networks, quotas, taskImage, run } = options;
 
   const make = async (spec: WorkloadSpec, step: StartStep): Promise<RunTaskCommandInput> => {
     const definition = definitionOf(spec, taskImage, options.definition);
@@ -46,6 +47,9 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
     ]);
     return runRequest(spec.record, arn, groups, run);
   };
+
+  const quotaOf = ({ capacityProviderStrategy }: Capacity) =>
+    quotas[capacityProviderStrategy?.some(isSpot) === true ? "spot" : "onDemand"];
 
   return {
     make: async (spec, step) => JSON.stringify(await make(spec, step)),
@@ -83,13 +87,17 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
       refuseDirectories(mounts);
       refuseSizes(hostConfig, mounts);
       const { cpu } = taskSizeOf(hostConfig?.resources);
+      const quota = quotaOf(capacityOf(run.capacityProvider));
       if ((await quota.fits(cpu)) === false) {
         throw invalid(
           `the container needs ${cpu / 1024} vCPU, and the account may run ${quota.vcpus} at once: ask AWS for more (Service Quotas, Fargate, ${quota.code})`,
         );
       }
     },
-    fitsQuota: (request) => quota.fits(Number(parse(request).overrides?.cpu)),
+    async fitsQuota(request) {
+      const asked = parse(request);
+      return await quotaOf(asked).fits(Number(asked.overrides?.cpu));
+    },
     unmountedVolumes,
     explainFailure: withMissingDirectory,
   };

@@ -43,6 +43,25 @@ describe("the request for a task", () => {
     assert.notEqual(requests.sizeOf(spot), requests.sizeOf(JSON.stringify(request())));
   });
 
+  it("fits the quota of the capacity that it asks for, which is another one once Spot has none", async () => {
+    const quotas = {
+      spot: { fits: async () => false, vcpus: 0, code: "spot" },
+      onDemand: { fits: async () => true, vcpus: 6, code: "on demand" },
+    };
+    for (const [capacityProvider, fits] of [
+      ["FARGATE_SPOT", false],
+      ["FARGATE", true],
+    ] as const) {
+      const run = { ...settings, capacityProvider, spotFallback: true };
+      const asking = ecsRequests({ ...options, quotas, run } as unknown as EcsRequestsOptions);
+      const asked = JSON.stringify(request({}, run));
+      assert.equal(await asking.fitsQuota(asked), fits, capacityProvider);
+      assert.equal(await asking.fitsQuota(asking.otherCapacity(asked) ?? asked), true);
+      const creation = asking.refuseUnfit(workloadSpec().record, []);
+      await (fits ? creation : assert.rejects(creation, /needs 0\.25 vCPU.*at once.*, spot\)/));
+    }
+  });
+
   it("has one token for each start of a container", () => {
     const { clientToken } = request();
     assert.match(clientToken ?? "", /^[0-9a-f]{64}$/);

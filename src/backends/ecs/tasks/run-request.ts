@@ -58,8 +58,11 @@ export function runRequest(
   };
 }
 
+/** The part of a request that says what its task runs on. */
+export type Capacity = Pick<RunTaskCommandInput, "capacityProviderStrategy" | "launchType">;
+
 /** The launch type or capacity provider: Fargate needs no provider in the cluster, Spot is to be had by one only. */
-function capacityOf(provider: string): Pick<RunTaskCommandInput, "capacityProviderStrategy" | "launchType"> {
+export function capacityOf(provider: string): Capacity {
   return provider === "FARGATE"
     ? { launchType: "FARGATE" }
     : { capacityProviderStrategy: [{ capacityProvider: provider, weight: 1 }] };
