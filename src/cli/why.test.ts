@@ -28,6 +28,24 @@ describe("why a container starts as it does", () => {
     ]);
   });
 
+  it("counts from when the start was accepted, also where another clock is behind", () => {
+    const lines = why({
+      Name: "/web",
+      State: state,
+      StartPhases: [
+        { Name: "provisioning", By: "cloud", From: "2026-11-21T09:59:59.750Z" },
+        { Name: "accepted", By: "backend", From: "2026-11-21T10:00:00Z" },
+        { Name: "process", By: "agent", From: "2026-11-21T10:00:09Z" },
+      ],
+    });
+    assert.deepEqual(lines.slice(1), [
+      "Its last start began at 2026-11-21T10:00:00Z:",
+      "  provisioning      -0.250 s              the cloud's clock",
+      "  accepted          +0.000 s              the backend's clock",
+      "  process           +9.000 s              the agent's clock",
+    ]);
+  });
+
   it("is what it waits for, or what has failed", () => {
     const waits = { ...state, Status: "created", Error: "waits to be started: no room" };
     assert.deepEqual(why({ Name: "/web", State: waits }), [

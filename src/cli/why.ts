@@ -40,17 +40,19 @@ export function why(inspected: unknown): string[] {
     return [head, "It was never started."];
   }
   const width = Math.max(...phases.map((phase) => phase.Name.length));
-  const begin = Date.parse(first.From);
+  const accepted = phases.find((phase) => phase.Name === "accepted") ?? first; // Other clocks may be behind.
+  const begin = Date.parse(accepted.From);
   return [
     head,
-    `Its last start began at ${first.From}:`,
+    `Its last start began at ${accepted.From}:`,
     ...phases.map((phase) => `  ${phase.Name.padEnd(width)}  ${timesOf(phase, begin)}`),
   ];
 }
 
 /** @param beginMs of the whole start */
 function timesOf({ From, Until, By }: Phase, beginMs: number): string {
-  const at = `+${inSeconds(Date.parse(From) - beginMs)}`.padStart(12);
+  const sinceMs = Date.parse(From) - beginMs;
+  const at = `${sinceMs < 0 ? "" : "+"}${inSeconds(sinceMs)}`.padStart(12);
   const lasted = Until === undefined ? "" : inSeconds(Date.parse(Until) - Date.parse(From));
   return `${at}  ${lasted.padStart(10)}  ${clocks[By] ?? By}`;
 }

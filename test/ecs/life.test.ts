@@ -82,6 +82,14 @@ describe("containers as tasks", () => {
     assert.equal(await ok("wait", "again"), "3");
     await ok("start", "again");
     assert.equal(await ok("wait", "again"), "3");
+    const phases = JSON.parse(await ok("inspect", "--format", "{{json .StartPhases}}", id)) as {
+      readonly Name: string;
+    }[];
+    assert.deepEqual(
+      phases.map(({ Name }) => Name),
+      ["accepted", "definition", "process"],
+      "nothing of the start before",
+    );
     assert.equal(ecs.aws.calls.count("ecs.RunTask"), 1);
     assert.match(await ok("logs", "again"), /^here$/m);
 

@@ -291,6 +291,8 @@ export interface Launched {
   readonly networkNamespace?: string;
   /** The address that the container is really reached at, where those of its endpoints are virtual. */
   readonly address?: string;
+  /** Its agent has served a run before this one. */
+  readonly reused?: boolean;
   /** Resolves, in any case, once the platform tells no more of the launch's phases; absent: it has told all. */
   readonly settled?: Promise<void>;
 }

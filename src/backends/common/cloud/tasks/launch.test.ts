@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { isErrorKind } from "../../../../common/errors.ts";
 import { ManualClock } from "../../../../common/manual-clock.ts";
@@ -90,7 +91,10 @@ function setUp(parts: object, known?: TaskFields) {
   return { start, late, clock, asked: () => asked, tasks };
 }
 
-const serving = { phase: TaskPhase.SERVING, generation: 1n, task: "task/now", address: "192.0.2.1" };
+const serving = {
+  ...{ phase: TaskPhase.SERVING, generation: 1n, launchGeneration: 1n },
+  ...{ task: "task/now", address: "192.0.2.1" },
+};
 const agents = {
   addressOf: ({ address }: TaskRecord) => ({ kind: "tcp", host: address, port: 1, pin: new Uint8Array(32) }),
   containerAddressOf: ({ address }: TaskRecord) => address,
@@ -147,6 +151,21 @@ describe("a start", () => {
       },
     });
     assert.equal(await told.promise, launched.address);
+  });
+
+  it("tells whether its agent has served a run before", async () => {
+    const idle = { agents: { ...agents, awaitFiles: () => Promise.resolve() } };
+    assert.equal((await setUp(idle, serving).start()).reused, false);
+    assert.equal((await setUp(idle, { ...serving, launchGeneration: 0n }).start()).reused, true);
+    const lingering = { ...serving, phase: TaskPhase.LINGERING, generation: 0n, launchGeneration: 0n };
+    const leavesAt = timestampFromMs(new ManualClock().nowMs() + 60_000);
+    const alike = {
+      agents: { ...agents, answers: async () => true },
+      requests: { ...requests, isAlike: () => true },
+      departures: { cancel: () => {} },
+    };
+    const again = setUp({ ...alike, ...unhurried }, { ...lingering, leavesAt, request: "{}" });
+    assert.equal((await again.start()).reused, true);
   });
 
   it("that fails leaves nothing behind that still goes on", async () => {

@@ -344,5 +344,11 @@ function launched(context: TaskContext, task: TaskRecord): Launched {
   if (agent === undefined) {
     throw systemError(`nothing is known of the agent of container ${task.containerId}`);
   }
-  return { agent, boundPorts: [], reference: task.task, address: context.agents.containerAddressOf(task) };
+  return {
+    agent,
+    boundPorts: [],
+    reference: task.task,
+    address: context.agents.containerAddressOf(task),
+    reused: task.generation !== task.launchGeneration,
+  };
 }

@@ -26,6 +26,25 @@ describe("the phases of a start", () => {
     assert.notEqual(phases.tell({ ...begun, until: at(6) }), undefined);
   });
 
+  it("are those of the last task that was asked for", () => {
+    const phases = new StartPhases();
+    phases.tell({ name: "accepted", by: "backend", from: at(0) });
+    phases.tell({ name: "definition", by: "backend", from: at(0), until: at(1) });
+    phases.tell({ name: "request", by: "backend", from: at(1), until: at(2) });
+    phases.tell({ name: "provisioning", by: "cloud", from: at(2), until: at(5) });
+    phases.tell({ name: "pull", by: "cloud", from: at(5) });
+    phases.wait(at(9));
+    phases.endWait(at(11));
+    const names = () => phases.list.map(({ name }) => name);
+    assert.deepEqual(names(), ["accepted", "definition", "request", "provisioning", "pull", "wait"]);
+    const request = { name: "request", by: "backend", from: at(10), until: at(11) } as const;
+    phases.tell(request);
+    assert.deepEqual(names(), ["accepted", "definition", "wait", "request"]);
+    phases.tell({ name: "provisioning", by: "cloud", from: at(11), until: at(12) });
+    phases.tell(request);
+    assert.equal(names().at(-1), "provisioning");
+  });
+
   it("have each wait for itself", () => {
     const phases = new StartPhases();
     phases.wait(at(1));

@@ -22,9 +22,21 @@ export class StartPhases {
     return [...this.#phases.values()].sort((one, other) => fromMs(one) - fromMs(other));
   }
 
-  /** @returns the phase; undefined: nothing of it is new */
+  /**
+   * Takes in a phase. A request for a task takes away what the cloud has told of the one before it, which came to nothing.
+   *
+   * @returns the phase; undefined: nothing of it is new
+   */
   tell(told: ToldPhase): StartPhase | undefined {
-    return this.#set(told.name, told);
+    const phase = this.#set(told.name, told);
+    if (told.name === "request" && phase !== undefined) {
+      for (const [key, { by }] of this.#phases) {
+        if (by === "cloud") {
+          this.#phases.delete(key);
+        }
+      }
+    }
+    return phase;
   }
 
   /** A wait begins: there may be several. */

@@ -223,7 +223,7 @@ async function runStart(
     await refuseOldAgent(link, request);
     ended.throwIfAborted();
     const started = await startProcess(link, request);
-    tellProcess(context, record.id, phases, started);
+    tellProcess(context, record.id, phases, launched, started);
     await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
     tellStarted(context, record.id, phases, launched);
     live.run.succeed();

@@ -33,15 +33,16 @@ export function publishPhase(context: EngineContext, id: string, phase: StartPha
   });
 }
 
-/** Takes in what the agent tells of a process that it has started. */
+/** Takes in what the agent tells of a process that it has started; an agent that has served before began long ago. */
 export function tellProcess(
   context: EngineContext,
   id: string,
   phases: StartPhases,
+  { reused }: Pick<Launched, "reused">,
   { agentStartedAt, startedAt }: StartedProcess,
 ): void {
   const from = startedAt === undefined ? new Date(context.clock.nowMs()) : timestampDate(startedAt);
-  if (agentStartedAt !== undefined) {
+  if (agentStartedAt !== undefined && reused !== true) {
     const agent = { name: "agent", by: "agent", from: timestampDate(agentStartedAt), until: from } as const;
     tellPhase(context, id, phases, agent);
   }
