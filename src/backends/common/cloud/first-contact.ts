@@ -4,8 +4,13 @@ import { connect } from "node:tls";
 
 import type { ClientCredentials } from "../../../agent-client/address.ts";
 import { secureContextOf } from "../../../agent-client/secure-context.ts";
+import { type Clock, systemClock } from "../../../common/clock.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
+import { after } from "../../../common/timers.ts";
+
+/** A connection that the agent has not closed by then, once the handshake is over, is given up. */
+const closeLimitMs = 10_000;
 
 /**
  * Connects to the address that the cloud has named for a container and learns the key of the agent there, to be pinned.
@@ -19,6 +24,7 @@ export function learnPin(
   credentials: ClientCredentials,
   signal: AbortSignal,
   reached: () => void = () => {},
+  clock: Clock = systemClock,
 ): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
@@ -53,6 +59,9 @@ export function learnPin(
       leaving[Symbol.dispose]();
       resolve(createHash("sha256").update(spki).digest());
       socket.end();
+      socket.resume(); // An end that stands behind what is not read is not seen.
+      const limit = after(clock, closeLimitMs, () => socket.destroy());
+      socket.once("close", () => limit[Symbol.dispose]());
     });
   });
 }

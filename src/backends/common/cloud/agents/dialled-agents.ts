@@ -117,10 +117,11 @@ async function attempt(
   giveUpAfter(limitMs, AbortSignal.any([ended.signal, reached.signal]));
   try {
     const scope = AbortSignal.any([signal, limit.signal]);
-    return await learnPin({ host: address, port: agentPort }, credentials, scope, () => {
+    const onReached = (): void => {
       reached.abort(over);
       giveUpAfter(handshakeLimitMs, ended.signal);
-    });
+    };
+    return await learnPin({ host: address, port: agentPort }, credentials, scope, onReached, clock);
   } finally {
     ended.abort(over);
   }
