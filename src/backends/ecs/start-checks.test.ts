@@ -157,7 +157,9 @@ describe("looking at what is configured", () => {
         },
       },
       {},
-      ["subnet-2 of ecs.subnets have no IPv4, by which agents are reached: no container will start there"],
+      [
+        "ecs.subnets names subnets with IPv6 alone (subnet-2), and agents are reached by IPv4: no container will start there; name subnets with IPv4, alone or beside IPv6",
+      ],
     ],
     [
       "an agent's image that nobody has put into the repository",

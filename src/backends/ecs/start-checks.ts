@@ -80,7 +80,7 @@ async function checkSubnets(
   const withoutIpv4 = Subnets.filter(({ Ipv6Native }) => Ipv6Native === true).map(({ SubnetId }) => SubnetId);
   return withoutIpv4.length === 0
     ? undefined
-    : `${withoutIpv4.join(", ")} of ecs.subnets have no IPv4, by which agents are reached: no container will start there`;
+    : `ecs.subnets names subnets with IPv6 alone (${withoutIpv4.join(", ")}), and agents are reached by IPv4: no container will start there; name subnets with IPv4, alone or beside IPv6`;
 }
 
 async function checkSecurityGroups(

@@ -122,7 +122,10 @@ describe("a task's view", () => {
     const viewWith = (networkInterface: object) =>
       viewOf({ containers: [{ name: "main", networkInterfaces: [networkInterface] }] });
     const ipv6Address = "2001:db8::7";
-    assert.match(viewWith({ ipv6Address }).unreachable, /ecs\.subnets need IPv4/);
+    assert.match(
+      viewWith({ ipv6Address }).unreachable,
+      /agents are reached by IPv4: set ecs\.subnets to subnets with IPv4, alone or beside IPv6$/,
+    );
     assert.equal(viewWith({ ipv6Address, privateIpv4Address: "10.0.0.7" }).unreachable, "");
     assert.equal(viewWith({}).unreachable, "", "it has none yet");
   });

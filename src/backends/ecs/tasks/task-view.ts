@@ -6,7 +6,7 @@ import { mainContainerName } from "../definitions/definition.ts";
 import { interruptionOf, neverRan, outOfMemory, reasonOf } from "./reasons.ts";
 
 const onlyIpv6 =
-  "its network interface has an IPv6 address alone, and agents are reached by IPv4: ecs.subnets need IPv4, or both";
+  "its network interface has an IPv6 address alone, and agents are reached by IPv4: set ecs.subnets to subnets with IPv4, alone or beside IPv6";
 
 /** Reads AWS's description of a task. */
 export function viewOf(task: Task): TaskView {
