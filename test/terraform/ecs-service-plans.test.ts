@@ -68,6 +68,51 @@ describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => 
     );
   });
 
+  it("has roles for tasks of this account and region alone, one of which reads its secrets and writes its log", async () => {
+    const resources = await apply({ secrets_kms_key_arn: "arn:aws:kms:us-east-1:123456789012:key/1" });
+    const trusted = resources
+      .filter(({ type }) => type === "aws_iam_role")
+      .map(({ values }) => JSON.parse(String(values["assume_role_policy"])) as unknown);
+    const trust = {
+      Version: "2012-10-17",
+      Statement: [
+        {
+          Effect: "Allow",
+          Action: "sts:AssumeRole",
+          Principal: { Service: "ecs-tasks.amazonaws.com" },
+          Condition: {
+            StringEquals: { "aws:SourceAccount": "123456789012" },
+            ArnLike: { "aws:SourceArn": "arn:aws:ecs:us-east-1:123456789012:*" },
+          },
+        },
+      ],
+    };
+    assert.deepEqual(trusted, [trust, trust]);
+    const rights = resources.find(({ type, name }) => type === "aws_iam_role_policy" && name === "execution");
+    const { Statement: statements } = JSON.parse(String(rights?.values["policy"]));
+    const secrets = required["tls_secret_arns"] as Readonly<Record<string, string>>;
+    assert.deepEqual(statements, [
+      {
+        Sid: "WriteLog",
+        Effect: "Allow",
+        Action: ["logs:CreateLogStream", "logs:PutLogEvents"],
+        Resource: "arn:aws:logs:us-east-1:123456789012:log-group:/sockerless/service:*",
+      },
+      {
+        Sid: "ReadSecrets",
+        Effect: "Allow",
+        Action: "secretsmanager:GetSecretValue",
+        Resource: [required["agent_ca_secret_arn"], ...Object.values(secrets)],
+      },
+      {
+        Sid: "DecryptSecrets",
+        Effect: "Allow",
+        Action: "kms:Decrypt",
+        Resource: "arn:aws:kms:us-east-1:123456789012:key/1",
+      },
+    ]);
+  });
+
   it("lets clients in to the Docker port only, and itself to the agents", async () => {
     const resources = await apply({ client_cidrs: ["10.0.0.0/16"] });
     const ingress = resources

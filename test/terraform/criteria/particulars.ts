@@ -29,6 +29,13 @@ const outputValues: Readonly<Record<string, string>> = {
   sockerless_config: "yamlencode(local.sockerless_config)",
 };
 
+/** The value of `state_efs`: what mounts the state of each service. */
+const stateValue =
+  "{ for service, access_point in aws_efs_access_point.state : service => { access_point_arn = access_point.arn filesystem_id = aws_efs_file_system.this.id security_group_id = aws_security_group.efs.id } }";
+
+const mountable = new Set(["aws_efs_mount_target.this", "aws_efs_file_system_policy.this"]);
+const executing = new Set(["aws_iam_role_policy.execution", "aws_iam_role_policy_attachment.execution"]);
+
 const streams = "${aws_cloudwatch_log_group.containers.arn}:*";
 
 /** Criteria that the specification leaves open, though the module would be wrong without them. */
@@ -41,20 +48,59 @@ export const particulars: readonly Omit<Criterion, "number">[] = [
       }
       const others = [...module.outputs.keys()].filter((name) => !(name in outputValues));
       assert.deepEqual(others, ["state_efs"]);
+      assert.equal(expression(module.output("state_efs")["value"]), stateValue);
     },
     brokenBy: [
       change("outputs.tf", "= aws_iam_role.task.arn", "= aws_iam_role.execution.arn"),
       change("outputs.tf", "= aws_security_group.efs.id\n}", "= aws_security_group.task.id\n}"),
       change("outputs.tf", "= local.private_subnet_ids", "= local.public_subnet_ids"),
       change("outputs.tf", "= aws_cloudwatch_log_group.containers.arn", "= aws_ecs_cluster.this.arn"),
+      change("outputs.tf", "= aws_security_group.efs.id\n    }", "= aws_security_group.task.id\n    }"),
+      change("outputs.tf", "= access_point.arn", "= aws_efs_file_system.this.arn"),
+    ],
+  },
+  {
+    statement: "who uses an output waits for what makes it usable: rights, mount targets, policies, routes",
+    check: (module) => {
+      const waiting = [...module.outputs].flatMap(([name, body]) =>
+        body["depends_on"] === undefined
+          ? []
+          : [[name, new Set((body["depends_on"] as string[]).map(expression))]],
+      );
+      assert.deepEqual(Object.fromEntries(waiting), {
+        efs_filesystem_id: mountable,
+        state_efs: mountable,
+        execution_role_arn: executing,
+        task_role_arn: new Set(["aws_iam_role_policy.task"]),
+        sockerless_config: new Set([
+          ...mountable,
+          ...executing,
+          "aws_iam_role_policy.task",
+          "aws_ecs_cluster_capacity_providers.this",
+          "aws_route.internet",
+          "aws_route.nat",
+        ]),
+      });
+    },
+    brokenBy: [
+      change("outputs.tf", "  depends_on = [aws_iam_role_policy.task]\n", ""),
+      change("outputs.tf", "[aws_efs_mount_target.this, aws_efs_file_system_policy.this]", "[]"),
+      change("outputs.tf", "    aws_route.nat,\n", ""),
     ],
   },
   {
     statement: "the VPC has DNS and gives host names: EFS and Cloud Map need both",
     check: (module) => {
       assertAttributes(module.resource("aws_vpc"), { enable_dns_hostnames: true, enable_dns_support: true });
+      const [existing = {}] = blocks(module.data("aws_vpc", "existing"), "lifecycle");
+      assert.deepEqual(
+        blocks(existing, "postcondition").map(({ condition }) => expression(condition)),
+        ["self.enable_dns_support != false && self.enable_dns_hostnames != false"],
+      );
     },
     brokenBy: [
+      change("main.tf", "self.enable_dns_support != false && ", ""),
+      change("main.tf", "self.enable_dns_hostnames != false", "true"),
       change("main.tf", "enable_dns_hostnames = true", "enable_dns_hostnames = false"),
       change("main.tf", "  enable_dns_support   = true\n", ""),
     ],
