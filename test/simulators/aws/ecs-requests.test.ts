@@ -347,6 +347,23 @@ describe("RunTask", () => {
       /unable to assume the role/,
     ],
     [
+      "a role that is no ARN",
+      () => ({ overrides: { executionRoleArn: "sockerless-execution" } }),
+      "ClientException",
+      /Role is not valid/,
+    ],
+    [
+      "two tags of a key",
+      () => ({
+        tags: [
+          { key: "a", value: "1" },
+          { key: "a", value: "2" },
+        ],
+      }),
+      "InvalidParameterException",
+      /two tags with the same key/,
+    ],
+    [
       "a platform version of old",
       () => ({ platformVersion: "1.3.0" }),
       "InvalidParameterException",

@@ -6,7 +6,7 @@ import {
   CreateLogGroupCommand,
   GetLogEventsCommand,
 } from "@aws-sdk/client-cloudwatch-logs";
-import { DescribeSubnetsCommand, EC2Client } from "@aws-sdk/client-ec2";
+import { CreateSecurityGroupCommand, DescribeSubnetsCommand, EC2Client } from "@aws-sdk/client-ec2";
 import { CreateRepositoryCommand, ECRClient } from "@aws-sdk/client-ecr";
 import { CreateAccessPointCommand, EFSClient } from "@aws-sdk/client-efs";
 import { CreateServiceCommand, ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
@@ -52,6 +52,43 @@ test("every service refuses what its model does not allow, by its own error", as
   await assert.rejects(new ServiceDiscoveryClient(config).send(new CreateServiceCommand({ Name: "-web-" })), {
     name: "InvalidInput",
   });
+});
+
+test("every service refuses two tags of a key, by its own error", async () => {
+  await using aws = await startAws({ lightweight: true });
+  const config = { ...aws.clientConfig, ...once };
+  const { account } = aws;
+  const Tags = [
+    { Key: "a", Value: "1" },
+    { Key: "a", Value: "2" },
+  ];
+  const refused = (name: string): object => ({ name, message: /two tags with the same key/ });
+  const group = { GroupName: "web", Description: "web", VpcId: account.vpcId };
+  await assert.rejects(
+    new EC2Client(config).send(
+      new CreateSecurityGroupCommand({
+        ...group,
+        TagSpecifications: [{ ResourceType: "security-group", Tags }],
+      }),
+    ),
+    refused("InvalidParameterValue"),
+  );
+  await assert.rejects(
+    new EFSClient(config).send(
+      new CreateAccessPointCommand({ FileSystemId: account.fileSystem.fileSystemId, Tags }),
+    ),
+    refused("BadRequest"),
+  );
+  await assert.rejects(
+    new ServiceDiscoveryClient(config).send(
+      new CreateServiceCommand({ Name: "web", NamespaceId: account.namespace.id, Tags }),
+    ),
+    refused("InvalidInput"),
+  );
+  await assert.rejects(
+    new ECRClient(config).send(new CreateRepositoryCommand({ repositoryName: "web", tags: Tags })),
+    refused("InvalidParameterException"),
+  );
 });
 
 test("several violations are told at once", async () => {
