@@ -51,6 +51,7 @@ describe("the ECS backend", () => {
     await callApi(daemon.socket, "POST", `/v1.51/exec/${execId}/start`, { body: { Detach: true } });
     const task = aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
     const point = await accessPoint("data");
+    const config = await daemon.ok("image", "inspect", "--format", "{{json .Config}}", "busybox");
     const [group] = aws.calls
       .all("ec2.CreateSecurityGroup")
       .map(({ input }) => input as { GroupName: string });
@@ -65,6 +66,10 @@ describe("the ECS backend", () => {
       assert.equal(run?.agentPin.length, 32);
       const taskId = task?.state.taskArn.split("/").at(-1);
       assert.deepEqual(run?.logStreams, [`sockerless/main/${taskId}`]);
+
+      const { taskDefinition } = JSON.parse(run?.request ?? "{}") as { readonly taskDefinition?: string };
+      assert.equal(taskDefinition, task?.state.definition.taskDefinitionArn);
+      assert.ok([...state.definitions.values()].some(({ arn }) => arn === taskDefinition));
 
       const image = state.images.get(container?.imageId ?? "");
       assert.deepEqual(image?.names, ["docker.io/library/busybox:latest"]);
@@ -89,6 +94,7 @@ describe("the ECS backend", () => {
 
     aws.calls.clear();
     assert.equal(await daemon.ok("exec", "kept", "sh", "-c", "ls -d /data"), "/data");
+    assert.equal(await daemon.ok("image", "inspect", "--format", "{{json .Config}}", "busybox"), config);
     const exec = await callApi(daemon.socket, "GET", `/v1.51/exec/${execId}/json`);
     assert.equal((exec.json() as { ExitCode: number }).ExitCode, 3);
     for (const remade of ["ecs.RunTask", "efs.CreateAccessPoint", "ec2.CreateSecurityGroup"]) {
