@@ -13,6 +13,8 @@ import { moduleCall } from "./module-call.ts";
 import { samples } from "./samples.ts";
 import { type PlannedResource, skip, Workspace } from "./terraform.ts";
 
+const secretsKey = "arn:aws:kms:us-east-1:123456789012:key/1";
+
 interface Statement {
   readonly Sid: string;
   readonly Effect: string;
@@ -40,6 +42,7 @@ describe("the outputs of the ECS module", { skip }, () => {
           agent_ingress_security_group_ids: ["sg-0123456789abcdef0"],
           efs_administrator_role_arns: ["arn:aws:iam::123456789012:role/administrator"],
           pull_through_caches: { "docker.io": "docker-hub" },
+          secrets_kms_key_arn: secretsKey,
           state_services: ["sockerless"],
         },
         [...all.keys()],
@@ -129,15 +132,18 @@ describe("the outputs of the ECS module", { skip }, () => {
   });
 
   it("grant an execution role that may fill the pull-through caches which the configuration names", () => {
-    const execution = resources.find(
-      ({ type, name }) => type === "aws_iam_role_policy" && name === "execution",
-    );
-    const { Statement: statements } = JSON.parse(String(execution?.values["policy"])) as PolicyDocument;
-    const caches = statements.find(({ Sid }) => Sid === "PullThroughCaches");
+    const caches = execution().find(({ Sid }) => Sid === "PullThroughCaches");
     assert.equal(caches?.Resource, "arn:aws:ecr:us-east-1:123456789012:repository/docker-hub/*");
     for (const action of ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"]) {
       assert.ok(listOf(caches?.Action ?? []).includes(action), action);
     }
+  });
+
+  it("grant an execution role that may decrypt the registries' secrets with the customer's key", () => {
+    const decrypting = execution().find(({ Action }) =>
+      listOf(Action).some((each) => each.startsWith("kms:")),
+    );
+    assert.deepEqual([decrypting?.Action, decrypting?.Resource], ["kms:Decrypt", secretsKey]);
   });
 
   it("grant a task role what deploy/iam/task-policy.json says, which names what the module made", () => {
@@ -166,6 +172,12 @@ describe("the outputs of the ECS module", { skip }, () => {
       role,
     );
   });
+
+  /** What the execution role is granted. */
+  function execution(): readonly Statement[] {
+    const policy = resources.find(({ type, name }) => type === "aws_iam_role_policy" && name === "execution");
+    return (JSON.parse(String(policy?.values["policy"])) as PolicyDocument).Statement;
+  }
 
   /** A policy of deploy/iam for what the module made. */
   function documented(name: string): PolicyDocument {
