@@ -30,6 +30,42 @@ const hasHost = backendUnderTest() === "local";
 /** A process that answers on port 80 of every address. */
 const server = ["sh", "-c", "echo listening; exec nc -ll -p 80 -e echo served"];
 
+/** The host configuration that GitLab Runner sends for a job with `cpus` and `memory` and nothing else. */
+const runnerHostConfig = {
+  Memory: 512 << 20,
+  MemorySwap: 0,
+  MemoryReservation: 0,
+  CgroupParent: "",
+  CpusetCpus: "",
+  CpusetMems: "",
+  CpuShares: 0,
+  NanoCpus: 1_000_000_000,
+  Devices: [],
+  DeviceRequests: [],
+  OomKillDisable: false,
+  DeviceCgroupRules: null,
+  Ulimits: [],
+  Dns: null,
+  DnsSearch: null,
+  Runtime: "",
+  Privileged: false,
+  UsernsMode: "",
+  CapAdd: null,
+  CapDrop: null,
+  SecurityOpt: null,
+  RestartPolicy: { Name: "no" },
+  ExtraHosts: null,
+  IpcMode: "",
+  Links: [],
+  VolumeDriver: "",
+  VolumesFrom: null,
+  LogConfig: { Type: "json-file" },
+  Tmpfs: null,
+  Sysctls: null,
+  Isolation: "",
+  ShmSize: 0,
+};
+
 describe("GitLab Runner's docker executor", () => {
   /** Attaches, starts, sends the script and its end, and waits: one stage of a job. */
   async function stage(container: string, script: string): Promise<{ code: number; output: string }> {
@@ -56,7 +92,11 @@ describe("GitLab Runner's docker executor", () => {
       /Loaded image: helper:loaded/,
     );
     await api.expect(201, "POST", "/images/helper:loaded/tag?repo=gitlab/gitlab-runner-helper&tag=x86_64-1");
-    await api.expect(200, "GET", "/images/gitlab/gitlab-runner-helper:x86_64-1/json");
+    const helperImage = await api.expect<{ Id: string }>(
+      200,
+      "GET",
+      "/images/gitlab/gitlab-runner-helper:x86_64-1/json",
+    );
 
     const labels = { "com.gitlab.gitlab-runner.job.id": "1" };
     const network = (
@@ -67,6 +107,17 @@ describe("GitLab Runner's docker executor", () => {
     ).Id;
     for (const Name of ["runner-cache", "runner-builds"]) {
       await api.expect(201, "POST", "/volumes/create", { Name, Labels: labels });
+      // A container of its own sets the rights of each volume.
+      const init = await api.run(
+        {
+          Image: helperImage.Id,
+          Cmd: ["chmod", "777", "/gitlab-runner-cache-init"],
+          HostConfig: { LogConfig: { Type: "json-file" }, Binds: [`${Name}:/gitlab-runner-cache-init`] },
+        },
+        `${Name}-set-permission-1`,
+      );
+      assert.equal(await api.wait(init, "not-running"), 0);
+      await api.remove(init);
     }
     const attach = { NetworkMode: "runner-net" };
     const service = await api.run(
@@ -97,7 +148,11 @@ describe("GitLab Runner's docker executor", () => {
       AttachStderr: true,
       OpenStdin: true,
       StdinOnce: true,
-      HostConfig: { ...attach, Binds: ["runner-cache:/cache", "runner-builds:/builds"] },
+      HostConfig: {
+        ...runnerHostConfig,
+        ...attach,
+        Binds: ["runner-cache:/cache", "runner-builds:/builds"],
+      },
     };
     const helper = await api.create(
       { ...job, Image: "gitlab/gitlab-runner-helper:x86_64-1" },
