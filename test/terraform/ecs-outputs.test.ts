@@ -173,7 +173,7 @@ describe("the outputs of the ECS module", { skip }, () => {
     );
   });
 
-  /** What the execution role is granted. */
+  /** The statements of the execution role. */
   function execution(): readonly Statement[] {
     const policy = resources.find(({ type, name }) => type === "aws_iam_role_policy" && name === "execution");
     return (JSON.parse(String(policy?.values["policy"])) as PolicyDocument).Statement;
