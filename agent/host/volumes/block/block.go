@@ -192,7 +192,12 @@ func (d Driver) Mount(ctx context.Context, v driver.Volume) error {
 		return fmt.Errorf("mount volume %s: %w", v.Name, err)
 	}
 	defer image.Close()
-	if err := checkIfAsked(ctx, v.Name, image); err != nil {
+	lock, err := lockImage(ctx, v.Name, image)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := checkIfAsked(v.Name, image, lock); err != nil {
 		return err
 	}
 	root, err := openFileSystem(image, mountOptions(asked))

@@ -2,7 +2,9 @@ package block
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -20,6 +22,17 @@ import (
 )
 
 var small = Driver{DefaultSize: 64 << 20}
+
+// mountFor names the directory of a volume that this program is to mount in place of testing.
+const mountFor = "SOCKERLESS_TEST_MOUNT"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(mountFor); dir != "" {
+		fmt.Fprintln(os.Stderr, small.Mount(context.Background(), driver.Volume{Name: "db", Dir: dir}))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 func newVolume(t *testing.T, options map[string]string) driver.Volume {
 	t.Helper()
@@ -293,7 +306,9 @@ func TestADamagedImageIsRefusedByName(t *testing.T) {
 	refused("no EXT4 superblock")
 }
 
-func TestAFileSystemWithNotedErrorsIsChecked(t *testing.T) {
+// withNotedErrors is a volume in which the kernel has noted errors.
+func withNotedErrors(t *testing.T) driver.Volume {
+	t.Helper()
 	v := newVolume(t, nil)
 	if _, err := small.Make(t.Context(), v); err != nil {
 		t.Fatal(err)
@@ -301,10 +316,96 @@ func TestAFileSystemWithNotedErrorsIsChecked(t *testing.T) {
 	if output, err := exec.Command("debugfs", "-w", "-R", "ssv state 2", imageOf(v)).CombinedOutput(); err != nil {
 		t.Fatal(string(output))
 	}
-	mounted(t, v)
+	return v
+}
+
+func cleanNow(t *testing.T, v driver.Volume) {
+	t.Helper()
 	unmounted(t, v)
 	state, err := exec.Command("dumpe2fs", "-h", imageOf(v)).Output()
 	if err != nil || !strings.Contains(string(state), "Filesystem state:         clean\n") {
 		t.Errorf("%v %s", err, state)
+	}
+}
+
+func TestAFileSystemWithNotedErrorsIsChecked(t *testing.T) {
+	v := withNotedErrors(t)
+	mounted(t, v)
+	cleanNow(t, v)
+}
+
+// heldUp makes e2fsck wait in its middle until it is let go. The first file tells
+// each time that it is run.
+func heldUp(t *testing.T) (begun string, letGo func()) {
+	t.Helper()
+	real, err := exec.LookPath("e2fsck")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	begun, free := filepath.Join(dir, "begun"), filepath.Join(dir, "free")
+	script := fmt.Sprintf("#!/bin/sh\necho begun >> %[1]s\nwhile [ -e %[1]s ] && [ ! -e %[2]s ]; do sleep 0.01; done\necho checks\nexec %[3]s \"$@\"\n", begun, free, real)
+	if err := os.WriteFile(filepath.Join(dir, "e2fsck"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return begun, func() {
+		if err := os.WriteFile(free, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func waitForFile(t *testing.T, path string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not come", path)
+		}
+	}
+}
+
+func TestACheckThatHasBegunOutlivesItsCaller(t *testing.T) {
+	v := withNotedErrors(t)
+	begun, letGo := heldUp(t)
+	ctx, leave := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- small.Mount(ctx, v) }()
+	waitForFile(t, begun)
+	leave()
+	letGo()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	cleanNow(t, v)
+}
+
+// The process dies, e2fsck goes on, and the next process does not mount what it writes to.
+func TestAnImageThatIsBeingCheckedIsWaitedFor(t *testing.T) {
+	v := withNotedErrors(t)
+	begun, letGo := heldUp(t)
+	first := exec.Command("/proc/self/exe")
+	first.Env = append(os.Environ(), mountFor+"="+v.Dir)
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitForFile(t, begun)
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait() // It was killed.
+	impatient, leave := context.WithCancel(t.Context())
+	leave()
+	if err := small.Mount(impatient, v); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "volume db is being checked") {
+		t.Error(err)
+	}
+	letGo()
+	mounted(t, v)
+	cleanNow(t, v)
+	if checks, err := os.ReadFile(begun); string(checks) != "begun\n" {
+		t.Errorf("%q %v", checks, err)
 	}
 }

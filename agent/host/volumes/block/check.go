@@ -6,12 +6,22 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
+	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lockPoll is how often somebody who waits looks whether an image is free.
+	lockPoll = 20 * time.Millisecond
+	// maxWords bounds what is told of a check, in bytes.
+	maxWords = 64 << 10
 )
 
 // makeFileSystem makes an EXT4 file system. The image is new, so what is not
@@ -41,8 +51,10 @@ const (
 )
 
 // checkIfAsked checks a file system in which the kernel has noted errors, and
-// tells what came of it. Nothing that e2fsck does not repair by itself is.
-func checkIfAsked(ctx context.Context, name string, image *os.File) error {
+// tells what came of it. Nothing that e2fsck does not repair by itself is. A check
+// that has begun is not cut off: it ends whatever becomes of the caller and of
+// this process, and has the lock until then.
+func checkIfAsked(name string, image, lock *os.File) error {
 	loop, err := findLoop(image)
 	if loop != nil {
 		return errors.Join(err, loop.Close()) // It is mounted still, somewhere.
@@ -60,18 +72,54 @@ func checkIfAsked(ctx context.Context, name string, image *os.File) error {
 	if binary.LittleEndian.Uint16(head[2:])&stateHasErrors == 0 {
 		return nil
 	}
-	command, output, err := program(ctx, "e2fsck", "-p", image.Name())
+	command, _, err := program(context.Background(), "e2fsck", "-p", image.Name())
 	if err != nil {
 		return err
 	}
+	fd, err := unix.MemfdCreate("e2fsck", unix.MFD_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("memfd_create", err)
+	}
+	output := os.NewFile(uintptr(fd), "e2fsck")
+	defer output.Close()
+	// A file: what writes to a pipe would end with its reader.
+	command.Stdout, command.Stderr = output, output
+	command.ExtraFiles = []*os.File{lock}
+	command.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	err = command.Run()
-	said := string(bytes.TrimSpace(output.Bytes()))
+	words, _ := io.ReadAll(io.NewSectionReader(output, 0, maxWords))
+	said := string(bytes.TrimSpace(words))
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() > 1) { // 1: all errors are corrected
 		return damaged(name, image, said)
 	}
 	slog.Warn("the kernel had noted errors in a volume's file system, which was checked", "volume", name, "result", said)
 	return nil
+}
+
+// lockImage waits until no process checks or mounts the image. The lock is one of
+// flock(2) on a descriptor of its own, for a loop device keeps the image's.
+func lockImage(ctx context.Context, name string, image *os.File) (*os.File, error) {
+	lock, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", image.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	retry := time.NewTicker(lockPoll)
+	defer retry.Stop()
+	for {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return lock, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(&os.PathError{Op: "flock", Path: image.Name(), Err: err}, lock.Close())
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("volume %s is being checked: %w", name, context.Cause(ctx)), lock.Close())
+		}
+	}
 }
 
 func damaged(name string, image *os.File, reason string) error {
