@@ -152,3 +152,8 @@ func (s *service) CreateVolume(ctx context.Context, r *connect.Request[hostv1.Cr
 func (s *service) RemoveVolume(ctx context.Context, r *connect.Request[hostv1.RemoveVolumeRequest]) (*connect.Response[hostv1.RemoveVolumeResponse], error) {
 	return answer(&hostv1.RemoveVolumeResponse{}, s.volumes.Remove(ctx, r.Msg.Name))
 }
+
+// WatchVolumes lasts until the caller ends it.
+func (s *service) WatchVolumes(ctx context.Context, _ *connect.Request[hostv1.WatchVolumesRequest], stream *connect.ServerStream[hostv1.WatchVolumesResponse]) error {
+	return wireError(s.volumes.WatchRoom(ctx, stream.Send))
+}

@@ -14,6 +14,7 @@ import type {
   FoundWorkload,
   LaunchProgress,
   UnappliedSetting,
+  VolumeShortage,
   WorkloadSpec,
 } from "../../src/backends/common/driver.ts";
 import {
@@ -110,6 +111,8 @@ export class MemoryMachine {
     networks: true,
     healthChecks: true,
   });
+  /** Has the engine tell of a shortage; undefined: nobody watches. */
+  tellShortage: ((shortage: VolumeShortage) => Promise<void>) | undefined;
   /** Settings that it accepts and does not apply. */
   notApplied: (record: ContainerRecord) => readonly UnappliedSetting[] = () => [];
   /** Features that agents name in their Hello. */
@@ -272,6 +275,9 @@ export class MemoryMachine {
           },
         },
         found: () => (this.cloud ? this.#answered(() => [...this.volumeRecords.values()]) : nothingFound()),
+        watchRoom: async (tell) => {
+          this.tellShortage = tell;
+        },
         create: async (record) => {
           const { name } = record;
           this.volumes.add(name);

@@ -58,6 +58,7 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 		return errors.Join(err, s.letGoLocked(holder, name))
 	}
 	faultpoint.Reached("host.volume.mounted")
+	s.mounted.ring()
 	return nil
 }
 

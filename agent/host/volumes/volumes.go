@@ -3,6 +3,7 @@
 package volumes
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -30,6 +32,9 @@ type Store struct {
 	trash   *trash.Can
 	drivers []driver.Driver // the first is that of volumes without a record
 	locks   keylock.Locks   // by volume name
+	mounted bell            // rings when a volume was mounted
+
+	roomPeriod time.Duration // how often the disk's room is looked at
 }
 
 // Options is what a Store works with.
@@ -39,11 +44,17 @@ type Options struct {
 	RunDir  string
 	Trash   *trash.Can // on Dir's file system
 	Drivers []driver.Driver
+	// RoomPeriod is how often it is looked whether the disk has room for what
+	// volumes may yet take; 0: every 10 s.
+	RoomPeriod time.Duration
 }
+
+const roomPeriod = 10 * time.Second
 
 // Open makes the store's directories.
 func Open(options Options) (*Store, error) {
 	s := &Store{dir: options.Dir, held: filepath.Join(options.RunDir, "volumes"), trash: options.Trash, drivers: options.Drivers}
+	s.roomPeriod = cmp.Or(options.RoomPeriod, roomPeriod)
 	for _, dir := range []string{s.dir, s.held} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open volumes: %w", err)

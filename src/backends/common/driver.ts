@@ -618,6 +618,15 @@ export interface MadeVolume {
   readonly status: Readonly<Record<string, string>>;
 }
 
+/** A volume in use whose disk has less room than it may yet take, or hardly any: what is written to it may get lost. */
+export interface VolumeShortage {
+  readonly name: string;
+  /** Bytes that the disk has left. */
+  readonly free: bigint;
+  /** Bytes that the volume may yet take of it. */
+  readonly growth: bigint;
+}
+
 /** Volumes below the engine's registry. */
 export interface VolumeStore {
   readonly rules: VolumeRules;
@@ -633,6 +642,13 @@ export interface VolumeStore {
   remove(record: VolumeRecord): Promise<void>;
   /** Volumes of this instance that exist, for a state that lost them. */
   found(): Promise<readonly VolumeRecord[]>;
+  /**
+   * Tells of each shortage once when it begins, and of those there are already, until the signal aborts. Where volumes
+   * take no room of a disk as they are written to, it resolves at once.
+   *
+   * @throws the signal's reason
+   */
+  watchRoom(tell: (shortage: VolumeShortage) => Promise<void>, signal: AbortSignal): Promise<void>;
 }
 
 /** Sizes of what containers and volumes hold. */

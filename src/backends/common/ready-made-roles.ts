@@ -68,6 +68,11 @@ export const namespacesShared: NetworkSharing = { kind: "namespace" };
 /** Agents make one of their networks. */
 export const agentsJoin: NetworkSharing = { kind: "agents" };
 
+/** Volumes take no room of a disk as they are written to. */
+export function neverShort(): Promise<void> {
+  return Promise.resolve();
+}
+
 /** Directories of volumes are mounted as they are. */
 export const partsReady: VolumeParts = { kind: "ready" };
 

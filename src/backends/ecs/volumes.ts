@@ -11,7 +11,7 @@ import { fromUnknown, SockerlessError } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { Phase, type VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { VolumeRules, VolumeStore } from "../common/driver.ts";
-import { nothingFound, partsReady } from "../common/ready-made-roles.ts";
+import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
 import { volumeMountpoint } from "./access-points/mountpoint.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
@@ -146,6 +146,7 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
       }
       return ours;
     },
+    watchRoom: neverShort,
   };
 }
 
@@ -155,6 +156,7 @@ function logicalVolumes(logger: Logger): VolumeStore {
     rules,
     parts: partsReady,
     found: nothingFound,
+    watchRoom: neverShort,
     create(record) {
       parseVolumeOptions(record.options);
       if (!record.anonymous) {

@@ -1,5 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { systemClock } from "../../common/clock.ts";
 import { conflict, systemError } from "../../common/errors.ts";
 import {
   type HelloResponse,
@@ -11,6 +12,9 @@ import type { VolumeDriver, VolumeStore } from "../common/driver.ts";
 import { nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
+
+/** Time after which a watch that was cut off is begun again. */
+const watchAgainMs = 1_000;
 
 /** Volumes of this machine: the host process has the drivers, and tells their rules. */
 export function localVolumes(host: HostProcess, hello: HelloResponse): VolumeStore {
@@ -25,6 +29,18 @@ export function localVolumes(host: HostProcess, hello: HelloResponse): VolumeSto
     },
     async remove(record) {
       await orHostError(host.persist((client) => client.removeVolume({ name: record.name })));
+    },
+    async watchRoom(tell, signal) {
+      for (;;) {
+        try {
+          for await (const shortage of host.client.watchVolumes({}, { signal })) {
+            await tell(shortage);
+          }
+        } catch {
+          // The host process died, say: the next one is asked.
+        }
+        await systemClock.sleep(watchAgainMs, signal);
+      }
     },
   };
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -205,24 +204,7 @@ func (d Driver) Mount(ctx context.Context, v driver.Volume) error {
 		return fmt.Errorf("volume %s cannot be mounted: %w (it is not repaired unasked: `e2fsck -f %s`, or bring back a copy)", v.Name, err, image.Name())
 	}
 	defer unix.Close(root)
-	warnOfLittleRoom(v.Name, image)
 	return mounts.Attach(root, v.Data())
-}
-
-// warnOfLittleRoom tells, before anything is lost, that the disk cannot take all
-// that the volume promises: what the container then writes fails as on a broken
-// disk, and the file system becomes read-only.
-func warnOfLittleRoom(name string, image *os.File) {
-	var stat unix.Stat_t
-	var disk unix.Statfs_t
-	if errors.Join(unix.Fstat(int(image.Fd()), &stat), unix.Fstatfs(int(image.Fd()), &disk)) != nil {
-		return
-	}
-	missing, room := stat.Size-stat.Blocks*512, int64(disk.Bavail)*disk.Bsize
-	if missing > room {
-		slog.Warn("the disk has less room than a block volume may yet take: make room, or make the volume with --opt fallocate=true",
-			"volume", name, "missing", units.BytesSize(float64(missing)), "room", units.BytesSize(float64(room)))
-	}
 }
 
 // openFileSystem mounts the image where nobody sees it, and answers the root.
@@ -243,6 +225,17 @@ func (Driver) Measure(_ context.Context, v driver.Volume) (uint64, error) {
 		return 0, nil
 	}
 	return uint64(stat.Blocks) * 512, err
+}
+
+// Growth answers what the image lacks of its size. What a container writes there
+// when the disk is full fails as on a broken disk, and the file system becomes
+// read-only.
+func (Driver) Growth(v driver.Volume) (uint64, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(imageOf(v), &stat); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: imageOf(v), Err: err}
+	}
+	return uint64(max(stat.Size-stat.Blocks*512, 0)), nil
 }
 
 func invalid(format string, values ...any) error {

@@ -1,15 +1,12 @@
 package block
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -105,8 +102,12 @@ func TestAnImageIsSparseWholeAndEmpty(t *testing.T) {
 		}
 	}
 	waitForNoLoop(t, v)
-	if size, err := small.Measure(t.Context(), v); err != nil || size > 16<<20 {
+	size, err := small.Measure(t.Context(), v)
+	if err != nil || size > 16<<20 {
 		t.Errorf("%d bytes, %v", size, err)
+	}
+	if growth, err := small.Growth(v); err != nil || growth != 10<<30-size {
+		t.Errorf("%d bytes of 10 GiB, and %d may come: %v", size, growth, err)
 	}
 	features, err := exec.Command("dumpe2fs", imageOf(v)).CombinedOutput()
 	if err != nil || strings.Contains(string(features), "Reserved block count:     1") || strings.Count(string(features), "ITABLE_ZEROED") != 80 {
@@ -175,6 +176,9 @@ func TestAllOfItIsAllocatedWhereThatIsAskedFor(t *testing.T) {
 	if size, err := small.Measure(t.Context(), v); err != nil || size < 32<<20 {
 		t.Errorf("%d bytes, %v", size, err)
 	}
+	if growth, err := small.Growth(v); err != nil || growth != 0 {
+		t.Errorf("%d bytes may come: %v", growth, err)
+	}
 	mounted(t, v)
 	if err := errors.Join(os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 8<<20), 0o600), os.Remove(filepath.Join(v.Data(), "file"))); err != nil {
 		t.Fatal(err)
@@ -207,30 +211,6 @@ func TestAnImageHasOneDevice(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(v.Data(), "file")); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestADiskThatCannotTakeTheVolumeIsWarnedOf(t *testing.T) {
-	var told bytes.Buffer
-	before := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(&told, nil)))
-	defer slog.SetDefault(before)
-	var disk unix.Statfs_t
-	if err := unix.Statfs(t.TempDir(), &disk); err != nil {
-		t.Fatal(err)
-	}
-	room := int64(disk.Bavail) * disk.Bsize
-	for size, warned := range map[int64]bool{room / 2: false, room * 2: true} {
-		told.Reset()
-		v := newVolume(t, map[string]string{"size": strconv.FormatInt(size, 10)})
-		if _, err := small.Make(t.Context(), v); err != nil {
-			t.Fatal(err)
-		}
-		mounted(t, v)
-		if got := strings.Contains(told.String(), "less room than a block volume may yet take"); got != warned {
-			t.Errorf("of %d bytes, with room for %d: warned %t", size, room, got)
-		}
-		unmounted(t, v)
 	}
 }
 

@@ -43,3 +43,10 @@ type Driver interface {
 	// Measure answers the bytes that the volume takes of the machine.
 	Measure(ctx context.Context, v Volume) (uint64, error)
 }
+
+// Growing is what a driver is, too, whose volumes take room of the disk that they
+// lie on as they are written to.
+type Growing interface {
+	// Growth answers the bytes that the volume may yet take; os.ErrNotExist: it is gone.
+	Growth(v Volume) (uint64, error)
+}

@@ -22,6 +22,7 @@ import { removeInBackground } from "./containers/remove/remove-container.ts";
 import { removeUnstarted } from "./containers/remove/remove-unstarted.ts";
 import { startContainer } from "./containers/start/start-container.ts";
 import { ensureNetworks, recoverContainers } from "./recovery/recovery.ts";
+import { tellShortages } from "./volumes/shortages.ts";
 import { KeyedLocks } from "../concurrency/serial.ts";
 import { StartWork } from "./recovery/start-work.ts";
 import { onAbort } from "../../../common/on-abort.ts";
@@ -104,6 +105,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     keepPartners(context);
     sweepExecsRegularly(context);
     removeUnstarted(context);
+    tellShortages(context);
   } catch (error) {
     await close();
     throw error;

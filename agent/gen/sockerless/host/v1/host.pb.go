@@ -3329,6 +3329,103 @@ func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
+type WatchVolumesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchVolumesRequest) Reset() {
+	*x = WatchVolumesRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchVolumesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchVolumesRequest) ProtoMessage() {}
+
+func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchVolumesRequest.ProtoReflect.Descriptor instead.
+func (*WatchVolumesRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
+}
+
+// A volume whose disk has too little room.
+type WatchVolumesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Free          uint64                 `protobuf:"varint,2,opt,name=free,proto3" json:"free,omitempty"`     // bytes that the disk has left
+	Growth        uint64                 `protobuf:"varint,3,opt,name=growth,proto3" json:"growth,omitempty"` // bytes that the volume may yet take of it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchVolumesResponse) Reset() {
+	*x = WatchVolumesResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchVolumesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchVolumesResponse) ProtoMessage() {}
+
+func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchVolumesResponse.ProtoReflect.Descriptor instead.
+func (*WatchVolumesResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *WatchVolumesResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WatchVolumesResponse) GetFree() uint64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *WatchVolumesResponse) GetGrowth() uint64 {
+	if x != nil {
+		return x.Growth
+	}
+	return 0
+}
+
 type MeasureDiskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerIds  []string               `protobuf:"bytes,1,rep,name=container_ids,json=containerIds,proto3" json:"container_ids,omitempty"` // writable layers
@@ -3339,7 +3436,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3448,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3461,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -3391,7 +3488,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +3500,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +3513,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -3684,7 +3781,12 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\")\n" +
 	"\x13RemoveVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14RemoveVolumeResponse\"\\\n" +
+	"\x14RemoveVolumeResponse\"\x15\n" +
+	"\x13WatchVolumesRequest\"V\n" +
+	"\x14WatchVolumesResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04free\x18\x02 \x01(\x04R\x04free\x12\x16\n" +
+	"\x06growth\x18\x03 \x01(\x04R\x06growth\"\\\n" +
 	"\x12MeasureDiskRequest\x12#\n" +
 	"\rcontainer_ids\x18\x01 \x03(\tR\fcontainerIds\x12!\n" +
 	"\fvolume_names\x18\x02 \x03(\tR\vvolumeNames\"\xb9\x02\n" +
@@ -3706,7 +3808,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\rVolumeContent\x12\x1e\n" +
 	"\x1aVOLUME_CONTENT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13VOLUME_CONTENT_HERE\x10\x01\x12'\n" +
-	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xce\x0e\n" +
+	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xb3\x0f\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -3727,6 +3829,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x0eInspectMachine\x12).sockerless.host.v1.InspectMachineRequest\x1a*.sockerless.host.v1.InspectMachineResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\fCreateVolume\x12'.sockerless.host.v1.CreateVolumeRequest\x1a(.sockerless.host.v1.CreateVolumeResponse\x12a\n" +
 	"\fRemoveVolume\x12'.sockerless.host.v1.RemoveVolumeRequest\x1a(.sockerless.host.v1.RemoveVolumeResponse\x12c\n" +
+	"\fWatchVolumes\x12'.sockerless.host.v1.WatchVolumesRequest\x1a(.sockerless.host.v1.WatchVolumesResponse0\x01\x12c\n" +
 	"\vMeasureDisk\x12&.sockerless.host.v1.MeasureDiskRequest\x1a'.sockerless.host.v1.MeasureDiskResponse\"\x03\x90\x02\x01B\xd3\x01\n" +
 	"\x16com.sockerless.host.v1B\tHostProtoP\x01ZDgithub.com/sockerless/sockerless/agent/gen/sockerless/host/v1;hostv1\xa2\x02\x03SHX\xaa\x02\x12Sockerless.Host.V1\xca\x02\x12Sockerless\\Host\\V1\xe2\x02\x1eSockerless\\Host\\V1\\GPBMetadata\xea\x02\x14Sockerless::Host::V1b\x06proto3"
 
@@ -3743,7 +3846,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(VolumeSharing)(0),                  // 0: sockerless.host.v1.VolumeSharing
 	(VolumeContent)(0),                  // 1: sockerless.host.v1.VolumeContent
@@ -3798,15 +3901,17 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*CreateVolumeResponse)(nil),        // 50: sockerless.host.v1.CreateVolumeResponse
 	(*RemoveVolumeRequest)(nil),         // 51: sockerless.host.v1.RemoveVolumeRequest
 	(*RemoveVolumeResponse)(nil),        // 52: sockerless.host.v1.RemoveVolumeResponse
-	(*MeasureDiskRequest)(nil),          // 53: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),         // 54: sockerless.host.v1.MeasureDiskResponse
-	nil,                                 // 55: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	nil,                                 // 56: sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	nil,                                 // 57: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                                 // 58: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),              // 59: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),           // 60: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),       // 61: google.protobuf.Timestamp
+	(*WatchVolumesRequest)(nil),         // 53: sockerless.host.v1.WatchVolumesRequest
+	(*WatchVolumesResponse)(nil),        // 54: sockerless.host.v1.WatchVolumesResponse
+	(*MeasureDiskRequest)(nil),          // 55: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 56: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 57: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	nil,                                 // 58: sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	nil,                                 // 59: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 60: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 61: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 62: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 63: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.HelloResponse.volume_drivers:type_name -> sockerless.host.v1.VolumeDriver
@@ -3817,7 +3922,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	12, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	16, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	18, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	59, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	61, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	19, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	11, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	10, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -3827,18 +3932,18 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	15, // 15: sockerless.host.v1.Interface.sysctls:type_name -> sockerless.host.v1.InterfaceSysctl
 	17, // 16: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	27, // 17: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	60, // 18: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	62, // 18: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	17, // 19: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	32, // 20: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
 	33, // 21: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
 	14, // 22: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
 	46, // 23: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
 	46, // 24: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	61, // 25: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	55, // 26: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	56, // 27: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	57, // 28: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	58, // 29: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	63, // 25: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	57, // 26: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	58, // 27: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	59, // 28: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	60, // 29: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
 	2,  // 30: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
 	5,  // 31: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
 	9,  // 32: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
@@ -3856,27 +3961,29 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	47, // 44: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
 	49, // 45: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
 	51, // 46: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	53, // 47: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	3,  // 48: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	8,  // 49: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	20, // 50: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	22, // 51: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	24, // 52: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	26, // 53: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	29, // 54: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	31, // 55: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
-	35, // 56: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	37, // 57: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	39, // 58: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	41, // 59: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	43, // 60: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	45, // 61: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	48, // 62: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	50, // 63: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	52, // 64: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	54, // 65: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	48, // [48:66] is the sub-list for method output_type
-	30, // [30:48] is the sub-list for method input_type
+	53, // 47: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
+	55, // 48: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 49: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 50: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	20, // 51: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	22, // 52: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	24, // 53: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	26, // 54: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	29, // 55: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	31, // 56: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	35, // 57: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	37, // 58: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	39, // 59: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	41, // 60: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	43, // 61: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	45, // 62: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	48, // 63: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	50, // 64: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	52, // 65: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	54, // 66: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
+	56, // 67: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	49, // [49:68] is the sub-list for method output_type
+	30, // [30:49] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
 	30, // [30:30] is the sub-list for extension extendee
 	0,  // [0:30] is the sub-list for field type_name
@@ -3904,7 +4011,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   57,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

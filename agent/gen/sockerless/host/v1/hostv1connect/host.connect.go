@@ -94,6 +94,9 @@ const (
 	// HostServiceRemoveVolumeProcedure is the fully-qualified name of the HostService's RemoveVolume
 	// RPC.
 	HostServiceRemoveVolumeProcedure = "/sockerless.host.v1.HostService/RemoveVolume"
+	// HostServiceWatchVolumesProcedure is the fully-qualified name of the HostService's WatchVolumes
+	// RPC.
+	HostServiceWatchVolumesProcedure = "/sockerless.host.v1.HostService/WatchVolumes"
 	// HostServiceMeasureDiskProcedure is the fully-qualified name of the HostService's MeasureDisk RPC.
 	HostServiceMeasureDiskProcedure = "/sockerless.host.v1.HostService/MeasureDisk"
 )
@@ -152,6 +155,12 @@ type HostServiceClient interface {
 	// volume is there, and other than the options ask.
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
+	// Tells of mounted volumes that take room of the disk as they are written to:
+	// each once when the disk comes to have less room than all of them may yet
+	// take, once more when hardly any is left, and again when either comes back
+	// after there was room, or the volume is mounted anew. What is so already is
+	// told at once. Lasts until the caller ends it.
+	WatchVolumes(context.Context, *connect.Request[v1.WatchVolumesRequest]) (*connect.ServerStreamForClient[v1.WatchVolumesResponse], error)
 	// Bytes of regular files, hard links once. A file that does not exist counts
 	// 0.
 	MeasureDisk(context.Context, *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error)
@@ -274,6 +283,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("RemoveVolume")),
 			connect.WithClientOptions(opts...),
 		),
+		watchVolumes: connect.NewClient[v1.WatchVolumesRequest, v1.WatchVolumesResponse](
+			httpClient,
+			baseURL+HostServiceWatchVolumesProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("WatchVolumes")),
+			connect.WithClientOptions(opts...),
+		),
 		measureDisk: connect.NewClient[v1.MeasureDiskRequest, v1.MeasureDiskResponse](
 			httpClient,
 			baseURL+HostServiceMeasureDiskProcedure,
@@ -303,6 +318,7 @@ type hostServiceClient struct {
 	inspectMachine      *connect.Client[v1.InspectMachineRequest, v1.InspectMachineResponse]
 	createVolume        *connect.Client[v1.CreateVolumeRequest, v1.CreateVolumeResponse]
 	removeVolume        *connect.Client[v1.RemoveVolumeRequest, v1.RemoveVolumeResponse]
+	watchVolumes        *connect.Client[v1.WatchVolumesRequest, v1.WatchVolumesResponse]
 	measureDisk         *connect.Client[v1.MeasureDiskRequest, v1.MeasureDiskResponse]
 }
 
@@ -391,6 +407,11 @@ func (c *hostServiceClient) RemoveVolume(ctx context.Context, req *connect.Reque
 	return c.removeVolume.CallUnary(ctx, req)
 }
 
+// WatchVolumes calls sockerless.host.v1.HostService.WatchVolumes.
+func (c *hostServiceClient) WatchVolumes(ctx context.Context, req *connect.Request[v1.WatchVolumesRequest]) (*connect.ServerStreamForClient[v1.WatchVolumesResponse], error) {
+	return c.watchVolumes.CallServerStream(ctx, req)
+}
+
 // MeasureDisk calls sockerless.host.v1.HostService.MeasureDisk.
 func (c *hostServiceClient) MeasureDisk(ctx context.Context, req *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error) {
 	return c.measureDisk.CallUnary(ctx, req)
@@ -450,6 +471,12 @@ type HostServiceHandler interface {
 	// volume is there, and other than the options ask.
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
+	// Tells of mounted volumes that take room of the disk as they are written to:
+	// each once when the disk comes to have less room than all of them may yet
+	// take, once more when hardly any is left, and again when either comes back
+	// after there was room, or the volume is mounted anew. What is so already is
+	// told at once. Lasts until the caller ends it.
+	WatchVolumes(context.Context, *connect.Request[v1.WatchVolumesRequest], *connect.ServerStream[v1.WatchVolumesResponse]) error
 	// Bytes of regular files, hard links once. A file that does not exist counts
 	// 0.
 	MeasureDisk(context.Context, *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error)
@@ -568,6 +595,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("RemoveVolume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceWatchVolumesHandler := connect.NewServerStreamHandler(
+		HostServiceWatchVolumesProcedure,
+		svc.WatchVolumes,
+		connect.WithSchema(hostServiceMethods.ByName("WatchVolumes")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceMeasureDiskHandler := connect.NewUnaryHandler(
 		HostServiceMeasureDiskProcedure,
 		svc.MeasureDisk,
@@ -611,6 +644,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceCreateVolumeHandler.ServeHTTP(w, r)
 		case HostServiceRemoveVolumeProcedure:
 			hostServiceRemoveVolumeHandler.ServeHTTP(w, r)
+		case HostServiceWatchVolumesProcedure:
+			hostServiceWatchVolumesHandler.ServeHTTP(w, r)
 		case HostServiceMeasureDiskProcedure:
 			hostServiceMeasureDiskHandler.ServeHTTP(w, r)
 		default:
@@ -688,6 +723,10 @@ func (UnimplementedHostServiceHandler) CreateVolume(context.Context, *connect.Re
 
 func (UnimplementedHostServiceHandler) RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.RemoveVolume is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) WatchVolumes(context.Context, *connect.Request[v1.WatchVolumesRequest], *connect.ServerStream[v1.WatchVolumesResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.WatchVolumes is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) MeasureDisk(context.Context, *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error) {

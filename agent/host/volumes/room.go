@@ -1,0 +1,162 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+)
+
+// hardlyAny is the room, in bytes, below which a disk is told of once more.
+const hardlyAny = 1 << 30
+
+// WatchRoom tells of each held volume that may take more than its disk has, as
+// HostService.WatchVolumes says, until ctx is done. It looks when a volume is
+// mounted, and now and then while one is that may grow.
+func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesResponse) error) error {
+	watch := roomWatch{}
+	for {
+		mounted := s.mounted.next()
+		growths, err := s.growths()
+		if err != nil {
+			return err
+		}
+		var later <-chan time.Time
+		if len(growths) > 0 {
+			free, err := s.free()
+			if err != nil {
+				return err
+			}
+			for _, name := range watch.look(free, growths) {
+				if err := tell(&hostv1.WatchVolumesResponse{Name: name, Free: free, Growth: growths[name]}); err != nil {
+					return err
+				}
+			}
+			later = time.After(s.roomPeriod)
+		} else {
+			clear(watch)
+		}
+		select {
+		case <-later:
+		case <-mounted:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// growths answers the bytes that held volumes may yet take, by name.
+func (s *Store) growths() (map[string]uint64, error) {
+	names, err := os.ReadDir(s.held)
+	if err != nil {
+		return nil, err
+	}
+	growths := map[string]uint64{}
+	for _, entry := range names {
+		v, d, err := s.find(entry.Name())
+		growing, grows := d.(driver.Growing)
+		if err != nil || !grows {
+			continue // Its users are told of a damaged record.
+		}
+		growth, err := growing.Growth(v)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("volume %s: %w", v.Name, err)
+		}
+		growths[v.Name] = growth
+	}
+	return growths, nil
+}
+
+func (s *Store) free() (uint64, error) {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(s.dir, &disk); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: s.dir, Err: err}
+	}
+	return disk.Bavail * uint64(disk.Bsize), nil
+}
+
+// shortage is how little room there is.
+type shortage int
+
+const (
+	enough shortage = iota
+	lessThanPromised
+	hardly
+)
+
+func shortageOf(free, promised uint64) shortage {
+	switch {
+	case free >= promised:
+		return enough
+	case free >= hardlyAny:
+		return lessThanPromised
+	default:
+		return hardly
+	}
+}
+
+// roomWatch is what was told, by volume.
+type roomWatch map[string]shortage
+
+// look answers the volumes to tell of. A shortage is over once there is an eighth
+// more room than it begins with, so that one at its edge is told once.
+func (w roomWatch) look(free uint64, growths map[string]uint64) []string {
+	var promised uint64
+	for _, growth := range growths {
+		promised += growth
+	}
+	for name := range w {
+		if _, held := growths[name]; !held {
+			delete(w, name)
+		}
+	}
+	now, eased := shortageOf(free, promised), shortageOf(free-free/9, promised)
+	var worse []string
+	for _, name := range slices.Sorted(maps.Keys(growths)) {
+		switch {
+		case growths[name] > 0 && now > w[name]:
+			w[name] = now
+			worse = append(worse, name)
+		case eased < w[name]:
+			w[name] = eased
+		}
+	}
+	return worse
+}
+
+// bell wakes whoever waits for something to happen. Its zero value is ready.
+type bell struct {
+	mu   sync.Mutex
+	rung chan struct{} // closed when it next happens
+}
+
+// next answers a channel that is closed when it next happens.
+func (b *bell) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rung == nil {
+		b.rung = make(chan struct{})
+	}
+	return b.rung
+}
+
+func (b *bell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rung != nil {
+		close(b.rung)
+		b.rung = nil
+	}
+}

@@ -1,0 +1,123 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/volumes/block"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+	"github.com/sockerless/sockerless/agent/host/volumes/local"
+)
+
+func TestAShortageIsToldOnceForEachCrossing(t *testing.T) {
+	const gib = 1 << 30
+	type growths = map[string]uint64
+	watch := roomWatch{}
+	for _, step := range []struct {
+		what    string
+		free    uint64
+		growths growths
+		told    []string
+	}{
+		{"room for each", 20 * gib, growths{"a": 10 * gib}, nil},
+		{"not for both", 15 * gib, growths{"a": 10 * gib, "b": 10 * gib}, []string{"a", "b"}},
+		{"still", 14 * gib, growths{"a": 10 * gib, "b": 10 * gib}, nil},
+		{"one more", 14 * gib, growths{"a": 10 * gib, "b": 10 * gib, "c": 1}, []string{"c"}},
+		{"hardly any", gib - 1, growths{"a": 10 * gib, "b": 10 * gib}, []string{"a", "b"}},
+		{"at the edge", gib + 1, growths{"a": 10 * gib, "b": 10 * gib}, nil},
+		{"hardly any, as before", gib - 1, growths{"a": 10 * gib, "b": 10 * gib}, nil},
+		{"eased", 2 * gib, growths{"a": 10 * gib, "b": 10 * gib}, nil},
+		{"hardly any again", gib / 2, growths{"a": 10 * gib, "b": 10 * gib}, []string{"a", "b"}},
+		{"a is unmounted", gib / 2, growths{"b": 10 * gib}, nil},
+		{"and mounted", gib / 2, growths{"a": 10 * gib, "b": 10 * gib}, []string{"a"}},
+		{"room for all", 30 * gib, growths{"a": 10 * gib, "b": 10 * gib}, nil},
+		{"b has all that it is to have", gib / 2, growths{"a": 10 * gib, "b": 0}, []string{"a"}},
+		{"only what has all", 0, growths{"b": 0}, nil},
+	} {
+		told := watch.look(step.free, step.growths)
+		if !slices.Equal(told, step.told) {
+			t.Errorf("%s: told of %v, not %v", step.what, told, step.told)
+		}
+	}
+}
+
+func TestADiskThatFillsBelowAVolumeIsToldOf(t *testing.T) {
+	disk := t.TempDir()
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=96m"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(disk, unix.MNT_DETACH)
+	can, err := trash.Open(filepath.Join(disk, "trash"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(can.Close)
+	store, err := Open(Options{
+		Dir: filepath.Join(disk, "volumes"), RunDir: t.TempDir(), Trash: can, RoomPeriod: time.Millisecond,
+		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 64 << 20}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := stored{store, t, disk}
+	small, whole := s.make("small", "block"), s.make("plain", "local")
+	told := make(chan *hostv1.WatchVolumesResponse, 16)
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- s.WatchRoom(ctx, func(shortage *hostv1.WatchVolumesResponse) error {
+			told <- shortage
+			return nil
+		})
+	}()
+	s.must(s.Hold(t.Context(), "one", small, whole))
+	s.must(os.WriteFile(filepath.Join(disk, "ballast"), make([]byte, 56<<20), 0o600))
+	shortage := <-told
+	if shortage.Name != "small" || shortage.Growth <= shortage.Free || shortage.Growth > 64<<20 {
+		t.Error(shortage)
+	}
+	s.must(s.LetGo(t.Context(), "one"))
+	leave()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if len(told) != 0 {
+		t.Errorf("%d told again", len(told))
+	}
+}
+
+func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
+	s := openStore(t)
+	s.roomPeriod = time.Hour
+	free, err := s.free()
+	s.must(err)
+	made, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{
+		Name: "large", Driver: "block", Options: map[string]string{"size": strconv.FormatUint(2*free, 10)},
+	})
+	s.must(err)
+	t.Cleanup(func() { s.Remove(context.Background(), "large") })
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	told := make(chan string)
+	go func() {
+		_ = s.WatchRoom(ctx, func(shortage *hostv1.WatchVolumesResponse) error {
+			told <- shortage.Name
+			return nil
+		})
+	}()
+	s.must(s.Hold(t.Context(), "one", made.Path))
+	if name := <-told; name != "large" {
+		t.Error(name)
+	}
+	s.must(s.LetGo(t.Context(), "one"))
+}

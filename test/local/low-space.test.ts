@@ -1,0 +1,52 @@
+/** A disk that fills up below a volume which may yet grow: told before anything is lost, once. */
+import assert from "node:assert/strict";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { Daemon } from "../support/daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { SmallDisk } from "../support/small-disk.ts";
+import { until } from "../support/until.ts";
+
+interface LowSpace {
+  readonly Type: string;
+  readonly Actor: { readonly ID: string; readonly Attributes: Readonly<Record<string, string>> };
+}
+
+test("a disk that has less room than a block volume may yet take is told of in events and log", async () => {
+  await using disk = await SmallDisk.mount({ sizeMib: 160 });
+  await using daemon = await Daemon.start({ stateDir: join(disk.path, "sockerless") });
+  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  await daemon.ok("volume", "create", "--driver", "block", "--opt", "size=64M", "data");
+  await daemon.ok("run", "--detach", "--name", "db", "--volume", "data:/data", "busybox", "sleep", "1000000");
+  const since = Math.floor(Date.now() / 1000) - 3600;
+  const told = async (): Promise<readonly LowSpace[]> => {
+    const now = String(Math.ceil(Date.now() / 1000));
+    const filters = ["--filter=type=volume", "--filter=event=low_space", "--format={{json .}}"];
+    const text = await daemon.ok("events", `--since=${since}`, `--until=${now}`, ...filters);
+    return text.split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line) as LowSpace]));
+  };
+  assert.deepEqual(await told(), []);
+
+  await writeFile(join(disk.path, "ballast"), Buffer.alloc((await disk.available()) - 40 * 2 ** 20));
+  const [event, ...others] = await until(async () => {
+    const events = await told();
+    return events.length > 0 ? events : undefined;
+  });
+  assert.ok(event !== undefined && others.length === 0);
+  assert.deepEqual(
+    [event.Type, event.Actor.ID, event.Actor.Attributes["driver"]],
+    ["volume", "data", "block"],
+  );
+  const { free, growth } = event.Actor.Attributes;
+  assert.ok(Number(growth) > Number(free) && Number(growth) <= 64 * 2 ** 20, `${growth} of ${free}`);
+  assert.match(
+    daemon.output,
+    /less room than volumes on it may yet take.*"volume":"data"|"volume":"data".*less room/,
+  );
+
+  await daemon.ok("rm", "--force", "db");
+  await daemon.ok("volume", "rm", "data");
+  await rm(join(disk.path, "ballast"));
+});
