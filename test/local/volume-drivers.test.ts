@@ -1,6 +1,6 @@
 /** Volumes of the drivers block and tmpfs, by the docker CLI: whose they are, what is in them when, what is left of them. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
@@ -115,6 +115,35 @@ describe("a block volume", () => {
       await ok("run", "--name", "next", "--volume", "mydb:/data", "busybox", "cat", "/data/file"),
       "kept",
     );
+  });
+
+  test("is not to be had by its path, which binds and options of others name", async () => {
+    await ok("volume", "create", "--driver", "block", "--opt", "size=64M", "mydb");
+    const data = `${setting.daemon.stateDir}/volumes/mydb/_data`;
+    const directory = await mkdtemp(join(tmpdir(), "skl-volumes-"));
+    const link = join(directory, "link");
+    await symlink(data, link);
+    const refusal = /is in volume mydb: one of the driver block belongs to one container .*--volume mydb:/;
+    for (const source of [data, link, `${data}/..`, `${link}/new`]) {
+      await refused(refusal, "create", "--volume", `${source}:/data`, "busybox");
+      await refused(
+        refusal,
+        "volume",
+        "create",
+        ...["type=none", "o=bind", `device=${source}`].flatMap((o) => ["--opt", o]),
+      );
+    }
+    await refused(refusal, "create", "--mount", `type=bind,source=${link},target=/data`, "busybox");
+    assert.equal(await ok("ps", "--all", "--quiet"), "");
+    await rm(link);
+    await mkdir(link);
+    await ok("create", "--name", "late", "--volume", `${link}:/data`, "busybox", "true");
+    await rm(link, { recursive: true });
+    await symlink(data, link);
+    await refused(refusal, "start", "late");
+    await refused(refusal, "cp", "late:/data", "-");
+    await nothingMounted();
+    await rm(directory, { recursive: true });
   });
 
   test("is saved and brought back by docker cp, whether its owner runs or not", async () => {

@@ -21,7 +21,8 @@ import (
 )
 
 // Create makes a container's directories and fills its new volumes from the
-// image. It may be repeated. NOT_FOUND: a layer is not unpacked.
+// image. It may be repeated. NOT_FOUND: a layer is not unpacked. INVALID_ARGUMENT:
+// a bind.
 func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainerRequest) error {
 	paths, unlock, err := c.lock(ctx, request.ContainerId)
 	if err != nil {
@@ -34,6 +35,11 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 	}
 	if exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{}); err != nil || exists {
 		return err
+	}
+	for _, source := range request.BindSources {
+		if err := c.volumes.RefuseBind(source); err != nil {
+			return err
+		}
 	}
 	_, err = os.Lstat(paths.Dir)
 	fresh := errors.Is(err, os.ErrNotExist)

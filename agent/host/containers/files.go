@@ -15,9 +15,13 @@ import (
 )
 
 // ensureBindSources makes missing directories where the request says so.
-// NOT_FOUND names the first source that is missing else.
-func ensureBindSources(sources []*hostv1.BindSource) error {
-	for _, source := range sources {
+// NOT_FOUND names the first source that is missing else. INVALID_ARGUMENT: one
+// is in a volume that is not to be bound.
+func (l *launch) ensureBindSources() error {
+	for _, source := range l.request.BindSources {
+		if err := l.volumes.RefuseBind(source.Path); err != nil {
+			return err
+		}
 		_, err := os.Stat(source.Path)
 		if err == nil {
 			continue

@@ -143,7 +143,7 @@ func (l *launch) prepareFiles(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := ensureBindSources(l.request.BindSources); err != nil {
+	if err := l.ensureBindSources(); err != nil {
 		return err
 	}
 	if err := l.openVolumes(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/openat"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 )
 
 // OpenSource opens (O_PATH) what a mount shows. Containers write to volumes: a path in
@@ -20,6 +21,9 @@ import (
 func (s *Store) OpenSource(source string) (*os.File, error) {
 	volume, subpath, ours := s.split(source)
 	if !ours {
+		if err := s.RefuseBind(source); err != nil {
+			return nil, err
+		}
 		return os.OpenFile(source, unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
 	base, err := unix.Open(volume, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -43,6 +47,62 @@ func (s *Store) OpenSource(source string) (*os.File, error) {
 }
 
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
+
+// RefuseBind refuses a path of the machine that leads into a volume which one
+// container alone may have: a bind would pass its owner by. So it does one in the
+// directory of a volume that is not there, which would be taken for one.
+// INVALID_ARGUMENT.
+func (s *Store) RefuseBind(source string) error {
+	directory, err := filepath.EvalSymlinks(s.dir)
+	if err != nil {
+		return err
+	}
+	rest, below := strings.CutPrefix(realPath(source), directory+"/")
+	if !below {
+		return nil
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	v, d, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(v.Dir); err != nil {
+		return invalid("bind source path %s is where volume %s would be, and there is none of that name", source, name)
+	}
+	if traits := d.Traits(); traits.Sharing == hostv1.VolumeSharing_VOLUME_SHARING_EXCLUSIVE {
+		return invalid("bind source path %s is in volume %s: one of the driver %s belongs to one container alone, which mounts it by its name (--volume %s:/path)",
+			source, name, traits.Name, name)
+	}
+	return nil
+}
+
+// refusePaths refuses options that are paths as [Store.RefuseBind] does.
+func (s *Store) refusePaths(options map[string]string) error {
+	for _, value := range options {
+		if filepath.IsAbs(value) {
+			if err := s.RefuseBind(value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// realPath follows the links of a path, as far as it exists.
+func realPath(path string) string {
+	for missing := ""; ; {
+		real, err := filepath.EvalSymlinks(path)
+		if err == nil || path == "/" || path == "." {
+			return filepath.Join(real, missing)
+		}
+		missing = filepath.Join(filepath.Base(path), missing)
+		path = filepath.Dir(path)
+	}
+}
+
+func invalid(format string, values ...any) error {
+	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
+}
 
 // IsPart tells whether a path is one below a volume's directory.
 func (s *Store) IsPart(source string) bool {

@@ -52,6 +52,9 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 	faultpoint.Reached("host.volume.held")
 	mounted, err := mounts.IsMountPoint(v.Data())
 	if err == nil && !mounted {
+		err = s.refusePaths(v.Options)
+	}
+	if err == nil && !mounted {
 		err = d.Mount(ctx, v)
 	}
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -69,6 +70,11 @@ func (s stored) isMounted(path string, want bool) {
 	if is, err := mounts.IsMountPoint(path); err != nil || is != want {
 		s.t.Errorf("%s is mounted: %t, %v", path, is, err)
 	}
+}
+
+func (s stored) isOurs(path string) bool {
+	_, _, ours := s.split(path)
+	return ours
 }
 
 func TestAVolumeIsMountedWhileSomebodyHoldsIt(t *testing.T) {
@@ -171,4 +177,52 @@ func TestAPlainVolumeStaysPlainWhateverOptionsAreAskedFor(t *testing.T) {
 	if _, err := os.Stat(recordPath(filepath.Dir(path))); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("the volume has a record of other options: %v", err)
 	}
+}
+
+func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
+	s := openStore(t)
+	block, shared := s.make("disk", "block"), s.make("plain", "local")
+	link := filepath.Join(s.dir, "link")
+	s.must(os.Symlink(filepath.Dir(block), link))
+	s.must(os.Mkdir(filepath.Join(block, "made"), 0o755))
+	s.must(os.Symlink("_data/made", filepath.Join(filepath.Dir(block), "inner")))
+	for _, path := range []string{
+		block, block + "/", filepath.Dir(block), filepath.Join(filepath.Dir(block), "volume.img"), link, link + "/_data",
+		shared + "/../../disk/_data", link + "/inner/..", link + "/_data/not/there", filepath.Join(s.dir, "volumes/none/_data"),
+	} {
+		err := s.RefuseBind(path)
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+		if file, err := s.OpenSource(path); file != nil && !s.isOurs(path) {
+			t.Errorf("%s was opened: %v", path, err)
+		}
+		options := map[string]string{"type": "none", "o": "bind", "device": path}
+		_, err = s.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "other", Driver: "local", Options: options})
+		if connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for _, path := range []string{shared, filepath.Dir(shared), s.dir, filepath.Join(s.dir, "volumes"), "/", "/no/such/path", link + "/../elsewhere"} {
+		if err := s.RefuseBind(path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// A link is led into a volume once the volume with the option is made.
+func TestAnOptionsPathIsLookedAtAgainAtTheMount(t *testing.T) {
+	s := openStore(t)
+	block := s.make("disk", "block")
+	link := filepath.Join(s.dir, "link")
+	s.must(os.Symlink(s.t.TempDir(), link))
+	made, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{
+		Name: "other", Driver: "local", Options: map[string]string{"type": "none", "o": "bind", "device": link},
+	})
+	s.must(err)
+	s.must(errors.Join(os.Remove(link), os.Symlink(block, link)))
+	if err := s.Hold(t.Context(), "one", made.Path); err == nil || !strings.Contains(err.Error(), "is in volume disk") {
+		t.Error(err)
+	}
+	s.isMounted(made.Path, false)
 }

@@ -143,6 +143,9 @@ func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest)
 	if err := d.Check(request.Options); err != nil {
 		return nil, fmt.Errorf("create %s: %w", request.Name, err)
 	}
+	if err := s.refusePaths(request.Options); err != nil {
+		return nil, fmt.Errorf("create %s: %w", request.Name, err)
+	}
 	unlock, err := s.locks.Lock(ctx, request.Name)
 	if err != nil {
 		return nil, err

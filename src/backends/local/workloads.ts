@@ -55,6 +55,7 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
             })),
           ],
           readOnlyRoot: spec.record.hostConfig?.readonlyRootfs ?? false,
+          bindSources: sockets.rest.filter(({ type }) => type === "bind").map(sourceOf),
         }),
       );
     },

@@ -386,7 +386,10 @@ type CreateContainerRequest struct {
 	// FAILED_PRECONDITION: something else is there.
 	WorkingDirectory string `protobuf:"bytes,5,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
 	// True: while the container does not run, only files of mounts can be written.
-	ReadOnlyRoot  bool `protobuf:"varint,6,opt,name=read_only_root,json=readOnlyRoot,proto3" json:"read_only_root,omitempty"`
+	ReadOnlyRoot bool `protobuf:"varint,6,opt,name=read_only_root,json=readOnlyRoot,proto3" json:"read_only_root,omitempty"`
+	// Paths of the machine that it binds. INVALID_ARGUMENT: one leads, by links
+	// too, into a volume that one container alone may have. Also at its launch.
+	BindSources   []string `protobuf:"bytes,7,rep,name=bind_sources,json=bindSources,proto3" json:"bind_sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -461,6 +464,13 @@ func (x *CreateContainerRequest) GetReadOnlyRoot() bool {
 		return x.ReadOnlyRoot
 	}
 	return false
+}
+
+func (x *CreateContainerRequest) GetBindSources() []string {
+	if x != nil {
+		return x.BindSources
+	}
+	return nil
 }
 
 // A directory or file of the machine, or an image, inside a container.
@@ -3554,14 +3564,15 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\fVolumeDriver\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\asharing\x18\x02 \x01(\x0e2!.sockerless.host.v1.VolumeSharingR\asharing\x12;\n" +
-	"\acontent\x18\x03 \x01(\x0e2!.sockerless.host.v1.VolumeContentR\acontent\"\xaa\x02\n" +
+	"\acontent\x18\x03 \x01(\x0e2!.sockerless.host.v1.VolumeContentR\acontent\"\xcd\x02\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12$\n" +
 	"\x0elayer_diff_ids\x18\x02 \x03(\tR\flayerDiffIds\x12A\n" +
 	"\fvolume_seeds\x18\x03 \x03(\v2\x1e.sockerless.host.v1.VolumeSeedR\vvolumeSeeds\x121\n" +
 	"\x06mounts\x18\x04 \x03(\v2\x19.sockerless.host.v1.MountR\x06mounts\x12+\n" +
 	"\x11working_directory\x18\x05 \x01(\tR\x10workingDirectory\x12$\n" +
-	"\x0eread_only_root\x18\x06 \x01(\bR\freadOnlyRoot\"\x9e\x01\n" +
+	"\x0eread_only_root\x18\x06 \x01(\bR\freadOnlyRoot\x12!\n" +
+	"\fbind_sources\x18\a \x03(\tR\vbindSources\"\x9e\x01\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1b\n" +
