@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 
+import { callApi } from "../support/docker-api.ts";
 import { findShim, processOf } from "../support/processes.ts";
 import { mountsOf } from "../support/traces.ts";
 import { until } from "../support/until.ts";
@@ -186,6 +187,32 @@ describe("a block volume", () => {
     await refused(/in use by container db/, "create", "--volume", "mydb:/data", "busybox");
     await ok("rm", "db");
     assert.equal(await ok("run", "--rm", "--volume", "mydb:/data", "busybox", "cat", "/data/file"), "in");
+  });
+
+  test("is told with the bytes that it takes by df, and with its size by inspect", async () => {
+    await ok("volume", "create", "--driver", "block", "--opt", "size=1G", "mydb");
+    await ok(
+      "run",
+      "--volume",
+      "mydb:/data",
+      "busybox",
+      "dd",
+      "if=/dev/zero",
+      "of=/data/x",
+      "bs=1M",
+      "count=20",
+    );
+    await nothingMounted();
+    const { Status, Mountpoint } = await inspect("mydb");
+    const answer = await callApi(setting.daemon.socket, "GET", "/v1.51/system/df?type=volume");
+    const { Volumes } = answer.json() as {
+      Volumes: readonly { Name: string; UsageData: { RefCount: number; Size: number } }[];
+    };
+    const [told, ...others] = Volumes;
+    assert.deepEqual([told?.Name, told?.UsageData.RefCount, others], ["mydb", 1, []]);
+    assert.equal(told?.UsageData.Size, (await stat(Mountpoint)).blocks * 512);
+    assert.ok(told.UsageData.Size > 20 * 2 ** 20 && told.UsageData.Size < 64 * 2 ** 20);
+    assert.equal(Status?.["size"], String(2 ** 30));
   });
 
   test("that is full is its container's matter alone", async () => {
