@@ -106,6 +106,23 @@ describe("volumes on ECS", () => {
     assert.deepEqual(told.Warnings, []);
   });
 
+  it("are of the driver efs by that name too, and of a driver that needs a machine are refused with what to use", async () => {
+    const { daemon } = under;
+    await daemon.ok("volume", "create", "--driver", "efs", "by-name");
+    assert.equal((await accessPoints("by-name")).length, 1);
+    assert.equal((await inspected("by-name"))["Driver"], "efs");
+    await daemon.ok("volume", "rm", "by-name");
+    for (const [driver, reason] of [
+      ["block", /plugin "block" not found: an EBS volume .* is new each time, .*: use --driver efs/],
+      ["tmpfs", /plugin "tmpfs" not found: tasks share no memory: use --tmpfs/],
+      ["nfs", /plugin "nfs" not found: the volume drivers here are local, efs/],
+    ] as const) {
+      const { code, errorText } = await daemon.docker("volume", "create", "--driver", driver, "of-machine");
+      assert.notEqual(code, 0);
+      assert.match(errorText, reason);
+    }
+  });
+
   it("hand files from one task to the next, through mounts as the definition says", async () => {
     const { daemon } = under;
     await daemon.ok("run", "--volume", "build:/builds", "busybox", "sh", "-c", "echo cloned > /builds/code");
