@@ -17,12 +17,15 @@ import { contentOf } from "../support/traces.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import {
   assertBelongings,
+  assertDiskSound,
   assertEventsOfWholeLives,
   assertLived,
   assertSound,
   belongingsOf,
+  blockVolumeLife,
   clearAway,
-  life,
+  live,
+  wholeLife,
 } from "./whole-life.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
@@ -41,10 +44,7 @@ const driverSteps = [
     "volumes.remove:3",
   ],
   ...["workloads.create", "workloads.launch", "workloads.launch:2", "workloads.release", "workloads.remove"],
-].flatMap((step) => {
-  const [name, count] = step.split(":");
-  return ["before", "after"].map((when) => `${name}.${when}${count === undefined ? "" : `:${count}`}`);
-});
+].flatMap(beforeAndAfter);
 const hostSteps = [
   ...["host.create.directories", "host.create.image-mounted", "host.create.seeded"],
   ...["host.launch.run-directory", "host.launch.prepared", "host.launch.mounted", "host.launch.specified"],
@@ -68,6 +68,29 @@ const sample = [
   "shim.start.executing",
 ];
 const steps = isWhole ? [...driverSteps, ...blobSteps, ...hostSteps, ...shimSteps, ...commits] : sample;
+/** Steps that a block volume comes to, alone in its life. */
+const blockVolumeSteps = isWhole
+  ? [
+      ...["volumes.create", "volumes.remove", "workloads.create", "workloads.launch", "workloads.launch:2"],
+      ...["workloads.release", "workloads.remove"],
+    ]
+      .flatMap(beforeAndAfter)
+      .concat(
+        hostSteps.filter((step) => /^host\.(volume|create|launch|release|remove)\./.test(step)),
+        shimSteps,
+        commits.slice(0, 40),
+      )
+  : ["host.volume.formatted", "host.volume.let-go"];
+const sweeps = [
+  { of: "", steps, commands: wholeLife },
+  { of: " of a block volume's life", steps: blockVolumeSteps, commands: blockVolumeLife },
+];
+
+/** The fault points around a call: `networks.ensure.before`, `networks.ensure.after`; of its second one: `….before:2`. */
+function beforeAndAfter(call: string): string[] {
+  const [name, count] = call.split(":");
+  return ["before", "after"].map((when) => `${name}.${when}${count === undefined ? "" : `:${count}`}`);
+}
 
 /** Role of the process that comes to a step, and is started again; undefined: a shim. */
 function roleOf(step: string): DaemonRole | undefined {
@@ -77,49 +100,52 @@ function roleOf(step: string): DaemonRole | undefined {
   return step.startsWith("host.") ? "host" : "backend";
 }
 
-describe("kill -9 at a step", () => {
-  let registry: TestRegistry;
-  before(async () => {
-    registry = await TestRegistry.start();
-    await registry.push("busybox", "latest", await busyboxImage());
-  });
-  after(() => registry[Symbol.asyncDispose]());
-
-  for (const step of steps) {
-    test(step, async () => {
-      const image = `${registry.host}/busybox:latest`;
-      const armed = join(await mkdtemp(join(tmpdir(), "skl-fault-")), "step");
-      await using daemon = await Daemon.start({
-        env: await testBuildEnv(armed),
-      });
-      const since = new Date();
-      const before = await belongingsOf(daemon);
-      assert.ok(
-        before.rules.length > 0 && before.bridges.length > 0,
-        "the instance has its table and its bridge",
-      );
-      const role = roleOf(step);
-      const victim = role && (await processOf(daemon, role));
-      await writeFile(armed, step);
-      await life(daemon, image);
-      const isReached = !existsSync(armed);
-      assert.ok(isReached || step.startsWith("state.commit"), "the step was taken");
-      await rm(dirname(armed), { recursive: true });
-      if (isReached && role !== undefined) {
-        await processOf(daemon, role, victim);
-      }
-      await assertSound(daemon);
-      await clearAway(daemon, image);
-      await assertBelongings(daemon, before);
-
-      assertLived(await life(daemon, image));
-      await clearAway(daemon, image);
-      await assertBelongings(daemon, before);
-      await assertEventsOfWholeLives(daemon, since);
-      await until(() => readdirSync(join(daemon.stateDir, "trash")).length === 0 || undefined);
+for (const { of, steps, commands } of sweeps) {
+  describe(`kill -9 at a step${of}`, () => {
+    let registry: TestRegistry;
+    before(async () => {
+      registry = await TestRegistry.start();
+      await registry.push("busybox", "latest", await busyboxImage());
     });
-  }
-});
+    after(() => registry[Symbol.asyncDispose]());
+
+    for (const step of steps) {
+      test(step, async () => {
+        const image = `${registry.host}/busybox:latest`;
+        const armed = join(await mkdtemp(join(tmpdir(), "skl-fault-")), "step");
+        await using daemon = await Daemon.start({
+          env: await testBuildEnv(armed),
+        });
+        const since = new Date();
+        const before = await belongingsOf(daemon);
+        assert.ok(
+          before.rules.length > 0 && before.bridges.length > 0,
+          "the instance has its table and its bridge",
+        );
+        const role = roleOf(step);
+        const victim = role && (await processOf(daemon, role));
+        await writeFile(armed, step);
+        await live(daemon, image, commands);
+        const isReached = !existsSync(armed);
+        assert.ok(isReached || step.startsWith("state.commit"), "the step was taken");
+        await rm(dirname(armed), { recursive: true });
+        if (isReached && role !== undefined) {
+          await processOf(daemon, role, victim);
+        }
+        await assertSound(daemon);
+        await assertDiskSound(daemon);
+        await clearAway(daemon, image);
+        await assertBelongings(daemon, before);
+
+        assertLived(await live(daemon, image, commands));
+        await clearAway(daemon, image);
+        await assertBelongings(daemon, before);
+        await assertEventsOfWholeLives(daemon, since);
+        await until(() => readdirSync(join(daemon.stateDir, "trash")).length === 0 || undefined);
+      });
+    }
+  });
+}
 
 test("a load whose host process dies leaves nothing behind", async () => {
   const armed = join(await mkdtemp(join(tmpdir(), "skl-fault-")), "step");

@@ -1,7 +1,7 @@
 /** Everything that containers and images go through, for tests that kill something on the way. */
 import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
-import type { CommandResult } from "../support/command.ts";
+import { type CommandResult, runCommand } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
 import {
   bridgesOf,
@@ -15,8 +15,11 @@ import {
 } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 
-/** Commands of `life`; `IMAGE` stands for the image that is pulled. */
-const commands: readonly (readonly string[])[] = [
+/** Commands of the docker CLI; `IMAGE` stands for the image that is pulled. */
+export type Commands = readonly (readonly string[])[];
+
+/** Everything that containers go through. */
+export const wholeLife: Commands = [
   ["pull", "IMAGE"],
   [
     "create",
@@ -52,8 +55,38 @@ const commands: readonly (readonly string[])[] = [
   ["rmi", "IMAGE"],
 ];
 
+/** Everything that a block volume goes through: made, claimed, mounted, used, unmounted, freed, had by another, removed. */
+export const blockVolumeLife: Commands = [
+  ["pull", "IMAGE"],
+  ["volume", "create", "--driver=block", "--opt=size=32M", "disk"],
+  [
+    "create",
+    "--name=database",
+    "--volume=disk:/etc",
+    "IMAGE",
+    "sh",
+    "-c",
+    "trap 'exit 3' TERM; echo in > /etc/seen; while :; do usleep 10000; done",
+  ],
+  ["start", "database"],
+  ["exec", "database", "sh", "-c", "until test -s /etc/seen; do usleep 10000; done"],
+  ["stop", "database"],
+  ["cp", "database:/etc/seen", "-"],
+  ["start", "database"],
+  ["kill", "database"],
+  ["rm", "database"],
+  ["run", "--name=next", "--volume=disk:/data", "IMAGE", "cat", "/data/seen"],
+  ["rm", "next"],
+  ["volume", "rm", "disk"],
+  ["rmi", "IMAGE"],
+];
+
 /** Runs every command, whatever the others do, and answers the results. */
-export async function life(daemon: Daemon, image: string): Promise<ReadonlyMap<string, CommandResult>> {
+export async function live(
+  daemon: Daemon,
+  image: string,
+  commands: Commands,
+): Promise<ReadonlyMap<string, CommandResult>> {
   const results = new Map<string, CommandResult>();
   for (const command of commands) {
     const args = command.map((arg) => (arg === "IMAGE" ? image : arg));
@@ -99,6 +132,30 @@ export async function assertSound(daemon: Daemon): Promise<void> {
         : tracesOf(daemon, id).join() === `${daemon.stateDir}/containers/${id}` || undefined;
     });
   }
+}
+
+/** Asserts that a block volume, where it was not removed, has one owner that exists or none, and is whole. */
+export async function assertDiskSound(daemon: Daemon): Promise<void> {
+  const told = await daemon.docker("volume", "inspect", "--format={{.Status.owner}}", "disk");
+  if (told.code !== 0) {
+    assert.match(told.errorText, /no such volume/);
+    return;
+  }
+  const owner = told.text === "<no value>" ? [] : [told.text];
+  const having = await daemon.ok("ps", "--all", "--quiet", "--no-trunc", "--filter=volume=disk");
+  assert.deepEqual(
+    having.split("\n").filter((id) => id !== ""),
+    owner,
+  );
+  if (owner[0] !== undefined) {
+    await daemon.docker("kill", owner[0]);
+  }
+  await until(async () => (await mountsOf(daemon)).length === 0 || undefined);
+  const { code, text, errorText } = await runCommand("e2fsck", [
+    "-fn",
+    `${daemon.stateDir}/volumes/disk/volume.img`,
+  ]);
+  assert.equal(code, 0, text + errorText);
 }
 
 /** Removes all that the life may have left, as a user does, and checks that nothing of it is left on the machine. */
