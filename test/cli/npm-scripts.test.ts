@@ -8,6 +8,7 @@ import { checkout } from "../support/daemon.ts";
 const programs: Readonly<Record<string, readonly string[]>> = {
   bench: ["dist/test/bench/bench.js"],
   "bench:cloud": ["dist/test/bench/cloud.js"],
+  "bench:volumes": ["dist/test/bench/volumes.js"],
   conformance: ["dist/test/conformance/conformance.js"],
   image: ["--import", "tsx", "scripts/image.ts"],
 };

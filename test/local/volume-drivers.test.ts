@@ -276,6 +276,34 @@ describe("a block volume", () => {
   });
 });
 
+describe("a volume of any driver", () => {
+  for (const driver of ["local", "block", "tmpfs"]) {
+    test(`${driver}: is filtered, known by its labels after a restart, and removed unless it is used`, async () => {
+      const labels = ["--label", `kind=${driver}`];
+      await ok("volume", "create", "--driver", driver, ...labels, "kept");
+      await ok("volume", "create", "--driver", driver, "other");
+      await ok("run", "--name", "user", "--volume", "kept:/data", "busybox", "true");
+      await setting.daemon.shutDown();
+      await setting.daemon.launch();
+      const listed = (...filters: string[]) =>
+        ok("volume", "ls", "--quiet", ...filters.map((filter) => `--filter=${filter}`));
+      assert.equal(await listed(`driver=${driver}`, `label=kind=${driver}`), "kept");
+      assert.equal(await listed(`driver=${driver}`, "dangling=true"), "other");
+      assert.equal(await listed("name=oth"), "other");
+      assert.deepEqual((await inspect("kept")).Labels, { kind: driver });
+      for (const force of [[], ["--force"]]) {
+        await refused(/volume is in use/, "volume", "rm", ...force, "kept");
+      }
+      await ok("rm", "user");
+      await ok("volume", "rm", "other");
+      await refused(/no such volume/, "volume", "rm", "other");
+      await ok("volume", "rm", "--force", "kept");
+      await ok("volume", "rm", "--force", "kept");
+      assert.equal(await listed(), "");
+    });
+  }
+});
+
 describe("a tmpfs volume", () => {
   beforeEach(() => ok("volume", "create", "--driver", "tmpfs", "--opt", "size=1m", "memory"));
 
