@@ -93,7 +93,7 @@ func (d Driver) Make(ctx context.Context, v driver.Volume) (made driver.Made, er
 	info, err := os.Lstat(image)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		err = makeImage(ctx, image, asked)
+		err = makeImage(ctx, v.Name, image, asked)
 	case err == nil && asked.sizeAsked && info.Size() != asked.size:
 		return made, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf(
 			"the volume exists with %s: remove it first, or choose another name", units.BytesSize(float64(info.Size()))))
@@ -104,9 +104,9 @@ func (d Driver) Make(ctx context.Context, v driver.Volume) (made driver.Made, er
 	return driver.Made{Mountpoint: image, Status: status}, err
 }
 
-func makeImage(ctx context.Context, image string, asked settings) (err error) {
+func makeImage(ctx context.Context, name, image string, asked settings) (err error) {
 	unfinished := image + ".new"
-	if err := os.Remove(unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := removeUnfinished(ctx, name, unfinished); err != nil {
 		return err
 	}
 	file, err := os.OpenFile(unfinished, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o600)
@@ -114,6 +114,11 @@ func makeImage(ctx context.Context, image string, asked settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
+	lock, err := lockImage(ctx, name, file)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if err := file.Truncate(asked.size); err != nil {
 		return err
 	}
@@ -122,7 +127,7 @@ func makeImage(ctx context.Context, image string, asked settings) (err error) {
 			return fmt.Errorf("allocate %s: %w", units.BytesSize(float64(asked.size)), err)
 		}
 	}
-	if err := makeFileSystem(ctx, unfinished, asked); err != nil {
+	if err := makeFileSystem(ctx, unfinished, asked, lock); err != nil {
 		return err
 	}
 	faultpoint.Reached("host.volume.formatted")
@@ -136,6 +141,25 @@ func makeImage(ctx context.Context, image string, asked settings) (err error) {
 		return err
 	}
 	return syncDirectory(filepath.Dir(image))
+}
+
+// removeUnfinished takes away what a process that died has left, once its
+// mkfs.ext4, which looks for the file by its name, has ended.
+func removeUnfinished(ctx context.Context, name, unfinished string) error {
+	left, err := os.Open(unfinished)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer left.Close()
+	lock, err := lockImage(ctx, name, left)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return os.Remove(unfinished)
 }
 
 // allocate looks for room first: an allocation that fails has filled the disk for

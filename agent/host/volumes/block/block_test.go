@@ -20,10 +20,19 @@ import (
 
 var small = Driver{DefaultSize: 64 << 20}
 
-// mountFor names the directory of a volume that this program is to mount in place of testing.
-const mountFor = "SOCKERLESS_TEST_MOUNT"
+// makeFor and mountFor name the directory of a volume that this program is to make
+// or to mount in place of testing.
+const (
+	makeFor  = "SOCKERLESS_TEST_MAKE"
+	mountFor = "SOCKERLESS_TEST_MOUNT"
+)
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(makeFor); dir != "" {
+		_, err := small.Make(context.Background(), driver.Volume{Name: "db", Dir: dir})
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if dir := os.Getenv(mountFor); dir != "" {
 		fmt.Fprintln(os.Stderr, small.Mount(context.Background(), driver.Volume{Name: "db", Dir: dir}))
 		os.Exit(1)
@@ -314,18 +323,18 @@ func TestAFileSystemWithNotedErrorsIsChecked(t *testing.T) {
 	cleanNow(t, v)
 }
 
-// heldUp makes e2fsck wait in its middle until it is let go. The first file tells
+// heldUp makes a program wait before its work until it is let go. The file tells
 // each time that it is run.
-func heldUp(t *testing.T) (begun string, letGo func()) {
+func heldUp(t *testing.T, program string) (begun string, letGo func()) {
 	t.Helper()
-	real, err := exec.LookPath("e2fsck")
+	real, err := exec.LookPath(program)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	begun, free := filepath.Join(dir, "begun"), filepath.Join(dir, "free")
-	script := fmt.Sprintf("#!/bin/sh\necho begun >> %[1]s\nwhile [ -e %[1]s ] && [ ! -e %[2]s ]; do sleep 0.01; done\necho checks\nexec %[3]s \"$@\"\n", begun, free, real)
-	if err := os.WriteFile(filepath.Join(dir, "e2fsck"), []byte(script), 0o700); err != nil {
+	script := fmt.Sprintf("#!/bin/sh\necho begun >> %[1]s\nwhile [ -e %[1]s ] && [ ! -e %[2]s ]; do sleep 0.01; done\necho begins\nexec %[3]s \"$@\"\n", begun, free, real)
+	if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
@@ -350,7 +359,7 @@ func waitForFile(t *testing.T, path string) {
 
 func TestACheckThatHasBegunOutlivesItsCaller(t *testing.T) {
 	v := withNotedErrors(t)
-	begun, letGo := heldUp(t)
+	begun, letGo := heldUp(t, "e2fsck")
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- small.Mount(ctx, v) }()
@@ -363,25 +372,56 @@ func TestACheckThatHasBegunOutlivesItsCaller(t *testing.T) {
 	cleanNow(t, v)
 }
 
-// The process dies, e2fsck goes on, and the next process does not mount what it writes to.
-func TestAnImageThatIsBeingCheckedIsWaitedFor(t *testing.T) {
-	v := withNotedErrors(t)
-	begun, letGo := heldUp(t)
-	first := exec.Command("/proc/self/exe")
-	first.Env = append(os.Environ(), mountFor+"="+v.Dir)
-	if err := first.Start(); err != nil {
+// killedOnce runs this program on the volume, and kills it once the file is there.
+func killedOnce(t *testing.T, begun, job string, v driver.Volume) {
+	t.Helper()
+	process := exec.Command("/proc/self/exe")
+	process.Env = append(os.Environ(), job+"="+v.Dir)
+	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
 	waitForFile(t, begun)
-	if err := first.Process.Kill(); err != nil {
+	if err := process.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = first.Wait() // It was killed.
-	impatient, leave := context.WithCancel(t.Context())
+	_ = process.Wait() // It was killed.
+}
+
+func leftAlready(t *testing.T) context.Context {
+	ctx, leave := context.WithCancel(t.Context())
 	leave()
-	if err := small.Mount(impatient, v); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "volume db is being checked") {
+	return ctx
+}
+
+func refusedMeanwhile(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "volume db is being made or checked") {
 		t.Error(err)
 	}
+}
+
+// The process dies, mkfs.ext4 goes on, and does not meet the image of the next one.
+func TestAnImageThatIsBeingMadeIsWaitedFor(t *testing.T) {
+	v := newVolume(t, nil)
+	begun, letGo := heldUp(t, "mkfs.ext4")
+	killedOnce(t, begun, makeFor, v)
+	_, err := small.Make(leftAlready(t), v)
+	refusedMeanwhile(t, err)
+	letGo()
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command("e2fsck", "-fn", imageOf(v)).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
+}
+
+// The process dies, e2fsck goes on, and the next process does not mount what it writes to.
+func TestAnImageThatIsBeingCheckedIsWaitedFor(t *testing.T) {
+	v := withNotedErrors(t)
+	begun, letGo := heldUp(t, "e2fsck")
+	killedOnce(t, begun, mountFor, v)
+	refusedMeanwhile(t, small.Mount(leftAlready(t), v))
 	letGo()
 	mounted(t, v)
 	cleanNow(t, v)

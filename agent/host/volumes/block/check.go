@@ -26,7 +26,8 @@ const (
 
 // makeFileSystem makes an EXT4 file system. The image is new, so what is not
 // written is zero: nothing is left for the kernel to initialise at the first use.
-func makeFileSystem(ctx context.Context, image string, asked settings) error {
+// The program has the lock, too.
+func makeFileSystem(ctx context.Context, image string, asked settings, lock *os.File) error {
 	extended := "lazy_itable_init=0,lazy_journal_init=1"
 	if asked.allocate {
 		extended += ",nodiscard"
@@ -36,6 +37,7 @@ func makeFileSystem(ctx context.Context, image string, asked settings) error {
 	if err != nil {
 		return err
 	}
+	command.ExtraFiles = []*os.File{lock}
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("mkfs.ext4: %w: %s", err, bytes.TrimSpace(output.Bytes()))
 	}
@@ -97,7 +99,7 @@ func checkIfAsked(name string, image, lock *os.File) error {
 	return nil
 }
 
-// lockImage waits until no process checks or mounts the image. The lock is one of
+// lockImage waits until no process makes, checks or mounts the image. The lock is one of
 // flock(2) on a descriptor of its own, for a loop device keeps the image's.
 func lockImage(ctx context.Context, name string, image *os.File) (*os.File, error) {
 	lock, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", image.Fd()))
@@ -117,7 +119,7 @@ func lockImage(ctx context.Context, name string, image *os.File) (*os.File, erro
 		select {
 		case <-retry.C:
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("volume %s is being checked: %w", name, context.Cause(ctx)), lock.Close())
+			return nil, errors.Join(fmt.Errorf("volume %s is being made or checked: %w", name, context.Cause(ctx)), lock.Close())
 		}
 	}
 }
