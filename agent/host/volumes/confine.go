@@ -58,6 +58,9 @@ func (s *Store) RefuseBind(source string) error {
 		return err
 	}
 	rest, below := strings.CutPrefix(realPath(source), directory+"/")
+	if !below { // A volume's directory may be a link to another disk.
+		rest, below = strings.CutPrefix(filepath.Clean(source), filepath.Clean(s.dir)+"/")
+	}
 	if !below {
 		return nil
 	}

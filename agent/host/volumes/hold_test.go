@@ -210,6 +210,18 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 	}
 }
 
+// An administrator has put a volume on another disk.
+func TestAVolumeOfOneContainerIsNotBoundWhereItsDirectoryIsALink(t *testing.T) {
+	s := openStore(t)
+	block := s.make("disk", "block")
+	elsewhere := filepath.Join(s.t.TempDir(), "disk")
+	s.must(os.Rename(filepath.Dir(block), elsewhere))
+	s.must(os.Symlink(elsewhere, filepath.Dir(block)))
+	if err := s.RefuseBind(block); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Error(err)
+	}
+}
+
 // A link is led into a volume once the volume with the option is made.
 func TestAnOptionsPathIsLookedAtAgainAtTheMount(t *testing.T) {
 	s := openStore(t)
