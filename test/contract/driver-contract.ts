@@ -246,7 +246,7 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
         const mounts = [{ type: "volume", destination: "/data", readOnly: false, volume }] as const;
         const writer = specOf("echo shared > /data/file", { mounts });
         const reader = specOf("grep -q shared /data/file && exit 4", { mounts });
-        // What says how long it lives begins anew after that: grep finds no file.
+        // A volume that tells a lifetime is empty after it: grep finds no file.
         const found = status["lifetime"] === undefined ? 4 : 2;
         for (const [spec, code] of [
           [writer, 0],
