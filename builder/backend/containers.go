@@ -17,7 +17,8 @@ import (
 // attemptsAtAgent bounds how often the backend is asked anew for an agent that was leaving.
 const attemptsAtAgent = 6
 
-// CreateContainer makes a container of a build and answers its ID.
+// CreateContainer makes a container of a build and answers its ID. The call outlives a build that is cancelled: its
+// answer alone tells what there is to remove.
 func (c *Client) CreateContainer(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (string, error) {
 	token := make([]byte, 16)
 	rand.Read(token)
@@ -25,11 +26,18 @@ func (c *Client) CreateContainer(ctx context.Context, config *backendv1.Containe
 		config.Labels = map[string]string{}
 	}
 	config.Labels[Label] = "container"
-	response, err := c.Containers.CreateContainer(ctx, connect.NewRequest(&backendv1.CreateContainerRequest{
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	unbound := context.WithoutCancel(ctx)
+	response, err := c.Containers.CreateContainer(unbound, connect.NewRequest(&backendv1.CreateContainerRequest{
 		ClientToken: hex.EncodeToString(token), Config: config, HostConfig: host,
 	}))
 	if err != nil {
 		return "", err
+	}
+	if ctx.Err() != nil {
+		return "", errors.Join(context.Cause(ctx), c.RemoveContainer(unbound, response.Msg.Id))
 	}
 	return response.Msg.Id, nil
 }

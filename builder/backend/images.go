@@ -23,15 +23,23 @@ type Layer struct {
 }
 
 // InstallImage makes an image of a configuration whose layers the backend has, but for the top one where that is
-// given. It answers the ID, which is the configuration's digest. Equal images are installed once.
+// given. It answers the ID, which is the configuration's digest. Equal images are installed once. An archive that is
+// cut leaves nothing; once it was sent whole, its end is waited for whatever happens, and the image is there.
 //
 // On the wire it is an archive of `docker load` that leaves out the layers that are there.
 func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string) (string, error) {
-	stream := c.Images.LoadImage(ctx)
+	unbound, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	isWhole := context.AfterFunc(ctx, cut)
+	defer isWhole()
+	stream := c.Images.LoadImage(unbound)
 	id := digest.FromBytes(config)
 	sent := make(chan error, 1)
 	go func() {
 		err := sendArchive(stream, config, id, diffIDs, top, names)
+		if err == nil {
+			err = endArchive(ctx, stream, isWhole)
+		}
 		stream.CloseRequest()
 		sent <- err
 	}()
@@ -95,8 +103,13 @@ func sendArchive(stream *loadStream, config []byte, id digest.Digest, diffIDs []
 	if err := archive.Close(); err != nil {
 		return err
 	}
-	if err := out.Flush(); err != nil {
-		return err
+	return out.Flush()
+}
+
+// endArchive says that an archive is whole, unless its sender was cancelled before: `isWhole` answers false then.
+func endArchive(ctx context.Context, stream *loadStream, isWhole func() bool) error {
+	if !isWhole() {
+		return context.Cause(ctx)
 	}
 	return stream.Send(&backendv1.LoadImageRequest{Message: &backendv1.LoadImageRequest_End{End: &backendv1.LoadEnd{}}})
 }
@@ -140,11 +153,16 @@ func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequ
 	return "", endOf(stream.Err())
 }
 
-// CommitContainer makes a nameless image of a container's files and answers its ID.
+// CommitContainer makes a nameless image of a container's files and answers its ID. The call outlives a build that is
+// cancelled, as CreateContainer's does.
 func (c *Client) CommitContainer(ctx context.Context, id string) (string, error) {
-	response, err := c.Containers.CommitContainer(ctx, connect.NewRequest(&backendv1.CommitContainerRequest{Container: id}))
+	unbound := context.WithoutCancel(ctx)
+	response, err := c.Containers.CommitContainer(unbound, connect.NewRequest(&backendv1.CommitContainerRequest{Container: id}))
 	if err != nil {
 		return "", err
+	}
+	if ctx.Err() != nil {
+		return "", errors.Join(context.Cause(ctx), c.RemoveImage(unbound, response.Msg.ImageId))
 	}
 	return response.Msg.ImageId, nil
 }

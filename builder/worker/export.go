@@ -238,8 +238,9 @@ func withLayers(history []ocispecs.History, times []time.Time) []ocispecs.Histor
 func (e *imageExport) send(ctx context.Context, id, sessionID string) (err error) {
 	defer func() {
 		// Another image of the same ID may have names: then nothing is removed.
-		if image, found := e.worker.backend.Image(ctx, id); found == nil && len(image.RepoTags) == 0 {
-			err = errors.Join(err, e.worker.backend.RemoveImage(context.WithoutCancel(ctx), id))
+		unbound := context.WithoutCancel(ctx)
+		if image, found := e.worker.backend.Image(unbound, id); found == nil && len(image.RepoTags) == 0 {
+			err = errors.Join(err, e.worker.backend.RemoveImage(unbound, id))
 		}
 	}()
 	caller, err := e.sessions.Get(ctx, sessionID, false)

@@ -1,0 +1,199 @@
+// Package backendtest is a backend in memory, at the wire: containers and images that tests of the builder watch.
+package backendtest
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"connectrpc.com/connect"
+	digest "github.com/opencontainers/go-digest"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	"github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1/backendv1connect"
+)
+
+// Backend has containers, of which nothing runs, and images, of which it keeps no bytes.
+type Backend struct {
+	backendv1connect.UnimplementedContainerServiceHandler
+	backendv1connect.UnimplementedImageServiceHandler
+
+	// Before is called before a procedure does its work, by its last name.
+	Before func(procedure string)
+
+	mu         sync.Mutex
+	made       int
+	containers map[string]*backendv1.CreateContainerRequest
+	images     map[string]*backendv1.ImageDetail
+}
+
+// Start serves a backend until the test ends, and answers a client of it.
+func Start(t *testing.T) (*Backend, *backend.Client) {
+	t.Helper()
+	made := &Backend{
+		Before:     func(string) {},
+		containers: map[string]*backendv1.CreateContainerRequest{}, images: map[string]*backendv1.ImageDetail{},
+	}
+	mux := http.NewServeMux()
+	mux.Handle(backendv1connect.NewContainerServiceHandler(made))
+	mux.Handle(backendv1connect.NewImageServiceHandler(made))
+	socket := filepath.Join(t.TempDir(), "backend.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
+	server.Protocols.SetUnencryptedHTTP2(true)
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	client, err := backend.Dial("unix://" + socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made, client
+}
+
+// Containers lists IDs.
+func (b *Backend) Containers() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(maps.Keys(b.containers))
+}
+
+// Images lists IDs.
+func (b *Backend) Images() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(maps.Keys(b.images))
+}
+
+// CreateContainer makes a container.
+func (b *Backend) CreateContainer(_ context.Context, request *connect.Request[backendv1.CreateContainerRequest]) (*connect.Response[backendv1.CreateContainerResponse], error) {
+	b.Before("CreateContainer")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.made++
+	id := fmt.Sprintf("container-%d", b.made)
+	b.containers[id] = request.Msg
+	return connect.NewResponse(&backendv1.CreateContainerResponse{Id: id}), nil
+}
+
+// RemoveContainer removes a container.
+func (b *Backend) RemoveContainer(_ context.Context, request *connect.Request[backendv1.RemoveContainerRequest]) (*connect.Response[backendv1.RemoveContainerResponse], error) {
+	b.Before("RemoveContainer")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.containers, request.Msg.Container)
+	return connect.NewResponse(&backendv1.RemoveContainerResponse{}), nil
+}
+
+// ListContainers lists none.
+func (b *Backend) ListContainers(context.Context, *connect.Request[backendv1.ListContainersRequest]) (*connect.Response[backendv1.ListContainersResponse], error) {
+	return connect.NewResponse(&backendv1.ListContainersResponse{}), nil
+}
+
+// CommitContainer makes an image.
+func (b *Backend) CommitContainer(context.Context, *connect.Request[backendv1.CommitContainerRequest]) (*connect.Response[backendv1.CommitContainerResponse], error) {
+	b.Before("CommitContainer")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.made++
+	id := digest.FromString(fmt.Sprint(b.made)).String()
+	b.images[id] = &backendv1.ImageDetail{Id: id}
+	return connect.NewResponse(&backendv1.CommitContainerResponse{ImageId: id}), nil
+}
+
+// LoadImage installs the one image of an archive once that has come whole.
+func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backendv1.LoadImageRequest, backendv1.LoadImageResponse]) error {
+	content, writer := io.Pipe()
+	go func() {
+		for {
+			message, err := stream.Receive()
+			if err != nil {
+				writer.CloseWithError(fmt.Errorf("the archive was cut: %w", err))
+				return
+			}
+			if message.GetEnd() != nil {
+				writer.Close()
+				return
+			}
+			if _, err := writer.Write(message.GetChunk()); err != nil {
+				return
+			}
+		}
+	}()
+	files := map[string][]byte{}
+	archive := tar.NewReader(content)
+	for {
+		header, err := archive.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if files[header.Name], err = io.ReadAll(archive); err != nil {
+			return err
+		}
+	}
+	// The end of the tar is not yet the end of the stream.
+	if _, err := io.Copy(io.Discard, content); err != nil {
+		return err
+	}
+	b.Before("LoadImage")
+	var manifest []struct {
+		Config string
+		Layers []string
+	}
+	if err := json.Unmarshal(files["manifest.json"], &manifest); err != nil {
+		return err
+	}
+	image := &backendv1.ImageDetail{Id: digest.FromBytes(files[manifest[0].Config]).String()}
+	for _, layer := range manifest[0].Layers {
+		image.DiffIds = append(image.DiffIds, "sha256:"+strings.TrimPrefix(layer, "blobs/sha256/"))
+	}
+	b.mu.Lock()
+	b.images[image.Id] = image
+	b.mu.Unlock()
+	return stream.Send(&backendv1.LoadImageResponse{Message: &backendv1.LoadImageResponse_End{End: &backendv1.LoadImageEnd{}}})
+}
+
+// InspectImage finds an image by its ID.
+func (b *Backend) InspectImage(ctx context.Context, request *connect.Request[backendv1.InspectImageRequest]) (*connect.Response[backendv1.InspectImageResponse], error) {
+	b.Before("InspectImage")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	image, ok := b.images[request.Msg.Image]
+	if !ok {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("No such image: %s", request.Msg.Image))
+	}
+	return connect.NewResponse(&backendv1.InspectImageResponse{Image: image}), nil
+}
+
+// RemoveImage forgets an image.
+func (b *Backend) RemoveImage(_ context.Context, request *connect.Request[backendv1.RemoveImageRequest]) (*connect.Response[backendv1.RemoveImageResponse], error) {
+	b.Before("RemoveImage")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.images, request.Msg.Image)
+	return connect.NewResponse(&backendv1.RemoveImageResponse{}), nil
+}
+
+// ListImages lists none: a builder looks for those that an earlier one has left.
+func (b *Backend) ListImages(context.Context, *connect.Request[backendv1.ListImagesRequest]) (*connect.Response[backendv1.ListImagesResponse], error) {
+	return connect.NewResponse(&backendv1.ListImagesResponse{}), nil
+}

@@ -1,0 +1,67 @@
+package backend_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// cancelledIn has a build be cancelled while the backend does a call's work.
+func cancelledIn(server *backendtest.Backend, procedure string) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	server.Before = func(called string) {
+		if called == procedure {
+			cancel()
+		}
+	}
+	return ctx
+}
+
+func TestACancelledCreationLeavesNoContainer(t *testing.T) {
+	server, client := backendtest.Start(t)
+	ctx := cancelledIn(server, "CreateContainer")
+	if _, err := client.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("answered %v", err)
+	}
+	if left := server.Containers(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestACancelledCommitLeavesNoImage(t *testing.T) {
+	server, client := backendtest.Start(t)
+	ctx := cancelledIn(server, "CommitContainer")
+	if _, err := client.CommitContainer(ctx, "any"); !errors.Is(err, context.Canceled) {
+		t.Errorf("answered %v", err)
+	}
+	if left := server.Images(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestAnImageThatWasSentWholeIsKnownToBeThere(t *testing.T) {
+	server, client := backendtest.Start(t)
+	ctx := cancelledIn(server, "LoadImage")
+	id, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there := server.Images(); len(there) != 1 || there[0] != id {
+		t.Errorf("has %v instead of %s", there, id)
+	}
+}
+
+func TestAnImageWhoseSenderWasCancelledIsNotInstalled(t *testing.T) {
+	server, client := backendtest.Start(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil); err == nil {
+		t.Error("succeeded")
+	}
+	if left := server.Images(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
