@@ -285,8 +285,10 @@ func (s *step) commit(ctx context.Context, id string) (record, error) {
 	}
 	if parent, err := s.worker.backend.Image(ctx, s.root.id); err == nil && top == nil {
 		made.Size = max(0, image.Size-parent.Size)
-		err = s.worker.states.note(made.ID, func(r *record) { r.Size = made.Size })
-		return made, err
+		if err := s.worker.states.note(made.ID, func(r *record) { r.Size = made.Size }); err != nil {
+			s.worker.states.letGo(made.ID)
+			return record{}, err
+		}
 	}
 	return made, nil
 }

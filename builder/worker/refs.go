@@ -44,8 +44,8 @@ var (
 	_ cache.ImmutableRef = (*scopedRef)(nil)
 )
 
+// stateRef makes a reference of a state that is held for it.
 func (w *Worker) stateRef(r record) *ref {
-	w.states.hold(r.ID)
 	made := &content{worker: w, id: r.ID, diffIDs: r.DiffIDs, refs: 1}
 	made.files = newTree(w, r.ID, false)
 	return &ref{content: made}

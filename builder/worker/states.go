@@ -28,6 +28,8 @@ type states struct {
 	mu sync.Mutex
 	// Counts of references by image ID: what is referred to is not pruned.
 	inUse map[string]int
+	// Removals under way by image ID, closed at their end.
+	leaving map[string]chan struct{}
 }
 
 // record is one entry of the build cache.
@@ -50,7 +52,7 @@ func openStates(client *backend.Client, db *bolt.DB) (*states, error) {
 		_, err := tx.CreateBucketIfNotExists(recordsBucket)
 		return err
 	})
-	return &states{backend: client, db: db, inUse: map[string]int{}}, err
+	return &states{backend: client, db: db, inUse: map[string]int{}, leaving: map[string]chan struct{}{}}, err
 }
 
 // stateConfig is the configuration of a state's image: equal layers make equal images.
@@ -72,13 +74,25 @@ type origin struct {
 	kind        client.UsageRecordType
 }
 
-// install makes the state of these layers, of which the backend has all but a top one that is given.
+// install makes the state of these layers, of which the backend has all but a top one that is given. The state is held,
+// for whoever refers to it.
 func (s *states) install(ctx context.Context, diffIDs []digest.Digest, top *backend.Layer, from origin) (record, error) {
 	config, err := stateConfig(diffIDs)
 	if err != nil {
 		return record{}, err
 	}
 	id := digest.FromBytes(config).String()
+	if err := s.hold(ctx, id); err != nil {
+		return record{}, err
+	}
+	made, err := s.installHeld(ctx, id, config, diffIDs, top, from)
+	if err != nil {
+		s.letGo(id)
+	}
+	return made, err
+}
+
+func (s *states) installHeld(ctx context.Context, id string, config []byte, diffIDs []digest.Digest, top *backend.Layer, from origin) (record, error) {
 	if known, err := s.find(ctx, id); err == nil {
 		return known, s.note(known.ID, func(r *record) {})
 	}
@@ -93,6 +107,18 @@ func (s *states) install(ctx context.Context, diffIDs []digest.Digest, top *back
 		made.Size = top.Size
 	}
 	return made, s.put(made)
+}
+
+// load answers the record of a state that is still there, and holds the state.
+func (s *states) load(ctx context.Context, id string) (record, error) {
+	if err := s.hold(ctx, id); err != nil {
+		return record{}, err
+	}
+	found, err := s.find(ctx, id)
+	if err != nil {
+		s.letGo(id)
+	}
+	return found, err
 }
 
 // errNoState tells a state that the backend has no more.
@@ -197,10 +223,23 @@ func (s *states) list() ([]record, error) {
 	return all, err
 }
 
-func (s *states) hold(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inUse[id]++
+// hold keeps a state from being pruned. A removal that is under way is waited for: the state is gone then.
+func (s *states) hold(ctx context.Context, id string) error {
+	for {
+		s.mu.Lock()
+		gone, isLeaving := s.leaving[id]
+		if !isLeaving {
+			s.inUse[id]++
+			s.mu.Unlock()
+			return nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (s *states) letGo(id string) {
@@ -209,6 +248,24 @@ func (s *states) letGo(id string) {
 	if s.inUse[id]--; s.inUse[id] == 0 {
 		delete(s.inUse, id)
 	}
+}
+
+// claim begins the removal of a state that nobody holds, and answers what ends it.
+func (s *states) claim(id string) (release func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, isLeaving := s.leaving[id]
+	if isLeaving || s.inUse[id] > 0 {
+		return nil, false
+	}
+	gone := make(chan struct{})
+	s.leaving[id] = gone
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.leaving, id)
+		close(gone)
+	}, true
 }
 
 func (s *states) isInUse(id string) bool {
@@ -272,19 +329,32 @@ func (s *states) prune(ctx context.Context, removed func(client.UsageInfo), opti
 		if info.InUse || !matches(info) || (options.KeepDuration > 0 && time.Since(r.LastUsedAt) < options.KeepDuration) {
 			continue
 		}
-		if err := s.backend.RemoveImage(ctx, r.ID); err != nil {
-			if backend.Is(err, connect.CodeFailedPrecondition) || backend.Is(err, connect.CodeAborted) || backend.Is(err, connect.CodeAlreadyExists) {
-				continue
-			}
+		isGone, err := s.remove(ctx, r.ID)
+		if err != nil {
 			return err
 		}
-		if err := s.forget(r.ID); err != nil {
-			return err
+		if isGone {
+			total -= r.Size
+			removed(*info)
 		}
-		total -= r.Size
-		removed(*info)
 	}
 	return nil
+}
+
+// remove takes a state away, unless a build or another image needs it.
+func (s *states) remove(ctx context.Context, id string) (bool, error) {
+	release, ok := s.claim(id)
+	if !ok {
+		return false, nil
+	}
+	defer release()
+	if err := s.backend.RemoveImage(ctx, id); err != nil {
+		if backend.Is(err, connect.CodeFailedPrecondition) || backend.Is(err, connect.CodeAborted) || backend.Is(err, connect.CodeAlreadyExists) {
+			return false, nil
+		}
+		return false, err
+	}
+	return true, s.forget(id)
 }
 
 // removeLost takes away state images that no record knows: a builder was killed before it wrote one, or its records

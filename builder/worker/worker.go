@@ -153,7 +153,7 @@ func (w *Worker) GCPolicy() []client.PruneInfo { return nil }
 
 // LoadRef answers a state of the build cache; solver.ErrNotFound where it or its image has gone.
 func (w *Worker) LoadRef(ctx context.Context, id string, _ bool) (cache.ImmutableRef, error) {
-	found, err := w.states.find(ctx, id)
+	found, err := w.states.load(ctx, id)
 	if errors.Is(err, errNoState) {
 		return nil, solver.ErrNotFound
 	}
@@ -161,6 +161,7 @@ func (w *Worker) LoadRef(ctx context.Context, id string, _ bool) (cache.Immutabl
 		return nil, err
 	}
 	if err := w.states.note(id, func(*record) {}); err != nil {
+		w.states.letGo(id)
 		return nil, err
 	}
 	return w.stateRef(found), nil

@@ -1,0 +1,152 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/moby/buildkit/client"
+	digest "github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+)
+
+func statesOf(t *testing.T) (*states, *backendtest.Backend) {
+	t.Helper()
+	server, connection := backendtest.Start(t)
+	db, err := bolt.Open(filepath.Join(t.TempDir(), "states.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	made, err := openStates(connection, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made, server
+}
+
+// installed makes a state of one layer.
+func installed(t *testing.T, s *states, name string) record {
+	t.Helper()
+	made, err := s.install(context.Background(), []digest.Digest{digest.FromString(name)}, nil, origin{description: name, kind: client.UsageRecordTypeRegular})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func pruned(t *testing.T, s *states, options client.PruneInfo) []string {
+	t.Helper()
+	var gone []string
+	if err := s.prune(context.Background(), func(info client.UsageInfo) { gone = append(gone, info.Description) }, options); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(gone)
+	return gone
+}
+
+func TestAHeldStateIsNotPruned(t *testing.T) {
+	s, _ := statesOf(t)
+	held, free := installed(t, s, "held"), installed(t, s, "free")
+	s.letGo(free.ID)
+	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"free"}) {
+		t.Errorf("pruned %v", gone)
+	}
+	if _, err := s.load(context.Background(), held.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.load(context.Background(), free.ID); !errors.Is(err, errNoState) {
+		t.Errorf("the pruned state: %v", err)
+	}
+}
+
+func TestAStateThatIsBeingPrunedIsNotHandedOut(t *testing.T) {
+	s, server := statesOf(t)
+	made := installed(t, s, "made")
+	s.letGo(made.ID)
+	type answer struct{ err error }
+	loaded := make(chan answer, 1)
+	server.Before = func(procedure string) {
+		if procedure == "RemoveImage" {
+			asking := make(chan struct{})
+			go func() {
+				close(asking)
+				_, err := s.load(context.Background(), made.ID)
+				loaded <- answer{err}
+			}()
+			<-asking
+		}
+	}
+	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 1 {
+		t.Errorf("pruned %v", gone)
+	}
+	if got := <-loaded; !errors.Is(got.err, errNoState) {
+		t.Errorf("the state was handed out while it was removed: %v", got.err)
+	}
+}
+
+func TestAStateIsNotPrunedWhileItIsLookedFor(t *testing.T) {
+	s, server := statesOf(t)
+	made := installed(t, s, "made")
+	s.letGo(made.ID)
+	server.Before = func(procedure string) {
+		if procedure == "InspectImage" {
+			if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
+				t.Errorf("pruned %v", gone)
+			}
+		}
+	}
+	if _, err := s.load(context.Background(), made.ID); err != nil {
+		t.Error(err)
+	}
+	if there := server.Images(); !slices.Equal(there, []string{made.ID}) {
+		t.Errorf("the backend has %v", there)
+	}
+}
+
+func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
+	s, _ := statesOf(t)
+	made := installed(t, s, "made")
+	if err := s.backend.RemoveImage(context.Background(), made.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.load(context.Background(), made.ID); !errors.Is(err, errNoState) {
+		t.Errorf("loaded: %v", err)
+	}
+	if left, err := s.list(); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestPruneKeepsWhatWasUsedLastWithinTheSpaceThatIsReserved(t *testing.T) {
+	s, _ := statesOf(t)
+	for _, name := range []string{"old", "new"} {
+		made := installed(t, s, name)
+		made.Size = 100
+		if err := s.put(made); err != nil {
+			t.Fatal(err)
+		}
+		s.letGo(made.ID)
+	}
+	old := record{}
+	all, err := s.list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, each := range all {
+		if each.Description == "old" {
+			old = each
+		}
+	}
+	old.LastUsedAt = old.LastUsedAt.AddDate(0, 0, -1)
+	if err := s.put(old); err != nil {
+		t.Fatal(err)
+	}
+	if gone := pruned(t, s, client.PruneInfo{All: true, ReservedSpace: 150}); !slices.Equal(gone, []string{"old"}) {
+		t.Errorf("pruned %v", gone)
+	}
+}
