@@ -32,8 +32,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // refused is an error with the status that the Docker API gives it.
@@ -94,7 +92,7 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 			return err
 		}
 		defer os.RemoveAll(directory)
-		if err := unpackBody(r.Body, directory); err != nil {
+		if err := s.unpackBody(r.Body, directory); err != nil {
 			return err
 		}
 		if plan, err = readPlan(directory, request.FrontendAttrs["filename"], query.Get("target")); err != nil {
@@ -174,7 +172,7 @@ func (s *statusStream) SendHeader(metadata.MD) error { return nil }
 func (s *statusStream) SetTrailer(metadata.MD)       {}
 
 // unpackBody unpacks a context, plain or gzip. A broken one is told as dockerd does.
-func unpackBody(body io.Reader, directory string) error {
+func (s *Server) unpackBody(body io.Reader, directory string) error {
 	buffered := bufio.NewReaderSize(body, 1<<20)
 	var content io.Reader = buffered
 	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
@@ -184,7 +182,7 @@ func unpackBody(body io.Reader, directory string) error {
 		}
 		content = inflated
 	}
-	if err := worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
+	if err := s.worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
 		return &refused{http.StatusBadRequest, fmt.Sprintf("Error processing tar file: %s", err)}
 	}
 	return nil

@@ -1,12 +1,30 @@
 package worker
 
 import (
+	"fmt"
 	"os"
 	"sync"
 )
 
 // idleContexts is how many directories of contexts are kept for the next build.
 const idleContexts = 8
+
+// ContextLimits bound what a client may have unpacked as its build context.
+type ContextLimits struct {
+	Bytes   int64
+	Entries int
+}
+
+// exceeded tells which limit a context does not keep.
+func (l ContextLimits) exceeded(bytes int64, entries int) error {
+	if bytes > l.Bytes {
+		return fmt.Errorf("the build context is larger than %d bytes, the limit of builder.context_size", l.Bytes)
+	}
+	if entries > l.Entries {
+		return fmt.Errorf("the build context has more than %d entries", l.Entries)
+	}
+	return nil
+}
 
 // contextDir is a client's files. One build has it at a time; the next with the same key sends only what has changed.
 type contextDir struct {

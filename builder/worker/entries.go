@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -103,21 +104,40 @@ func setXattrs(root *os.Root, name string, header *tar.Header) error {
 	return nil
 }
 
+// maxPathBytes is the kernel's bound of a path, which a tar's names do not keep by themselves.
+const maxPathBytes = 4096
+
 // UnpackContext unpacks a client's tar into a directory. Entries belong to root, as a client's files do in a build;
-// an entry whose path leads out of the directory, by its name or through a link, is refused, and so is a device.
-func UnpackContext(directory string, archive *tar.Reader) error {
+// an entry whose path leads out of the directory, by its name or through a link, is refused, and so are a device and
+// what exceeds the limits.
+func (w *Worker) UnpackContext(directory string, archive *tar.Reader) error {
+	return unpackContext(directory, archive, w.limits)
+}
+
+func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) error {
 	root, err := os.OpenRoot(directory)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	for {
+	var bytes int64
+	for entries := 1; ; entries++ {
 		header, err := archive.Next()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		// A sum that leaves the numbers' range is too large as well.
+		if bytes += header.Size; bytes < 0 {
+			bytes = math.MaxInt64
+		}
+		if err := limits.exceeded(bytes, entries); err != nil {
+			return err
+		}
+		if len(header.Name) > maxPathBytes {
+			return fmt.Errorf("%s…: %w", header.Name[:64], unix.ENAMETOOLONG)
 		}
 		if header.Typeflag == tar.TypeChar || header.Typeflag == tar.TypeBlock {
 			return fmt.Errorf("%s: a build context has no devices", header.Name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/buildkit/cache"
@@ -82,11 +83,16 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	origin := &content{worker: i.worker, id: dir.path}
 	sums, err := contenthash.GetCacheContext(ctx, origin)
 	if err == nil {
-		err = filesync.FSSync(ctx, caller, filesync.FSSendRequestOpt{
+		bounded, count := i.worker.limits.bound(ctx)
+		defer count.cut(nil)
+		err = filesync.FSSync(bounded, caller, filesync.FSSendRequestOpt{
 			Name: i.id.Name, IncludePatterns: i.id.IncludePatterns, ExcludePatterns: i.id.ExcludePatterns, FollowPaths: i.id.FollowPaths,
-			DestDir: dir.path, CacheUpdater: &updater{sums}, ProgressCb: transferring(ctx, i.id.Name), Differ: i.id.Differ,
-			MetadataOnly: i.id.MetadataOnly, Filter: withoutDevices,
+			DestDir: dir.path, CacheUpdater: &updater{sums}, ProgressCb: count.received(transferring(ctx, i.id.Name)), Differ: i.id.Differ,
+			MetadataOnly: i.id.MetadataOnly, Filter: count.admits,
 		})
+		if count.exceeded() != nil {
+			err = count.exceeded()
+		}
 	}
 	if err == nil {
 		err = contenthash.SetCacheContext(ctx, origin, sums)
@@ -98,9 +104,54 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	return i.worker.contextRef("context:"+identity.NewID(), dir), nil
 }
 
-// withoutDevices leaves out what a client of another machine has no business to make here.
-func withoutDevices(_ string, stat *fstypes.Stat) bool {
-	return os.FileMode(stat.Mode)&os.ModeDevice == 0
+// transfer counts what a client's session sends, and cuts it where the limits are exceeded.
+type transfer struct {
+	limits ContextLimits
+	cut    context.CancelCauseFunc
+
+	mu      sync.Mutex
+	bytes   int64
+	entries int
+	err     error
+}
+
+// bound answers a context that ends with a transfer that is too large, and what counts it.
+func (l ContextLimits) bound(ctx context.Context) (context.Context, *transfer) {
+	ctx, cut := context.WithCancelCause(ctx)
+	return ctx, &transfer{limits: l, cut: cut}
+}
+
+// admits leaves out what a client of another machine has no business to make here.
+func (t *transfer) admits(_ string, stat *fstypes.Stat) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.entries++
+	t.bytes += max(0, stat.Size)
+	t.check(t.bytes)
+	return os.FileMode(stat.Mode)&os.ModeDevice == 0 && t.err == nil
+}
+
+// received counts bytes too: more may come than was announced.
+func (t *transfer) received(tell func(int, bool)) func(int, bool) {
+	return func(bytes int, isLast bool) {
+		t.mu.Lock()
+		t.check(int64(bytes))
+		t.mu.Unlock()
+		tell(bytes, isLast)
+	}
+}
+
+func (t *transfer) check(bytes int64) {
+	if err := t.limits.exceeded(bytes, t.entries); err != nil && t.err == nil {
+		t.err = err
+		t.cut(err)
+	}
+}
+
+func (t *transfer) exceeded() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
 }
 
 type updater struct{ contenthash.CacheContext }

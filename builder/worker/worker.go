@@ -49,6 +49,7 @@ type Worker struct {
 	states   *states
 	contexts *contexts
 	caches   *cacheVolumes
+	limits   ContextLimits
 	sources  *source.Manager
 	running  *semaphore.Weighted
 	// Directory of files that no build after this process needs.
@@ -62,9 +63,9 @@ type Worker struct {
 var _ bkworker.Worker = (*Worker)(nil)
 
 // New opens the worker's files in a directory and takes away what a killed one has left.
-func New(ctx context.Context, client *backend.Client, directory string) (*Worker, error) {
+func New(ctx context.Context, client *backend.Client, directory string, limits ContextLimits) (*Worker, error) {
 	w := &Worker{
-		backend: client, running: semaphore.NewWeighted(maxRunning), caches: &cacheVolumes{busy: map[string]chan struct{}{}},
+		backend: client, limits: limits, running: semaphore.NewWeighted(maxRunning), caches: &cacheVolumes{busy: map[string]chan struct{}{}},
 		scratch: filepath.Join(directory, "scratch"),
 	}
 	if err := os.RemoveAll(w.scratch); err != nil {

@@ -41,6 +41,7 @@ export function render(): string {
   const parts = [
     introduction,
     section("General", undefined),
+    section("`builder`: `docker build`", "builder"),
     section("`ecs`: AWS ECS Fargate", "ecs"),
     section("`aca`: Azure Container Apps", "aca"),
     example,

@@ -125,8 +125,9 @@ export class BuilderProcess {
       throw systemError("the builder is not started: sockerless ends");
     }
     const socket = path.join(this.#config.runDir, "builder.sock");
-    const { backendAddress } = this.#config;
+    const { backendAddress, builder } = this.#config;
     const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
+    flags.push("--context-size", String(builder.contextSize));
     // The pipe's end tells it that this process is gone.
     const child = spawn(program, ["--supervised", ...flags], { stdio: ["pipe", "inherit", "inherit"] });
     child.stdin?.on("error", () => {});

@@ -5,7 +5,7 @@ import type { BackendName } from "../common/config/schema.ts";
 import { type Command, type Setting, settings } from "../common/config/settings.ts";
 import { isBuilt } from "./services.ts";
 
-const groupTitles = { ecs: "Backend ecs:", aca: "Backend aca:" } as const;
+const groupTitles = { builder: "Builder:", ecs: "Backend ecs:", aca: "Backend aca:" } as const;
 
 /** The settings that are flags of a command; of a named backend's, those of its own section only. */
 export function settingsOfCommand(command: Command, backend?: BackendName): Setting[] {
@@ -26,7 +26,9 @@ export function addFlags(command: CommanderCommand, of: readonly Setting[]): voi
     const description = described.replaceAll("`", "");
     for (const option of optionsOf(setting, description)) {
       if (setting.section !== undefined) {
-        option.helpGroup(groupTitles[setting.section]).hideHelp(!isBuilt(setting.section));
+        option
+          .helpGroup(groupTitles[setting.section])
+          .hideHelp(setting.section !== "builder" && !isBuilt(setting.section));
       }
       command.addOption(option);
     }

@@ -1,10 +1,11 @@
 /** `POST /build`, as the docker CLI without buildx and most SDKs use it. */
 import assert from "node:assert/strict";
-import { mkdtemp, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readlink, rm, stat, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { gzipSync } from "node:zlib";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
@@ -14,7 +15,7 @@ import { isAlive, processOf } from "../support/processes.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { tarOf } from "../support/tar.ts";
 import { untilTrue } from "../support/until.ts";
-import { withDaemon } from "../support/with-daemon.ts";
+import { startDaemon, withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -345,6 +346,28 @@ describe("a hostile context", () => {
       }
     } finally {
       await rm(outside, { recursive: true });
+    }
+  });
+
+  test("that grows beyond its limit when it is unpacked is refused, and nothing of it stays", async () => {
+    const resources = new AsyncDisposableStack();
+    try {
+      const small = await startDaemon(resources, { args: ["--builder-context-size", "1MiB"] });
+      const whole = await tarOf([
+        { name: "Dockerfile", content: "FROM scratch\n" },
+        { name: "zeros", content: Buffer.alloc(2 ** 21) },
+      ]);
+      const body = gzipSync(whole);
+      assert.ok(body.length < 10_000);
+      const { status, json } = await callApi(small.socket, "POST", "/build", { body });
+      assert.equal(status, 400);
+      assert.match(
+        (json() as { message: string }).message,
+        /the build context is larger than 1048576 bytes, the limit of builder\.context_size/,
+      );
+      assert.deepEqual(await readdir(join(small.stateDir, "builder/scratch")), []);
+    } finally {
+      await resources.disposeAsync();
     }
   });
 

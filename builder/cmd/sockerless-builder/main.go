@@ -25,15 +25,19 @@ func main() {
 	address := flag.String("backend-address", "", "the backend's socket, unix:///path")
 	listen := flag.String("listen", "", "path of the socket to serve on")
 	state := flag.String("state-dir", "", "directory of the build cache's records")
+	contextBytes := flag.Int64("context-size", 32<<30, "bytes that a build context may hold, unpacked")
 	supervised := flag.Bool("supervised", false, "end when standard input does: whoever holds its other end is gone")
 	flag.Parse()
-	if err := run(*address, *listen, *state, *supervised); err != nil {
+	if err := run(*address, *listen, *state, worker.ContextLimits{Bytes: *contextBytes, Entries: maxContextEntries}, *supervised); err != nil {
 		fmt.Fprintf(os.Stderr, "sockerless-builder: %s\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(address, listen, state string, supervised bool) error {
+// maxContextEntries is how many files, directories and links a build context may have.
+const maxContextEntries = 1_000_000
+
+func run(address, listen, state string, limits worker.ContextLimits, supervised bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if supervised {
@@ -59,7 +63,7 @@ func run(address, listen, state string, supervised bool) error {
 	if err != nil {
 		return err
 	}
-	built, err := worker.New(ctx, client, state)
+	built, err := worker.New(ctx, client, state, limits)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,8 @@ import type { z } from "zod";
 import { fromFileError, invalid, messageOf } from "../errors.ts";
 import { type DefaultPaths, defaultPaths, runDirOf, type Surroundings } from "./defaults.ts";
 import { nearestName } from "./nearest-name.ts";
-import { acaSchema, type BackendName, ecsSchema, topSchema } from "./schema.ts";
-import { type Command, type Setting, settings } from "./settings.ts";
+import { acaSchema, type BackendName, builderSchema, ecsSchema, topSchema } from "./schema.ts";
+import { type Command, type SectionName, sectionNames, type Setting, settings } from "./settings.ts";
 
 /** `state_dir` as `stateDir`. */
 type CamelCase<Key> = Key extends `${infer Head}_${infer Tail}`
@@ -32,6 +32,9 @@ export interface TlsFiles {
   readonly key: string;
 }
 
+/** The `builder` section: sizes in bytes. */
+export type BuilderSection = CamelCased<z.output<typeof builderSchema>>;
+
 /** Settings that all backends and the frontend have in common. Paths are absolute. */
 export interface CommonConfig {
   /** Addresses of the Docker API, `unix:///path` or `tcp://address:port`. */
@@ -54,6 +57,7 @@ export interface CommonConfig {
   readonly blockVolumeSize: number;
   /** Registries, `host` or `host:port`, that may be reached without TLS or with an unknown certificate. */
   readonly insecureRegistries: readonly string[];
+  readonly builder: BuilderSection;
 }
 
 /** How much is logged. */
@@ -103,15 +107,19 @@ const maxSocketPathBytes = 107;
 export function loadConfig(sources: ConfigSources): LoadedConfig {
   const problems = new Problems();
   const given = mergeSources(sources, problems);
-  const top = problems.parse(topSchema.omit({ ecs: true, aca: true }), given.top, undefined);
+  const top = problems.parse(topSchema.omit({ builder: true, ecs: true, aca: true }), given.top, undefined);
   const backend = sources.command === "frontend" ? "local" : (sources.backend ?? top?.backend ?? "local");
   sources.checkBackend?.(backend);
+  const builder = problems.parse(builderSchema, given.builder, "builder");
   const ecs = problems.parse(backend === "ecs" ? ecsSchema : ecsSchema.partial(), given.ecs, "ecs");
   const aca = problems.parse(backend === "aca" ? acaSchema : acaSchema.partial(), given.aca, "aca");
   problems.throwIfAny();
 
   const defaults = defaultPaths(backend, sources);
-  const common = resolveCommon(top as z.output<typeof topSchema>, sources.command, defaults);
+  const common = {
+    ...resolveCommon(top as z.output<typeof topSchema>, sources.command, defaults),
+    builder: camelCased(builder as z.output<typeof builderSchema>) as BuilderSection,
+  };
   checkAddresses(common, sources.command);
   const warnings = strangeVariables(sources.environment);
   if (backend === "ecs") {
@@ -125,15 +133,11 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   return { config: { ...common, backend }, warnings };
 }
 
-interface GivenValues {
-  readonly top: Record<string, unknown>;
-  readonly ecs: Record<string, unknown>;
-  readonly aca: Record<string, unknown>;
-}
+type GivenValues = Readonly<Record<"top" | SectionName, Record<string, unknown>>>;
 
 /** Later sources overwrite earlier ones, key by key. */
 function mergeSources(sources: ConfigSources, problems: Problems): GivenValues {
-  const given: GivenValues = { top: {}, ecs: {}, aca: {} };
+  const given: GivenValues = { top: {}, builder: {}, ecs: {}, aca: {} };
   const put = (setting: Setting, value: unknown, origin: string): void => {
     given[setting.section ?? "top"][setting.key] = value;
     problems.origins.set(setting.name, origin);
@@ -173,14 +177,14 @@ function fileValues(file: string | undefined, problems: Problems): [Setting, unk
         if (value !== null) {
           found.push([setting, value]);
         }
-      } else if (section === undefined && (key === "ecs" || key === "aca")) {
+      } else if (section === undefined && isSectionName(key)) {
         if (isMapping(value)) {
           collect(value, key);
         } else if (value !== null) {
           problems.add(`${key} must be a section with keys (in ${file})`);
         }
       } else {
-        const sections = section === undefined ? ["ecs", "aca"] : [];
+        const sections = section === undefined ? sectionNames : [];
         problems.addUnknown(key, section, [...known.keys(), ...sections], file);
       }
     }
@@ -211,6 +215,10 @@ function readYaml(file: string): Record<string, unknown> {
   return content;
 }
 
+function isSectionName(key: string): key is SectionName {
+  return (sectionNames as readonly string[]).includes(key);
+}
+
 function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -219,7 +227,7 @@ function resolveCommon(
   top: z.output<typeof topSchema>,
   command: Command,
   defaults: DefaultPaths,
-): CommonConfig {
+): Omit<CommonConfig, "builder"> {
   const stateDir = top.state_dir ?? defaults.stateDir;
   const runDir =
     top.run_dir ?? (stateDir === defaults.stateDir ? defaults.runDir : runDirOf(stateDir, defaults.runDir));
@@ -262,8 +270,11 @@ function cloudSection(
   section: z.output<typeof ecsSchema> | z.output<typeof acaSchema>,
   defaults: DefaultPaths,
 ): Record<string, unknown> {
-  const entries = Object.entries(section).map(([key, value]) => [camelCase(key), value] as const);
-  return { ...Object.fromEntries(entries), agentCa: section.agent_ca ?? defaults.agentCa };
+  return { ...camelCased(section), agentCa: section.agent_ca ?? defaults.agentCa };
+}
+
+function camelCased(section: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(section).map(([key, value]) => [camelCase(key), value]));
 }
 
 function camelCase(key: string): string {

@@ -183,6 +183,14 @@ export const acaSchema = z.strictObject({
   ...cloudAgentShape,
 });
 
+/** The `builder:` section. */
+export const builderSchema = z.strictObject({
+  context_size: describe(
+    withDefault(size(), 32 * 1024 ** 3),
+    "The most that a build context may hold, unpacked. A larger one is refused, and so is one of more than 1,000,000 entries.",
+  ),
+});
+
 /** The settings at the top of the file. */
 export const topSchema = z.strictObject({
   backend: describe(withDefault(oneOf(...backendNames), "local"), "Where containers run."),
@@ -238,6 +246,7 @@ export const topSchema = z.strictObject({
     withDefault(listOf(text("hosts")), []),
     "Registries (`host` or `host:port`) that may be reached without TLS, or with a certificate that nobody vouches for. Those on loopback always may.",
   ),
+  builder: builderSchema.optional(),
   ecs: ecsSchema.partial().optional(),
   aca: acaSchema.partial().optional(),
 });

@@ -1,16 +1,21 @@
 /** The settings as a flat list, with the names that each has in the file, the environment and on the command line. */
 import type { z } from "zod";
 
-import { acaSchema, ecsSchema, topSchema } from "./schema.ts";
+import { acaSchema, builderSchema, ecsSchema, topSchema } from "./schema.ts";
 import { descriptions, type SettingDescription } from "./values.ts";
 
 /** The programs that read a configuration. */
 export type Command = "serve" | "frontend" | "backend";
 
+/** The sections of the YAML file. */
+export const sectionNames = ["builder", "ecs", "aca"] as const;
+/** One of {@link sectionNames}. */
+export type SectionName = (typeof sectionNames)[number];
+
 /** One setting. */
 export interface Setting extends SettingDescription {
   /** The section of the YAML file; undefined at its top. */
-  readonly section: "ecs" | "aca" | undefined;
+  readonly section: SectionName | undefined;
   /** The key within the section. */
   readonly key: string;
   /** The key with its section, `ecs.cluster`. */
@@ -45,6 +50,7 @@ const allCommands: readonly Command[] = ["serve", "frontend", "backend"];
 /** Every setting, in the order of the documentation. */
 export const settings: readonly Setting[] = [
   ...settingsOf(topSchema, undefined),
+  ...settingsOf(builderSchema, "builder"),
   ...settingsOf(ecsSchema, "ecs"),
   ...settingsOf(acaSchema, "aca"),
 ];
@@ -66,13 +72,20 @@ function settingsOf(schema: z.ZodObject, section: Setting["section"]): Setting[]
       name,
       flag: description.flag ?? name.replaceAll(/[._]/g, "-"),
       variable: `SOCKERLESS_${name.replace(".", "_").toUpperCase()}`,
-      commands: section === undefined ? (commandsOfKey[key] ?? allCommands) : ["serve", "backend"],
+      commands: commandsOf(section, key),
       schema: described,
       required: !withoutValue.success,
       defaultValue: withoutValue.success ? defaultOf(withoutValue.data, description) : undefined,
     });
   }
   return found;
+}
+
+function commandsOf(section: Setting["section"], key: string): readonly Command[] {
+  if (section === undefined) {
+    return commandsOfKey[key] ?? allCommands;
+  }
+  return section === "builder" ? ["serve"] : ["serve", "backend"];
 }
 
 function defaultOf(value: unknown, { format = String }: SettingDescription): string | undefined {
