@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { connect } from "node:net";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -26,10 +27,17 @@ const startLimitMs = 30_000;
 const stopLimitMs = 15_000;
 const pollMs = 20;
 
+/** Files of the checkout that a builder comes from. */
+export interface BuilderFiles {
+  readonly program: string;
+  readonly compiler: string;
+}
+
 /** One builder at a time. */
 export class BuilderProcess {
-  readonly #config: Config;
+  readonly #config: Pick<Config, "stateDir" | "runDir" | "backendAddress" | "builder">;
   readonly #logger: Logger;
+  readonly #files: BuilderFiles;
   #process: ChildProcess | undefined;
   #compiler: ChildProcess | undefined;
   #starting: Promise<string> | undefined;
@@ -37,9 +45,14 @@ export class BuilderProcess {
   #isCompiling = false;
   #stopping = false;
 
-  constructor(config: Config, logger: Logger) {
+  constructor(
+    config: Pick<Config, "stateDir" | "runDir" | "backendAddress" | "builder">,
+    logger: Logger,
+    files: BuilderFiles = { program, compiler },
+  ) {
     this.#config = config;
     this.#logger = logger;
+    this.#files = files;
   }
 
   /**
@@ -51,6 +64,7 @@ export class BuilderProcess {
    * @throws SockerlessError of kind `system`
    */
   async start(onlyIfUsed: boolean, onCompile: () => void): Promise<string | undefined> {
+    const { program, compiler } = this.#files;
     if (!(existsSync(program) || existsSync(compiler))) {
       return undefined;
     }
@@ -118,7 +132,7 @@ export class BuilderProcess {
   }
 
   async #start(usesWhatIsThere: boolean): Promise<string> {
-    if (existsSync(compiler) && !usesWhatIsThere) {
+    if (existsSync(this.#files.compiler) && !usesWhatIsThere) {
       await this.#compile();
     }
     if (this.#stopping) {
@@ -128,10 +142,18 @@ export class BuilderProcess {
     const { backendAddress, builder } = this.#config;
     const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
     flags.push("--context-size", String(builder.contextSize));
+    // A builder that was left behind and still ends would take what is sent to it along.
+    await rm(socket, { force: true });
     // The pipe's end tells it that this process is gone.
-    const child = spawn(program, ["--supervised", ...flags], { stdio: ["pipe", "inherit", "inherit"] });
+    const child = spawn(this.#files.program, ["--supervised", ...flags], {
+      stdio: ["pipe", "inherit", "inherit"],
+    });
     child.stdin?.on("error", () => {});
-    child.on("error", (error) => this.#logger.error({ err: error }, "the builder"));
+    let failure: Error | undefined;
+    child.on("error", (error) => {
+      failure ??= error;
+      this.#logger.error({ err: error }, "the builder");
+    });
     child.once("exit", (code, signal) => {
       this.#starting = undefined;
       if (!this.#stopping) {
@@ -141,6 +163,9 @@ export class BuilderProcess {
     this.#process = child;
     const limit = performance.now() + startLimitMs;
     while (!(await accepts(socket))) {
+      if (child.pid === undefined) {
+        throw systemError(`the builder cannot be started: ${failure?.message}`, failure);
+      }
       if (hasExited(child)) {
         throw systemError("the builder did not start: see its line in the log");
       }
@@ -171,7 +196,9 @@ export class BuilderProcess {
   }
 
   async #runCompiler(...flags: string[]): Promise<number> {
-    const child = spawn(process.execPath, [compiler, ...flags], { stdio: ["ignore", "inherit", "inherit"] });
+    const child = spawn(process.execPath, [this.#files.compiler, ...flags], {
+      stdio: ["ignore", "inherit", "inherit"],
+    });
     this.#compiler = child;
     const [code] = (await once(child, "exit")) as [number | null];
     return code ?? 1;

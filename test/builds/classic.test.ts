@@ -293,6 +293,24 @@ describe("a supervisor that was killed", () => {
     await setting.daemon.launch();
     assert.equal(await built(socket(), dockerfile), id);
   });
+
+  test("leaves a builder that still ends, which the next one waits for", async () => {
+    const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(
+      () => undefined,
+    );
+    await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
+    const builder = await processOf(setting.daemon, "builder");
+    // It cannot end before the next one is started.
+    process.kill(builder, "SIGSTOP");
+    process.kill(setting.daemon.pid, "SIGKILL");
+    await answer;
+    await setting.daemon.launch();
+    const next = built(socket(), "FROM busybox\nRUN true\n");
+    await processOf(setting.daemon, "builder", builder);
+    process.kill(builder, "SIGCONT");
+    await next;
+    assert.equal(await containersOfBuilds(), "");
+  });
 });
 
 describe("a builder that was killed", () => {

@@ -51,14 +51,13 @@ func run(address, listen, state string, limits worker.ContextLimits, supervised 
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(state, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	locking, cancel := context.WithTimeout(ctx, lockTimeout)
+	lock, err := lockDirectory(locking, state)
+	cancel()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("%s is in use by another builder: %w", state, err)
-	}
 	client, err := backend.Dial(address)
 	if err != nil {
 		return err
@@ -100,6 +99,33 @@ func run(address, listen, state string, limits worker.ContextLimits, supervised 
 	}
 	<-ended
 	return nil
+}
+
+// lockTimeout is how long a builder that was left without its supervisor may take to end.
+const lockTimeout = shutdownTimeout + 5*time.Second
+
+// lockPoll is how often a lock that another builder has is asked for.
+const lockPoll = 20 * time.Millisecond
+
+// lockDirectory makes a directory this process's alone, for as long as the file that is answered is open. Another
+// builder's end is waited for until the context ends.
+func lockDirectory(ctx context.Context, directory string) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(directory, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return lock, nil
+		}
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			lock.Close()
+			return nil, fmt.Errorf("%s is in use by another builder: %w", directory, err)
+		}
+	}
 }
 
 // shutdownTimeout is how long builds that were told to end may take to remove their containers.
