@@ -198,7 +198,8 @@ func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveReques
 	if err != nil {
 		return nil, err
 	}
-	own, err := session.NewSession(ctx, "sockerless:"+identity.NewID())
+	// Without a shared key nothing of it is kept: the next request brings its own files.
+	own, err := session.NewSession(ctx, "")
 	if err != nil {
 		return nil, err
 	}

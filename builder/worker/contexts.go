@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/moby/buildkit/cache/contenthash"
 )
 
 // idleContexts is how many directories of contexts are kept for the next build.
@@ -29,7 +31,35 @@ func (l ContextLimits) exceeded(bytes int64, entries int) error {
 // contextDir is a client's files. One build has it at a time; the next with the same key sends only what has changed.
 type contextDir struct {
 	path string
-	key  string
+	// Names whose files they are; "" is nobody's, and is not kept.
+	key string
+
+	mu sync.Mutex
+	// BuildKit's metadata of the files: their checksums, of which its own cache in memory keeps those of few directories.
+	metadata map[string][]byte
+}
+
+func (d *contextDir) get(key string) ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if value, ok := d.metadata[key]; ok {
+		return value, nil
+	}
+	return nil, errNotKept
+}
+
+func (d *contextDir) set(key string, value []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.metadata == nil {
+		d.metadata = map[string][]byte{}
+	}
+	d.metadata[key] = value
+}
+
+func (d *contextDir) remove() error {
+	contenthash.ClearCacheContext(&content{id: d.path})
+	return os.RemoveAll(d.path)
 }
 
 // contexts are the directories of build contexts, forgotten when the builder ends.
@@ -44,7 +74,7 @@ func (c *contexts) take(key string) (*contextDir, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for at, dir := range c.idle {
-		if dir.key == key {
+		if key != "" && dir.key == key {
 			c.idle = append(c.idle[:at], c.idle[at+1:]...)
 			return dir, nil
 		}
@@ -57,17 +87,19 @@ func (c *contexts) take(key string) (*contextDir, error) {
 }
 
 // putBack keeps a directory for the next build; the one that was kept longest goes in its place.
-func (c *contexts) putBack(dir *contextDir) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.idle = append(c.idle, dir)
-	if len(c.idle) > idleContexts {
-		os.RemoveAll(c.idle[0].path)
-		c.idle = c.idle[1:]
+func (c *contexts) putBack(dir *contextDir) error {
+	if dir.key == "" {
+		return dir.remove()
 	}
-}
-
-// drop forgets a directory whose content is not known any more.
-func (c *contexts) drop(dir *contextDir) error {
-	return os.RemoveAll(dir.path)
+	c.mu.Lock()
+	c.idle = append(c.idle, dir)
+	var surplus *contextDir
+	if len(c.idle) > idleContexts {
+		surplus, c.idle = c.idle[0], c.idle[1:]
+	}
+	c.mu.Unlock()
+	if surplus == nil {
+		return nil
+	}
+	return surplus.remove()
 }

@@ -72,15 +72,19 @@ func (i *localInstance) Snapshot(ctx context.Context, job solver.JobContext) (ma
 }
 
 func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cache.ImmutableRef, error) {
-	key := strings.Join([]string{i.id.Name, i.id.SharedKeyHint, caller.SharedKey()}, ":")
-	if i.id.MetadataOnly {
-		key += ":metadata"
+	key := ""
+	// A session without a key is nobody's who comes back.
+	if shared := caller.SharedKey(); shared != "" {
+		key = strings.Join([]string{i.id.Name, i.id.SharedKeyHint, shared}, ":")
+		if i.id.MetadataOnly {
+			key += ":metadata"
+		}
 	}
 	dir, err := i.worker.contexts.take(key)
 	if err != nil {
 		return nil, err
 	}
-	origin := &content{worker: i.worker, id: dir.path}
+	origin := i.worker.originOf(dir)
 	sums, err := contenthash.GetCacheContext(ctx, origin)
 	if err == nil {
 		bounded, count := i.worker.limits.bound(ctx)
@@ -98,8 +102,7 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 		err = contenthash.SetCacheContext(ctx, origin, sums)
 	}
 	if err != nil {
-		contenthash.ClearCacheContext(origin)
-		return nil, errors.Join(err, i.worker.contexts.drop(dir))
+		return nil, errors.Join(err, dir.remove())
 	}
 	return i.worker.contextRef("context:"+identity.NewID(), dir), nil
 }

@@ -72,7 +72,7 @@ func (r *ref) Release(ctx context.Context) (err error) {
 			return
 		}
 		if r.context != nil {
-			r.worker.contexts.putBack(r.context)
+			err = r.worker.contexts.putBack(r.context)
 			return
 		}
 		r.worker.states.letGo(r.id)
@@ -149,8 +149,6 @@ func (c *content) SetRecordType(client.UsageRecordType) error { return nil }
 func (c *content) GetString(string) string                    { return "" }
 func (c *content) Get(string) *metadata.Value                 { return nil }
 func (c *content) SetString(string, string, string) error     { return nil }
-func (c *content) GetExternal(string) ([]byte, error)         { return nil, errors.New("not kept") }
-func (c *content) SetExternal(string, []byte) error           { return nil }
 func (c *content) ClearValueAndIndex(string, string) error    { return nil }
 
 // GetEqualMutable names a context's directory, whose checksums outlive the builds that read it.
@@ -158,5 +156,26 @@ func (c *content) GetEqualMutable() (cache.RefMetadata, bool) {
 	if c.context == nil {
 		return nil, false
 	}
-	return &content{worker: c.worker, id: c.context.path}, true
+	return c.worker.originOf(c.context), true
+}
+
+// originOf is a directory as BuildKit's checksums know it.
+func (w *Worker) originOf(dir *contextDir) *content {
+	return &content{worker: w, id: dir.path, context: dir}
+}
+
+// GetExternal answers the checksums of a context's files, which go with its directory; those of a state are computed of
+// what was fetched of it.
+func (c *content) GetExternal(key string) ([]byte, error) {
+	if c.context == nil {
+		return nil, errNotKept
+	}
+	return c.context.get(key)
+}
+
+func (c *content) SetExternal(key string, value []byte) error {
+	if c.context != nil {
+		c.context.set(key, value)
+	}
+	return nil
 }

@@ -1,0 +1,125 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/cache/contenthash"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/filesync"
+	"github.com/moby/buildkit/source/local"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/tonistiigi/fsutil"
+)
+
+func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
+	return &Worker{contexts: &contexts{root: t.TempDir()}, limits: limits}
+}
+
+// sent has a session send a directory, as a client with this shared key does.
+func sent(t *testing.T, w *Worker, dir, key string) (cache.ImmutableRef, error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	files, err := fsutil.NewFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := session.NewSession(ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	own.Allow(filesync.NewFSSyncProvider(filesync.StaticDirSource{"context": files}))
+	sessions, err := session.NewManager()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go own.Run(ctx, func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go sessions.HandleConn(ctx, there, meta)
+		return here, nil
+	})
+	caller, err := sessions.Get(ctx, own.ID(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return (&localInstance{worker: w, id: &local.LocalIdentifier{Name: "context"}, sessions: sessions}).receive(ctx, caller)
+}
+
+func write(t *testing.T, dir, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sumOf is the checksum of a context, which is let go afterwards.
+func sumOf(t *testing.T, w *Worker, dir, key string) digest.Digest {
+	t.Helper()
+	received, err := sent(t, w, dir, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer received.Release(context.Background())
+	sum, err := contenthash.Checksum(context.Background(), received, "/", contenthash.ChecksumOpts{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+func TestTheChecksumsOfAContextAreKeptAsLongAsItsFiles(t *testing.T) {
+	w, dir := workerOfContexts(t, wide), t.TempDir()
+	write(t, dir, "kept", "kept")
+	write(t, dir, "changed", "before")
+	sumOf(t, w, dir, "mine")
+	// More of other builds than BuildKit's own cache has room for.
+	for number := range 40 {
+		if _, err := contenthash.GetCacheContext(context.Background(), &content{id: fmt.Sprint("other-", number)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, dir, "changed", "afterwards")
+	if got, want := sumOf(t, w, dir, "mine"), sumOf(t, w, dir, "anew"); got != want {
+		t.Errorf("the checksum is %s, of the same files anew %s", got, want)
+	}
+}
+
+func TestOnlyContextsOfClientsThatComeBackAreKept(t *testing.T) {
+	w, dir := workerOfContexts(t, wide), t.TempDir()
+	sumOf(t, w, dir, "")
+	if left, err := os.ReadDir(w.contexts.root); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	for number := range idleContexts + 3 {
+		sumOf(t, w, dir, fmt.Sprint("client-", number))
+	}
+	if left, err := os.ReadDir(w.contexts.root); err != nil || len(left) != idleContexts {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestASessionSendsNoMoreThanTheLimits(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a", strings.Repeat("a", 2000))
+	write(t, dir, "b", strings.Repeat("b", 2000))
+	for refusal, limits := range map[string]ContextLimits{
+		"larger than 3000 bytes": {Bytes: 3000, Entries: 10},
+		"more than 1 entries":    {Bytes: 1 << 20, Entries: 1},
+	} {
+		w := workerOfContexts(t, limits)
+		if _, err := sent(t, w, dir, "mine"); err == nil || !strings.Contains(err.Error(), refusal) {
+			t.Errorf("%v instead of %q", err, refusal)
+		}
+		if left, err := os.ReadDir(w.contexts.root); err != nil || len(left) != 0 {
+			t.Errorf("left %v, %v", left, err)
+		}
+	}
+}
