@@ -53,6 +53,15 @@ func (c *Client) RemoveContainer(ctx context.Context, id string) error {
 	return err
 }
 
+// HasVolume tells whether there is a volume of a name.
+func (c *Client) HasVolume(ctx context.Context, name string) (bool, error) {
+	_, err := c.Volumes.InspectVolume(ctx, connect.NewRequest(&backendv1.InspectVolumeRequest{Name: name}))
+	if Is(err, connect.CodeNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // RemoveLeftContainers takes away what an earlier builder did not live to remove.
 func (c *Client) RemoveLeftContainers(ctx context.Context) error {
 	response, err := c.Containers.ListContainers(ctx, connect.NewRequest(&backendv1.ListContainersRequest{

@@ -220,17 +220,31 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 }
 
 // mountCache mounts a volume of the backend that the mount's ID names. `locked` takes turns, `private` gives each step
-// that runs at the same time a volume of its own.
+// that runs at the same time a volume of its own. One with an owner, a mode or a source begins as a directory of a
+// state, and is another volume for each.
 func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
-	if mount.Input >= 0 {
-		return errors.New("sockerless: RUN --mount=type=cache,from=… is not implemented by the builder")
-	}
 	id := mount.CacheOpt.GetID()
+	var from *ref
+	if mount.Input >= 0 {
+		var err error
+		if from, err = stateOf(s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef); err != nil {
+			return err
+		}
+		if path.Join("/", mount.Selector) == "/" {
+			return fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… without a source is not implemented by the builder", mount.Dest)
+		}
+		id += ":" + from.id + ":" + mount.Selector
+	}
 	volume, release, err := s.worker.caches.take(ctx, id, mount.CacheOpt.GetSharing())
 	if err != nil {
 		return err
 	}
 	s.atEnd = append(s.atEnd, func(context.Context) error { release(); return nil })
+	if from != nil {
+		if err := s.worker.fillCache(ctx, volume, from.id, path.Join("/", mount.Selector)); err != nil {
+			return err
+		}
+	}
 	s.host.Mounts = append(s.host.Mounts, &backendv1.Mount{
 		Type: "volume", Source: volume, Target: mount.Dest, ReadOnly: mount.Readonly,
 		VolumeOptions: &backendv1.VolumeOptions{NoCopy: true, Labels: map[string]string{backend.Label: "cache"}},
@@ -297,6 +311,29 @@ func (s *step) commit(ctx context.Context, id string) (record, error) {
 type cacheVolumes struct {
 	mu   sync.Mutex
 	busy map[string]chan struct{}
+
+	filling sync.Mutex
+}
+
+// fillCache makes a volume of a directory of a state, as a container's new volume takes what its image has there. One
+// that exists stays as it is.
+func (w *Worker) fillCache(ctx context.Context, volume, image, directory string) error {
+	w.caches.filling.Lock()
+	defer w.caches.filling.Unlock()
+	exists, err := w.backend.HasVolume(ctx, volume)
+	if err != nil || exists {
+		return backend.Plain(err)
+	}
+	id, err := w.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
+		Image: image, Cmd: &backendv1.StringList{Values: []string{"/"}},
+	}, &backendv1.HostConfig{NetworkMode: "none", Mounts: []*backendv1.Mount{{
+		Type: "volume", Source: volume, Target: directory,
+		VolumeOptions: &backendv1.VolumeOptions{Labels: map[string]string{backend.Label: "cache"}},
+	}}})
+	if err != nil {
+		return backend.Plain(err)
+	}
+	return w.backend.RemoveContainer(context.WithoutCancel(ctx), id)
 }
 
 // take answers the volume of a cache mount, and what gives it back.

@@ -218,6 +218,27 @@ CMD ["cat", "made", "greeting"]
     assert.equal(await run(image, "ls", "/kept", "/t"), "/kept:\n\n/t:");
   });
 
+  test("gives a cache mount the owner and mode, and the first content, that it asks for", async () => {
+    const dockerfile = (n: number) =>
+      `FROM busybox AS seed
+RUN mkdir -p /seed/in && echo seeded > /seed/in/file
+FROM busybox
+RUN --mount=type=cache,target=/own,uid=1000,gid=2000,mode=0750 --mount=type=cache,target=/filled,from=seed,source=/seed \\
+  stat -c '%a %u:%g' /own > /out; cat /filled/in/file >> /out; echo ${n} >> /own/n; cat /own/n >> /out
+`;
+    await built(socket(), dockerfile(1));
+    const image = await built(socket(), dockerfile(2));
+    assert.equal(await run(image, "cat", "/out"), "750 1000:2000\nseeded\n1\n2");
+    const { error } = await build(
+      socket(),
+      "FROM busybox AS seed\nFROM busybox\nRUN --mount=type=cache,target=/x,from=seed true\n",
+    );
+    assert.match(
+      error?.message ?? "",
+      /--mount=type=cache,target=\/x,from=… without a source is not implemented/,
+    );
+  });
+
   test("copies over what is there: links, directories, the modes of what is around", async () => {
     const image = await built(
       socket(),
