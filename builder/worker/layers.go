@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -74,13 +76,14 @@ func writeLayer(out *os.File, dir string, before map[string]mark) (*backend.Laye
 	buffered := bufio.NewWriterSize(io.MultiWriter(out, hash, size), 1<<20)
 	archive := tar.NewWriter(buffered)
 	writer := &layerWriter{archive: archive, dir: dir, written: map[string]bool{}, links: map[uint64]string{}}
+	// Whether what is there now is a directory.
 	after := map[string]bool{}
 	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		name := strings.TrimPrefix(file, dir)
-		after[name] = true
+		after[name] = entry.IsDir()
 		info, err := entry.Info()
 		if err != nil {
 			return err
@@ -93,9 +96,11 @@ func writeLayer(out *os.File, dir string, before map[string]mark) (*backend.Laye
 	if err != nil {
 		return nil, err
 	}
-	for name := range before {
+	// In one order: the same changes are the same layer.
+	for _, name := range slices.Sorted(maps.Keys(before)) {
 		// An entry that went with its directory needs no whiteout of its own.
-		if parent := strings.TrimSuffix(path.Dir(name), "/"); !after[name] && after[parent] {
+		_, isThere := after[name]
+		if parent := strings.TrimSuffix(path.Dir(name), "/"); !isThere && after[parent] {
 			if err := writer.remove(name); err != nil {
 				return nil, err
 			}

@@ -1,0 +1,119 @@
+package worker
+
+import (
+	"archive/tar"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/sockerless/sockerless/builder/backend"
+)
+
+// layerOf is what a change makes of a directory, as a layer that was read.
+func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string) {
+	t.Helper()
+	before, err := marksOf(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change()
+	out, err := os.Create(filepath.Join(t.TempDir(), "layer"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { out.Close() })
+	layer, err := writeLayer(out, dir, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []string
+	for archive := tar.NewReader(layer.Content); ; {
+		header, err := archive.Next()
+		if err == io.EOF {
+			return layer, entries
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, fmt.Sprintf("%c %s %s", header.Typeflag, header.Name, header.Linkname))
+	}
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestALayerHasWhatChangedWithItsDirectoriesAndWhiteouts(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	must(t, os.MkdirAll(at("d/gone/deep"), 0o755), os.Mkdir(at("same"), 0o755))
+	write(t, dir, "d/gone/deep/file", "")
+	write(t, dir, "d/kept", "")
+	write(t, dir, "d/removed", "")
+	write(t, dir, "same/file", "")
+	_, entries := layerOf(t, dir, func() {
+		must(t, os.RemoveAll(at("d/gone")), os.Remove(at("d/removed")))
+		write(t, dir, "d/new", "new")
+		must(t, os.Link(at("d/new"), at("d/second")), os.Symlink("new", at("d/symlink")))
+	})
+	want := []string{"5 d/ ", "0 d/new ", "1 d/second d/new", "2 d/symlink new", "0 d/.wh.gone ", "0 d/.wh.removed "}
+	if !slices.Equal(entries, want) {
+		t.Errorf("%q instead of %q", entries, want)
+	}
+}
+
+func TestADirectoryInPlaceOfAFileAndTheOtherWayRoundAreWritten(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "dir/in"), 0o755))
+	write(t, dir, "file", "")
+	_, entries := layerOf(t, dir, func() {
+		must(t, os.RemoveAll(filepath.Join(dir, "dir")), os.Remove(filepath.Join(dir, "file")))
+		write(t, dir, "dir", "a file now")
+		must(t, os.Mkdir(filepath.Join(dir, "file"), 0o755))
+		write(t, dir, "file/in", "")
+	})
+	want := []string{"0 dir ", "5 file/ ", "0 file/in "}
+	if !slices.Equal(entries, want) {
+		t.Errorf("%q instead of %q", entries, want)
+	}
+}
+
+func TestTheSameRemovalsAreTheSameLayer(t *testing.T) {
+	var first *backend.Layer
+	for range 20 {
+		dir := t.TempDir()
+		for number := range 20 {
+			write(t, dir, fmt.Sprint("f", number), "")
+		}
+		layer, entries := layerOf(t, dir, func() {
+			for number := range 20 {
+				must(t, os.Remove(filepath.Join(dir, fmt.Sprint("f", number))))
+			}
+		})
+		if len(entries) != 20 {
+			t.Fatalf("%q", entries)
+		}
+		if first == nil {
+			first = layer
+		}
+		if layer.DiffID != first.DiffID {
+			t.Fatalf("%s and %s", layer.DiffID, first.DiffID)
+		}
+	}
+}
+
+func TestWhatIsNotChangedMakesAnEmptyLayer(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "file", "content")
+	if layer, entries := layerOf(t, dir, func() {}); len(entries) != 0 || layer.DiffID != emptyLayer().DiffID {
+		t.Errorf("%s with %q", layer.DiffID, entries)
+	}
+}
