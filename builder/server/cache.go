@@ -111,11 +111,12 @@ func pruneOptions(query map[string][]string) (client.PruneInfo, error) {
 		for value := range values {
 			switch key {
 			case "until", "unused-for":
-				age, err := ageOf(value)
+				// The frontend, which knows Docker's forms of moments, has made Unix seconds of each.
+				seconds, err := strconv.ParseFloat(value, 64)
 				if err != nil {
 					return options, err
 				}
-				options.KeepDuration = age
+				options.KeepDuration = time.Since(time.UnixMilli(int64(seconds * 1000)))
 			case "inuse", "shared", "private":
 				terms = append(terms, key)
 			case "label", "label!":
@@ -138,15 +139,4 @@ func pruneOptions(query map[string][]string) (client.PruneInfo, error) {
 		options.Filter = []string{joined}
 	}
 	return options, nil
-}
-
-func ageOf(value string) (time.Duration, error) {
-	if age, err := time.ParseDuration(value); err == nil {
-		return age, nil
-	}
-	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
-		return time.Since(time.Unix(seconds, 0)), nil
-	}
-	moment, err := time.Parse(time.RFC3339, value)
-	return time.Since(moment), err
 }

@@ -2,9 +2,6 @@ package server
 
 import (
 	"archive/tar"
-	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -26,6 +23,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/session/filesync"
+	"github.com/moby/go-archive/compression"
 	"github.com/tonistiigi/fsutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -71,14 +69,7 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	if id := query.Get("buildid"); id != "" {
-		s.mu.Lock()
-		s.builds[id] = cancel
-		s.mu.Unlock()
-		defer func() {
-			s.mu.Lock()
-			delete(s.builds, id)
-			s.mu.Unlock()
-		}()
+		defer s.cancellable(id, cancel)()
 	}
 	isTraced := query.Get("version") == "2"
 	var plan *plan
@@ -171,17 +162,14 @@ func (s *statusStream) SetHeader(metadata.MD) error  { return nil }
 func (s *statusStream) SendHeader(metadata.MD) error { return nil }
 func (s *statusStream) SetTrailer(metadata.MD)       {}
 
-// unpackBody unpacks a context, plain or gzip. A broken one is told as dockerd does.
+// unpackBody unpacks a context, plain or compressed as dockerd takes it. A broken one is told as dockerd does.
 func (s *Server) unpackBody(body io.Reader, directory string) error {
-	buffered := bufio.NewReaderSize(body, 1<<20)
-	var content io.Reader = buffered
-	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		inflated, err := gzip.NewReader(buffered)
-		if err != nil {
-			return &refused{http.StatusBadRequest, err.Error()}
-		}
-		content = inflated
+	content, err := compression.DecompressStream(body)
+	if err != nil {
+		return &refused{http.StatusBadRequest, err.Error()}
 	}
+	// Apart, as the end of a program that inflates waits for what the client still sends.
+	defer func() { go content.Close() }()
 	if err := s.worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
 		return &refused{http.StatusBadRequest, fmt.Sprintf("Error processing tar file: %s", err)}
 	}
@@ -229,11 +217,14 @@ func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveReques
 // credentials answers BuildKit's questions from the header X-Registry-Config, for as long as the build lasts.
 type credentials struct {
 	auth.UnimplementedAuthServer
-	byHost map[string]struct{ Username, Password string }
+	byHost map[string]registryLogin
 }
 
+// registryLogin is a user's, or a token that a registry gave in place of a password.
+type registryLogin struct{ Username, Password, IdentityToken string }
+
 func readCredentials(header string) (*credentials, error) {
-	read := &credentials{byHost: map[string]struct{ Username, Password string }{}}
+	read := &credentials{byHost: map[string]registryLogin{}}
 	if header == "" {
 		return read, nil
 	}
@@ -255,7 +246,12 @@ func (c *credentials) Credentials(_ context.Context, request *auth.CredentialsRe
 		names = append(names, "https://index.docker.io/v1/", "docker.io", "index.docker.io")
 	}
 	for _, name := range names {
-		if known, ok := c.byHost[name]; ok {
+		known, ok := c.byHost[name]
+		if ok && known.IdentityToken != "" {
+			// A secret without a user is a token, to BuildKit.
+			return &auth.CredentialsResponse{Secret: known.IdentityToken}, nil
+		}
+		if ok {
 			return &auth.CredentialsResponse{Username: known.Username, Secret: known.Password}, nil
 		}
 	}
@@ -357,12 +353,27 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	cancel, ok := s.builds[id]
-	s.mu.Unlock()
-	if ok {
-		cancel()
+	defer s.mu.Unlock()
+	for build := range s.builds {
+		if build.id == id {
+			build.cancel()
+		}
 	}
 	w.WriteHeader(http.StatusOK)
+}
+
+// cancellable has a build be cancelled by its ID until what is answered is called. Clients choose the IDs: several
+// builds may have one.
+func (s *Server) cancellable(id string, cancel context.CancelFunc) func() {
+	build := &namedBuild{id, cancel}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.builds[build] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.builds, build)
+	}
 }
 
 // messages is the answer's stream of JSON, of which the first makes the status 200.

@@ -38,8 +38,14 @@ type Server struct {
 	scratch    string
 
 	mu sync.Mutex
-	// Builds under way by the ID that their client gave them, which it cancels them by.
-	builds map[string]context.CancelFunc
+	// Builds under way that their clients may cancel.
+	builds map[*namedBuild]struct{}
+}
+
+// namedBuild is a build under way, by the ID that its client gave it.
+type namedBuild struct {
+	id     string
+	cancel context.CancelFunc
 }
 
 // New makes a server whose caches are in a directory.
@@ -72,7 +78,7 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 		return nil, err
 	}
 	s := &Server{
-		worker: w, controller: controller, sessions: sessions, builds: map[string]context.CancelFunc{},
+		worker: w, controller: controller, sessions: sessions, builds: map[*namedBuild]struct{}{},
 		scratch: filepath.Join(directory, "scratch"),
 	}
 	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))

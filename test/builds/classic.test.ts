@@ -187,6 +187,19 @@ CMD ["cat", "made", "greeting"]
     await untilTrue(async () => (await containersOfBuilds()) === "");
   });
 
+  test("is cancelled with every other of its ID", async () => {
+    const answers = ["1001", "1002"].map((seconds) =>
+      build(socket(), `FROM busybox\nRUN sleep ${seconds}\n`, { query: { buildid: "ours", nocache: "1" } }),
+    );
+    const running = async () =>
+      (await ok("ps", "-q", "--filter", "label=sockerless.build")).split("\n").length;
+    await untilTrue(async () => (await running()) === answers.length);
+    assert.equal((await callApi(socket(), "POST", "/build/cancel?id=ours")).status, 200);
+    for (const answer of answers) {
+      assert.equal((await answer).error?.message, "build canceled");
+    }
+  });
+
   test("is no more privileged than a container, and has the networks that it asks for", async () => {
     const status = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
     const image = await built(
@@ -301,6 +314,27 @@ describe("what belongs to builds", () => {
     assert.equal(await built(socket(), dockerfile), id);
     await ok("builder", "prune", "--force", "--all");
     assert.notEqual(await built(socket(), dockerfile), id);
+  });
+});
+
+describe("docker builder prune", () => {
+  test("takes the age of what goes in each of Docker's forms", async () => {
+    await built(socket(), "FROM busybox\nRUN date +%s%N > /x\n");
+    const prunedBy = async (until: string) => {
+      const filters = JSON.stringify({ until: { [until]: true } });
+      const answer = await callApi(
+        socket(),
+        "POST",
+        `/build/prune?all=1&filters=${encodeURIComponent(filters)}`,
+      );
+      assert.equal(answer.status, 200, answer.text);
+      return (answer.json() as { CachesDeleted: string[] | null }).CachesDeleted?.length ?? 0;
+    };
+    for (const until of ["24h", "1h30m", "1700000000", "1700000000.5", "2024-01-02", "2024-01-02T15:04"]) {
+      assert.equal(await prunedBy(until), 0, until);
+    }
+    assert.equal(await prunedBy("2024-01-02T15:04:05+02:00"), 0);
+    assert.ok((await prunedBy("2199-01-02T15:04:05")) > 0);
   });
 });
 

@@ -46,6 +46,8 @@ func run(address, listen, state string, limits worker.ContextLimits, supervised 
 			stop()
 		}()
 	}
+	// A context is inflated in this process: a program that is stuck in a client's stream cannot be ended.
+	os.Setenv("MOBY_DISABLE_PIGZ", "true")
 	// Files of steps have the modes that they ask for; the directory around them is the owner's alone.
 	syscall.Umask(0)
 	if err := os.MkdirAll(state, 0o700); err != nil {

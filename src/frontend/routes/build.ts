@@ -96,14 +96,17 @@ async function postBuildPrune({
   for (const name of sizes) {
     checkBytes(query, name);
   }
-  checkFilters(filters);
+  const moment = checkFilters(filters);
   const socket = await services.startBuilder?.({ onlyIfUsed: true });
   if (socket === undefined) {
     replyJson(response, 200, { CachesDeleted: null, SpaceReclaimed: 0 });
     return;
   }
-  const { search } = new URL(request.url ?? "/", "http://builder");
-  const { status, body } = await askBuilder(socket, "POST", `/build/prune${search}`, signal);
+  const { searchParams } = new URL(request.url ?? "/", "http://builder");
+  if (moment !== undefined) {
+    searchParams.set("filters", withMoment(filters, moment));
+  }
+  const { status, body } = await askBuilder(socket, "POST", `/build/prune?${searchParams}`, signal);
   replyJson(response, status, body);
 }
 
@@ -117,8 +120,20 @@ function checkBytes(query: URLSearchParams, name: string): void {
   }
 }
 
-/** @throws invalid in the words of moby's builder, which keeps `mutable` and `immutable` to itself */
-function checkFilters(filters: FilterValues): void {
+/** The filters with their moment as the builder takes it, in Unix seconds. */
+function withMoment(filters: FilterValues, moment: number): string {
+  const others = Object.entries(filters)
+    .filter(([key]) => !(timeFilters as readonly string[]).includes(key))
+    .map(([key, { values }]) => [key, Object.fromEntries(values.map((value) => [value, true]))]);
+  return JSON.stringify({ ...Object.fromEntries(others), until: { [String(moment / 1000)]: true } });
+}
+
+/**
+ * Milliseconds since the epoch before which the cache was last used that goes; undefined: all of it.
+ *
+ * @throws invalid in the words of moby's builder, which keeps `mutable` and `immutable` to itself
+ */
+function checkFilters(filters: FilterValues): number | undefined {
   const valuesOf = (key: string): readonly string[] => filters[key]?.values ?? [];
   for (const key of Object.keys(filters)) {
     if (!acceptedFilters.has(key)) {
@@ -132,7 +147,8 @@ function checkFilters(filters: FilterValues): void {
   if (others.length > 0) {
     throw pruneFailed("filters expect only one value");
   }
-  if (moment !== undefined && momentOf(moment, Date.now()) === undefined) {
+  const momentMs = moment === undefined ? undefined : momentOf(moment, Date.now());
+  if (moment !== undefined && momentMs === undefined) {
     const key = timeFilters.find((each) => valuesOf(each).length > 0);
     throw pruneFailed(
       `"${key}" filter expects a duration (e.g., '24h') or a timestamp: ` +
@@ -142,6 +158,7 @@ function checkFilters(filters: FilterValues): void {
   if (cacheFilters.some((key) => valuesOf(key).length > 1)) {
     throw pruneFailed("filters expect only one value");
   }
+  return momentMs;
 }
 
 function pruneFailed(reason: string): Error {

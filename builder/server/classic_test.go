@@ -1,0 +1,106 @@
+package server
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/moby/buildkit/session/auth"
+
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+	"github.com/sockerless/sockerless/builder/worker"
+)
+
+func serverOf(t *testing.T) (*Server, *backendtest.Backend) {
+	t.Helper()
+	fake, client := backendtest.Start(t)
+	dir := t.TempDir()
+	built, err := worker.New(context.Background(), client, dir, worker.ContextLimits{Bytes: 1 << 20, Entries: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { built.Close() })
+	made, err := New(context.Background(), built, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { made.Close() })
+	return made, fake
+}
+
+// A tar of one file, as others' programs compress it.
+const (
+	tarOfBzip2 = "QlpoOTFBWSZTWYpwrj4AADDbgMmAQABFgAAEayWeAAgIIABURDQAAZGgkimmTI9QDQRMv8lISK3ahpbKZRkDg2bidhEOiMCr" +
+		"gjZgVQmDwtdM08i0moA+LuSKcKEhFOFcfA=="
+	tarOfXz = "/Td6WFoAAATm1rRGAgAhARYAAAB0L+Wj4An/AERdADMaSda2OCGvAe5uBXM7wPyAzzewSHXXbqSo/hdgBa5T3GsxIACRvOjd" +
+		"MLsuHUSygu4l0pDdSmeuyMzZH5r7aEXMtwYAAOXdzzxVFwa1AAFggBQAAADdqzylscRn+wIAAAAABFla"
+)
+
+func decoded(t *testing.T, text string) []byte {
+	t.Helper()
+	data, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestAContextMayBeCompressedAsDockerdTakesIt(t *testing.T) {
+	s, _ := serverOf(t)
+	plain, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(decoded(t, tarOfBzip2))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compressed := func(make func(io.Writer) io.WriteCloser) []byte {
+		var buffer bytes.Buffer
+		writer := make(&buffer)
+		if _, err := writer.Write(plain); err != nil {
+			t.Fatal(err)
+		}
+		if err := writer.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return buffer.Bytes()
+	}
+	for name, body := range map[string][]byte{
+		"plain": plain, "bzip2": decoded(t, tarOfBzip2), "xz": decoded(t, tarOfXz),
+		"gzip": compressed(func(to io.Writer) io.WriteCloser { return gzip.NewWriter(to) }),
+		"zstd": compressed(func(to io.Writer) io.WriteCloser {
+			writer, err := zstd.NewWriter(to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return writer
+		}),
+	} {
+		dir := t.TempDir()
+		if err := s.unpackBody(bytes.NewReader(body), dir); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if content, err := os.ReadFile(filepath.Join(dir, "file")); string(content) != "content" {
+			t.Errorf("%s: %q, %v", name, content, err)
+		}
+	}
+}
+
+func TestARegistrysTokenIsPassedOn(t *testing.T) {
+	header := base64.URLEncoding.EncodeToString([]byte(
+		`{"a.example": {"username": "who", "password": "", "identitytoken": "token"}, "b.example": {"username": "who", "password": "secret"}}`))
+	known, err := readCredentials(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string][2]string{"a.example": {"", "token"}, "b.example": {"who", "secret"}, "c.example": {}} {
+		got, err := known.Credentials(context.Background(), &auth.CredentialsRequest{Host: host})
+		if err != nil || got.Username != want[0] || got.Secret != want[1] {
+			t.Errorf("%s: %v, %v", host, got, err)
+		}
+	}
+}
