@@ -45,7 +45,7 @@ func TestACancelledCommitLeavesNoImage(t *testing.T) {
 func TestAnImageThatWasSentWholeIsKnownToBeThere(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "LoadImage")
-	id, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil)
+	id, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestAnImageWhoseSenderWasCancelledIsNotInstalled(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil); err == nil {
+	if _, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil, true); err == nil {
 		t.Error("succeeded")
 	}
 	if left := server.Images(); len(left) != 0 {

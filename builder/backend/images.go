@@ -22,12 +22,12 @@ type Layer struct {
 	Content io.Reader
 }
 
-// InstallImage makes an image of a configuration whose layers the backend has, but for the top one where that is
+// InstallImage makes an image of a configuration, `ofBuild` one that users do not see, whose layers the backend has, but for the top one where that is
 // given. It answers the ID, which is the configuration's digest. Equal images are installed once. An archive that is
 // cut leaves nothing; once it was sent whole, its end is waited for whatever happens, and the image is there.
 //
 // On the wire it is an archive of `docker load` that leaves out the layers that are there.
-func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string) (string, error) {
+func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (string, error) {
 	unbound, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	isWhole := context.AfterFunc(ctx, cut)
@@ -36,7 +36,7 @@ func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []dige
 	id := digest.FromBytes(config)
 	sent := make(chan error, 1)
 	go func() {
-		err := sendArchive(stream, config, id, diffIDs, top, names)
+		err := sendArchive(stream, config, id, diffIDs, top, names, ofBuild)
 		if err == nil {
 			err = endArchive(ctx, stream, isWhole)
 		}
@@ -64,8 +64,8 @@ func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []dige
 
 type loadStream = connect.BidiStreamForClient[backendv1.LoadImageRequest, backendv1.LoadImageResponse]
 
-func sendArchive(stream *loadStream, config []byte, id digest.Digest, diffIDs []digest.Digest, top *Layer, names []string) error {
-	open := &backendv1.LoadImageRequest{Message: &backendv1.LoadImageRequest_Open{Open: &backendv1.LoadOpen{}}}
+func sendArchive(stream *loadStream, config []byte, id digest.Digest, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) error {
+	open := &backendv1.LoadImageRequest{Message: &backendv1.LoadImageRequest_Open{Open: &backendv1.LoadOpen{OfBuild: ofBuild}}}
 	if err := stream.Send(open); err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 		installed = nil // The archive is the result: the backend's own names stay with what has them.
 	}
 	done := progress.OneOff(ctx, "writing image "+digest.FromBytes(config).String())
-	id, err := e.worker.backend.InstallImage(ctx, config, diffIDs, nil, installed)
+	id, err := e.worker.backend.InstallImage(ctx, config, diffIDs, nil, installed, e.isArchive)
 	if done(err) != nil {
 		return nil, backend.Plain(err)
 	}

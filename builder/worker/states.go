@@ -96,7 +96,7 @@ func (s *states) installHeld(ctx context.Context, id string, config []byte, diff
 	if known, err := s.find(ctx, id); err == nil {
 		return known, s.note(known.ID, func(r *record) {})
 	}
-	if _, err := s.backend.InstallImage(ctx, config, diffIDs, top, nil); err != nil {
+	if _, err := s.backend.InstallImage(ctx, config, diffIDs, top, nil, true); err != nil {
 		return record{}, backend.Plain(err)
 	}
 	now := time.Now()
@@ -375,7 +375,7 @@ func (s *states) removeLost(ctx context.Context) error {
 		return err
 	}
 	for _, image := range response.Msg.Images {
-		if !known[image.Id] && len(image.RepoTags) == 0 {
+		if image.OfBuild && !known[image.Id] {
 			if err := s.backend.RemoveImage(ctx, image.Id); err != nil {
 				return fmt.Errorf("remove the lost state %s: %w", image.Id, err)
 			}

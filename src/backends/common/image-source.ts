@@ -65,5 +65,7 @@ export interface ImageCommit {
   readonly comment: string;
   /** New name; empty: none. */
   readonly reference: string;
+  /** The container is a step of a build: users do not see the image. */
+  readonly ofBuild?: boolean;
   readonly signal: AbortSignal;
 }

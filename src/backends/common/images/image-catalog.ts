@@ -9,7 +9,7 @@ import type {
   ListImagesRequest,
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { asksForBuilds, isOfBuild } from "../model/build-label.ts";
+import { asksForBuilds } from "../model/build-label.ts";
 import { containersUsingImage } from "../model/container-images.ts";
 import type { State } from "../state/state.ts";
 import type { ImageConfigs } from "./image-configs.ts";
@@ -76,7 +76,7 @@ export class ImageCatalog {
 
   /** The images that users see: all but the states between a build's steps. */
   seen(): ListedImage[] {
-    return this.all().filter(({ config }) => !isOfBuild(config.config.labels));
+    return this.all().filter(({ record }) => !record.ofBuild);
   }
 
   /** The images for `docker images`. @throws as {@link listImages} */
@@ -118,7 +118,7 @@ export class ImageCatalog {
       throw invalid("refusing to create an ambiguous tag using digest algorithm as name");
     }
     const record = index.find(source);
-    const tagged = { ...record, lastTagged: now(clock) };
+    const tagged = { ...record, lastTagged: now(clock), ofBuild: false };
     await index.commit({
       put: index.withNames(tagged, [canonicalString(name)], []),
       events: [imageEvent("tag", record.id, familiarString(name), configs.find(record.id))],

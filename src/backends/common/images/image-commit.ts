@@ -66,6 +66,7 @@ export async function commitImage(
     layers,
     name,
     parentId: parent.record.id,
+    ofBuild: request.ofBuild === true && name === undefined,
     events: (id, config) => [
       imageEvent("create", id, id, config),
       ...(name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)]),

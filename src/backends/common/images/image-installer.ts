@@ -46,6 +46,8 @@ export interface ImageToInstall {
   readonly digests: readonly string[];
   /** The image that it was committed on. */
   readonly parentId?: string;
+  /** Users do not see it, unless it is there for them already. */
+  readonly ofBuild?: boolean;
   readonly events: readonly NewEvent[];
 }
 
@@ -171,9 +173,10 @@ export class ImageInstaller {
     }
     const parentId = image.parentId ?? known.parentId;
     const { names, digests, driverReference } = known;
+    const ofBuild = known.ofBuild && made.ofBuild;
     return image.hasLayers && known.layerSizes.length === 0 && known.diffIds.length > 0
-      ? { ...made, names, digests, driverReference, parentId }
-      : { ...known, parentId };
+      ? { ...made, names, digests, driverReference, parentId, ofBuild }
+      : { ...known, parentId, ofBuild };
   }
 }
 
@@ -193,6 +196,7 @@ function recordOf(image: ImageToInstall): ImageRecord {
     platform: image.config.platform,
     layerSizes: image.hasLayers ? image.layers.map((layer) => BigInt(layer.size)) : [],
     parentId: image.parentId ?? "",
+    ofBuild: image.ofBuild === true,
   });
 }
 

@@ -81,6 +81,7 @@ export function listImages(
         labels: image.config.config.labels,
         containers: BigInt(image.containers),
         parentId: image.parentId,
+        ofBuild: image.record.ofBuild,
       }),
     );
 }

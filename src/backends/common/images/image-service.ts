@@ -63,6 +63,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
           archives.load({
             archive: upload.chunks,
             platform: upload.open.platform,
+            ofBuild: upload.open.ofBuild,
             report,
             signal: ended,
           }),

@@ -2,7 +2,7 @@
 import type { NewEvent } from "../state/journal.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { type ImageConfig, parseImageConfig } from "./image-config.ts";
-import type { ImageInstaller, InstalledLayer } from "./image-installer.ts";
+import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-installer.ts";
 import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
 import { canonicalString, type NamedReference } from "./reference.ts";
 
@@ -17,6 +17,8 @@ export interface MadeImage {
   readonly name: NamedReference | undefined;
   /** The image beneath. */
   readonly parentId?: string;
+  /** See {@link ImageToInstall}. */
+  readonly ofBuild?: boolean;
   readonly events: (id: string, config: ImageConfig) => readonly NewEvent[];
 }
 
@@ -25,13 +27,13 @@ export async function installMadeImage(
   store: ContentStore,
   installer: ImageInstaller,
   lease: BlobLease,
-  { configBytes, layers, name, parentId, events }: MadeImage,
+  { configBytes, layers, name, parentId, ofBuild, events }: MadeImage,
   signal: AbortSignal,
 ): Promise<string> {
   const configBlob = await store.putBytes(lease, configBytes);
   const config = parseImageConfig(configBytes);
   const id = configBlob.digest;
-  const image = {
+  const image: ImageToInstall = {
     id,
     config,
     ...(await writeManifest(store, lease, configBlob, layers)),
@@ -41,6 +43,7 @@ export async function installMadeImage(
     isTagged: true,
     digests: [],
     ...(parentId === undefined ? {} : { parentId }),
+    ofBuild: ofBuild === true,
     events: events(id, config),
   };
   await installer.install([image], signal);

@@ -32,10 +32,16 @@ async function image(number = 0): Promise<FixtureImage> {
   };
 }
 
-async function load(store: TestImageStore, archive: Uint8Array, progress: ProgressLine[] = []) {
+async function load(
+  store: TestImageStore,
+  archive: Uint8Array,
+  progress: ProgressLine[] = [],
+  ofBuild = false,
+) {
   return await store.images.archives.load({
     archive: streamOf(archive),
     platform: undefined,
+    ofBuild,
     report: (line) => progress.push(line),
     signal,
   });
@@ -96,7 +102,7 @@ describe("a docker archive", () => {
   it("of a build is neither listed nor pruned nor told, unless a filter asks for it", async (context) => {
     const store = await openImageStore(context);
     const state = { ...(await image()), config: { Labels: { "sockerless.build": "state" } } };
-    await load(store, await dockerArchive([{ image: state, tags: [] }]));
+    await load(store, await dockerArchive([{ image: state, tags: [] }]), [], true);
     const listed = (filters: Record<string, { values: string[] }>) =>
       store.images.catalog.list(create(ListImagesRequestSchema, { all: true, filters })).map(({ id }) => id);
     assert.deepEqual(listed({}), []);
@@ -105,6 +111,31 @@ describe("a docker archive", () => {
     assert.equal(store.state.images.size, 1);
     assert.deepEqual(store.events(), ["prune"]);
     assert.equal(blobOf(await store.images.archives.configOf(imageId(state))).digest, imageId(state));
+  });
+
+  it("is seen whatever its labels say, and however often a builder makes the same", async (context) => {
+    const store = await openImageStore(context);
+    const labelled = { ...(await image()), config: { Labels: { "sockerless.build": "state" } } };
+    const archive = await dockerArchive([{ image: labelled, tags: [] }]);
+    const listed = () =>
+      store.images.catalog
+        .list(create(ListImagesRequestSchema, { all: true }))
+        .map(({ id, ofBuild }) => ({ id, ofBuild }));
+    await load(store, archive, [], true);
+    assert.deepEqual(listed(), []);
+    await load(store, archive);
+    assert.deepEqual(listed(), [{ id: imageId(labelled), ofBuild: false }]);
+    await load(store, archive, [], true);
+    assert.deepEqual(listed(), [{ id: imageId(labelled), ofBuild: false }]);
+  });
+
+  it("of a build is seen once it has a name", async (context) => {
+    const store = await openImageStore(context);
+    const state = await image();
+    await load(store, await dockerArchive([{ image: state, tags: [] }]), [], true);
+    await store.images.catalog.tag(imageId(state), "named:1");
+    const [listed] = store.images.catalog.list(create(ListImagesRequestSchema, { all: true }));
+    assert.deepEqual(listed?.repoTags, ["named:1"]);
   });
 
   it("becomes an image under each of its names", async (context) => {

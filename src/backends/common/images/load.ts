@@ -7,7 +7,6 @@ import { shortId } from "../../../common/ids.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { readArchive } from "./archive-reader.ts";
 import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
-import { isOfBuild } from "../model/build-label.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { readDockerArchive } from "./docker-archive.ts";
 import { imageEvent } from "./image-events.ts";
@@ -31,6 +30,8 @@ export interface LoadRequest {
   /** Fails where the signal aborts. */
   readonly archive: AsyncIterable<Uint8Array>;
   readonly platform: Platform | undefined;
+  /** It is a builder's state, which users do not see. */
+  readonly ofBuild?: boolean;
   /** Finds a layer that the archive leaves out, by its diff ID, and holds it by the lease. */
   readonly findLayer: (lease: BlobLease, diffId: string) => Promise<LayerBlob | undefined>;
   readonly report: ReportProgress;
@@ -77,7 +78,7 @@ export async function loadArchive(
   }
   const images: ImageToInstall[] = [];
   for (const image of archived) {
-    const toInstall = await checked(context, image);
+    const toInstall = await checked(context, image, request.ofBuild === true);
     // Docker tells nothing of those of a legacy archive, neither in the answer nor by an event.
     images.push(isLegacy ? { ...toInstall, events: [] } : toInstall);
   }
@@ -94,6 +95,7 @@ function namesOf({ id, names }: ImageToInstall): LoadedImageName[] {
 async function checked(
   { store, lease, measure }: ArchiveContext,
   image: ArchivedImage,
+  ofBuild: boolean,
 ): Promise<ImageToInstall> {
   const layers: (InstalledLayer & ManifestLayer)[] = [];
   for (const [index, layer] of image.layers.entries()) {
@@ -119,6 +121,7 @@ async function checked(
     names: image.names,
     ...(image.parentId === undefined ? {} : { parentId: image.parentId }),
     digests: [],
-    events: isOfBuild(image.config.config.labels) ? [] : [imageEvent("load", id, id, image.config)],
+    ofBuild,
+    events: ofBuild ? [] : [imageEvent("load", id, id, image.config)],
   };
 }

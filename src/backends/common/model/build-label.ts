@@ -1,8 +1,11 @@
-/** Things that belong to builds: containers of steps and images of states between them, which users do not see. */
+/**
+ * Things that belong to builds: containers of steps and images of states between them, which users do not see. Containers
+ * are known by their label, which no user's has; images by their records, as anybody's image may bring any label.
+ */
 import { buildLabel } from "../../../common/build-label.ts";
 import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 
-/** Whether labels are those of a build's container or state. */
+/** Whether labels are those of a build's container. */
 export function isOfBuild(labels: Readonly<Record<string, string>>): boolean {
   return Object.hasOwn(labels, buildLabel);
 }

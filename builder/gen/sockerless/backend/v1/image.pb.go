@@ -615,8 +615,11 @@ func (*LoadImageRequest_Chunk) isLoadImageRequest_Message() {}
 func (*LoadImageRequest_End) isLoadImageRequest_Message() {}
 
 type LoadOpen struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Platform      *Platform              `protobuf:"bytes,1,opt,name=platform,proto3" json:"platform,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Platform *Platform              `protobuf:"bytes,1,opt,name=platform,proto3" json:"platform,omitempty"`
+	// A builder's state, which listings and prunes of users leave alone until
+	// somebody names or loads the same image.
+	OfBuild       bool `protobuf:"varint,2,opt,name=of_build,json=ofBuild,proto3" json:"of_build,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -656,6 +659,13 @@ func (x *LoadOpen) GetPlatform() *Platform {
 		return x.Platform
 	}
 	return nil
+}
+
+func (x *LoadOpen) GetOfBuild() bool {
+	if x != nil {
+		return x.OfBuild
+	}
+	return false
 }
 
 type LoadEnd struct {
@@ -1677,6 +1687,7 @@ type ImageSummary struct {
 	Labels        map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Containers    int64                  `protobuf:"varint,8,opt,name=containers,proto3" json:"containers,omitempty"` // -1: not counted
 	ParentId      string                 `protobuf:"bytes,9,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	OfBuild       bool                   `protobuf:"varint,10,opt,name=of_build,json=ofBuild,proto3" json:"of_build,omitempty"` // a state of a builder, or a step towards one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1772,6 +1783,13 @@ func (x *ImageSummary) GetParentId() string {
 		return x.ParentId
 	}
 	return ""
+}
+
+func (x *ImageSummary) GetOfBuild() bool {
+	if x != nil {
+		return x.OfBuild
+	}
+	return false
 }
 
 type InspectImageRequest struct {
@@ -3071,9 +3089,10 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x04open\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.LoadOpenH\x00R\x04open\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunk\x122\n" +
 	"\x03end\x18\x03 \x01(\v2\x1e.sockerless.backend.v1.LoadEndH\x00R\x03endB\t\n" +
-	"\amessage\"G\n" +
+	"\amessage\"b\n" +
 	"\bLoadOpen\x12;\n" +
-	"\bplatform\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"\t\n" +
+	"\bplatform\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x12\x19\n" +
+	"\bof_build\x18\x02 \x01(\bR\aofBuild\"\t\n" +
 	"\aLoadEnd\"\x96\x02\n" +
 	"\x11LoadImageResponse\x12=\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.ProgressH\x00R\bprogress\x12<\n" +
@@ -3131,7 +3150,7 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
 	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"Q\n" +
 	"\x12ListImagesResponse\x12;\n" +
-	"\x06images\x18\x01 \x03(\v2#.sockerless.backend.v1.ImageSummaryR\x06images\"\x9f\x03\n" +
+	"\x06images\x18\x01 \x03(\v2#.sockerless.backend.v1.ImageSummaryR\x06images\"\xba\x03\n" +
 	"\fImageSummary\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\trepo_tags\x18\x02 \x03(\tR\brepoTags\x12!\n" +
@@ -3144,7 +3163,9 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\n" +
 	"containers\x18\b \x01(\x03R\n" +
 	"containers\x12\x1b\n" +
-	"\tparent_id\x18\t \x01(\tR\bparentId\x1a9\n" +
+	"\tparent_id\x18\t \x01(\tR\bparentId\x12\x19\n" +
+	"\bof_build\x18\n" +
+	" \x01(\bR\aofBuild\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0e\n" +

@@ -15,6 +15,7 @@ import { mergeConfig } from "../decisions/config/merge-config.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { atServingAgent } from "../agent/leaving-agents.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
+import { isOfBuild } from "../../../model/build-label.ts";
 import { configOf, stateOf } from "../../../model/records.ts";
 import { pauseContainer, unpauseContainer } from "../run/pause-container.ts";
 
@@ -34,7 +35,8 @@ export async function commitContainer(
   const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
   const { reference, comment, author } = request;
   const imageRef = reference === "" ? "" : familiarString(parseTarget(reference));
-  const image = { config, createdBy: own.cmd?.values.join(" ") ?? "", author, comment, reference };
+  const createdBy = own.cmd?.values.join(" ") ?? "";
+  const image = { config, createdBy, author, comment, reference, ofBuild: isOfBuild(own.labels) };
   return await atServingAgent(context, record.id, signal, async () => {
     const agent = createAgentClient(servingAddressOf(context, record.id), agentOptions(context, record.id));
     try {
