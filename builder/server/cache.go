@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sort"
@@ -62,7 +64,12 @@ func (s *Server) prune(w http.ResponseWriter, r *http.Request) {
 		report.CachesDeleted = append(report.CachesDeleted, info.ID)
 		report.SpaceReclaimed += info.Size
 	}
-	if err := <-ended; err != nil {
+	err = <-ended
+	if len(report.CachesDeleted) > 0 {
+		// Keys of what has gone lead nowhere.
+		err = errors.Join(err, s.cache.ReleaseUnreferenced(context.WithoutCancel(r.Context())))
+	}
+	if err != nil {
 		writeError(w, http.StatusInternalServerError, fmt.Sprintf("failed to prune build cache: %s", err))
 		return
 	}

@@ -33,6 +33,7 @@ import (
 type Server struct {
 	worker     *worker.Worker
 	controller *control.Controller
+	cache      solver.CacheManager
 	sessions   *session.Manager
 	grpc       *grpc.Server
 	scratch    string
@@ -66,19 +67,20 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 	if err != nil {
 		return nil, err
 	}
+	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
 	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: history, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
 		Frontends:    map[string]frontend.Frontend{"dockerfile.v0": dockerfile, "gateway.v0": &builtInFrontend{dockerfile}},
-		CacheManager: solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers)),
+		CacheManager: cache,
 		Entitlements: []string{"network.host"},
 	})
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		worker: w, controller: controller, sessions: sessions, builds: map[*namedBuild]struct{}{},
+		worker: w, controller: controller, cache: cache, sessions: sessions, builds: map[*namedBuild]struct{}{},
 		scratch: filepath.Join(directory, "scratch"),
 	}
 	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))

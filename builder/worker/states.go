@@ -109,12 +109,16 @@ func (s *states) installHeld(ctx context.Context, id string, config []byte, diff
 	return made, s.put(made)
 }
 
-// load answers the record of a state that is still there, and holds the state.
-func (s *states) load(ctx context.Context, id string) (record, error) {
+// load answers the record of a state that is still there, and holds the state. With `trusting` a backend that does not
+// answer is no reason to think that it is not.
+func (s *states) load(ctx context.Context, id string, trusting bool) (record, error) {
 	if err := s.hold(ctx, id); err != nil {
 		return record{}, err
 	}
 	found, err := s.find(ctx, id)
+	if trusting && err != nil && !errors.Is(err, errNoState) {
+		found, err = s.recorded(id)
+	}
 	if err != nil {
 		s.letGo(id)
 	}
@@ -126,14 +130,7 @@ var errNoState = errors.New("no such state")
 
 // find answers the record of a state whose image is still there. One whose image has gone is forgotten.
 func (s *states) find(ctx context.Context, id string) (record, error) {
-	var found record
-	err := s.db.View(func(tx *bolt.Tx) error {
-		data := tx.Bucket(recordsBucket).Get([]byte(id))
-		if data == nil {
-			return errNoState
-		}
-		return json.Unmarshal(data, &found)
-	})
+	found, err := s.recorded(id)
 	if err != nil {
 		return record{}, err
 	}
@@ -144,6 +141,17 @@ func (s *states) find(ctx context.Context, id string) (record, error) {
 		return record{}, err
 	}
 	return found, nil
+}
+
+func (s *states) recorded(id string) (found record, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		data := tx.Bucket(recordsBucket).Get([]byte(id))
+		if data == nil {
+			return errNoState
+		}
+		return json.Unmarshal(data, &found)
+	})
+	return found, err
 }
 
 // madeAt tells when the state of each layer of a stack was made. One that was never a state has the time of the next.

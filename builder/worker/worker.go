@@ -152,18 +152,24 @@ func (w *Worker) BuildkitVersion() client.BuildkitVersion {
 // GCPolicy is empty: the cache is pruned when a user asks for it.
 func (w *Worker) GCPolicy() []client.PruneInfo { return nil }
 
-// LoadRef answers a state of the build cache; solver.ErrNotFound where it or its image has gone.
-func (w *Worker) LoadRef(ctx context.Context, id string, _ bool) (cache.ImmutableRef, error) {
-	found, err := w.states.load(ctx, id)
+// LoadRef answers a state of the build cache; solver.ErrNotFound where it or its image has gone. A hidden one is not
+// used, but looked for: BuildKit forgets whatever it is refused, also where the backend only was not reached.
+func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.ImmutableRef, error) {
+	if hidden {
+		ctx = context.WithoutCancel(ctx)
+	}
+	found, err := w.states.load(ctx, id, hidden)
 	if errors.Is(err, errNoState) {
 		return nil, solver.ErrNotFound
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := w.states.note(id, func(*record) {}); err != nil {
-		w.states.letGo(id)
-		return nil, err
+	if !hidden {
+		if err := w.states.note(id, func(*record) {}); err != nil {
+			w.states.letGo(id)
+			return nil, err
+		}
 	}
 	return w.stateRef(found), nil
 }

@@ -1,0 +1,136 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/bboltcachestorage"
+	bolt "go.etcd.io/bbolt"
+	"google.golang.org/grpc"
+
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+	"github.com/sockerless/sockerless/builder/worker"
+)
+
+// cacheOf serves a cache of two states with a key for each, which was last used an hour ago, and answers the keys that
+// the server has once it has ended.
+func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
+	t.Helper()
+	_, client := backendtest.Start(t)
+	dir := t.TempDir()
+	db, err := bolt.Open(filepath.Join(dir, "states.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := bboltcachestorage.NewStore(filepath.Join(dir, "keys.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"first", "second"} {
+		id, err := client.InstallImage(context.Background(), []byte(`{"name":"`+name+`"}`), nil, nil, nil, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record, err := json.Marshal(map[string]any{"id": id, "description": name, "lastUsedAt": time.Now().Add(-time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bolt.Tx) error {
+			bucket, err := tx.CreateBucketIfNotExists([]byte("states"))
+			if err != nil {
+				return err
+			}
+			return bucket.Put([]byte(id), record)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := keys.AddResult(name, solver.CacheResult{ID: "sockerless::" + id}); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Close(); err != nil {
+		t.Fatal(err)
+	}
+	built, err := worker.New(context.Background(), client, dir, worker.ContextLimits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = New(context.Background(), built, dir); err != nil {
+		t.Fatal(err)
+	}
+	return s, ids, func() []string {
+		s.Close()
+		built.Close()
+		keys, err := bboltcachestorage.NewStore(filepath.Join(dir, "keys.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer keys.Close()
+		var left []string
+		if err := keys.Walk(func(id string) error { left = append(left, id); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(left)
+		return left
+	}
+}
+
+func TestAPruneTakesTheKeysOfWhatItRemovesAlong(t *testing.T) {
+	s, ids, keysLeft := cacheOf(t)
+	answer := httptest.NewRecorder()
+	s.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, `/build/prune?all=1&filters={"id":["`+ids[0]+`"]}`, nil))
+	if answer.Code != http.StatusOK {
+		t.Fatalf("%d %s", answer.Code, answer.Body)
+	}
+	if left := keysLeft(); !slices.Equal(left, []string{"second"}) {
+		t.Errorf("left %q", left)
+	}
+}
+
+// pruneStream takes BuildKit's answers to a prune.
+type pruneStream struct{ grpc.ServerStream }
+
+func (pruneStream) Context() context.Context           { return context.Background() }
+func (pruneStream) Send(*controlapi.UsageRecord) error { return nil }
+
+func TestAPruneOfBuildxLeavesTheKeysOfTheRest(t *testing.T) {
+	s, ids, keysLeft := cacheOf(t)
+	if err := s.controller.Prune(&controlapi.PruneRequest{All: true, Filter: []string{"id==" + ids[0]}}, pruneStream{}); err != nil {
+		t.Fatal(err)
+	}
+	if left := keysLeft(); !slices.Equal(left, []string{"second"}) {
+		t.Errorf("left %q", left)
+	}
+}
+
+func TestARestartIsNoUseOfTheCache(t *testing.T) {
+	s, ids, keysLeft := cacheOf(t)
+	answer := httptest.NewRecorder()
+	s.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/build/usage", nil))
+	var records []cacheRecord
+	if err := json.Unmarshal(answer.Body.Bytes(), &records); err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != len(ids) {
+		t.Errorf("%d records", len(records))
+	}
+	for _, each := range records {
+		if each.UsageCount != 0 || time.Since(*each.LastUsedAt) < time.Hour {
+			t.Errorf("%s was used at the start: %+v", each.Description, each)
+		}
+	}
+	keysLeft()
+}
