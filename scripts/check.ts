@@ -102,10 +102,11 @@ async function vetGo(): Promise<Outcome> {
 }
 
 async function testGo(env: TestRun["env"]): Promise<Outcome> {
-  const { code, output } = await run("go", ["test", "-short", "-timeout=30m", "./..."], {
-    cwd: "agent",
-    env,
-  });
+  const flags = ["test", "-short", "-timeout=30m", "./..."];
+  const agent = await run("go", flags, { cwd: "agent", env });
+  const builder = await run("go", flags, { cwd: "builder", env: { ...env, CGO_ENABLED: "0" } });
+  const code = agent.code === 0 ? builder.code : agent.code;
+  const output = `${agent.output}${builder.output}`;
   return { code, output: output.replaceAll(/^(ok {2}|\? {3})\t.*\n/gm, "") };
 }
 
