@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	continuity "github.com/containerd/continuity/fs"
 	"github.com/moby/buildkit/client"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/session"
@@ -147,7 +148,13 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 		}
 	}
 	if s.root == nil {
-		return nil, errors.New("sockerless: RUN on scratch is not implemented by the builder: there is nothing to run")
+		// Nothing but mounts: an image without layers.
+		empty, err := s.worker.states.install(ctx, nil, nil, origin{description: "scratch", kind: client.UsageRecordTypeInternal})
+		if err != nil {
+			return nil, err
+		}
+		s.root = s.worker.stateRef(empty)
+		s.atEnd = append(s.atEnd, s.root.Release)
 	}
 	s.config.Image, s.host.ReadonlyRootfs = s.root.id, isReadOnly
 	id, err := s.worker.backend.CreateContainer(ctx, s.config, s.host)
@@ -203,6 +210,8 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 		return fmt.Errorf("sockerless: a mount at %s whose changes are kept is not implemented by the builder", mount.Dest)
 	}
 	switch mount.MountType {
+	case pb.MountType_BIND:
+		return s.mountBind(ctx, mount)
 	case pb.MountType_TMPFS:
 		options := ""
 		if size := mount.TmpfsOpt.GetSize(); size > 0 {
@@ -217,6 +226,65 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 		return s.mountCache(ctx, mount)
 	}
 	return fmt.Errorf("sockerless: RUN --mount=type=%s is not implemented by the builder", strings.ToLower(mount.MountType.String()))
+}
+
+// mountBind shows files of a state, or of the context, as an image that is mounted: what lies there is read and never
+// becomes a part of the step's layer.
+func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
+	if !mount.Readonly {
+		return fmt.Errorf("sockerless: RUN --mount=type=bind,target=%s,rw is not implemented by the builder", mount.Dest)
+	}
+	if mount.Input < 0 {
+		return fmt.Errorf("sockerless: RUN --mount=type=bind,target=%s,from=scratch is not implemented by the builder: there is nothing to mount", mount.Dest)
+	}
+	from := s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef
+	selector := path.Join("/", mount.Selector)
+	state, err := stateOf(from)
+	if files, ok := from.(*ref); ok && !files.isState() {
+		state, selector, err = s.worker.stateOfContext(ctx, files, selector)
+		if err == nil {
+			s.atEnd = append(s.atEnd, func(ctx context.Context) error {
+				err := state.Release(ctx)
+				_, removeErr := s.worker.states.remove(ctx, state.id)
+				return errors.Join(err, removeErr)
+			})
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.host.Mounts = append(s.host.Mounts, &backendv1.Mount{
+		Type: "image", Source: state.id, Target: mount.Dest, ReadOnly: true,
+		ImageOptions: &backendv1.ImageOptions{Subpath: strings.TrimPrefix(selector, "/")},
+	})
+	return nil
+}
+
+// stateOfContext makes a path of a context a state, in which it is answered without links on the way.
+func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string) (*ref, string, error) {
+	dir := from.context.path
+	resolved, err := continuity.RootPath(dir, name)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := os.Lstat(resolved); err != nil {
+		return nil, "", fmt.Errorf("%q: not found", name)
+	}
+	out, err := w.unnamedFile()
+	if err != nil {
+		return nil, "", err
+	}
+	defer out.Close()
+	selected := strings.TrimPrefix(resolved, dir)
+	layer, err := writeLayer(out, dir, nil, selected)
+	if err != nil {
+		return nil, "", fmt.Errorf("write a layer: %w", err)
+	}
+	made, err := w.states.install(ctx, []digest.Digest{layer.DiffID}, layer, origin{description: "context", kind: client.UsageRecordTypeInternal})
+	if err != nil {
+		return nil, "", err
+	}
+	return w.stateRef(made), path.Join("/", selected), nil
 }
 
 // mountCache mounts a volume of the backend that the mount's ID names. `locked` takes turns, `private` gives each step

@@ -69,8 +69,9 @@ func marksOf(dir string) (map[string]mark, error) {
 	return found, err
 }
 
-// writeLayer writes what differs in a directory from the marks before as a layer, and answers its measure.
-func writeLayer(out *os.File, dir string, before map[string]mark) (*backend.Layer, error) {
+// writeLayer writes what differs in a directory, beneath a path in it ("": the whole), from the marks before as a layer,
+// and answers its measure.
+func writeLayer(out *os.File, dir string, before map[string]mark, beneath string) (*backend.Layer, error) {
 	hash := sha256.New()
 	size := &counter{}
 	buffered := bufio.NewWriterSize(io.MultiWriter(out, hash, size), 1<<20)
@@ -87,6 +88,9 @@ func writeLayer(out *os.File, dir string, before map[string]mark) (*backend.Laye
 		info, err := entry.Info()
 		if err != nil {
 			return err
+		}
+		if name != beneath && !strings.HasPrefix(name, beneath+"/") {
+			return nil
 		}
 		if known, ok := before[name]; name == "" || (ok && known == markOf(info)) {
 			return nil

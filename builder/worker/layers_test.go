@@ -25,7 +25,7 @@ func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { out.Close() })
-	layer, err := writeLayer(out, dir, before)
+	layer, err := writeLayer(out, dir, before, "")
 	if err != nil {
 		t.Fatal(err)
 	}

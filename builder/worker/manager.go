@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 
@@ -148,15 +147,12 @@ func (g *growing) Release(ctx context.Context) error {
 // Commit makes what was changed a layer, and a state of it.
 func (g *growing) Commit(ctx context.Context) (cache.ImmutableRef, error) {
 	defer g.Release(ctx)
-	file, err := os.CreateTemp(g.worker.scratch, "layer-")
+	file, err := g.worker.unnamedFile()
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	if err := os.Remove(file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	layer, err := writeLayer(file, g.skeleton.dir, g.before)
+	layer, err := writeLayer(file, g.skeleton.dir, g.before, "")
 	if err != nil {
 		return nil, fmt.Errorf("write a layer: %w", err)
 	}
@@ -171,6 +167,18 @@ func (g *growing) Commit(ctx context.Context) (cache.ImmutableRef, error) {
 		return nil, err
 	}
 	return g.worker.stateRef(made), nil
+}
+
+// unnamedFile makes a file that goes when it is closed.
+func (w *Worker) unnamedFile() (*os.File, error) {
+	file, err := os.CreateTemp(w.scratch, "layer-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // stateOf takes a reference of BuildKit's for the state that it is.

@@ -252,6 +252,47 @@ RUN --mount=type=cache,target=/own,uid=1000,gid=2000,mode=0750 --mount=type=cach
     );
   });
 
+  test("reads the context, other stages and images by bind mounts, which leave nothing in the image", async () => {
+    const files = [
+      {
+        name: "tools/script",
+        content: "#!/bin/sh\necho ran with $(cat /data/in) $(cat /one)\n",
+        mode: 0o755,
+      },
+      { name: "tools/link", type: "symlink" as const, linkname: "script" },
+      { name: "one", content: "file" },
+    ];
+    const dockerfile = `FROM busybox AS made
+RUN mkdir /made && echo made > /made/in
+FROM busybox
+RUN --mount=type=bind,source=tools,target=/tools --mount=type=bind,from=made,source=/made,target=/data \\
+  --mount=type=bind,source=one,target=/one /tools/link > /out && ! touch /tools/x && ! touch /data/x
+RUN ls -A /tools /data >> /out; cat /one >> /out
+`;
+    const image = await built(socket(), dockerfile, { files });
+    assert.equal(await run(image, "cat", "/out"), "ran with made file\n/data:\n\n/tools:");
+    const again = await build(socket(), dockerfile, { files });
+    assert.equal(again.id, image);
+    const changed = files.map((file) => (file.name === "one" ? { ...file, content: "other" } : file));
+    const other = await built(socket(), dockerfile, { files: changed });
+    assert.match(await run(other, "cat", "/out"), /^ran with made other\n/);
+    const { error } = await build(socket(), "FROM busybox\nRUN --mount=type=bind,target=/x,rw true\n");
+    assert.match(error?.message ?? "", /--mount=type=bind,target=\/x,rw is not implemented/);
+  });
+
+  test("runs on scratch what its mounts bring", async () => {
+    const image = await built(
+      socket(),
+      `FROM busybox AS tools
+FROM scratch
+RUN --mount=type=bind,from=tools,source=/bin,target=/bin ["/bin/busybox", "touch", "/made"]
+FROM busybox
+COPY --from=1 / /copied
+`,
+    );
+    assert.match(await run(image, "ls", "/copied"), /^made$/m);
+  });
+
   test("copies over what is there: links, directories, the modes of what is around", async () => {
     const image = await built(
       socket(),
