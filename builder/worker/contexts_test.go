@@ -19,7 +19,7 @@ import (
 )
 
 func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
-	return &Worker{contexts: &contexts{root: t.TempDir()}, limits: limits}
+	return &Worker{contexts: &contexts{root: t.TempDir()}, limits: Limits{Context: limits}}
 }
 
 // sent has a session send a directory, as a client with this shared key does.

@@ -111,7 +111,7 @@ const maxPathBytes = 4096
 // an entry whose path leads out of the directory, by its name or through a link, is refused, and so are a device and
 // what exceeds the limits.
 func (w *Worker) UnpackContext(directory string, archive *tar.Reader) error {
-	return unpackContext(directory, archive, w.limits)
+	return unpackContext(directory, archive, w.limits.Context)
 }
 
 func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) error {

@@ -87,7 +87,7 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	origin := i.worker.originOf(dir)
 	sums, err := contenthash.GetCacheContext(ctx, origin)
 	if err == nil {
-		bounded, count := i.worker.limits.bound(ctx)
+		bounded, count := i.worker.limits.Context.bound(ctx)
 		defer count.cut(nil)
 		err = filesync.FSSync(bounded, caller, filesync.FSSendRequestOpt{
 			Name: i.id.Name, IncludePatterns: i.id.IncludePatterns, ExcludePatterns: i.id.ExcludePatterns, FollowPaths: i.id.FollowPaths,

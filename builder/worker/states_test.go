@@ -122,7 +122,7 @@ func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
 	}
 }
 
-func TestPruneKeepsWhatWasUsedLastWithinTheSpaceThatIsReserved(t *testing.T) {
+func TestTheCacheKeepsWhatWasUsedLastWithinItsSize(t *testing.T) {
 	s, _ := statesOf(t)
 	for _, name := range []string{"old", "new"} {
 		made := installed(t, s, name)
@@ -146,7 +146,8 @@ func TestPruneKeepsWhatWasUsedLastWithinTheSpaceThatIsReserved(t *testing.T) {
 	if err := s.put(old); err != nil {
 		t.Fatal(err)
 	}
-	if gone := pruned(t, s, client.PruneInfo{All: true, ReservedSpace: 150}); !slices.Equal(gone, []string{"old"}) {
+	w := &Worker{states: s, limits: Limits{CacheBytes: 150}}
+	if gone := pruned(t, s, w.GCPolicy()[0]); !slices.Equal(gone, []string{"old"}) {
 		t.Errorf("pruned %v", gone)
 	}
 }

@@ -49,7 +49,7 @@ type Worker struct {
 	states   *states
 	contexts *contexts
 	caches   *cacheVolumes
-	limits   ContextLimits
+	limits   Limits
 	sources  *source.Manager
 	running  *semaphore.Weighted
 	// Directory of files that no build after this process needs.
@@ -60,10 +60,17 @@ type Worker struct {
 	dbs     []*bolt.DB
 }
 
+// Limits bound what a worker keeps.
+type Limits struct {
+	// CacheBytes bounds the build cache; 0: it may grow.
+	CacheBytes int64
+	Context    ContextLimits
+}
+
 var _ bkworker.Worker = (*Worker)(nil)
 
 // New opens the worker's files in a directory and takes away what a killed one has left.
-func New(ctx context.Context, client *backend.Client, directory string, limits ContextLimits) (*Worker, error) {
+func New(ctx context.Context, client *backend.Client, directory string, limits Limits) (*Worker, error) {
 	w := &Worker{
 		backend: client, limits: limits, running: semaphore.NewWeighted(maxRunning), caches: &cacheVolumes{busy: map[string]chan struct{}{}},
 		scratch: filepath.Join(directory, "scratch"),
@@ -149,8 +156,13 @@ func (w *Worker) BuildkitVersion() client.BuildkitVersion {
 	return client.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion}
 }
 
-// GCPolicy is empty: the cache is pruned when a user asks for it.
-func (w *Worker) GCPolicy() []client.PruneInfo { return nil }
+// GCPolicy has BuildKit prune, after builds, what is more than the cache may hold.
+func (w *Worker) GCPolicy() []client.PruneInfo {
+	if w.limits.CacheBytes == 0 {
+		return nil
+	}
+	return []client.PruneInfo{{All: true, MaxUsedSpace: w.limits.CacheBytes}}
+}
 
 // LoadRef answers a state of the build cache; solver.ErrNotFound where it or its image has gone. A hidden one is not
 // used, but looked for: BuildKit forgets whatever it is refused, also where the backend only was not reached.
@@ -242,7 +254,7 @@ func (w *Worker) FromRemote(context.Context, *solver.Remote) (cache.ImmutableRef
 // PruneCacheMounts does nothing: cache mounts are volumes of the backend, which `docker volume prune` removes.
 func (w *Worker) PruneCacheMounts(context.Context, map[string]bool) error { return nil }
 
-// GarbageCollect does nothing, as there is no policy.
+// GarbageCollect is for the content store, which keeps histories alone.
 func (w *Worker) GarbageCollect(context.Context) error { return nil }
 
 // ContentStore keeps BuildKit's history of builds.

@@ -18,7 +18,7 @@ describe("a builder", () => {
           stateDir: directory,
           runDir: directory,
           backendAddress: "unix:///nowhere",
-          builder: { contextSize: 1 },
+          builder: { cacheSize: 1, contextSize: 1 },
         },
         createLogger({ level: "silent", process: "test" }),
         { program, compiler: join(directory, "none") },

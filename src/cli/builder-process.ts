@@ -141,6 +141,7 @@ export class BuilderProcess {
     const socket = path.join(this.#config.runDir, "builder.sock");
     const { backendAddress, builder } = this.#config;
     const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
+    flags.push("--cache-size", String(builder.cacheSize));
     flags.push("--context-size", String(builder.contextSize));
     // A builder that was left behind and still ends would take what is sent to it along.
     await rm(socket, { force: true });

@@ -10,7 +10,7 @@ import { gzipSync } from "node:zlib";
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
-import { busyboxImage } from "../support/images.ts";
+import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { isAlive, processOf } from "../support/processes.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { tarOf } from "../support/tar.ts";
@@ -355,6 +355,24 @@ describe("what belongs to builds", () => {
     assert.equal(await built(socket(), dockerfile), id);
     await ok("builder", "prune", "--force", "--all");
     assert.notEqual(await built(socket(), dockerfile), id);
+  });
+});
+
+describe("the build cache", () => {
+  test("is kept within its size, after builds", async () => {
+    const resources = new AsyncDisposableStack();
+    try {
+      const small = await startDaemon(resources, { args: ["--builder-cache-size", "1MiB"] });
+      await small.ok("load", "--input", await busyboxArchiveFile());
+      await built(small.socket, "FROM busybox\nRUN dd if=/dev/urandom of=/large bs=1M count=2\n");
+      await untilTrue(async () => {
+        const usage = await callApi(small.socket, "GET", "/v1.48/system/df?type=build-cache");
+        const { BuildCache: cache } = usage.json() as { BuildCache: { Size: number }[] | null };
+        return (cache ?? []).reduce((sum, { Size }) => sum + Size, 0) <= 2 ** 20;
+      });
+    } finally {
+      await resources.disposeAsync();
+    }
   });
 });
 

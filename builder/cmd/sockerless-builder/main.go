@@ -25,10 +25,13 @@ func main() {
 	address := flag.String("backend-address", "", "the backend's socket, unix:///path")
 	listen := flag.String("listen", "", "path of the socket to serve on")
 	state := flag.String("state-dir", "", "directory of the build cache's records")
+	cacheBytes := flag.Int64("cache-size", 0, "bytes that the build cache may hold; 0: any")
 	contextBytes := flag.Int64("context-size", 32<<30, "bytes that a build context may hold, unpacked")
 	supervised := flag.Bool("supervised", false, "end when standard input does: whoever holds its other end is gone")
 	flag.Parse()
-	if err := run(*address, *listen, *state, worker.ContextLimits{Bytes: *contextBytes, Entries: maxContextEntries}, *supervised); err != nil {
+	if err := run(*address, *listen, *state, worker.Limits{
+		CacheBytes: *cacheBytes, Context: worker.ContextLimits{Bytes: *contextBytes, Entries: maxContextEntries},
+	}, *supervised); err != nil {
 		fmt.Fprintf(os.Stderr, "sockerless-builder: %s\n", err)
 		os.Exit(1)
 	}
@@ -37,7 +40,7 @@ func main() {
 // maxContextEntries is how many files, directories and links a build context may have.
 const maxContextEntries = 1_000_000
 
-func run(address, listen, state string, limits worker.ContextLimits, supervised bool) error {
+func run(address, listen, state string, limits worker.Limits, supervised bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if supervised {

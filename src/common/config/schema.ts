@@ -185,6 +185,10 @@ export const acaSchema = z.strictObject({
 
 /** The `builder:` section. */
 export const builderSchema = z.strictObject({
+  cache_size: describe(
+    withDefault(size(), 20 * 1024 ** 3),
+    "The most that the build cache holds; what was used longest ago goes first. 0: as much as there is.",
+  ),
   context_size: describe(
     withDefault(size(), 32 * 1024 ** 3),
     "The most that a build context may hold, unpacked. A larger one is refused, and so is one of more than 1,000,000 entries.",
