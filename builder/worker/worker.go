@@ -112,8 +112,13 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	}
 	w.sources.Register(files)
 	w.sources.Register(&imageSource{w})
+	downloads, err := newHTTPSource(w)
+	if err != nil {
+		return nil, err
+	}
+	w.sources.Register(downloads)
 	w.sources.Register(&unbuiltSource{[]string{
-		srctypes.GitScheme, srctypes.HTTPScheme, srctypes.HTTPSScheme, srctypes.OCIScheme, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme,
+		srctypes.GitScheme, srctypes.OCIScheme, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme,
 	}})
 	if err := client.RemoveLeftContainers(ctx); err != nil {
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)

@@ -1,7 +1,9 @@
 /** `POST /build`, as the docker CLI without buildx and most SDKs use it. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, readdir, readlink, rm, stat, writeFile } from "node:fs/promises";
-import { request } from "node:http";
+import { createServer, request } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -155,7 +157,7 @@ CMD ["cat", "made", "greeting"]
     }
     for (const [instruction, feature] of [
       ["RUN --mount=type=secret,id=x true", /--mount=type=secret is not implemented by the builder/],
-      ["ADD https://example.com/x /x", /https:\/\/example\.com\/x as a source is not implemented/],
+      ["ADD https://example.com/x.git /x", /https:\/\/example\.com\/x\.git as a source is not implemented/],
     ] as const) {
       const { error } = await build(socket(), `FROM busybox\n${instruction}\n`);
       assert.match(error?.message ?? "", feature);
@@ -278,6 +280,30 @@ RUN ls -A /tools /data >> /out; cat /one >> /out
     assert.match(await run(other, "cat", "/out"), /^ran with made other\n/);
     const { error } = await build(socket(), "FROM busybox\nRUN --mount=type=bind,target=/x,rw true\n");
     assert.match(error?.message ?? "", /--mount=type=bind,target=\/x,rw is not implemented/);
+  });
+
+  test("adds files of web servers, and takes them from the cache while they are the same", async () => {
+    let served = "first";
+    const server = createServer((_, response) => response.end(served));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    try {
+      const { port } = server.address() as AddressInfo;
+      const dockerfile = `FROM busybox\nADD --chmod=640 --chown=1:2 http://127.0.0.1:${port}/dir/name /into/\nRUN date +%s%N > /x\n`;
+      const first = await built(socket(), dockerfile);
+      assert.equal(
+        await run(first, "sh", "-c", "cat /into/name; stat -c ' %a %u:%g' /into/name"),
+        "first 640 1:2",
+      );
+      assert.equal(await built(socket(), dockerfile), first);
+      served = "second";
+      const second = await built(socket(), dockerfile);
+      assert.equal(await run(second, "cat", "/into/name"), "second");
+      const wrong = `FROM busybox\nADD --checksum=sha256:${"0".repeat(64)} http://127.0.0.1:${port}/x /x\n`;
+      assert.match((await build(socket(), wrong)).error?.message ?? "", /digest mismatch/);
+    } finally {
+      server.close();
+    }
   });
 
   test("runs on scratch what its mounts bring", async () => {
