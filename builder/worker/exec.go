@@ -15,6 +15,7 @@ import (
 	"github.com/moby/buildkit/client"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/llbsolver/ops"
 	"github.com/moby/buildkit/solver/pb"
@@ -98,10 +99,11 @@ type step struct {
 	job    solver.JobContext
 	inputs []solver.Result
 
-	root   *ref
-	config *backendv1.ContainerConfig
-	host   *backendv1.HostConfig
-	atEnd  []func(context.Context) error
+	root    *ref
+	config  *backendv1.ContainerConfig
+	host    *backendv1.HostConfig
+	secrets []*backendv1.SecretFile
+	atEnd   []func(context.Context) error
 }
 
 func (s *step) end(ctx context.Context) error {
@@ -224,6 +226,8 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 		return nil
 	case pb.MountType_CACHE:
 		return s.mountCache(ctx, mount)
+	case pb.MountType_SECRET:
+		return s.mountSecret(ctx, mount)
 	}
 	return fmt.Errorf("sockerless: RUN --mount=type=%s is not implemented by the builder", strings.ToLower(mount.MountType.String()))
 }
@@ -287,6 +291,29 @@ func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string) (*r
 	return w.stateRef(made), path.Join("/", selected), nil
 }
 
+// mountSecret asks the build's client for a secret, which goes to the container's start alone: it is kept nowhere.
+func (s *step) mountSecret(ctx context.Context, mount *pb.Mount) error {
+	options := mount.SecretOpt
+	if options == nil {
+		return errors.New("invalid secret mount options")
+	}
+	var content []byte
+	err := s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, _ string, caller session.Caller) (err error) {
+		content, err = secrets.GetSecret(ctx, caller, options.ID)
+		return err
+	})
+	if errors.Is(err, secrets.ErrNotFound) && options.Optional {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.secrets = append(s.secrets, &backendv1.SecretFile{
+		Path: mount.Dest, Content: content, Mode: options.Mode & 0o777, Uid: options.Uid, Gid: options.Gid,
+	})
+	return nil
+}
+
 // mountCache mounts a volume of the backend that the mount's ID names. `locked` takes turns, `private` gives each step
 // that runs at the same time a volume of its own. One with an owner, a mode or a source begins as a directory of a
 // state, and is another volume for each.
@@ -324,7 +351,7 @@ func (s *step) execute(ctx context.Context, id string) error {
 	stdout, stderr, flush := logs.NewLogStreams(ctx, os.Getenv("BUILDKIT_DEBUG_EXEC_OUTPUT") == "1")
 	defer stdout.Close()
 	defer stderr.Close()
-	code, err := s.worker.backend.Run(ctx, id, stdout, stderr)
+	code, err := s.worker.backend.Run(ctx, id, s.secrets, stdout, stderr)
 	if err != nil {
 		flush()
 		return pkgerrors.Wrapf(backend.Plain(err), "process %q did not complete successfully", strings.Join(s.op.Meta.Args, " "))

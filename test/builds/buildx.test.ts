@@ -1,5 +1,6 @@
 /** `docker buildx` with its docker driver: BuildKit's control API and sessions, hijacked from the Docker API. */
 import assert from "node:assert/strict";
+import { createHash, randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -8,7 +9,7 @@ import { gzipSync } from "node:zlib";
 
 import { compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
-import { buildLimitMs } from "../support/command.ts";
+import { buildLimitMs, runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
@@ -119,6 +120,33 @@ RUN cat /one /two > /both
         /"\/bin\/sh -c echo last words; exit 7" did not complete successfully: exit code: 7/,
       );
       assert.equal(await ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
+    }),
+  );
+
+  test(
+    "shows a step its secrets in memory, and keeps them nowhere",
+    ofBuildx(async () => {
+      const secret = `secret-${randomUUID()}`;
+      const files = await context("secret", {
+        Dockerfile: `FROM busybox
+RUN --mount=type=secret,id=token,uid=5,gid=6,mode=0440 --mount=type=secret,id=none \\
+  stat -c '%a %u:%g' /run/secrets/token > /out && sha256sum < /run/secrets/token >> /out && \\
+  grep ' /run/secrets/token ' /proc/self/mountinfo > /mounts; \\
+  ! echo written > /run/secrets/token && test ! -e /run/secrets/none
+RUN cat /run/secrets/token >> /out
+`,
+      });
+      const file = join(directory, "token");
+      await writeFile(file, secret);
+      const answer = await buildx("--secret", `id=token,src=${file}`, "--tag", "secret:1", files);
+      assert.equal(answer.code, 0, answer.errorText);
+      const digest = createHash("sha256").update(secret).digest("hex");
+      assert.equal(await ok("run", "--rm", "secret:1", "cat", "/out"), `440 5:6\n${digest}  -`);
+      assert.match(await ok("run", "--rm", "secret:1", "cat", "/mounts"), /tmpfs/);
+      const { stateDir, runDir } = setting.daemon;
+      const found = await runCommand("grep", ["-rlaF", "--devices=skip", secret, stateDir, runDir]);
+      assert.deepEqual([found.code, found.text], [1, ""]);
+      assert.ok(!setting.daemon.output.includes(secret));
     }),
   );
 

@@ -156,8 +156,13 @@ CMD ["cat", "made", "greeting"]
       assert.ok(text.startsWith("sockerless: docker build ") && text.includes(feature), text);
     }
     for (const [instruction, feature] of [
-      ["RUN --mount=type=secret,id=x true", /--mount=type=secret is not implemented by the builder/],
-      ["ADD https://example.com/x.git /x", /https:\/\/example\.com\/x\.git as a source is not implemented/],
+      ["RUN --mount=type=ssh true", /--mount=type=ssh is not implemented by the builder/],
+      ["RUN --mount=type=secret,id=x,required true", /secret x: not found/],
+      [
+        "RUN --mount=type=secret,id=x,env=X true",
+        /--mount=type=secret,env=X is not implemented by the builder/,
+      ],
+      ["ADD https://example.com/x.git /x", /git:\/\/example\.com\/x\.git as a source is not implemented/],
     ] as const) {
       const { error } = await build(socket(), `FROM busybox\n${instruction}\n`);
       assert.match(error?.message ?? "", feature);

@@ -161,6 +161,11 @@ func (l *launch) prepareFiles(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	secrets, err := l.mountSecrets()
+	if err != nil {
+		return err
+	}
+	added = append(added, secrets...)
 	facts := machineFacts{
 		rootfs: l.paths.Merged(), root: l.root, user: user, namespaces: joined, sharedMemory: l.spec.SharedMemory, images: images,
 		cgroupsPath: "/sockerless/" + l.request.ContainerId, mounts: append(added, l.dockerSocketMounts()...),

@@ -101,7 +101,7 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 // removeRun removes a run directory, and what is mounted there. Containers that
 // share its /dev/shm have mounts of their own.
 func removeRun(paths shimspec.ContainerPaths) error {
-	if err := errors.Join(mounts.Unmount(paths.SharedMemory()), unmountImages(paths)); err != nil {
+	if err := errors.Join(mounts.Unmount(paths.SharedMemory()), mounts.Unmount(paths.Secrets()), unmountImages(paths)); err != nil {
 		return err
 	}
 	return confined.RemovePath(paths.Run)

@@ -81,3 +81,6 @@ func (p ContainerPaths) ReadyRecord() string { return filepath.Join(p.Run, "read
 
 // SharedMemory is where the /dev/shm of a container that shares it is mounted.
 func (p ContainerPaths) SharedMemory() string { return filepath.Join(p.Run, "shm") }
+
+// Secrets is where the memory file system of a start's secret files is mounted.
+func (p ContainerPaths) Secrets() string { return filepath.Join(p.Run, "secrets") }

@@ -22,7 +22,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentAddress, ClientCredentials } from "../../agent-client/address.ts";
 import type { StartRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { Resources } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { NetworkEndpoint, SecretFile } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ExecConfig } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import type {
@@ -240,6 +240,8 @@ export interface WorkloadSpec {
   readonly linkedHosts?: readonly LinkedHost[];
   /** Attach reservations for which the process waits. */
   readonly awaitAttachIds: readonly string[];
+  /** Files for this start alone, which the agent keeps in memory and nobody else keeps. */
+  readonly secrets?: readonly SecretFile[];
 }
 
 /** A line of /etc/hosts. */

@@ -135,6 +135,13 @@ function launchRequest(
     imageMounts: sockets.rest.filter((mount) => mount.type === "image").map(hostMount),
     ipcShareable: record.hostConfig?.ipcMode === "shareable",
     dockerSockets: sockets.sockets,
+    secrets: (workload.secrets ?? []).map(({ path, content, mode, uid, gid }) => ({
+      containerPath: path,
+      content,
+      mode,
+      uid,
+      gid,
+    })),
     bindSources: sockets.rest
       .filter((mount) => mount.type === "bind")
       .map((mount) => ({ path: sourceOf(mount), create: mount.createSource ?? false })),

@@ -671,7 +671,10 @@ type LaunchContainerRequest struct {
 	// NOT_FOUND: a subpath.
 	ImageMounts []*Mount `protobuf:"bytes,21,rep,name=image_mounts,json=imageMounts,proto3" json:"image_mounts,omitempty"`
 	// The /dev/shm of oci_spec is made so that ipc_container_id may name this container.
-	IpcShareable  bool `protobuf:"varint,20,opt,name=ipc_shareable,json=ipcShareable,proto3" json:"ipc_shareable,omitempty"`
+	IpcShareable bool `protobuf:"varint,20,opt,name=ipc_shareable,json=ipcShareable,proto3" json:"ipc_shareable,omitempty"`
+	// Bound over their paths for reading, from a memory file system that goes when
+	// the container is released.
+	Secrets       []*SecretFile `protobuf:"bytes,22,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -853,6 +856,89 @@ func (x *LaunchContainerRequest) GetIpcShareable() bool {
 	return false
 }
 
+func (x *LaunchContainerRequest) GetSecrets() []*SecretFile {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+type SecretFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerPath string                 `protobuf:"bytes,1,opt,name=container_path,json=containerPath,proto3" json:"container_path,omitempty"`
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	Mode          uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits
+	Uid           uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretFile) Reset() {
+	*x = SecretFile{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretFile) ProtoMessage() {}
+
+func (x *SecretFile) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretFile.ProtoReflect.Descriptor instead.
+func (*SecretFile) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SecretFile) GetContainerPath() string {
+	if x != nil {
+		return x.ContainerPath
+	}
+	return ""
+}
+
+func (x *SecretFile) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *SecretFile) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *SecretFile) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *SecretFile) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
 // A bind mount's source that may be missing.
 type BindSource struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -864,7 +950,7 @@ type BindSource struct {
 
 func (x *BindSource) Reset() {
 	*x = BindSource{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +962,7 @@ func (x *BindSource) String() string {
 func (*BindSource) ProtoMessage() {}
 
 func (x *BindSource) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +975,7 @@ func (x *BindSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindSource.ProtoReflect.Descriptor instead.
 func (*BindSource) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BindSource) GetPath() string {
@@ -918,7 +1004,7 @@ type DockerSocket struct {
 
 func (x *DockerSocket) Reset() {
 	*x = DockerSocket{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1016,7 @@ func (x *DockerSocket) String() string {
 func (*DockerSocket) ProtoMessage() {}
 
 func (x *DockerSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1029,7 @@ func (x *DockerSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DockerSocket.ProtoReflect.Descriptor instead.
 func (*DockerSocket) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DockerSocket) GetContainerPath() string {
@@ -975,7 +1061,7 @@ type NetworkNamespace struct {
 
 func (x *NetworkNamespace) Reset() {
 	*x = NetworkNamespace{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1073,7 @@ func (x *NetworkNamespace) String() string {
 func (*NetworkNamespace) ProtoMessage() {}
 
 func (x *NetworkNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1086,7 @@ func (x *NetworkNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkNamespace.ProtoReflect.Descriptor instead.
 func (*NetworkNamespace) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NetworkNamespace) GetKind() isNetworkNamespace_Kind {
@@ -1083,7 +1169,7 @@ type Bridged struct {
 
 func (x *Bridged) Reset() {
 	*x = Bridged{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1181,7 @@ func (x *Bridged) String() string {
 func (*Bridged) ProtoMessage() {}
 
 func (x *Bridged) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1194,7 @@ func (x *Bridged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bridged.ProtoReflect.Descriptor instead.
 func (*Bridged) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Bridged) GetInterfaces() []*Interface {
@@ -1136,7 +1222,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1234,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1247,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Interface) GetNetworkId() string {
@@ -1247,7 +1333,7 @@ type InterfaceSysctl struct {
 
 func (x *InterfaceSysctl) Reset() {
 	*x = InterfaceSysctl{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1345,7 @@ func (x *InterfaceSysctl) String() string {
 func (*InterfaceSysctl) ProtoMessage() {}
 
 func (x *InterfaceSysctl) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1358,7 @@ func (x *InterfaceSysctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfaceSysctl.ProtoReflect.Descriptor instead.
 func (*InterfaceSysctl) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InterfaceSysctl) GetFamily() string {
@@ -1317,7 +1403,7 @@ type PublishedPort struct {
 
 func (x *PublishedPort) Reset() {
 	*x = PublishedPort{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1415,7 @@ func (x *PublishedPort) String() string {
 func (*PublishedPort) ProtoMessage() {}
 
 func (x *PublishedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1428,7 @@ func (x *PublishedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
 func (*PublishedPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PublishedPort) GetProtocol() string {
@@ -1399,7 +1485,7 @@ type BoundPort struct {
 
 func (x *BoundPort) Reset() {
 	*x = BoundPort{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1497,7 @@ func (x *BoundPort) String() string {
 func (*BoundPort) ProtoMessage() {}
 
 func (x *BoundPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1510,7 @@ func (x *BoundPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BoundPort.ProtoReflect.Descriptor instead.
 func (*BoundPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BoundPort) GetProtocol() string {
@@ -1466,7 +1552,7 @@ type ManagedFile struct {
 
 func (x *ManagedFile) Reset() {
 	*x = ManagedFile{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1564,7 @@ func (x *ManagedFile) String() string {
 func (*ManagedFile) ProtoMessage() {}
 
 func (x *ManagedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1577,7 @@ func (x *ManagedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagedFile.ProtoReflect.Descriptor instead.
 func (*ManagedFile) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ManagedFile) GetContainerPath() string {
@@ -1529,7 +1615,7 @@ type LogSettings struct {
 
 func (x *LogSettings) Reset() {
 	*x = LogSettings{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1627,7 @@ func (x *LogSettings) String() string {
 func (*LogSettings) ProtoMessage() {}
 
 func (x *LogSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1640,7 @@ func (x *LogSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogSettings.ProtoReflect.Descriptor instead.
 func (*LogSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LogSettings) GetDisabled() bool {
@@ -1597,7 +1683,7 @@ type LaunchContainerResponse struct {
 
 func (x *LaunchContainerResponse) Reset() {
 	*x = LaunchContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1695,7 @@ func (x *LaunchContainerResponse) String() string {
 func (*LaunchContainerResponse) ProtoMessage() {}
 
 func (x *LaunchContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1708,7 @@ func (x *LaunchContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchContainerResponse.ProtoReflect.Descriptor instead.
 func (*LaunchContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LaunchContainerResponse) GetAgentSocket() string {
@@ -1662,7 +1748,7 @@ type ReleaseContainerRequest struct {
 
 func (x *ReleaseContainerRequest) Reset() {
 	*x = ReleaseContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1760,7 @@ func (x *ReleaseContainerRequest) String() string {
 func (*ReleaseContainerRequest) ProtoMessage() {}
 
 func (x *ReleaseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1773,7 @@ func (x *ReleaseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseContainerRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReleaseContainerRequest) GetContainerId() string {
@@ -1705,7 +1791,7 @@ type ReleaseContainerResponse struct {
 
 func (x *ReleaseContainerResponse) Reset() {
 	*x = ReleaseContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1803,7 @@ func (x *ReleaseContainerResponse) String() string {
 func (*ReleaseContainerResponse) ProtoMessage() {}
 
 func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1816,7 @@ func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseContainerResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
 }
 
 type RemoveContainerRequest struct {
@@ -1742,7 +1828,7 @@ type RemoveContainerRequest struct {
 
 func (x *RemoveContainerRequest) Reset() {
 	*x = RemoveContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1840,7 @@ func (x *RemoveContainerRequest) String() string {
 func (*RemoveContainerRequest) ProtoMessage() {}
 
 func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +1853,7 @@ func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveContainerRequest) GetContainerId() string {
@@ -1785,7 +1871,7 @@ type RemoveContainerResponse struct {
 
 func (x *RemoveContainerResponse) Reset() {
 	*x = RemoveContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1883,7 @@ func (x *RemoveContainerResponse) String() string {
 func (*RemoveContainerResponse) ProtoMessage() {}
 
 func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1896,7 @@ func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{23}
 }
 
 type ListContainersRequest struct {
@@ -1821,7 +1907,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1919,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1932,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
 }
 
 type ListContainersResponse struct {
@@ -1858,7 +1944,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1956,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1969,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListContainersResponse) GetContainers() []*ContainerOnDisk {
@@ -1908,7 +1994,7 @@ type ContainerOnDisk struct {
 
 func (x *ContainerOnDisk) Reset() {
 	*x = ContainerOnDisk{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2006,7 @@ func (x *ContainerOnDisk) String() string {
 func (*ContainerOnDisk) ProtoMessage() {}
 
 func (x *ContainerOnDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2019,7 @@ func (x *ContainerOnDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerOnDisk.ProtoReflect.Descriptor instead.
 func (*ContainerOnDisk) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContainerOnDisk) GetContainerId() string {
@@ -1988,7 +2074,7 @@ type UnpackLayerRequest struct {
 
 func (x *UnpackLayerRequest) Reset() {
 	*x = UnpackLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2086,7 @@ func (x *UnpackLayerRequest) String() string {
 func (*UnpackLayerRequest) ProtoMessage() {}
 
 func (x *UnpackLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2099,7 @@ func (x *UnpackLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackLayerRequest.ProtoReflect.Descriptor instead.
 func (*UnpackLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnpackLayerRequest) GetDiffId() string {
@@ -2041,7 +2127,7 @@ type UnpackLayerResponse struct {
 
 func (x *UnpackLayerResponse) Reset() {
 	*x = UnpackLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2139,7 @@ func (x *UnpackLayerResponse) String() string {
 func (*UnpackLayerResponse) ProtoMessage() {}
 
 func (x *UnpackLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2152,7 @@ func (x *UnpackLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackLayerResponse.ProtoReflect.Descriptor instead.
 func (*UnpackLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UnpackLayerResponse) GetSize() uint64 {
@@ -2100,7 +2186,7 @@ type TakeUploadRequest struct {
 
 func (x *TakeUploadRequest) Reset() {
 	*x = TakeUploadRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2198,7 @@ func (x *TakeUploadRequest) String() string {
 func (*TakeUploadRequest) ProtoMessage() {}
 
 func (x *TakeUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2211,7 @@ func (x *TakeUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeUploadRequest.ProtoReflect.Descriptor instead.
 func (*TakeUploadRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TakeUploadRequest) GetUploadId() string {
@@ -2155,7 +2241,7 @@ type TakeUploadResponse struct {
 
 func (x *TakeUploadResponse) Reset() {
 	*x = TakeUploadResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2253,7 @@ func (x *TakeUploadResponse) String() string {
 func (*TakeUploadResponse) ProtoMessage() {}
 
 func (x *TakeUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2266,7 @@ func (x *TakeUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeUploadResponse.ProtoReflect.Descriptor instead.
 func (*TakeUploadResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TakeUploadResponse) GetMessage() isTakeUploadResponse_Message {
@@ -2232,7 +2318,7 @@ type UploadReady struct {
 
 func (x *UploadReady) Reset() {
 	*x = UploadReady{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2330,7 @@ func (x *UploadReady) String() string {
 func (*UploadReady) ProtoMessage() {}
 
 func (x *UploadReady) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2343,7 @@ func (x *UploadReady) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadReady.ProtoReflect.Descriptor instead.
 func (*UploadReady) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 type UploadTaken struct {
@@ -2273,7 +2359,7 @@ type UploadTaken struct {
 
 func (x *UploadTaken) Reset() {
 	*x = UploadTaken{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2371,7 @@ func (x *UploadTaken) String() string {
 func (*UploadTaken) ProtoMessage() {}
 
 func (x *UploadTaken) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2384,7 @@ func (x *UploadTaken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadTaken.ProtoReflect.Descriptor instead.
 func (*UploadTaken) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UploadTaken) GetDigest() string {
@@ -2345,7 +2431,7 @@ type RemoveLayerRequest struct {
 
 func (x *RemoveLayerRequest) Reset() {
 	*x = RemoveLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2357,7 +2443,7 @@ func (x *RemoveLayerRequest) String() string {
 func (*RemoveLayerRequest) ProtoMessage() {}
 
 func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2370,7 +2456,7 @@ func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveLayerRequest) GetDiffId() string {
@@ -2388,7 +2474,7 @@ type RemoveLayerResponse struct {
 
 func (x *RemoveLayerResponse) Reset() {
 	*x = RemoveLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2486,7 @@ func (x *RemoveLayerResponse) String() string {
 func (*RemoveLayerResponse) ProtoMessage() {}
 
 func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2499,7 @@ func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 type ListLayersRequest struct {
@@ -2424,7 +2510,7 @@ type ListLayersRequest struct {
 
 func (x *ListLayersRequest) Reset() {
 	*x = ListLayersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2522,7 @@ func (x *ListLayersRequest) String() string {
 func (*ListLayersRequest) ProtoMessage() {}
 
 func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2535,7 @@ func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersRequest.ProtoReflect.Descriptor instead.
 func (*ListLayersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 type ListLayersResponse struct {
@@ -2461,7 +2547,7 @@ type ListLayersResponse struct {
 
 func (x *ListLayersResponse) Reset() {
 	*x = ListLayersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2559,7 @@ func (x *ListLayersResponse) String() string {
 func (*ListLayersResponse) ProtoMessage() {}
 
 func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2572,7 @@ func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersResponse.ProtoReflect.Descriptor instead.
 func (*ListLayersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListLayersResponse) GetDiffIds() []string {
@@ -2520,7 +2606,7 @@ type EnsureNetworkRequest struct {
 
 func (x *EnsureNetworkRequest) Reset() {
 	*x = EnsureNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2618,7 @@ func (x *EnsureNetworkRequest) String() string {
 func (*EnsureNetworkRequest) ProtoMessage() {}
 
 func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2631,7 @@ func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkRequest.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *EnsureNetworkRequest) GetNetworkId() string {
@@ -2640,7 +2726,7 @@ type EnsureNetworkResponse struct {
 
 func (x *EnsureNetworkResponse) Reset() {
 	*x = EnsureNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2738,7 @@ func (x *EnsureNetworkResponse) String() string {
 func (*EnsureNetworkResponse) ProtoMessage() {}
 
 func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2751,7 @@ func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkResponse.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 type RemoveNetworkRequest struct {
@@ -2678,7 +2764,7 @@ type RemoveNetworkRequest struct {
 
 func (x *RemoveNetworkRequest) Reset() {
 	*x = RemoveNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2776,7 @@ func (x *RemoveNetworkRequest) String() string {
 func (*RemoveNetworkRequest) ProtoMessage() {}
 
 func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2789,7 @@ func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveNetworkRequest) GetNetworkId() string {
@@ -2728,7 +2814,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2740,7 +2826,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2753,7 +2839,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 type ConnectContainerRequest struct {
@@ -2768,7 +2854,7 @@ type ConnectContainerRequest struct {
 
 func (x *ConnectContainerRequest) Reset() {
 	*x = ConnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2780,7 +2866,7 @@ func (x *ConnectContainerRequest) String() string {
 func (*ConnectContainerRequest) ProtoMessage() {}
 
 func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,7 +2879,7 @@ func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*ConnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ConnectContainerRequest) GetContainerId() string {
@@ -2832,7 +2918,7 @@ type ConnectContainerResponse struct {
 
 func (x *ConnectContainerResponse) Reset() {
 	*x = ConnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +2930,7 @@ func (x *ConnectContainerResponse) String() string {
 func (*ConnectContainerResponse) ProtoMessage() {}
 
 func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +2943,7 @@ func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*ConnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 type DisconnectContainerRequest struct {
@@ -2873,7 +2959,7 @@ type DisconnectContainerRequest struct {
 
 func (x *DisconnectContainerRequest) Reset() {
 	*x = DisconnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +2971,7 @@ func (x *DisconnectContainerRequest) String() string {
 func (*DisconnectContainerRequest) ProtoMessage() {}
 
 func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +2984,7 @@ func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DisconnectContainerRequest) GetContainerId() string {
@@ -2944,7 +3030,7 @@ type DisconnectContainerResponse struct {
 
 func (x *DisconnectContainerResponse) Reset() {
 	*x = DisconnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3042,7 @@ func (x *DisconnectContainerResponse) String() string {
 func (*DisconnectContainerResponse) ProtoMessage() {}
 
 func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3055,7 @@ func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 // Changes of a running container's managed files, made in place. Lines that the
@@ -2987,7 +3073,7 @@ type NameFileChange struct {
 
 func (x *NameFileChange) Reset() {
 	*x = NameFileChange{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3085,7 @@ func (x *NameFileChange) String() string {
 func (*NameFileChange) ProtoMessage() {}
 
 func (x *NameFileChange) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3098,7 @@ func (x *NameFileChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameFileChange.ProtoReflect.Descriptor instead.
 func (*NameFileChange) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NameFileChange) GetRemoveHost() string {
@@ -3051,7 +3137,7 @@ type InspectMachineRequest struct {
 
 func (x *InspectMachineRequest) Reset() {
 	*x = InspectMachineRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3149,7 @@ func (x *InspectMachineRequest) String() string {
 func (*InspectMachineRequest) ProtoMessage() {}
 
 func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +3162,7 @@ func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineRequest.ProtoReflect.Descriptor instead.
 func (*InspectMachineRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 type InspectMachineResponse struct {
@@ -3090,7 +3176,7 @@ type InspectMachineResponse struct {
 
 func (x *InspectMachineResponse) Reset() {
 	*x = InspectMachineResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3188,7 @@ func (x *InspectMachineResponse) String() string {
 func (*InspectMachineResponse) ProtoMessage() {}
 
 func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3201,7 @@ func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineResponse.ProtoReflect.Descriptor instead.
 func (*InspectMachineResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *InspectMachineResponse) GetRoutes() []string {
@@ -3150,7 +3236,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3248,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3261,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -3210,7 +3296,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3308,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3321,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -3268,7 +3354,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3366,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +3379,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -3311,7 +3397,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +3409,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +3422,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 type WatchVolumesRequest struct {
@@ -3347,7 +3433,7 @@ type WatchVolumesRequest struct {
 
 func (x *WatchVolumesRequest) Reset() {
 	*x = WatchVolumesRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3359,7 +3445,7 @@ func (x *WatchVolumesRequest) String() string {
 func (*WatchVolumesRequest) ProtoMessage() {}
 
 func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3372,7 +3458,7 @@ func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesRequest.ProtoReflect.Descriptor instead.
 func (*WatchVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
 }
 
 // A volume whose disk has too little room.
@@ -3387,7 +3473,7 @@ type WatchVolumesResponse struct {
 
 func (x *WatchVolumesResponse) Reset() {
 	*x = WatchVolumesResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +3485,7 @@ func (x *WatchVolumesResponse) String() string {
 func (*WatchVolumesResponse) ProtoMessage() {}
 
 func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +3498,7 @@ func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesResponse.ProtoReflect.Descriptor instead.
 func (*WatchVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WatchVolumesResponse) GetName() string {
@@ -3446,7 +3532,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +3544,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +3557,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -3498,7 +3584,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3510,7 +3596,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3523,7 +3609,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -3584,7 +3670,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\vvolume_path\x18\x01 \x01(\tR\n" +
 	"volumePath\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"\x19\n" +
-	"\x17CreateContainerResponse\"\xac\a\n" +
+	"\x17CreateContainerResponse\"\xe6\a\n" +
 	"\x16LaunchContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1e\n" +
 	"\n" +
@@ -3611,7 +3697,15 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x10pid_container_id\x18\x12 \x01(\tR\x0epidContainerId\x12(\n" +
 	"\x10ipc_container_id\x18\x13 \x01(\tR\x0eipcContainerId\x12<\n" +
 	"\fimage_mounts\x18\x15 \x03(\v2\x19.sockerless.host.v1.MountR\vimageMounts\x12#\n" +
-	"\ripc_shareable\x18\x14 \x01(\bR\fipcShareable\"8\n" +
+	"\ripc_shareable\x18\x14 \x01(\bR\fipcShareable\x128\n" +
+	"\asecrets\x18\x16 \x03(\v2\x1e.sockerless.host.v1.SecretFileR\asecrets\"\x85\x01\n" +
+	"\n" +
+	"SecretFile\x12%\n" +
+	"\x0econtainer_path\x18\x01 \x01(\tR\rcontainerPath\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\"8\n" +
 	"\n" +
 	"BindSource\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
@@ -3857,7 +3951,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(VolumeSharing)(0),                  // 0: sockerless.host.v1.VolumeSharing
 	(VolumeContent)(0),                  // 1: sockerless.host.v1.VolumeContent
@@ -3869,60 +3963,61 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*VolumeSeed)(nil),                  // 7: sockerless.host.v1.VolumeSeed
 	(*CreateContainerResponse)(nil),     // 8: sockerless.host.v1.CreateContainerResponse
 	(*LaunchContainerRequest)(nil),      // 9: sockerless.host.v1.LaunchContainerRequest
-	(*BindSource)(nil),                  // 10: sockerless.host.v1.BindSource
-	(*DockerSocket)(nil),                // 11: sockerless.host.v1.DockerSocket
-	(*NetworkNamespace)(nil),            // 12: sockerless.host.v1.NetworkNamespace
-	(*Bridged)(nil),                     // 13: sockerless.host.v1.Bridged
-	(*Interface)(nil),                   // 14: sockerless.host.v1.Interface
-	(*InterfaceSysctl)(nil),             // 15: sockerless.host.v1.InterfaceSysctl
-	(*PublishedPort)(nil),               // 16: sockerless.host.v1.PublishedPort
-	(*BoundPort)(nil),                   // 17: sockerless.host.v1.BoundPort
-	(*ManagedFile)(nil),                 // 18: sockerless.host.v1.ManagedFile
-	(*LogSettings)(nil),                 // 19: sockerless.host.v1.LogSettings
-	(*LaunchContainerResponse)(nil),     // 20: sockerless.host.v1.LaunchContainerResponse
-	(*ReleaseContainerRequest)(nil),     // 21: sockerless.host.v1.ReleaseContainerRequest
-	(*ReleaseContainerResponse)(nil),    // 22: sockerless.host.v1.ReleaseContainerResponse
-	(*RemoveContainerRequest)(nil),      // 23: sockerless.host.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),     // 24: sockerless.host.v1.RemoveContainerResponse
-	(*ListContainersRequest)(nil),       // 25: sockerless.host.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),      // 26: sockerless.host.v1.ListContainersResponse
-	(*ContainerOnDisk)(nil),             // 27: sockerless.host.v1.ContainerOnDisk
-	(*UnpackLayerRequest)(nil),          // 28: sockerless.host.v1.UnpackLayerRequest
-	(*UnpackLayerResponse)(nil),         // 29: sockerless.host.v1.UnpackLayerResponse
-	(*TakeUploadRequest)(nil),           // 30: sockerless.host.v1.TakeUploadRequest
-	(*TakeUploadResponse)(nil),          // 31: sockerless.host.v1.TakeUploadResponse
-	(*UploadReady)(nil),                 // 32: sockerless.host.v1.UploadReady
-	(*UploadTaken)(nil),                 // 33: sockerless.host.v1.UploadTaken
-	(*RemoveLayerRequest)(nil),          // 34: sockerless.host.v1.RemoveLayerRequest
-	(*RemoveLayerResponse)(nil),         // 35: sockerless.host.v1.RemoveLayerResponse
-	(*ListLayersRequest)(nil),           // 36: sockerless.host.v1.ListLayersRequest
-	(*ListLayersResponse)(nil),          // 37: sockerless.host.v1.ListLayersResponse
-	(*EnsureNetworkRequest)(nil),        // 38: sockerless.host.v1.EnsureNetworkRequest
-	(*EnsureNetworkResponse)(nil),       // 39: sockerless.host.v1.EnsureNetworkResponse
-	(*RemoveNetworkRequest)(nil),        // 40: sockerless.host.v1.RemoveNetworkRequest
-	(*RemoveNetworkResponse)(nil),       // 41: sockerless.host.v1.RemoveNetworkResponse
-	(*ConnectContainerRequest)(nil),     // 42: sockerless.host.v1.ConnectContainerRequest
-	(*ConnectContainerResponse)(nil),    // 43: sockerless.host.v1.ConnectContainerResponse
-	(*DisconnectContainerRequest)(nil),  // 44: sockerless.host.v1.DisconnectContainerRequest
-	(*DisconnectContainerResponse)(nil), // 45: sockerless.host.v1.DisconnectContainerResponse
-	(*NameFileChange)(nil),              // 46: sockerless.host.v1.NameFileChange
-	(*InspectMachineRequest)(nil),       // 47: sockerless.host.v1.InspectMachineRequest
-	(*InspectMachineResponse)(nil),      // 48: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),         // 49: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),        // 50: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),         // 51: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),        // 52: sockerless.host.v1.RemoveVolumeResponse
-	(*WatchVolumesRequest)(nil),         // 53: sockerless.host.v1.WatchVolumesRequest
-	(*WatchVolumesResponse)(nil),        // 54: sockerless.host.v1.WatchVolumesResponse
-	(*MeasureDiskRequest)(nil),          // 55: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),         // 56: sockerless.host.v1.MeasureDiskResponse
-	nil,                                 // 57: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	nil,                                 // 58: sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	nil,                                 // 59: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                                 // 60: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),              // 61: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),           // 62: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),       // 63: google.protobuf.Timestamp
+	(*SecretFile)(nil),                  // 10: sockerless.host.v1.SecretFile
+	(*BindSource)(nil),                  // 11: sockerless.host.v1.BindSource
+	(*DockerSocket)(nil),                // 12: sockerless.host.v1.DockerSocket
+	(*NetworkNamespace)(nil),            // 13: sockerless.host.v1.NetworkNamespace
+	(*Bridged)(nil),                     // 14: sockerless.host.v1.Bridged
+	(*Interface)(nil),                   // 15: sockerless.host.v1.Interface
+	(*InterfaceSysctl)(nil),             // 16: sockerless.host.v1.InterfaceSysctl
+	(*PublishedPort)(nil),               // 17: sockerless.host.v1.PublishedPort
+	(*BoundPort)(nil),                   // 18: sockerless.host.v1.BoundPort
+	(*ManagedFile)(nil),                 // 19: sockerless.host.v1.ManagedFile
+	(*LogSettings)(nil),                 // 20: sockerless.host.v1.LogSettings
+	(*LaunchContainerResponse)(nil),     // 21: sockerless.host.v1.LaunchContainerResponse
+	(*ReleaseContainerRequest)(nil),     // 22: sockerless.host.v1.ReleaseContainerRequest
+	(*ReleaseContainerResponse)(nil),    // 23: sockerless.host.v1.ReleaseContainerResponse
+	(*RemoveContainerRequest)(nil),      // 24: sockerless.host.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),     // 25: sockerless.host.v1.RemoveContainerResponse
+	(*ListContainersRequest)(nil),       // 26: sockerless.host.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),      // 27: sockerless.host.v1.ListContainersResponse
+	(*ContainerOnDisk)(nil),             // 28: sockerless.host.v1.ContainerOnDisk
+	(*UnpackLayerRequest)(nil),          // 29: sockerless.host.v1.UnpackLayerRequest
+	(*UnpackLayerResponse)(nil),         // 30: sockerless.host.v1.UnpackLayerResponse
+	(*TakeUploadRequest)(nil),           // 31: sockerless.host.v1.TakeUploadRequest
+	(*TakeUploadResponse)(nil),          // 32: sockerless.host.v1.TakeUploadResponse
+	(*UploadReady)(nil),                 // 33: sockerless.host.v1.UploadReady
+	(*UploadTaken)(nil),                 // 34: sockerless.host.v1.UploadTaken
+	(*RemoveLayerRequest)(nil),          // 35: sockerless.host.v1.RemoveLayerRequest
+	(*RemoveLayerResponse)(nil),         // 36: sockerless.host.v1.RemoveLayerResponse
+	(*ListLayersRequest)(nil),           // 37: sockerless.host.v1.ListLayersRequest
+	(*ListLayersResponse)(nil),          // 38: sockerless.host.v1.ListLayersResponse
+	(*EnsureNetworkRequest)(nil),        // 39: sockerless.host.v1.EnsureNetworkRequest
+	(*EnsureNetworkResponse)(nil),       // 40: sockerless.host.v1.EnsureNetworkResponse
+	(*RemoveNetworkRequest)(nil),        // 41: sockerless.host.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),       // 42: sockerless.host.v1.RemoveNetworkResponse
+	(*ConnectContainerRequest)(nil),     // 43: sockerless.host.v1.ConnectContainerRequest
+	(*ConnectContainerResponse)(nil),    // 44: sockerless.host.v1.ConnectContainerResponse
+	(*DisconnectContainerRequest)(nil),  // 45: sockerless.host.v1.DisconnectContainerRequest
+	(*DisconnectContainerResponse)(nil), // 46: sockerless.host.v1.DisconnectContainerResponse
+	(*NameFileChange)(nil),              // 47: sockerless.host.v1.NameFileChange
+	(*InspectMachineRequest)(nil),       // 48: sockerless.host.v1.InspectMachineRequest
+	(*InspectMachineResponse)(nil),      // 49: sockerless.host.v1.InspectMachineResponse
+	(*CreateVolumeRequest)(nil),         // 50: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),        // 51: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),         // 52: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),        // 53: sockerless.host.v1.RemoveVolumeResponse
+	(*WatchVolumesRequest)(nil),         // 54: sockerless.host.v1.WatchVolumesRequest
+	(*WatchVolumesResponse)(nil),        // 55: sockerless.host.v1.WatchVolumesResponse
+	(*MeasureDiskRequest)(nil),          // 56: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 57: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 58: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	nil,                                 // 59: sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	nil,                                 // 60: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 61: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 62: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 63: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 64: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.HelloResponse.volume_drivers:type_name -> sockerless.host.v1.VolumeDriver
@@ -3930,74 +4025,75 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	1,  // 2: sockerless.host.v1.VolumeDriver.content:type_name -> sockerless.host.v1.VolumeContent
 	7,  // 3: sockerless.host.v1.CreateContainerRequest.volume_seeds:type_name -> sockerless.host.v1.VolumeSeed
 	6,  // 4: sockerless.host.v1.CreateContainerRequest.mounts:type_name -> sockerless.host.v1.Mount
-	12, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
-	16, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
-	18, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	61, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
-	19, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
-	11, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
-	10, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
+	13, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
+	17, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
+	19, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
+	62, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	20, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
+	12, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
+	11, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
 	6,  // 12: sockerless.host.v1.LaunchContainerRequest.image_mounts:type_name -> sockerless.host.v1.Mount
-	13, // 13: sockerless.host.v1.NetworkNamespace.bridged:type_name -> sockerless.host.v1.Bridged
-	14, // 14: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
-	15, // 15: sockerless.host.v1.Interface.sysctls:type_name -> sockerless.host.v1.InterfaceSysctl
-	17, // 16: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	27, // 17: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	62, // 18: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
-	17, // 19: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	32, // 20: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
-	33, // 21: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
-	14, // 22: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
-	46, // 23: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	46, // 24: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	63, // 25: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	57, // 26: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	58, // 27: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	59, // 28: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	60, // 29: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	2,  // 30: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	5,  // 31: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	9,  // 32: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	21, // 33: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	23, // 34: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	25, // 35: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	28, // 36: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	30, // 37: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
-	34, // 38: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	36, // 39: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	38, // 40: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	40, // 41: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	42, // 42: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	44, // 43: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	47, // 44: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	49, // 45: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	51, // 46: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	53, // 47: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
-	55, // 48: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	3,  // 49: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	8,  // 50: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	20, // 51: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	22, // 52: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	24, // 53: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	26, // 54: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	29, // 55: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	31, // 56: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
-	35, // 57: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	37, // 58: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	39, // 59: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	41, // 60: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	43, // 61: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	45, // 62: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	48, // 63: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	50, // 64: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	52, // 65: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	54, // 66: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
-	56, // 67: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	49, // [49:68] is the sub-list for method output_type
-	30, // [30:49] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	10, // 13: sockerless.host.v1.LaunchContainerRequest.secrets:type_name -> sockerless.host.v1.SecretFile
+	14, // 14: sockerless.host.v1.NetworkNamespace.bridged:type_name -> sockerless.host.v1.Bridged
+	15, // 15: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
+	16, // 16: sockerless.host.v1.Interface.sysctls:type_name -> sockerless.host.v1.InterfaceSysctl
+	18, // 17: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	28, // 18: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
+	63, // 19: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	18, // 20: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	33, // 21: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
+	34, // 22: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
+	15, // 23: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
+	47, // 24: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	47, // 25: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	64, // 26: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	58, // 27: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	59, // 28: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	60, // 29: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	61, // 30: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	2,  // 31: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	5,  // 32: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	9,  // 33: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	22, // 34: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	24, // 35: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	26, // 36: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	29, // 37: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	31, // 38: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
+	35, // 39: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	37, // 40: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	39, // 41: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	41, // 42: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	43, // 43: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	45, // 44: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	48, // 45: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	50, // 46: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	52, // 47: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	54, // 48: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
+	56, // 49: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 50: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 51: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	21, // 52: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	23, // 53: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	25, // 54: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	27, // 55: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	30, // 56: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	32, // 57: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	36, // 58: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	38, // 59: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	40, // 60: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	42, // 61: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	44, // 62: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	46, // 63: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	49, // 64: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	51, // 65: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	53, // 66: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	55, // 67: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
+	57, // 68: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	50, // [50:69] is the sub-list for method output_type
+	31, // [31:50] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -4005,14 +4101,14 @@ func file_sockerless_host_v1_host_proto_init() {
 	if File_sockerless_host_v1_host_proto != nil {
 		return
 	}
-	file_sockerless_host_v1_host_proto_msgTypes[10].OneofWrappers = []any{
+	file_sockerless_host_v1_host_proto_msgTypes[11].OneofWrappers = []any{
 		(*NetworkNamespace_Host)(nil),
 		(*NetworkNamespace_None)(nil),
 		(*NetworkNamespace_ContainerId)(nil),
 		(*NetworkNamespace_Bridged)(nil),
 	}
-	file_sockerless_host_v1_host_proto_msgTypes[17].OneofWrappers = []any{}
-	file_sockerless_host_v1_host_proto_msgTypes[29].OneofWrappers = []any{
+	file_sockerless_host_v1_host_proto_msgTypes[18].OneofWrappers = []any{}
+	file_sockerless_host_v1_host_proto_msgTypes[30].OneofWrappers = []any{
 		(*TakeUploadResponse_Ready)(nil),
 		(*TakeUploadResponse_Taken)(nil),
 	}
@@ -4022,7 +4118,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   59,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

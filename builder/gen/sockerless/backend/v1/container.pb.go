@@ -400,8 +400,13 @@ type StartContainerRequest struct {
 	// Reason why the frontend cannot listen: the start fails with it, as one that
 	// the backend itself cannot carry out.
 	PublishFailure string `protobuf:"bytes,4,opt,name=publish_failure,json=publishFailure,proto3" json:"publish_failure,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Files that this start alone has. They are handed to the agent, which keeps
+	// them in memory until the container ends; nobody else keeps them, and a start
+	// that a later process of the backend takes up is without them.
+	// UNIMPLEMENTED: this backend has none.
+	Secrets       []*SecretFile `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StartContainerRequest) Reset() {
@@ -462,6 +467,90 @@ func (x *StartContainerRequest) GetPublishFailure() string {
 	return ""
 }
 
+func (x *StartContainerRequest) GetSecrets() []*SecretFile {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// A file that a container reads, and that is no part of its files.
+type SecretFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // absolute, in the container
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	Mode          uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits
+	Uid           uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretFile) Reset() {
+	*x = SecretFile{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretFile) ProtoMessage() {}
+
+func (x *SecretFile) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretFile.ProtoReflect.Descriptor instead.
+func (*SecretFile) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SecretFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *SecretFile) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *SecretFile) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *SecretFile) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *SecretFile) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
 type StartContainerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -470,7 +559,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +571,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +584,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{4}
 }
 
 type DescribePortsRequest struct {
@@ -507,7 +596,7 @@ type DescribePortsRequest struct {
 
 func (x *DescribePortsRequest) Reset() {
 	*x = DescribePortsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +608,7 @@ func (x *DescribePortsRequest) String() string {
 func (*DescribePortsRequest) ProtoMessage() {}
 
 func (x *DescribePortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +621,7 @@ func (x *DescribePortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePortsRequest.ProtoReflect.Descriptor instead.
 func (*DescribePortsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DescribePortsRequest) GetContainer() string {
@@ -558,7 +647,7 @@ type DescribePortsResponse struct {
 
 func (x *DescribePortsResponse) Reset() {
 	*x = DescribePortsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +659,7 @@ func (x *DescribePortsResponse) String() string {
 func (*DescribePortsResponse) ProtoMessage() {}
 
 func (x *DescribePortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +672,7 @@ func (x *DescribePortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePortsResponse.ProtoReflect.Descriptor instead.
 func (*DescribePortsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DescribePortsResponse) GetContainerId() string {
@@ -643,7 +732,7 @@ type WantedPort struct {
 
 func (x *WantedPort) Reset() {
 	*x = WantedPort{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +744,7 @@ func (x *WantedPort) String() string {
 func (*WantedPort) ProtoMessage() {}
 
 func (x *WantedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +757,7 @@ func (x *WantedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WantedPort.ProtoReflect.Descriptor instead.
 func (*WantedPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WantedPort) GetContainerPort() uint32 {
@@ -716,7 +805,7 @@ type OpenTunnelRequest struct {
 
 func (x *OpenTunnelRequest) Reset() {
 	*x = OpenTunnelRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +817,7 @@ func (x *OpenTunnelRequest) String() string {
 func (*OpenTunnelRequest) ProtoMessage() {}
 
 func (x *OpenTunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +830,7 @@ func (x *OpenTunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTunnelRequest.ProtoReflect.Descriptor instead.
 func (*OpenTunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OpenTunnelRequest) GetContainer() string {
@@ -768,7 +857,7 @@ type OpenTunnelResponse struct {
 
 func (x *OpenTunnelResponse) Reset() {
 	*x = OpenTunnelResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +869,7 @@ func (x *OpenTunnelResponse) String() string {
 func (*OpenTunnelResponse) ProtoMessage() {}
 
 func (x *OpenTunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +882,7 @@ func (x *OpenTunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTunnelResponse.ProtoReflect.Descriptor instead.
 func (*OpenTunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OpenTunnelResponse) GetEndpoint() *AgentEndpoint {
@@ -821,7 +910,7 @@ type StopContainerRequest struct {
 
 func (x *StopContainerRequest) Reset() {
 	*x = StopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +922,7 @@ func (x *StopContainerRequest) String() string {
 func (*StopContainerRequest) ProtoMessage() {}
 
 func (x *StopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +935,7 @@ func (x *StopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopContainerRequest.ProtoReflect.Descriptor instead.
 func (*StopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StopContainerRequest) GetContainer() string {
@@ -878,7 +967,7 @@ type StopContainerResponse struct {
 
 func (x *StopContainerResponse) Reset() {
 	*x = StopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +979,7 @@ func (x *StopContainerResponse) String() string {
 func (*StopContainerResponse) ProtoMessage() {}
 
 func (x *StopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +992,7 @@ func (x *StopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopContainerResponse.ProtoReflect.Descriptor instead.
 func (*StopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{11}
 }
 
 type KillContainerRequest struct {
@@ -916,7 +1005,7 @@ type KillContainerRequest struct {
 
 func (x *KillContainerRequest) Reset() {
 	*x = KillContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1017,7 @@ func (x *KillContainerRequest) String() string {
 func (*KillContainerRequest) ProtoMessage() {}
 
 func (x *KillContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1030,7 @@ func (x *KillContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillContainerRequest.ProtoReflect.Descriptor instead.
 func (*KillContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *KillContainerRequest) GetContainer() string {
@@ -966,7 +1055,7 @@ type KillContainerResponse struct {
 
 func (x *KillContainerResponse) Reset() {
 	*x = KillContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1067,7 @@ func (x *KillContainerResponse) String() string {
 func (*KillContainerResponse) ProtoMessage() {}
 
 func (x *KillContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1080,7 @@ func (x *KillContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillContainerResponse.ProtoReflect.Descriptor instead.
 func (*KillContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{13}
 }
 
 type RestartContainerRequest struct {
@@ -1007,7 +1096,7 @@ type RestartContainerRequest struct {
 
 func (x *RestartContainerRequest) Reset() {
 	*x = RestartContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1108,7 @@ func (x *RestartContainerRequest) String() string {
 func (*RestartContainerRequest) ProtoMessage() {}
 
 func (x *RestartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1121,7 @@ func (x *RestartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartContainerRequest.ProtoReflect.Descriptor instead.
 func (*RestartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RestartContainerRequest) GetContainer() string {
@@ -1078,7 +1167,7 @@ type RestartContainerResponse struct {
 
 func (x *RestartContainerResponse) Reset() {
 	*x = RestartContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1179,7 @@ func (x *RestartContainerResponse) String() string {
 func (*RestartContainerResponse) ProtoMessage() {}
 
 func (x *RestartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1192,7 @@ func (x *RestartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartContainerResponse.ProtoReflect.Descriptor instead.
 func (*RestartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{15}
 }
 
 type RemoveContainerRequest struct {
@@ -1118,7 +1207,7 @@ type RemoveContainerRequest struct {
 
 func (x *RemoveContainerRequest) Reset() {
 	*x = RemoveContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1219,7 @@ func (x *RemoveContainerRequest) String() string {
 func (*RemoveContainerRequest) ProtoMessage() {}
 
 func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1232,7 @@ func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RemoveContainerRequest) GetContainer() string {
@@ -1182,7 +1271,7 @@ type RemoveContainerResponse struct {
 
 func (x *RemoveContainerResponse) Reset() {
 	*x = RemoveContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1283,7 @@ func (x *RemoveContainerResponse) String() string {
 func (*RemoveContainerResponse) ProtoMessage() {}
 
 func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1296,7 @@ func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{17}
 }
 
 type WaitContainerRequest struct {
@@ -1220,7 +1309,7 @@ type WaitContainerRequest struct {
 
 func (x *WaitContainerRequest) Reset() {
 	*x = WaitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1321,7 @@ func (x *WaitContainerRequest) String() string {
 func (*WaitContainerRequest) ProtoMessage() {}
 
 func (x *WaitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1334,7 @@ func (x *WaitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitContainerRequest.ProtoReflect.Descriptor instead.
 func (*WaitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WaitContainerRequest) GetContainer() string {
@@ -1276,7 +1365,7 @@ type WaitContainerResponse struct {
 
 func (x *WaitContainerResponse) Reset() {
 	*x = WaitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1377,7 @@ func (x *WaitContainerResponse) String() string {
 func (*WaitContainerResponse) ProtoMessage() {}
 
 func (x *WaitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1390,7 @@ func (x *WaitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitContainerResponse.ProtoReflect.Descriptor instead.
 func (*WaitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WaitContainerResponse) GetMessage() isWaitContainerResponse_Message {
@@ -1369,7 +1458,7 @@ type WaitAccepted struct {
 
 func (x *WaitAccepted) Reset() {
 	*x = WaitAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1470,7 @@ func (x *WaitAccepted) String() string {
 func (*WaitAccepted) ProtoMessage() {}
 
 func (x *WaitAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1483,7 @@ func (x *WaitAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAccepted.ProtoReflect.Descriptor instead.
 func (*WaitAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitAccepted) GetId() string {
@@ -1414,7 +1503,7 @@ type WaitExited struct {
 
 func (x *WaitExited) Reset() {
 	*x = WaitExited{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1515,7 @@ func (x *WaitExited) String() string {
 func (*WaitExited) ProtoMessage() {}
 
 func (x *WaitExited) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1528,7 @@ func (x *WaitExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitExited.ProtoReflect.Descriptor instead.
 func (*WaitExited) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WaitExited) GetExitCode() int64 {
@@ -1468,7 +1557,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1569,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1582,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListContainersRequest) GetAll() bool {
@@ -1533,7 +1622,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1634,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1647,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListContainersResponse) GetContainers() []*ContainerSummary {
@@ -1592,7 +1681,7 @@ type ContainerSummary struct {
 
 func (x *ContainerSummary) Reset() {
 	*x = ContainerSummary{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1693,7 @@ func (x *ContainerSummary) String() string {
 func (*ContainerSummary) ProtoMessage() {}
 
 func (x *ContainerSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1706,7 @@ func (x *ContainerSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSummary.ProtoReflect.Descriptor instead.
 func (*ContainerSummary) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ContainerSummary) GetId() string {
@@ -1744,7 +1833,7 @@ type InspectContainerRequest struct {
 
 func (x *InspectContainerRequest) Reset() {
 	*x = InspectContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1845,7 @@ func (x *InspectContainerRequest) String() string {
 func (*InspectContainerRequest) ProtoMessage() {}
 
 func (x *InspectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1858,7 @@ func (x *InspectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerRequest.ProtoReflect.Descriptor instead.
 func (*InspectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InspectContainerRequest) GetContainer() string {
@@ -1802,7 +1891,7 @@ type InspectContainerResponse struct {
 
 func (x *InspectContainerResponse) Reset() {
 	*x = InspectContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1903,7 @@ func (x *InspectContainerResponse) String() string {
 func (*InspectContainerResponse) ProtoMessage() {}
 
 func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1916,7 @@ func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerResponse.ProtoReflect.Descriptor instead.
 func (*InspectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InspectContainerResponse) GetContainer() *ContainerDetail {
@@ -1869,7 +1958,7 @@ type ContainerDetail struct {
 
 func (x *ContainerDetail) Reset() {
 	*x = ContainerDetail{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1970,7 @@ func (x *ContainerDetail) String() string {
 func (*ContainerDetail) ProtoMessage() {}
 
 func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +1983,7 @@ func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerDetail.ProtoReflect.Descriptor instead.
 func (*ContainerDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ContainerDetail) GetId() string {
@@ -2084,7 +2173,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2185,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2198,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ContainerState) GetStatus() ContainerStatus {
@@ -2189,7 +2278,7 @@ type StartPhase struct {
 
 func (x *StartPhase) Reset() {
 	*x = StartPhase{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2290,7 @@ func (x *StartPhase) String() string {
 func (*StartPhase) ProtoMessage() {}
 
 func (x *StartPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2303,7 @@ func (x *StartPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPhase.ProtoReflect.Descriptor instead.
 func (*StartPhase) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StartPhase) GetName() string {
@@ -2256,7 +2345,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2357,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2370,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Health) GetStatus() HealthStatus {
@@ -2317,7 +2406,7 @@ type HealthLogEntry struct {
 
 func (x *HealthLogEntry) Reset() {
 	*x = HealthLogEntry{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2418,7 @@ func (x *HealthLogEntry) String() string {
 func (*HealthLogEntry) ProtoMessage() {}
 
 func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2431,7 @@ func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthLogEntry.ProtoReflect.Descriptor instead.
 func (*HealthLogEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HealthLogEntry) GetStart() *timestamppb.Timestamp {
@@ -2386,7 +2475,7 @@ type PortMapping struct {
 
 func (x *PortMapping) Reset() {
 	*x = PortMapping{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2487,7 @@ func (x *PortMapping) String() string {
 func (*PortMapping) ProtoMessage() {}
 
 func (x *PortMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2500,7 @@ func (x *PortMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortMapping.ProtoReflect.Descriptor instead.
 func (*PortMapping) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PortMapping) GetIp() string {
@@ -2458,7 +2547,7 @@ type MountPoint struct {
 
 func (x *MountPoint) Reset() {
 	*x = MountPoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2559,7 @@ func (x *MountPoint) String() string {
 func (*MountPoint) ProtoMessage() {}
 
 func (x *MountPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2572,7 @@ func (x *MountPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountPoint.ProtoReflect.Descriptor instead.
 func (*MountPoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MountPoint) GetType() string {
@@ -2554,7 +2643,7 @@ type NetworkSettings struct {
 
 func (x *NetworkSettings) Reset() {
 	*x = NetworkSettings{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2655,7 @@ func (x *NetworkSettings) String() string {
 func (*NetworkSettings) ProtoMessage() {}
 
 func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2668,7 @@ func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSettings.ProtoReflect.Descriptor instead.
 func (*NetworkSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NetworkSettings) GetSandboxId() string {
@@ -2630,7 +2719,7 @@ type NetworkEndpoint struct {
 
 func (x *NetworkEndpoint) Reset() {
 	*x = NetworkEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2731,7 @@ func (x *NetworkEndpoint) String() string {
 func (*NetworkEndpoint) ProtoMessage() {}
 
 func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2744,7 @@ func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkEndpoint.ProtoReflect.Descriptor instead.
 func (*NetworkEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NetworkEndpoint) GetConfig() *EndpointConfig {
@@ -2757,7 +2846,7 @@ type AttachContainerRequest struct {
 
 func (x *AttachContainerRequest) Reset() {
 	*x = AttachContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2858,7 @@ func (x *AttachContainerRequest) String() string {
 func (*AttachContainerRequest) ProtoMessage() {}
 
 func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2871,7 @@ func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerRequest.ProtoReflect.Descriptor instead.
 func (*AttachContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AttachContainerRequest) GetContainer() string {
@@ -2848,7 +2937,7 @@ type AttachContainerResponse struct {
 
 func (x *AttachContainerResponse) Reset() {
 	*x = AttachContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2949,7 @@ func (x *AttachContainerResponse) String() string {
 func (*AttachContainerResponse) ProtoMessage() {}
 
 func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2962,7 @@ func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerResponse.ProtoReflect.Descriptor instead.
 func (*AttachContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AttachContainerResponse) GetMessage() isAttachContainerResponse_Message {
@@ -2944,7 +3033,7 @@ type AttachAccepted struct {
 
 func (x *AttachAccepted) Reset() {
 	*x = AttachAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3045,7 @@ func (x *AttachAccepted) String() string {
 func (*AttachAccepted) ProtoMessage() {}
 
 func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3058,7 @@ func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachAccepted.ProtoReflect.Descriptor instead.
 func (*AttachAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AttachAccepted) GetId() string {
@@ -3010,7 +3099,7 @@ type AttachEndpoint struct {
 
 func (x *AttachEndpoint) Reset() {
 	*x = AttachEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3022,7 +3111,7 @@ func (x *AttachEndpoint) String() string {
 func (*AttachEndpoint) ProtoMessage() {}
 
 func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3035,7 +3124,7 @@ func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachEndpoint.ProtoReflect.Descriptor instead.
 func (*AttachEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AttachEndpoint) GetEndpoint() *AgentEndpoint {
@@ -3063,7 +3152,7 @@ type ResizeContainerRequest struct {
 
 func (x *ResizeContainerRequest) Reset() {
 	*x = ResizeContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3164,7 @@ func (x *ResizeContainerRequest) String() string {
 func (*ResizeContainerRequest) ProtoMessage() {}
 
 func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3177,7 @@ func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerRequest.ProtoReflect.Descriptor instead.
 func (*ResizeContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ResizeContainerRequest) GetContainer() string {
@@ -3120,7 +3209,7 @@ type ResizeContainerResponse struct {
 
 func (x *ResizeContainerResponse) Reset() {
 	*x = ResizeContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3132,7 +3221,7 @@ func (x *ResizeContainerResponse) String() string {
 func (*ResizeContainerResponse) ProtoMessage() {}
 
 func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3145,7 +3234,7 @@ func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerResponse.ProtoReflect.Descriptor instead.
 func (*ResizeContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
 }
 
 type OpenLogsRequest struct {
@@ -3158,7 +3247,7 @@ type OpenLogsRequest struct {
 
 func (x *OpenLogsRequest) Reset() {
 	*x = OpenLogsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3259,7 @@ func (x *OpenLogsRequest) String() string {
 func (*OpenLogsRequest) ProtoMessage() {}
 
 func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3272,7 @@ func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsRequest.ProtoReflect.Descriptor instead.
 func (*OpenLogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *OpenLogsRequest) GetContainer() string {
@@ -3212,7 +3301,7 @@ type OpenLogsResponse struct {
 
 func (x *OpenLogsResponse) Reset() {
 	*x = OpenLogsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3224,7 +3313,7 @@ func (x *OpenLogsResponse) String() string {
 func (*OpenLogsResponse) ProtoMessage() {}
 
 func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3237,7 +3326,7 @@ func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsResponse.ProtoReflect.Descriptor instead.
 func (*OpenLogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *OpenLogsResponse) GetEndpoint() *AgentEndpoint {
@@ -3272,7 +3361,7 @@ type RecordStreamUseRequest struct {
 
 func (x *RecordStreamUseRequest) Reset() {
 	*x = RecordStreamUseRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3284,7 +3373,7 @@ func (x *RecordStreamUseRequest) String() string {
 func (*RecordStreamUseRequest) ProtoMessage() {}
 
 func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3297,7 +3386,7 @@ func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStreamUseRequest.ProtoReflect.Descriptor instead.
 func (*RecordStreamUseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RecordStreamUseRequest) GetContainer() string {
@@ -3329,7 +3418,7 @@ type RecordStreamUseResponse struct {
 
 func (x *RecordStreamUseResponse) Reset() {
 	*x = RecordStreamUseResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3430,7 @@ func (x *RecordStreamUseResponse) String() string {
 func (*RecordStreamUseResponse) ProtoMessage() {}
 
 func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3443,7 @@ func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStreamUseResponse.ProtoReflect.Descriptor instead.
 func (*RecordStreamUseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
 }
 
 type OpenArchiveRequest struct {
@@ -3368,7 +3457,7 @@ type OpenArchiveRequest struct {
 
 func (x *OpenArchiveRequest) Reset() {
 	*x = OpenArchiveRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3380,7 +3469,7 @@ func (x *OpenArchiveRequest) String() string {
 func (*OpenArchiveRequest) ProtoMessage() {}
 
 func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3393,7 +3482,7 @@ func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveRequest.ProtoReflect.Descriptor instead.
 func (*OpenArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *OpenArchiveRequest) GetContainer() string {
@@ -3427,7 +3516,7 @@ type OpenArchiveResponse struct {
 
 func (x *OpenArchiveResponse) Reset() {
 	*x = OpenArchiveResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3439,7 +3528,7 @@ func (x *OpenArchiveResponse) String() string {
 func (*OpenArchiveResponse) ProtoMessage() {}
 
 func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3452,7 +3541,7 @@ func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveResponse.ProtoReflect.Descriptor instead.
 func (*OpenArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OpenArchiveResponse) GetEndpoint() *AgentEndpoint {
@@ -3478,7 +3567,7 @@ type PauseContainerRequest struct {
 
 func (x *PauseContainerRequest) Reset() {
 	*x = PauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3579,7 @@ func (x *PauseContainerRequest) String() string {
 func (*PauseContainerRequest) ProtoMessage() {}
 
 func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3503,7 +3592,7 @@ func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*PauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PauseContainerRequest) GetContainer() string {
@@ -3521,7 +3610,7 @@ type PauseContainerResponse struct {
 
 func (x *PauseContainerResponse) Reset() {
 	*x = PauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +3622,7 @@ func (x *PauseContainerResponse) String() string {
 func (*PauseContainerResponse) ProtoMessage() {}
 
 func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +3635,7 @@ func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*PauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
 }
 
 type UnpauseContainerRequest struct {
@@ -3558,7 +3647,7 @@ type UnpauseContainerRequest struct {
 
 func (x *UnpauseContainerRequest) Reset() {
 	*x = UnpauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3659,7 @@ func (x *UnpauseContainerRequest) String() string {
 func (*UnpauseContainerRequest) ProtoMessage() {}
 
 func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3672,7 @@ func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UnpauseContainerRequest) GetContainer() string {
@@ -3601,7 +3690,7 @@ type UnpauseContainerResponse struct {
 
 func (x *UnpauseContainerResponse) Reset() {
 	*x = UnpauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3613,7 +3702,7 @@ func (x *UnpauseContainerResponse) String() string {
 func (*UnpauseContainerResponse) ProtoMessage() {}
 
 func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3626,7 +3715,7 @@ func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
 }
 
 type RenameContainerRequest struct {
@@ -3639,7 +3728,7 @@ type RenameContainerRequest struct {
 
 func (x *RenameContainerRequest) Reset() {
 	*x = RenameContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3651,7 +3740,7 @@ func (x *RenameContainerRequest) String() string {
 func (*RenameContainerRequest) ProtoMessage() {}
 
 func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3664,7 +3753,7 @@ func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerRequest.ProtoReflect.Descriptor instead.
 func (*RenameContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RenameContainerRequest) GetContainer() string {
@@ -3689,7 +3778,7 @@ type RenameContainerResponse struct {
 
 func (x *RenameContainerResponse) Reset() {
 	*x = RenameContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3701,7 +3790,7 @@ func (x *RenameContainerResponse) String() string {
 func (*RenameContainerResponse) ProtoMessage() {}
 
 func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3714,7 +3803,7 @@ func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerResponse.ProtoReflect.Descriptor instead.
 func (*RenameContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
 }
 
 type UpdateContainerRequest struct {
@@ -3728,7 +3817,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +3829,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +3842,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *UpdateContainerRequest) GetContainer() string {
@@ -3786,7 +3875,7 @@ type UpdateContainerResponse struct {
 
 func (x *UpdateContainerResponse) Reset() {
 	*x = UpdateContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3798,7 +3887,7 @@ func (x *UpdateContainerResponse) String() string {
 func (*UpdateContainerResponse) ProtoMessage() {}
 
 func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3811,7 +3900,7 @@ func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerResponse.ProtoReflect.Descriptor instead.
 func (*UpdateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *UpdateContainerResponse) GetWarnings() []string {
@@ -3831,7 +3920,7 @@ type TopContainerRequest struct {
 
 func (x *TopContainerRequest) Reset() {
 	*x = TopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3843,7 +3932,7 @@ func (x *TopContainerRequest) String() string {
 func (*TopContainerRequest) ProtoMessage() {}
 
 func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3856,7 +3945,7 @@ func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerRequest.ProtoReflect.Descriptor instead.
 func (*TopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TopContainerRequest) GetContainer() string {
@@ -3883,7 +3972,7 @@ type TopContainerResponse struct {
 
 func (x *TopContainerResponse) Reset() {
 	*x = TopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3895,7 +3984,7 @@ func (x *TopContainerResponse) String() string {
 func (*TopContainerResponse) ProtoMessage() {}
 
 func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3908,7 +3997,7 @@ func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerResponse.ProtoReflect.Descriptor instead.
 func (*TopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TopContainerResponse) GetTitles() []string {
@@ -3935,7 +4024,7 @@ type OpenStatsRequest struct {
 
 func (x *OpenStatsRequest) Reset() {
 	*x = OpenStatsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +4036,7 @@ func (x *OpenStatsRequest) String() string {
 func (*OpenStatsRequest) ProtoMessage() {}
 
 func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +4049,7 @@ func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsRequest.ProtoReflect.Descriptor instead.
 func (*OpenStatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *OpenStatsRequest) GetContainer() string {
@@ -3988,7 +4077,7 @@ type OpenStatsResponse struct {
 
 func (x *OpenStatsResponse) Reset() {
 	*x = OpenStatsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4000,7 +4089,7 @@ func (x *OpenStatsResponse) String() string {
 func (*OpenStatsResponse) ProtoMessage() {}
 
 func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4013,7 +4102,7 @@ func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsResponse.ProtoReflect.Descriptor instead.
 func (*OpenStatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *OpenStatsResponse) GetEndpoint() *AgentEndpoint {
@@ -4048,7 +4137,7 @@ type OpenChangesRequest struct {
 
 func (x *OpenChangesRequest) Reset() {
 	*x = OpenChangesRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4060,7 +4149,7 @@ func (x *OpenChangesRequest) String() string {
 func (*OpenChangesRequest) ProtoMessage() {}
 
 func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4073,7 +4162,7 @@ func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesRequest.ProtoReflect.Descriptor instead.
 func (*OpenChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *OpenChangesRequest) GetContainer() string {
@@ -4106,7 +4195,7 @@ type OpenChangesResponse struct {
 
 func (x *OpenChangesResponse) Reset() {
 	*x = OpenChangesResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4118,7 +4207,7 @@ func (x *OpenChangesResponse) String() string {
 func (*OpenChangesResponse) ProtoMessage() {}
 
 func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4131,7 +4220,7 @@ func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesResponse.ProtoReflect.Descriptor instead.
 func (*OpenChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *OpenChangesResponse) GetEndpoint() *AgentEndpoint {
@@ -4156,7 +4245,7 @@ type CommitContainerRequest struct {
 
 func (x *CommitContainerRequest) Reset() {
 	*x = CommitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4168,7 +4257,7 @@ func (x *CommitContainerRequest) String() string {
 func (*CommitContainerRequest) ProtoMessage() {}
 
 func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4181,7 +4270,7 @@ func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerRequest.ProtoReflect.Descriptor instead.
 func (*CommitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CommitContainerRequest) GetContainer() string {
@@ -4242,7 +4331,7 @@ type CommitContainerResponse struct {
 
 func (x *CommitContainerResponse) Reset() {
 	*x = CommitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4343,7 @@ func (x *CommitContainerResponse) String() string {
 func (*CommitContainerResponse) ProtoMessage() {}
 
 func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4356,7 @@ func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerResponse.ProtoReflect.Descriptor instead.
 func (*CommitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CommitContainerResponse) GetImageId() string {
@@ -4286,7 +4375,7 @@ type PruneContainersRequest struct {
 
 func (x *PruneContainersRequest) Reset() {
 	*x = PruneContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4298,7 +4387,7 @@ func (x *PruneContainersRequest) String() string {
 func (*PruneContainersRequest) ProtoMessage() {}
 
 func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4311,7 +4400,7 @@ func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersRequest.ProtoReflect.Descriptor instead.
 func (*PruneContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PruneContainersRequest) GetFilters() map[string]*StringList {
@@ -4331,7 +4420,7 @@ type PruneContainersResponse struct {
 
 func (x *PruneContainersResponse) Reset() {
 	*x = PruneContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4432,7 @@ func (x *PruneContainersResponse) String() string {
 func (*PruneContainersResponse) ProtoMessage() {}
 
 func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4445,7 @@ func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersResponse.ProtoReflect.Descriptor instead.
 func (*PruneContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PruneContainersResponse) GetRemoved() []string {
@@ -4390,12 +4479,20 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\bplatform\x18\x06 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"E\n" +
 	"\x17CreateContainerResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\xc3\x01\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x80\x02\n" +
 	"\x15StartContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12!\n" +
 	"\fclient_token\x18\x02 \x01(\tR\vclientToken\x12@\n" +
 	"\tpublished\x18\x03 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\x12'\n" +
-	"\x0fpublish_failure\x18\x04 \x01(\tR\x0epublishFailure\"\x18\n" +
+	"\x0fpublish_failure\x18\x04 \x01(\tR\x0epublishFailure\x12;\n" +
+	"\asecrets\x18\x05 \x03(\v2!.sockerless.backend.v1.SecretFileR\asecrets\"r\n" +
+	"\n" +
+	"SecretFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\"\x18\n" +
 	"\x16StartContainerResponse\"4\n" +
 	"\x14DescribePortsRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\x84\x02\n" +
@@ -4783,7 +4880,7 @@ func file_sockerless_backend_v1_container_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_backend_v1_container_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(WaitCondition)(0),               // 0: sockerless.backend.v1.WaitCondition
 	(ContainerStatus)(0),             // 1: sockerless.backend.v1.ContainerStatus
@@ -4792,215 +4889,217 @@ var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(*CreateContainerRequest)(nil),   // 4: sockerless.backend.v1.CreateContainerRequest
 	(*CreateContainerResponse)(nil),  // 5: sockerless.backend.v1.CreateContainerResponse
 	(*StartContainerRequest)(nil),    // 6: sockerless.backend.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),   // 7: sockerless.backend.v1.StartContainerResponse
-	(*DescribePortsRequest)(nil),     // 8: sockerless.backend.v1.DescribePortsRequest
-	(*DescribePortsResponse)(nil),    // 9: sockerless.backend.v1.DescribePortsResponse
-	(*WantedPort)(nil),               // 10: sockerless.backend.v1.WantedPort
-	(*OpenTunnelRequest)(nil),        // 11: sockerless.backend.v1.OpenTunnelRequest
-	(*OpenTunnelResponse)(nil),       // 12: sockerless.backend.v1.OpenTunnelResponse
-	(*StopContainerRequest)(nil),     // 13: sockerless.backend.v1.StopContainerRequest
-	(*StopContainerResponse)(nil),    // 14: sockerless.backend.v1.StopContainerResponse
-	(*KillContainerRequest)(nil),     // 15: sockerless.backend.v1.KillContainerRequest
-	(*KillContainerResponse)(nil),    // 16: sockerless.backend.v1.KillContainerResponse
-	(*RestartContainerRequest)(nil),  // 17: sockerless.backend.v1.RestartContainerRequest
-	(*RestartContainerResponse)(nil), // 18: sockerless.backend.v1.RestartContainerResponse
-	(*RemoveContainerRequest)(nil),   // 19: sockerless.backend.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),  // 20: sockerless.backend.v1.RemoveContainerResponse
-	(*WaitContainerRequest)(nil),     // 21: sockerless.backend.v1.WaitContainerRequest
-	(*WaitContainerResponse)(nil),    // 22: sockerless.backend.v1.WaitContainerResponse
-	(*WaitAccepted)(nil),             // 23: sockerless.backend.v1.WaitAccepted
-	(*WaitExited)(nil),               // 24: sockerless.backend.v1.WaitExited
-	(*ListContainersRequest)(nil),    // 25: sockerless.backend.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),   // 26: sockerless.backend.v1.ListContainersResponse
-	(*ContainerSummary)(nil),         // 27: sockerless.backend.v1.ContainerSummary
-	(*InspectContainerRequest)(nil),  // 28: sockerless.backend.v1.InspectContainerRequest
-	(*InspectContainerResponse)(nil), // 29: sockerless.backend.v1.InspectContainerResponse
-	(*ContainerDetail)(nil),          // 30: sockerless.backend.v1.ContainerDetail
-	(*ContainerState)(nil),           // 31: sockerless.backend.v1.ContainerState
-	(*StartPhase)(nil),               // 32: sockerless.backend.v1.StartPhase
-	(*Health)(nil),                   // 33: sockerless.backend.v1.Health
-	(*HealthLogEntry)(nil),           // 34: sockerless.backend.v1.HealthLogEntry
-	(*PortMapping)(nil),              // 35: sockerless.backend.v1.PortMapping
-	(*MountPoint)(nil),               // 36: sockerless.backend.v1.MountPoint
-	(*NetworkSettings)(nil),          // 37: sockerless.backend.v1.NetworkSettings
-	(*NetworkEndpoint)(nil),          // 38: sockerless.backend.v1.NetworkEndpoint
-	(*AttachContainerRequest)(nil),   // 39: sockerless.backend.v1.AttachContainerRequest
-	(*AttachContainerResponse)(nil),  // 40: sockerless.backend.v1.AttachContainerResponse
-	(*AttachAccepted)(nil),           // 41: sockerless.backend.v1.AttachAccepted
-	(*AttachEndpoint)(nil),           // 42: sockerless.backend.v1.AttachEndpoint
-	(*ResizeContainerRequest)(nil),   // 43: sockerless.backend.v1.ResizeContainerRequest
-	(*ResizeContainerResponse)(nil),  // 44: sockerless.backend.v1.ResizeContainerResponse
-	(*OpenLogsRequest)(nil),          // 45: sockerless.backend.v1.OpenLogsRequest
-	(*OpenLogsResponse)(nil),         // 46: sockerless.backend.v1.OpenLogsResponse
-	(*RecordStreamUseRequest)(nil),   // 47: sockerless.backend.v1.RecordStreamUseRequest
-	(*RecordStreamUseResponse)(nil),  // 48: sockerless.backend.v1.RecordStreamUseResponse
-	(*OpenArchiveRequest)(nil),       // 49: sockerless.backend.v1.OpenArchiveRequest
-	(*OpenArchiveResponse)(nil),      // 50: sockerless.backend.v1.OpenArchiveResponse
-	(*PauseContainerRequest)(nil),    // 51: sockerless.backend.v1.PauseContainerRequest
-	(*PauseContainerResponse)(nil),   // 52: sockerless.backend.v1.PauseContainerResponse
-	(*UnpauseContainerRequest)(nil),  // 53: sockerless.backend.v1.UnpauseContainerRequest
-	(*UnpauseContainerResponse)(nil), // 54: sockerless.backend.v1.UnpauseContainerResponse
-	(*RenameContainerRequest)(nil),   // 55: sockerless.backend.v1.RenameContainerRequest
-	(*RenameContainerResponse)(nil),  // 56: sockerless.backend.v1.RenameContainerResponse
-	(*UpdateContainerRequest)(nil),   // 57: sockerless.backend.v1.UpdateContainerRequest
-	(*UpdateContainerResponse)(nil),  // 58: sockerless.backend.v1.UpdateContainerResponse
-	(*TopContainerRequest)(nil),      // 59: sockerless.backend.v1.TopContainerRequest
-	(*TopContainerResponse)(nil),     // 60: sockerless.backend.v1.TopContainerResponse
-	(*OpenStatsRequest)(nil),         // 61: sockerless.backend.v1.OpenStatsRequest
-	(*OpenStatsResponse)(nil),        // 62: sockerless.backend.v1.OpenStatsResponse
-	(*OpenChangesRequest)(nil),       // 63: sockerless.backend.v1.OpenChangesRequest
-	(*OpenChangesResponse)(nil),      // 64: sockerless.backend.v1.OpenChangesResponse
-	(*CommitContainerRequest)(nil),   // 65: sockerless.backend.v1.CommitContainerRequest
-	(*CommitContainerResponse)(nil),  // 66: sockerless.backend.v1.CommitContainerResponse
-	(*PruneContainersRequest)(nil),   // 67: sockerless.backend.v1.PruneContainersRequest
-	(*PruneContainersResponse)(nil),  // 68: sockerless.backend.v1.PruneContainersResponse
-	nil,                              // 69: sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	nil,                              // 70: sockerless.backend.v1.ContainerSummary.LabelsEntry
-	nil,                              // 71: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	nil,                              // 72: sockerless.backend.v1.ContainerSummary.NetworksEntry
-	nil,                              // 73: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	nil,                              // 74: sockerless.backend.v1.NetworkSettings.NetworksEntry
-	nil,                              // 75: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	nil,                              // 76: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	(*ContainerConfig)(nil),          // 77: sockerless.backend.v1.ContainerConfig
-	(*HostConfig)(nil),               // 78: sockerless.backend.v1.HostConfig
-	(*NetworkingConfig)(nil),         // 79: sockerless.backend.v1.NetworkingConfig
-	(*Platform)(nil),                 // 80: sockerless.backend.v1.Platform
-	(*AgentAccess)(nil),              // 81: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),            // 82: sockerless.backend.v1.AgentEndpoint
-	(*Heartbeat)(nil),                // 83: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),    // 84: google.protobuf.Timestamp
-	(*EndpointConfig)(nil),           // 85: sockerless.backend.v1.EndpointConfig
-	(*Resources)(nil),                // 86: sockerless.backend.v1.Resources
-	(*RestartPolicy)(nil),            // 87: sockerless.backend.v1.RestartPolicy
-	(*StringList)(nil),               // 88: sockerless.backend.v1.StringList
+	(*SecretFile)(nil),               // 7: sockerless.backend.v1.SecretFile
+	(*StartContainerResponse)(nil),   // 8: sockerless.backend.v1.StartContainerResponse
+	(*DescribePortsRequest)(nil),     // 9: sockerless.backend.v1.DescribePortsRequest
+	(*DescribePortsResponse)(nil),    // 10: sockerless.backend.v1.DescribePortsResponse
+	(*WantedPort)(nil),               // 11: sockerless.backend.v1.WantedPort
+	(*OpenTunnelRequest)(nil),        // 12: sockerless.backend.v1.OpenTunnelRequest
+	(*OpenTunnelResponse)(nil),       // 13: sockerless.backend.v1.OpenTunnelResponse
+	(*StopContainerRequest)(nil),     // 14: sockerless.backend.v1.StopContainerRequest
+	(*StopContainerResponse)(nil),    // 15: sockerless.backend.v1.StopContainerResponse
+	(*KillContainerRequest)(nil),     // 16: sockerless.backend.v1.KillContainerRequest
+	(*KillContainerResponse)(nil),    // 17: sockerless.backend.v1.KillContainerResponse
+	(*RestartContainerRequest)(nil),  // 18: sockerless.backend.v1.RestartContainerRequest
+	(*RestartContainerResponse)(nil), // 19: sockerless.backend.v1.RestartContainerResponse
+	(*RemoveContainerRequest)(nil),   // 20: sockerless.backend.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),  // 21: sockerless.backend.v1.RemoveContainerResponse
+	(*WaitContainerRequest)(nil),     // 22: sockerless.backend.v1.WaitContainerRequest
+	(*WaitContainerResponse)(nil),    // 23: sockerless.backend.v1.WaitContainerResponse
+	(*WaitAccepted)(nil),             // 24: sockerless.backend.v1.WaitAccepted
+	(*WaitExited)(nil),               // 25: sockerless.backend.v1.WaitExited
+	(*ListContainersRequest)(nil),    // 26: sockerless.backend.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),   // 27: sockerless.backend.v1.ListContainersResponse
+	(*ContainerSummary)(nil),         // 28: sockerless.backend.v1.ContainerSummary
+	(*InspectContainerRequest)(nil),  // 29: sockerless.backend.v1.InspectContainerRequest
+	(*InspectContainerResponse)(nil), // 30: sockerless.backend.v1.InspectContainerResponse
+	(*ContainerDetail)(nil),          // 31: sockerless.backend.v1.ContainerDetail
+	(*ContainerState)(nil),           // 32: sockerless.backend.v1.ContainerState
+	(*StartPhase)(nil),               // 33: sockerless.backend.v1.StartPhase
+	(*Health)(nil),                   // 34: sockerless.backend.v1.Health
+	(*HealthLogEntry)(nil),           // 35: sockerless.backend.v1.HealthLogEntry
+	(*PortMapping)(nil),              // 36: sockerless.backend.v1.PortMapping
+	(*MountPoint)(nil),               // 37: sockerless.backend.v1.MountPoint
+	(*NetworkSettings)(nil),          // 38: sockerless.backend.v1.NetworkSettings
+	(*NetworkEndpoint)(nil),          // 39: sockerless.backend.v1.NetworkEndpoint
+	(*AttachContainerRequest)(nil),   // 40: sockerless.backend.v1.AttachContainerRequest
+	(*AttachContainerResponse)(nil),  // 41: sockerless.backend.v1.AttachContainerResponse
+	(*AttachAccepted)(nil),           // 42: sockerless.backend.v1.AttachAccepted
+	(*AttachEndpoint)(nil),           // 43: sockerless.backend.v1.AttachEndpoint
+	(*ResizeContainerRequest)(nil),   // 44: sockerless.backend.v1.ResizeContainerRequest
+	(*ResizeContainerResponse)(nil),  // 45: sockerless.backend.v1.ResizeContainerResponse
+	(*OpenLogsRequest)(nil),          // 46: sockerless.backend.v1.OpenLogsRequest
+	(*OpenLogsResponse)(nil),         // 47: sockerless.backend.v1.OpenLogsResponse
+	(*RecordStreamUseRequest)(nil),   // 48: sockerless.backend.v1.RecordStreamUseRequest
+	(*RecordStreamUseResponse)(nil),  // 49: sockerless.backend.v1.RecordStreamUseResponse
+	(*OpenArchiveRequest)(nil),       // 50: sockerless.backend.v1.OpenArchiveRequest
+	(*OpenArchiveResponse)(nil),      // 51: sockerless.backend.v1.OpenArchiveResponse
+	(*PauseContainerRequest)(nil),    // 52: sockerless.backend.v1.PauseContainerRequest
+	(*PauseContainerResponse)(nil),   // 53: sockerless.backend.v1.PauseContainerResponse
+	(*UnpauseContainerRequest)(nil),  // 54: sockerless.backend.v1.UnpauseContainerRequest
+	(*UnpauseContainerResponse)(nil), // 55: sockerless.backend.v1.UnpauseContainerResponse
+	(*RenameContainerRequest)(nil),   // 56: sockerless.backend.v1.RenameContainerRequest
+	(*RenameContainerResponse)(nil),  // 57: sockerless.backend.v1.RenameContainerResponse
+	(*UpdateContainerRequest)(nil),   // 58: sockerless.backend.v1.UpdateContainerRequest
+	(*UpdateContainerResponse)(nil),  // 59: sockerless.backend.v1.UpdateContainerResponse
+	(*TopContainerRequest)(nil),      // 60: sockerless.backend.v1.TopContainerRequest
+	(*TopContainerResponse)(nil),     // 61: sockerless.backend.v1.TopContainerResponse
+	(*OpenStatsRequest)(nil),         // 62: sockerless.backend.v1.OpenStatsRequest
+	(*OpenStatsResponse)(nil),        // 63: sockerless.backend.v1.OpenStatsResponse
+	(*OpenChangesRequest)(nil),       // 64: sockerless.backend.v1.OpenChangesRequest
+	(*OpenChangesResponse)(nil),      // 65: sockerless.backend.v1.OpenChangesResponse
+	(*CommitContainerRequest)(nil),   // 66: sockerless.backend.v1.CommitContainerRequest
+	(*CommitContainerResponse)(nil),  // 67: sockerless.backend.v1.CommitContainerResponse
+	(*PruneContainersRequest)(nil),   // 68: sockerless.backend.v1.PruneContainersRequest
+	(*PruneContainersResponse)(nil),  // 69: sockerless.backend.v1.PruneContainersResponse
+	nil,                              // 70: sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	nil,                              // 71: sockerless.backend.v1.ContainerSummary.LabelsEntry
+	nil,                              // 72: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	nil,                              // 73: sockerless.backend.v1.ContainerSummary.NetworksEntry
+	nil,                              // 74: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	nil,                              // 75: sockerless.backend.v1.NetworkSettings.NetworksEntry
+	nil,                              // 76: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	nil,                              // 77: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	(*ContainerConfig)(nil),          // 78: sockerless.backend.v1.ContainerConfig
+	(*HostConfig)(nil),               // 79: sockerless.backend.v1.HostConfig
+	(*NetworkingConfig)(nil),         // 80: sockerless.backend.v1.NetworkingConfig
+	(*Platform)(nil),                 // 81: sockerless.backend.v1.Platform
+	(*AgentAccess)(nil),              // 82: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),            // 83: sockerless.backend.v1.AgentEndpoint
+	(*Heartbeat)(nil),                // 84: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),    // 85: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),           // 86: sockerless.backend.v1.EndpointConfig
+	(*Resources)(nil),                // 87: sockerless.backend.v1.Resources
+	(*RestartPolicy)(nil),            // 88: sockerless.backend.v1.RestartPolicy
+	(*StringList)(nil),               // 89: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_container_proto_depIdxs = []int32{
-	77, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	78, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
-	79, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	80, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
-	35, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	10, // 5: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
-	35, // 6: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
-	81, // 7: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	82, // 8: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	35, // 9: sockerless.backend.v1.RestartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	0,  // 10: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
-	23, // 11: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
-	24, // 12: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
-	83, // 13: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	69, // 14: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	27, // 15: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	84, // 16: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
-	35, // 17: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
-	70, // 18: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
-	31, // 19: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
-	71, // 20: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	72, // 21: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
-	36, // 22: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
-	30, // 23: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
-	84, // 24: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
-	31, // 25: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
-	80, // 26: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
-	77, // 27: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	78, // 28: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
-	73, // 29: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	36, // 30: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
-	37, // 31: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
-	32, // 32: sockerless.backend.v1.ContainerDetail.start_phases:type_name -> sockerless.backend.v1.StartPhase
-	1,  // 33: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
-	84, // 34: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
-	84, // 35: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
-	33, // 36: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
-	84, // 37: sockerless.backend.v1.StartPhase.from:type_name -> google.protobuf.Timestamp
-	84, // 38: sockerless.backend.v1.StartPhase.until:type_name -> google.protobuf.Timestamp
-	2,  // 39: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
-	34, // 40: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
-	84, // 41: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
-	84, // 42: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
-	35, // 43: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
-	74, // 44: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
-	85, // 45: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
-	81, // 46: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	41, // 47: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
-	42, // 48: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
-	83, // 49: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	82, // 50: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	81, // 51: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	82, // 52: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	75, // 53: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	3,  // 54: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
-	81, // 55: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	82, // 56: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	86, // 57: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
-	87, // 58: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
-	88, // 59: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
-	81, // 60: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	82, // 61: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	81, // 62: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	82, // 63: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	77, // 64: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	76, // 65: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	88, // 66: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	38, // 67: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	38, // 68: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	88, // 69: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	4,  // 70: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
-	6,  // 71: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
-	13, // 72: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
-	15, // 73: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
-	17, // 74: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
-	19, // 75: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
-	21, // 76: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
-	25, // 77: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
-	28, // 78: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
-	39, // 79: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
-	8,  // 80: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
-	11, // 81: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
-	43, // 82: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
-	45, // 83: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
-	49, // 84: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
-	47, // 85: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
-	51, // 86: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
-	53, // 87: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
-	55, // 88: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
-	57, // 89: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
-	59, // 90: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
-	61, // 91: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
-	63, // 92: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
-	65, // 93: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
-	67, // 94: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
-	5,  // 95: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
-	7,  // 96: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
-	14, // 97: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
-	16, // 98: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
-	18, // 99: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
-	20, // 100: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
-	22, // 101: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
-	26, // 102: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
-	29, // 103: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
-	40, // 104: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
-	9,  // 105: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
-	12, // 106: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
-	44, // 107: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
-	46, // 108: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
-	50, // 109: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
-	48, // 110: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
-	52, // 111: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
-	54, // 112: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
-	56, // 113: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
-	58, // 114: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
-	60, // 115: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
-	62, // 116: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
-	64, // 117: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
-	66, // 118: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
-	68, // 119: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
-	95, // [95:120] is the sub-list for method output_type
-	70, // [70:95] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	78, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	79, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
+	80, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	81, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
+	36, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	7,  // 5: sockerless.backend.v1.StartContainerRequest.secrets:type_name -> sockerless.backend.v1.SecretFile
+	11, // 6: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
+	36, // 7: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
+	82, // 8: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	83, // 9: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	36, // 10: sockerless.backend.v1.RestartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	0,  // 11: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
+	24, // 12: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
+	25, // 13: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
+	84, // 14: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	70, // 15: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	28, // 16: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	85, // 17: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
+	36, // 18: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
+	71, // 19: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
+	32, // 20: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
+	72, // 21: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	73, // 22: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
+	37, // 23: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
+	31, // 24: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
+	85, // 25: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
+	32, // 26: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
+	81, // 27: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
+	78, // 28: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	79, // 29: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
+	74, // 30: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	37, // 31: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
+	38, // 32: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
+	33, // 33: sockerless.backend.v1.ContainerDetail.start_phases:type_name -> sockerless.backend.v1.StartPhase
+	1,  // 34: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
+	85, // 35: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
+	85, // 36: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
+	34, // 37: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
+	85, // 38: sockerless.backend.v1.StartPhase.from:type_name -> google.protobuf.Timestamp
+	85, // 39: sockerless.backend.v1.StartPhase.until:type_name -> google.protobuf.Timestamp
+	2,  // 40: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
+	35, // 41: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
+	85, // 42: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
+	85, // 43: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
+	36, // 44: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
+	75, // 45: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
+	86, // 46: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
+	82, // 47: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	42, // 48: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
+	43, // 49: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
+	84, // 50: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	83, // 51: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	82, // 52: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	83, // 53: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	76, // 54: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	3,  // 55: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
+	82, // 56: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	83, // 57: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	87, // 58: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
+	88, // 59: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
+	89, // 60: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
+	82, // 61: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	83, // 62: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	82, // 63: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	83, // 64: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	78, // 65: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	77, // 66: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	89, // 67: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	39, // 68: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	39, // 69: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	89, // 70: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	4,  // 71: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
+	6,  // 72: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
+	14, // 73: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
+	16, // 74: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
+	18, // 75: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
+	20, // 76: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
+	22, // 77: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
+	26, // 78: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
+	29, // 79: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
+	40, // 80: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
+	9,  // 81: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
+	12, // 82: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
+	44, // 83: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
+	46, // 84: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
+	50, // 85: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
+	48, // 86: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
+	52, // 87: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
+	54, // 88: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
+	56, // 89: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
+	58, // 90: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
+	60, // 91: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
+	62, // 92: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
+	64, // 93: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
+	66, // 94: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
+	68, // 95: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
+	5,  // 96: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
+	8,  // 97: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
+	15, // 98: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
+	17, // 99: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
+	19, // 100: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
+	21, // 101: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
+	23, // 102: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
+	27, // 103: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
+	30, // 104: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
+	41, // 105: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
+	10, // 106: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
+	13, // 107: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
+	45, // 108: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
+	47, // 109: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
+	51, // 110: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
+	49, // 111: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
+	53, // 112: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
+	55, // 113: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
+	57, // 114: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
+	59, // 115: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
+	61, // 116: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
+	63, // 117: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
+	65, // 118: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
+	67, // 119: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
+	69, // 120: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
+	96, // [96:121] is the sub-list for method output_type
+	71, // [71:96] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_container_proto_init() }
@@ -5010,16 +5109,16 @@ func file_sockerless_backend_v1_container_proto_init() {
 	}
 	file_sockerless_backend_v1_config_proto_init()
 	file_sockerless_backend_v1_endpoint_proto_init()
-	file_sockerless_backend_v1_container_proto_msgTypes[9].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[13].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[18].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[10].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[14].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[19].OneofWrappers = []any{
 		(*WaitContainerResponse_Accepted)(nil),
 		(*WaitContainerResponse_Exited)(nil),
 		(*WaitContainerResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_container_proto_msgTypes[23].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[26].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[36].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[24].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[27].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[37].OneofWrappers = []any{
 		(*AttachContainerResponse_Accepted)(nil),
 		(*AttachContainerResponse_Endpoint)(nil),
 		(*AttachContainerResponse_Heartbeat)(nil),
@@ -5030,7 +5129,7 @@ func file_sockerless_backend_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_container_proto_rawDesc), len(file_sockerless_backend_v1_container_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   73,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

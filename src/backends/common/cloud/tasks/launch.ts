@@ -1,5 +1,5 @@
 /** From a container's start to an agent that waits to be told what to run. */
-import { messageOf, systemError } from "../../../../common/errors.ts";
+import { messageOf, notImplemented, systemError } from "../../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundAgent } from "../agents/agent-finder.ts";
 import { RequestStale, type StartStep } from "../cloud-tasks.ts";
@@ -41,7 +41,7 @@ const marginMs = 3_000;
  * Launches a container. What the cloud is asked stands in the books before it is asked, so that a launch which a crash has cut
  * off is taken up by the next call, and happens once. A wait for the account's quota is not counted as the start's.
  *
- * @throws invalid: settings; system or unavailable with the cloud's reason, or with what took longer than a start may
+ * @throws not-implemented: secret files; invalid: settings; system or unavailable with the cloud's reason, or with what took longer than a start may
  */
 export async function launch(
   context: TaskContext,
@@ -51,6 +51,9 @@ export async function launch(
 ): Promise<Launched> {
   const { book, cloud, clock, settings } = context;
   const { id, generation } = spec.record;
+  if ((spec.secrets ?? []).length > 0) {
+    throw notImplemented(`secret files of a start are not implemented by the ${cloud.names.section} backend`);
+  }
   const known = book.of(id);
   using limit = new StartLimit(settings.startTimeoutMs, cloud.names.section, signal, clock);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {

@@ -51,10 +51,10 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       );
       return { id: created.id, warnings: [...created.warnings] };
     },
-    startContainer: async ({ container, clientToken, published, publishFailure }, call) => {
+    startContainer: async ({ container, clientToken, published, publishFailure, secrets }, call) => {
       await starts.once(clientToken, async () => {
         const { id } = findContainer(context.state, container);
-        await startContainer(context, id, "user", { published, publishFailure }, call.signal);
+        await startContainer(context, id, "user", { published, publishFailure }, call.signal, secrets);
       });
       return {};
     },

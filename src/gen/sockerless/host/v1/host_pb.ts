@@ -29,7 +29,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/host/v1/host.proto.
  */
 export const file_sockerless_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCLIAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCBI4Cg52b2x1bWVfZHJpdmVycxgNIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVEcml2ZXIihAEKDFZvbHVtZURyaXZlchIMCgRuYW1lGAEgASgJEjIKB3NoYXJpbmcYAiABKA4yIS5zb2NrZXJsZXNzLmhvc3QudjEuVm9sdW1lU2hhcmluZxIyCgdjb250ZW50GAMgASgOMiEuc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZUNvbnRlbnQi8AEKFkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhYKDmxheWVyX2RpZmZfaWRzGAIgAygJEjQKDHZvbHVtZV9zZWVkcxgDIAMoCzIeLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVTZWVkEikKBm1vdW50cxgEIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIZChF3b3JraW5nX2RpcmVjdG9yeRgFIAEoCRIWCg5yZWFkX29ubHlfcm9vdBgGIAEoCBIUCgxiaW5kX3NvdXJjZXMYByADKAkiaAoFTW91bnQSDgoGc291cmNlGAEgASgJEhMKC2Rlc3RpbmF0aW9uGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCBIWCg5sYXllcl9kaWZmX2lkcxgEIAMoCRIPCgdzdWJwYXRoGAUgASgJIi8KClZvbHVtZVNlZWQSEwoLdm9sdW1lX3BhdGgYASABKAkSDAoEcGF0aBgCIAEoCSIZChdDcmVhdGVDb250YWluZXJSZXNwb25zZSLDBQoWTGF1bmNoQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIQCghvY2lfc3BlYxgDIAEoDBIWCg5sYXllcl9kaWZmX2lkcxgEIAMoCRIMCgR1c2VyGAUgASgJEhkKEWFkZGl0aW9uYWxfZ3JvdXBzGAYgAygJEjUKB25ldHdvcmsYByABKAsyJC5zb2NrZXJsZXNzLmhvc3QudjEuTmV0d29ya05hbWVzcGFjZRIwCgVwb3J0cxgIIAMoCzIhLnNvY2tlcmxlc3MuaG9zdC52MS5QdWJsaXNoZWRQb3J0Ei4KBWZpbGVzGAkgAygLMh8uc29ja2VybGVzcy5ob3N0LnYxLk1hbmFnZWRGaWxlEgsKA3R0eRgKIAEoCBISCgpvcGVuX3N0ZGluGAsgASgIEhIKCnN0ZGluX29uY2UYDCABKAgSNgoMY29uc29sZV9zaXplGA0gASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5Db25zb2xlU2l6ZRIsCgNsb2cYDiABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuTG9nU2V0dGluZ3MSDAoEaW5pdBgPIAEoCBI4Cg5kb2NrZXJfc29ja2V0cxgQIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Eb2NrZXJTb2NrZXQSNAoMYmluZF9zb3VyY2VzGBEgAygLMh4uc29ja2VybGVzcy5ob3N0LnYxLkJpbmRTb3VyY2USGAoQcGlkX2NvbnRhaW5lcl9pZBgSIAEoCRIYChBpcGNfY29udGFpbmVyX2lkGBMgASgJEi8KDGltYWdlX21vdW50cxgVIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIVCg1pcGNfc2hhcmVhYmxlGBQgASgIIioKCkJpbmRTb3VyY2USDAoEcGF0aBgBIAEoCRIOCgZjcmVhdGUYAiABKAgiPwoMRG9ja2VyU29ja2V0EhYKDmNvbnRhaW5lcl9wYXRoGAEgASgJEhcKD2Zyb250ZW5kX3NvY2tldBgCIAEoCSKCAQoQTmV0d29ya05hbWVzcGFjZRIOCgRob3N0GAEgASgISAASDgoEbm9uZRgCIAEoCEgAEhYKDGNvbnRhaW5lcl9pZBgDIAEoCUgAEi4KB2JyaWRnZWQYBCABKAsyGy5zb2NrZXJsZXNzLmhvc3QudjEuQnJpZGdlZEgAQgYKBGtpbmQiPAoHQnJpZGdlZBIxCgppbnRlcmZhY2VzGAEgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkludGVyZmFjZSLOAQoJSW50ZXJmYWNlEhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDwoHZ2F0ZXdheRgEIAEoCRILCgNtYWMYBSABKAkSDAoEbmFtZRgGIAEoCRIOCgZwcmVmaXgYByABKAkSCwoDbXR1GAggASgNEjQKB3N5c2N0bHMYCSADKAsyIy5zb2NrZXJsZXNzLmhvc3QudjEuSW50ZXJmYWNlU3lzY3RsEg0KBWFwYXJ0GAogASgIIk0KD0ludGVyZmFjZVN5c2N0bBIOCgZmYW1pbHkYASABKAkSDQoFdGFibGUYAiABKAkSDAoEbmFtZRgDIAEoCRINCgV2YWx1ZRgEIAEoCSKKAQoNUHVibGlzaGVkUG9ydBIQCghwcm90b2NvbBgBIAEoCRIPCgdob3N0X2lwGAIgASgJEhEKCWhvc3RfcG9ydBgDIAEoDRIVCg1ob3N0X3BvcnRfZW5kGAQgASgNEhYKDmNvbnRhaW5lcl9wb3J0GAUgASgNEhQKDGNvbnRhaW5lcl9pcBgGIAEoCSJZCglCb3VuZFBvcnQSEAoIcHJvdG9jb2wYASABKAkSDwoHaG9zdF9pcBgCIAEoCRIRCglob3N0X3BvcnQYAyABKA0SFgoOY29udGFpbmVyX3BvcnQYBCABKA0iRAoLTWFuYWdlZEZpbGUSFgoOY29udGFpbmVyX3BhdGgYASABKAkSDwoHY29udGVudBgCIAEoDBIMCgRtb2RlGAMgASgNIm4KC0xvZ1NldHRpbmdzEhAKCGRpc2FibGVkGAEgASgIEhAKCG1heF9zaXplGAIgASgEEhEKCW1heF9maWxlcxgDIAEoDRIYCgtidWZmZXJfc2l6ZRgEIAEoBEgAiAEBQg4KDF9idWZmZXJfc2l6ZSKLAQoXTGF1bmNoQ29udGFpbmVyUmVzcG9uc2USFAoMYWdlbnRfc29ja2V0GAEgASgJEgsKA3BpZBgCIAEoAxIyCgtib3VuZF9wb3J0cxgDIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5Cb3VuZFBvcnQSGQoRbmV0d29ya19uYW1lc3BhY2UYBCABKAkiLwoXUmVsZWFzZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIhoKGFJlbGVhc2VDb250YWluZXJSZXNwb25zZSIuChZSZW1vdmVDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIZChdSZW1vdmVDb250YWluZXJSZXNwb25zZSIXChVMaXN0Q29udGFpbmVyc1JlcXVlc3QiUQoWTGlzdENvbnRhaW5lcnNSZXNwb25zZRI3Cgpjb250YWluZXJzGAEgAygLMiMuc29ja2VybGVzcy5ob3N0LnYxLkNvbnRhaW5lck9uRGlzayLSAQoPQ29udGFpbmVyT25EaXNrEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEhIKCnNoaW1fYWxpdmUYAyABKAgSFAoMYWdlbnRfc29ja2V0GAQgASgJEjcKCmxhc3Rfc3RhdGUYBSABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnRhaW5lclN0YXRlEjIKC2JvdW5kX3BvcnRzGAYgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkJvdW5kUG9ydCI4ChJVbnBhY2tMYXllclJlcXVlc3QSDwoHZGlmZl9pZBgBIAEoCRIRCglibG9iX3BhdGgYAiABKAkiRgoTVW5wYWNrTGF5ZXJSZXNwb25zZRIMCgRzaXplGAEgASgEEg8KB2V4aXN0ZWQYAiABKAgSEAoIdGFyX3NpemUYAyABKAQiOQoRVGFrZVVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhEKCWJsb2JfcGF0aBgCIAEoCSKDAQoSVGFrZVVwbG9hZFJlc3BvbnNlEjAKBXJlYWR5GAEgASgLMh8uc29ja2VybGVzcy5ob3N0LnYxLlVwbG9hZFJlYWR5SAASMAoFdGFrZW4YAiABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuVXBsb2FkVGFrZW5IAEIJCgdtZXNzYWdlIg0KC1VwbG9hZFJlYWR5ImMKC1VwbG9hZFRha2VuEg4KBmRpZ2VzdBgBIAEoCRIMCgRzaXplGAIgASgEEg8KB2RpZmZfaWQYAyABKAkSEAoIdGFyX3NpemUYBCABKAQSEwoLY29tcHJlc3Npb24YBSABKAkiJQoSUmVtb3ZlTGF5ZXJSZXF1ZXN0Eg8KB2RpZmZfaWQYASABKAkiFQoTUmVtb3ZlTGF5ZXJSZXNwb25zZSITChFMaXN0TGF5ZXJzUmVxdWVzdCImChJMaXN0TGF5ZXJzUmVzcG9uc2USEAoIZGlmZl9pZHMYASADKAki3wEKFEVuc3VyZU5ldHdvcmtSZXF1ZXN0EhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2dhdGV3YXkYAyABKAkSEAoIaW50ZXJuYWwYBCABKAgSDwoHaXNvbGF0ZRgFIAEoCBINCgVhbG9uZRgGIAEoCBINCgVnaXZlbhgHIAEoCBILCgNtdHUYCCABKA0SEwoLdW5hZGRyZXNzZWQYCSABKAgSDQoFYXBhcnQYCiABKAgSEAoIdW5tYXNrZWQYCyABKAgSDgoGc291cmNlGAwgASgJIhcKFUVuc3VyZU5ldHdvcmtSZXNwb25zZSI6ChRSZW1vdmVOZXR3b3JrUmVxdWVzdBISCgpuZXR3b3JrX2lkGAEgASgJEg4KBmJyaWRnZRgCIAEoCSIXChVSZW1vdmVOZXR3b3JrUmVzcG9uc2UirQEKF0Nvbm5lY3RDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIwCglpbnRlcmZhY2UYAiABKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuSW50ZXJmYWNlEhcKD2RlZmF1bHRfZ2F0ZXdheRgDIAEoCRIxCgVuYW1lcxgEIAEoCzIiLnNvY2tlcmxlc3MuaG9zdC52MS5OYW1lRmlsZUNoYW5nZSIaChhDb25uZWN0Q29udGFpbmVyUmVzcG9uc2UiogEKGkRpc2Nvbm5lY3RDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpuZXR3b3JrX2lkGAIgASgJEg4KBmJyaWRnZRgDIAEoCRIXCg9kZWZhdWx0X2dhdGV3YXkYBCABKAkSMQoFbmFtZXMYBSABKAsyIi5zb2NrZXJsZXNzLmhvc3QudjEuTmFtZUZpbGVDaGFuZ2UiHQobRGlzY29ubmVjdENvbnRhaW5lclJlc3BvbnNlImgKDk5hbWVGaWxlQ2hhbmdlEhMKC3JlbW92ZV9ob3N0GAEgASgJEhAKCGFkZF9ob3N0GAIgASgJEhoKEnJlc29sdl9jb25mX2JlZm9yZRgDIAEoDBITCgtyZXNvbHZfY29uZhgEIAEoDCIXChVJbnNwZWN0TWFjaGluZVJlcXVlc3QiZgoWSW5zcGVjdE1hY2hpbmVSZXNwb25zZRIOCgZyb3V0ZXMYASADKAkSEwoLcmVzb2x2X2NvbmYYAiABKAwSJwoDbm93GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKqAQoTQ3JlYXRlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJEg4KBmRyaXZlchgCIAEoCRJFCgdvcHRpb25zGAMgAygLMjQuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlcXVlc3QuT3B0aW9uc0VudHJ5Gi4KDE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIq0BChRDcmVhdGVWb2x1bWVSZXNwb25zZRIMCgRwYXRoGAEgASgJEhIKCm1vdW50cG9pbnQYAiABKAkSRAoGc3RhdHVzGAMgAygLMjQuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlc3BvbnNlLlN0YXR1c0VudHJ5Gi0KC1N0YXR1c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiIwoTUmVtb3ZlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJIhYKFFJlbW92ZVZvbHVtZVJlc3BvbnNlIhUKE1dhdGNoVm9sdW1lc1JlcXVlc3QiQgoUV2F0Y2hWb2x1bWVzUmVzcG9uc2USDAoEbmFtZRgBIAEoCRIMCgRmcmVlGAIgASgEEg4KBmdyb3d0aBgDIAEoBCJBChJNZWFzdXJlRGlza1JlcXVlc3QSFQoNY29udGFpbmVyX2lkcxgBIAMoCRIUCgx2b2x1bWVfbmFtZXMYAiADKAkijAIKE01lYXN1cmVEaXNrUmVzcG9uc2USSwoKY29udGFpbmVycxgBIAMoCzI3LnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlLkNvbnRhaW5lcnNFbnRyeRJFCgd2b2x1bWVzGAIgAygLMjQuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UuVm9sdW1lc0VudHJ5GjEKD0NvbnRhaW5lcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDFZvbHVtZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBKmgKDVZvbHVtZVNoYXJpbmcSHgoaVk9MVU1FX1NIQVJJTkdfVU5TUEVDSUZJRUQQABIZChVWT0xVTUVfU0hBUklOR19TSEFSRUQQARIcChhWT0xVTUVfU0hBUklOR19FWENMVVNJVkUQAipxCg1Wb2x1bWVDb250ZW50Eh4KGlZPTFVNRV9DT05URU5UX1VOU1BFQ0lGSUVEEAASFwoTVk9MVU1FX0NPTlRFTlRfSEVSRRABEicKI1ZPTFVNRV9DT05URU5UX0hFUkVfV0lUSE9VVF9PUFRJT05TEAIysw8KC0hvc3RTZXJ2aWNlElEKBUhlbGxvEiAuc29ja2VybGVzcy5ob3N0LnYxLkhlbGxvUmVxdWVzdBohLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1Jlc3BvbnNlIgOQAgESagoPQ3JlYXRlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USagoPTGF1bmNoQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuTGF1bmNoQ29udGFpbmVyUmVzcG9uc2USbQoQUmVsZWFzZUNvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVzcG9uc2USagoPUmVtb3ZlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2USbAoOTGlzdENvbnRhaW5lcnMSKS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiA5ACARJeCgtVbnBhY2tMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5VbnBhY2tMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXNwb25zZRJdCgpUYWtlVXBsb2FkEiUuc29ja2VybGVzcy5ob3N0LnYxLlRha2VVcGxvYWRSZXF1ZXN0GiYuc29ja2VybGVzcy5ob3N0LnYxLlRha2VVcGxvYWRSZXNwb25zZTABEl4KC1JlbW92ZUxheWVyEiYuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUxheWVyUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVMYXllclJlc3BvbnNlEmAKCkxpc3RMYXllcnMSJS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdExheWVyc1JlcXVlc3QaJi5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdExheWVyc1Jlc3BvbnNlIgOQAgESZAoNRW5zdXJlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVzcG9uc2USZAoNUmVtb3ZlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVzcG9uc2USbQoQQ29ubmVjdENvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5Db25uZWN0Q29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5Db25uZWN0Q29udGFpbmVyUmVzcG9uc2USdgoTRGlzY29ubmVjdENvbnRhaW5lchIuLnNvY2tlcmxlc3MuaG9zdC52MS5EaXNjb25uZWN0Q29udGFpbmVyUmVxdWVzdBovLnNvY2tlcmxlc3MuaG9zdC52MS5EaXNjb25uZWN0Q29udGFpbmVyUmVzcG9uc2USbAoOSW5zcGVjdE1hY2hpbmUSKS5zb2NrZXJsZXNzLmhvc3QudjEuSW5zcGVjdE1hY2hpbmVSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkluc3BlY3RNYWNoaW5lUmVzcG9uc2UiA5ACARJhCgxDcmVhdGVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXNwb25zZRJhCgxSZW1vdmVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVWb2x1bWVSZXNwb25zZRJjCgxXYXRjaFZvbHVtZXMSJy5zb2NrZXJsZXNzLmhvc3QudjEuV2F0Y2hWb2x1bWVzUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5XYXRjaFZvbHVtZXNSZXNwb25zZTABEmMKC01lYXN1cmVEaXNrEiYuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
+  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCLIAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCBI4Cg52b2x1bWVfZHJpdmVycxgNIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVEcml2ZXIihAEKDFZvbHVtZURyaXZlchIMCgRuYW1lGAEgASgJEjIKB3NoYXJpbmcYAiABKA4yIS5zb2NrZXJsZXNzLmhvc3QudjEuVm9sdW1lU2hhcmluZxIyCgdjb250ZW50GAMgASgOMiEuc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZUNvbnRlbnQi8AEKFkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhYKDmxheWVyX2RpZmZfaWRzGAIgAygJEjQKDHZvbHVtZV9zZWVkcxgDIAMoCzIeLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVTZWVkEikKBm1vdW50cxgEIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIZChF3b3JraW5nX2RpcmVjdG9yeRgFIAEoCRIWCg5yZWFkX29ubHlfcm9vdBgGIAEoCBIUCgxiaW5kX3NvdXJjZXMYByADKAkiaAoFTW91bnQSDgoGc291cmNlGAEgASgJEhMKC2Rlc3RpbmF0aW9uGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCBIWCg5sYXllcl9kaWZmX2lkcxgEIAMoCRIPCgdzdWJwYXRoGAUgASgJIi8KClZvbHVtZVNlZWQSEwoLdm9sdW1lX3BhdGgYASABKAkSDAoEcGF0aBgCIAEoCSIZChdDcmVhdGVDb250YWluZXJSZXNwb25zZSL0BQoWTGF1bmNoQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIQCghvY2lfc3BlYxgDIAEoDBIWCg5sYXllcl9kaWZmX2lkcxgEIAMoCRIMCgR1c2VyGAUgASgJEhkKEWFkZGl0aW9uYWxfZ3JvdXBzGAYgAygJEjUKB25ldHdvcmsYByABKAsyJC5zb2NrZXJsZXNzLmhvc3QudjEuTmV0d29ya05hbWVzcGFjZRIwCgVwb3J0cxgIIAMoCzIhLnNvY2tlcmxlc3MuaG9zdC52MS5QdWJsaXNoZWRQb3J0Ei4KBWZpbGVzGAkgAygLMh8uc29ja2VybGVzcy5ob3N0LnYxLk1hbmFnZWRGaWxlEgsKA3R0eRgKIAEoCBISCgpvcGVuX3N0ZGluGAsgASgIEhIKCnN0ZGluX29uY2UYDCABKAgSNgoMY29uc29sZV9zaXplGA0gASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5Db25zb2xlU2l6ZRIsCgNsb2cYDiABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuTG9nU2V0dGluZ3MSDAoEaW5pdBgPIAEoCBI4Cg5kb2NrZXJfc29ja2V0cxgQIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Eb2NrZXJTb2NrZXQSNAoMYmluZF9zb3VyY2VzGBEgAygLMh4uc29ja2VybGVzcy5ob3N0LnYxLkJpbmRTb3VyY2USGAoQcGlkX2NvbnRhaW5lcl9pZBgSIAEoCRIYChBpcGNfY29udGFpbmVyX2lkGBMgASgJEi8KDGltYWdlX21vdW50cxgVIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIVCg1pcGNfc2hhcmVhYmxlGBQgASgIEi8KB3NlY3JldHMYFiADKAsyHi5zb2NrZXJsZXNzLmhvc3QudjEuU2VjcmV0RmlsZSJdCgpTZWNyZXRGaWxlEhYKDmNvbnRhaW5lcl9wYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDRILCgN1aWQYBCABKA0SCwoDZ2lkGAUgASgNIioKCkJpbmRTb3VyY2USDAoEcGF0aBgBIAEoCRIOCgZjcmVhdGUYAiABKAgiPwoMRG9ja2VyU29ja2V0EhYKDmNvbnRhaW5lcl9wYXRoGAEgASgJEhcKD2Zyb250ZW5kX3NvY2tldBgCIAEoCSKCAQoQTmV0d29ya05hbWVzcGFjZRIOCgRob3N0GAEgASgISAASDgoEbm9uZRgCIAEoCEgAEhYKDGNvbnRhaW5lcl9pZBgDIAEoCUgAEi4KB2JyaWRnZWQYBCABKAsyGy5zb2NrZXJsZXNzLmhvc3QudjEuQnJpZGdlZEgAQgYKBGtpbmQiPAoHQnJpZGdlZBIxCgppbnRlcmZhY2VzGAEgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkludGVyZmFjZSLOAQoJSW50ZXJmYWNlEhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDwoHZ2F0ZXdheRgEIAEoCRILCgNtYWMYBSABKAkSDAoEbmFtZRgGIAEoCRIOCgZwcmVmaXgYByABKAkSCwoDbXR1GAggASgNEjQKB3N5c2N0bHMYCSADKAsyIy5zb2NrZXJsZXNzLmhvc3QudjEuSW50ZXJmYWNlU3lzY3RsEg0KBWFwYXJ0GAogASgIIk0KD0ludGVyZmFjZVN5c2N0bBIOCgZmYW1pbHkYASABKAkSDQoFdGFibGUYAiABKAkSDAoEbmFtZRgDIAEoCRINCgV2YWx1ZRgEIAEoCSKKAQoNUHVibGlzaGVkUG9ydBIQCghwcm90b2NvbBgBIAEoCRIPCgdob3N0X2lwGAIgASgJEhEKCWhvc3RfcG9ydBgDIAEoDRIVCg1ob3N0X3BvcnRfZW5kGAQgASgNEhYKDmNvbnRhaW5lcl9wb3J0GAUgASgNEhQKDGNvbnRhaW5lcl9pcBgGIAEoCSJZCglCb3VuZFBvcnQSEAoIcHJvdG9jb2wYASABKAkSDwoHaG9zdF9pcBgCIAEoCRIRCglob3N0X3BvcnQYAyABKA0SFgoOY29udGFpbmVyX3BvcnQYBCABKA0iRAoLTWFuYWdlZEZpbGUSFgoOY29udGFpbmVyX3BhdGgYASABKAkSDwoHY29udGVudBgCIAEoDBIMCgRtb2RlGAMgASgNIm4KC0xvZ1NldHRpbmdzEhAKCGRpc2FibGVkGAEgASgIEhAKCG1heF9zaXplGAIgASgEEhEKCW1heF9maWxlcxgDIAEoDRIYCgtidWZmZXJfc2l6ZRgEIAEoBEgAiAEBQg4KDF9idWZmZXJfc2l6ZSKLAQoXTGF1bmNoQ29udGFpbmVyUmVzcG9uc2USFAoMYWdlbnRfc29ja2V0GAEgASgJEgsKA3BpZBgCIAEoAxIyCgtib3VuZF9wb3J0cxgDIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5Cb3VuZFBvcnQSGQoRbmV0d29ya19uYW1lc3BhY2UYBCABKAkiLwoXUmVsZWFzZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIhoKGFJlbGVhc2VDb250YWluZXJSZXNwb25zZSIuChZSZW1vdmVDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIZChdSZW1vdmVDb250YWluZXJSZXNwb25zZSIXChVMaXN0Q29udGFpbmVyc1JlcXVlc3QiUQoWTGlzdENvbnRhaW5lcnNSZXNwb25zZRI3Cgpjb250YWluZXJzGAEgAygLMiMuc29ja2VybGVzcy5ob3N0LnYxLkNvbnRhaW5lck9uRGlzayLSAQoPQ29udGFpbmVyT25EaXNrEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEhIKCnNoaW1fYWxpdmUYAyABKAgSFAoMYWdlbnRfc29ja2V0GAQgASgJEjcKCmxhc3Rfc3RhdGUYBSABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnRhaW5lclN0YXRlEjIKC2JvdW5kX3BvcnRzGAYgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkJvdW5kUG9ydCI4ChJVbnBhY2tMYXllclJlcXVlc3QSDwoHZGlmZl9pZBgBIAEoCRIRCglibG9iX3BhdGgYAiABKAkiRgoTVW5wYWNrTGF5ZXJSZXNwb25zZRIMCgRzaXplGAEgASgEEg8KB2V4aXN0ZWQYAiABKAgSEAoIdGFyX3NpemUYAyABKAQiOQoRVGFrZVVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhEKCWJsb2JfcGF0aBgCIAEoCSKDAQoSVGFrZVVwbG9hZFJlc3BvbnNlEjAKBXJlYWR5GAEgASgLMh8uc29ja2VybGVzcy5ob3N0LnYxLlVwbG9hZFJlYWR5SAASMAoFdGFrZW4YAiABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuVXBsb2FkVGFrZW5IAEIJCgdtZXNzYWdlIg0KC1VwbG9hZFJlYWR5ImMKC1VwbG9hZFRha2VuEg4KBmRpZ2VzdBgBIAEoCRIMCgRzaXplGAIgASgEEg8KB2RpZmZfaWQYAyABKAkSEAoIdGFyX3NpemUYBCABKAQSEwoLY29tcHJlc3Npb24YBSABKAkiJQoSUmVtb3ZlTGF5ZXJSZXF1ZXN0Eg8KB2RpZmZfaWQYASABKAkiFQoTUmVtb3ZlTGF5ZXJSZXNwb25zZSITChFMaXN0TGF5ZXJzUmVxdWVzdCImChJMaXN0TGF5ZXJzUmVzcG9uc2USEAoIZGlmZl9pZHMYASADKAki3wEKFEVuc3VyZU5ldHdvcmtSZXF1ZXN0EhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2dhdGV3YXkYAyABKAkSEAoIaW50ZXJuYWwYBCABKAgSDwoHaXNvbGF0ZRgFIAEoCBINCgVhbG9uZRgGIAEoCBINCgVnaXZlbhgHIAEoCBILCgNtdHUYCCABKA0SEwoLdW5hZGRyZXNzZWQYCSABKAgSDQoFYXBhcnQYCiABKAgSEAoIdW5tYXNrZWQYCyABKAgSDgoGc291cmNlGAwgASgJIhcKFUVuc3VyZU5ldHdvcmtSZXNwb25zZSI6ChRSZW1vdmVOZXR3b3JrUmVxdWVzdBISCgpuZXR3b3JrX2lkGAEgASgJEg4KBmJyaWRnZRgCIAEoCSIXChVSZW1vdmVOZXR3b3JrUmVzcG9uc2UirQEKF0Nvbm5lY3RDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIwCglpbnRlcmZhY2UYAiABKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuSW50ZXJmYWNlEhcKD2RlZmF1bHRfZ2F0ZXdheRgDIAEoCRIxCgVuYW1lcxgEIAEoCzIiLnNvY2tlcmxlc3MuaG9zdC52MS5OYW1lRmlsZUNoYW5nZSIaChhDb25uZWN0Q29udGFpbmVyUmVzcG9uc2UiogEKGkRpc2Nvbm5lY3RDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpuZXR3b3JrX2lkGAIgASgJEg4KBmJyaWRnZRgDIAEoCRIXCg9kZWZhdWx0X2dhdGV3YXkYBCABKAkSMQoFbmFtZXMYBSABKAsyIi5zb2NrZXJsZXNzLmhvc3QudjEuTmFtZUZpbGVDaGFuZ2UiHQobRGlzY29ubmVjdENvbnRhaW5lclJlc3BvbnNlImgKDk5hbWVGaWxlQ2hhbmdlEhMKC3JlbW92ZV9ob3N0GAEgASgJEhAKCGFkZF9ob3N0GAIgASgJEhoKEnJlc29sdl9jb25mX2JlZm9yZRgDIAEoDBITCgtyZXNvbHZfY29uZhgEIAEoDCIXChVJbnNwZWN0TWFjaGluZVJlcXVlc3QiZgoWSW5zcGVjdE1hY2hpbmVSZXNwb25zZRIOCgZyb3V0ZXMYASADKAkSEwoLcmVzb2x2X2NvbmYYAiABKAwSJwoDbm93GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKqAQoTQ3JlYXRlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJEg4KBmRyaXZlchgCIAEoCRJFCgdvcHRpb25zGAMgAygLMjQuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlcXVlc3QuT3B0aW9uc0VudHJ5Gi4KDE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIq0BChRDcmVhdGVWb2x1bWVSZXNwb25zZRIMCgRwYXRoGAEgASgJEhIKCm1vdW50cG9pbnQYAiABKAkSRAoGc3RhdHVzGAMgAygLMjQuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlc3BvbnNlLlN0YXR1c0VudHJ5Gi0KC1N0YXR1c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiIwoTUmVtb3ZlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJIhYKFFJlbW92ZVZvbHVtZVJlc3BvbnNlIhUKE1dhdGNoVm9sdW1lc1JlcXVlc3QiQgoUV2F0Y2hWb2x1bWVzUmVzcG9uc2USDAoEbmFtZRgBIAEoCRIMCgRmcmVlGAIgASgEEg4KBmdyb3d0aBgDIAEoBCJBChJNZWFzdXJlRGlza1JlcXVlc3QSFQoNY29udGFpbmVyX2lkcxgBIAMoCRIUCgx2b2x1bWVfbmFtZXMYAiADKAkijAIKE01lYXN1cmVEaXNrUmVzcG9uc2USSwoKY29udGFpbmVycxgBIAMoCzI3LnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlLkNvbnRhaW5lcnNFbnRyeRJFCgd2b2x1bWVzGAIgAygLMjQuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UuVm9sdW1lc0VudHJ5GjEKD0NvbnRhaW5lcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDFZvbHVtZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBKmgKDVZvbHVtZVNoYXJpbmcSHgoaVk9MVU1FX1NIQVJJTkdfVU5TUEVDSUZJRUQQABIZChVWT0xVTUVfU0hBUklOR19TSEFSRUQQARIcChhWT0xVTUVfU0hBUklOR19FWENMVVNJVkUQAipxCg1Wb2x1bWVDb250ZW50Eh4KGlZPTFVNRV9DT05URU5UX1VOU1BFQ0lGSUVEEAASFwoTVk9MVU1FX0NPTlRFTlRfSEVSRRABEicKI1ZPTFVNRV9DT05URU5UX0hFUkVfV0lUSE9VVF9PUFRJT05TEAIysw8KC0hvc3RTZXJ2aWNlElEKBUhlbGxvEiAuc29ja2VybGVzcy5ob3N0LnYxLkhlbGxvUmVxdWVzdBohLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1Jlc3BvbnNlIgOQAgESagoPQ3JlYXRlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USagoPTGF1bmNoQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuTGF1bmNoQ29udGFpbmVyUmVzcG9uc2USbQoQUmVsZWFzZUNvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVzcG9uc2USagoPUmVtb3ZlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2USbAoOTGlzdENvbnRhaW5lcnMSKS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiA5ACARJeCgtVbnBhY2tMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5VbnBhY2tMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXNwb25zZRJdCgpUYWtlVXBsb2FkEiUuc29ja2VybGVzcy5ob3N0LnYxLlRha2VVcGxvYWRSZXF1ZXN0GiYuc29ja2VybGVzcy5ob3N0LnYxLlRha2VVcGxvYWRSZXNwb25zZTABEl4KC1JlbW92ZUxheWVyEiYuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUxheWVyUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVMYXllclJlc3BvbnNlEmAKCkxpc3RMYXllcnMSJS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdExheWVyc1JlcXVlc3QaJi5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdExheWVyc1Jlc3BvbnNlIgOQAgESZAoNRW5zdXJlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVzcG9uc2USZAoNUmVtb3ZlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVzcG9uc2USbQoQQ29ubmVjdENvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5Db25uZWN0Q29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5Db25uZWN0Q29udGFpbmVyUmVzcG9uc2USdgoTRGlzY29ubmVjdENvbnRhaW5lchIuLnNvY2tlcmxlc3MuaG9zdC52MS5EaXNjb25uZWN0Q29udGFpbmVyUmVxdWVzdBovLnNvY2tlcmxlc3MuaG9zdC52MS5EaXNjb25uZWN0Q29udGFpbmVyUmVzcG9uc2USbAoOSW5zcGVjdE1hY2hpbmUSKS5zb2NrZXJsZXNzLmhvc3QudjEuSW5zcGVjdE1hY2hpbmVSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkluc3BlY3RNYWNoaW5lUmVzcG9uc2UiA5ACARJhCgxDcmVhdGVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXNwb25zZRJhCgxSZW1vdmVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVWb2x1bWVSZXNwb25zZRJjCgxXYXRjaFZvbHVtZXMSJy5zb2NrZXJsZXNzLmhvc3QudjEuV2F0Y2hWb2x1bWVzUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5XYXRjaFZvbHVtZXNSZXNwb25zZTABEmMKC01lYXN1cmVEaXNrEiYuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
 
 /**
  * @generated from message sockerless.host.v1.HelloRequest
@@ -444,6 +444,14 @@ export type LaunchContainerRequest = Message<"sockerless.host.v1.LaunchContainer
    * @generated from field: bool ipc_shareable = 20;
    */
   ipcShareable: boolean;
+
+  /**
+   * Bound over their paths for reading, from a memory file system that goes when
+   * the container is released.
+   *
+   * @generated from field: repeated sockerless.host.v1.SecretFile secrets = 22;
+   */
+  secrets: SecretFile[];
 };
 
 /**
@@ -452,6 +460,45 @@ export type LaunchContainerRequest = Message<"sockerless.host.v1.LaunchContainer
  */
 export const LaunchContainerRequestSchema: GenMessage<LaunchContainerRequest> = /*@__PURE__*/
   messageDesc(file_sockerless_host_v1_host, 7);
+
+/**
+ * @generated from message sockerless.host.v1.SecretFile
+ */
+export type SecretFile = Message<"sockerless.host.v1.SecretFile"> & {
+  /**
+   * @generated from field: string container_path = 1;
+   */
+  containerPath: string;
+
+  /**
+   * @generated from field: bytes content = 2;
+   */
+  content: Uint8Array;
+
+  /**
+   * permission bits
+   *
+   * @generated from field: uint32 mode = 3;
+   */
+  mode: number;
+
+  /**
+   * @generated from field: uint32 uid = 4;
+   */
+  uid: number;
+
+  /**
+   * @generated from field: uint32 gid = 5;
+   */
+  gid: number;
+};
+
+/**
+ * Describes the message sockerless.host.v1.SecretFile.
+ * Use `create(SecretFileSchema)` to create a new message.
+ */
+export const SecretFileSchema: GenMessage<SecretFile> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 8);
 
 /**
  * A bind mount's source that may be missing.
@@ -477,7 +524,7 @@ export type BindSource = Message<"sockerless.host.v1.BindSource"> & {
  * Use `create(BindSourceSchema)` to create a new message.
  */
 export const BindSourceSchema: GenMessage<BindSource> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 8);
+  messageDesc(file_sockerless_host_v1_host, 9);
 
 /**
  * A Docker API socket inside the container: the shim serves it and forwards to
@@ -504,7 +551,7 @@ export type DockerSocket = Message<"sockerless.host.v1.DockerSocket"> & {
  * Use `create(DockerSocketSchema)` to create a new message.
  */
 export const DockerSocketSchema: GenMessage<DockerSocket> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 9);
+  messageDesc(file_sockerless_host_v1_host, 10);
 
 /**
  * @generated from message sockerless.host.v1.NetworkNamespace
@@ -549,7 +596,7 @@ export type NetworkNamespace = Message<"sockerless.host.v1.NetworkNamespace"> & 
  * Use `create(NetworkNamespaceSchema)` to create a new message.
  */
 export const NetworkNamespaceSchema: GenMessage<NetworkNamespace> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 10);
+  messageDesc(file_sockerless_host_v1_host, 11);
 
 /**
  * @generated from message sockerless.host.v1.Bridged
@@ -566,7 +613,7 @@ export type Bridged = Message<"sockerless.host.v1.Bridged"> & {
  * Use `create(BridgedSchema)` to create a new message.
  */
 export const BridgedSchema: GenMessage<Bridged> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 11);
+  messageDesc(file_sockerless_host_v1_host, 12);
 
 /**
  * @generated from message sockerless.host.v1.Interface
@@ -642,7 +689,7 @@ export type Interface = Message<"sockerless.host.v1.Interface"> & {
  * Use `create(InterfaceSchema)` to create a new message.
  */
 export const InterfaceSchema: GenMessage<Interface> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 12);
+  messageDesc(file_sockerless_host_v1_host, 13);
 
 /**
  * The file /proc/sys/net/FAMILY/TABLE/INTERFACE/NAME.
@@ -682,7 +729,7 @@ export type InterfaceSysctl = Message<"sockerless.host.v1.InterfaceSysctl"> & {
  * Use `create(InterfaceSysctlSchema)` to create a new message.
  */
 export const InterfaceSysctlSchema: GenMessage<InterfaceSysctl> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 13);
+  messageDesc(file_sockerless_host_v1_host, 14);
 
 /**
  * @generated from message sockerless.host.v1.PublishedPort
@@ -734,7 +781,7 @@ export type PublishedPort = Message<"sockerless.host.v1.PublishedPort"> & {
  * Use `create(PublishedPortSchema)` to create a new message.
  */
 export const PublishedPortSchema: GenMessage<PublishedPort> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 14);
+  messageDesc(file_sockerless_host_v1_host, 15);
 
 /**
  * @generated from message sockerless.host.v1.BoundPort
@@ -768,7 +815,7 @@ export type BoundPort = Message<"sockerless.host.v1.BoundPort"> & {
  * Use `create(BoundPortSchema)` to create a new message.
  */
 export const BoundPortSchema: GenMessage<BoundPort> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 15);
+  messageDesc(file_sockerless_host_v1_host, 16);
 
 /**
  * @generated from message sockerless.host.v1.ManagedFile
@@ -797,7 +844,7 @@ export type ManagedFile = Message<"sockerless.host.v1.ManagedFile"> & {
  * Use `create(ManagedFileSchema)` to create a new message.
  */
 export const ManagedFileSchema: GenMessage<ManagedFile> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 16);
+  messageDesc(file_sockerless_host_v1_host, 17);
 
 /**
  * @generated from message sockerless.host.v1.LogSettings
@@ -838,7 +885,7 @@ export type LogSettings = Message<"sockerless.host.v1.LogSettings"> & {
  * Use `create(LogSettingsSchema)` to create a new message.
  */
 export const LogSettingsSchema: GenMessage<LogSettings> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 17);
+  messageDesc(file_sockerless_host_v1_host, 18);
 
 /**
  * @generated from message sockerless.host.v1.LaunchContainerResponse
@@ -874,7 +921,7 @@ export type LaunchContainerResponse = Message<"sockerless.host.v1.LaunchContaine
  * Use `create(LaunchContainerResponseSchema)` to create a new message.
  */
 export const LaunchContainerResponseSchema: GenMessage<LaunchContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 18);
+  messageDesc(file_sockerless_host_v1_host, 19);
 
 /**
  * @generated from message sockerless.host.v1.ReleaseContainerRequest
@@ -891,7 +938,7 @@ export type ReleaseContainerRequest = Message<"sockerless.host.v1.ReleaseContain
  * Use `create(ReleaseContainerRequestSchema)` to create a new message.
  */
 export const ReleaseContainerRequestSchema: GenMessage<ReleaseContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 19);
+  messageDesc(file_sockerless_host_v1_host, 20);
 
 /**
  * @generated from message sockerless.host.v1.ReleaseContainerResponse
@@ -904,7 +951,7 @@ export type ReleaseContainerResponse = Message<"sockerless.host.v1.ReleaseContai
  * Use `create(ReleaseContainerResponseSchema)` to create a new message.
  */
 export const ReleaseContainerResponseSchema: GenMessage<ReleaseContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 20);
+  messageDesc(file_sockerless_host_v1_host, 21);
 
 /**
  * @generated from message sockerless.host.v1.RemoveContainerRequest
@@ -921,7 +968,7 @@ export type RemoveContainerRequest = Message<"sockerless.host.v1.RemoveContainer
  * Use `create(RemoveContainerRequestSchema)` to create a new message.
  */
 export const RemoveContainerRequestSchema: GenMessage<RemoveContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 21);
+  messageDesc(file_sockerless_host_v1_host, 22);
 
 /**
  * @generated from message sockerless.host.v1.RemoveContainerResponse
@@ -934,7 +981,7 @@ export type RemoveContainerResponse = Message<"sockerless.host.v1.RemoveContaine
  * Use `create(RemoveContainerResponseSchema)` to create a new message.
  */
 export const RemoveContainerResponseSchema: GenMessage<RemoveContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 22);
+  messageDesc(file_sockerless_host_v1_host, 23);
 
 /**
  * @generated from message sockerless.host.v1.ListContainersRequest
@@ -947,7 +994,7 @@ export type ListContainersRequest = Message<"sockerless.host.v1.ListContainersRe
  * Use `create(ListContainersRequestSchema)` to create a new message.
  */
 export const ListContainersRequestSchema: GenMessage<ListContainersRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 23);
+  messageDesc(file_sockerless_host_v1_host, 24);
 
 /**
  * @generated from message sockerless.host.v1.ListContainersResponse
@@ -964,7 +1011,7 @@ export type ListContainersResponse = Message<"sockerless.host.v1.ListContainersR
  * Use `create(ListContainersResponseSchema)` to create a new message.
  */
 export const ListContainersResponseSchema: GenMessage<ListContainersResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 24);
+  messageDesc(file_sockerless_host_v1_host, 25);
 
 /**
  * @generated from message sockerless.host.v1.ContainerOnDisk
@@ -1012,7 +1059,7 @@ export type ContainerOnDisk = Message<"sockerless.host.v1.ContainerOnDisk"> & {
  * Use `create(ContainerOnDiskSchema)` to create a new message.
  */
 export const ContainerOnDiskSchema: GenMessage<ContainerOnDisk> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 25);
+  messageDesc(file_sockerless_host_v1_host, 26);
 
 /**
  * @generated from message sockerless.host.v1.UnpackLayerRequest
@@ -1036,7 +1083,7 @@ export type UnpackLayerRequest = Message<"sockerless.host.v1.UnpackLayerRequest"
  * Use `create(UnpackLayerRequestSchema)` to create a new message.
  */
 export const UnpackLayerRequestSchema: GenMessage<UnpackLayerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 26);
+  messageDesc(file_sockerless_host_v1_host, 27);
 
 /**
  * @generated from message sockerless.host.v1.UnpackLayerResponse
@@ -1067,7 +1114,7 @@ export type UnpackLayerResponse = Message<"sockerless.host.v1.UnpackLayerRespons
  * Use `create(UnpackLayerResponseSchema)` to create a new message.
  */
 export const UnpackLayerResponseSchema: GenMessage<UnpackLayerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 27);
+  messageDesc(file_sockerless_host_v1_host, 28);
 
 /**
  * @generated from message sockerless.host.v1.TakeUploadRequest
@@ -1093,7 +1140,7 @@ export type TakeUploadRequest = Message<"sockerless.host.v1.TakeUploadRequest"> 
  * Use `create(TakeUploadRequestSchema)` to create a new message.
  */
 export const TakeUploadRequestSchema: GenMessage<TakeUploadRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 28);
+  messageDesc(file_sockerless_host_v1_host, 29);
 
 /**
  * @generated from message sockerless.host.v1.TakeUploadResponse
@@ -1122,7 +1169,7 @@ export type TakeUploadResponse = Message<"sockerless.host.v1.TakeUploadResponse"
  * Use `create(TakeUploadResponseSchema)` to create a new message.
  */
 export const TakeUploadResponseSchema: GenMessage<TakeUploadResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 29);
+  messageDesc(file_sockerless_host_v1_host, 30);
 
 /**
  * @generated from message sockerless.host.v1.UploadReady
@@ -1135,7 +1182,7 @@ export type UploadReady = Message<"sockerless.host.v1.UploadReady"> & {
  * Use `create(UploadReadySchema)` to create a new message.
  */
 export const UploadReadySchema: GenMessage<UploadReady> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 30);
+  messageDesc(file_sockerless_host_v1_host, 31);
 
 /**
  * @generated from message sockerless.host.v1.UploadTaken
@@ -1182,7 +1229,7 @@ export type UploadTaken = Message<"sockerless.host.v1.UploadTaken"> & {
  * Use `create(UploadTakenSchema)` to create a new message.
  */
 export const UploadTakenSchema: GenMessage<UploadTaken> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 31);
+  messageDesc(file_sockerless_host_v1_host, 32);
 
 /**
  * @generated from message sockerless.host.v1.RemoveLayerRequest
@@ -1199,7 +1246,7 @@ export type RemoveLayerRequest = Message<"sockerless.host.v1.RemoveLayerRequest"
  * Use `create(RemoveLayerRequestSchema)` to create a new message.
  */
 export const RemoveLayerRequestSchema: GenMessage<RemoveLayerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 32);
+  messageDesc(file_sockerless_host_v1_host, 33);
 
 /**
  * @generated from message sockerless.host.v1.RemoveLayerResponse
@@ -1212,7 +1259,7 @@ export type RemoveLayerResponse = Message<"sockerless.host.v1.RemoveLayerRespons
  * Use `create(RemoveLayerResponseSchema)` to create a new message.
  */
 export const RemoveLayerResponseSchema: GenMessage<RemoveLayerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 33);
+  messageDesc(file_sockerless_host_v1_host, 34);
 
 /**
  * @generated from message sockerless.host.v1.ListLayersRequest
@@ -1225,7 +1272,7 @@ export type ListLayersRequest = Message<"sockerless.host.v1.ListLayersRequest"> 
  * Use `create(ListLayersRequestSchema)` to create a new message.
  */
 export const ListLayersRequestSchema: GenMessage<ListLayersRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 34);
+  messageDesc(file_sockerless_host_v1_host, 35);
 
 /**
  * @generated from message sockerless.host.v1.ListLayersResponse
@@ -1244,7 +1291,7 @@ export type ListLayersResponse = Message<"sockerless.host.v1.ListLayersResponse"
  * Use `create(ListLayersResponseSchema)` to create a new message.
  */
 export const ListLayersResponseSchema: GenMessage<ListLayersResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 35);
+  messageDesc(file_sockerless_host_v1_host, 36);
 
 /**
  * @generated from message sockerless.host.v1.EnsureNetworkRequest
@@ -1340,7 +1387,7 @@ export type EnsureNetworkRequest = Message<"sockerless.host.v1.EnsureNetworkRequ
  * Use `create(EnsureNetworkRequestSchema)` to create a new message.
  */
 export const EnsureNetworkRequestSchema: GenMessage<EnsureNetworkRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 36);
+  messageDesc(file_sockerless_host_v1_host, 37);
 
 /**
  * @generated from message sockerless.host.v1.EnsureNetworkResponse
@@ -1353,7 +1400,7 @@ export type EnsureNetworkResponse = Message<"sockerless.host.v1.EnsureNetworkRes
  * Use `create(EnsureNetworkResponseSchema)` to create a new message.
  */
 export const EnsureNetworkResponseSchema: GenMessage<EnsureNetworkResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 37);
+  messageDesc(file_sockerless_host_v1_host, 38);
 
 /**
  * @generated from message sockerless.host.v1.RemoveNetworkRequest
@@ -1375,7 +1422,7 @@ export type RemoveNetworkRequest = Message<"sockerless.host.v1.RemoveNetworkRequ
  * Use `create(RemoveNetworkRequestSchema)` to create a new message.
  */
 export const RemoveNetworkRequestSchema: GenMessage<RemoveNetworkRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 38);
+  messageDesc(file_sockerless_host_v1_host, 39);
 
 /**
  * @generated from message sockerless.host.v1.RemoveNetworkResponse
@@ -1388,7 +1435,7 @@ export type RemoveNetworkResponse = Message<"sockerless.host.v1.RemoveNetworkRes
  * Use `create(RemoveNetworkResponseSchema)` to create a new message.
  */
 export const RemoveNetworkResponseSchema: GenMessage<RemoveNetworkResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 39);
+  messageDesc(file_sockerless_host_v1_host, 40);
 
 /**
  * @generated from message sockerless.host.v1.ConnectContainerRequest
@@ -1422,7 +1469,7 @@ export type ConnectContainerRequest = Message<"sockerless.host.v1.ConnectContain
  * Use `create(ConnectContainerRequestSchema)` to create a new message.
  */
 export const ConnectContainerRequestSchema: GenMessage<ConnectContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 40);
+  messageDesc(file_sockerless_host_v1_host, 41);
 
 /**
  * @generated from message sockerless.host.v1.ConnectContainerResponse
@@ -1435,7 +1482,7 @@ export type ConnectContainerResponse = Message<"sockerless.host.v1.ConnectContai
  * Use `create(ConnectContainerResponseSchema)` to create a new message.
  */
 export const ConnectContainerResponseSchema: GenMessage<ConnectContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 41);
+  messageDesc(file_sockerless_host_v1_host, 42);
 
 /**
  * @generated from message sockerless.host.v1.DisconnectContainerRequest
@@ -1474,7 +1521,7 @@ export type DisconnectContainerRequest = Message<"sockerless.host.v1.DisconnectC
  * Use `create(DisconnectContainerRequestSchema)` to create a new message.
  */
 export const DisconnectContainerRequestSchema: GenMessage<DisconnectContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 42);
+  messageDesc(file_sockerless_host_v1_host, 43);
 
 /**
  * @generated from message sockerless.host.v1.DisconnectContainerResponse
@@ -1487,7 +1534,7 @@ export type DisconnectContainerResponse = Message<"sockerless.host.v1.Disconnect
  * Use `create(DisconnectContainerResponseSchema)` to create a new message.
  */
 export const DisconnectContainerResponseSchema: GenMessage<DisconnectContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 43);
+  messageDesc(file_sockerless_host_v1_host, 44);
 
 /**
  * Changes of a running container's managed files, made in place. Lines that the
@@ -1528,7 +1575,7 @@ export type NameFileChange = Message<"sockerless.host.v1.NameFileChange"> & {
  * Use `create(NameFileChangeSchema)` to create a new message.
  */
 export const NameFileChangeSchema: GenMessage<NameFileChange> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 44);
+  messageDesc(file_sockerless_host_v1_host, 45);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineRequest
@@ -1541,7 +1588,7 @@ export type InspectMachineRequest = Message<"sockerless.host.v1.InspectMachineRe
  * Use `create(InspectMachineRequestSchema)` to create a new message.
  */
 export const InspectMachineRequestSchema: GenMessage<InspectMachineRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 45);
+  messageDesc(file_sockerless_host_v1_host, 46);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineResponse
@@ -1572,7 +1619,7 @@ export type InspectMachineResponse = Message<"sockerless.host.v1.InspectMachineR
  * Use `create(InspectMachineResponseSchema)` to create a new message.
  */
 export const InspectMachineResponseSchema: GenMessage<InspectMachineResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 46);
+  messageDesc(file_sockerless_host_v1_host, 47);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeRequest
@@ -1601,7 +1648,7 @@ export type CreateVolumeRequest = Message<"sockerless.host.v1.CreateVolumeReques
  * Use `create(CreateVolumeRequestSchema)` to create a new message.
  */
 export const CreateVolumeRequestSchema: GenMessage<CreateVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 47);
+  messageDesc(file_sockerless_host_v1_host, 48);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeResponse
@@ -1634,7 +1681,7 @@ export type CreateVolumeResponse = Message<"sockerless.host.v1.CreateVolumeRespo
  * Use `create(CreateVolumeResponseSchema)` to create a new message.
  */
 export const CreateVolumeResponseSchema: GenMessage<CreateVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 48);
+  messageDesc(file_sockerless_host_v1_host, 49);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeRequest
@@ -1651,7 +1698,7 @@ export type RemoveVolumeRequest = Message<"sockerless.host.v1.RemoveVolumeReques
  * Use `create(RemoveVolumeRequestSchema)` to create a new message.
  */
 export const RemoveVolumeRequestSchema: GenMessage<RemoveVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 49);
+  messageDesc(file_sockerless_host_v1_host, 50);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeResponse
@@ -1664,7 +1711,7 @@ export type RemoveVolumeResponse = Message<"sockerless.host.v1.RemoveVolumeRespo
  * Use `create(RemoveVolumeResponseSchema)` to create a new message.
  */
 export const RemoveVolumeResponseSchema: GenMessage<RemoveVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 50);
+  messageDesc(file_sockerless_host_v1_host, 51);
 
 /**
  * @generated from message sockerless.host.v1.WatchVolumesRequest
@@ -1677,7 +1724,7 @@ export type WatchVolumesRequest = Message<"sockerless.host.v1.WatchVolumesReques
  * Use `create(WatchVolumesRequestSchema)` to create a new message.
  */
 export const WatchVolumesRequestSchema: GenMessage<WatchVolumesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 51);
+  messageDesc(file_sockerless_host_v1_host, 52);
 
 /**
  * A volume whose disk has too little room.
@@ -1710,7 +1757,7 @@ export type WatchVolumesResponse = Message<"sockerless.host.v1.WatchVolumesRespo
  * Use `create(WatchVolumesResponseSchema)` to create a new message.
  */
 export const WatchVolumesResponseSchema: GenMessage<WatchVolumesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 52);
+  messageDesc(file_sockerless_host_v1_host, 53);
 
 /**
  * @generated from message sockerless.host.v1.MeasureDiskRequest
@@ -1734,7 +1781,7 @@ export type MeasureDiskRequest = Message<"sockerless.host.v1.MeasureDiskRequest"
  * Use `create(MeasureDiskRequestSchema)` to create a new message.
  */
 export const MeasureDiskRequestSchema: GenMessage<MeasureDiskRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 53);
+  messageDesc(file_sockerless_host_v1_host, 54);
 
 /**
  * @generated from message sockerless.host.v1.MeasureDiskResponse
@@ -1760,7 +1807,7 @@ export type MeasureDiskResponse = Message<"sockerless.host.v1.MeasureDiskRespons
  * Use `create(MeasureDiskResponseSchema)` to create a new message.
  */
 export const MeasureDiskResponseSchema: GenMessage<MeasureDiskResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 54);
+  messageDesc(file_sockerless_host_v1_host, 55);
 
 /**
  * @generated from enum sockerless.host.v1.VolumeSharing

@@ -1,7 +1,11 @@
 /** Starting a container: journalled, launched by the driver, started by its agent. */
 import { conflict, fromUnknown, SockerlessError, systemError } from "../../../../../common/errors.ts";
 import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { ContainerStatus, type PortMapping } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  ContainerStatus,
+  type PortMapping,
+  type SecretFile,
+} from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, Phase } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched } from "../../../driver.ts";
 import { agentOptions } from "../agent/agent-endpoint.ts";
@@ -53,6 +57,7 @@ export interface FrontendPorts {
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
  * @param ports what a frontend says of them; undefined: it listens on what it listened on before
  * @param left the client that asked has left; undefined: none has
+ * @param secrets files for this start alone
  * @throws not-modified: it runs; conflict: it goes, or the start was ended meanwhile; invalid: the command cannot be
  *   executed; what the driver throws
  */
@@ -62,6 +67,7 @@ export async function startContainer(
   by: "user" | "policy" = "user",
   ports?: FrontendPorts,
   left?: AbortSignal,
+  secrets: readonly SecretFile[] = [],
 ): Promise<void> {
   const live = context.live.of(containerId);
   const endedBefore = live.startEnded;
@@ -96,7 +102,7 @@ export async function startContainer(
         ports === undefined ? record : withFields(record, { publishedPorts: [...ports.published] });
       const told = withFields(asked, { startPhases: phases.list });
       const begun = await beginStart(context, live, told, by);
-      await runStart(context, live, begun, ended, { left });
+      await runStart(context, live, begun, ended, { left, secrets });
     });
   });
 }
@@ -184,26 +190,32 @@ async function settledDonor(
   }
 }
 
+interface RunStartOptions {
+  /** Comes first. */
+  readonly ready?: () => Promise<void>;
+  /** As for {@link startContainer}. */
+  readonly left?: AbortSignal | undefined;
+  readonly secrets?: readonly SecretFile[];
+}
+
 /**
  * With the container's lock held: from the journalled intention to a running process, or back.
  *
  * @param ended aborts when the start is ended: from the call of its agent on there is a process to end instead
- * @param ready what comes first
- * @param left as for {@link startContainer}
  */
 async function runStart(
   context: EngineContext,
   live: LiveContainer,
   record: ContainerRecord,
   ended: AbortSignal,
-  { ready, left }: { readonly ready?: () => Promise<void>; readonly left?: AbortSignal | undefined },
+  { ready, left, secrets = [] }: RunStartOptions,
 ): Promise<void> {
   const phases = live.run.start?.phases ?? new StartPhases();
   try {
     await ready?.();
     requireLog(record);
     await unlessAborted(ended, ensureVolumeParts(context, record));
-    const spec = workloadOf(context, record, live.reservations.ids(), "joined");
+    const spec = { ...workloadOf(context, record, live.reservations.ids(), "joined"), secrets };
     let meeting: Promise<Met> | undefined;
     const meet = (launched: Launched): Promise<Met> => {
       meeting ??= meetAgent(context, live, record, launched);

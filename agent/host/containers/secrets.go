@@ -1,0 +1,53 @@
+package containers
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/host/mounts"
+)
+
+// secretsOptions bound what a start's secret files take; they are nobody's but
+// root's until they are bound into the container.
+var secretsOptions = []string{"nosuid", "nodev", "noexec", "mode=700", "size=16m"}
+
+// mountSecrets keeps the request's secret files in memory and answers their
+// mounts.
+func (l *launch) mountSecrets() ([]ociMount, error) {
+	if len(l.request.Secrets) == 0 {
+		return nil, nil
+	}
+	directory := l.paths.Secrets()
+	if err := os.Mkdir(directory, 0o700); err != nil {
+		return nil, err
+	}
+	if err := (mounts.FileSystem{Type: "tmpfs", Source: "secrets", Options: secretsOptions}).Mount(directory); err != nil {
+		return nil, fmt.Errorf("mount secrets: %w", err)
+	}
+	var added []ociMount
+	for index, secret := range l.request.Secrets {
+		if !path.IsAbs(secret.ContainerPath) {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the path of a secret is not absolute: %q", secret.ContainerPath))
+		}
+		name := filepath.Join(directory, fmt.Sprint(index))
+		if err := writeSecret(name, secret.Content, os.FileMode(secret.Mode).Perm(), int(secret.Uid), int(secret.Gid)); err != nil {
+			return nil, fmt.Errorf("write a secret: %w", err)
+		}
+		added = append(added, ociMount{secret.ContainerPath, "bind", name, []string{"bind", "rprivate", "ro", "nosuid", "nodev", "noexec"}})
+	}
+	return added, nil
+}
+
+func writeSecret(name string, content []byte, mode os.FileMode, uid, gid int) error {
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		return err
+	}
+	if err := os.Lchown(name, uid, gid); err != nil {
+		return err
+	}
+	return os.Chmod(name, mode)
+}
