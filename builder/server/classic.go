@@ -120,6 +120,7 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 
 // solve runs a build and answers the image's ID.
 func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, show func(*controlapi.StatusResponse) error) (string, error) {
+	defer s.beginBuild()()
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	var response *controlapi.SolveResponse

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
+	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/frontend"
@@ -39,6 +41,8 @@ type Server struct {
 	scratch    string
 
 	mu sync.Mutex
+	// Counts builds under way.
+	building int
 	// Builds under way that their clients may cancel.
 	builds map[*namedBuild]struct{}
 }
@@ -83,9 +87,37 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 		worker: w, controller: controller, cache: cache, sessions: sessions, builds: map[*namedBuild]struct{}{},
 		scratch: filepath.Join(directory, "scratch"),
 	}
-	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))
+	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
 	return s, nil
+}
+
+// countBuilds counts those of BuildKit's clients, each of which is one call.
+func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	if info.FullMethod == controlapi.Control_Solve_FullMethodName {
+		defer s.beginBuild()()
+	}
+	return handle(ctx, request)
+}
+
+// beginBuild counts a build until what is answered is called. With the last one under way goes all that cancelled ones
+// have left.
+func (s *Server) beginBuild() func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.building++
+	return func() {
+		s.mu.Lock()
+		s.building--
+		letGo := func(context.Context) error { return nil }
+		if s.building == 0 {
+			letGo = s.worker.TakeReferences()
+		}
+		s.mu.Unlock()
+		if err := letGo(context.Background()); err != nil {
+			fmt.Fprintf(os.Stderr, "sockerless-builder: after the last build: %s\n", err)
+		}
+	}
 }
 
 // Close closes the caches.

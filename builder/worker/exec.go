@@ -90,7 +90,8 @@ func (o *execOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 	}
 	step := &step{execOp: o, job: job, inputs: inputs}
 	defer func() { err = errors.Join(err, step.end(context.WithoutCancel(ctx))) }()
-	return step.run(ctx)
+	outputs, err = step.run(ctx)
+	return unlessCancelled(ctx, outputs, err)
 }
 
 // step is one run of an execOp.

@@ -142,7 +142,8 @@ func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 		}
 	}
 	o.manager.prepare = func(ctx context.Context, skeleton *tree) error { return o.show(ctx, skeleton, scoped) }
-	return o.Op.Exec(ctx, job, scoped)
+	outputs, err = o.Op.Exec(ctx, job, scoped)
+	return unlessCancelled(ctx, outputs, err)
 }
 
 // show has a skeleton learn every path at which an action may meet something.

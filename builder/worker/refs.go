@@ -31,6 +31,70 @@ type content struct {
 
 	mu   sync.Mutex
 	refs int
+	gone sync.Once
+}
+
+// letGo is done once, by the last release or by the end of the last build.
+func (c *content) letGo(ctx context.Context) (err error) {
+	c.gone.Do(func() {
+		c.worker.references.forget(c)
+		if c.context != nil {
+			err = c.worker.contexts.putBack(c.context)
+			return
+		}
+		c.worker.states.letGo(c.id)
+		err = c.files.close(context.WithoutCancel(ctx))
+	})
+	return err
+}
+
+// references are the contents that somebody refers to.
+type references struct {
+	mu   sync.Mutex
+	live map[*content]struct{}
+}
+
+func (r *references) add(c *content) *content {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.live == nil {
+		r.live = map[*content]struct{}{}
+	}
+	r.live[c] = struct{}{}
+	return c
+}
+
+func (r *references) forget(c *content) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.live, c)
+}
+
+// TakeReferences is called when no build is under way. It answers what lets go of everything that is still referred to:
+// BuildKit forgets to release some results of steps that end together with their build.
+func (w *Worker) TakeReferences() func(context.Context) error {
+	w.references.mu.Lock()
+	defer w.references.mu.Unlock()
+	left := w.references.live
+	w.references.live = nil
+	return func(ctx context.Context) (err error) {
+		for each := range left {
+			err = errors.Join(err, each.letGo(ctx))
+		}
+		return err
+	}
+}
+
+// unlessCancelled answers the results of a step, which nobody takes any more where its build was cancelled.
+func unlessCancelled(ctx context.Context, results []solver.Result, err error) ([]solver.Result, error) {
+	if err != nil || ctx.Err() == nil {
+		return results, err
+	}
+	err = context.Cause(ctx)
+	for _, each := range results {
+		err = errors.Join(err, each.Release(context.WithoutCancel(ctx)))
+	}
+	return nil, err
 }
 
 // ref is BuildKit's reference to a state or a context. The last release of a content lets go of its files.
@@ -48,11 +112,11 @@ var (
 func (w *Worker) stateRef(r record) *ref {
 	made := &content{worker: w, id: r.ID, diffIDs: r.DiffIDs, refs: 1}
 	made.files = newTree(w, r.ID, false)
-	return &ref{content: made}
+	return &ref{content: w.references.add(made)}
 }
 
 func (w *Worker) contextRef(id string, dir *contextDir) *ref {
-	return &ref{content: &content{worker: w, id: id, context: dir, refs: 1}}
+	return &ref{content: w.references.add(&content{worker: w, id: id, context: dir, refs: 1})}
 }
 
 func (r *ref) Clone() cache.ImmutableRef {
@@ -68,15 +132,9 @@ func (r *ref) Release(ctx context.Context) (err error) {
 		r.refs--
 		isLast := r.refs == 0
 		r.mu.Unlock()
-		if !isLast {
-			return
+		if isLast {
+			err = r.letGo(ctx)
 		}
-		if r.context != nil {
-			err = r.worker.contexts.putBack(r.context)
-			return
-		}
-		r.worker.states.letGo(r.id)
-		err = r.files.close(context.WithoutCancel(ctx))
 	})
 	return err
 }

@@ -33,6 +33,7 @@ type tree struct {
 	isSkeleton bool
 
 	mu        sync.Mutex
+	isClosed  bool
 	dir       string
 	root      *os.Root
 	container string
@@ -52,6 +53,9 @@ func newTree(w *Worker, image string, isSkeleton bool) *tree {
 
 // open makes the directory. Image "" is a state without files.
 func (t *tree) open() error {
+	if t.isClosed {
+		return errClosed
+	}
 	if t.root != nil {
 		return nil
 	}
@@ -67,10 +71,14 @@ func (t *tree) open() error {
 	return err
 }
 
-// close removes the directory and the container through which it was read.
+// errClosed tells an operation of a build that has ended.
+var errClosed = errors.New("the files were let go")
+
+// close removes the directory and the container through which it was read, for good.
 func (t *tree) close(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.isClosed = true
 	var err error
 	if t.container != "" {
 		err = t.worker.backend.RemoveContainer(ctx, t.container)
@@ -245,6 +253,9 @@ var errListedEnough = errors.New("listed enough")
 func (t *tree) listAt(ctx context.Context, name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.open(); err != nil {
+		return err
+	}
 	at, next, err := t.walk(ctx, name)
 	if err != nil || at == "" || next != "" {
 		return err

@@ -50,8 +50,10 @@ type Worker struct {
 	contexts *contexts
 	caches   *cacheVolumes
 	limits   Limits
-	sources  *source.Manager
-	running  *semaphore.Weighted
+
+	references references
+	sources    *source.Manager
+	running    *semaphore.Weighted
 	// Directory of files that no build after this process needs.
 	scratch string
 

@@ -1,0 +1,92 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/moby/buildkit/solver"
+	bkworker "github.com/moby/buildkit/worker"
+
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+)
+
+func workerOf(t *testing.T) (*Worker, *backendtest.Backend) {
+	t.Helper()
+	s, server := statesOf(t)
+	return &Worker{
+		backend: s.backend, states: s, scratch: t.TempDir(), contexts: &contexts{root: t.TempDir()}, limits: Limits{Context: wide},
+	}, server
+}
+
+func TestFilesThatWereLetGoAreNotFetchedAgain(t *testing.T) {
+	w, server := workerOf(t)
+	ctx := context.Background()
+	files := newTree(w, "image", false)
+	if err := files.close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for name, look := range map[string]func() error{
+		"fetch": func() error { return files.fetch(ctx, "/x") },
+		"look":  func() error { _, err := files.look(ctx, "/x"); return err },
+		"list":  func() error { return files.listAt(ctx, "/x") },
+	} {
+		if err := look(); !errors.Is(err, errClosed) {
+			t.Errorf("%s answered %v", name, err)
+		}
+	}
+	if left := server.Containers(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
+	w, server := workerOf(t)
+	ctx := context.Background()
+	state := w.stateRef(installed(t, w.states, "state"))
+	if _, err := state.files.reader(ctx); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, dir, "file", "")
+	files, err := sent(t, w, dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	letGo := w.TakeReferences()
+	kept := w.stateRef(installed(t, w.states, "of the next build"))
+	if err := letGo(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if left := server.Containers(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+	if left, err := os.ReadDir(w.contexts.root); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if w.states.isInUse(state.id) || !w.states.isInUse(kept.id) {
+		t.Errorf("in use: %v, of the next build: %v", w.states.isInUse(state.id), w.states.isInUse(kept.id))
+	}
+	// A late release changes nothing.
+	if err := errors.Join(state.Release(ctx), files.Release(ctx), kept.Release(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if w.states.isInUse(kept.id) {
+		t.Error("still in use")
+	}
+}
+
+func TestTheResultOfACancelledStepIsReleased(t *testing.T) {
+	w, _ := workerOf(t)
+	state := w.stateRef(installed(t, w.states, "state"))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	results := []solver.Result{bkworker.NewWorkerRefResult(state, w)}
+	if _, err := unlessCancelled(ctx, results, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("answered %v", err)
+	}
+	if w.states.isInUse(state.id) {
+		t.Error("still in use")
+	}
+}
