@@ -58,11 +58,16 @@ async function main(): Promise<number> {
       return 1;
     }
     const judgement = isJudgedAgain === true ? await judgeAgain(suite) : await runSuite(suite, run);
-    if (judgement === undefined) {
+    if (judgement !== undefined) {
+      judgements.set(suite.name, judgement);
+      tell(suite.name, judgement);
+    } else if (run === undefined) {
       return command.error(`error: ${suite.name} has not run`);
     }
-    judgements.set(suite.name, judgement);
-    tell(suite.name, judgement);
+  }
+  if (judgements.size === 0 && !isInterrupted) {
+    console.error(`conformance: no test of ${chosen.map(({ name }) => name).join(", ")} matches ${run}`);
+    return 1;
   }
   const isBad = [...judgements.values()].some(
     ({ unexpected, passedThough }) => unexpected.length + passedThough.length > 0,

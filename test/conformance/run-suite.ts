@@ -8,7 +8,7 @@ import { type Allowance, allowed } from "./allowed.ts";
 import { type Candidate, resultsIn, runInCell } from "./cell.ts";
 import { frozenImages } from "./frozen-images.ts";
 import { type Judgement, judge } from "./judge.ts";
-import { leavesOf, type Outcome, type Results } from "./results.ts";
+import { isFailure, leavesOf, type Outcome, type Results } from "./results.ts";
 import { isSkipped } from "./skipped.ts";
 import { mobyPrograms, mobySource } from "./moby.ts";
 import type { Suite } from "./suites.ts";
@@ -30,8 +30,9 @@ export interface SuiteRun extends Judgement {
  * Builds what is missing, runs the suite and judges it. Logs and output are in build/conformance.
  *
  * @param only which of its tests: a pattern of `-test.run`, or a part of the names of docker-py's tour
+ * @returns undefined: none of its tests was chosen
  */
-export async function runSuite(suite: Suite, only?: string): Promise<SuiteRun> {
+export async function runSuite(suite: Suite, only?: string): Promise<SuiteRun | undefined> {
   const surroundings = { programs: await mobyPrograms(), images: await frozenImages(await mobySource()) };
   const prepared = await suite.prepare(only);
   const run = (candidate: Candidate) =>
@@ -43,8 +44,20 @@ export async function runSuite(suite: Suite, only?: string): Promise<SuiteRun> {
       limitMs: suiteLimitMs,
     });
   const [ours, theirs] = await Promise.all([run("sockerless"), run("dockerd")]);
+  if (![ours, theirs].some((results) => hasChosen(suite, results))) {
+    if (only === undefined) {
+      throw new Error(`${suite.name} has no test`);
+    }
+    return undefined;
+  }
   const day = await dayOf(directoryOf(suite, "sockerless", only !== undefined));
   return { ...judge(ours, theirs, allowancesOf(suite), only === undefined), day };
+}
+
+function hasChosen({ areSubtests }: Suite, results: Results): boolean {
+  return [...results].some(
+    ([test, result]) => areSubtests !== true || test.includes("/") || isFailure(result),
+  );
 }
 
 /**

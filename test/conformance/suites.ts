@@ -10,6 +10,8 @@ import { testcontainersImages, testcontainersSource, testcontainersSuite } from 
 /** One suite. */
 export interface Suite {
   readonly name: string;
+  /** Present if its tests are subtests of others, which run whether or not one below them is chosen. */
+  readonly areSubtests?: true;
   /** Makes what runs. */
   readonly prepare: (only: string | undefined) => Promise<Prepared>;
 }
@@ -89,6 +91,7 @@ function integration(name: string): Suite {
 function integrationCli(name: string, run: string, except?: string): Suite {
   return {
     name: `integration-cli/${name}`,
+    areSubtests: true,
     prepare: async (only) => ({
       command: goTest(
         await mobySuite("integration-cli"),
