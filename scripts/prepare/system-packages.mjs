@@ -30,6 +30,10 @@ const forTests = [
   { name: "umoci", isThere: () => findProgram("umoci") !== undefined },
   // pip installs docker-py.
   { name: "python3-pip", isThere: () => findProgram("pip3") !== undefined },
+  { name: "iproute2", isThere: () => findProgram("ip") !== undefined },
+  // Compile Docker's daemon and programs of its tests.
+  { name: "gcc", isThere: () => findProgram("gcc") !== undefined },
+  { name: "libc6-dev", isThere: () => existsSync("/usr/include/stdio.h") },
 ];
 
 /** Services that these packages start when they are installed; we want the programs only. */
