@@ -12,10 +12,10 @@ const setting = withDaemon();
 const docker = (...args: string[]) => setting.daemon.docker(...args);
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 
-/** An image of its own, with a file and a link in it. */
+/** An image of its own, with a file and links in it. */
 async function tools(name: string): Promise<string> {
   const script =
-    "mkdir /tool && echo v1 > /tool/version && ln -s /tool/version /current && ln -s tool /linked";
+    "mkdir /tool && echo v1 > /tool/version && ln -s tool/version /current && ln -s tool /linked && ln -s /tool /away";
   const container = await ok("run", "-d", "busybox", "sh", "-c", script);
   await ok("wait", container);
   const id = await ok("commit", container, name);
@@ -117,12 +117,24 @@ describe("docker run --mount type=image", () => {
       "busybox",
       "true",
     );
-    assert.match(noPath.errorText, /the image has no path nowhere/);
+    assert.match(
+      noPath.errorText,
+      backendUnderTest() === "local" ? /cannot access path .*nowhere/ : /the image has no path nowhere/,
+    );
     const old = await create("1.47", "tools:1");
     assert.deepEqual(
       [old.status, old.json()],
       [400, { message: 'Mount type "Image" needs API v1.48 or newer' }],
     );
+    await ok("rmi", "tools:1");
+  });
+
+  test("is refused for a part that a link leads out of the image", {
+    skip: onlyOn("local", "a task has the image's own files"),
+  }, async () => {
+    await tools("tools:1");
+    const away = await docker("run", "--rm", ...mount("tools:1", ",image-subpath=away"), "busybox", "true");
+    assert.match(away.errorText, /path concatenation escapes the base directory/);
     await ok("rmi", "tools:1");
   });
 

@@ -1,17 +1,16 @@
 package containers
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"connectrpc.com/connect"
-	"golang.org/x/sys/unix"
-
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -40,31 +39,13 @@ func (l *launch) mountImage(directory string, m *hostv1.Mount) (string, error) {
 	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(directory); err != nil {
 		return "", err
 	}
-	part, err := openPart(directory, m.Subpath)
+	part, err := volumes.OpenPart(directory, cmp.Or(m.Subpath, "."))
 	if err != nil {
 		return "", err
 	}
 	defer part.Close()
 	// Without links, so that the runtime does not follow one out of the image.
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", part.Fd()))
-}
-
-// openPart opens (O_PATH) a path inside a mounted image, whose links mean its own
-// files. NOT_FOUND: it is not there.
-func openPart(image, subpath string) (*os.File, error) {
-	root, err := confined.Open(image)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	fd, err := root.Open(subpath, unix.O_PATH, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("the image has no path %s", subpath))
-	}
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: subpath, Err: err}
-	}
-	return os.NewFile(uintptr(fd), subpath), nil
 }
 
 // imagesDirectory is where the images of a running container are mounted.
@@ -95,7 +76,7 @@ func (c *Containers) showImage(root *confined.Root, scratch string, m mount) (er
 	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(scratch); err != nil {
 		return err
 	}
-	part, err := openPart(scratch, m.Subpath)
+	part, err := volumes.OpenPart(scratch, cmp.Or(m.Subpath, "."))
 	if err != nil {
 		return err
 	}

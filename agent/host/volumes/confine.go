@@ -26,24 +26,31 @@ func (s *Store) OpenSource(source string) (*os.File, error) {
 		}
 		return os.OpenFile(source, unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
-	base, err := unix.Open(volume, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	return OpenPart(volume, subpath)
+}
+
+// OpenPart opens (O_PATH) a path beneath a directory. A link that leads out of it is
+// INVALID_ARGUMENT, a path that is not there os.ErrNotExist.
+func OpenPart(directory, subpath string) (*os.File, error) {
+	base, err := unix.Open(directory, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: volume, Err: err}
+		return nil, &os.PathError{Op: "open", Path: directory, Err: err}
 	}
 	defer unix.Close(base)
+	path := filepath.Join(directory, subpath)
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := openat.Open(base, subpath, &how)
 	if errors.Is(err, unix.EXDEV) {
 		return nil, connect.NewError(connect.CodeInvalidArgument,
-			fmt.Errorf("path concatenation escapes the base directory, base: %s, subpath: %s", volume, subpath))
+			fmt.Errorf("path concatenation escapes the base directory, base: %s, subpath: %s", directory, subpath))
 	}
 	if subpath != "." && isMissing(err) {
-		return nil, fmt.Errorf("cannot access path %s: %w", source, err)
+		return nil, fmt.Errorf("cannot access path %s: %w", path, err)
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: source, Err: err}
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return os.NewFile(uintptr(fd), source), nil
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
