@@ -64,6 +64,7 @@ export const allowed: readonly Allowance[] = [
   ),
   ...difference("containers-outlive-the-daemon", "integration/container", "TestDaemonRestartKillContainers"),
   ...difference("what-sockerless-is-made-of", "integration/system", "TestInfoBinaryCommits"),
+  ...difference("volumes-have-the-drivers-block-and-tmpfs-too", "integration/volume", "TestVolumesInspect"),
   ...difference("networks-of-a-machine", "integration/networking", "TestInfoFirewallBackend"),
   ...difference(
     "networks-of-a-machine",
@@ -89,11 +90,6 @@ export const allowed: readonly Allowance[] = [
     "what-this-test-does-not-see",
     "integration-cli/cli",
     "TestDockerCLICreateSuite/TestCreateWithLargePortRange",
-  ),
-  ...difference(
-    "what-is-not-built-is-refused-by-name",
-    "integration-cli/cli",
-    "TestDockerCLISaveLoadSuite/TestLoadZeroSizeLayer",
   ),
   ...difference("copies-reach-what-is-mounted", "testcontainers-go", "ExampleRun"),
   ...of(

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 
+import { compileBuilder } from "../support/builds.ts";
 import { checkout } from "../support/daemon.ts";
 import { type Allowance, allowed } from "./allowed.ts";
 import { type Candidate, resultsIn, runInCell } from "./cell.ts";
@@ -35,6 +36,8 @@ export interface SuiteRun extends Judgement {
 export async function runSuite(suite: Suite, only?: string): Promise<SuiteRun | undefined> {
   const surroundings = { programs: await mobyPrograms(), images: await frozenImages(await mobySource()) };
   const prepared = await suite.prepare(only);
+  // A cell has no network from which it could be compiled.
+  await compileBuilder();
   const run = (candidate: Candidate) =>
     runInCell({
       ...surroundings,

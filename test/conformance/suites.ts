@@ -96,7 +96,7 @@ function integrationCli(name: string, run: string, except?: string): Suite {
       command: goTest(
         await mobySuite("integration-cli"),
         `integration-cli/${name}`,
-        only === undefined ? run : `(${run})/${only}`,
+        only === undefined ? run : `(${run})/${only.includes("/") ? only : `(${only})`}`,
         except,
       ),
       workingDirectory: join(await mobySource(), "integration-cli"),
