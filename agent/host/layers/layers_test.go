@@ -18,6 +18,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/mounts"
 )
 
 type entry = tar.Header
@@ -211,6 +213,28 @@ func TestUnpackTurnsWhiteoutsIntoOverlayfsForm(t *testing.T) {
 	stack, err := store.Stack([]string{digestOf(below), digestOf(plain)})
 	if err != nil || len(stack.Lower) != 1 || stack.Lower[0] != diff {
 		t.Errorf("an opaque root lets the layers beneath through: %+v, %v", stack, err)
+	}
+}
+
+func TestALayerThatIsThereTwiceLiesWhereItIsTopmost(t *testing.T) {
+	store, _ := openStore(t)
+	twice, between := tarOf(t, entry{Name: "file", Linkname: "first"}), tarOf(t, entry{Name: "file", Linkname: "second"})
+	for _, plain := range [][]byte{twice, between} {
+		if _, _, err := unpack(t, store, plain, plain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stack, err := store.Stack([]string{digestOf(twice), digestOf(between), digestOf(twice)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged := t.TempDir()
+	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(merged); err != nil {
+		t.Fatal(err)
+	}
+	defer mounts.Unmount(merged)
+	if content, _ := os.ReadFile(merged + "/file"); string(content) != "first" {
+		t.Errorf("file: %q", content)
 	}
 }
 

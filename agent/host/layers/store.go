@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -170,7 +171,9 @@ type Stack struct {
 }
 
 // Stack finds the layers' directories; diffIDs are given bottom first. NOT_FOUND
-// where one is not unpacked.
+// where one is not unpacked. A layer that is there several times counts where it
+// lies topmost: all that is in it hides itself beneath, and overlayfs takes no
+// directory twice.
 func (s *Store) Stack(diffIDs []string) (Stack, error) {
 	if len(diffIDs) == 0 {
 		return Stack{Lower: []string{filepath.Join(s.dir, emptyName, "diff")}}, nil
@@ -182,7 +185,9 @@ func (s *Store) Stack(diffIDs []string) (Stack, error) {
 			return Stack{}, err
 		}
 		diff := filepath.Join(dir, "diff")
-		stack.Lower = append(stack.Lower, diff)
+		if !slices.Contains(stack.Lower, diff) {
+			stack.Lower = append(stack.Lower, diff)
+		}
 		if layer.RootStated && stack.RootSource == "" {
 			stack.RootSource = diff
 		}
