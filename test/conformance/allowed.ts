@@ -54,12 +54,8 @@ export const allowed: readonly Allowance[] = [
     "integration-cli/api",
     ...[
       ...["APIBuildGitWithF", "APIDockerFileRemote", "APIDoubleDockerfile", "APILowerDockerfile"],
-      ...[
-        "APIRemoteTarballContext",
-        "APIRemoteTarballContextWithCustomDockerfile",
-        "APIUnnormalizedTarPaths",
-      ],
-      ...["ChownOnCopy", "OnBuildWithCopy", "ScratchCopy"],
+      ...["APIRemoteTarballContext", "APIRemoteTarballContextWithCustomDockerfile"],
+      "ChownOnCopy",
     ].map((name) => `TestDockerAPISuite/TestBuild${name}`),
   ),
   ...difference("containers-outlive-the-daemon", "integration/container", "TestDaemonRestartKillContainers"),
@@ -123,12 +119,9 @@ export const allowed: readonly Allowance[] = [
   ...of(
     "build",
     "integration-cli/build",
-    ...[
-      "AddSingleFileToWorkdir",
-      "CancellationKillsSleep",
-      "ContextCleanup",
-      "ContextCleanupFailedBuild",
-    ].map((name) => `TestDockerCLIBuildSuite/TestBuild${name}`),
+    ...["AddSingleFileToWorkdir", "ContextCleanup", "ContextCleanupFailedBuild"].map(
+      (name) => `TestDockerCLIBuildSuite/TestBuild${name}`,
+    ),
     ...["CopySingleFileToWorkdir", "WithFailure"].map((name) => `TestDockerCLIBuildSuite/TestBuild${name}`),
   ),
   // It builds before it pulls.
