@@ -446,6 +446,9 @@ func (m *messages) fail(err error) {
 	if exit := new(gatewaypb.ExitError); errors.As(err, &exit) {
 		if _, rest, ok := strings.Cut(message, `process "`); ok {
 			if command, _, ok := strings.Cut(rest, `" did not complete`); ok {
+				if plain, err := strconv.Unquote(`"` + command + `"`); err == nil {
+					command = plain
+				}
 				message = fmt.Sprintf("The command '%s' returned a non-zero code: %d", command, exit.ExitCode)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,7 @@ type plan struct {
 	steps []*planned
 	// The first step that has not ended.
 	at int
-	// Steps by stage and number there, as BuildKit's names of vertices have them.
+	// Steps by stage and number there, as BuildKit's names of vertices have them, which count triggers first.
 	byPlace  map[place]*planned
 	byDigest map[string]*planned
 	target   int
@@ -37,7 +38,20 @@ type planned struct {
 	isTold  bool
 	isDone  bool
 	cached  bool
+	// The number of triggers is told.
+	hasTold bool
 	output  []byte
+	// Triggers of the image, by digest, and whether each has ended.
+	triggers map[string]bool
+}
+
+func (s *planned) hasEnded() bool {
+	for _, hasEnded := range s.triggers {
+		if !hasEnded {
+			return false
+		}
+	}
+	return s.isDone || !s.hasWork
 }
 
 // readPlan reads the Dockerfile of a context up to the target.
@@ -83,9 +97,13 @@ func readPlan(directory, filename, target string) (*plan, error) {
 		made.add(each.String(), nil)
 	}
 	for at, stage := range stages[:made.target+1] {
-		made.stages = append(made.stages, strings.ToLower(stage.Name))
-		made.add(stage.SourceCode, &place{at, 1})
+		// A stage on scratch or on another stage has no vertex for its FROM.
 		number := 1
+		if stage.BaseName == "scratch" || slices.Contains(made.stages, strings.ToLower(stage.BaseName)) {
+			number = 0
+		}
+		made.stages = append(made.stages, strings.ToLower(stage.Name))
+		made.addFrom(at, stage.SourceCode, number == 1)
 		for _, command := range stage.Commands {
 			var where *place
 			switch command.(type) {
@@ -99,8 +117,14 @@ func readPlan(directory, filename, target string) (*plan, error) {
 	return made, nil
 }
 
+// addFrom adds the first step of a stage, which has the triggers of its base image.
+func (p *plan) addFrom(stage int, title string, hasWork bool) {
+	p.add(title, &place{stage, 0})
+	p.steps[len(p.steps)-1].hasWork = hasWork
+}
+
 func (p *plan) add(title string, where *place) {
-	step := &planned{title: title}
+	step := &planned{title: title, triggers: map[string]bool{}}
 	if where != nil {
 		step.hasWork = true
 		p.byPlace[*where] = step
@@ -108,13 +132,14 @@ func (p *plan) add(title string, where *place) {
 	p.steps = append(p.steps, step)
 }
 
-// vertexName takes "[build 2/3] RUN make" apart.
-var vertexName = regexp.MustCompile(`^\[(?:\S+/\S+ )?(?:(\S+) )?(\d+)/\d+\] `)
+// vertexName takes "[build  2/13] RUN make" and "[2/3] ONBUILD RUN make" apart.
+var vertexName = regexp.MustCompile(`^\[(?:\S+/\S+ )?(?:(\S+) )? *(\d+)/\d+\] (ONBUILD )?(FROM )?`)
 
-func (p *plan) stepOf(name string) *planned {
-	parts := vertexName.FindStringSubmatch(name)
+// stepOf finds the step of a vertex, and whether it is a trigger of that step's image.
+func (p *plan) stepOf(vertex *controlapi.Vertex) (step *planned, isTrigger bool) {
+	parts := vertexName.FindStringSubmatch(vertex.Name)
 	if parts == nil {
-		return nil
+		return nil, false
 	}
 	number, _ := strconv.Atoi(parts[2])
 	stage := p.target
@@ -131,18 +156,30 @@ func (p *plan) stepOf(name string) *planned {
 			}
 		}
 	}
-	return p.byPlace[place{stage, number}]
+	from := p.byPlace[place{stage, 0}]
+	if from == nil || parts[4] != "" {
+		return from, false
+	}
+	if parts[3] != "" {
+		return from, true
+	}
+	return p.byPlace[place{stage, number - len(from.triggers)}], false
 }
 
 func (p *plan) show(response *controlapi.StatusResponse) error {
 	for _, vertex := range response.Vertexes {
-		step := p.stepOf(vertex.Name)
+		step, isTrigger := p.stepOf(vertex)
 		if step == nil {
 			continue
 		}
 		p.byDigest[vertex.Digest] = step
+		isDone := vertex.Completed != nil && vertex.Error == ""
+		if isTrigger {
+			step.triggers[vertex.Digest] = isDone
+			continue
+		}
 		step.cached = step.cached || vertex.Cached
-		step.isDone = step.isDone || (vertex.Completed != nil && vertex.Error == "")
+		step.isDone = step.isDone || isDone
 	}
 	for _, log := range response.Logs {
 		if step := p.byDigest[log.Vertex]; step != nil {
@@ -162,13 +199,19 @@ func (p *plan) advance(isEnded bool) error {
 				return err
 			}
 		}
+		if count := len(step.triggers); count > 0 && !step.hasTold {
+			step.hasTold = true
+			if err := p.out.stream(fmt.Sprintf("# Executing %d build trigger%s\n", count, strings.Repeat("s", min(1, count-1)))); err != nil {
+				return err
+			}
+		}
 		if len(step.output) > 0 {
 			if err := p.out.stream(string(step.output)); err != nil {
 				return err
 			}
 			step.output = nil
 		}
-		if step.hasWork && !step.isDone && !isEnded {
+		if !step.hasEnded() && !isEnded {
 			return nil
 		}
 		if step.cached && !strings.HasPrefix(strings.ToUpper(step.title), "FROM") {

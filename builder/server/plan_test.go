@@ -1,0 +1,88 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// shown is the text of a build of a Dockerfile whose vertices have these names, end one after the other and say
+// their numbers.
+func shown(t *testing.T, dockerfile string, names ...string) string {
+	t.Helper()
+	directory := t.TempDir()
+	if err := os.WriteFile(filepath.Join(directory, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := readPlan(directory, "Dockerfile", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	plan.out = &messages{w: answer}
+	known := &controlapi.StatusResponse{}
+	for _, name := range names {
+		known.Vertexes = append(known.Vertexes, &controlapi.Vertex{Digest: name, Name: name})
+	}
+	if err := plan.show(known); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		ended := &controlapi.StatusResponse{
+			Vertexes: []*controlapi.Vertex{{Digest: name, Name: name, Completed: timestamppb.New(time.Unix(1, 0))}},
+			Logs:     []*controlapi.VertexLog{{Vertex: name, Msg: []byte(strings.Fields(strings.Trim(name, "["))[0] + " says\n")}},
+		}
+		if err := plan.show(ended); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var text strings.Builder
+	for _, line := range strings.Split(strings.TrimSpace(answer.Body.String()), "\r\n") {
+		var message struct{ Stream string }
+		if err := json.Unmarshal([]byte(line), &message); err != nil {
+			t.Fatal(err)
+		}
+		text.WriteString(message.Stream)
+	}
+	return text.String()
+}
+
+func TestEachInstructionHasItsOutput(t *testing.T) {
+	long := "FROM busybox\n" + strings.Repeat("RUN step\n", 9)
+	if text := shown(t, long, "[ 1/10] FROM busybox", "[ 2/10] RUN step", "[10/10] RUN step"); !strings.Contains(text, "Step 2/10 : RUN step\n2/10] says\n") {
+		t.Errorf("a step of two digits' steps:\n%s", text)
+	}
+	stages := "FROM busybox AS one\nRUN first\nFROM one\nRUN second\nFROM scratch\nCOPY third .\n"
+	want := "Step 1/6 : FROM busybox AS one\none says\nStep 2/6 : RUN first\none says\nStep 3/6 : FROM one\nStep 4/6 : RUN second\nstage-1 says\n" +
+		"Step 5/6 : FROM scratch\nStep 6/6 : COPY third .\nstage-2 says\n"
+	if text := shown(t, stages, "[one 1/2] FROM busybox", "[one 2/2] RUN first", "[stage-1 1/1] RUN second", "[stage-2 1/1] COPY third ."); text != want {
+		t.Errorf("stages without an image of their own:\n%s", text)
+	}
+	triggered := "FROM parent\nRUN own\n"
+	want = "Step 1/2 : FROM parent\n# Executing 2 build triggers\n1/4] says\n2/4] says\n3/4] says\nStep 2/2 : RUN own\n4/4] says\n"
+	if text := shown(t, triggered, "[1/4] FROM parent", "[2/4] ONBUILD RUN a", "[3/4] ONBUILD RUN b", "[4/4] RUN own"); text != want {
+		t.Errorf("triggers:\n%s", text)
+	}
+}
+
+func TestACommandThatFailsIsToldAsItIsWritten(t *testing.T) {
+	answer := httptest.NewRecorder()
+	err := errors.Join(errors.New(`process "/bin/sh -c bad \\& a2\ta3" did not complete successfully: exit code: 127`), &gatewaypb.ExitError{ExitCode: 127})
+	(&messages{w: answer}).fail(err)
+	var message struct{ Error string }
+	if err := json.Unmarshal(answer.Body.Bytes(), &message); err != nil {
+		t.Fatal(err)
+	}
+	if message.Error != "The command '/bin/sh -c bad \\& a2\ta3' returned a non-zero code: 127" {
+		t.Error(message.Error)
+	}
+}
