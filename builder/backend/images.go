@@ -62,6 +62,12 @@ func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []dige
 	}
 }
 
+// TagImage gives an image a name, of which there is an event.
+func (c *Client) TagImage(ctx context.Context, id, name string) error {
+	_, err := c.Images.TagImage(ctx, connect.NewRequest(&backendv1.TagImageRequest{Source: id, Target: name}))
+	return err
+}
+
 type loadStream = connect.BidiStreamForClient[backendv1.LoadImageRequest, backendv1.LoadImageResponse]
 
 func sendArchive(stream *loadStream, config []byte, id digest.Digest, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) error {

@@ -112,8 +112,11 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 		return response, e.send(ctx, id, build.SessionID)
 	}
 	for _, each := range names {
+		// It has the name already, but nobody was told.
 		naming := progress.OneOff(ctx, "naming to "+each)
-		naming(nil)
+		if err := naming(e.worker.backend.TagImage(ctx, id, each)); err != nil {
+			return nil, backend.Plain(err)
+		}
 	}
 	if e.push {
 		for _, each := range e.names {

@@ -109,6 +109,18 @@ CMD ["cat", "made", "greeting"]
     assert.notEqual(anew.id, first.id);
   });
 
+  test("is told by an event for each of its names", async () => {
+    const since = Date.now() / 1000;
+    const { id } = await build(socket(), "FROM busybox\nLABEL told=1\n", { query: { t: "told:1" } });
+    const filters = [
+      "--filter=type=image",
+      "--filter=event=tag",
+      "--format={{.ID}} {{.Actor.Attributes.name}}",
+    ];
+    const told = await ok("events", `--since=${since}`, `--until=${Date.now() / 1000}`, ...filters);
+    assert.equal(told, `${id} told:1`);
+  });
+
   test("that fails tells the command, its exit code and its output, and leaves nothing", async () => {
     const { text, error } = await build(socket(), "FROM busybox\nRUN echo to stderr >&2; exit 3\n");
     assert.match(text, /Step 2\/2 : RUN echo to stderr >&2; exit 3\nto stderr\n/);
