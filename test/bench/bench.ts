@@ -9,6 +9,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { npmScript, wholeNumber } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
 import { figureOf, median, spread } from "./figures.ts";
+import { imageMeasures } from "./image-measures.ts";
 import { createContainer, logBytes, logScript, type Measure, measures, type Target } from "./measures.ts";
 import { memoryOf } from "./memory.ts";
 
@@ -55,7 +56,7 @@ async function compare(network: Target["network"]): Promise<void> {
   const targets = [await prepare(ours.socket, network), await prepare(dockerd.socket, network)] as const;
   console.log(`\nnetwork ${network}, median of ${rounds} (least … most), alternated\n`);
   console.log("| measure | sockerless | dockerd | ratio | bar | |\n|---|---|---|---|---|---|");
-  for (const measure of measures.filter(({ name }) => name.includes(options.only))) {
+  for (const measure of [...measures, ...imageMeasures].filter(({ name }) => name.includes(options.only))) {
     const figures: [number[], number[]] = [[], []];
     for (const target of targets) {
       await figureOf(measure, target); // warm-up
