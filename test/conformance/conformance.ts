@@ -54,10 +54,16 @@ async function main(): Promise<number> {
   console.log(`conformance: what is not in ${cache} is built first`);
   const judgements = new Map<string, SuiteRun>();
   for (const suite of chosen) {
+    const judging = isJudgedAgain === true ? judgeAgain(suite) : runSuite(suite, run);
+    const judgement = await judging.catch((error: unknown) => {
+      if (isInterrupted) {
+        return undefined; // A cell that was ended before its first test.
+      }
+      throw error;
+    });
     if (isInterrupted) {
       return 1;
     }
-    const judgement = isJudgedAgain === true ? await judgeAgain(suite) : await runSuite(suite, run);
     if (judgement !== undefined) {
       judgements.set(suite.name, judgement);
       tell(suite.name, judgement);
@@ -65,16 +71,13 @@ async function main(): Promise<number> {
       return command.error(`error: ${suite.name} has not run`);
     }
   }
-  if (judgements.size === 0 && !isInterrupted) {
+  if (judgements.size === 0) {
     console.error(`conformance: no test of ${chosen.map(({ name }) => name).join(", ")} matches ${run}`);
     return 1;
   }
   const isBad = [...judgements.values()].some(
     ({ unexpected, passedThough }) => unexpected.length + passedThough.length > 0,
   );
-  if (isInterrupted) {
-    return 1;
-  }
   if (command.args.length === 0 && run === undefined) {
     await writeFile(join(checkout, "docs/conformance.md"), conformanceDocument(judgements));
   }
