@@ -176,6 +176,9 @@ async function postImagesLoad(context: ReplyContext): Promise<void> {
     (message) => {
       switch (message.case) {
         case "progress":
+          if (message.value.id === "") {
+            return { stream: `${message.value.status}\n` };
+          }
           return isQuiet ? undefined : progressToJson(message.value);
         case "loaded": {
           const { reference, imageId } = message.value;

@@ -178,6 +178,7 @@ test("a load passes every byte and tells the names of what it loaded", async (t)
           complete ||= message.case === "end";
         }
         yield { message: { case: "progress", value: { id: "0123456789ab", status: "Loading layer" } } };
+        yield { message: { case: "progress", value: { status: "The image a:1 already exists" } } };
         yield { message: { case: "loaded", value: { reference: "a:1", imageId: digest } } };
         yield { message: { case: "loaded", value: { imageId: digest } } };
         yield { message: { case: "end", value: {} } };
@@ -188,6 +189,7 @@ test("a load passes every byte and tells the names of what it loaded", async (t)
   const response = await api.call("POST", "/images/load?quiet=1", { body: sent, headers });
   assert.equal(response.status, 200);
   assert.deepEqual(linesOf(response.text), [
+    { stream: "The image a:1 already exists\n" },
     { stream: "Loaded image: a:1\n" },
     { stream: `Loaded image ID: ${digest}\n` },
   ]);

@@ -64,13 +64,14 @@ export class ImageArchives {
   }
 
   /** Loads an archive; see {@link loadArchive}. */
-  load(request: Omit<LoadRequest, "findLayer">): Promise<LoadedImageName[]> {
+  load(request: Omit<LoadRequest, "findLayer" | "holderOf">): Promise<LoadedImageName[]> {
     const { content, index, installer, work } = this.#parts;
     return work.run(request.signal, (lease, signal) =>
       loadArchive(content, installer, lease, {
         ...request,
         archive: abortable(request.archive, signal),
         findLayer: (held, diffId) => findStoredLayer(content, held, index.records(), diffId),
+        holderOf: (name) => index.named(name)?.id,
         signal,
       }),
     );

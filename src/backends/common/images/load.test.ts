@@ -158,6 +158,27 @@ describe("a docker archive", () => {
     assert.deepEqual(store.events(), ["load"]);
   });
 
+  it("tells of an image whose name it takes", async (context) => {
+    const store = await openImageStore(context);
+    const named = async (cmd: string, progress: ProgressLine[]) => {
+      const wanted = { ...(await image()), config: { Cmd: [cmd] } };
+      await load(store, await dockerArchive([{ image: wanted, tags: ["a:1"] }]), progress);
+      return imageId(wanted);
+    };
+    const progress: ProgressLine[] = [];
+    const first = await named("one", progress);
+    await named("one", progress);
+    const isOfWhole = ({ id }: ProgressLine) => id === "";
+    assert.deepEqual(progress.filter(isOfWhole), []);
+    await named("two", progress);
+    assert.deepEqual(progress.filter(isOfWhole), [
+      {
+        id: "",
+        status: `The image a:1 already exists, renaming the old one with ID ${first} to empty string`,
+      },
+    ]);
+  });
+
   it("survives a restart", async (context) => {
     const store = await openImageStore(context);
     await load(store, await dockerArchive([{ image: await image(), tags: ["a:1"] }]));

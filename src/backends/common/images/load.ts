@@ -17,7 +17,7 @@ import { type LayerMeasure, measureLayer } from "./layer-content.ts";
 import { readLegacyArchive } from "./legacy-archive.ts";
 import { readOciLayout } from "./oci-layout.ts";
 import type { ReportProgress } from "./progress.ts";
-import { familiarString, parseNamed } from "./reference.ts";
+import { familiarString, type NamedReference, parseNamed } from "./reference.ts";
 
 /** One line of the answer: a name that was loaded, or the ID of an image without one. */
 export interface LoadedImageName {
@@ -34,6 +34,8 @@ export interface LoadRequest {
   readonly ofBuild?: boolean;
   /** Finds a layer that the archive leaves out, by its diff ID, and holds it by the lease. */
   readonly findLayer: (lease: BlobLease, diffId: string) => Promise<LayerBlob | undefined>;
+  /** The ID of the image that has a name. */
+  readonly holderOf: (name: NamedReference) => string | undefined;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
 }
@@ -81,6 +83,15 @@ export async function loadArchive(
     const toInstall = await checked(context, image, request.ofBuild === true);
     // Docker tells nothing of those of a legacy archive, neither in the answer nor by an event.
     images.push(isLegacy ? { ...toInstall, events: [] } : toInstall);
+  }
+  for (const { id, names } of images) {
+    for (const name of names.map((each) => parseNamed(each))) {
+      const holder = request.holderOf(name);
+      if (holder !== undefined && holder !== id) {
+        const status = `The image ${familiarString(name)} already exists, renaming the old one with ID ${holder} to empty string`;
+        report({ id: "", status });
+      }
+    }
   }
   await installer.install(images, signal);
   return isLegacy ? [] : images.flatMap(namesOf);
