@@ -132,6 +132,7 @@ export const allowed: readonly Allowance[] = [
     "TestDockerCLIImagesSuite/TestImagesFilterSinceAndBefore",
     "TestDockerCLIImagesSuite/TestImagesOrderedByCreationDate",
     "TestDockerCLIPsSuite/TestPsListContainersFilterAncestorImage",
+    "TestDockerCLIRmiSuite/TestRmiUntagHistoryLayer",
   ),
   ...buildKit(
     "integration-cli/registry",
