@@ -62,10 +62,11 @@ describe("a start that a user ends while ECS brings its task up", () => {
 
   it("leaves no task behind where RunTask has not been answered yet", async () => {
     let isAsked = false;
+    const answered = Promise.withResolvers<void>();
     ecs.aws.delays.provisioning = longMs;
     ecs.aws.faults.add({
       on: "ecs.RunTask",
-      delayMs: 3_000,
+      hold: answered.promise,
       where: () => {
         isAsked = true;
         return true;
@@ -80,6 +81,7 @@ describe("a start that a user ends while ECS brings its task up", () => {
       new RegExp(`container ${id} was killed while it was being started`),
     );
     assert.equal(tasksOf(id).length, 0); // The request is still on its way.
+    answered.resolve();
     await untilTrue(() => hasEnded(id));
     await ecs.daemon.ok("rm", id);
   });

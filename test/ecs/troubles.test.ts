@@ -87,20 +87,20 @@ describe("a start that AWS fails", { concurrency: 4 }, () => {
       .map(({ input }) => input as { readonly clientToken: string })
       .filter((input) => JSON.stringify(input).includes(id));
 
-  const play = (id: string, played: Played): void => {
+  /** Has a container's start fail. @returns lets its second try go on, which waits until then */
+  const play = (id: string, played: Played): (() => void) => {
+    const second = Promise.withResolvers<void>();
+    const on = "ecs.RunTask";
+    const concerns = (input: unknown): boolean => JSON.stringify(input).includes(id);
+    let others = 0;
     if ("end" in played) {
-      ecs.aws.ecs.failStarts({
-        ...played.end,
-        where: ({ overrides }) => JSON.stringify(overrides).includes(id),
-      });
-      return;
+      others = 1; // The call of the first try.
+      ecs.aws.ecs.failStarts({ ...played.end, where: ({ overrides }) => concerns(overrides) });
+    } else {
+      ecs.aws.faults.add({ on, where: concerns, error: played.call, times: played.times });
     }
-    ecs.aws.faults.add({
-      on: "ecs.RunTask",
-      where: (input) => JSON.stringify(input).includes(id),
-      error: played.call,
-      times: played.times,
-    });
+    ecs.aws.faults.add({ on, where: (input) => concerns(input) && others-- <= 0, hold: second.promise });
+    return second.resolve;
   };
 
   it("has a row for each reason that passes", () => {
@@ -111,12 +111,13 @@ describe("a start that AWS fails", { concurrency: 4 }, () => {
   for (const [row, what, played] of passing) {
     it(`asks again, with another token, where ${what} is not to be had for a moment`, async () => {
       const id = await create("true");
-      play(id, played);
+      const tryAgain = play(id, played);
       const start = ok("start", "--attach", id);
       const wait = `waits to be started: ${startTroubles.find(({ name }) => name === row)?.told}; try 2 of`;
       const inspect = (format: string): Promise<string> => ok("inspect", "--format", format, id);
       await untilTrue(async () => (await inspect("{{.State.Error}}")).startsWith(wait));
       assert.match(await ok("ps", "--all", "--format", "{{.Status}}"), /Created \(waits: /);
+      tryAgain();
       await start;
       assert.equal(await inspect("{{.State.ExitCode}} {{.State.Error}}"), "0 ");
       const tokens = requestsFor(id).map(({ clientToken }) => clientToken);

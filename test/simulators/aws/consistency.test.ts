@@ -15,7 +15,9 @@ import { startAws } from "./aws.ts";
 test("groups, access points and names are seen each in their own time", async () => {
   await using aws = await startAws({
     lightweight: true,
-    switches: { eventualConsistencyMs: { ecs: 0, ec2: 1_000, efs: 10_000, servicediscovery: 100_000 } },
+    switches: {
+      eventualConsistencyMs: { ecs: 0, ec2: 1_000_000, efs: 10_000_000, servicediscovery: 100_000_000 },
+    },
   });
   const ec2 = new EC2Client(aws.clientConfig);
   const efs = new EFSClient(aws.clientConfig);
@@ -35,11 +37,11 @@ test("groups, access points and names are seen each in their own time", async ()
     return [SecurityGroups.length, AccessPoints.length, Services.length];
   }
   assert.deepEqual(await seen(), [0, 0, 0]);
-  aws.clock.advance(1_000);
+  aws.clock.advance(1_000_000);
   assert.deepEqual(await seen(), [1, 0, 0]);
-  aws.clock.advance(9_000);
+  aws.clock.advance(9_000_000);
   assert.deepEqual(await seen(), [1, 1, 0]);
-  aws.clock.advance(90_000);
+  aws.clock.advance(90_000_000);
   assert.deepEqual(await seen(), [1, 1, 1]);
   for (const client of [ec2, efs, names]) {
     client.destroy();

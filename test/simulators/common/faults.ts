@@ -12,6 +12,8 @@ export interface Fault {
   readonly error?: { readonly code: string; readonly message?: string; readonly status?: number };
   /** Wait so many simulated milliseconds first. */
   readonly delayMs?: number;
+  /** Wait for this first. */
+  readonly hold?: Promise<void>;
   /** Close the connection without an answer, before doing what was asked or after. */
   readonly cut?: "before" | "after";
 }

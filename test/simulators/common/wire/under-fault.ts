@@ -17,6 +17,7 @@ export async function underFault<T>(
   if (fault?.delayMs !== undefined) {
     await clock.sleep(fault.delayMs);
   }
+  await fault?.hold;
   if (fault?.cut === "before") {
     throw new ConnectionCut();
   }

@@ -74,7 +74,9 @@ describe("an end that is looked for in the cloud's log", () => {
   function lookIn(lines: readonly (string | Error)[]) {
     const { logger, warnings } = capturedLogger();
     const clock = new ManualClock();
+    let looks = 0;
     async function* agentLines(): AsyncGenerator<string> {
+      looks += 1;
       for (const each of lines) {
         if (each instanceof Error) {
           throw each;
@@ -85,7 +87,7 @@ describe("an end that is looked for in the cloud's log", () => {
     const { signal: abandoned } = new AbortController();
     const ends = new ToldEnds({ log: { agentLines }, exitKey, clock, logger, abandoned });
     const record = create(TaskRecordSchema, { containerId: id, generation: 2n });
-    return { look: () => ends.of(record), warnings, clock };
+    return { look: () => ends.of(record), looks: () => looks, warnings, clock };
   }
 
   it("is found among other lines of the agent, and is none where there is no such line", async () => {
@@ -111,11 +113,20 @@ describe("an end that is looked for in the cloud's log", () => {
     await clock.advance(1_000);
     assert.equal(await look(), undefined);
     assert.match(warnings().join(), /cannot be read from the cloud's log: you may not/);
-    await assert.rejects(look(), /you may not/, "the next look has a minute of its own");
+    assert.equal(await look(), undefined, "it is the last word for whoever looks next, too");
     lines[0] = sealed();
     assert.equal((await look())?.code, 0);
     lines[0] = failedCall("refused", "you may not again");
     await clock.advance(59_000);
-    await assert.rejects(look(), /again/);
+    await assert.rejects(look(), /again/, "since it was shown, a refusal has a minute again");
+  });
+
+  it("is looked for once by all who ask at the same time", async () => {
+    const lines = [sealed()];
+    const { look, looks } = lookIn(lines);
+    const [first, second] = await Promise.all([look(), look()]);
+    assert.deepEqual([first?.code, second?.code, looks()], [0, 0, 1]);
+    await look();
+    assert.equal(looks(), 2);
   });
 });

@@ -31,6 +31,8 @@ export class ToldEnds {
   readonly #options: ToldEndsOptions;
   /** Since when the cloud refuses to show the lines of a run, milliseconds, by container ID and generation. */
   readonly #refusedSinceMs = new Map<string, number>();
+  /** Looks under way, by container ID and generation: each watcher of a container asks for the ends of all. */
+  readonly #looks = new Map<string, Promise<FoundExit | undefined>>();
 
   constructor(options: ToldEndsOptions) {
     this.#options = options;
@@ -42,10 +44,23 @@ export class ToldEnds {
    * @returns undefined: its agent has left none, or the cloud has refused for a minute to show it
    * @throws CloudError: nobody knows yet whether there is one
    */
-  async of({ containerId, generation }: TaskRecord): Promise<FoundExit | undefined> {
+  of({
+    containerId,
+    generation,
+  }: Pick<TaskRecord, "containerId" | "generation">): Promise<FoundExit | undefined> {
+    const run = `${containerId} ${generation}`;
+    const underWay = this.#looks.get(run);
+    if (underWay !== undefined) {
+      return underWay;
+    }
+    const look = this.#look(run, containerId, generation).finally(() => this.#looks.delete(run));
+    this.#looks.set(run, look);
+    return look;
+  }
+
+  async #look(run: string, containerId: string, generation: bigint): Promise<FoundExit | undefined> {
     const { log, exitKey, clock, logger, abandoned } = this.#options;
     const key = exitKey(containerId, generation);
-    const run = `${containerId} ${generation}`;
     let exit: FoundExit | undefined;
     try {
       for await (const text of log.agentLines(containerId, abandoned)) {
@@ -54,6 +69,7 @@ export class ToldEnds {
           break;
         }
       }
+      this.#refusedSinceMs.delete(run);
     } catch (error) {
       if (!isRefusal(error)) {
         this.#refusedSinceMs.delete(run);
@@ -67,7 +83,6 @@ export class ToldEnds {
         `the end of a container cannot be read from the cloud's log: ${messageOf(error)}`,
       );
     }
-    this.#refusedSinceMs.delete(run);
     return exit;
   }
 
