@@ -101,7 +101,7 @@ func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryS
 }
 
 // beginBuild counts a build until what is answered is called. With the last one under way goes all that cancelled ones
-// have left.
+// have left, and then what is too much of the cache: BuildKit looks for that once a minute at most, and only after builds.
 func (s *Server) beginBuild() func() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,14 +109,22 @@ func (s *Server) beginBuild() func() {
 	return func() {
 		s.mu.Lock()
 		s.building--
-		letGo := func(context.Context) error { return nil }
-		if s.building == 0 {
-			letGo = s.worker.TakeReferences()
+		if s.building > 0 {
+			s.mu.Unlock()
+			return
 		}
+		letGo := s.worker.TakeReferences()
 		s.mu.Unlock()
-		if err := letGo(context.Background()); err != nil {
-			fmt.Fprintf(os.Stderr, "sockerless-builder: after the last build: %s\n", err)
-		}
+		tell("let go of what the last build has left", letGo(context.Background()))
+		go func() {
+			tell("keep to the cache's size", s.worker.Prune(context.Background(), nil, s.worker.GCPolicy()...))
+		}()
+	}
+}
+
+func tell(what string, err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "sockerless-builder: %s: %s\n", what, err)
 	}
 }
 
