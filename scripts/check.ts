@@ -97,14 +97,17 @@ async function checkGoFormat(): Promise<Outcome> {
 async function vetGo(): Promise<Outcome> {
   const agent = await run("go", ["vet", "./..."], { cwd: "agent" });
   return agent.code === 0
-    ? await run("go", ["vet", "./..."], { cwd: "builder", env: { CGO_ENABLED: "0" } })
+    ? await run("go", ["vet", "-trimpath", "./..."], { cwd: "builder", env: { CGO_ENABLED: "0" } })
     : agent;
 }
 
 async function testGo(env: TestRun["env"]): Promise<Outcome> {
   const flags = ["test", "-short", "-timeout=30m", "./..."];
   const agent = await run("go", flags, { cwd: "agent", env });
-  const builder = await run("go", flags, { cwd: "builder", env: { ...env, CGO_ENABLED: "0" } });
+  const builder = await run("go", [...flags, "-trimpath"], {
+    cwd: "builder",
+    env: { ...env, CGO_ENABLED: "0" },
+  });
   const code = agent.code === 0 ? builder.code : agent.code;
   const output = `${agent.output}${builder.output}`;
   return { code, output: output.replaceAll(/^(ok {2}|\? {3})\t.*\n/gm, "") };

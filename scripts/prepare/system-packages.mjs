@@ -30,6 +30,7 @@ const forTests = [
   { name: "umoci", isThere: () => findProgram("umoci") !== undefined },
   // pip installs docker-py.
   { name: "python3-pip", isThere: () => findProgram("pip3") !== undefined },
+  { name: "xz-utils", isThere: () => findProgram("xz") !== undefined },
   { name: "iproute2", isThere: () => findProgram("ip") !== undefined },
   // Compile Docker's daemon and programs of its tests.
   { name: "gcc", isThere: () => findProgram("gcc") !== undefined },

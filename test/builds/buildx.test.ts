@@ -13,6 +13,7 @@ import { buildLimitMs, runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
+import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -144,7 +145,11 @@ RUN cat /run/secrets/token >> /out
       assert.equal(await ok("run", "--rm", "secret:1", "cat", "/out"), `440 5:6\n${digest}  -`);
       assert.match(await ok("run", "--rm", "secret:1", "cat", "/mounts"), /tmpfs/);
       const { stateDir, runDir } = setting.daemon;
-      const found = await runCommand("grep", ["-rlaF", "--devices=skip", secret, stateDir, runDir]);
+      // It answers 2 where a file goes while it looks.
+      const found = await until(async () => {
+        const looked = await runCommand("grep", ["-rlaF", "--devices=skip", secret, stateDir, runDir]);
+        return looked.code === 2 && looked.text === "" ? undefined : looked;
+      });
       assert.deepEqual([found.code, found.text], [1, ""]);
       assert.ok(!setting.daemon.output.includes(secret));
     }),

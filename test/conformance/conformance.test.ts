@@ -64,5 +64,7 @@ test("a pattern that no test of a suite matches is told in one line", limits, as
   const { code, errorText } = await runCommand(process.execPath, [program, "docker-py", "--run", "nosuch"], {
     timeout: limits.timeout,
   });
-  assert.deepEqual([code, errorText], [1, "conformance: no test of docker-py matches nosuch"]);
+  assert.equal(code, 1);
+  assert.match(errorText, /^conformance: no test of docker-py matches nosuch$/m);
+  assert.doesNotMatch(errorText, /^ +at /m);
 });

@@ -55,6 +55,11 @@ export async function runSuite(suite: Suite, only?: string): Promise<SuiteRun | 
     }
     return undefined;
   }
+  if (ours.size === 0 || theirs.size === 0) {
+    throw new Error(
+      `${suite.name} ran ${ours.size} tests against sockerless, ${theirs.size} against dockerd`,
+    );
+  }
   const day = await dayOf(directoryOf(suite, "sockerless", only !== undefined));
   return { ...judge(ours, theirs, allowancesOf(suite), only === undefined), day };
 }
