@@ -100,6 +100,7 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 	if e.isArchive {
 		installed = nil // The archive is the result: the backend's own names stay with what has them.
 	}
+	_, missing := e.worker.backend.Image(ctx, digest.FromBytes(config).String())
 	done := progress.OneOff(ctx, "writing image "+digest.FromBytes(config).String())
 	id, err := e.worker.backend.InstallImage(ctx, config, diffIDs, nil, installed, e.isArchive)
 	if done(err) != nil {
@@ -109,7 +110,7 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 		exptypes.ExporterImageDigestKey: id, exptypes.ExporterImageConfigDigestKey: id, exptypes.ExporterImageNameKey: strings.Join(names, ","),
 	}
 	if e.isArchive {
-		return response, e.send(ctx, id, build.SessionID)
+		return response, e.send(ctx, id, build.SessionID, missing != nil)
 	}
 	for _, each := range names {
 		// It has the name already, but nobody was told.
@@ -237,12 +238,12 @@ func withLayers(history []ocispecs.History, times []time.Time) []ocispecs.Histor
 	return history
 }
 
-// send writes the image's archive to the client's session. The image was only a step on the way there.
-func (e *imageExport) send(ctx context.Context, id, sessionID string) (err error) {
+// send writes the image's archive to the client's session. An image that is new was only a step on the way there.
+func (e *imageExport) send(ctx context.Context, id, sessionID string, isNew bool) (err error) {
 	defer func() {
-		// Another image of the same ID may have names: then nothing is removed.
+		// Somebody may have given it a name meanwhile.
 		unbound := context.WithoutCancel(ctx)
-		if image, found := e.worker.backend.Image(unbound, id); found == nil && len(image.RepoTags) == 0 {
+		if image, found := e.worker.backend.Image(unbound, id); isNew && found == nil && len(image.RepoTags) == 0 {
 			err = errors.Join(err, e.worker.backend.RemoveImage(unbound, id))
 		}
 	}()

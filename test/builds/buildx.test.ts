@@ -176,6 +176,9 @@ RUN cat /run/secrets/token >> /out
         );
       }
       assert.equal(await ok("images", "--quiet", "--filter", "reference=outputs"), "");
+      const unnamed = await ok("build", "--quiet", files);
+      await ok("build", "--output", `type=docker,dest=${join(directory, "again.tar")}`, files);
+      assert.equal(await ok("inspect", "--format", "{{.Id}}", unnamed), unnamed);
     }),
   );
 
