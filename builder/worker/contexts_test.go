@@ -123,3 +123,25 @@ func TestASessionSendsNoMoreThanTheLimits(t *testing.T) {
 		}
 	}
 }
+
+func TestASessionsFilesCountOnce(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a", strings.Repeat("a", 2000))
+	write(t, dir, "m", strings.Repeat("m", 2000))
+	w := workerOfContexts(t, ContextLimits{Bytes: 4500, Entries: 3})
+	sumOf(t, w, dir, "mine")
+	for _, old := range []string{"a", "m"} {
+		if err := os.Remove(filepath.Join(dir, old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Old files go before and after the new ones.
+	for _, name := range []string{"k", "x", "z"} {
+		write(t, dir, name, strings.Repeat(name, 1400))
+	}
+	sumOf(t, w, dir, "mine")
+	write(t, dir, "x", strings.Repeat("x", 2000))
+	if _, err := sent(t, w, dir, "mine"); err == nil || !strings.Contains(err.Error(), "larger than 4500 bytes") {
+		t.Errorf("%v instead of the limit's refusal", err)
+	}
+}

@@ -115,7 +115,9 @@ type transfer struct {
 	mu      sync.Mutex
 	bytes   int64
 	entries int
-	err     error
+	// Path that was counted last.
+	last string
+	err  error
 }
 
 // bound answers a context that ends with a transfer that is too large, and what counts it.
@@ -124,13 +126,17 @@ func (l ContextLimits) bound(ctx context.Context) (context.Context, *transfer) {
 	return ctx, &transfer{limits: l, cut: cut}
 }
 
-// admits leaves out what a client of another machine has no business to make here.
-func (t *transfer) admits(_ string, stat *fstypes.Stat) bool {
+// admits leaves out what a client of another machine has no business to make here. It is asked about a path several
+// times in turn, and between them about paths that go, without their Stat.
+func (t *transfer) admits(path string, stat *fstypes.Stat) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.entries++
-	t.bytes += max(0, stat.Size)
-	t.check(t.bytes)
+	if stat.Path != "" && path != t.last {
+		t.last = path
+		t.entries++
+		t.bytes += max(0, stat.Size)
+		t.check(t.bytes)
+	}
 	return os.FileMode(stat.Mode)&os.ModeDevice == 0 && t.err == nil
 }
 
