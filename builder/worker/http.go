@@ -3,7 +3,13 @@ package worker
 import (
 	"fmt"
 	"io"
+	"net"
 	nethttp "net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
 
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/http"
@@ -14,8 +20,60 @@ import (
 func newHTTPSource(w *Worker) (source.Source, error) {
 	return http.NewSource(http.Opt{
 		CacheAccessor: &manager{Worker: w, description: "downloaded"},
-		Transport:     &boundedTransport{tracing.DefaultTransport, w.limits.Context.Bytes},
+		Transport:     downloading(nethttp.ProxyFromEnvironment, w.limits.Context.Bytes),
 	})
+}
+
+// proxyChoice answers the proxy of a request; nil: none.
+type proxyChoice = func(*nethttp.Request) (*url.URL, error)
+
+// downloading asks whatever a build names, but no metadata service: neither by a name or a redirect that leads there, nor
+// by its address through a proxy. A proxy that looks a name up is trusted with it.
+func downloading(proxy proxyChoice, limit int64) nethttp.RoundTripper {
+	transport := nethttp.DefaultTransport.(*nethttp.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		return refuseMetadata(to.Addr())
+	}}).DialContext
+	transport.Proxy = nil
+	if proxy != nil {
+		transport.Proxy = func(request *nethttp.Request) (*url.URL, error) {
+			through, err := proxy(request)
+			if err == nil && through != nil {
+				err = refuseMetadataHost(request.URL.Hostname())
+			}
+			return through, err
+		}
+	}
+	return &boundedTransport{tracing.NewTransport(transport), limit}
+}
+
+var metadataOfEC2 = netip.MustParsePrefix("fd00:ec2::/32")
+
+// refuseMetadata refuses addresses at which clouds give a machine its credentials: who may build is not to get the
+// backend's own.
+func refuseMetadata(address netip.Addr) error {
+	plain := address.Unmap().WithZone("")
+	if plain.IsLinkLocalUnicast() || metadataOfEC2.Contains(plain) {
+		return fmt.Errorf("%s is the address of a metadata service, which no build may ask", address)
+	}
+	return nil
+}
+
+// refuseMetadataHost refuses them as they are written, also in forms of IPv4 that are not canonical: a proxy may read them.
+func refuseMetadataHost(host string) error {
+	host = strings.TrimSuffix(host, ".")
+	if address, err := netip.ParseAddr(host); err == nil {
+		return refuseMetadata(address)
+	}
+	last := strings.ToLower(host[strings.LastIndex(host, ".")+1:])
+	if hex, ok := strings.CutPrefix(last, "0x"); (ok && strings.Trim(hex, "0123456789abcdef") == "") || (last != "" && strings.Trim(last, "0123456789") == "") {
+		return fmt.Errorf("%q could be the address of a metadata service, which no build may ask", host)
+	}
+	return nil
 }
 
 // boundedTransport cuts answers that are larger than its limit.

@@ -1,0 +1,120 @@
+package worker
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	nethttp "net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+const wantedRefusal = "the address of a metadata service"
+
+// refused expects that a URL is not asked.
+func refused(t *testing.T, transport nethttp.RoundTripper, address string) {
+	t.Helper()
+	response, err := (&nethttp.Client{Transport: transport}).Get(address)
+	if err == nil {
+		response.Body.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), wantedRefusal) {
+		t.Errorf("%s: %v", address, err)
+	}
+}
+
+var metadataHosts = []string{
+	"169.254.169.254", "169.254.170.2:80", "[::ffff:169.254.169.254]", "[fe80::1]", "[fe80::1%25lo]", "[fd00:ec2::254]", "[fd00:ec2::23]:80",
+}
+
+func TestADownloadAsksNoMetadataService(t *testing.T) {
+	target := ""
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		if r.URL.Path == "/away" {
+			nethttp.Redirect(w, r, target, nethttp.StatusFound)
+			return
+		}
+		io.WriteString(w, "content")
+	}))
+	defer server.Close()
+	transport := downloading(nil, 1<<20)
+	for _, host := range metadataHosts {
+		target = "http://" + host + "/latest/meta-data"
+		refused(t, transport, target)
+		refused(t, transport, server.URL+"/away")
+	}
+	response, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if got, err := io.ReadAll(response.Body); err != nil || string(got) != "content" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestADownloadAsksNoMetadataServiceByItsName(t *testing.T) {
+	before := net.DefaultResolver
+	defer func() { net.DefaultResolver = before }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go answerNames(there, [4]byte{169, 254, 169, 254})
+		return here, nil
+	}}
+	refused(t, downloading(nil, 1<<20), "http://metadata.example./")
+}
+
+// answerNames answers a question of a name server's client, as over TCP: each name has one address.
+func answerNames(conn net.Conn, address [4]byte) {
+	defer conn.Close()
+	var size uint16
+	if binary.Read(conn, binary.BigEndian, &size) != nil {
+		return
+	}
+	question := make([]byte, size)
+	var asked dnsmessage.Message
+	if _, err := io.ReadFull(conn, question); err != nil || asked.Unpack(question) != nil {
+		return
+	}
+	asked.Response = true
+	asked.Additionals = nil
+	if each := asked.Questions[0]; each.Type == dnsmessage.TypeA {
+		asked.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: each.Name, Type: each.Type, Class: each.Class}, Body: &dnsmessage.AResource{A: address},
+		}}
+	}
+	answer, err := asked.Pack()
+	if err != nil {
+		return
+	}
+	_, _ = conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...))
+}
+
+func TestAProxyIsAskedForNoMetadataService(t *testing.T) {
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) { io.WriteString(w, r.URL.String()) }))
+	defer server.Close()
+	proxy, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := downloading(nethttp.ProxyURL(proxy), 1<<20)
+	for _, host := range append([]string{"169.254.169.254.", "2852039166", "0xa9fea9fe", "169.254.43518", "0251.0376.0251.0376"}, metadataHosts...) {
+		refused(t, transport, "http://"+host+"/")
+		refused(t, transport, "https://"+host+"/")
+	}
+	for _, address := range []string{"http://files.example/1", "http://192.0.2.1/1", "http://[2001:db8::1]/1"} {
+		response, err := (&nethttp.Client{Transport: transport}).Get(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if got, err := io.ReadAll(response.Body); err != nil || string(got) != address {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
