@@ -72,7 +72,7 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 		return nil, err
 	}
 	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
-	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)
+	dockerfile := &localFrontend{forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)}
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: history, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
