@@ -250,8 +250,11 @@ func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 		if err == nil {
 			s.atEnd = append(s.atEnd, func(ctx context.Context) error {
 				err := state.Release(ctx)
-				_, removeErr := s.worker.states.remove(ctx, state.id)
-				return errors.Join(err, removeErr)
+				// A state that is not removed now is pruned later.
+				if removeErr := s.worker.states.removeInternal(ctx, state.id); removeErr != nil {
+					fmt.Fprintf(os.Stderr, "sockerless-builder: remove a mounted context: %s\n", removeErr)
+				}
+				return err
 			})
 		}
 	}

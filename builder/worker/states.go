@@ -94,7 +94,12 @@ func (s *states) install(ctx context.Context, diffIDs []digest.Digest, top *back
 
 func (s *states) installHeld(ctx context.Context, id string, config []byte, diffIDs []digest.Digest, top *backend.Layer, from origin) (record, error) {
 	if known, err := s.find(ctx, id); err == nil {
-		return known, s.note(known.ID, func(r *record) {})
+		return known, s.note(known.ID, func(r *record) {
+			if from.kind != client.UsageRecordTypeInternal && r.Type == client.UsageRecordTypeInternal {
+				// The state is no internal one any more, which goes with its step.
+				r.Parent, r.Description, r.Type = from.parent, from.description, from.kind
+			}
+		})
 	}
 	if _, err := s.backend.InstallImage(ctx, config, diffIDs, top, nil, true); err != nil {
 		return record{}, backend.Plain(err)
@@ -356,6 +361,28 @@ func (s *states) remove(ctx context.Context, id string) (bool, error) {
 		return false, nil
 	}
 	defer release()
+	return s.removeClaimed(ctx, id)
+}
+
+// removeInternal takes away a state that was installed for a step alone, unless a build has it or has made an equal one.
+func (s *states) removeInternal(ctx context.Context, id string) error {
+	release, ok := s.claim(id)
+	if !ok {
+		return nil
+	}
+	defer release()
+	known, err := s.recorded(id)
+	if errors.Is(err, errNoState) {
+		return nil
+	}
+	if err != nil || known.Type != client.UsageRecordTypeInternal {
+		return err
+	}
+	_, err = s.removeClaimed(ctx, id)
+	return err
+}
+
+func (s *states) removeClaimed(ctx context.Context, id string) (bool, error) {
 	if err := s.backend.RemoveImage(ctx, id); err != nil {
 		if backend.Is(err, connect.CodeFailedPrecondition) || backend.Is(err, connect.CodeAborted) || backend.Is(err, connect.CodeAlreadyExists) {
 			return false, nil

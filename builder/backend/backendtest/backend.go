@@ -31,6 +31,8 @@ type Backend struct {
 
 	// Before is called before a procedure does its work, by its last name.
 	Before func(procedure string)
+	// RemoveImageError is what RemoveImage fails with.
+	RemoveImageError error
 
 	mu         sync.Mutex
 	made       int
@@ -187,6 +189,9 @@ func (b *Backend) InspectImage(ctx context.Context, request *connect.Request[bac
 // RemoveImage forgets an image.
 func (b *Backend) RemoveImage(_ context.Context, request *connect.Request[backendv1.RemoveImageRequest]) (*connect.Response[backendv1.RemoveImageResponse], error) {
 	b.Before("RemoveImage")
+	if b.RemoveImageError != nil {
+		return nil, b.RemoveImageError
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.images, request.Msg.Image)

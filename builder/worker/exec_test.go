@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
+	bkworker "github.com/moby/buildkit/worker"
+
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// mounting answers what makes steps that mount the same file of a context.
+func mounting(t *testing.T) (*Worker, *backendtest.Backend, func() *step) {
+	t.Helper()
+	w, server := workerOf(t)
+	dir, err := w.contexts.take("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir.path, "file", "content")
+	files := w.contextRef("context", dir)
+	t.Cleanup(func() { files.Release(context.Background()) })
+	return w, server, func() *step {
+		t.Helper()
+		made := &step{
+			execOp: &execOp{worker: w}, host: &backendv1.HostConfig{},
+			inputs: []solver.Result{bkworker.NewWorkerRefResult(files, w)},
+		}
+		if err := made.mountBind(context.Background(), &pb.Mount{Readonly: true, Dest: "/mounted", Selector: "/file"}); err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+}
+
+// copied installs, as a COPY does, the state that equals the one that is mounted, and lets go of it.
+func copied(t *testing.T, w *Worker, mounted *step) string {
+	t.Helper()
+	ctx := context.Background()
+	known, err := w.states.recorded(mounted.host.Mounts[0].Source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := w.states.install(ctx, known.DiffIDs, nil, origin{description: "COPY file /", kind: client.UsageRecordTypeRegular})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.states.letGo(made.ID)
+	return made.ID
+}
+
+func TestAMountOfTheContextGoesWithTheLastStepThatHasIt(t *testing.T) {
+	w, server, mount := mounting(t)
+	first, second := mount(), mount()
+	for _, each := range []*step{first, second} {
+		if len(server.Images()) != 1 {
+			t.Errorf("mounted are %v", server.Images())
+		}
+		if err := each.end(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := w.states.list(); err != nil || len(left) != 0 || len(server.Images()) != 0 {
+		t.Errorf("left %v, %v, %v", left, server.Images(), err)
+	}
+}
+
+func TestAMountOfTheContextLeavesACopysEqualState(t *testing.T) {
+	w, server, mount := mounting(t)
+	mounted := mount()
+	id := copied(t, w, mounted)
+	for range 2 {
+		if err := mounted.end(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if left, err := w.states.list(); err != nil || len(left) != 1 || left[0].Description != "COPY file /" || left[0].Type != client.UsageRecordTypeRegular {
+			t.Errorf("left %v, %v", left, err)
+		}
+		if there := server.Images(); !slices.Equal(there, []string{id}) {
+			t.Errorf("the backend has %v", there)
+		}
+		// Now the copy is there first.
+		mounted = mount()
+	}
+	mounted.end(context.Background())
+}
+
+func TestAMountThatIsNotRemovedFailsNoStep(t *testing.T) {
+	_, server, mount := mounting(t)
+	mounted := mount()
+	server.RemoveImageError = errors.New("the disk is gone")
+	if err := mounted.end(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
