@@ -82,6 +82,10 @@ func (s *states) install(ctx context.Context, diffIDs []digest.Digest, top *back
 		return record{}, err
 	}
 	id := digest.FromBytes(config).String()
+	if from.parent == id {
+		// A step that changed nothing.
+		from.parent = ""
+	}
 	if err := s.hold(ctx, id); err != nil {
 		return record{}, err
 	}
@@ -318,27 +322,33 @@ func (s *states) infoOf(r record) *client.UsageInfo {
 	return info
 }
 
-// prune removes what matches and is not in use, least recently used first, until as much is left as the options allow.
+// prune removes what matches and is not in use, least recently used first, until as much is left as the options allow. A
+// state that another is made from stays as long as that: its layers would.
 func (s *states) prune(ctx context.Context, removed func(client.UsageInfo), options client.PruneInfo) error {
 	matches, err := parseFilters(options.Filter)
 	if err != nil {
 		return err
 	}
-	all, err := s.list()
+	left, err := s.list()
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(all, func(a, b record) int { return a.LastUsedAt.Compare(b.LastUsedAt) })
+	slices.SortFunc(left, func(a, b record) int { return a.LastUsedAt.Compare(b.LastUsedAt) })
 	var total int64
-	for _, r := range all {
+	children := map[string]int{}
+	for _, r := range left {
 		total += r.Size
+		children[r.Parent]++
 	}
 	keep := max(options.ReservedSpace, options.MaxUsedSpace)
-	for _, r := range all {
-		info := s.infoOf(r)
-		if keep > 0 && total <= keep {
+	for keep <= 0 || total > keep {
+		at := slices.IndexFunc(left, func(r record) bool { return children[r.ID] == 0 })
+		if at < 0 {
 			return nil
 		}
+		r := left[at]
+		left = slices.Delete(left, at, at+1)
+		info := s.infoOf(r)
 		if info.InUse || !matches(info) || (options.KeepDuration > 0 && time.Since(r.LastUsedAt) < options.KeepDuration) {
 			continue
 		}
@@ -348,6 +358,7 @@ func (s *states) prune(ctx context.Context, removed func(client.UsageInfo), opti
 		}
 		if isGone {
 			total -= r.Size
+			children[r.Parent]--
 			removed(*info)
 		}
 	}

@@ -151,3 +151,69 @@ func TestTheCacheKeepsWhatWasUsedLastWithinItsSize(t *testing.T) {
 		t.Errorf("pruned %v", gone)
 	}
 }
+
+func TestTheCacheRemovesChildrenBeforeTheirParents(t *testing.T) {
+	s, server := statesOf(t)
+	made := map[string]record{}
+	parent := ""
+	for at, name := range []string{"parent", "child", "grandchild", "other"} {
+		each := installed(t, s, name)
+		s.letGo(each.ID)
+		each.Size, each.LastUsedAt = 100, each.LastUsedAt.AddDate(0, 0, at-10)
+		if name != "other" {
+			each.Parent, parent = parent, each.ID
+		}
+		if err := s.put(each); err != nil {
+			t.Fatal(err)
+		}
+		made[name] = each
+	}
+	for _, each := range []struct {
+		keep int64
+		gone []string
+	}{
+		{300, []string{"grandchild"}},
+		{100, []string{"child", "parent"}},
+	} {
+		if gone := pruned(t, s, client.PruneInfo{All: true, MaxUsedSpace: each.keep}); !slices.Equal(gone, each.gone) {
+			t.Errorf("pruned %v instead of %v", gone, each.gone)
+		}
+	}
+	if there := server.Images(); !slices.Equal(there, []string{made["other"].ID}) {
+		t.Errorf("the backend has %v", there)
+	}
+}
+
+func TestAHeldChildKeepsItsParent(t *testing.T) {
+	s, _ := statesOf(t)
+	parent, child := installed(t, s, "parent"), installed(t, s, "child")
+	child.Parent = parent.ID
+	if err := s.put(child); err != nil {
+		t.Fatal(err)
+	}
+	s.letGo(parent.ID)
+	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
+		t.Errorf("pruned %v", gone)
+	}
+	s.letGo(child.ID)
+	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"child", "parent"}) {
+		t.Errorf("pruned %v", gone)
+	}
+}
+
+func TestAStateIsNotItsOwnParent(t *testing.T) {
+	s, _ := statesOf(t)
+	ctx := context.Background()
+	step, err := s.install(ctx, nil, nil, origin{kind: client.UsageRecordTypeInternal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.install(ctx, nil, nil, origin{parent: step.ID, description: "unchanged", kind: client.UsageRecordTypeRegular}); err != nil {
+		t.Fatal(err)
+	}
+	s.letGo(step.ID)
+	s.letGo(step.ID)
+	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"unchanged"}) {
+		t.Errorf("pruned %v", gone)
+	}
+}
