@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,7 +51,13 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	mux := http.NewServeMux()
 	mux.Handle(backendv1connect.NewContainerServiceHandler(made))
 	mux.Handle(backendv1connect.NewImageServiceHandler(made))
-	socket := filepath.Join(t.TempDir(), "backend.sock")
+	// A socket's path has few bytes, of which a test's own directory may take too many.
+	dir, err := os.MkdirTemp("/tmp", "skl-builder-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "backend.sock")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)

@@ -106,8 +106,9 @@ func run(address, listen, state string, limits worker.Limits, supervised bool) e
 	return nil
 }
 
-// lockTimeout is how long a builder that was left without its supervisor may take to end.
-const lockTimeout = shutdownTimeout + 5*time.Second
+// lockTimeout is how long a builder that was left without its supervisor may take to end. Whoever starts a builder gives it
+// 30 seconds.
+const lockTimeout = shutdownTimeout + 15*time.Second
 
 // lockPoll is how often a lock that another builder has is asked for.
 const lockPoll = 20 * time.Millisecond
