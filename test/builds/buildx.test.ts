@@ -125,6 +125,25 @@ RUN cat /one /two > /both
   );
 
   test(
+    "takes a Dockerfile from standard input, but no archive",
+    ofBuildx(async () => {
+      const dockerfile = "FROM busybox\nRUN echo input > /made\n";
+      const archive = gzipSync(await tarOf([{ name: "Dockerfile", content: dockerfile }]));
+      const buildOf = (input: string | Uint8Array) =>
+        setting.daemon.dockerWith({ input }, "buildx", "build", "--progress", "plain", "--tag", "input", "-");
+      const made = await buildOf(dockerfile);
+      assert.equal(made.code, 0, made.errorText);
+      assert.equal(await ok("run", "--rm", "input", "cat", "/made"), "input");
+      const refused = await buildOf(archive);
+      assert.equal(refused.code, 1);
+      assert.match(
+        refused.errorText,
+        /docker build by buildx of an archive on standard input is not implemented by the builder/,
+      );
+    }),
+  );
+
+  test(
     "shows a step its secrets in memory, and keeps them nowhere",
     ofBuildx(async () => {
       const secret = `secret-${randomUUID()}`;
