@@ -41,10 +41,8 @@ test("a disk that has less room than a block volume may yet take is told of in e
   );
   const { free, growth } = event.Actor.Attributes;
   assert.ok(Number(growth) > Number(free) && Number(growth) <= 64 * 2 ** 20, `${growth} of ${free}`);
-  assert.match(
-    daemon.output,
-    /less room than volumes on it may yet take.*"volume":"data"|"volume":"data".*less room/,
-  );
+  const logged = /less room than volumes on it may yet take.*"volume":"data"|"volume":"data".*less room/;
+  await until(() => logged.test(daemon.output) || undefined);
 
   await daemon.ok("rm", "--force", "db");
   await daemon.ok("volume", "rm", "data");

@@ -197,7 +197,7 @@ describe("a block volume", () => {
       "mydb:/data",
       "busybox",
       "dd",
-      "if=/dev/zero",
+      "if=/dev/urandom",
       "of=/data/x",
       "bs=1M",
       "count=20",

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -51,25 +50,38 @@ func TestAShortageIsToldOnceForEachCrossing(t *testing.T) {
 	}
 }
 
-func TestADiskThatFillsBelowAVolumeIsToldOf(t *testing.T) {
+// tmpfsDisk is a disk of 96 MiB, which nobody else writes to.
+func tmpfsDisk(t *testing.T) string {
+	t.Helper()
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=96m"); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Unmount(disk, unix.MNT_DETACH)
+	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
+	return disk
+}
+
+// openStoreOn opens a store on a disk, whose room is looked at each period.
+func openStoreOn(t *testing.T, disk string, period time.Duration) stored {
+	t.Helper()
 	can, err := trash.Open(filepath.Join(disk, "trash"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(can.Close)
 	store, err := Open(Options{
-		Dir: filepath.Join(disk, "volumes"), RunDir: t.TempDir(), Trash: can, RoomPeriod: time.Millisecond,
+		Dir: filepath.Join(disk, "volumes"), RunDir: t.TempDir(), Trash: can, RoomPeriod: period,
 		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 64 << 20}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := stored{store, t, disk}
+	return stored{store, t, disk}
+}
+
+func TestADiskThatFillsBelowAVolumeIsToldOf(t *testing.T) {
+	disk := tmpfsDisk(t)
+	s := openStoreOn(t, disk, time.Millisecond)
 	small, whole := s.make("small", "block"), s.make("plain", "local")
 	told := make(chan *hostv1.WatchVolumesResponse, 16)
 	ctx, leave := context.WithCancel(t.Context())
@@ -97,12 +109,9 @@ func TestADiskThatFillsBelowAVolumeIsToldOf(t *testing.T) {
 }
 
 func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
-	s := openStore(t)
-	s.roomPeriod = time.Hour
-	free, err := s.free()
-	s.must(err)
+	s := openStoreOn(t, tmpfsDisk(t), time.Hour)
 	made, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{
-		Name: "large", Driver: "block", Options: map[string]string{"size": strconv.FormatUint(2*free, 10)},
+		Name: "large", Driver: "block", Options: map[string]string{"size": "192M"},
 	})
 	s.must(err)
 	t.Cleanup(func() { s.Remove(context.Background(), "large") })

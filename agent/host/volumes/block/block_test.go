@@ -53,9 +53,12 @@ func newVolume(t *testing.T, options map[string]string) driver.Volume {
 	return v
 }
 
+// patience bounds what is waited for, on a machine that does other work.
+const patience = 2 * time.Minute
+
 func waitForNoLoop(t *testing.T, v driver.Volume) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		devices, err := exec.Command("losetup", "--noheadings", "--output", "NAME,BACK-FILE").Output()
 		if err == nil && !strings.Contains(string(devices), v.Dir) {
 			return
@@ -302,6 +305,7 @@ func withNotedErrors(t *testing.T) driver.Volume {
 	if _, err := small.Make(t.Context(), v); err != nil {
 		t.Fatal(err)
 	}
+	waitForNoLoop(t, v)
 	if output, err := exec.Command("debugfs", "-w", "-R", "ssv state 2", imageOf(v)).CombinedOutput(); err != nil {
 		t.Fatal(string(output))
 	}
@@ -323,9 +327,9 @@ func TestAFileSystemWithNotedErrorsIsChecked(t *testing.T) {
 	cleanNow(t, v)
 }
 
-// heldUp makes a program wait before its work until it is let go. The file tells
-// each time that it is run.
-func heldUp(t *testing.T, program string) (begun string, letGo func()) {
+// heldUp makes a program wait before its work until it is let go, and say the words
+// then, if there are any. The file tells each time that it is run.
+func heldUp(t *testing.T, program, words string) (begun string, letGo func()) {
 	t.Helper()
 	real, err := exec.LookPath(program)
 	if err != nil {
@@ -333,7 +337,7 @@ func heldUp(t *testing.T, program string) (begun string, letGo func()) {
 	}
 	dir := t.TempDir()
 	begun, free := filepath.Join(dir, "begun"), filepath.Join(dir, "free")
-	script := fmt.Sprintf("#!/bin/sh\necho begun >> %[1]s\nwhile [ -e %[1]s ] && [ ! -e %[2]s ]; do sleep 0.01; done\necho begins\nexec %[3]s \"$@\"\n", begun, free, real)
+	script := fmt.Sprintf("#!/bin/sh\necho begun >> %[1]s\nwhile [ -e %[1]s ] && [ ! -e %[2]s ]; do sleep 0.01; done\n[ -z '%[4]s' ] || echo '%[4]s'\nexec %[3]s \"$@\"\n", begun, free, real, words)
 	if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +351,7 @@ func heldUp(t *testing.T, program string) (begun string, letGo func()) {
 
 func waitForFile(t *testing.T, path string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(path); err == nil {
 			return
 		}
@@ -359,7 +363,7 @@ func waitForFile(t *testing.T, path string) {
 
 func TestACheckThatHasBegunOutlivesItsCaller(t *testing.T) {
 	v := withNotedErrors(t)
-	begun, letGo := heldUp(t, "e2fsck")
+	begun, letGo := heldUp(t, "e2fsck", "begins")
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- small.Mount(ctx, v) }()
@@ -403,7 +407,7 @@ func refusedMeanwhile(t *testing.T, err error) {
 // The process dies, mkfs.ext4 goes on, and does not meet the image of the next one.
 func TestAnImageThatIsBeingMadeIsWaitedFor(t *testing.T) {
 	v := newVolume(t, nil)
-	begun, letGo := heldUp(t, "mkfs.ext4")
+	begun, letGo := heldUp(t, "mkfs.ext4", "") // Its words would go to a pipe that nobody reads.
 	killedOnce(t, begun, makeFor, v)
 	_, err := small.Make(leftAlready(t), v)
 	refusedMeanwhile(t, err)
@@ -419,7 +423,7 @@ func TestAnImageThatIsBeingMadeIsWaitedFor(t *testing.T) {
 // The process dies, e2fsck goes on, and the next process does not mount what it writes to.
 func TestAnImageThatIsBeingCheckedIsWaitedFor(t *testing.T) {
 	v := withNotedErrors(t)
-	begun, letGo := heldUp(t, "e2fsck")
+	begun, letGo := heldUp(t, "e2fsck", "begins")
 	killedOnce(t, begun, mountFor, v)
 	refusedMeanwhile(t, small.Mount(leftAlready(t), v))
 	letGo()
