@@ -3,7 +3,7 @@ package volumes
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -24,9 +24,10 @@ const hardlyAny = 1 << 30
 // mounted, and now and then while one is that may grow.
 func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesResponse) error) error {
 	watch := roomWatch{}
+	failures := map[string]string{}
 	for {
 		mounted := s.mounted.next()
-		growths, err := s.growths()
+		growths, err := s.growths(failures)
 		if err != nil {
 			return err
 		}
@@ -54,8 +55,9 @@ func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesRes
 	}
 }
 
-// growths answers the bytes that held volumes may yet take, by name.
-func (s *Store) growths() (map[string]uint64, error) {
+// growths answers the bytes that held volumes may yet take, by name. It logs what
+// it cannot look at, unless that is among the failures, by name, that it keeps.
+func (s *Store) growths(failures map[string]string) (map[string]uint64, error) {
 	names, err := os.ReadDir(s.held)
 	if err != nil {
 		return nil, err
@@ -72,8 +74,13 @@ func (s *Store) growths() (map[string]uint64, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("volume %s: %w", v.Name, err)
+			if failures[v.Name] != err.Error() {
+				slog.Error("it is not known what room a volume may yet take", "volume", v.Name, "error", err)
+			}
+			failures[v.Name] = err.Error()
+			continue
 		}
+		delete(failures, v.Name)
 		growths[v.Name] = growth
 	}
 	return growths, nil

@@ -130,3 +130,35 @@ func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
 	}
 	s.must(s.LetGo(t.Context(), "one"))
 }
+
+func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
+	s := openStoreOn(t, tmpfsDisk(t), time.Hour)
+	sources := []string{s.make("broken", "block"), s.make("small", "block"), s.make("tight", "block")}
+	s.must(s.Hold(t.Context(), "one", sources...))
+	defer s.LetGo(context.Background(), "one")
+	image := filepath.Join(s.dir, "volumes", "broken", "volume.img")
+	s.must(errors.Join(os.Remove(image), os.Symlink(image, image)))
+	told := make(chan string, 16)
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- s.WatchRoom(ctx, func(shortage *hostv1.WatchVolumesResponse) error {
+			told <- shortage.Name
+			return nil
+		})
+	}()
+	for _, want := range []string{"small", "tight"} {
+		select {
+		case name := <-told:
+			if name != want {
+				t.Errorf("told of %s, not %s", name, want)
+			}
+		case err := <-ended:
+			t.Fatal(err)
+		}
+	}
+	leave()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

@@ -22,6 +22,11 @@ const awayPollMs = 50;
 /** Codes of a call that failed because the host process is gone. */
 const awayCodes: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Aborted, Code.Canceled]);
 
+/** Tells whether a call failed because the host process is gone: another one is started. */
+export function isAway(error: unknown): boolean {
+  return error instanceof ConnectError && awayCodes.has(error.code);
+}
+
 export interface HostProcessOptions {
   /** The agent's executable. */
   readonly agentPath: string;
@@ -72,6 +77,10 @@ export class HostProcess {
     return this.#options.stateDir;
   }
 
+  get logger(): Logger {
+    return this.#options.logger;
+  }
+
   get client(): HostClient["client"] {
     return this.#host.client;
   }
@@ -88,8 +97,7 @@ export class HostProcess {
       try {
         return await call(this.client);
       } catch (error) {
-        const isAway = error instanceof ConnectError && awayCodes.has(error.code);
-        if (!isAway || this.#closing || performance.now() > deadline) {
+        if (!isAway(error) || this.#closing || performance.now() > deadline) {
           throw error;
         }
         await delay(awayPollMs);

@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { systemClock } from "../../common/clock.ts";
-import { conflict, systemError } from "../../common/errors.ts";
+import { conflict, messageOf, systemError } from "../../common/errors.ts";
 import {
   type HelloResponse,
   type VolumeDriver as HostVolumeDriver,
@@ -11,13 +11,16 @@ import {
 import type { VolumeDriver, VolumeStore } from "../common/driver.ts";
 import { nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { orHostError } from "./host-client.ts";
-import type { HostProcess } from "./host-process.ts";
+import { type HostProcess, isAway } from "./host-process.ts";
 
 /** Time after which a watch that was cut off is begun again. */
 const watchAgainMs = 1_000;
 
 /** Volumes of this machine: the host process has the drivers, and tells their rules. */
-export function localVolumes(host: HostProcess, hello: HelloResponse): VolumeStore {
+export function localVolumes(
+  host: Pick<HostProcess, "client" | "logger" | "persist">,
+  hello: HelloResponse,
+): VolumeStore {
   return {
     rules: { drivers: hello.volumeDrivers.map(rulesOf), usedBy: "any", forceOnUsed: "refuse" },
     parts: partsReady,
@@ -31,13 +34,18 @@ export function localVolumes(host: HostProcess, hello: HelloResponse): VolumeSto
       await orHostError(host.persist((client) => client.removeVolume({ name: record.name })));
     },
     async watchRoom(tell, signal) {
+      let logged = "";
       for (;;) {
         try {
           for await (const shortage of host.client.watchVolumes({}, { signal })) {
             await tell(shortage);
           }
-        } catch {
-          // The host process died, say: the next one is asked.
+        } catch (error) {
+          // The next host process is asked where one died.
+          if (!isAway(error) && messageOf(error) !== logged) {
+            logged = messageOf(error);
+            host.logger.error({ err: error }, "the room of volumes cannot be watched");
+          }
         }
         await systemClock.sleep(watchAgainMs, signal);
       }
