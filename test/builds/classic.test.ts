@@ -323,6 +323,19 @@ RUN ls -A /tools /data >> /out; cat /one >> /out
     }
   });
 
+  test("mounts of an image what its links mean there", async () => {
+    const image = await built(
+      socket(),
+      `FROM busybox AS made
+RUN mkdir -p /opt/app-1 && echo in one > /opt/app-1/file && ln -s /opt/app-1 /opt/app && ln -s ../../../opt/app /up
+FROM busybox
+RUN --mount=type=bind,from=made,source=/opt/app,target=/app --mount=type=bind,from=made,source=/up/file,target=/file \\
+  cat /app/file /file > /out
+`,
+    );
+    assert.equal(await run(image, "cat", "/out"), "in one\nin one");
+  });
+
   test("runs on scratch what its mounts bring", async () => {
     const image = await built(
       socket(),

@@ -82,7 +82,7 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 func mountsOf(request *hostv1.CreateContainerRequest) []mount {
 	var found []mount
 	for _, m := range request.Mounts {
-		found = append(found, mount{m.Source, m.Destination, m.ReadOnly, m.LayerDiffIds, m.Subpath})
+		found = append(found, mount{m.Source, m.Destination, m.ReadOnly, m.LayerDiffIds, m.Subpath, m.SubpathInImage})
 	}
 	return found
 }

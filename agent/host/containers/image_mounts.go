@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/mounts"
@@ -39,13 +41,32 @@ func (l *launch) mountImage(directory string, m *hostv1.Mount) (string, error) {
 	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(directory); err != nil {
 		return "", err
 	}
-	part, err := volumes.OpenPart(directory, cmp.Or(m.Subpath, "."))
+	part, err := openPart(directory, m.Subpath, m.SubpathInImage)
 	if err != nil {
 		return "", err
 	}
 	defer part.Close()
 	// Without links, so that the runtime does not follow one out of the image.
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", part.Fd()))
+}
+
+// openPart opens (O_PATH) a path of a mounted image. Links on the way mean what they
+// mean in the image, or they are as in a volume. A path that is not there is
+// os.ErrNotExist.
+func openPart(image, subpath string, inImage bool) (*os.File, error) {
+	if !inImage {
+		return volumes.OpenPart(image, cmp.Or(subpath, "."))
+	}
+	root, err := confined.Open(image)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	fd, err := root.Open(subpath, unix.O_PATH, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot access path %s: %w", filepath.Join(image, subpath), err)
+	}
+	return os.NewFile(uintptr(fd), subpath), nil
 }
 
 // imagesDirectory is where the images of a running container are mounted.
@@ -76,7 +97,7 @@ func (c *Containers) showImage(root *confined.Root, scratch string, m mount) (er
 	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(scratch); err != nil {
 		return err
 	}
-	part, err := volumes.OpenPart(scratch, cmp.Or(m.Subpath, "."))
+	part, err := openPart(scratch, m.Subpath, m.SubpathInImage)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ type mount struct {
 	// In place of Source: an image, by diff IDs, bottom first, and what of it.
 	Layers  []string `json:"layers,omitempty"`
 	Subpath string   `json:"subpath,omitempty"`
+	// Links on the way to Subpath mean what they mean in the image.
+	SubpathInImage bool `json:"subpath_in_image,omitempty"`
 }
 
 const rootRecordVersion = 1

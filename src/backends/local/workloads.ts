@@ -9,6 +9,8 @@ import type {
   MountSchema,
   NetworkNamespaceSchema,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { isOfBuild } from "../common/model/build-label.ts";
 import { defaultGatewayOf } from "../common/model/default-gateway.ts";
 import type { BoundPort, FoundWorkload, ResolvedMount, Workloads, WorkloadSpec } from "../common/driver.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
@@ -47,7 +49,9 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
           workingDirectory: spec.record.config?.workingDir ?? "",
           volumeSeeds: seeds.map((mount) => ({ volumePath: sourceOf(mount), path: mount.destination })),
           mounts: [
-            ...sockets.rest.filter((mount) => mount.type !== "tmpfs").map(hostMount),
+            ...sockets.rest
+              .filter((mount) => mount.type !== "tmpfs")
+              .map((mount) => hostMount(spec.record, mount)),
             // A socket's mount point is a file, whatever this machine has where clients expect one.
             ...sockets.sockets.map(({ containerPath, frontendSocket }) => ({
               destination: containerPath,
@@ -90,10 +94,17 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
   };
 }
 
-function hostMount(mount: ResolvedMount): MessageInitShape<typeof MountSchema> {
+function hostMount({ config }: ContainerRecord, mount: ResolvedMount): MessageInitShape<typeof MountSchema> {
   const { destination, readOnly } = mount;
   return mount.type === "image"
-    ? { destination, readOnly, layerDiffIds: [...(mount.layerDiffIds ?? [])], subpath: mount.subpath ?? "" }
+    ? {
+        destination,
+        readOnly,
+        layerDiffIds: [...(mount.layerDiffIds ?? [])],
+        subpath: mount.subpath ?? "",
+        // As BuildKit resolves sources of a RUN's mounts, and dockerd those of users.
+        subpathInImage: isOfBuild(config?.labels ?? {}),
+      }
     : { destination, readOnly, source: sourceOf(mount) };
 }
 
@@ -132,7 +143,9 @@ function launchRequest(
     init: record.hostConfig?.init === true && record.hostConfig.pidMode === "",
     pidContainerId: workload.joined?.pid ?? "",
     ipcContainerId: workload.joined?.ipc ?? "",
-    imageMounts: sockets.rest.filter((mount) => mount.type === "image").map(hostMount),
+    imageMounts: sockets.rest
+      .filter((mount) => mount.type === "image")
+      .map((mount) => hostMount(record, mount)),
     ipcShareable: record.hostConfig?.ipcMode === "shareable",
     dockerSockets: sockets.sockets,
     secrets: (workload.secrets ?? []).map(({ path, content, mode, uid, gid }) => ({

@@ -480,10 +480,13 @@ type Mount struct {
 	Destination string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // in the container
 	ReadOnly    bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	// In place of source: an image, which is always read-only.
-	LayerDiffIds  []string `protobuf:"bytes,4,rep,name=layer_diff_ids,json=layerDiffIds,proto3" json:"layer_diff_ids,omitempty"` // bottom first
-	Subpath       string   `protobuf:"bytes,5,opt,name=subpath,proto3" json:"subpath,omitempty"`                                 // what of the image; empty: all
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LayerDiffIds []string `protobuf:"bytes,4,rep,name=layer_diff_ids,json=layerDiffIds,proto3" json:"layer_diff_ids,omitempty"` // bottom first
+	Subpath      string   `protobuf:"bytes,5,opt,name=subpath,proto3" json:"subpath,omitempty"`                                 // what of the image; empty: all
+	// Links on the way to the subpath mean what they mean in the image; otherwise
+	// one that leads out of it is refused, as are absolute ones.
+	SubpathInImage bool `protobuf:"varint,6,opt,name=subpath_in_image,json=subpathInImage,proto3" json:"subpath_in_image,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Mount) Reset() {
@@ -549,6 +552,13 @@ func (x *Mount) GetSubpath() string {
 		return x.Subpath
 	}
 	return ""
+}
+
+func (x *Mount) GetSubpathInImage() bool {
+	if x != nil {
+		return x.SubpathInImage
+	}
+	return false
 }
 
 // Copies the image's content at `path` into a volume, if the volume is empty;
@@ -3658,13 +3668,14 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x06mounts\x18\x04 \x03(\v2\x19.sockerless.host.v1.MountR\x06mounts\x12+\n" +
 	"\x11working_directory\x18\x05 \x01(\tR\x10workingDirectory\x12$\n" +
 	"\x0eread_only_root\x18\x06 \x01(\bR\freadOnlyRoot\x12!\n" +
-	"\fbind_sources\x18\a \x03(\tR\vbindSources\"\x9e\x01\n" +
+	"\fbind_sources\x18\a \x03(\tR\vbindSources\"\xc8\x01\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1b\n" +
 	"\tread_only\x18\x03 \x01(\bR\breadOnly\x12$\n" +
 	"\x0elayer_diff_ids\x18\x04 \x03(\tR\flayerDiffIds\x12\x18\n" +
-	"\asubpath\x18\x05 \x01(\tR\asubpath\"A\n" +
+	"\asubpath\x18\x05 \x01(\tR\asubpath\x12(\n" +
+	"\x10subpath_in_image\x18\x06 \x01(\bR\x0esubpathInImage\"A\n" +
 	"\n" +
 	"VolumeSeed\x12\x1f\n" +
 	"\vvolume_path\x18\x01 \x01(\tR\n" +
