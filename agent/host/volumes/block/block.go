@@ -220,7 +220,7 @@ func (d Driver) Mount(ctx context.Context, v driver.Volume) error {
 		return err
 	}
 	defer lock.Close()
-	if err := checkIfAsked(v.Name, image, lock); err != nil {
+	if err := checkIfAsked(ctx, v.Name, image, lock); err != nil {
 		return err
 	}
 	root, err := openFileSystem(image, mountOptions(asked))

@@ -327,6 +327,31 @@ func TestAFileSystemWithNotedErrorsIsChecked(t *testing.T) {
 	cleanNow(t, v)
 }
 
+// A device that a probe has open, say, would show the file system as it was before the check.
+func TestACheckWaitsForADeviceThatLingers(t *testing.T) {
+	v := withNotedErrors(t)
+	image, err := os.OpenFile(imageOf(v), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	lingers, err := newLoop(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lingers.Close()
+	err = small.Mount(leftAlready(t), v)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "volume db is to be checked, and somebody has "+lingers.Name()+" open") {
+		t.Error(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- small.Mount(t.Context(), v) }()
+	if err := errors.Join(lingers.Close(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	cleanNow(t, v)
+}
+
 // heldUp makes a program wait before its work until it is let go, and say the words
 // then, if there are any. The file tells each time that it is run.
 func heldUp(t *testing.T, program, words string) (begun string, letGo func()) {

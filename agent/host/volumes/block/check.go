@@ -20,6 +20,8 @@ import (
 const (
 	// lockPoll is how often somebody who waits looks whether an image is free.
 	lockPoll = 20 * time.Millisecond
+	// loopPoll is how often it looks whether a loop device has gone.
+	loopPoll = 20 * time.Millisecond
 	// maxWords bounds what is told of a check, in bytes.
 	maxWords = 64 << 10
 )
@@ -56,12 +58,8 @@ const (
 // tells what came of it. Nothing that e2fsck does not repair by itself is. A check
 // that has begun is not cut off: it ends whatever becomes of the caller and of
 // this process, and has the lock until then.
-func checkIfAsked(name string, image, lock *os.File) error {
-	loop, err := findLoop(image)
-	if loop != nil {
-		return errors.Join(err, loop.Close()) // It is mounted still, somewhere.
-	}
-	if err != nil {
+func checkIfAsked(ctx context.Context, name string, image, lock *os.File) error {
+	if mounted, err := isMounted(image); mounted || err != nil {
 		return err
 	}
 	var head [4]byte // magic number and state, 16 bits each
@@ -73,6 +71,9 @@ func checkIfAsked(name string, image, lock *os.File) error {
 	}
 	if binary.LittleEndian.Uint16(head[2:])&stateHasErrors == 0 {
 		return nil
+	}
+	if err := waitUntilDetached(ctx, name, image); err != nil {
+		return err
 	}
 	command, _, err := program(context.Background(), "e2fsck", "-p", image.Name())
 	if err != nil {
@@ -97,6 +98,45 @@ func checkIfAsked(name string, image, lock *os.File) error {
 	}
 	slog.Warn("the kernel had noted errors in a volume's file system, which was checked", "volume", name, "result", said)
 	return nil
+}
+
+// isMounted tells whether the image is mounted still, somewhere: then the kernel has
+// its loop device to itself. One that is only open lingers.
+func isMounted(image *os.File) (bool, error) {
+	loop, err := findLoop(image)
+	if loop == nil {
+		return false, err
+	}
+	defer loop.Close()
+	fd, err := unix.Open(loop.Name(), unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return true, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "open", Path: loop.Name(), Err: err}
+	}
+	return false, unix.Close(fd)
+}
+
+// waitUntilDetached waits until nobody has a loop device of the image open, who would
+// see it as it was.
+func waitUntilDetached(ctx context.Context, name string, image *os.File) error {
+	retry := time.NewTicker(loopPoll)
+	defer retry.Stop()
+	for {
+		loop, err := findLoop(image)
+		if loop == nil || err != nil {
+			return err
+		}
+		if err := loop.Close(); err != nil {
+			return err
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return fmt.Errorf("volume %s is to be checked, and somebody has %s open: %w", name, loop.Name(), context.Cause(ctx))
+		}
+	}
 }
 
 // lockImage waits until no process makes, checks or mounts the image. The lock is one of
