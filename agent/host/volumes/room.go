@@ -23,28 +23,26 @@ const hardlyAny = 1 << 30
 // HostService.WatchVolumes says, until ctx is done. It looks when a volume is
 // mounted, and now and then while one is that may grow.
 func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesResponse) error) error {
-	watch := roomWatch{}
+	watches := map[uint64]roomWatch{} // by the disk's device number
 	failures := map[string]string{}
 	for {
 		mounted := s.mounted.next()
-		growths, err := s.growths(failures)
+		disks, err := s.disks(failures)
 		if err != nil {
 			return err
 		}
+		maps.DeleteFunc(watches, func(device uint64, _ roomWatch) bool { return disks[device] == nil })
 		var later <-chan time.Time
-		if len(growths) > 0 {
-			free, err := s.free()
-			if err != nil {
-				return err
+		for device, disk := range disks {
+			if watches[device] == nil {
+				watches[device] = roomWatch{}
 			}
-			for _, name := range watch.look(free, growths) {
-				if err := tell(&hostv1.WatchVolumesResponse{Name: name, Free: free, Growth: growths[name]}); err != nil {
+			for _, name := range watches[device].look(disk.free, disk.growths) {
+				if err := tell(&hostv1.WatchVolumesResponse{Name: name, Free: disk.free, Growth: disk.growths[name]}); err != nil {
 					return err
 				}
 			}
 			later = time.After(s.roomPeriod)
-		} else {
-			clear(watch)
 		}
 		select {
 		case <-later:
@@ -55,14 +53,21 @@ func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesRes
 	}
 }
 
-// growths answers the bytes that held volumes may yet take, by name. It logs what
-// it cannot look at, unless that is among the failures, by name, that it keeps.
-func (s *Store) growths(failures map[string]string) (map[string]uint64, error) {
+// disk is a file system that held volumes lie on.
+type disk struct {
+	free    uint64            // bytes
+	growths map[string]uint64 // bytes that the volumes may yet take, by name
+}
+
+// disks answers those of held volumes that may grow, by device number: a volume's
+// directory may be a link to another disk. It logs what it cannot look at, unless
+// that is among the failures, by name, that it keeps.
+func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
 	names, err := os.ReadDir(s.held)
 	if err != nil {
 		return nil, err
 	}
-	growths := map[string]uint64{}
+	disks := map[uint64]*disk{}
 	for _, entry := range names {
 		v, d, err := s.find(entry.Name())
 		growing, grows := d.(driver.Growing)
@@ -70,6 +75,10 @@ func (s *Store) growths(failures map[string]string) (map[string]uint64, error) {
 			continue // Its users are told of a damaged record.
 		}
 		growth, err := growing.Growth(v)
+		var device, free uint64
+		if err == nil {
+			device, free, err = roomAt(v.Dir)
+		}
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -81,17 +90,26 @@ func (s *Store) growths(failures map[string]string) (map[string]uint64, error) {
 			continue
 		}
 		delete(failures, v.Name)
-		growths[v.Name] = growth
+		if disks[device] == nil {
+			disks[device] = &disk{growths: map[string]uint64{}}
+		}
+		disks[device].free = free
+		disks[device].growths[v.Name] = growth
 	}
-	return growths, nil
+	return disks, nil
 }
 
-func (s *Store) free() (uint64, error) {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(s.dir, &disk); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: s.dir, Err: err}
+// roomAt answers the bytes that are free where a directory lies.
+func roomAt(directory string) (device, free uint64, err error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(directory, &stat); err != nil {
+		return 0, 0, &os.PathError{Op: "stat", Path: directory, Err: err}
 	}
-	return disk.Bavail * uint64(disk.Bsize), nil
+	var room unix.Statfs_t
+	if err := unix.Statfs(directory, &room); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: directory, Err: err}
+	}
+	return stat.Dev, room.Bavail * uint64(room.Bsize), nil
 }
 
 // shortage is how little room there is.
@@ -114,7 +132,7 @@ func shortageOf(free, promised uint64) shortage {
 	}
 }
 
-// roomWatch is what was told, by volume.
+// roomWatch is what was told of one disk, by volume.
 type roomWatch map[string]shortage
 
 // look answers the volumes to tell of. A shortage is over once there is an eighth

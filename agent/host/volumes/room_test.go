@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -160,5 +161,48 @@ func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
 	leave()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+func TestADiskThatAVolumeIsALinkToIsToldOf(t *testing.T) {
+	roomy := t.TempDir()
+	if err := unix.Mount("tmpfs", roomy, "tmpfs", 0, "size=4g"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(roomy, unix.MNT_DETACH) })
+	other := tmpfsDisk(t)
+	s := openStoreOn(t, roomy, time.Hour)
+	here, there := s.make("here", "block"), s.make("there", "block")
+	directory := filepath.Dir(there)
+	s.must(exec.Command("cp", "--recursive", "--sparse=always", directory, filepath.Join(other, "there")).Run())
+	s.must(errors.Join(os.RemoveAll(directory), os.Symlink(filepath.Join(other, "there"), directory)))
+	s.must(os.WriteFile(filepath.Join(other, "ballast"), make([]byte, 56<<20), 0o600))
+	s.must(s.Hold(t.Context(), "one", here, there))
+	defer s.LetGo(context.Background(), "one")
+	told := make(chan *hostv1.WatchVolumesResponse, 16)
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- s.WatchRoom(ctx, func(shortage *hostv1.WatchVolumesResponse) error {
+			told <- shortage
+			return nil
+		})
+	}()
+	select {
+	case shortage := <-told:
+		if shortage.Name != "there" || shortage.Free > 40<<20 {
+			t.Error(shortage)
+		}
+	case err := <-ended:
+		t.Fatal(err)
+	case <-time.After(2 * time.Minute):
+		t.Fatal("nothing is told")
+	}
+	leave()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if len(told) != 0 {
+		t.Error(<-told)
 	}
 }
