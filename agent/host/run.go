@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/grpchealth"
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/filelock"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
 	"github.com/sockerless/sockerless/agent/host/containers"
@@ -70,21 +71,16 @@ func claimInstance(ctx context.Context, layout shimspec.Layout) (release func(),
 	if err != nil {
 		return nil, err
 	}
-	retry := time.NewTicker(20 * time.Millisecond)
-	defer retry.Stop()
-	for deadline := time.Now().Add(lockPatience); ; {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { lock.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			return nil, errors.Join(fmt.Errorf("another host process works on %s: %w", layout.RunDir, err), lock.Close())
-		}
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			return nil, errors.Join(context.Cause(ctx), lock.Close())
-		}
+	patience, cancel := context.WithTimeoutCause(ctx, lockPatience, unix.EWOULDBLOCK)
+	defer cancel()
+	err = filelock.Lock(patience, lock)
+	switch {
+	case err == nil:
+		return func() { lock.Close() }, nil
+	case ctx.Err() != nil:
+		return nil, errors.Join(context.Cause(ctx), lock.Close())
+	default:
+		return nil, errors.Join(fmt.Errorf("another host process works on %s: %w", layout.RunDir, err), lock.Close())
 	}
 }
 

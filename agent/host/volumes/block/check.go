@@ -15,12 +15,12 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/filelock"
 )
 
 const (
-	// lockPoll is how often somebody who waits looks whether an image is free.
-	lockPoll = 20 * time.Millisecond
-	// loopPoll is how often it looks whether a loop device has gone.
+	// loopPoll is how often somebody who waits looks whether a loop device has gone.
 	loopPoll = 20 * time.Millisecond
 	// maxWords bounds what is told of a check, in bytes.
 	maxWords = 64 << 10
@@ -146,21 +146,14 @@ func lockImage(ctx context.Context, name string, image *os.File) (*os.File, erro
 	if err != nil {
 		return nil, err
 	}
-	retry := time.NewTicker(lockPoll)
-	defer retry.Stop()
-	for {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return lock, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(&os.PathError{Op: "flock", Path: image.Name(), Err: err}, lock.Close())
-		}
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("volume %s is being made or checked: %w", name, context.Cause(ctx)), lock.Close())
-		}
+	err = filelock.Lock(ctx, lock)
+	switch {
+	case err == nil:
+		return lock, nil
+	case ctx.Err() != nil:
+		return nil, errors.Join(fmt.Errorf("volume %s is being made or checked: %w", name, err), lock.Close())
+	default:
+		return nil, errors.Join(fmt.Errorf("volume %s: %w", name, err), lock.Close())
 	}
 }
 
