@@ -61,7 +61,7 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 		return errors.Join(err, s.letGoLocked(holder, name))
 	}
 	faultpoint.Reached("host.volume.mounted")
-	s.mounted.ring()
+	s.tellMounted()
 	return nil
 }
 

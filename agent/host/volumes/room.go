@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +25,7 @@ func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesRes
 	watches := map[uint64]roomWatch{} // by the disk's device number
 	failures := map[string]string{}
 	for {
-		mounted := s.mounted.next()
+		mounted := s.nextMount()
 		disks, err := s.disks(failures)
 		if err != nil {
 			return err
@@ -51,6 +50,20 @@ func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesRes
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// nextMount is closed when a volume is mounted next.
+func (s *Store) nextMount() <-chan struct{} {
+	s.mounting.Lock()
+	defer s.mounting.Unlock()
+	return s.mounted.Next()
+}
+
+// tellMounted wakes who waits for a volume to be mounted.
+func (s *Store) tellMounted() {
+	s.mounting.Lock()
+	defer s.mounting.Unlock()
+	s.mounted.Notify()
 }
 
 // disk is a file system that held volumes lie on.
@@ -159,29 +172,4 @@ func (w roomWatch) look(free uint64, growths map[string]uint64) []string {
 		}
 	}
 	return worse
-}
-
-// bell wakes whoever waits for something to happen. Its zero value is ready.
-type bell struct {
-	mu   sync.Mutex
-	rung chan struct{} // closed when it next happens
-}
-
-// next answers a channel that is closed when it next happens.
-func (b *bell) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.rung == nil {
-		b.rung = make(chan struct{})
-	}
-	return b.rung
-}
-
-func (b *bell) ring() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.rung != nil {
-		close(b.rung)
-		b.rung = nil
-	}
 }

@@ -11,10 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
@@ -32,7 +34,9 @@ type Store struct {
 	trash   *trash.Can
 	drivers []driver.Driver // the first is that of volumes without a record
 	locks   keylock.Locks   // by volume name
-	mounted bell            // rings when a volume was mounted
+
+	mounting sync.Mutex
+	mounted  change.Signal // a volume was mounted
 
 	roomPeriod time.Duration // how often the disk's room is looked at
 }
