@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
 // executeLimit is how long the runtime's process may take to come to the
@@ -93,20 +94,9 @@ func awaitExecution(fifo, pidfd int, commandLine string, runtimes []byte) error 
 
 // awaitReadable waits until one of the descriptors can be read.
 func awaitReadable(limit time.Duration, fds ...int) error {
-	var wait []unix.PollFd
-	for _, fd := range fds {
-		wait = append(wait, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	ready, err := descriptors.Readable(limit, fds...)
+	if err == nil && !ready {
+		return fmt.Errorf("it does not come to its command within %s", limit)
 	}
-	for deadline := time.Now().Add(limit); ; {
-		ready, err := unix.Poll(wait, int(max(0, time.Until(deadline).Milliseconds())))
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return err
-		case ready == 0:
-			return fmt.Errorf("it does not come to its command within %s", limit)
-		default:
-			return nil
-		}
-	}
+	return err
 }

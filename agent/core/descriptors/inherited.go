@@ -1,5 +1,5 @@
-// Package descriptors keeps a process from holding, and handing on, what the
-// process that started it had open.
+// Package descriptors is about the descriptors of a process: those that it must
+// not hold or hand on of the process that started it, and when one can be read.
 package descriptors
 
 import (

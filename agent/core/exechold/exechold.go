@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
 // Hold keeps processes that execute a file waiting. It takes root.
@@ -33,8 +35,8 @@ func (h *Hold) End() { unix.Close(h.events) }
 
 // Next waits for a process, has it looked at, and lets it go.
 func (h *Hold) Next(limit time.Duration, look func(pid int)) error {
-	if err := h.await(limit); err != nil {
-		return fmt.Errorf("nothing is executed: %w", err)
+	if ready, err := descriptors.Readable(limit, h.events); err != nil || !ready {
+		return errors.Join(errors.New("nothing is executed"), err)
 	}
 	var event unix.FanotifyEventMetadata
 	data := make([]byte, binary.Size(event))
@@ -52,23 +54,6 @@ func (h *Hold) Next(limit time.Duration, look func(pid int)) error {
 	}
 	_, err := unix.Write(h.events, answer.Bytes())
 	return err
-}
-
-// await waits for an event.
-func (h *Hold) await(limit time.Duration) error {
-	poll := []unix.PollFd{{Fd: int32(h.events), Events: unix.POLLIN}}
-	for deadline := time.Now().Add(limit); ; {
-		ready, err := unix.Poll(poll, int(max(0, time.Until(deadline).Milliseconds())))
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return err
-		case ready == 0:
-			return fmt.Errorf("not within %s", limit)
-		default:
-			return nil
-		}
-	}
 }
 
 // Accessible tells whether root, with every capability but to trace, gets at

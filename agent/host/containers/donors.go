@@ -8,6 +8,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
 // donor is another container whose namespaces a launch joins. It is held by a
@@ -75,11 +77,11 @@ func parentOf(pid int) (parent int, err error) {
 // leads elsewhere once its process has ended.
 func (l *launch) requireDonors() error {
 	for _, d := range l.donors {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(d.pidfd), Events: unix.POLLIN}}, 0)
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		ended, err := descriptors.Readable(0, d.pidfd)
+		if err != nil {
 			return fmt.Errorf("look after the process of container %s: %w", d.id, err)
 		}
-		if n > 0 {
+		if ended {
 			return notRunning(d.id)
 		}
 	}

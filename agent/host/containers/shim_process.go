@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+
+	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
 // shimLimit is how long a shim may take to leave: longer than it lets slow
@@ -147,12 +149,8 @@ func (p foundProcess) dismiss(signal unix.Signal) error {
 func (p foundProcess) awaitEnd(ctx context.Context) (bool, error) {
 	const step = 100 * time.Millisecond // how soon ctx is noticed
 	for deadline := time.Now().Add(shimLimit); time.Now().Before(deadline); {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, int(step.Milliseconds()))
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return false, err
-		}
-		if n > 0 {
-			return true, nil
+		if ended, err := descriptors.Readable(step, p.pidfd); ended || err != nil {
+			return ended, err
 		}
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
