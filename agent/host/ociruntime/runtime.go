@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/host/mounts"
 )
 
 // A runtime that hangs must not hang us for ever: killing and deleting take
@@ -58,24 +60,53 @@ func (r Runtime) Kill(ctx context.Context, containerID string) error {
 // the container's init is never free, which `delete --force` waits for: force
 // comes last. An init that waits for the processes of its namespace to be reaped
 // is not even a zombie; the runtime's record is then removed here.
+//
+// What a killed runtime had mounted in its directory of the container keeps that
+// directory from being removed: it is taken away before each attempt.
 func (r Runtime) Delete(ctx context.Context, containerID string) error {
-	if !r.Knows(containerID) || r.run(ctx, "delete", containerID) == nil || !r.Knows(containerID) {
+	remove := func(flags ...string) error {
+		if err := r.unmountLeftovers(containerID); err != nil {
+			return err
+		}
+		return r.run(ctx, append(append([]string{"delete"}, flags...), containerID)...)
+	}
+	if !r.Knows(containerID) || remove() == nil || !r.Knows(containerID) {
 		return nil
 	}
 	if err := r.Kill(ctx, containerID); err != nil {
 		return err
 	}
 	for deadline := time.Now().Add(endLimit); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(endPoll) {
-		if r.run(ctx, "delete", containerID) == nil || !r.Knows(containerID) {
+		if remove() == nil || !r.Knows(containerID) {
 			return nil
 		}
 		if r.hasEnded(containerID) {
 			return os.RemoveAll(filepath.Join(r.Root, containerID))
 		}
 	}
-	err := r.run(ctx, "delete", "--force", containerID)
-	if err != nil && r.Knows(containerID) {
+	err := remove("--force")
+	if !r.Knows(containerID) {
+		return nil
+	}
+	if err == nil { // which --force also answers where it could not remove the directory
+		err = fmt.Errorf("%s delete: %s is still there", filepath.Base(r.Path), filepath.Join(r.Root, containerID))
+	}
+	return err
+}
+
+// unmountLeftovers detaches what the runtime mounts in its directory of a
+// container: runc, for a moment, its own executable, which it opens read-only
+// there before its init leaves the host's file systems.
+func (r Runtime) unmountLeftovers(containerID string) error {
+	dir := filepath.Join(r.Root, containerID)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
+	}
+	for _, entry := range entries {
+		if err := mounts.Unmount(filepath.Join(dir, entry.Name())); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -1,10 +1,13 @@
 package ociruntime
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestVersionsAsRuntimesPrintThem(t *testing.T) {
@@ -63,6 +66,23 @@ func TestAnUnknownContainerIsDeletedAlready(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(r.Root, "half"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := r.Delete(t.Context(), "half"); err != nil || r.Knows("half") {
+		t.Errorf("%v, known: %t", err, r.Knows("half"))
+	}
+}
+
+// A runtime that is killed while it opens its own executable read-only leaves
+// that mounted in the container's directory.
+func TestAContainerIsDeletedWhereAKilledRuntimeLeftAMount(t *testing.T) {
+	r := Runtime{Path: requireRuntime(t), Root: t.TempDir()}
+	copied := filepath.Join(r.Root, "half", "runc.4R2jUW")
+	if err := errors.Join(os.Mkdir(filepath.Dir(copied), 0o700), os.WriteFile(copied, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(r.Path, copied, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(copied, unix.MNT_DETACH) })
 	if err := r.Delete(t.Context(), "half"); err != nil || r.Knows("half") {
 		t.Errorf("%v, known: %t", err, r.Knows("half"))
 	}
