@@ -55,6 +55,21 @@ describe("the phases of a start", () => {
     assert.equal(phasesInWords(phases.list), "wait 2 s, wait 0.5 s");
   });
 
+  it("have each wait for itself after another process, too, and one that it has left goes on", () => {
+    const before = new StartPhases();
+    for (const from of [1, 4, 7]) {
+      before.wait(at(from));
+      before.endWait(at(from + 1));
+    }
+    before.wait(at(10));
+    const after = new StartPhases(before.list);
+    after.wait(at(15));
+    after.endWait(at(20));
+    after.wait(at(30));
+    after.endWait(at(35));
+    assert.equal(phasesInWords(after.list), "wait 1 s, wait 1 s, wait 1 s, wait 10 s, wait 5 s");
+  });
+
   it("go on where a process before this one has left off", () => {
     const before = new StartPhases();
     before.tell({ name: "accepted", by: "backend", from: at(0) });

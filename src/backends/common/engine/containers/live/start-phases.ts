@@ -13,7 +13,7 @@ export class StartPhases {
   /** @param known from a process that has ended meanwhile */
   constructor(known: readonly StartPhase[] = []) {
     for (const phase of known) {
-      this.#phases.set(phase.name, phase);
+      this.#phases.set(phase.name === "wait" ? this.#nextWait() : phase.name, phase);
     }
   }
 
@@ -39,10 +39,12 @@ export class StartPhases {
     return phase;
   }
 
-  /** A wait begins: there may be several. */
+  /** A wait begins: there may be several. One that a process before this one has left goes on. */
   wait(from: Date): void {
-    this.#waits += 1;
-    this.#set(`wait ${this.#waits}`, { name: "wait", by: "backend", from });
+    const last = this.#phases.get(`wait ${this.#waits}`);
+    if (last === undefined || last.until !== undefined) {
+      this.#set(this.#nextWait(), { name: "wait", by: "backend", from });
+    }
   }
 
   /** The wait is over. @returns it */
@@ -55,6 +57,11 @@ export class StartPhases {
     const ended = create(StartPhaseSchema, { ...wait, until: timestampFromDate(until) });
     this.#phases.set(key, ended);
     return ended;
+  }
+
+  #nextWait(): string {
+    this.#waits += 1;
+    return `wait ${this.#waits}`;
   }
 
   #set(key: string, { name, by, from, until }: ToldPhase): StartPhase | undefined {

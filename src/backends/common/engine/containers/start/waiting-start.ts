@@ -50,9 +50,12 @@ export async function launchWhileWanted(
     }
   };
   const goesOn = (): void => {
-    if (start !== undefined && live.run.start === start && start.waitsFor !== "" && !ended.aborted) {
+    if (start === undefined || live.run.start !== start || ended.aborted) {
+      return;
+    }
+    publishPhase(context, id, start.phases.endWait(new Date(context.clock.nowMs())));
+    if (start.waitsFor !== "") {
       start.waitsFor = "";
-      publishPhase(context, id, start.phases.endWait(new Date(context.clock.nowMs())));
       tellWait(context, id, "");
     }
   };
