@@ -31,7 +31,6 @@ driverContract("ecs", async () => {
   const clients = createAwsClients({
     ...config,
     endpoint: aws.endpoint,
-    spot: false,
     rates: {},
     clock,
     logger,

@@ -25,7 +25,6 @@ export function startBackend(
           aws: createAwsClients({
             region: ecs.region,
             endpoint: ecs.endpoint,
-            spot: ecs.capacityProvider.endsWith("_SPOT"),
             rates: parseRates(ecs.apiRates),
             clock: surroundings.clock,
             logger: surroundings.logger,

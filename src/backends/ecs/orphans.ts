@@ -25,7 +25,7 @@ export async function prune(config: EcsConfig, request: PruneRequest): Promise<v
     (surroundings) => {
       const { authority, clock, logger } = surroundings;
       const aws = createAwsClients({
-        ...{ region, endpoint, spot: false, rates: parseRates(apiRates) },
+        ...{ region, endpoint, rates: parseRates(apiRates) },
         ...{ clock, logger },
       });
       return {

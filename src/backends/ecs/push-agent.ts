@@ -36,7 +36,6 @@ function repositoryOf(config: EcsConfig, uri: string, workDirectory: string): Ow
   const aws = createAwsClients({
     region: config.ecs.region,
     endpoint: config.ecs.endpoint,
-    spot: false,
     rates: parseRates(config.ecs.apiRates),
     clock,
     logger: processLogger(config, "push-agent"),

@@ -13,7 +13,7 @@ import {
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../../common/cloud/testing/captured-logger.ts";
-import { createCaller, type SdkClient } from "./caller.ts";
+import { type CallerOptions, createCaller, type SdkClient } from "./caller.ts";
 import { AwsError } from "./errors.ts";
 
 const command = new RunTaskCommand({ taskDefinition: "a:1" });
@@ -43,11 +43,11 @@ function failure(name: string, httpStatusCode: number): () => Error {
     });
 }
 
-function setUp(region = "eu-north-1") {
+function setUp(region = "eu-north-1", rates: CallerOptions["rates"] = {}) {
   const clock = new ManualClock();
   const { logger, lines } = capturedLogger();
   const ending = new AbortController();
-  const call = createCaller({ region, spot: false, rates: {}, clock, logger, signal: ending.signal });
+  const call = createCaller({ region, rates, clock, logger, signal: ending.signal });
   return { clock, lines, call, ending };
 }
 
@@ -98,6 +98,46 @@ describe("a call of AWS", () => {
     assert.equal(client.made, 105);
     await settled(clock, Promise.all([permitted, created]));
     assert.equal(client.made, 120);
+  });
+
+  it("for a task is counted by the capacity that it asks for, also where Spot is configured", async () => {
+    const rate = { burst: 1, perSecond: 1 };
+    const { clock, call } = setUp("eu-north-1", { "spot-launches": rate });
+    const client = scripted({});
+    const capacityProviderStrategy = [{ capacityProvider: "FARGATE_SPOT", weight: 1 }];
+    const onSpot = [1, 2].map(() =>
+      call("ecs", client, new RunTaskCommand({ taskDefinition: "a:1", capacityProviderStrategy })),
+    );
+    const onDemand = [1, 2, 3].map(() =>
+      call("ecs", client, new RunTaskCommand({ taskDefinition: "a:1", launchType: "FARGATE" })),
+    );
+    await clock.advance(0);
+    assert.equal(client.made, 4);
+    await settled(clock, Promise.all([...onSpot, ...onDemand]));
+  });
+
+  it("is made once more with credentials that are read anew where AWS does not take them any more", async () => {
+    for (const name of [
+      "ExpiredTokenException",
+      "UnrecognizedClientException",
+      "InvalidClientTokenId",
+      "InvalidSignatureException",
+      "SignatureDoesNotMatch",
+      "AuthFailure",
+    ]) {
+      const { clock, call } = setUp();
+      let read = 0;
+      const client = (...answers: Parameters<typeof scripted>) => ({
+        ...scripted(...answers),
+        config: { credentials: async () => void (read += 1) },
+      });
+      const rotated = client(failure(name, 403), {});
+      await settled(clock, call("ecs", rotated, command));
+      assert.deepEqual([rotated.made, read], [2, 1], name);
+      const revoked = client(failure(name, 403));
+      await assert.rejects(settled(clock, call("ecs", revoked, command)), { code: name });
+      assert.deepEqual([revoked.made, read], [2, 2], name);
+    }
   });
 
   it("reads logs as often as its region lets it", async () => {

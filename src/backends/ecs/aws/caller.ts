@@ -5,8 +5,8 @@ import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 import { withCallFaultPoints } from "../../common/fault-points.ts";
 import { isThrottled, isUndone } from "../../common/cloud/cloud-error.ts";
-import { type AwsCall, AwsError, type AwsServiceName, isExpired, isTransient } from "./errors.ts";
-import { paceOf, type RateName, ratesOf } from "./rates.ts";
+import { type AwsCall, AwsError, type AwsServiceName, isTransient, mayHaveNewCredentials } from "./errors.ts";
+import { isSpot, paceOf, type RateName, ratesOf } from "./rates.ts";
 import { type Rate, TokenBucket } from "../../common/cloud/token-bucket.ts";
 
 /** The part of the SDK's clients that all of them have. */
@@ -30,7 +30,6 @@ export type AwsCaller = (
 /** Settings of {@link createCaller}. */
 export interface CallerOptions {
   readonly region: string;
-  readonly spot: boolean;
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -56,7 +55,8 @@ const delays = { firstMs: 100, longestMs: 5_000 };
  *
  * Every throttled call is repeated, and so is a lost one: calls that create something carry a token or a name that
  * nothing else can have. A lost call with neither is not repeated here: its caller looks first whether it is done. A call
- * that AWS refuses because its credentials have expired is made once more, with credentials that are read anew.
+ * that AWS refuses because its credentials have expired or are no more is made once more, with credentials that are read
+ * anew.
  */
 export function createCaller(options: CallerOptions): AwsCaller {
   const { clock } = options;
@@ -76,7 +76,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
   const paced: AwsCaller = async (service, client, command, ended) => {
     const signal = ended === undefined ? options.signal : AbortSignal.any([ended, options.signal]);
     const call: AwsCall = { service, operation: operationOf(command) };
-    const pace = paceOf(call.operation, options.spot);
+    const pace = paceOf(call.operation, asksSpot(command));
     const shared = (pace?.rates ?? []).map(bucketOf);
     const isSeenThrough = seenThrough.has(call.operation);
     /** The last failure of a call that is seen through after which AWS may have done it. */
@@ -102,7 +102,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
       if (isSeenThrough && !isUndone(answer)) {
         doubt = answer;
       }
-      if (!isRenewed && isExpired(answer) && !signal.aborted) {
+      if (!isRenewed && mayHaveNewCredentials(answer) && !signal.aborted) {
         isRenewed = true;
         if (await renewCredentials(client, logger)) {
           continue;
@@ -155,7 +155,7 @@ async function renewCredentials({ config }: SdkClient, logger: Logger): Promise<
     await config.credentials({ forceRefresh: true });
     return true;
   } catch (error) {
-    logger.warn({ err: error }, `expired credentials for AWS cannot be read again: ${messageOf(error)}`);
+    logger.warn({ err: error }, `credentials that AWS does not take any more cannot be read again: ${messageOf(error)}`);
     return false;
   }
 }
@@ -172,6 +172,13 @@ function attemptsAfter(error: AwsError): number {
 function delayAfter(failures: number): number {
   const full = pauseAfter(failures, delays);
   return full / 2 + Math.random() * (full / 2);
+}
+
+/** Whether a command is a `RunTask` for Spot capacity, whose launches have a rate of their own. */
+function asksSpot(command: object): boolean {
+  const { input } = command as { readonly input?: { readonly capacityProviderStrategy?: unknown } };
+  const strategy = input?.capacityProviderStrategy;
+  return Array.isArray(strategy) && strategy.some(isSpot);
 }
 
 /** `RunTaskCommand` is AWS's `RunTask`. */

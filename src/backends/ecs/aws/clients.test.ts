@@ -51,7 +51,6 @@ describe("credentials of a file, whose session token tells nobody when it expire
     aws = createAwsClients({
       region: "eu-west-1",
       endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-      spot: false,
       rates: {},
       clock: systemClock,
       logger: capturedLogger().logger,

@@ -24,8 +24,6 @@ export interface AwsOptions {
   readonly region: string;
   /** One address for all services; undefined: AWS's own. */
   readonly endpoint: string | undefined;
-  /** Whether tasks are started on Spot capacity, whose launches have a rate of their own. */
-  readonly spot: boolean;
   /** The account's rates that differ from AWS's defaults. */
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
   readonly clock: Clock;

@@ -82,10 +82,25 @@ export function isAwsError(error: unknown, ...codes: readonly string[]): error i
   return error instanceof AwsError && codes.includes(error.code);
 }
 
-/** Whether AWS has refused a call because its credentials, or its signature, are too old. */
-export function isExpired(error: AwsError): boolean {
-  return isAwsError(error, "ExpiredToken", "ExpiredTokenException", "RequestExpired");
+/** Whether AWS has refused a call for its credentials: they, or the signature, are too old, or the keys are no more. */
+export function mayHaveNewCredentials({ code }: AwsError): boolean {
+  return outdated.has(code);
 }
+
+/** AWS's names for credentials that have been valid: each of its protocols has names of its own. */
+const outdated: ReadonlySet<string> = new Set([
+  "ExpiredToken",
+  "ExpiredTokenException",
+  "RequestExpired",
+  // Keys that were rotated, or whose user was deleted.
+  "AuthFailure", // EC2's.
+  "InvalidAccessKeyId",
+  "InvalidClientTokenId",
+  "UnrecognizedClientException",
+  // A file of keys that was read while it was written.
+  "InvalidSignatureException",
+  "SignatureDoesNotMatch",
+]);
 
 /** Whether the same call may well succeed in a moment: a fault of AWS's own, or of the way there. */
 export function isTransient(error: AwsError): boolean {

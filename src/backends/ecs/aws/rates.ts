@@ -1,4 +1,6 @@
 /** The rates at which AWS lets an account call it, and which calls share one. */
+import type { CapacityProviderStrategyItem } from "@aws-sdk/client-ecs";
+
 import type { Rate } from "../../common/cloud/token-bucket.ts";
 
 /** AWS's published defaults in most regions. Where an account's differ, `ecs.api_rates` says so. */
@@ -46,6 +48,11 @@ const priorities = { start: 0, stop: 1, clear: 2 } as const;
 interface Pace {
   readonly rates: readonly RateName[];
   readonly priority: number;
+}
+
+/** Whether an item of a task's strategy asks for Spot capacity. */
+export function isSpot({ capacityProvider = "" }: CapacityProviderStrategyItem): boolean {
+  return capacityProvider.endsWith("_SPOT");
 }
 
 /** How a call is paced; undefined: AWS's limit is far above what this backend does. The scarcest rate comes first. */

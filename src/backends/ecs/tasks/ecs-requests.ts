@@ -1,13 +1,14 @@
 /** Requests to AWS for the start of a container: `RunTask`, with a definition that is registered before it. */
 import { createHash } from "node:crypto";
 
-import type { CapacityProviderStrategyItem, RunTaskCommandInput } from "@aws-sdk/client-ecs";
+import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
 import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { WorkloadSpec } from "../../common/driver.ts";
+import { isSpot } from "../aws/rates.ts";
 import { refuseDirectories, withMissingDirectory } from "../access-points/parts.ts";
 import { type DefinitionSettings, definitionOf, unmountedVolumes } from "../definitions/definition.ts";
 import { type Definitions, familyOf } from "../definitions/definitions.ts";
@@ -114,6 +115,3 @@ function withoutStart(request: RunTaskCommandInput): string {
     Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
   );
 }
-
-const isSpot = ({ capacityProvider = "" }: CapacityProviderStrategyItem): boolean =>
-  capacityProvider.endsWith("_SPOT");
