@@ -4,7 +4,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { messageOf, unavailable } from "../../../../common/errors.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
 import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import { findTasks } from "./find-tasks.ts";
+import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import { hasEnded } from "../cloud-tasks.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -122,10 +122,8 @@ async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<
 }
 
 async function listedTasks(context: TaskContext, task: TaskRecord): Promise<readonly string[]> {
-  const views = await findTasks([], context);
-  return views
-    .filter((view) => view.containerId === task.containerId && view.generation === task.launchGeneration)
-    .map((view) => view.task);
+  const views = await tasksOfStart(context, task.containerId, task.launchGeneration);
+  return views.map((view) => view.task);
 }
 
 async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean): Promise<void> {

@@ -23,3 +23,13 @@ export async function findTasks(
   const views = await poller.describe([...tasks]);
   return views.filter((view) => view.instance === instance && view.containerId !== "");
 }
+
+/** Looks for the tasks that one start of a container was given, known or not. */
+export async function tasksOfStart(
+  options: FindOptions,
+  containerId: string,
+  generation: bigint,
+): Promise<readonly TaskView[]> {
+  const views = await findTasks([], options);
+  return views.filter((view) => view.containerId === containerId && view.generation === generation);
+}

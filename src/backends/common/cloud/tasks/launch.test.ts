@@ -292,6 +292,7 @@ describe("a start", () => {
       const unanswered = new UnansweredRequests();
       const asked: string[] = [];
       const told: string[] = [];
+      const stopped: string[] = [];
       const clock = new ManualClock();
       const cloud = testCloud({
         async run(request) {
@@ -300,6 +301,7 @@ describe("a start", () => {
           const cause = failedCall("unknown", "down");
           return answer === "down" ? { reason: cause.message, cause } : answer;
         },
+        listOwn: async () => ["0", "1", "earlier", "other"],
       });
       const parts = {
         ...unhurried,
@@ -327,7 +329,15 @@ describe("a start", () => {
             return () => {};
           },
           hasten: () => {},
+          describe: async () => [
+            taskView({ task: "0", containerId: container, generation: 1n }),
+            taskView({ task: "1", containerId: container, generation: 1n }),
+            taskView({ task: "earlier", containerId: container }),
+            taskView({ task: "other", containerId: "d", generation: 1n }),
+          ],
         },
+        departures: { stop: async (task: string) => void stopped.push(task) },
+        instance: "one",
       };
       const { start } = setUp(parts, known);
       const progress = {
@@ -335,7 +345,7 @@ describe("a start", () => {
         goesOn: () => void told.push("goes on"),
       };
       const left = () => unanswered.answerTo(container);
-      return { started: () => passing(clock, start(progress)), asked, told, left };
+      return { started: () => passing(clock, start(progress)), asked, told, stopped, left };
     }
 
     /** The record of a start that the backend's end has cut off before the cloud's answer. */
@@ -412,6 +422,18 @@ describe("a start", () => {
         await resumed.started();
         assert.deepEqual(resumed.asked, ["gale", "oars+", "oars++"]);
       }
+    });
+
+    it("stops the task that the one in doubt was after all, once another has taken its place", async () => {
+      const calm = { reason: "there is no wind", cause: failedCall("refused", "there is no wind") };
+      for (const end of [{}, { 1: { reason: "there is no such image" } }] as const) {
+        const lost = troubled(["down", calm, { task: "1" }], end);
+        await lost.started().catch(() => {});
+        assert.deepEqual(lost.stopped, ["0"]);
+      }
+      const clear = troubled([calm, { task: "1" }], {});
+      await clear.started();
+      assert.deepEqual(clear.stopped, []);
     });
 
     it("takes another kind of capacity at once, and tries that a few times", async () => {

@@ -5,6 +5,7 @@ import type { FoundAgent } from "../agents/agent-finder.ts";
 import { RequestStale, type StartStep } from "../cloud-tasks.ts";
 import type { Launched, LaunchProgress, ToldPhase, WorkloadSpec } from "../../driver.ts";
 import { awaitAgent } from "./await-agent.ts";
+import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import { placeTask } from "./place-task.ts";
 import { mayBeDone, rideOut } from "./ride-out.ts";
@@ -28,6 +29,8 @@ interface StartBounds {
 /** Everything that a start is placed with. */
 interface Placing extends StartBounds {
   readonly isResumed: boolean;
+  /** Another task is asked for although the answer to a request was lost: that may have made one, too. */
+  readonly doubted: () => void;
   readonly waits: (reason: string) => void;
   readonly goesOn: () => void;
 }
@@ -66,7 +69,14 @@ export async function launch(
     await giveFiles(context, asked, limit);
     return launched(context, asked);
   }
-  const agent = await reachAgent(context, spec, asked, { limit, tries, phase, isResumed, waits, goesOn });
+  let isDoubted = false;
+  const doubted = (): void => {
+    isDoubted = true;
+  };
+  const placing = { limit, tries, phase, isResumed, doubted, waits, goesOn };
+  const agent = await reachAgent(context, spec, asked, placing).finally(
+    () => isDoubted && stopOthers(context, asked),
+  );
   const serving = await book.note(id, {
     address: agent.address,
     agentPin: agent.pin,
@@ -275,10 +285,13 @@ async function place(
           throw error;
         }
         record = context.book.of(id) ?? record; // Its request may have been renewed.
-        isUnclear &&= !isAnswer(error);
-        if (isUnclear) {
+        if (isUnclear && !isAnswer(error)) {
           await tries.pause(error.trouble, error.reason, error, limit.signal);
         } else {
+          if (isUnclear) {
+            placing.doubted();
+          }
+          isUnclear = false;
           record = await context.book.note(id, await nextTry(context, record, error, placing));
         }
       }
@@ -288,6 +301,25 @@ async function place(
       context.unanswered.leaveInDoubt(id);
     }
     throw error;
+  }
+}
+
+/** Stops the tasks of a start but the one that it has: those of requests whose answers were lost. Never fails. */
+async function stopOthers(
+  context: TaskContext,
+  { containerId, launchGeneration }: TaskRecord,
+): Promise<void> {
+  const { book, departures, logger } = context;
+  try {
+    const own = book.of(containerId)?.task;
+    for (const { task, stopping } of await tasksOfStart(context, containerId, launchGeneration)) {
+      if (task !== own && !stopping) {
+        logger.warn({ container: containerId, task }, "a second task of a start is stopped");
+        await departures.stop(task, "another task has taken its place");
+      }
+    }
+  } catch (error) {
+    logger.warn({ container: containerId, err: error }, `cannot look for other tasks: ${messageOf(error)}`);
   }
 }
 
