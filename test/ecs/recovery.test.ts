@@ -265,13 +265,14 @@ describe("a backend that is killed", () => {
   it("leaves a volume that AWS has not answered for to the next backend when it is told to end", async () => {
     const { daemon, aws } = ecs;
     const asked = Promise.withResolvers<void>();
+    const answering = Promise.withResolvers<void>();
     aws.faults.add({
       on: "efs.CreateAccessPoint",
       where: () => {
         asked.resolve();
         return true;
       },
-      delayMs: 20_000, // It is made although nobody waits for it any more.
+      hold: answering.promise, // It is made although nobody waits for it any more.
     });
     const before = made();
     const calls = () => aws.calls.all("efs.CreateAccessPoint").length;
@@ -284,6 +285,7 @@ describe("a backend that is killed", () => {
     assert.equal(await daemon.ok("volume", "ls", "--quiet"), "slow");
     const told = ["events", "--since=1", `--until=${Math.ceil(Date.now() / 1000)}`, "--format={{.Action}}"];
     assert.equal(await daemon.ok(...told, "--filter=volume=slow"), "create");
+    answering.resolve();
     await until(() => calls() === called + 2 || undefined); // That of the first backend, too.
     assert.equal(made().accessPoints, before.accessPoints + 1);
     await daemon.ok("volume", "rm", "slow");

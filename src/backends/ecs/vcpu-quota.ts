@@ -23,7 +23,7 @@ const freshMs = 10_000;
 /** Service Quotas is asked again so late where it does not answer, or may not be asked. */
 const unreadableMs = 10 * 60_000;
 /** A creation waits no longer for it. */
-const patienceMs = 3_000;
+const patienceMs = 10_000;
 
 /** The quota, read when it is needed and kept for as long as containers fit. */
 export class VcpuQuota {

@@ -129,7 +129,11 @@ describe("a call of AWS", () => {
       let read = 0;
       const client = (...answers: Parameters<typeof scripted>) => ({
         ...scripted(...answers),
-        config: { credentials: async () => void (read += 1) },
+        config: {
+          async credentials() {
+            read += 1;
+          },
+        },
       });
       const rotated = client(failure(name, 403), {});
       await settled(clock, call("ecs", rotated, command));

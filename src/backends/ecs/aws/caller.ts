@@ -155,7 +155,10 @@ async function renewCredentials({ config }: SdkClient, logger: Logger): Promise<
     await config.credentials({ forceRefresh: true });
     return true;
   } catch (error) {
-    logger.warn({ err: error }, `credentials that AWS does not take any more cannot be read again: ${messageOf(error)}`);
+    logger.warn(
+      { err: error },
+      `credentials that AWS does not take any more cannot be read again: ${messageOf(error)}`,
+    );
     return false;
   }
 }
