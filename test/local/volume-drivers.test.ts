@@ -133,6 +133,12 @@ describe("a block volume", () => {
         "create",
         ...["type=none", "o=bind", `device=${source}`].flatMap((o) => ["--opt", o]),
       );
+      await refused(
+        refusal,
+        "volume",
+        "create",
+        ...["type=overlay", "device=overlay", `o=lowerdir=/etc:${source}`].flatMap((o) => ["--opt", o]),
+      );
     }
     await refused(refusal, "create", "--mount", `type=bind,source=${link},target=/data`, "busybox");
     assert.equal(await ok("ps", "--all", "--quiet"), "");

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/openat"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 )
 
 // OpenSource opens (O_PATH) what a mount shows. Containers write to volumes: a path in
@@ -56,20 +59,21 @@ func OpenPart(directory, subpath string) (*os.File, error) {
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
 // RefuseBind refuses a path of the machine that leads into a volume which one
-// container alone may have: a bind would pass its owner by. So it does one in the
-// directory of a volume that is not there, which would be taken for one.
-// INVALID_ARGUMENT.
+// container alone may have, or to its device: a bind would pass its owner by. So it
+// does one in the directory of a volume that is not there, which would be taken for
+// one. INVALID_ARGUMENT.
 func (s *Store) RefuseBind(source string) error {
 	directory, err := filepath.EvalSymlinks(s.dir)
 	if err != nil {
 		return err
 	}
-	rest, below := strings.CutPrefix(realPath(source), directory+"/")
+	real := realPath(source)
+	rest, below := strings.CutPrefix(real, directory+"/")
 	if !below { // A volume's directory may be a link to another disk.
 		rest, below = strings.CutPrefix(filepath.Clean(source), filepath.Clean(s.dir)+"/")
 	}
 	if !below {
-		return nil
+		return s.refuseMounted(source, real)
 	}
 	name, _, _ := strings.Cut(rest, "/")
 	v, d, err := s.find(name)
@@ -79,23 +83,100 @@ func (s *Store) RefuseBind(source string) error {
 	if _, err := os.Lstat(v.Dir); err != nil {
 		return invalid("bind source path %s is where volume %s would be, and there is none of that name", source, name)
 	}
-	if traits := d.Traits(); traits.Sharing == hostv1.VolumeSharing_VOLUME_SHARING_EXCLUSIVE {
-		return invalid("bind source path %s is in volume %s: one of the driver %s belongs to one container alone, which mounts it by its name (--volume %s:/path)",
-			source, name, traits.Name, name)
+	if isExclusive(d) {
+		return ofOneContainer(source, name, d)
+	}
+	return s.refuseMounted(source, real)
+}
+
+// refuseMounted refuses a path that is on the file system of a mounted volume which
+// one container alone may have, or that is its device, wherever the path says it is.
+func (s *Store) refuseMounted(source, real string) error {
+	var found unix.Stat_t
+	for unix.Stat(real, &found) != nil {
+		if real = filepath.Dir(real); real == "/" || real == "." {
+			return nil
+		}
+	}
+	device := found.Dev
+	if found.Mode&unix.S_IFMT == unix.S_IFBLK {
+		device = found.Rdev
+	}
+	names, err := os.ReadDir(s.held)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		v, d, err := s.find(name.Name())
+		if err != nil || !isExclusive(d) {
+			continue // Its users are told of a damaged record.
+		}
+		var around, shown unix.Stat_t
+		if errors.Join(unix.Stat(v.Dir, &around), unix.Stat(v.Data(), &shown)) == nil && shown.Dev != around.Dev && shown.Dev == device {
+			return ofOneContainer(source, v.Name, d)
+		}
 	}
 	return nil
 }
 
-// refusePaths refuses options that are paths as [Store.RefuseBind] does.
+func isExclusive(d driver.Driver) bool {
+	return d.Traits().Sharing == hostv1.VolumeSharing_VOLUME_SHARING_EXCLUSIVE
+}
+
+func ofOneContainer(source, name string, d driver.Driver) error {
+	return invalid("bind source path %s is in volume %s: one of the driver %s belongs to one container alone, which mounts it by its name (--volume %s:/path)",
+		source, name, d.Traits().Name, name)
+}
+
+// refusePaths refuses options that are paths, or name some, as [Store.RefuseBind] does.
 func (s *Store) refusePaths(options map[string]string) error {
-	for _, value := range options {
-		if filepath.IsAbs(value) {
-			if err := s.RefuseBind(value); err != nil {
-				return err
-			}
+	for _, path := range pathsOf(options) {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return err
+		}
+		if err := s.RefuseBind(absolute); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// pathsOf answers what may be paths in options: `o` has some behind `=`, and lists of
+// them, such as overlay's layers, with `:` between. A backslash takes a separator its
+// meaning.
+func pathsOf(options map[string]string) []string {
+	var paths []string
+	for option, value := range options {
+		if option != "o" {
+			paths = append(paths, value)
+			continue
+		}
+		for _, each := range splitUnescaped(value, ',') {
+			_, value, _ := strings.Cut(each, "=")
+			for _, path := range append(splitUnescaped(value, ':'), value) {
+				paths = append(paths, escaped.ReplaceAllString(path, "$1"))
+			}
+		}
+	}
+	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
+}
+
+var escaped = regexp.MustCompile(`\\(.)`)
+
+func splitUnescaped(text string, separator byte) []string {
+	var parts []string
+	begin := 0
+	for at := 0; at < len(text); at++ {
+		switch text[at] {
+		case '\\':
+			at++
+		case separator:
+			parts = append(parts, text[begin:at])
+			begin = at + 1
+		}
+	}
+	return append(parts, text[begin:])
 }
 
 // realPath follows the links of a path, as far as it exists.

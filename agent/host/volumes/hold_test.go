@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/mounts"
@@ -208,6 +209,58 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+}
+
+// Whatever an option's words lead to is mounted by the kernel: layers of an overlay, a
+// path from where this process is, a device.
+func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
+	s := openStore(t)
+	block, shared := s.make("disk", "block"), s.make("plain", "local")
+	s.must(s.Hold(t.Context(), "one", block))
+	link, alias, named := filepath.Join(s.dir, "link"), filepath.Join(s.dir, "alias"), filepath.Join(s.dir, "a=b:c,d")
+	s.must(errors.Join(os.Symlink(block, link), os.Mkdir(alias, 0o755), mounts.Bind(block, alias, false), os.Symlink(block, named)))
+	t.Cleanup(func() { mounts.Unmount(alias) })
+	var stat unix.Stat_t
+	s.must(unix.Stat(block, &stat))
+	device := filepath.Join(s.dir, "device")
+	s.must(unix.Mknod(device, unix.S_IFBLK|0o600, int(stat.Dev)))
+	working, err := os.Getwd()
+	s.must(err)
+	relative, err := filepath.Rel(working, block)
+	s.must(err)
+	overlay := func(o string) map[string]string {
+		return map[string]string{"type": "overlay", "device": "overlay", "o": o}
+	}
+	plain := func(device string) map[string]string {
+		return map[string]string{"type": "none", "o": "bind", "device": device}
+	}
+	for _, options := range []map[string]string{
+		overlay("lowerdir=" + shared + ":" + block), overlay("lowerdir=" + block + "::" + shared), overlay("lowerdir=:" + link),
+		overlay("ro,lowerdir=" + shared + ",upperdir=" + block + "/up,workdir=" + shared),
+		overlay("lowerdir=" + shared + ",upperdir=" + shared + ",workdir=" + filepath.Dir(block) + "/work"),
+		overlay("lowerdir+=" + block), overlay("lowerdir=" + strings.ReplaceAll(block, "/disk/", `/\disk/`)),
+		overlay("lowerdir=" + s.dir + `/a=b\:c\,d`), overlay("lowerdir=" + relative), overlay("lowerdir=" + alias),
+		plain(relative), plain("./" + relative), plain(alias), plain(link), plain("/proc/self/root" + block),
+		{"type": "ext4", "device": device}, {"type": "ext4", "device": filepath.Join(filepath.Dir(block), "volume.img"), "o": "loop"},
+		{"type": "btrfs", "device": "/dev/none", "o": "device=" + device},
+	} {
+		_, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "other", Driver: "local", Options: options})
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "volume disk") {
+			t.Errorf("%v: %v", options, err)
+		}
+	}
+	if err := s.RefuseBind(alias); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Error(err)
+	}
+	for _, options := range []map[string]string{
+		overlay("lowerdir=" + shared + ":/etc,upperdir=/srv/up,workdir=/srv/work"), plain(shared), plain("etc"), plain("/no/such"),
+		{"type": "nfs", "device": ":/export", "o": "addr=10.0.0.1,rw"}, {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0700"},
+	} {
+		if err := s.refusePaths(options); err != nil {
+			t.Errorf("%v: %v", options, err)
+		}
+	}
+	s.must(s.LetGo(t.Context(), "one"))
 }
 
 // An administrator has put a volume on another disk.
