@@ -42,6 +42,13 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 	if d == s.drivers[0] && len(v.Options) == 0 {
 		return nil // a directory as it is
 	}
+	mounted, err := mounts.IsMountPoint(v.Data())
+	if err != nil {
+		return err
+	}
+	if !mounted {
+		s.countMount(name)
+	}
 	holders := filepath.Join(s.held, name)
 	if err := os.MkdirAll(holders, 0o700); err != nil {
 		return err
@@ -50,8 +57,7 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 		return err
 	}
 	faultpoint.Reached("host.volume.held")
-	mounted, err := mounts.IsMountPoint(v.Data())
-	if err == nil && !mounted {
+	if !mounted {
 		err = s.refusePaths(v.Options)
 	}
 	if err == nil && !mounted {

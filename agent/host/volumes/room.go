@@ -37,7 +37,7 @@ func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesRes
 				watches[device] = roomWatch{}
 			}
 			for _, name := range watches[device].look(disk.free, disk.growths) {
-				if err := tell(&hostv1.WatchVolumesResponse{Name: name, Free: disk.free, Growth: disk.growths[name]}); err != nil {
+				if err := tell(&hostv1.WatchVolumesResponse{Name: name, Free: disk.free, Growth: disk.growths[name].bytes}); err != nil {
 					return err
 				}
 			}
@@ -59,6 +59,14 @@ func (s *Store) nextMount() <-chan struct{} {
 	return s.mounted.Next()
 }
 
+// countMount is called before the volume is noted as held: a look sees it as it was, or as
+// mounted anew.
+func (s *Store) countMount(name string) {
+	s.mounting.Lock()
+	defer s.mounting.Unlock()
+	s.mounts[name]++
+}
+
 // tellMounted wakes who waits for a volume to be mounted.
 func (s *Store) tellMounted() {
 	s.mounting.Lock()
@@ -69,7 +77,13 @@ func (s *Store) tellMounted() {
 // disk is a file system that held volumes lie on.
 type disk struct {
 	free    uint64            // bytes
-	growths map[string]uint64 // bytes that the volumes may yet take, by name
+	growths map[string]growth // by the volume's name
+}
+
+// growth is what a mounted volume may yet take.
+type growth struct {
+	bytes uint64
+	mount uint64 // which of its mounts it is
 }
 
 // disks answers those of held volumes that may grow, by device number: a volume's
@@ -80,6 +94,9 @@ func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mounting.Lock()
+	mounts := maps.Clone(s.mounts)
+	s.mounting.Unlock()
 	disks := map[uint64]*disk{}
 	for _, entry := range names {
 		v, d, err := s.find(entry.Name())
@@ -87,7 +104,7 @@ func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
 		if err != nil || !grows {
 			continue // Its users are told of a damaged record.
 		}
-		growth, err := growing.Growth(v)
+		bytes, err := growing.Growth(v)
 		var device, free uint64
 		if err == nil {
 			device, free, err = roomAt(v.Dir)
@@ -104,10 +121,10 @@ func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
 		}
 		delete(failures, v.Name)
 		if disks[device] == nil {
-			disks[device] = &disk{growths: map[string]uint64{}}
+			disks[device] = &disk{growths: map[string]growth{}}
 		}
 		disks[device].free = free
-		disks[device].growths[v.Name] = growth
+		disks[device].growths[v.Name] = growth{bytes, mounts[v.Name]}
 	}
 	return disks, nil
 }
@@ -146,30 +163,33 @@ func shortageOf(free, promised uint64) shortage {
 }
 
 // roomWatch is what was told of one disk, by volume.
-type roomWatch map[string]shortage
+type roomWatch map[string]toldOf
+
+type toldOf struct {
+	mount    uint64
+	shortage shortage
+}
 
 // look answers the volumes to tell of. A shortage is over once there is an eighth
 // more room than it begins with, so that one at its edge is told once.
-func (w roomWatch) look(free uint64, growths map[string]uint64) []string {
+func (w roomWatch) look(free uint64, growths map[string]growth) []string {
 	var promised uint64
 	for _, growth := range growths {
-		promised += growth
+		promised += growth.bytes
 	}
-	for name := range w {
-		if _, held := growths[name]; !held {
-			delete(w, name)
-		}
-	}
+	maps.DeleteFunc(w, func(name string, told toldOf) bool { return growths[name].mount != told.mount })
 	now, eased := shortageOf(free, promised), shortageOf(free-free/9, promised)
 	var worse []string
 	for _, name := range slices.Sorted(maps.Keys(growths)) {
+		told := w[name].shortage
 		switch {
-		case growths[name] > 0 && now > w[name]:
-			w[name] = now
+		case growths[name].bytes > 0 && now > told:
+			told = now
 			worse = append(worse, name)
-		case eased < w[name]:
-			w[name] = eased
+		case eased < told:
+			told = eased
 		}
+		w[name] = toldOf{growths[name].mount, told}
 	}
 	return worse
 }

@@ -19,9 +19,13 @@ import (
 	"github.com/sockerless/sockerless/agent/host/volumes/local"
 )
 
+// patience bounds what is waited for, on a machine that does other work.
+const patience = 2 * time.Minute
+
 func TestAShortageIsToldOnceForEachCrossing(t *testing.T) {
 	const gib = 1 << 30
-	type growths = map[string]uint64
+	type growths = map[string]growth
+	to := func(bytes uint64) growth { return growth{bytes: bytes, mount: 1} }
 	watch := roomWatch{}
 	for _, step := range []struct {
 		what    string
@@ -29,20 +33,22 @@ func TestAShortageIsToldOnceForEachCrossing(t *testing.T) {
 		growths growths
 		told    []string
 	}{
-		{"room for each", 20 * gib, growths{"a": 10 * gib}, nil},
-		{"not for both", 15 * gib, growths{"a": 10 * gib, "b": 10 * gib}, []string{"a", "b"}},
-		{"still", 14 * gib, growths{"a": 10 * gib, "b": 10 * gib}, nil},
-		{"one more", 14 * gib, growths{"a": 10 * gib, "b": 10 * gib, "c": 1}, []string{"c"}},
-		{"hardly any", gib - 1, growths{"a": 10 * gib, "b": 10 * gib}, []string{"a", "b"}},
-		{"at the edge", gib + 1, growths{"a": 10 * gib, "b": 10 * gib}, nil},
-		{"hardly any, as before", gib - 1, growths{"a": 10 * gib, "b": 10 * gib}, nil},
-		{"eased", 2 * gib, growths{"a": 10 * gib, "b": 10 * gib}, nil},
-		{"hardly any again", gib / 2, growths{"a": 10 * gib, "b": 10 * gib}, []string{"a", "b"}},
-		{"a is unmounted", gib / 2, growths{"b": 10 * gib}, nil},
-		{"and mounted", gib / 2, growths{"a": 10 * gib, "b": 10 * gib}, []string{"a"}},
-		{"room for all", 30 * gib, growths{"a": 10 * gib, "b": 10 * gib}, nil},
-		{"b has all that it is to have", gib / 2, growths{"a": 10 * gib, "b": 0}, []string{"a"}},
-		{"only what has all", 0, growths{"b": 0}, nil},
+		{"room for each", 20 * gib, growths{"a": to(10 * gib)}, nil},
+		{"not for both", 15 * gib, growths{"a": to(10 * gib), "b": to(10 * gib)}, []string{"a", "b"}},
+		{"still", 14 * gib, growths{"a": to(10 * gib), "b": to(10 * gib)}, nil},
+		{"one more", 14 * gib, growths{"a": to(10 * gib), "b": to(10 * gib), "c": to(1)}, []string{"c"}},
+		{"hardly any", gib - 1, growths{"a": to(10 * gib), "b": to(10 * gib)}, []string{"a", "b"}},
+		{"at the edge", gib + 1, growths{"a": to(10 * gib), "b": to(10 * gib)}, nil},
+		{"hardly any, as before", gib - 1, growths{"a": to(10 * gib), "b": to(10 * gib)}, nil},
+		{"eased", 2 * gib, growths{"a": to(10 * gib), "b": to(10 * gib)}, nil},
+		{"hardly any again", gib / 2, growths{"a": to(10 * gib), "b": to(10 * gib)}, []string{"a", "b"}},
+		{"a is unmounted", gib / 2, growths{"b": to(10 * gib)}, nil},
+		{"and mounted", gib / 2, growths{"a": to(10 * gib), "b": to(10 * gib)}, []string{"a"}},
+		{"and again, with no look between", gib / 2, growths{"a": {10 * gib, 2}, "b": to(10 * gib)}, []string{"a"}},
+		{"still so", gib / 2, growths{"a": {10 * gib, 2}, "b": to(10 * gib)}, nil},
+		{"room for all", 30 * gib, growths{"a": to(10 * gib), "b": to(10 * gib)}, nil},
+		{"b has all that it is to have", gib / 2, growths{"a": to(10 * gib), "b": to(0)}, []string{"a"}},
+		{"only what has all", 0, growths{"b": to(0)}, nil},
 	} {
 		told := watch.look(step.free, step.growths)
 		if !slices.Equal(told, step.told) {
@@ -132,6 +138,45 @@ func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
 	s.must(s.LetGo(t.Context(), "one"))
 }
 
+// A container that restarts has its volume mounted anew before the room is looked at again.
+func TestAVolumeWithoutRoomIsToldOfAtEachMount(t *testing.T) {
+	s := openStoreOn(t, tmpfsDisk(t), time.Hour)
+	made, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{
+		Name: "large", Driver: "block", Options: map[string]string{"size": "192M"},
+	})
+	s.must(err)
+	t.Cleanup(func() { s.Remove(context.Background(), "large") })
+	s.must(s.Hold(t.Context(), "one", made.Path))
+	told := make(chan string, 16)
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- s.WatchRoom(ctx, func(shortage *hostv1.WatchVolumesResponse) error {
+			if len(told) == 0 { // The watch does not look while it tells.
+				if err := errors.Join(s.LetGo(ctx, "one"), s.Hold(ctx, "one", made.Path)); err != nil {
+					return err
+				}
+			}
+			told <- shortage.Name
+			if len(told) == 2 {
+				leave()
+			}
+			return nil
+		})
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) || len(told) != 2 {
+			t.Errorf("told %d times: %v", len(told), err)
+		}
+	case <-time.After(patience):
+		t.Errorf("told %d times", len(told))
+		leave()
+		<-ended
+	}
+	s.must(s.LetGo(t.Context(), "one"))
+}
+
 func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
 	s := openStoreOn(t, tmpfsDisk(t), time.Hour)
 	sources := []string{s.make("broken", "block"), s.make("small", "block"), s.make("tight", "block")}
@@ -195,7 +240,7 @@ func TestADiskThatAVolumeIsALinkToIsToldOf(t *testing.T) {
 		}
 	case err := <-ended:
 		t.Fatal(err)
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience):
 		t.Fatal("nothing is told")
 	}
 	leave()

@@ -36,7 +36,8 @@ type Store struct {
 	locks   keylock.Locks   // by volume name
 
 	mounting sync.Mutex
-	mounted  change.Signal // a volume was mounted
+	mounted  change.Signal     // a volume was mounted
+	mounts   map[string]uint64 // how often each was, by name
 
 	roomPeriod time.Duration // how often the disk's room is looked at
 }
@@ -58,6 +59,7 @@ const roomPeriod = 10 * time.Second
 // Open makes the store's directories.
 func Open(options Options) (*Store, error) {
 	s := &Store{dir: options.Dir, held: filepath.Join(options.RunDir, "volumes"), trash: options.Trash, drivers: options.Drivers}
+	s.mounts = map[string]uint64{}
 	s.roomPeriod = cmp.Or(options.RoomPeriod, roomPeriod)
 	for _, dir := range []string{s.dir, s.held} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
