@@ -86,7 +86,7 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 		if err := s.unpackBody(r.Body, directory); err != nil {
 			return err
 		}
-		if plan, err = readPlan(directory, request.FrontendAttrs["filename"], query.Get("target")); err != nil {
+		if plan, err = readPlan(directory, request.FrontendAttrs); err != nil {
 			return err
 		}
 		done, err := s.serveFiles(ctx, request, directory, r.Header.Get("X-Registry-Config"))

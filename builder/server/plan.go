@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,9 +12,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/platforms"
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
 // plan shows a build as the classic builder does: instruction after instruction, in the order of the Dockerfile, whatever
@@ -54,8 +58,9 @@ func (s *planned) hasEnded() bool {
 	return s.isDone || !s.hasWork
 }
 
-// readPlan reads the Dockerfile of a context up to the target.
-func readPlan(directory, filename, target string) (*plan, error) {
+// readPlan reads the Dockerfile of a context up to the target. Attributes are those of BuildKit's frontend.
+func readPlan(directory string, attributes map[string]string) (*plan, error) {
+	filename, target := attributes["filename"], attributes["target"]
 	root, err := os.OpenRoot(directory)
 	if err != nil {
 		return nil, err
@@ -93,13 +98,26 @@ func readPlan(directory, filename, target string) (*plan, error) {
 		}
 		made.target = at
 	}
+	words, given := shell.NewLex(parsed.EscapeToken), globalArguments(attributes, stages[made.target].Name)
 	for _, each := range arguments {
 		made.add(each.String(), nil)
+		for _, argument := range each.Args {
+			value, isGiven := attributes["build-arg:"+argument.Key]
+			if !isGiven && argument.Value != nil {
+				// BuildKit refuses the build for what it cannot read.
+				value, _, _ = words.ProcessWord(*argument.Value, given)
+				isGiven = true
+			}
+			if isGiven {
+				given = given.AddOrReplace(argument.Key, value)
+			}
+		}
 	}
 	for at, stage := range stages[:made.target+1] {
 		// A stage on scratch or on another stage has no vertex for its FROM.
 		number := 1
-		if stage.BaseName == "scratch" || slices.Contains(made.stages, strings.ToLower(stage.BaseName)) {
+		base, _, _ := words.ProcessWord(stage.BaseName, given)
+		if base == "scratch" || slices.Contains(made.stages, strings.ToLower(base)) {
 			number = 0
 		}
 		made.stages = append(made.stages, strings.ToLower(stage.Name))
@@ -115,6 +133,27 @@ func readPlan(directory, filename, target string) (*plan, error) {
 		}
 	}
 	return made, nil
+}
+
+// globalArguments are those that a FROM has without an ARG, as BuildKit gives them.
+func globalArguments(attributes map[string]string, target string) *llb.EnvList {
+	build := platforms.DefaultSpec()
+	platform, err := platforms.Parse(attributes["platform"])
+	if err != nil {
+		platform = build
+	}
+	made := &llb.EnvList{}
+	for name, value := range map[string]string{
+		"BUILDPLATFORM": platforms.Format(build), "BUILDOS": build.OS, "BUILDARCH": build.Architecture, "BUILDVARIANT": build.Variant,
+		"TARGETPLATFORM": platforms.Format(platform), "TARGETOS": platform.OS, "TARGETARCH": platform.Architecture, "TARGETVARIANT": platform.Variant,
+		"TARGETSTAGE": cmp.Or(target, "default"),
+	} {
+		if given, ok := attributes["build-arg:"+name]; ok {
+			value = given
+		}
+		made = made.AddOrReplace(name, value)
+	}
+	return made
 }
 
 // addFrom adds the first step of a stage, which has the triggers of its base image.

@@ -23,7 +23,7 @@ func shown(t *testing.T, dockerfile string, names ...string) string {
 	if err := os.WriteFile(filepath.Join(directory, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	plan, err := readPlan(directory, "Dockerfile", "")
+	plan, err := readPlan(directory, map[string]string{"filename": "Dockerfile", "build-arg:GIVEN": "one"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +66,16 @@ func TestEachInstructionHasItsOutput(t *testing.T) {
 		"Step 5/6 : FROM scratch\nStep 6/6 : COPY third .\nstage-2 says\n"
 	if text := shown(t, stages, "[one 1/2] FROM busybox", "[one 2/2] RUN first", "[stage-1 1/1] RUN second", "[stage-2 1/1] COPY third ."); text != want {
 		t.Errorf("stages without an image of their own:\n%s", text)
+	}
+	for _, base := range []string{"${GIVEN}", "${OWN}", "${MADE}e", "o${MISSING:-ne}"} {
+		named := "ARG GIVEN=busybox\nARG OWN=one\nARG MADE=${OWN%e}\nFROM busybox AS one\nRUN first\nFROM " + base + "\nRUN second\n"
+		want := "Step 7/7 : RUN second\nstage-1 says\n"
+		if text := shown(t, named, "[one 1/2] FROM busybox", "[one 2/2] RUN first", "[stage-1 1/1] RUN second"); !strings.HasSuffix(text, want) {
+			t.Errorf("a stage on the one that %s names:\n%s", base, text)
+		}
+	}
+	if text := shown(t, "FROM busybox AS on-linux\nFROM on-${TARGETOS}\nRUN it\n", "[on-linux 1/1] FROM busybox", "[stage-1 1/1] RUN it"); !strings.HasSuffix(text, "Step 3/3 : RUN it\nstage-1 says\n") {
+		t.Errorf("a stage that is chosen by the platform:\n%s", text)
 	}
 	triggered := "FROM parent\nRUN own\n"
 	want = "Step 1/2 : FROM parent\n# Executing 2 build triggers\n1/4] says\n2/4] says\n3/4] says\nStep 2/2 : RUN own\n4/4] says\n"
