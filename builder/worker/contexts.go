@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"sync"
 
@@ -11,21 +12,42 @@ import (
 // idleContexts is how many directories of contexts are kept for the next build.
 const idleContexts = 8
 
-// ContextLimits bound what a client may have unpacked as its build context.
+// ContextLimits bound what a client may have unpacked as its build context, and what an archive in it may hold.
 type ContextLimits struct {
 	Bytes   int64
 	Entries int
 }
 
-// exceeded tells which limit a context does not keep.
-func (l ContextLimits) exceeded(bytes int64, entries int) error {
+// theContext is what the limits' refusals call a client's files.
+const theContext = "the build context"
+
+// exceeded tells which limit something does not keep.
+func (l ContextLimits) exceeded(what string, bytes int64, entries int) error {
 	if bytes > l.Bytes {
-		return fmt.Errorf("the build context is larger than %d bytes, the limit of builder.context_size", l.Bytes)
+		return fmt.Errorf("%s is larger than %d bytes, the limit of builder.context_size", what, l.Bytes)
 	}
 	if entries > l.Entries {
-		return fmt.Errorf("the build context has more than %d entries", l.Entries)
+		return fmt.Errorf("%s has more than %d entries", what, l.Entries)
 	}
 	return nil
+}
+
+// unpacking counts what comes out of an archive.
+type unpacking struct {
+	limits  ContextLimits
+	what    string
+	bytes   int64
+	entries int
+}
+
+// add counts an entry of so many bytes and refuses what is too much.
+func (u *unpacking) add(bytes int64) error {
+	u.entries++
+	// A sum that leaves the numbers' range is too large as well.
+	if u.bytes += bytes; u.bytes < 0 {
+		u.bytes = math.MaxInt64
+	}
+	return u.limits.exceeded(u.what, u.bytes, u.entries)
 }
 
 // contextDir is a client's files. One build has it at a time; the next with the same key sends only what has changed.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path"
 	"strings"
@@ -120,8 +119,8 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 		return err
 	}
 	defer root.Close()
-	var bytes int64
-	for entries := 1; ; entries++ {
+	count := &unpacking{limits: limits, what: theContext}
+	for {
 		header, err := archive.Next()
 		if err == io.EOF {
 			return nil
@@ -129,15 +128,11 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 		if err != nil {
 			return err
 		}
-		// A sum that leaves the numbers' range is too large as well.
-		if bytes += header.Size; bytes < 0 {
-			bytes = math.MaxInt64
-		}
-		if err := limits.exceeded(bytes, entries); err != nil {
+		if err := count.add(header.Size); err != nil {
 			return err
 		}
-		if len(header.Name) > maxPathBytes {
-			return fmt.Errorf("%s…: %w", header.Name[:64], unix.ENAMETOOLONG)
+		if err := refuseLong(header.Name); err != nil {
+			return err
 		}
 		if header.Typeflag == tar.TypeChar || header.Typeflag == tar.TypeBlock {
 			return fmt.Errorf("%s: a build context has no devices", header.Name)
@@ -148,11 +143,36 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 		}
 		header.Uid, header.Gid = 0, 0
 		name := relative(header.Name)
-		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		if err := makeParents(root, path.Dir(name), count); err != nil {
 			return err
 		}
 		if err := placeEntry(root, name, header, archive); err != nil {
 			return err
 		}
 	}
+}
+
+// makeParents makes the directories that entries are in without being entries themselves, and counts them.
+func makeParents(root *os.Root, name string, count *unpacking) error {
+	if name == "." {
+		return nil
+	}
+	// Mostly it is there.
+	if info, err := root.Stat(name); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := makeParents(root, path.Dir(name), count); err != nil {
+		return err
+	}
+	if err := root.Mkdir(name, 0o755); err != nil {
+		return err
+	}
+	return count.add(0)
+}
+
+func refuseLong(name string) error {
+	if len(name) > maxPathBytes {
+		return fmt.Errorf("%s…: %w", name[:64], unix.ENAMETOOLONG)
+	}
+	return nil
 }

@@ -3,7 +3,10 @@ package worker
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,11 +15,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tarOf writes entries, whose content is as long as they say.
+// tarOf reads entries, whose content is as long as they say.
 func tarOf(t *testing.T, headers ...*tar.Header) *tar.Reader {
 	t.Helper()
 	var buffer bytes.Buffer
-	archive := tar.NewWriter(&buffer)
+	writeEntries(t, &buffer, headers...)
+	return tar.NewReader(&buffer)
+}
+
+func compressed(t *testing.T, headers ...*tar.Header) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	packed := gzip.NewWriter(&buffer)
+	writeEntries(t, packed, headers...)
+	if err := packed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+func writeEntries(t *testing.T, out io.Writer, headers ...*tar.Header) {
+	t.Helper()
+	archive := tar.NewWriter(out)
 	for _, header := range headers {
 		if err := archive.WriteHeader(header); err != nil {
 			t.Fatal(err)
@@ -28,7 +48,6 @@ func tarOf(t *testing.T, headers ...*tar.Header) *tar.Reader {
 	if err := archive.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return tar.NewReader(&buffer)
 }
 
 func file(name string, size int64) *tar.Header {
@@ -46,6 +65,8 @@ func TestAContextIsUnpackedWithinItsLimits(t *testing.T) {
 		{ContextLimits{Bytes: 20, Entries: 2}, []*tar.Header{file("a", 10), file("b", 10)}, ""},
 		{ContextLimits{Bytes: 19, Entries: 2}, []*tar.Header{file("a", 10), file("b", 10)}, "larger than 19 bytes, the limit of builder.context_size"},
 		{ContextLimits{Bytes: 20, Entries: 1}, []*tar.Header{file("a", 10), file("b", 10)}, "more than 1 entries"},
+		{ContextLimits{Bytes: 20, Entries: 6}, []*tar.Header{file("d/e/f", 1), file("d/e/g", 1), file("d/h", 1), file("b", 10)}, ""},
+		{ContextLimits{Bytes: 20, Entries: 5}, []*tar.Header{file("d/e/f", 1), file("d/e/g", 1), file("d/h", 1), file("b", 10)}, "more than 5 entries"},
 	} {
 		dir := t.TempDir()
 		err := unpackContext(dir, tarOf(t, each.headers...), each.limits)
@@ -57,6 +78,43 @@ func TestAContextIsUnpackedWithinItsLimits(t *testing.T) {
 		}
 		if _, err := os.Lstat(filepath.Join(dir, "b")); (err == nil) != (each.refusal == "") {
 			t.Errorf("b: %v", err)
+		}
+	}
+}
+
+func TestAnArchiveThatIsAddedIsMeasuredBeforeItIsUnpacked(t *testing.T) {
+	directory := func(name string) *tar.Header {
+		return &tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755}
+	}
+	for _, each := range []struct {
+		limits  ContextLimits
+		headers []*tar.Header
+		refusal string
+	}{
+		{ContextLimits{Bytes: 20, Entries: 2}, []*tar.Header{file("a", 10), file("b", 10)}, ""},
+		{ContextLimits{Bytes: 19, Entries: 2}, []*tar.Header{file("a", 10), file("b", 10)}, "the archive a.tgz, unpacked, is larger than 19 bytes, the limit of builder.context_size"},
+		{ContextLimits{Bytes: 20, Entries: 1}, []*tar.Header{file("a", 10), file("b", 10)}, "the archive a.tgz, unpacked, has more than 1 entries"},
+		{ContextLimits{Bytes: 20, Entries: 4}, []*tar.Header{directory("./"), directory("d/"), file("d/e/f", 1), file("d/e/g", 1)}, ""},
+		{ContextLimits{Bytes: 20, Entries: 3}, []*tar.Header{directory("./"), directory("d/"), file("d/e/f", 1), file("d/e/g", 1)}, "more than 3 entries"},
+		{ContextLimits{Bytes: 20, Entries: 3}, []*tar.Header{directory("d"), directory("d"), directory("d"), directory("d")}, "more than 3 entries"},
+	} {
+		w := &Worker{limits: Limits{Context: each.limits}, scratch: t.TempDir()}
+		skeleton := newTree(w, "", true)
+		packed := filepath.Join(t.TempDir(), "a.tgz")
+		if err := os.WriteFile(packed, compressed(t, each.headers...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		isArchive, err := w.showArchive(context.Background(), skeleton, packed, "a.tgz", "/to")
+		switch {
+		case !isArchive:
+			t.Error("no archive")
+		case each.refusal == "" && err != nil:
+			t.Errorf("refused: %v", err)
+		case each.refusal != "" && (err == nil || !strings.Contains(err.Error(), each.refusal)):
+			t.Errorf("%q instead of %q", err, each.refusal)
+		}
+		if err := skeleton.close(context.Background()); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -198,6 +198,15 @@ func (o *fileOp) showCopy(ctx context.Context, skeleton *tree, action *pb.FileAc
 		if err != nil {
 			return err
 		}
+		if action.AttemptUnpackDockerCompatibility {
+			isArchive, err := o.worker.showArchive(ctx, skeleton, file, source, action.Dest)
+			if err != nil {
+				return err
+			}
+			if isArchive {
+				continue
+			}
+		}
 		if err := showTree(ctx, skeleton, file, action.Dest); err != nil {
 			return err
 		}

@@ -151,7 +151,7 @@ func (t *transfer) received(tell func(int, bool)) func(int, bool) {
 }
 
 func (t *transfer) check(bytes int64) {
-	if err := t.limits.exceeded(bytes, t.entries); err != nil && t.err == nil {
+	if err := t.limits.exceeded(theContext, bytes, t.entries); err != nil && t.err == nil {
 		t.err = err
 		t.cut(err)
 	}

@@ -375,6 +375,32 @@ COPY --link --from=part /x /linked
   });
 });
 
+describe("an archive that is added", () => {
+  test("goes through links, and leaves the modes of directories that it does not have", async () => {
+    const content = await tarOf([
+      { name: "link/new", content: "new\n" },
+      { name: "real/old", content: "other\n" },
+      { name: "away", content: "file\n" },
+      { name: "fresh/deep/x", content: "x\n" },
+    ]);
+    const image = await built(
+      socket(),
+      `FROM busybox
+RUN mkdir -p /to/real /to/away/in && ln -s real /to/link && chmod 750 /to/real && chown 7:8 /to/real && echo old > /to/real/old && echo kept > /to/real/kept
+ADD a.tgz /to
+`,
+      { files: [{ name: "a.tgz", content: gzipSync(content) }] },
+    );
+    const found = await run(
+      image,
+      "sh",
+      "-c",
+      "cd /to; cat real/new real/old real/kept away fresh/deep/x; stat -c '%a %u:%g' real; readlink link",
+    );
+    assert.deepEqual(found.split("\n"), ["new", "other", "kept", "file", "x", "750 7:8", "real"]);
+  });
+});
+
 describe("a session", () => {
   test("without an upgrade that it knows is refused", async () => {
     for (const [headers, message] of [
@@ -554,6 +580,15 @@ describe("a hostile context", () => {
         /the build context is larger than 1048576 bytes, the limit of builder\.context_size/,
       );
       assert.deepEqual(await readdir(join(small.stateDir, "builder/scratch")), []);
+      const archive = gzipSync(await tarOf([{ name: "zeros", content: Buffer.alloc(2 ** 21) }]));
+      const added = await build(small.socket, "FROM scratch\nADD a.tgz /\n", {
+        files: [{ name: "a.tgz", content: archive }],
+      });
+      assert.match(
+        added.error?.message ?? "",
+        /the archive a\.tgz, unpacked, is larger than 1048576 bytes, the limit of builder\.context_size/,
+      );
+      await untilTrue(async () => (await readdir(join(small.stateDir, "builder/scratch"))).length === 0);
     } finally {
       await resources.disposeAsync();
     }

@@ -1,0 +1,120 @@
+package worker
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"hash/maphash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/moby/go-archive/compression"
+)
+
+// showArchive has a skeleton learn what is where the entries of an archive that an ADD unpacks will be. It refuses what
+// exceeds the limits, before anything is unpacked, and answers false of a file that is no archive.
+func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, dest string) (bool, error) {
+	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
+		return false, nil
+	}
+	packed, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer packed.Close()
+	content, err := compression.DecompressStream(packed)
+	if err != nil {
+		// BuildKit's own reading tells what a program that is missing here means.
+		return false, nil
+	}
+	defer content.Close()
+	archive := tar.NewReader(content)
+	header, err := archive.Next()
+	if err != nil {
+		return false, nil
+	}
+	met := &meeting{
+		skeleton: skeleton, dest: dest, isThere: map[uint64]bool{},
+		count: &unpacking{limits: w.limits.Context, what: "the archive " + strings.TrimPrefix(name, "/") + ", unpacked,"},
+	}
+	for ; err == nil; header, err = archive.Next() {
+		if ctx.Err() != nil {
+			return true, context.Cause(ctx)
+		}
+		if err := met.add(ctx, header); err != nil {
+			return true, err
+		}
+	}
+	if err != io.EOF {
+		return true, err
+	}
+	return true, nil
+}
+
+// meeting follows the entries of an archive through a skeleton.
+type meeting struct {
+	skeleton *tree
+	dest     string
+	count    *unpacking
+	// Directories of the archive by the hashes of their names, and whether the skeleton has them.
+	isThere map[uint64]bool
+}
+
+var meetingSeed = maphash.MakeSeed()
+
+func (m *meeting) add(ctx context.Context, header *tar.Header) error {
+	if err := refuseLong(header.Name); err != nil {
+		return err
+	}
+	name := path.Clean("/" + header.Name)
+	if header.Typeflag == tar.TypeDir {
+		if _, isKnown := m.isThere[maphash.String(meetingSeed, name)]; !isKnown {
+			_, err := m.enter(ctx, name)
+			return err
+		}
+	}
+	if err := m.count.add(header.Size); err != nil {
+		return err
+	}
+	if isThere, err := m.enter(ctx, path.Dir(name)); err != nil || !isThere {
+		return err
+	}
+	_, err := m.look(ctx, name)
+	return err
+}
+
+// enter counts a directory that is new, and tells whether the skeleton has it: no entry need name it.
+func (m *meeting) enter(ctx context.Context, name string) (isThere bool, err error) {
+	key := maphash.String(meetingSeed, name)
+	if isThere, isKnown := m.isThere[key]; isKnown {
+		return isThere, nil
+	}
+	isThere = true
+	if name != "/" {
+		if err := m.count.add(0); err != nil {
+			return false, err
+		}
+		if isThere, err = m.enter(ctx, path.Dir(name)); err != nil {
+			return false, err
+		}
+	}
+	if isThere {
+		if isThere, err = m.look(ctx, name); err != nil {
+			return false, err
+		}
+	}
+	m.isThere[key] = isThere
+	return isThere, nil
+}
+
+// look has the skeleton learn a path of the archive, and tells whether it is a directory.
+func (m *meeting) look(ctx context.Context, name string) (bool, error) {
+	info, err := m.skeleton.look(ctx, path.Join(m.dest, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.IsDir(), err
+}
