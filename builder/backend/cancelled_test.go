@@ -34,7 +34,7 @@ func TestACancelledCreationLeavesNoContainer(t *testing.T) {
 func TestACancelledCommitLeavesNoImage(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "CommitContainer")
-	if _, err := client.CommitContainer(ctx, "any"); !errors.Is(err, context.Canceled) {
+	if _, err := client.CommitContainer(ctx, "any", nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("answered %v", err)
 	}
 	if left := server.Images(); len(left) != 0 {

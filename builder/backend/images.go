@@ -159,11 +159,13 @@ func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequ
 	return "", endOf(stream.Err())
 }
 
-// CommitContainer makes a nameless image of a container's files and answers its ID. The call outlives a build that is
-// cancelled, as CreateContainer's does.
-func (c *Client) CommitContainer(ctx context.Context, id string) (string, error) {
+// CommitContainer makes a nameless image of a container's files, without what was made to mount on at these paths, and
+// answers its ID. The call outlives a build that is cancelled, as CreateContainer's does.
+func (c *Client) CommitContainer(ctx context.Context, id string, mountPoints []string) (string, error) {
 	unbound := context.WithoutCancel(ctx)
-	response, err := c.Containers.CommitContainer(unbound, connect.NewRequest(&backendv1.CommitContainerRequest{Container: id}))
+	response, err := c.Containers.CommitContainer(unbound, connect.NewRequest(&backendv1.CommitContainerRequest{
+		Container: id, MountPoints: mountPoints,
+	}))
 	if err != nil {
 		return "", err
 	}

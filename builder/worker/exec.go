@@ -373,7 +373,13 @@ func (s *step) execute(ctx context.Context, id string) error {
 
 // commit makes the container's changes a layer above the root's.
 func (s *step) commit(ctx context.Context, id string) (record, error) {
-	committed, err := s.worker.backend.CommitContainer(ctx, id)
+	var mountPoints []string
+	for _, mount := range s.op.Mounts {
+		if mount.Dest != pb.RootMount {
+			mountPoints = append(mountPoints, mount.Dest)
+		}
+	}
+	committed, err := s.worker.backend.CommitContainer(ctx, id, mountPoints)
 	if err != nil {
 		return record{}, backend.Plain(err)
 	}

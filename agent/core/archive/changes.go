@@ -33,7 +33,8 @@ type Change struct {
 // before what is in them, the names of one directory in order (see
 // namesAtOnce).
 func (l Layers) Changes(ctx context.Context, visit func(Change) error) error {
-	return l.walkChanges(ctx, false, func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) })
+	told := func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) }
+	return l.walkChanges(ctx, teller{visit: told}, false)
 }
 
 // changed is called with each change and the file as it now is, opened with
@@ -43,7 +44,7 @@ type changed func(change Change, fd int, st *unix.Stat_t) error
 // walkChanges finds the differences from the image. With touched, a file that
 // the container has written counts even where nothing tells it from the
 // image's.
-func (l Layers) walkChanges(ctx context.Context, touched bool, visit changed) error {
+func (l Layers) walkChanges(ctx context.Context, teller teller, touched bool) error {
 	upper, err := openLevel([]string{l.Upper})
 	if err != nil {
 		return errors.Join(err, l.stillThere())
@@ -54,7 +55,7 @@ func (l Layers) walkChanges(ctx context.Context, touched bool, visit changed) er
 		return err
 	}
 	defer lower.close()
-	w := &changeWalk{ctx: ctx, touched: touched, teller: teller{visit: visit}}
+	w := &changeWalk{ctx: ctx, touched: touched, teller: teller}
 	if err := w.directory(upper[0], lower, "/", 0); err != nil {
 		return err
 	}
@@ -70,6 +71,8 @@ type changeWalk struct {
 // teller tells changes, and of the directories that lead to them.
 type teller struct {
 	visit changed
+	// stubs are paths that were made to mount on, and those that lead there.
+	stubs map[string]bool
 	// unchanged are the directories on the way here that do not differ
 	// themselves; they count once something in them does.
 	unchanged []ancestor
@@ -88,6 +91,16 @@ func (t *teller) tell(kind ChangeKind, name string, fd int, st *unix.Stat_t) err
 	}
 	t.unchanged = t.unchanged[:0]
 	return t.visit(Change{name, kind}, fd, st)
+}
+
+// added tells of a file that the image has not. A directory that is a stub
+// counts once something in it does.
+func (t *teller) added(name string, now *unix.Stat_t) ChangeKind {
+	kind := now.Mode & unix.S_IFMT
+	if t.stubs[name] && (kind == unix.S_IFDIR || kind == unix.S_IFREG && now.Size == 0) {
+		return 0
+	}
+	return addedUnlessOurs(name, now)
 }
 
 // enter goes into a directory, which is told of at once if it differs itself.
@@ -215,7 +228,7 @@ func (w *changeWalk) compare(name string, layer int, lower level, base string, f
 		return 0
 	}
 	if layer < 0 {
-		return addedUnlessOurs(name, now)
+		return w.added(name, now)
 	}
 	isDirectory := now.Mode&unix.S_IFMT == unix.S_IFDIR
 	switch {

@@ -29,10 +29,15 @@ func (l Layers) WriteTar(ctx context.Context, w io.Writer) error {
 }
 
 // WriteLayer writes what differs from the image as an OCI layer: with the
-// directories that lead there, and whiteouts.
-func (l Layers) WriteLayer(ctx context.Context, w io.Writer) error {
+// directories that lead there, and whiteouts. What was made to mount on, at
+// these absolute paths, is left out.
+func (l Layers) WriteLayer(ctx context.Context, w io.Writer, mountPoints []string) error {
+	stubs, err := stubsOf(l.Lower, mountPoints)
+	if err != nil {
+		return err
+	}
 	return l.writeTar(ctx, w, func(a *appender) error {
-		return l.walkChanges(ctx, true, a.addChange)
+		return l.walkChanges(ctx, teller{visit: a.addChange, stubs: stubs}, true)
 	})
 }
 

@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -259,10 +260,35 @@ func TestALayerHoldsWhiteoutsAndEveryWrittenFile(t *testing.T) {
 	whiteout(t, l.Upper, "etc/gone")
 	hide(t, l.Upper, "d")
 	var stream bytes.Buffer
-	must(t, l.WriteLayer(t.Context(), &stream))
+	must(t, l.WriteLayer(t.Context(), &stream, nil))
 	want := map[string]string{"d/": "", "d/.wh.old": "", "etc/": "", "etc/.wh.gone": "", "etc/a": "2"}
 	if found := entriesOf(t, &stream); !maps.Equal(found, want) {
 		t.Errorf("the layer holds %q, want %q", found, want)
+	}
+}
+
+func TestALayerLeavesOutWhatWasMadeToMountOn(t *testing.T) {
+	image := [][2]string{{"var/run", "->../run"}, {"run/here/", ""}, {"there/", ""}, {"loop", "->loop"}}
+	made := [][2]string{
+		{"run/secrets/one", ""}, {"run/here/", ""}, {"there/", ""}, {"deep/er/stub/", ""}, {"deep/er/file", "x"}, {"used/left", "x"}, {"alone/er/stub/", ""}, {"written", "x"}, {"not/", ""},
+	}
+	points := []string{"/var/run/secrets/one", "/run/here", "/there", "/deep/er/stub", "/used", "/alone/er/stub/", "/written", "/missing", "/loop/x"}
+	want := map[string]string{"deep/": "", "deep/er/": "", "deep/er/file": "x", "used/": "", "used/left": "x", "written": "x", "not/": ""}
+	layered := newLayers(t)
+	plant(t, layered.Lower[0], image...)
+	plant(t, layered.Upper, made...)
+	dir := t.TempDir()
+	plant(t, dir, image...)
+	before := live(t, dir, Bounds{})
+	plant(t, dir, made...)
+	for _, files := range []interface {
+		WriteLayer(context.Context, io.Writer, []string) error
+	}{layered, before} {
+		var stream bytes.Buffer
+		must(t, files.WriteLayer(t.Context(), &stream, append(points, "/run/secrets/one")))
+		if found := entriesOf(t, &stream); !maps.Equal(found, want) {
+			t.Errorf("%T: the layer holds %q, want %q", files, found, want)
+		}
 	}
 }
 

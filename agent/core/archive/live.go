@@ -24,7 +24,8 @@ type Live struct {
 
 // Changes tells what differs from the image as Layers.Changes does.
 func (l Live) Changes(ctx context.Context, visit func(Change) error) error {
-	return l.walkChanges(ctx, false, func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) })
+	told := func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) }
+	return l.walkChanges(ctx, teller{visit: told}, false)
 }
 
 // WriteTar writes the whole file system; see Layers.WriteTar.
@@ -44,10 +45,15 @@ func (l Live) WriteTar(ctx context.Context, w io.Writer) error {
 	})
 }
 
-// WriteLayer writes what differs from the image; see Layers.WriteLayer.
-func (l Live) WriteLayer(ctx context.Context, w io.Writer) error {
+// WriteLayer writes what differs from the image; see Layers.WriteLayer. Mount
+// points are taken as they are written: inventories do not know where links lead.
+func (l Live) WriteLayer(ctx context.Context, w io.Writer, mountPoints []string) error {
+	stubs := map[string]bool{}
+	for _, point := range mountPoints {
+		addPath(stubs, point)
+	}
 	return writeTar(ctx, w, func(a *appender) error {
-		return l.walkChanges(ctx, true, a.addChange)
+		return l.walkChanges(ctx, teller{visit: a.addChange, stubs: stubs}, true)
 	})
 }
 
@@ -62,8 +68,8 @@ func namesOf(fd int) ([]string, error) {
 	return names, err
 }
 
-func (l Live) walkChanges(ctx context.Context, touched bool, visit changed) error {
-	w := &liveWalk{ctx: ctx, live: l, touched: touched, teller: teller{visit: visit}}
+func (l Live) walkChanges(ctx context.Context, teller teller, touched bool) error {
+	w := &liveWalk{ctx: ctx, live: l, touched: touched, teller: teller}
 	return w.directory(int(l.Root.Fd()), 0, "/", 0)
 }
 
@@ -202,7 +208,7 @@ func (it *item) is(now *unix.Stat_t) bool {
 // its own, opened with O_PATH, where it is no directory.
 func (w *liveWalk) compare(name string, was *item, fd int, now *unix.Stat_t) ChangeKind {
 	if was == nil {
-		return addedUnlessOurs(name, now)
+		return w.added(name, now)
 	}
 	switch kind := now.Mode & unix.S_IFMT; {
 	case was.mode != now.Mode, was.uid != now.Uid, was.gid != now.Gid:

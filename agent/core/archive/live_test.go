@@ -129,7 +129,7 @@ func TestALayerHasWhatWasWrittenAndMarksForWhatIsGone(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "rewritten"), []byte("2"), 0o644))
 	must(t, os.Chtimes(filepath.Join(dir, "rewritten"), time.Time{}, was.ModTime()))
 	var out bytes.Buffer
-	must(t, l.WriteLayer(t.Context(), &out))
+	must(t, l.WriteLayer(t.Context(), &out, nil))
 	var entries []string
 	for _, header := range headers(t, out.Bytes()) {
 		entries = append(entries, string(header.Typeflag)+header.Name)
@@ -166,7 +166,7 @@ func TestMountsAndWhatIsTheAgentsDoNotShow(t *testing.T) {
 		t.Errorf("entries %q", entries)
 	}
 	out.Reset()
-	must(t, l.WriteLayer(t.Context(), &out))
+	must(t, l.WriteLayer(t.Context(), &out, nil))
 	if entries := headers(t, out.Bytes()); len(entries) != 0 {
 		t.Errorf("the layer has %d entries", len(entries))
 	}

@@ -16,7 +16,7 @@ type FileSystem interface {
 	Changes(ctx context.Context, visit func(archive.Change) error) error
 	WrittenBytes(context.Context) (uint64, error)
 	WriteTar(context.Context, io.Writer) error
-	WriteLayer(context.Context, io.Writer) error
+	WriteLayer(ctx context.Context, out io.Writer, mountPoints []string) error
 }
 
 // Comparable is a Container that knows its file system beside its image's. One
@@ -88,7 +88,9 @@ func (s *service) Export(ctx context.Context, request *connect.Request[agentv1.E
 	})
 	write := files.WriteTar
 	if request.Msg.Layer {
-		write = files.WriteLayer
+		write = func(ctx context.Context, out io.Writer) error {
+			return files.WriteLayer(ctx, out, request.Msg.MountPoints)
+		}
 	}
 	if err := write(ctx, chunks); err != nil {
 		return wireError(err)

@@ -5260,7 +5260,11 @@ func (x *DiskUsageResponse) GetWrittenBytes() uint64 {
 type ExportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only what differs from the image, as an OCI layer with whiteouts (for commit).
-	Layer         bool `protobuf:"varint,1,opt,name=layer,proto3" json:"layer,omitempty"`
+	Layer bool `protobuf:"varint,1,opt,name=layer,proto3" json:"layer,omitempty"`
+	// Absolute. Of a layer: where the image has nothing, empty files and
+	// directories at these paths, and directories that lead to nothing else, are
+	// left out: a runtime makes them to mount on.
+	MountPoints   []string `protobuf:"bytes,2,rep,name=mount_points,json=mountPoints,proto3" json:"mount_points,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5300,6 +5304,13 @@ func (x *ExportRequest) GetLayer() bool {
 		return x.Layer
 	}
 	return false
+}
+
+func (x *ExportRequest) GetMountPoints() []string {
+	if x != nil {
+		return x.MountPoints
+	}
+	return nil
 }
 
 type ExportResponse struct {
@@ -7779,9 +7790,10 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\"\x12\n" +
 	"\x10DiskUsageRequest\"8\n" +
 	"\x11DiskUsageResponse\x12#\n" +
-	"\rwritten_bytes\x18\x01 \x01(\x04R\fwrittenBytes\"%\n" +
+	"\rwritten_bytes\x18\x01 \x01(\x04R\fwrittenBytes\"H\n" +
 	"\rExportRequest\x12\x14\n" +
-	"\x05layer\x18\x01 \x01(\bR\x05layer\"\xcb\x01\n" +
+	"\x05layer\x18\x01 \x01(\bR\x05layer\x12!\n" +
+	"\fmount_points\x18\x02 \x03(\tR\vmountPoints\"\xcb\x01\n" +
 	"\x0eExportResponse\x129\n" +
 	"\x05chunk\x18\x01 \x01(\v2!.sockerless.agent.v1.ArchiveChunkH\x00R\x05chunk\x123\n" +
 	"\x03end\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.ArchiveEndH\x00R\x03end\x12>\n" +

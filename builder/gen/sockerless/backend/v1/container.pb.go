@@ -4231,14 +4231,18 @@ func (x *OpenChangesResponse) GetEndpoint() *AgentEndpoint {
 }
 
 type CommitContainerRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
-	Reference     string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"` // empty: nameless
-	Comment       string                 `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
-	Author        string                 `protobuf:"bytes,4,opt,name=author,proto3" json:"author,omitempty"`
-	Pause         bool                   `protobuf:"varint,5,opt,name=pause,proto3" json:"pause,omitempty"`    // freeze a running container meanwhile
-	Changes       []string               `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"` // Dockerfile instructions
-	Config        *ContainerConfig       `protobuf:"bytes,7,opt,name=config,proto3" json:"config,omitempty"`   // laid over the container's; unset: the container's
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Container string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Reference string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"` // empty: nameless
+	Comment   string                 `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
+	Author    string                 `protobuf:"bytes,4,opt,name=author,proto3" json:"author,omitempty"`
+	Pause     bool                   `protobuf:"varint,5,opt,name=pause,proto3" json:"pause,omitempty"`    // freeze a running container meanwhile
+	Changes   []string               `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"` // Dockerfile instructions
+	Config    *ContainerConfig       `protobuf:"bytes,7,opt,name=config,proto3" json:"config,omitempty"`   // laid over the container's; unset: the container's
+	// Paths at which the container had mounts that leave no trace in the image:
+	// empty files and directories that were made for them, and directories that
+	// lead to nothing else.
+	MountPoints   []string `protobuf:"bytes,8,rep,name=mount_points,json=mountPoints,proto3" json:"mount_points,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4318,6 +4322,13 @@ func (x *CommitContainerRequest) GetChanges() []string {
 func (x *CommitContainerRequest) GetConfig() *ContainerConfig {
 	if x != nil {
 		return x.Config
+	}
+	return nil
+}
+
+func (x *CommitContainerRequest) GetMountPoints() []string {
+	if x != nil {
+		return x.MountPoints
 	}
 	return nil
 }
@@ -4795,7 +4806,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\x12\x16\n" +
 	"\x06export\x18\x03 \x01(\bR\x06export\"W\n" +
 	"\x13OpenChangesResponse\x12@\n" +
-	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\"\xf6\x01\n" +
+	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\"\x99\x02\n" +
 	"\x16CommitContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x1c\n" +
 	"\treference\x18\x02 \x01(\tR\treference\x12\x18\n" +
@@ -4803,7 +4814,8 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x06author\x18\x04 \x01(\tR\x06author\x12\x14\n" +
 	"\x05pause\x18\x05 \x01(\bR\x05pause\x12\x18\n" +
 	"\achanges\x18\x06 \x03(\tR\achanges\x12>\n" +
-	"\x06config\x18\a \x01(\v2&.sockerless.backend.v1.ContainerConfigR\x06config\"4\n" +
+	"\x06config\x18\a \x01(\v2&.sockerless.backend.v1.ContainerConfigR\x06config\x12!\n" +
+	"\fmount_points\x18\b \x03(\tR\vmountPoints\"4\n" +
 	"\x17CommitContainerResponse\x12\x19\n" +
 	"\bimage_id\x18\x01 \x01(\tR\aimageId\"\xcd\x01\n" +
 	"\x16PruneContainersRequest\x12T\n" +

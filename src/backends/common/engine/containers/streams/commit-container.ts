@@ -33,7 +33,7 @@ export async function commitContainer(
   refuseGoing(context, record);
   const own = configOf(record);
   const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
-  const { reference, comment, author } = request;
+  const { reference, comment, author, mountPoints } = request;
   const imageRef = reference === "" ? "" : familiarString(parseTarget(reference));
   const createdBy = own.cmd?.values.join(" ") ?? "";
   const image = { config, createdBy, author, comment, reference, ofBuild: isOfBuild(own.labels) };
@@ -41,7 +41,7 @@ export async function commitContainer(
     const agent = createAgentClient(servingAddressOf(context, record.id), agentOptions(context, record.id));
     try {
       await using _frozen = await frozen(context, record.id, request.pause);
-      const layer = exportedBytes(() => agent.client.export({ layer: true }, { signal }));
+      const layer = exportedBytes(() => agent.client.export({ layer: true, mountPoints }, { signal }));
       const imageId = await context.images.commit({ parentId: record.imageId, layer, ...image, signal });
       await context.state.commit((change) =>
         change.event(containerEvent(record, "commit", { comment, imageID: imageId, imageRef })),
