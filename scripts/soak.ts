@@ -28,7 +28,10 @@ if (chosen.includes("--help")) {
 const tests =
   chosen.length > 0
     ? chosen
-    : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts", "test/ecs/moto.test.ts"];
+    : [
+        ...["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"],
+        ...["test/builds/beside-buildkit.test.ts", "test/ecs/moto.test.ts"],
+      ];
 const failures: string[] = [];
 
 const testRun = beginTestRun();

@@ -1,0 +1,130 @@
+/**
+ * The same Dockerfiles built by the builder and by a real BuildKit: images of equal configuration, history and files, and
+ * equal errors. All of them with SOCKERLESS_SOAK=1 (`npm run soak -- test/builds`), else a sample.
+ */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, type TestContext, test } from "node:test";
+
+import { Buildkitd } from "../support/buildkitd.ts";
+import { compileBuilder } from "../support/builds.ts";
+import { findPlugin, installPlugin } from "../support/cli-plugins.ts";
+import { buildLimitMs, type CommandResult, runCommand } from "../support/command.ts";
+import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
+import { busyboxImage, type FixtureImage } from "../support/images.ts";
+import { TestRegistry } from "../support/registry.ts";
+import { tarOf } from "../support/tar.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+import { type BuildCase, buildCases } from "./dockerfiles.ts";
+import { type BuiltImage, builtImageOf } from "./built-image.ts";
+
+before(compileBuilder, { timeout: buildLimitMs });
+const setting = withDaemon();
+const resources = new AsyncDisposableStack();
+const builders = ["buildkitd", "default"] as const;
+let directory: string;
+let registry: TestRegistry;
+let missing: string | undefined;
+
+describe("builds beside BuildKit", () => {
+  before(
+    async () => {
+      const buildx = await findPlugin("buildx");
+      const buildkit = await buildForeignProgram("buildkit");
+      if ("missing" in buildx || "missing" in buildkit) {
+        missing = "missing" in buildx ? buildx.missing : "missing" in buildkit ? buildkit.missing : undefined;
+        return;
+      }
+      directory = await mkdtemp(join(tmpdir(), "skl-beside-"));
+      resources.defer(() => rm(directory, { recursive: true, force: true }));
+      registry = resources.use(await TestRegistry.start());
+      await registry.push("busybox", "latest", await baseImage());
+      const daemon = resources.use(await Buildkitd.start(buildkit.path));
+      await installPlugin(setting.daemon, buildx.path);
+      await setting.daemon.ok(
+        "buildx",
+        "create",
+        "--name",
+        "buildkitd",
+        "--driver",
+        "remote",
+        daemon.address,
+      );
+    },
+    { timeout: 2 * programLimitMs },
+  );
+  after(() => resources.disposeAsync());
+
+  for (const [number, each] of buildCases.entries()) {
+    if (each.sample !== true && process.env["SOCKERLESS_SOAK"] !== "1") {
+      continue;
+    }
+    test(each.name, async (t: TestContext) => {
+      if (missing !== undefined) {
+        t.skip(missing);
+        return;
+      }
+      const made = await builtByBoth(each, join(directory, String(number)));
+      const [theirs, ours] = made.map((image) =>
+        typeof image === "string" || each.except === undefined
+          ? image
+          : { ...image, files: image.files.filter((line) => each.except?.test(line) !== true) },
+      );
+      assert.deepEqual(ours, theirs);
+    });
+  }
+});
+
+/** Like all that users build on, it has what a runtime mounts on. */
+async function baseImage(): Promise<FixtureImage> {
+  const busybox = await busyboxImage();
+  const mountPoints = await tarOf(["dev/", "proc/", "sys/"].map((name) => ({ name, type: "directory" })));
+  return { ...busybox, layers: [...busybox.layers, mountPoints] };
+}
+
+/** Builds a case by BuildKit and by the builder: the images, or how they were refused. */
+async function builtByBoth(each: BuildCase, scratch: string): Promise<(BuiltImage | string)[]> {
+  const context = join(scratch, "context");
+  await mkdir(context, { recursive: true });
+  const dockerfile = each.dockerfile.replaceAll(/\bbusybox\b/g, `${registry.host}/busybox:latest`);
+  const archive = await tarOf([...(each.files ?? []), { name: "Dockerfile", content: dockerfile }]);
+  const unpacked = await runCommand(
+    "tar",
+    ["--extract", "--same-owner", "--preserve-permissions", "-C", context],
+    { input: archive },
+  );
+  assert.equal(unpacked.code, 0, unpacked.errorText);
+  for (const [name, content] of Object.entries(each.beside ?? {})) {
+    await writeFile(join(scratch, name), content);
+  }
+  const args = (each.args ?? []).map((arg) => arg.replace("@/", `${scratch}/`));
+  const made: (BuiltImage | string)[] = [];
+  for (const builder of builders) {
+    const output = join(scratch, `${builder}.tar`);
+    const result = await setting.daemon.docker(
+      ...["buildx", "--builder", builder, "build", "--progress", "plain", "--provenance=false"],
+      ...["--output", `type=oci,dest=${output}`, ...args, context],
+    );
+    if (each.fails === true) {
+      assert.notEqual(result.code, 0, `${builder} built it`);
+      made.push(errorOf(result));
+    } else {
+      assert.equal(result.code, 0, `${builder}: ${result.errorText}`);
+      made.push(await builtImageOf(await readFile(output)));
+    }
+  }
+  await rm(scratch, { recursive: true });
+  return made;
+}
+
+/** What a user reads at the end of a build that failed, without times and the names of things. */
+function errorOf({ errorText }: CommandResult): string {
+  const at = errorText.indexOf("------\n");
+  return errorText
+    .slice(at < 0 ? errorText.lastIndexOf("ERROR: ") : at)
+    .replaceAll(/^\d+\.\d+ /gm, "")
+    .replaceAll(/checksum of ref \S+: /g, "checksum of ref …: ")
+    .replaceAll(registry.host, "registry");
+}

@@ -1,0 +1,79 @@
+/** Programs of others, built from their Go modules and kept outside the checkout: it takes minutes. */
+import { createHash } from "node:crypto";
+import { access, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+import { runCommand } from "./command.ts";
+import { checkout } from "./daemon.ts";
+
+/** By the folder of test/programs that names their version. */
+const programs = {
+  buildkit: {
+    file: "buildkitd",
+    package: "github.com/moby/buildkit/cmd/buildkitd",
+    version: /moby\/buildkit (v\S+)/,
+    stamp: "github.com/moby/buildkit/version.Version",
+  },
+  buildx: {
+    file: "docker-buildx",
+    package: "github.com/docker/buildx/cmd/buildx",
+    version: /docker\/buildx (v\S+)/,
+    stamp: "github.com/docker/buildx/version.Version",
+  },
+  compose: {
+    file: "docker-compose",
+    package: "github.com/docker/compose/v2/cmd",
+    version: /docker\/compose\/v2 (v\S+)/,
+    stamp: "github.com/docker/compose/v2/internal.Version",
+  },
+} as const;
+
+const caches = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "sockerless");
+
+/** Milliseconds that building one may take: hundreds of packages, one after the other. */
+export const programLimitMs = 20 * 60_000;
+
+/** Where a program is, or why there is none: no network for its modules, no Go. */
+export type ForeignProgram = { readonly path: string } | { readonly missing: string };
+
+/** The path of a program, which is built where it is not there yet. */
+export async function buildForeignProgram(name: keyof typeof programs): Promise<ForeignProgram> {
+  const program = programs[name];
+  const module = join(checkout, "test/programs", name);
+  const cache = join(caches, name);
+  const description = await readFile(join(module, "go.mod"), "utf8");
+  const version = program.version.exec(description)?.[1] ?? "";
+  const digest = createHash("sha256").update(description).digest("hex").slice(0, 16);
+  const path = join(cache, digest, program.file);
+  if (await isThere(path)) {
+    return { path };
+  }
+  await mkdir(join(cache, digest), { recursive: true });
+  const scratch = await mkdtemp(join(cache, "build-"));
+  try {
+    const output = join(scratch, program.file);
+    const flags = `-s -w -X ${program.stamp}=${version}`;
+    const built = await runCommand(
+      "nice",
+      ["go", "build", "-trimpath", "-ldflags", flags, "-o", output, program.package],
+      { cwd: module, env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=1" }, timeout: programLimitMs },
+    ).catch((error: unknown) => ({ code: -1, errorText: String(error) }));
+    if (built.code !== 0) {
+      return { missing: `${program.file} ${version} cannot be built: ${built.errorText.slice(-500)}` };
+    }
+    await rename(output, path);
+    return { path };
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
