@@ -6,11 +6,11 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
-	"golang.org/x/sys/unix"
 )
 
 // wireError gives an error the code that the contract has for it: its own, where
-// the package that made it chose one, the caller's context, a full disk.
+// the package that made it chose one, or the caller's context. Others are the
+// machine's, a full disk too: RESOURCE_EXHAUSTED is a port or a pool that is taken.
 func wireError(err error) error {
 	var coded *connect.Error
 	switch {
@@ -20,8 +20,6 @@ func wireError(err error) error {
 		return connect.NewError(connect.CodeCanceled, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return connect.NewError(connect.CodeDeadlineExceeded, err)
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return connect.NewError(connect.CodeResourceExhausted, err)
 	}
 	return connect.NewError(connect.CodeInternal, err)
 }

@@ -237,6 +237,25 @@ func TestALaunchThatFailsLeavesNothing(t *testing.T) {
 
 func id64(digit string) string { return strings.Repeat(digit, 64) }
 
+func TestSecretsOf16MiBAreShown(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	request := &hostv1.LaunchContainerRequest{
+		ContainerId: id, Generation: 1, LayerDiffIds: []string{layer}, OciSpec: ociSpec(t, "sh", "-c", "cat /run/secrets/* | wc -c"),
+		Network: &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_None{None: true}},
+	}
+	for n := range 32 {
+		request.Secrets = append(request.Secrets, &hostv1.SecretFile{ContainerPath: fmt.Sprintf("/run/secrets/%d", n), Content: make([]byte, 512<<10), Mode: 0o444})
+	}
+	c := h.mustLaunch(t, request)
+	c.start(t, 1)
+	if output := c.output(t); strings.TrimSpace(output) != "16777216" {
+		t.Error(output)
+	}
+	h.release(t, id)
+}
+
 func TestACommandThatIsMissingIsTheStartsFailure(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)

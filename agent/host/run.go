@@ -32,8 +32,9 @@ import (
 )
 
 const (
-	// maxMessage bounds a request: an OCI configuration with its seccomp list.
-	maxMessage = 16 << 20
+	// maxMessage bounds a request: an OCI configuration with its seccomp list, and up to
+	// 16 MiB of secrets.
+	maxMessage = 32 << 20
 	// lockPatience is how long we wait for a predecessor to finish.
 	lockPatience = 10 * time.Second
 	// farewell is how long calls under way may take when we leave.

@@ -175,6 +175,21 @@ RUN test ! -e /run/secrets
   );
 
   test(
+    "refuses a step more secrets than there is memory for, and says so",
+    ofBuildx(async () => {
+      // The client takes files of up to 500 KB.
+      const ids = Array.from({ length: 33 }, (_, n) => `s${n}`);
+      const file = join(directory, "large");
+      await writeFile(file, Buffer.alloc(500 * 1024));
+      const mounts = ids.map((id) => `--mount=type=secret,id=${id}`).join(" ");
+      const files = await context("secrets", { Dockerfile: `FROM busybox\nRUN ${mounts} true\n` });
+      const answer = await buildx(...ids.flatMap((id) => ["--secret", `id=${id},src=${file}`]), files);
+      assert.notEqual(answer.code, 0);
+      assert.match(answer.errorText, /the secrets of a start take 17 MiB of memory: at most 16 MiB are kept/);
+    }),
+  );
+
+  test(
     "hands its result out as files, a tar, or an image's archive",
     ofBuildx(async () => {
       const files = await context("outputs", { Dockerfile: "FROM scratch\nCOPY a /d/a\n", a: "content" });

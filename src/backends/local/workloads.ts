@@ -23,6 +23,7 @@ import { encodeOciSpec } from "./oci/encode.ts";
 import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
 import { publishedPorts } from "./ports.ts";
+import { hostSecrets } from "./secrets.ts";
 
 export interface LocalWorkloadsOptions {
   readonly host: HostClient["client"];
@@ -148,13 +149,7 @@ function launchRequest(
       .map((mount) => hostMount(record, mount)),
     ipcShareable: record.hostConfig?.ipcMode === "shareable",
     dockerSockets: sockets.sockets,
-    secrets: (workload.secrets ?? []).map(({ path, content, mode, uid, gid }) => ({
-      containerPath: path,
-      content,
-      mode,
-      uid,
-      gid,
-    })),
+    secrets: hostSecrets(workload.secrets ?? []),
     bindSources: sockets.rest
       .filter((mount) => mount.type === "bind")
       .map((mount) => ({ path: sourceOf(mount), create: mount.createSource ?? false })),

@@ -1,0 +1,17 @@
+package host
+
+import (
+	"fmt"
+	"testing"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+)
+
+// The backend takes RESOURCE_EXHAUSTED for a port or a pool that is taken.
+func TestAFullDiskIsNoPortThatIsTaken(t *testing.T) {
+	err := wireError(fmt.Errorf("write a file: %w", unix.ENOSPC))
+	if connect.CodeOf(err) != connect.CodeInternal || err.Error() != "internal: write a file: no space left on device" {
+		t.Error(err)
+	}
+}
