@@ -5,10 +5,15 @@ import { connect, type Socket } from "node:net";
 export class ApiClient {
   readonly #socketPath: string;
   readonly #agent: Agent;
+  readonly #interrupted: AbortSignal | undefined;
 
-  /** @param atOnce requests that are under way at the same time; others wait here */
-  constructor(socketPath: string, atOnce = 64) {
+  /**
+   * @param atOnce requests that are under way at the same time; others wait here
+   * @param interrupted once it is aborted no further request is made
+   */
+  constructor(socketPath: string, atOnce = 64, interrupted?: AbortSignal) {
     this.#socketPath = socketPath;
+    this.#interrupted = interrupted;
     this.#agent = new Agent({ keepAlive: true, maxSockets: atOnce });
   }
 
@@ -29,6 +34,7 @@ export class ApiClient {
   /** Sends a request and answers when the response's header is there. */
   stream(method: string, path: string, body?: string | Uint8Array): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
+      this.#interrupted?.throwIfAborted();
       const outgoing = request(
         {
           socketPath: this.#socketPath,
@@ -73,14 +79,15 @@ export class ApiClient {
 
   /** Takes a connection over (`Upgrade: tcp`); answers once the daemon has accepted. */
   hijack(path: string, body: unknown = {}): Promise<Hijacked> {
-    const text = JSON.stringify(body);
-    const socket = connect({ path: this.#socketPath, allowHalfOpen: true });
-    socket.setNoDelay(true);
-    socket.write(
-      `POST /v1.41${path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n` +
-        `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
-    );
     return new Promise((resolve, reject) => {
+      this.#interrupted?.throwIfAborted();
+      const text = JSON.stringify(body);
+      const socket = connect({ path: this.#socketPath, allowHalfOpen: true });
+      socket.setNoDelay(true);
+      socket.write(
+        `POST /v1.41${path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n` +
+          `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+      );
       let head = Buffer.alloc(0);
       const read = (chunk: Buffer): void => {
         head = Buffer.concat([head, chunk]);

@@ -10,6 +10,7 @@ import { npmScript, wholeNumber } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { imageMeasures } from "./image-measures.ts";
+import { untilInterrupted } from "./interruption.ts";
 import { createContainer, logBytes, logScript, type Measure, measures, type Target } from "./measures.ts";
 import { memoryOf } from "./memory.ts";
 
@@ -29,31 +30,28 @@ const options = npmScript("bench", "Times sockerless beside a real dockerd, alte
   .opts<{ rounds: number; only: string; network?: string }>();
 const { rounds } = options;
 
-const dockerd = await Dockerd.start(dockerdBridge);
-const ours = await Daemon.start();
-try {
+await untilInterrupted(async (resources, interrupted) => {
+  const dockerd = await Dockerd.start(dockerdBridge);
+  resources.defer(() => dockerd.stop());
+  interrupted.throwIfAborted();
+  const ours = resources.use(await Daemon.start());
+  interrupted.throwIfAborted();
   const archive = await busyboxArchiveFile();
   await Promise.all([dockerd.ok("load", "-i", archive), ours.ok("load", "-i", archive)]);
-  console.log(
-    `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, dockerd ${await serverVersion()}`,
-  );
-  await reportMemory();
+  const version = await dockerd.ok("version", "--format", "{{.Server.Version}}");
+  console.log(`${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, dockerd ${version}`);
+  await reportMemory(ours, dockerd, interrupted);
   for (const network of networks) {
     if (options.network === undefined || options.network === network) {
-      await compare(network);
+      const clientOf = ({ socket }: Daemon | Dockerd) => new ApiClient(socket, undefined, interrupted);
+      await compare([await prepare(clientOf(ours), network), await prepare(clientOf(dockerd), network)]);
     }
   }
-} finally {
-  await ours.stop();
-  await dockerd.stop();
-}
+});
 
-async function serverVersion(): Promise<string> {
-  return await dockerd.ok("version", "--format", "{{.Server.Version}}");
-}
-
-async function compare(network: Target["network"]): Promise<void> {
-  const targets = [await prepare(ours.socket, network), await prepare(dockerd.socket, network)] as const;
+/** @param targets ours and dockerd's, on one network */
+async function compare(targets: readonly [Target, Target]): Promise<void> {
+  const [{ network }] = targets;
   console.log(`\nnetwork ${network}, median of ${rounds} (least … most), alternated\n`);
   console.log("| measure | sockerless | dockerd | ratio | bar | |\n|---|---|---|---|---|---|");
   for (const measure of [...measures, ...imageMeasures].filter(({ name }) => name.includes(options.only))) {
@@ -76,8 +74,7 @@ async function compare(network: Target["network"]): Promise<void> {
   }
 }
 
-async function prepare(socket: string, network: Target["network"]): Promise<Target> {
-  const api = new ApiClient(socket);
+async function prepare(api: ApiClient, network: Target["network"]): Promise<Target> {
   const made = await inBatches(Array.from({ length: listed - 2 }), () =>
     createContainer({ api, network }, { Cmd: ["true"] }),
   );
@@ -124,7 +121,7 @@ function judge(
 }
 
 /** Memory of all daemon processes, idle and with running containers, alternated like the measures. */
-async function reportMemory(): Promise<void> {
+async function reportMemory(ours: Daemon, dockerd: Dockerd, interrupted: AbortSignal): Promise<void> {
   const sides = [
     { name: "sockerless", daemon: ours, idle: [] as number[], each: [] as number[] },
     { name: "dockerd", daemon: dockerd, idle: [] as number[], each: [] as number[] },
@@ -134,6 +131,7 @@ async function reportMemory(): Promise<void> {
       const before = memoryOf(daemon);
       const ids: string[] = [];
       for (let n = 0; n < memoryContainers; n++) {
+        interrupted.throwIfAborted();
         ids.push(await daemon.ok("run", "-d", "--network", "none", "busybox", "sleep", "3600"));
       }
       idle.push(before);

@@ -1,0 +1,25 @@
+/** The end of a bench by a signal: it finishes the request under way, and removes what it has made. */
+
+/**
+ * Runs a bench, whose resources are disposed of at its end. An interrupted one is told in a line, with exit code 1.
+ *
+ * @param work ends soon after its signal is aborted, with whatever error
+ */
+export async function untilInterrupted(
+  work: (resources: AsyncDisposableStack, interrupted: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const controller = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => controller.abort(`interrupted by ${signal}`));
+  }
+  try {
+    await using resources = new AsyncDisposableStack();
+    await work(resources, controller.signal);
+  } catch (error) {
+    if (!controller.signal.aborted) {
+      throw error;
+    }
+    console.error(controller.signal.reason);
+    process.exitCode = 1;
+  }
+}
