@@ -1,6 +1,6 @@
 /** `sockerless frontend` and `sockerless backend`: one service in this process. */
 import type { Config } from "../common/config/load.ts";
-import { createLogger } from "../common/logger.ts";
+import { processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { closeAndExit, reloadService, startUnlessEnded } from "./lifetime.ts";
 import { loadService, type Service } from "./services.ts";
@@ -26,7 +26,7 @@ export async function serveAlone(
     },
     () => process.exit(1),
   );
-  const logger = createLogger({ level: config.logLevel, process: service.name });
+  const logger = processLogger(config, service.name);
   let running: RunningService | undefined;
   onReloadRequested(() => void reloadService(running, logger));
   const start = await loadService(service);

@@ -10,7 +10,7 @@ import type { Server } from "node:net";
 
 import { systemError } from "../common/errors.ts";
 import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
-import { createLogger } from "../common/logger.ts";
+import { processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
 import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
@@ -89,8 +89,8 @@ async function run(): Promise<void> {
 }
 
 async function reload(): Promise<void> {
-  const { logLevel } = (await configured.promise).config;
-  await reloadService(running, createLogger({ level: logLevel, process: name }));
+  const { config } = await configured.promise;
+  await reloadService(running, processLogger(config, name));
 }
 
 function startBuilder({ onlyIfUsed, onCompile }: BuilderRequest): Promise<string | undefined> {

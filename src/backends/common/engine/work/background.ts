@@ -23,7 +23,7 @@ export class BackgroundWork {
     const running: Promise<void> = task()
       .catch((error: unknown) => {
         if (this.#shutdown.aborted) {
-          this.#logger.debug({ err: error }, `stopped: ${what}`);
+          this.#logger.debug({ reason: messageOf(error) }, `stopped: ${what}`);
         } else {
           this.#logger.error({ err: error }, `failed: ${what}: ${messageOf(error)}`);
         }
