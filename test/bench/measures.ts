@@ -265,7 +265,7 @@ export const measures: readonly Measure[] = [
   {
     name: "inspect",
     unit: "ms",
-    bar: { most: 2 },
+    bar: { most: 1.2 },
     repeat: 50,
     run: (target) => milliseconds(() => target.api.call("GET", `/containers/${target.container}/json`)),
   },

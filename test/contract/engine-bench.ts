@@ -12,6 +12,7 @@ import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@c
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import { createEngine, type Engine } from "../../src/backends/common/engine/engine.ts";
+import { openGeneration } from "../../src/backends/common/generation.ts";
 import type { ImageSource } from "../../src/backends/common/image-source.ts";
 import { registerServices } from "../../src/backends/common/engine/services/register.ts";
 import { openState, type State } from "../../src/backends/common/state/state.ts";
@@ -252,14 +253,18 @@ async function startBackend(
   const state = breaksAt === undefined ? durable : breakingState(durable, breaksAt);
   const calls = new CallsUnderWay();
   const driver = machine.driver();
+  const socket = path.join(directory, "backend.sock");
+  const generation = await openGeneration(`unix://${socket}`);
   const engine = await createEngine({
     driver: calls.counted(driver),
     state,
     images: testImages(state),
     clock,
     logger: createLogger({ level: "error", process: "test" }),
+    generation,
     ...(signal === undefined ? {} : { signal }),
   }).catch(async (error: unknown) => {
+    generation.close();
     await durable.close();
     throw error;
   });
@@ -278,7 +283,6 @@ async function startBackend(
       interceptors: [convertErrors],
     }),
   );
-  const socket = path.join(directory, "backend.sock");
   server.listen(socket);
   await once(server, "listening");
   const sessions = new Http2SessionManager("http://backend", undefined, {
@@ -297,6 +301,7 @@ async function startBackend(
     system: createClient(SystemService, transport),
     close: async () => {
       await engine.close();
+      generation.close();
       sessions.abort();
       server.close();
       await driver.close();

@@ -98,6 +98,32 @@ test("of the backend: what is asked then is answered by the next one", async () 
   }
 });
 
+test("of the backend: no answer of the one before is given once the next one runs", async () => {
+  const call = async (status: number, method: string, path: string, body?: unknown): Promise<unknown> => {
+    const answer = await callApi(daemon.socket, method, path, { body });
+    assert.equal(answer.status, status, answer.text);
+    return answer.text === "" ? undefined : answer.json();
+  };
+  const { Id } = (await call(201, "POST", "/containers/create?name=first", {
+    Image: "sockerless/hello",
+  })) as { readonly Id: string };
+  for (const [before, after] of [
+    ["first", "second"],
+    ["second", "third"],
+  ] as const) {
+    const shown = await call(200, "GET", `/containers/${before}/json`);
+    assert.deepEqual(await call(200, "GET", `/containers/${before}/json`), shown);
+    await kill("backend");
+    await call(200, "GET", "/version"); // A rename is not repeated where a connection was lost.
+    await call(204, "POST", `/containers/${Id}/rename?name=${after}`);
+    await call(404, "GET", `/containers/${before}/json`);
+    const { Name } = (await call(200, "GET", `/containers/${Id}/json`)) as { readonly Name: string };
+    assert.equal(Name, `/${after}`);
+  }
+  await call(204, "DELETE", `/containers/${Id}`);
+  assert.ok(existsSync(`${daemon.backendSocket}.generation`), "answers were held");
+});
+
 test("a frontend that ended in peace leaves no address that nobody answers", async () => {
   const pid = await processOf(daemon, "frontend");
   process.kill(pid, "SIGTERM");

@@ -11,6 +11,7 @@ import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { listen } from "../../src/common/listen.ts";
 import { createLogger, type Logger } from "../../src/common/logger.ts";
 import { createBackendClients } from "../../src/frontend/backend/clients.ts";
+import { HeldAnswers } from "../../src/frontend/backend/held-answers.ts";
 import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";
@@ -38,6 +39,8 @@ export interface ApiRequestOptions {
 /** A served Docker API. */
 export interface ApiUnderTest {
   readonly socket: string;
+  /** `unix:///path` at which no backend listens. */
+  readonly backendAddress: string;
   readonly server: DockerApiServer;
   call(method: string, path: string, options?: ApiRequestOptions): Promise<ApiResponse>;
 }
@@ -57,15 +60,17 @@ export async function serveApi(
   clock: Clock = systemClock,
 ): Promise<ApiUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-api-"));
+  const backendAddress = `unix://${directory}/backend.sock`;
   let streams: StreamPool | undefined;
   const clients = createBackendClients(createRouterTransport(backend));
   const server = new DockerApiServer({
     routes,
     services: {
       backend: clients,
+      held: new HeldAnswers({ address: backendAddress, connection: () => 1 }),
       clock,
       presence: { absence: async () => undefined },
-      agents: new AgentTargets({ address: `unix://${directory}/backend.sock` }),
+      agents: new AgentTargets({ address: backendAddress }),
       publisher: undefined,
       isDebugging: logger.isLevelEnabled("debug"),
       execEnds: new ExecEnds(clients.execs),
@@ -86,7 +91,12 @@ export async function serveApi(
   });
   const socket = join(directory, "docker.sock");
   await listen(server.createListener(), `unix://${socket}`, { mode: 0o600, serves: "a test" });
-  return { socket, server, call: (method, path, options) => callApi(socket, method, path, options) };
+  return {
+    socket,
+    backendAddress,
+    server,
+    call: (method, path, options) => callApi(socket, method, path, options),
+  };
 }
 
 /** Sends one request to a Docker API and reads the response to its end. */

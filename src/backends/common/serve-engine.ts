@@ -12,12 +12,13 @@ import { RegistryAuthSchema } from "../../gen/sockerless/backend/v1/image_pb.ts"
 import type { Driver, ImagePreparer } from "./driver.ts";
 import { createEngine } from "./engine/engine.ts";
 import { registerServices } from "./engine/services/register.ts";
+import { openGeneration } from "./generation.ts";
 import { registerImageService } from "./images/image-service.ts";
 import type { Credentials } from "./images/registry/credentials.ts";
 import type { RegistryOptions } from "./images/registry/registry.ts";
 import { createImages, type Images } from "./images/images.ts";
 import { login } from "./images/registry-login.ts";
-import { serveBackend } from "./server.ts";
+import { type BackendServer, serveBackend } from "./server.ts";
 import type { State } from "./state/state.ts";
 
 /** The parts that images are opened with. */
@@ -71,17 +72,22 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   await using resources = new AsyncDisposableStack();
   resources.defer(() => images.close());
 
+  let server: BackendServer | undefined;
+  // A frontend that has to connect again holds nothing.
+  const generation = await openGeneration(config.listen, () => server?.cut());
+  resources.defer(() => generation.close());
   const engine = await createEngine({
     driver,
     state,
     images: images.containers,
     clock: systemClock,
     logger,
+    generation,
     ...(parts.signal === undefined ? {} : { signal: parts.signal }),
   });
   resources.defer(() => engine.close());
 
-  const server = await serveBackend({
+  const served = await serveBackend({
     address: config.listen,
     tls: config.tls,
     sockets: parts.sockets,
@@ -102,12 +108,13 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
     },
     resolveAgent: (containerId) => Promise.resolve(engine.agentTargetOf(containerId)),
   });
-  resources.defer(() => server.close());
+  server = served;
+  resources.defer(() => served.close());
 
   const owned = resources.move();
   return {
-    addresses: [server.address],
-    ...(server.reload === undefined ? {} : { reload: server.reload }),
+    addresses: [served.address],
+    ...(served.reload === undefined ? {} : { reload: served.reload }),
     close: () => owned.disposeAsync(),
   };
 }

@@ -58,6 +58,8 @@ export interface BackendServer {
   readonly address: string;
   /** As {@link RunningService.reload}; on TCP only. */
   readonly reload?: () => Promise<string>;
+  /** Cuts every connection; clients connect again. */
+  cut(): void;
   /** Stops accepting, lets calls under way end for a bounded time, then cuts them. */
   close(): Promise<void>;
 }
@@ -93,6 +95,7 @@ export async function serveBackend(options: BackendServerOptions): Promise<Backe
   return {
     address,
     ...(isPlain ? {} : { reload: () => reloadCertificates([server as unknown as TlsListener], options.tls) }),
+    cut: () => cut(connections),
     close: () => closeServer(server, sessions, connections),
   };
 }
@@ -221,11 +224,13 @@ async function closeServer(
   for (const session of sessions) {
     session.close();
   }
-  const cut = setTimeout(() => {
-    for (const connection of connections) {
-      connection.destroy();
-    }
-  }, drainMs);
+  const limit = setTimeout(() => cut(connections), drainMs);
   await closed.promise;
-  clearTimeout(cut);
+  clearTimeout(limit);
+}
+
+function cut(connections: ReadonlySet<Socket>): void {
+  for (const connection of connections) {
+    connection.destroy();
+  }
 }

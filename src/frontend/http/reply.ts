@@ -6,7 +6,12 @@ import { errorBody, type ErrorReply } from "../http-status.ts";
 
 /** Writes a value as dockerd does: one line, no HTML escapes. */
 export function replyJson(response: ServerResponse, status: number, value: unknown): void {
-  const body = `${stringifyJson(value)}\n`;
+  replyJsonText(response, status, stringifyJson(value));
+}
+
+/** Writes JSON text as {@link replyJson} does. */
+export function replyJsonText(response: ServerResponse, status: number, text: string): void {
+  const body = `${text}\n`;
   response.writeHead(status, {
     "Content-Type": "application/json",
     "Content-Length": Buffer.byteLength(body),

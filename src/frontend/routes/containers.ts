@@ -10,7 +10,7 @@ import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import type { Listening } from "../publish/publisher.ts";
 import { flag, integer, terminalSize, text } from "../http/query.ts";
-import { replyEmpty, replyJson } from "../http/reply.ts";
+import { replyEmpty, replyJson, replyJsonText, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
@@ -74,14 +74,23 @@ async function postContainersCreate(context: ReplyContext): Promise<void> {
 
 async function getContainersByName(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
-  const { container } = await services.backend.containers.inspectContainer(
-    { container: nameOf(context), size: flag(query, "size"), afterStart: true },
+  const size = flag(query, "size");
+  const question = `${version.text} inspect ${nameOf(context)}`;
+  const held = size ? undefined : services.held.get(question);
+  if (held !== undefined) {
+    replyJsonText(response, 200, held);
+    return;
+  }
+  const { container, generation } = await services.backend.containers.inspectContainer(
+    { container: nameOf(context), size, afterStart: true },
     { signal },
   );
   if (container === undefined) {
     throw systemError("the backend answered an inspect without a container");
   }
-  replyJson(response, 200, containerDetailToJson(container, version));
+  const text = stringifyJson(containerDetailToJson(container, version));
+  services.held.hold(question, generation, text);
+  replyJsonText(response, 200, text);
 }
 
 async function postContainersStart(context: ReplyContext): Promise<void> {

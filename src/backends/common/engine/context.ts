@@ -2,6 +2,7 @@
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { Driver, MachineFacts } from "../driver.ts";
+import type { Generation } from "../generation.ts";
 import type { State } from "../state/state.ts";
 import type { BackgroundWork } from "./work/background.ts";
 import type { ImageSource } from "../image-source.ts";
@@ -28,6 +29,7 @@ export interface EngineContext {
   readonly logger: Logger;
   readonly facts: MachineFacts;
   readonly live: LiveContainers;
+  readonly generation: Pick<Generation, "value">;
   readonly addresses: AddressBook;
   readonly volumeLocks: KeyedLocks;
   readonly networkLocks: KeyedLocks;

@@ -8,6 +8,7 @@ import type { AgentTarget } from "../../../agent-client/address.ts";
 import { unavailable } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import type { Driver } from "../driver.ts";
+import { type Generation, untoldGeneration } from "../generation.ts";
 import type { State } from "../state/state.ts";
 import { LostState } from "./recovery/adoption.ts";
 import { agentTargetOf } from "./containers/agent/agent-endpoint.ts";
@@ -35,6 +36,8 @@ export interface EngineOptions {
   readonly images: ImageSource;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Advances with each change of what an inspect answers; absent: no answer may be held. */
+  readonly generation?: Generation;
   /** Ends the start, which may have to wait for others. */
   readonly signal?: AbortSignal;
 }
@@ -70,7 +73,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const logger = componentLogger(options.logger, "engine");
   const shutdown = new AbortController();
   const end = (): void => shutdown.abort(unavailable("the backend is shutting down"));
-  const live = new LiveContainers();
+  const generation = options.generation ?? untoldGeneration;
+  const changed = (): void => generation.advance();
+  const live = new LiveContainers(changed);
+  options.state.watch(changed);
   const context: EngineContext = {
     driver: options.driver,
     state: options.state,
@@ -79,6 +85,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     logger,
     facts: await options.driver.machine.facts(),
     live,
+    generation,
     addresses: new AddressBook(),
     volumeLocks: new KeyedLocks(),
     networkLocks: new KeyedLocks(),

@@ -74,6 +74,8 @@ export interface State {
    * @throws system: it cannot be written, and is taken back
    */
   commit(describe: (change: Change) => void, kind?: ChangeKind): Promise<void>;
+  /** Has a listener called in the step of each change, or of its being taken back. There is one. */
+  watch(changed: () => void): void;
   /** Waits for what was committed and closes the database. */
   close(): Promise<void>;
 }
@@ -169,6 +171,7 @@ class LevelState implements State {
   #pending: Commit[] | undefined;
   #lastWrite: Promise<void> = Promise.resolve();
   #retry: Disposable | undefined;
+  #changed: () => void = () => {};
 
   constructor(storage: Storage, options: StateOptions) {
     this.#storage = storage;
@@ -221,6 +224,7 @@ class LevelState implements State {
       definitions: this.definitions.changeInto(commit),
       event: (event) => commit.events.push(this.events.append(event, commit.operations)),
     });
+    this.#changed();
     // Commits that come while a batch is being written share the next one: two batches in flight could land in the
     // wrong order.
     if (this.#pending === undefined) {
@@ -229,6 +233,10 @@ class LevelState implements State {
     }
     this.#pending.push(commit);
     return commit.done.promise;
+  }
+
+  watch(changed: () => void): void {
+    this.#changed = changed;
   }
 
   async close(): Promise<void> {
@@ -294,6 +302,7 @@ class LevelState implements State {
       operations.push(...events.map((event) => this.events.retract(event)));
       done.reject(this.#storage.failure ?? systemError("the state cannot be written"));
     }
+    this.#changed();
     return operations;
   }
 

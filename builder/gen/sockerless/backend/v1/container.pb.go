@@ -1883,8 +1883,11 @@ func (x *InspectContainerRequest) GetAfterStart() bool {
 }
 
 type InspectContainerResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Container     *ContainerDetail       `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Container *ContainerDetail       `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	// The answer stays the same while the file beside the backend's unix socket
+	// (docs/formats.md) holds this number. 0: it may change at any time.
+	Generation    uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1924,6 +1927,13 @@ func (x *InspectContainerResponse) GetContainer() *ContainerDetail {
 		return x.Container
 	}
 	return nil
+}
+
+func (x *InspectContainerResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 type ContainerDetail struct {
@@ -4613,9 +4623,12 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\bR\x04size\x12\x1f\n" +
 	"\vafter_start\x18\x03 \x01(\bR\n" +
-	"afterStart\"`\n" +
+	"afterStart\"\x80\x01\n" +
 	"\x18InspectContainerResponse\x12D\n" +
-	"\tcontainer\x18\x01 \x01(\v2&.sockerless.backend.v1.ContainerDetailR\tcontainer\"\x9c\t\n" +
+	"\tcontainer\x18\x01 \x01(\v2&.sockerless.backend.v1.ContainerDetailR\tcontainer\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\"\x9c\t\n" +
 	"\x0fContainerDetail\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
 	"\acreated\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x12\n" +

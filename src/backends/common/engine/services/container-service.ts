@@ -33,6 +33,7 @@ import { signalContainer } from "../containers/run/signal-container.ts";
 import { restartContainer, stopContainer } from "../containers/run/stop-container.ts";
 import { waitForContainer } from "../containers/run/wait-container.ts";
 import { isVisible, millisecondsOf } from "../../model/records.ts";
+import { noGeneration } from "../../../../common/generation-file.ts";
 import { type ContainerSize, sizesOf } from "./sizes.ts";
 import { containerVerbs } from "./container-verbs.ts";
 import { withHeartbeats } from "../../heartbeats.ts";
@@ -89,7 +90,12 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
         record = containerOfId(context.state, record.id, container);
       }
       const sizes = size ? await sizesOf(context, [record], call.signal) : noSizes;
-      return { container: { ...detailOf(context, record), ...sizes.get(record.id) } };
+      const isSettled = context.live.peek(record.id)?.run.isSettled ?? true;
+      return {
+        container: { ...detailOf(context, record), ...sizes.get(record.id) },
+        // Sizes change with every write of the container.
+        generation: isSettled && !size ? context.generation.value : noGeneration,
+      };
     },
     attachContainer: (request, call) => attach(context, request, call),
     describePorts: ({ container }) => describePorts(context, container),

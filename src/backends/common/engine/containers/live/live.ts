@@ -11,7 +11,7 @@ export class LiveContainer {
   readonly id: string;
   /** Held while the container changes its state: starts, exits, is signalled, goes. Never while waiting for an exit. */
   readonly lock = new Lock();
-  readonly run = new LiveRun();
+  readonly run: LiveRun;
   readonly waiters = new Waiters();
   readonly reservations = new Reservations();
   /** The answer of the last start that a user has ended; those that had waited for it answer the same. */
@@ -21,8 +21,10 @@ export class LiveContainer {
   /** How long the last restart by policy waited. */
   restartDelayMs: number = 0;
 
-  constructor(id: string) {
+  /** @param changed called in the step of each transition of its run */
+  constructor(id: string, changed: () => void) {
     this.id = id;
+    this.run = new LiveRun(changed);
   }
 
   /** The agent, while the container starts or runs. */
@@ -34,6 +36,12 @@ export class LiveContainer {
 /** The live parts of all containers. */
 export class LiveContainers {
   readonly #containers = new Map<string, LiveContainer>();
+  readonly #changed: () => void;
+
+  /** @param changed called in the step of each transition of a container's run */
+  constructor(changed: () => void) {
+    this.#changed = changed;
+  }
 
   /** The live part of a container, made when it is first asked for. */
   of(id: string): LiveContainer {
@@ -41,7 +49,7 @@ export class LiveContainers {
     if (known !== undefined) {
       return known;
     }
-    const live = new LiveContainer(id);
+    const live = new LiveContainer(id, this.#changed);
     this.#containers.set(id, live);
     return live;
   }

@@ -1,0 +1,17 @@
+/**
+ * The generation of a backend's state, in a file beside its unix socket: 8 bytes, little-endian, another number after each
+ * change. A frontend on the same machine looks there, without a call, whether an answer that it holds is still the one that
+ * the backend would give (docs/adr/0100-answers-are-held-by-generation.md).
+ */
+
+/** Length of the file in bytes. */
+export const generationBytes = 8;
+
+/** No answer may be held. */
+export const noGeneration = 0n;
+
+/** Path of the file of a backend at `unix:///path`; undefined: it is on TCP, and has none. */
+export function generationPathOf(address: string): string | undefined {
+  const scheme = "unix://";
+  return address.startsWith(scheme) ? `${address.slice(scheme.length)}.generation` : undefined;
+}
