@@ -3,21 +3,20 @@ package containerinit_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
-	"math/big"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
@@ -29,27 +28,15 @@ type backend struct {
 	ca     *authority
 	server *httptest.Server
 	conns  chan net.Conn // that agents have offered
-
-	mu      sync.Mutex
-	secrets map[string][]byte // what is known of each: the key that it was exchanged for
-	refused int
 }
 
-func newBackend(t *testing.T, secret string) *backend {
+func newBackend(t *testing.T) *backend {
 	t.Helper()
-	b := &backend{t: t, ca: newAuthority(t), conns: make(chan net.Conn, 100), secrets: map[string][]byte{secret: nil}}
+	b := &backend{t: t, ca: newAuthority(t), conns: make(chan net.Conn, 100)}
+	sum := sha256.Sum256(b.ca.cert.RawSubjectPublicKeyInfo)
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /base/exchange", b.exchange)
-	mux.HandleFunc("GET /base/agents/{id}", b.accept)
-	b.server = httptest.NewUnstartedServer(mux)
-	certificate := b.ca.issue("", func(template *x509.Certificate) {
-		template.URIs, template.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	})
-	pool := x509.NewCertPool()
-	pool.AddCert(b.ca.cert)
-	b.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool}
-	b.server.StartTLS()
+	mux.HandleFunc(fmt.Sprintf("GET /base/agents/%x/{id}", sum[:8]), b.accept)
+	b.server = httptest.NewTLSServer(mux) // with a certificate that the agent has never heard of
 	t.Cleanup(func() {
 		b.server.CloseClientConnections()
 		b.server.Close()
@@ -57,83 +44,59 @@ func newBackend(t *testing.T, secret string) *backend {
 	return b
 }
 
-// exchange gives a certificate for a secret that was not used for another key.
-func (b *backend) exchange(w http.ResponseWriter, r *http.Request) {
-	var request struct {
-		ContainerID string `json:"container_id"`
-		Secret      string `json:"secret"`
-		PublicKey   []byte `json:"public_key"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&request); err != nil {
-		b.t.Errorf("exchange: %v", err)
-	}
-	b.mu.Lock()
-	used, known := b.secrets[request.Secret]
-	if known = known && (used == nil || string(used) == string(request.PublicKey)); known {
-		b.secrets[request.Secret] = request.PublicKey
-	} else {
-		b.refused++
-	}
-	b.mu.Unlock()
-	if !known {
-		w.WriteHeader(http.StatusForbidden)
-		return
-	}
-	public, err := x509.ParsePKIXPublicKey(request.PublicKey)
-	if err != nil {
-		b.t.Errorf("exchange: %v", err)
-	}
-	name, _ := url.Parse("sockerless://container/" + request.ContainerID)
-	template := &x509.Certificate{SerialNumber: big.NewInt(3), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{name}}
-	der, err := x509.CreateCertificate(rand.Reader, template, b.ca.cert, public, b.ca.key)
-	if err != nil {
-		b.t.Errorf("exchange: %v", err)
-	}
-	json.NewEncoder(w).Encode(map[string]any{"certificates": [][]byte{der, b.ca.cert.Raw}})
-}
-
 func (b *backend) accept(w http.ResponseWriter, r *http.Request) {
-	if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].URIs[0].Path != "/"+r.PathValue("id") {
-		w.WriteHeader(http.StatusForbidden)
-		return
-	}
 	socket, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"sockerless.agent.v1"}})
 	if err != nil {
 		b.t.Errorf("accept: %v", err)
+		return
+	}
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	var shown struct{ Certificate, Signature []byte }
+	if socket.Write(r.Context(), websocket.MessageBinary, nonce) != nil || wsjson.Read(r.Context(), socket, &shown) != nil {
+		return // the agent has left
+	}
+	certificate, err := x509.ParseCertificate(shown.Certificate)
+	if err != nil {
+		b.t.Errorf("%v", err)
+		return
+	}
+	signed := fmt.Appendf(nil, "sockerless callback %s %s %x", strings.Split(r.URL.Path, "/")[3], r.PathValue("id"), nonce)
+	if err := certificate.CheckSignature(x509.ECDSAWithSHA256, signed, shown.Signature); err != nil {
+		b.t.Errorf("the agent does not have its key: %v", err)
 		return
 	}
 	b.conns <- websocket.NetConn(context.Background(), socket, websocket.MessageBinary)
 }
 
 // client speaks to the agent over what it has offered.
-func (b *backend) client() agentv1connect.AgentServiceClient {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+func (b *backend) client(containerID string, authority *authority) agentv1connect.AgentServiceClient {
+	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{authority.issue(containerID, nil)}}
+	transport := &http.Transport{ForceAttemptHTTP2: true, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		select {
 		case conn := <-b.conns:
-			return conn, nil
+			secure := tls.Client(conn, config)
+			return secure, secure.HandshakeContext(ctx)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}}
 	b.t.Cleanup(transport.CloseIdleConnections)
-	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "http://agent", connect.WithGRPC())
+	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "https://agent", connect.WithGRPC())
 }
 
-func (b *backend) options(secret string) taskOptions {
+func (b *backend) options(env ...string) taskOptions {
 	return taskOptions{
-		arguments: []string{"--listen", "", "--callback-url", b.server.URL + "/base", "--callback-ca-pin", b.ca.pin(), "--linger", "1h"},
-		env:       []string{"SOCKERLESS_CALLBACK_SECRET=" + secret},
+		arguments: []string{"--listen", "", "--callback-url", b.server.URL + "/base", "--client-ca-pin", b.ca.pin(), "--linger", "1h"},
+		env:       env,
 	}
 }
 
 func TestAnAgentThatNobodyCanDialCalls(t *testing.T) {
 	t.Parallel()
-	b := newBackend(t, "one-time")
-	k := startTask(t, b.options("one-time"))
-	client := b.client()
+	b := newBackend(t)
+	k := startTask(t, b.options())
+	client := b.client(k.id, b.ca)
 	hello, err := client.Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
 	must(t, err)
 	if hello.Msg.ContainerId != k.id {
@@ -144,7 +107,7 @@ func TestAnAgentThatNobodyCanDialCalls(t *testing.T) {
 	c.write("through the callback")
 	c.until("through the callback")
 	// Another connection, at the same time and after the loss of all.
-	other := b.client()
+	other := b.client(k.id, b.ca)
 	if out, code := run(t, other, "env", nobody("probe", "read", "/etc/passwd")); code != 0 || len(out) == 0 {
 		t.Errorf("%q, %d", out, code)
 	}
@@ -153,7 +116,7 @@ func TestAnAgentThatNobodyCanDialCalls(t *testing.T) {
 		for len(b.conns) > 0 {
 			(<-b.conns).Close()
 		}
-		fresh := b.client()
+		fresh := b.client(k.id, b.ca)
 		ctx, cancel := context.WithTimeout(patience(t), 20*time.Second)
 		defer cancel()
 		_, err := fresh.Hello(ctx, connect.NewRequest(&agentv1.HelloRequest{}))
@@ -169,36 +132,33 @@ func TestAnAgentThatNobodyCanDialCalls(t *testing.T) {
 	}
 }
 
-func TestASecretIsGoodForOneAgent(t *testing.T) {
+func TestAnAgentThatCallsAnswersItsBackendOnly(t *testing.T) {
 	t.Parallel()
-	b := newBackend(t, "one-time")
-	startTask(t, b.options("one-time"))
-	_, err := b.client().Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
-	must(t, err)
-	for _, secret := range []string{"one-time", "another"} {
-		thief := startTask(t, b.options(secret))
-		if code := thief.exitCode(); code != 125 {
-			t.Errorf("with %q the agent exited with %d", secret, code)
-		}
+	b := newBackend(t)
+	k := startTask(t, b.options("SOCKERLESS_CALLBACK_SECRET=one-time"))
+	_, err := b.client(k.id, newAuthority(t)).Prove(patience(t), connect.NewRequest(&agentv1.ProveRequest{}))
+	if err == nil {
+		t.Error("a stranger is answered")
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.refused != 2 {
-		t.Errorf("%d were refused", b.refused)
+	k.await("the refusal", func() bool { return strings.Contains(k.said(), "no certificate of the configured client CA came") })
+	proof, err := b.client(k.id, b.ca).Prove(patience(t), connect.NewRequest(&agentv1.ProveRequest{}))
+	must(t, err)
+	if proof.Msg.GetSecret() != "one-time" {
+		t.Errorf("%v", proof.Msg)
 	}
 }
 
-func TestAnAgentCallsNobodyButItsBackend(t *testing.T) {
+func TestAnAgentSaysWhatItHasNoProofBy(t *testing.T) {
 	t.Parallel()
-	b := newBackend(t, "one-time")
-	options := b.options("one-time")
-	other := newAuthority(t)
-	options.arguments = append(options.arguments, "--callback-ca-pin", other.pin())
-	k := startTask(t, options)
-	k.await("the refusal", func() bool { return strings.Contains(k.said(), "this is not the backend") })
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.secrets["one-time"] != nil {
-		t.Error("the secret went to a stranger")
+	b := newBackend(t)
+	k := startTask(t, b.options())
+	for want, asked := range map[string]*agentv1.ProveRequest{
+		"SOCKERLESS_CALLBACK_SECRET": {},
+		"the task has no role":       {CallerIdentity: &agentv1.CallerIdentityChallenge{Region: "eu-west-1", Host: "sts.example", Nonce: "n"}},
+	} {
+		_, err := b.client(k.id, b.ca).Prove(patience(t), connect.NewRequest(asked))
+		if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", asked, err)
+		}
 	}
 }

@@ -51,7 +51,15 @@ func newCertificate(containerID string, now time.Time) (tls.Certificate, error) 
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("make the agent's certificate: %w", err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+	leaf, err := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
+}
+
+// pinOf is the SHA-256 of the public key of the agent's own certificate, by
+// which its clients know it.
+func pinOf(certificate tls.Certificate) []byte {
+	sum := sha256.Sum256(certificate.Leaf.RawSubjectPublicKeyInfo)
+	return sum[:]
 }
 
 // clientRule says which clients may speak to this agent.

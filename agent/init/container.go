@@ -29,6 +29,7 @@ type container struct {
 	partners *partnership
 	stock    *stock
 	hello    *agentv1.HelloResponse
+	pin      []byte // of the agent's certificate
 
 	mu         sync.Mutex
 	starting   int // Start calls under way
@@ -72,7 +73,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Sess
 }
 
 // features of this agent that an earlier one lacks.
-var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp"}
+var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove"}
 
 // Hello says who answers and what it cannot do.
 func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }

@@ -7,6 +7,7 @@ package containerinit
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -129,8 +130,13 @@ func harden() error {
 
 // serve begins to answer clients that are admitted.
 func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (*http.Server, <-chan error, error) {
+	certificate, err := newCertificate(settings.containerID, time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	self.pin = pinOf(certificate)
 	rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
-	listeners, err := listen(settings, rule, logger)
+	listeners, err := listen(settings, certificate, rule, logger)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -164,25 +170,21 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 }
 
 // listen opens the ways by which the agent is reached.
-func listen(settings *settings, rule *clientRule, logger *slog.Logger) ([]net.Listener, error) {
+func listen(settings *settings, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) ([]net.Listener, error) {
 	var listeners []net.Listener
 	if settings.listen != "" {
-		certificate, err := newCertificate(settings.containerID, time.Now())
-		if err != nil {
-			return nil, err
-		}
 		listener, err := net.Listen("tcp", settings.listen)
 		if err != nil {
 			return nil, fmt.Errorf("serve the agent: %w", err)
 		}
-		listeners = append(listeners, newGatekeeper(listener, rule.tlsConfig(certificate), logger))
+		listeners = append(listeners, listener)
 	}
 	if c := settings.callback; c != nil {
-		listener, err := callback.Listen(callback.Options{URL: c.url, Pin: c.pin, ContainerID: settings.containerID, Secret: c.secret, Logger: logger})
-		if err != nil {
-			return nil, err
-		}
-		listeners = append(listeners, dialledListener{listener})
+		listeners = append(listeners, callback.Listen(callback.Options{URL: c.url, Instance: settings.pin,
+			ContainerID: settings.containerID, Certificate: certificate, PingEvery: c.pingEvery, Logger: logger}))
+	}
+	for i, listener := range listeners {
+		listeners[i] = newGatekeeper(listener, rule.tlsConfig(certificate), logger)
 	}
 	return listeners, nil
 }

@@ -47,11 +47,8 @@ func roleOf(ctx context.Context) role {
 // vouches for the client, nothing.
 func (r *clientRule) withRole(ctx context.Context, conn net.Conn) context.Context {
 	var of role
-	switch conn := conn.(type) {
-	case *admittedConn:
-		of = r.roleOf(conn.secure.ConnectionState())
-	case *dialledConn:
-		of = controls
+	if admitted, ok := conn.(*admittedConn); ok {
+		of = r.roleOf(admitted.secure.ConnectionState())
 	}
 	return context.WithValue(ctx, roleKey{}, of)
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/init/callback"
 )
 
 // settings are given to the agent with its container. Each flag has an
@@ -35,9 +36,9 @@ type settings struct {
 
 // callbackSettings are for an agent that nobody can dial.
 type callbackSettings struct {
-	url    *url.URL
-	pin    []byte // SHA-256 of the public key of the authority over the backend's certificate
-	secret string
+	url       *url.URL
+	pingEvery time.Duration
+	secret    string // empty: the platform has delivered none
 }
 
 const (
@@ -62,8 +63,8 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	}
 	id := text("container-id", "SOCKERLESS_CONTAINER_ID", "", "full ID of the container, 64 hexadecimal digits")
 	listen := text("listen", "SOCKERLESS_LISTEN", "", "TCP address to serve on; "+defaultListen+" unless there is a callback")
-	callback := text("callback-url", "SOCKERLESS_CALLBACK_URL", "", "where the backend waits for an agent that nobody can dial, https or wss")
-	callbackPin := text("callback-ca-pin", "SOCKERLESS_CALLBACK_CA_PIN", "", "sha256/BASE64 of the public key of the authority there; the client CA's if it is empty")
+	callbackURL := text("callback-url", "SOCKERLESS_CALLBACK_URL", "", "where the backend waits for an agent that nobody can dial, https or wss")
+	ping := text("callback-ping", "SOCKERLESS_CALLBACK_PING", callback.PingEvery.String(), "how often connections to there are pinged")
 	pin := text("client-ca-pin", "SOCKERLESS_CLIENT_CA_PIN", "", "sha256/BASE64 of the client CA's public key")
 	signal := text("stop-signal", "SOCKERLESS_STOP_SIGNAL", "SIGTERM", "the container's own stop signal, name or number")
 	linger := text("linger", "SOCKERLESS_LINGER", defaultLinger.String(), "how long to stay after the main process has exited")
@@ -81,7 +82,7 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 
 	s := &settings{containerID: *id, listen: *listen, logDir: *logDir}
 	var errs [8]error
-	if *callback == "" && s.listen == "" {
+	if *callbackURL == "" && s.listen == "" {
 		s.listen = defaultListen
 	}
 	if !containerIDForm.MatchString(s.containerID) {
@@ -93,30 +94,25 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	s.drain, errs[4] = parseDuration("drain timeout", *drain)
 	s.log, errs[5] = parseLog(*logSize, *logFiles)
 	s.await, errs[6] = parseDuration("start timeout", *await)
-	if *callback != "" {
-		s.callback, errs[7] = parseCallback(*callback, *callbackPin, getenv("SOCKERLESS_CALLBACK_SECRET"), s.pin)
+	if *callbackURL != "" {
+		s.callback, errs[7] = parseCallback(*callbackURL, *ping, getenv("SOCKERLESS_CALLBACK_SECRET"))
 	}
 	return s, errors.Join(errs[:]...)
 }
 
 // parseCallback takes the secret from the environment only: a command line is
 // for everybody to read.
-func parseCallback(text, pin, secret string, clientPin []byte) (*callbackSettings, error) {
+func parseCallback(text, ping, secret string) (*callbackSettings, error) {
 	where, err := url.Parse(text)
 	if err != nil || where.Scheme != "https" && where.Scheme != "wss" || where.Host == "" || where.User != nil {
 		return nil, fmt.Errorf("callback URL %q: an https or wss URL is wanted", text)
 	}
 	where.Scheme = "https"
-	c := &callbackSettings{url: where, pin: clientPin, secret: secret}
-	if secret == "" {
-		return nil, errors.New("a callback needs its secret in SOCKERLESS_CALLBACK_SECRET")
+	every, err := parseDuration("callback ping", ping)
+	if err == nil && every == 0 {
+		err = errors.New("callback ping: a time above 0 is wanted")
 	}
-	if pin != "" {
-		if c.pin, err = parsePin(pin); err != nil {
-			return nil, fmt.Errorf("of the callback: %w", err)
-		}
-	}
-	return c, nil
+	return &callbackSettings{url: where, pingEvery: every, secret: secret}, err
 }
 
 func parsePin(text string) ([]byte, error) {

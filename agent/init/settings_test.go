@@ -52,7 +52,7 @@ func TestACallbackTakesThePlaceOfListening(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.listen != "" || s.callback.url.String() != "https://backend.example:8443/agents" || s.callback.secret != "once" || len(s.callback.pin) != 32 {
+	if s.listen != "" || s.callback.url.String() != "https://backend.example:8443/agents" || s.callback.secret != "once" || s.callback.pingEvery != 20*time.Second {
 		t.Errorf("%q, %+v", s.listen, s.callback)
 	}
 	if s, err := parse("--listen", ":1"); err != nil || s.listen != ":1" {
@@ -63,8 +63,11 @@ func TestACallbackTakesThePlaceOfListening(t *testing.T) {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
+	if _, err := parse("--callback-ping", "0"); err == nil {
+		t.Error("no pings at all are taken")
+	}
 	delete(env, "SOCKERLESS_CALLBACK_SECRET")
-	if _, err := parse(); err == nil || !strings.Contains(err.Error(), "SOCKERLESS_CALLBACK_SECRET") {
+	if s, err := parse(); err != nil || s.callback.secret != "" {
 		t.Errorf("without a secret: %v", err)
 	}
 }

@@ -1,54 +1,57 @@
 // Package callback reaches a backend that cannot reach the agent: the agent
-// dials the backend, over TLS WebSockets, and serves there what it would serve
-// on a port. docs/formats.md describes what goes over the wire.
+// dials the backend, over WebSockets, and serves there what it would serve on a
+// port, TLS included. docs/formats.md describes what goes over the wire.
 //
-// The backend is known by its authority's key, which is pinned, and its host
-// name. The agent is known by a secret that the platform has given it and that
-// is good for one exchange, and from then on by the certificate that the
-// exchange brought.
+// The WebSocket is anonymous, and so is its own TLS, which a proxy on the way may
+// end: who the agent and its client are is settled by the TLS inside it. An agent
+// only shows, before that, that it has the key which its certificate is for.
 package callback
 
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
+	"crypto"
+	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
-	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
 )
 
 const (
 	handshakeTimeout = 10 * time.Second
 	attemptTimeout   = 30 * time.Second
-	// A connection that waits for its first byte is kept alive by pings: proxies
-	// on the way forget silent ones.
-	pingEvery   = 20 * time.Second
+	// PingEvery is how often a connection that waits or is in use is pinged:
+	// proxies on the way forget silent ones after a minute.
+	PingEvery   = 20 * time.Second
 	pingTimeout = 20 * time.Second
 	// Pauses between attempts that fail.
-	firstPause, lastPause = 500 * time.Millisecond, 30 * time.Second
+	firstPause, lastPause = 500 * time.Millisecond, 10 * time.Second
 	// maxConnections bounds those that the backend uses at once.
 	maxConnections = 128
-	// Subprotocol is what the WebSockets carry: HTTP/2, whose client is the backend.
+	// Subprotocol is what the WebSockets carry: TLS, whose server is the agent.
 	Subprotocol = "sockerless.agent.v1"
+	// nonceSize is the length of what the backend wants signed.
+	nonceSize = 32
 )
 
 // Options of a Listener.
 type Options struct {
 	URL         *url.URL // https
-	Pin         []byte   // SHA-256 of the SubjectPublicKeyInfo of the backend's authority
+	Instance    []byte   // SHA-256 of the SubjectPublicKeyInfo of the backend's authority
 	ContainerID string
-	Secret      string
+	Certificate tls.Certificate // the agent's own, as it is shown inside
+	PingEvery   time.Duration
 	Logger      *slog.Logger
 }
 
@@ -56,9 +59,8 @@ type Options struct {
 // always one more that waits for it.
 type Listener struct {
 	options Options
-	tls     *tls.Config
-	key     *ecdsa.PrivateKey
-	public  []byte
+	where   *url.URL
+	client  *http.Client
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -67,53 +69,33 @@ type Listener struct {
 }
 
 // Listen begins to call the backend.
-func Listen(options Options) (*Listener, error) {
-	key, public, err := newKey()
-	if err != nil {
-		return nil, err
-	}
+func Listen(options Options) *Listener {
 	l := &Listener{
-		options: options, key: key, public: public,
-		taken: make(chan net.Conn), places: make(chan struct{}, maxConnections),
+		options: options,
+		where:   options.URL.JoinPath("agents", instanceOf(options.Instance), options.ContainerID),
+		taken:   make(chan net.Conn), places: make(chan struct{}, maxConnections),
 	}
-	l.tls = &tls.Config{
-		MinVersion:         tls.VersionTLS13,
-		NextProtos:         []string{"http/1.1"},
-		ServerName:         options.URL.Hostname(),
-		InsecureSkipVerify: true, // by the authorities of the machine: VerifyConnection does it by the pin
-		VerifyConnection:   func(state tls.ConnectionState) error { return l.admit(state.PeerCertificates) },
+	l.client = &http.Client{
+		Transport: &http.Transport{
+			// The certificate may be a proxy's, of any authority: nothing is said to it
+			// but what the TLS inside protects.
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: true},
+			Proxy:               http.ProxyFromEnvironment,
+			DisableKeepAlives:   true,
+			TLSHandshakeTimeout: handshakeTimeout,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	go l.run()
-	return l, nil
+	return l
 }
 
-// admit takes a server for the backend if the pinned authority has issued its
-// certificate for the host of the URL.
-func (l *Listener) admit(chain []*x509.Certificate) error {
-	roots, others := x509.NewCertPool(), x509.NewCertPool()
-	pinned := false
-	for _, certificate := range chain[1:] {
-		sum := sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
-		if certificate.IsCA && subtle.ConstantTimeCompare(sum[:], l.options.Pin) == 1 {
-			roots.AddCert(certificate)
-			pinned = true
-		} else {
-			others.AddCert(certificate)
-		}
-	}
-	if !pinned {
-		return errors.New("no certificate of the pinned authority came: this is not the backend")
-	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
-		DNSName: l.options.URL.Hostname(), Roots: roots, Intermediates: others,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-	return err
-}
+// instanceOf is the name of a backend's instance in paths.
+func instanceOf(pin []byte) string { return hex.EncodeToString(pin[:8]) }
 
-// Accept waits for the next connection that the backend uses. An error is
-// final: the backend refuses the agent, or the listener was closed.
+// Accept waits for the next connection that the backend uses. An error says that
+// the listener was closed.
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.taken:
@@ -138,29 +120,20 @@ func (address) Network() string  { return "callback" }
 func (a address) String() string { return string(a) }
 
 // run keeps one connection waiting for the backend, as long as there is a
-// listener.
+// listener. The first failure of a row is logged, and then each one at the
+// longest pause.
 func (l *Listener) run() {
-	var own *tls.Certificate
 	for pause := firstPause; l.ctx.Err() == nil; {
-		var err error
-		if own == nil {
-			own, err = l.enrol(l.ctx)
-		} else {
-			err = l.offer(own)
-		}
-		if errors.Is(err, ErrRefused) {
-			l.cancel(err)
-			return
-		}
+		err := l.offer()
 		if err == nil {
 			pause = firstPause
 			continue
 		}
-		if l.ctx.Err() == nil {
+		if l.ctx.Err() == nil && (pause == firstPause || pause == lastPause) {
 			l.options.Logger.Warn("the backend is not reached", "url", l.options.URL.Redacted(), "error", err)
 		}
 		select { // with a difference, so that not all agents call at once
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(pause/2 + mathrand.N(pause)):
 			pause = min(2*pause, lastPause)
 		case <-l.ctx.Done():
 		}
@@ -168,14 +141,14 @@ func (l *Listener) run() {
 }
 
 // offer makes a connection and returns once the backend uses it, or it is gone.
-func (l *Listener) offer(own *tls.Certificate) error {
+func (l *Listener) offer() error {
 	select {
 	case l.places <- struct{}{}:
 	case <-l.ctx.Done():
 		return context.Cause(l.ctx)
 	}
 	free := func() { <-l.places }
-	conn, err := l.dial(own)
+	conn, err := l.dial()
 	if err != nil {
 		free()
 		return err
@@ -198,30 +171,63 @@ func (l *Listener) offer(own *tls.Certificate) error {
 }
 
 // dial opens a WebSocket. Pings run until the connection ends.
-func (l *Listener) dial(own *tls.Certificate) (net.Conn, error) {
+func (l *Listener) dial() (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(l.ctx, attemptTimeout)
 	defer cancel()
-	socket, response, err := websocket.Dial(ctx, l.options.URL.JoinPath("agents", l.options.ContainerID).String(), &websocket.DialOptions{
-		HTTPClient: l.client(own), Subprotocols: []string{Subprotocol}, CompressionMode: websocket.CompressionDisabled,
+	socket, _, err := websocket.Dial(ctx, l.where.String(), &websocket.DialOptions{
+		HTTPClient: l.client, Subprotocols: []string{Subprotocol}, CompressionMode: websocket.CompressionDisabled,
 	})
-	if err != nil && response != nil && response.StatusCode == http.StatusForbidden {
-		return nil, fmt.Errorf("the backend takes no connection of this container: %w", err)
-	}
 	if err != nil {
 		return nil, err
 	}
-	if socket.Subprotocol() != Subprotocol {
+	if err := l.showKey(ctx, socket); err != nil {
 		socket.CloseNow()
-		return nil, fmt.Errorf("the backend speaks %q, not %s", socket.Subprotocol(), Subprotocol)
+		return nil, err
 	}
 	living, ended := context.WithCancel(context.Background())
-	go keepAlive(living, socket)
+	go l.keepAlive(living, socket)
 	return &socketConn{Conn: websocket.NetConn(living, socket, websocket.MessageBinary), ended: ended}, nil
 }
 
+// shown is the answer to the backend's nonce.
+type shown struct {
+	Certificate []byte `json:"certificate"` // DER
+	Signature   []byte `json:"signature"`   // of keyProof, ASN.1
+}
+
+// showKey signs the backend's nonce with the certificate's key, so that nobody
+// else's connections are taken for the agent's.
+func (l *Listener) showKey(ctx context.Context, socket *websocket.Conn) error {
+	if socket.Subprotocol() != Subprotocol {
+		return fmt.Errorf("the backend speaks %q, not %s", socket.Subprotocol(), Subprotocol)
+	}
+	_, nonce, err := socket.Read(ctx)
+	if err != nil {
+		return fmt.Errorf("the backend said nothing: %w", err)
+	}
+	if len(nonce) != nonceSize {
+		return fmt.Errorf("%d bytes came to be signed, %d are wanted", len(nonce), nonceSize)
+	}
+	key, ok := l.options.Certificate.PrivateKey.(crypto.Signer)
+	if !ok {
+		return errors.New("the agent's key signs nothing")
+	}
+	digest := sha256.Sum256(keyProof(l.options.Instance, l.options.ContainerID, nonce))
+	signature, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		return err
+	}
+	return wsjson.Write(ctx, socket, shown{l.options.Certificate.Certificate[0], signature})
+}
+
+// keyProof is what an agent signs. It is like nothing else that the key is for.
+func keyProof(instance []byte, containerID string, nonce []byte) []byte {
+	return fmt.Appendf(nil, "sockerless callback %s %s %x", instanceOf(instance), containerID, nonce)
+}
+
 // keepAlive cuts a connection whose other end is gone without a word.
-func keepAlive(ctx context.Context, socket *websocket.Conn) {
-	ticker := time.NewTicker(pingEvery)
+func (l *Listener) keepAlive(ctx context.Context, socket *websocket.Conn) {
+	ticker := time.NewTicker(l.options.PingEvery)
 	defer ticker.Stop()
 	for {
 		select {

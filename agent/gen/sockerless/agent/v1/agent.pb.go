@@ -3,7 +3,8 @@
 //
 // One service, four places that serve it, the same messages in each:
 //   shim   beside a local container, on a unix socket (mode 0600)
-//   init   PID 1 of a cloud container, on TCP 9111 under mutual TLS
+//   init   PID 1 of a cloud container, under mutual TLS: on TCP 9111, or on
+//          connections that it makes to its backend
 //   host   the files and logs of local containers that do not run
 //   relay  a backend that forwards to one of the above; the call's metadata key
 //          `sockerless-container-id` (full ID) says which container is meant
@@ -472,6 +473,198 @@ func (TunnelErrorReason) EnumDescriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
+type ProveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Set: by the identity that the task's role gives it in AWS. Unset: by the
+	// secret that the platform has delivered, which is good for one key.
+	CallerIdentity *CallerIdentityChallenge `protobuf:"bytes,1,opt,name=caller_identity,json=callerIdentity,proto3" json:"caller_identity,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ProveRequest) Reset() {
+	*x = ProveRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveRequest) ProtoMessage() {}
+
+func (x *ProveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveRequest.ProtoReflect.Descriptor instead.
+func (*ProveRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ProveRequest) GetCallerIdentity() *CallerIdentityChallenge {
+	if x != nil {
+		return x.CallerIdentity
+	}
+	return nil
+}
+
+type CallerIdentityChallenge struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Host   string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"` // of STS, with the port where it is not the protocol's own
+	// Goes into the signature as the header `sockerless-agent`: this, a dot, and
+	// the agent's pin, hexadecimal.
+	Nonce         string `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallerIdentityChallenge) Reset() {
+	*x = CallerIdentityChallenge{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallerIdentityChallenge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallerIdentityChallenge) ProtoMessage() {}
+
+func (x *CallerIdentityChallenge) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallerIdentityChallenge.ProtoReflect.Descriptor instead.
+func (*CallerIdentityChallenge) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CallerIdentityChallenge) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *CallerIdentityChallenge) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *CallerIdentityChallenge) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+type ProveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Proof:
+	//
+	//	*ProveResponse_Secret
+	//	*ProveResponse_CallerIdentityQuery
+	Proof         isProveResponse_Proof `protobuf_oneof:"proof"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveResponse) Reset() {
+	*x = ProveResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveResponse) ProtoMessage() {}
+
+func (x *ProveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveResponse.ProtoReflect.Descriptor instead.
+func (*ProveResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ProveResponse) GetProof() isProveResponse_Proof {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *ProveResponse) GetSecret() string {
+	if x != nil {
+		if x, ok := x.Proof.(*ProveResponse_Secret); ok {
+			return x.Secret
+		}
+	}
+	return ""
+}
+
+func (x *ProveResponse) GetCallerIdentityQuery() string {
+	if x != nil {
+		if x, ok := x.Proof.(*ProveResponse_CallerIdentityQuery); ok {
+			return x.CallerIdentityQuery
+		}
+	}
+	return ""
+}
+
+type isProveResponse_Proof interface {
+	isProveResponse_Proof()
+}
+
+type ProveResponse_Secret struct {
+	Secret string `protobuf:"bytes,1,opt,name=secret,proto3,oneof"`
+}
+
+type ProveResponse_CallerIdentityQuery struct {
+	// Query of a GetCallerIdentity that the role's credentials have signed, good
+	// for a minute. Signed headers: `host` and `sockerless-agent`.
+	CallerIdentityQuery string `protobuf:"bytes,2,opt,name=caller_identity_query,json=callerIdentityQuery,proto3,oneof"`
+}
+
+func (*ProveResponse_Secret) isProveResponse_Proof() {}
+
+func (*ProveResponse_CallerIdentityQuery) isProveResponse_Proof() {}
+
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -480,7 +673,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[0]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +685,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[0]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +698,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{0}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
 type HelloResponse struct {
@@ -526,7 +719,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[1]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +731,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[1]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +744,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{1}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *HelloResponse) GetVersion() string {
@@ -626,7 +819,7 @@ type ProcessSpec struct {
 
 func (x *ProcessSpec) Reset() {
 	*x = ProcessSpec{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[2]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -638,7 +831,7 @@ func (x *ProcessSpec) String() string {
 func (*ProcessSpec) ProtoMessage() {}
 
 func (x *ProcessSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[2]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -651,7 +844,7 @@ func (x *ProcessSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessSpec.ProtoReflect.Descriptor instead.
 func (*ProcessSpec) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{2}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ProcessSpec) GetArgs() []string {
@@ -762,7 +955,7 @@ type SeccompProfile struct {
 
 func (x *SeccompProfile) Reset() {
 	*x = SeccompProfile{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +967,7 @@ func (x *SeccompProfile) String() string {
 func (*SeccompProfile) ProtoMessage() {}
 
 func (x *SeccompProfile) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +980,7 @@ func (x *SeccompProfile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompProfile.ProtoReflect.Descriptor instead.
 func (*SeccompProfile) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SeccompProfile) GetDefaultAction() string {
@@ -841,7 +1034,7 @@ type SeccompRule struct {
 
 func (x *SeccompRule) Reset() {
 	*x = SeccompRule{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +1046,7 @@ func (x *SeccompRule) String() string {
 func (*SeccompRule) ProtoMessage() {}
 
 func (x *SeccompRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +1059,7 @@ func (x *SeccompRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompRule.ProtoReflect.Descriptor instead.
 func (*SeccompRule) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SeccompRule) GetNames() []string {
@@ -924,7 +1117,7 @@ type SeccompCondition struct {
 
 func (x *SeccompCondition) Reset() {
 	*x = SeccompCondition{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1129,7 @@ func (x *SeccompCondition) String() string {
 func (*SeccompCondition) ProtoMessage() {}
 
 func (x *SeccompCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1142,7 @@ func (x *SeccompCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompCondition.ProtoReflect.Descriptor instead.
 func (*SeccompCondition) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SeccompCondition) GetIndex() uint32 {
@@ -994,7 +1187,7 @@ type ResourceLimit struct {
 
 func (x *ResourceLimit) Reset() {
 	*x = ResourceLimit{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1199,7 @@ func (x *ResourceLimit) String() string {
 func (*ResourceLimit) ProtoMessage() {}
 
 func (x *ResourceLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1212,7 @@ func (x *ResourceLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceLimit.ProtoReflect.Descriptor instead.
 func (*ResourceLimit) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ResourceLimit) GetName() string {
@@ -1053,7 +1246,7 @@ type ConsoleSize struct {
 
 func (x *ConsoleSize) Reset() {
 	*x = ConsoleSize{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1258,7 @@ func (x *ConsoleSize) String() string {
 func (*ConsoleSize) ProtoMessage() {}
 
 func (x *ConsoleSize) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1271,7 @@ func (x *ConsoleSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleSize.ProtoReflect.Descriptor instead.
 func (*ConsoleSize) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConsoleSize) GetHeight() uint32 {
@@ -1141,7 +1334,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1346,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1359,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StartRequest) GetGeneration() uint64 {
@@ -1313,7 +1506,7 @@ type HostsEntry struct {
 
 func (x *HostsEntry) Reset() {
 	*x = HostsEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1518,7 @@ func (x *HostsEntry) String() string {
 func (*HostsEntry) ProtoMessage() {}
 
 func (x *HostsEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1531,7 @@ func (x *HostsEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsEntry.ProtoReflect.Descriptor instead.
 func (*HostsEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HostsEntry) GetAddress() string {
@@ -1368,7 +1561,7 @@ type ResolverSettings struct {
 
 func (x *ResolverSettings) Reset() {
 	*x = ResolverSettings{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1573,7 @@ func (x *ResolverSettings) String() string {
 func (*ResolverSettings) ProtoMessage() {}
 
 func (x *ResolverSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1586,7 @@ func (x *ResolverSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolverSettings.ProtoReflect.Descriptor instead.
 func (*ResolverSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResolverSettings) GetServers() []string {
@@ -1430,7 +1623,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1442,7 +1635,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1455,7 +1648,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StartResponse) GetResult() isStartResponse_Result {
@@ -1510,7 +1703,7 @@ type StartedProcess struct {
 
 func (x *StartedProcess) Reset() {
 	*x = StartedProcess{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1715,7 @@ func (x *StartedProcess) String() string {
 func (*StartedProcess) ProtoMessage() {}
 
 func (x *StartedProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1728,7 @@ func (x *StartedProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartedProcess.ProtoReflect.Descriptor instead.
 func (*StartedProcess) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StartedProcess) GetPid() int64 {
@@ -1571,7 +1764,7 @@ type StartFailure struct {
 
 func (x *StartFailure) Reset() {
 	*x = StartFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1776,7 @@ func (x *StartFailure) String() string {
 func (*StartFailure) ProtoMessage() {}
 
 func (x *StartFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1789,7 @@ func (x *StartFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartFailure.ProtoReflect.Descriptor instead.
 func (*StartFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StartFailure) GetExitCode() int32 {
@@ -1628,7 +1821,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1833,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1846,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HealthCheck) GetArgs() []string {
@@ -1713,7 +1906,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1918,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1931,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type DescribeResponse struct {
@@ -1751,7 +1944,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1956,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1969,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DescribeResponse) GetSpecification() []byte {
@@ -1804,7 +1997,7 @@ type ResealRequest struct {
 
 func (x *ResealRequest) Reset() {
 	*x = ResealRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +2009,7 @@ func (x *ResealRequest) String() string {
 func (*ResealRequest) ProtoMessage() {}
 
 func (x *ResealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +2022,7 @@ func (x *ResealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResealRequest.ProtoReflect.Descriptor instead.
 func (*ResealRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResealRequest) GetGeneration() uint64 {
@@ -1861,7 +2054,7 @@ type ResealResponse struct {
 
 func (x *ResealResponse) Reset() {
 	*x = ResealResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2066,7 @@ func (x *ResealResponse) String() string {
 func (*ResealResponse) ProtoMessage() {}
 
 func (x *ResealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2079,7 @@ func (x *ResealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResealResponse.ProtoReflect.Descriptor instead.
 func (*ResealResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type SessionRequest struct {
@@ -1906,7 +2099,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2111,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2124,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SessionRequest) GetMessage() isSessionRequest_Message {
@@ -2052,7 +2245,7 @@ type OpenExec struct {
 
 func (x *OpenExec) Reset() {
 	*x = OpenExec{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2257,7 @@ func (x *OpenExec) String() string {
 func (*OpenExec) ProtoMessage() {}
 
 func (x *OpenExec) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2270,7 @@ func (x *OpenExec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenExec.ProtoReflect.Descriptor instead.
 func (*OpenExec) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *OpenExec) GetExecId() string {
@@ -2138,7 +2331,7 @@ type OpenAttach struct {
 
 func (x *OpenAttach) Reset() {
 	*x = OpenAttach{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2343,7 @@ func (x *OpenAttach) String() string {
 func (*OpenAttach) ProtoMessage() {}
 
 func (x *OpenAttach) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2356,7 @@ func (x *OpenAttach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenAttach.ProtoReflect.Descriptor instead.
 func (*OpenAttach) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *OpenAttach) GetAttachId() string {
@@ -2218,7 +2411,7 @@ type Stdin struct {
 
 func (x *Stdin) Reset() {
 	*x = Stdin{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2423,7 @@ func (x *Stdin) String() string {
 func (*Stdin) ProtoMessage() {}
 
 func (x *Stdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2436,7 @@ func (x *Stdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdin.ProtoReflect.Descriptor instead.
 func (*Stdin) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Stdin) GetOffset() uint64 {
@@ -2268,7 +2461,7 @@ type CloseStdin struct {
 
 func (x *CloseStdin) Reset() {
 	*x = CloseStdin{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2473,7 @@ func (x *CloseStdin) String() string {
 func (*CloseStdin) ProtoMessage() {}
 
 func (x *CloseStdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2486,7 @@ func (x *CloseStdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdin.ProtoReflect.Descriptor instead.
 func (*CloseStdin) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 type Leave struct {
@@ -2304,7 +2497,7 @@ type Leave struct {
 
 func (x *Leave) Reset() {
 	*x = Leave{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2509,7 @@ func (x *Leave) String() string {
 func (*Leave) ProtoMessage() {}
 
 func (x *Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2522,7 @@ func (x *Leave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leave.ProtoReflect.Descriptor instead.
 func (*Leave) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 type Heartbeat struct {
@@ -2340,7 +2533,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2352,7 +2545,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2365,7 +2558,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 type SessionResponse struct {
@@ -2386,7 +2579,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2591,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2604,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SessionResponse) GetMessage() isSessionResponse_Message {
@@ -2541,7 +2734,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2746,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2759,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Output) GetOffset() uint64 {
@@ -2593,7 +2786,7 @@ type SessionStarted struct {
 
 func (x *SessionStarted) Reset() {
 	*x = SessionStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2798,7 @@ func (x *SessionStarted) String() string {
 func (*SessionStarted) ProtoMessage() {}
 
 func (x *SessionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2811,7 @@ func (x *SessionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStarted.ProtoReflect.Descriptor instead.
 func (*SessionStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SessionStarted) GetPid() int64 {
@@ -2643,7 +2836,7 @@ type SessionDetached struct {
 
 func (x *SessionDetached) Reset() {
 	*x = SessionDetached{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2848,7 @@ func (x *SessionDetached) String() string {
 func (*SessionDetached) ProtoMessage() {}
 
 func (x *SessionDetached) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2861,7 @@ func (x *SessionDetached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionDetached.ProtoReflect.Descriptor instead.
 func (*SessionDetached) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 type ExitStatus struct {
@@ -2686,7 +2879,7 @@ type ExitStatus struct {
 
 func (x *ExitStatus) Reset() {
 	*x = ExitStatus{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2891,7 @@ func (x *ExitStatus) String() string {
 func (*ExitStatus) ProtoMessage() {}
 
 func (x *ExitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2904,7 @@ func (x *ExitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitStatus.ProtoReflect.Descriptor instead.
 func (*ExitStatus) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExitStatus) GetCode() int32 {
@@ -2762,7 +2955,7 @@ type SessionError struct {
 
 func (x *SessionError) Reset() {
 	*x = SessionError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +2967,7 @@ func (x *SessionError) String() string {
 func (*SessionError) ProtoMessage() {}
 
 func (x *SessionError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +2980,7 @@ func (x *SessionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionError.ProtoReflect.Descriptor instead.
 func (*SessionError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SessionError) GetReason() SessionErrorReason {
@@ -2821,7 +3014,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +3026,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +3039,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResizeRequest) GetExecId() string {
@@ -2871,7 +3064,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3076,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3089,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 type SignalRequest struct {
@@ -2916,7 +3109,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +3121,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3134,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SignalRequest) GetExecId() string {
@@ -2987,7 +3180,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3192,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3205,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 type LookUpUserRequest struct {
@@ -3024,7 +3217,7 @@ type LookUpUserRequest struct {
 
 func (x *LookUpUserRequest) Reset() {
 	*x = LookUpUserRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3036,7 +3229,7 @@ func (x *LookUpUserRequest) String() string {
 func (*LookUpUserRequest) ProtoMessage() {}
 
 func (x *LookUpUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3049,7 +3242,7 @@ func (x *LookUpUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookUpUserRequest.ProtoReflect.Descriptor instead.
 func (*LookUpUserRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LookUpUserRequest) GetUser() string {
@@ -3069,7 +3262,7 @@ type LookUpUserResponse struct {
 
 func (x *LookUpUserResponse) Reset() {
 	*x = LookUpUserResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3274,7 @@ func (x *LookUpUserResponse) String() string {
 func (*LookUpUserResponse) ProtoMessage() {}
 
 func (x *LookUpUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3287,7 @@ func (x *LookUpUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookUpUserResponse.ProtoReflect.Descriptor instead.
 func (*LookUpUserResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LookUpUserResponse) GetUid() uint32 {
@@ -3122,7 +3315,7 @@ type ExecInspectRequest struct {
 
 func (x *ExecInspectRequest) Reset() {
 	*x = ExecInspectRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3134,7 +3327,7 @@ func (x *ExecInspectRequest) String() string {
 func (*ExecInspectRequest) ProtoMessage() {}
 
 func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3147,7 +3340,7 @@ func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectRequest.ProtoReflect.Descriptor instead.
 func (*ExecInspectRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExecInspectRequest) GetExecId() string {
@@ -3175,7 +3368,7 @@ type ExecInspectResponse struct {
 
 func (x *ExecInspectResponse) Reset() {
 	*x = ExecInspectResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3380,7 @@ func (x *ExecInspectResponse) String() string {
 func (*ExecInspectResponse) ProtoMessage() {}
 
 func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3393,7 @@ func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectResponse.ProtoReflect.Descriptor instead.
 func (*ExecInspectResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExecInspectResponse) GetRunning() bool {
@@ -3232,7 +3425,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3437,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3450,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 type WatchResponse struct {
@@ -3284,7 +3477,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3489,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3502,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WatchResponse) GetSequence() uint64 {
@@ -3488,7 +3681,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3500,7 +3693,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3513,7 +3706,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ContainerState) GetStarted() *StartedProcess {
@@ -3582,7 +3775,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +3787,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +3800,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExecStarted) GetExecId() string {
@@ -3634,7 +3827,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3839,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3852,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExecEnded) GetExecId() string {
@@ -3689,7 +3882,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3701,7 +3894,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3714,7 +3907,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HealthResult) GetStart() *timestamppb.Timestamp {
@@ -3760,7 +3953,7 @@ type OutOfMemory struct {
 
 func (x *OutOfMemory) Reset() {
 	*x = OutOfMemory{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3965,7 @@ func (x *OutOfMemory) String() string {
 func (*OutOfMemory) ProtoMessage() {}
 
 func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3978,7 @@ func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutOfMemory.ProtoReflect.Descriptor instead.
 func (*OutOfMemory) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
 }
 
 // The agent has nothing more to tell and leaves; a later call gets UNAVAILABLE.
@@ -3797,7 +3990,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3809,7 +4002,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3822,7 +4015,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
 }
 
 type PauseRequest struct {
@@ -3833,7 +4026,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3845,7 +4038,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3858,7 +4051,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
 }
 
 type PauseResponse struct {
@@ -3869,7 +4062,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4074,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4087,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
 }
 
 type ResumeRequest struct {
@@ -3905,7 +4098,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3917,7 +4110,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3930,7 +4123,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
 }
 
 type ResumeResponse struct {
@@ -3941,7 +4134,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +4146,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +4159,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
 }
 
 type LogsRequest struct {
@@ -3993,7 +4186,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4005,7 +4198,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4018,7 +4211,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *LogsRequest) GetStdout() bool {
@@ -4105,7 +4298,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4310,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4323,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *LogsResponse) GetMessage() isLogsResponse_Message {
@@ -4202,7 +4395,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4214,7 +4407,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4227,7 +4420,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *LogChunk) GetStream() Stream {
@@ -4260,7 +4453,7 @@ type LogsEnd struct {
 
 func (x *LogsEnd) Reset() {
 	*x = LogsEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +4465,7 @@ func (x *LogsEnd) String() string {
 func (*LogsEnd) ProtoMessage() {}
 
 func (x *LogsEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +4478,7 @@ func (x *LogsEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsEnd.ProtoReflect.Descriptor instead.
 func (*LogsEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *LogsEnd) GetTotalBytes() uint64 {
@@ -4308,7 +4501,7 @@ type PathStat struct {
 
 func (x *PathStat) Reset() {
 	*x = PathStat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4320,7 +4513,7 @@ func (x *PathStat) String() string {
 func (*PathStat) ProtoMessage() {}
 
 func (x *PathStat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4333,7 +4526,7 @@ func (x *PathStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathStat.ProtoReflect.Descriptor instead.
 func (*PathStat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PathStat) GetName() string {
@@ -4380,7 +4573,7 @@ type ArchiveStatRequest struct {
 
 func (x *ArchiveStatRequest) Reset() {
 	*x = ArchiveStatRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4392,7 +4585,7 @@ func (x *ArchiveStatRequest) String() string {
 func (*ArchiveStatRequest) ProtoMessage() {}
 
 func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4405,7 +4598,7 @@ func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveStatRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ArchiveStatRequest) GetPath() string {
@@ -4424,7 +4617,7 @@ type ArchiveStatResponse struct {
 
 func (x *ArchiveStatResponse) Reset() {
 	*x = ArchiveStatResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4436,7 +4629,7 @@ func (x *ArchiveStatResponse) String() string {
 func (*ArchiveStatResponse) ProtoMessage() {}
 
 func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4449,7 +4642,7 @@ func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveStatResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ArchiveStatResponse) GetStat() *PathStat {
@@ -4468,7 +4661,7 @@ type ArchiveGetRequest struct {
 
 func (x *ArchiveGetRequest) Reset() {
 	*x = ArchiveGetRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4480,7 +4673,7 @@ func (x *ArchiveGetRequest) String() string {
 func (*ArchiveGetRequest) ProtoMessage() {}
 
 func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4493,7 +4686,7 @@ func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveGetRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ArchiveGetRequest) GetPath() string {
@@ -4518,7 +4711,7 @@ type ArchiveGetResponse struct {
 
 func (x *ArchiveGetResponse) Reset() {
 	*x = ArchiveGetResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4530,7 +4723,7 @@ func (x *ArchiveGetResponse) String() string {
 func (*ArchiveGetResponse) ProtoMessage() {}
 
 func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4543,7 +4736,7 @@ func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveGetResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ArchiveGetResponse) GetMessage() isArchiveGetResponse_Message {
@@ -4627,7 +4820,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4639,7 +4832,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4652,7 +4845,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ArchiveChunk) GetOffset() uint64 {
@@ -4678,7 +4871,7 @@ type ArchiveEnd struct {
 
 func (x *ArchiveEnd) Reset() {
 	*x = ArchiveEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4690,7 +4883,7 @@ func (x *ArchiveEnd) String() string {
 func (*ArchiveEnd) ProtoMessage() {}
 
 func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4703,7 +4896,7 @@ func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveEnd.ProtoReflect.Descriptor instead.
 func (*ArchiveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ArchiveEnd) GetTotalBytes() uint64 {
@@ -4728,7 +4921,7 @@ type ArchivePutRequest struct {
 
 func (x *ArchivePutRequest) Reset() {
 	*x = ArchivePutRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4740,7 +4933,7 @@ func (x *ArchivePutRequest) String() string {
 func (*ArchivePutRequest) ProtoMessage() {}
 
 func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4753,7 +4946,7 @@ func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutRequest.ProtoReflect.Descriptor instead.
 func (*ArchivePutRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ArchivePutRequest) GetMessage() isArchivePutRequest_Message {
@@ -4840,7 +5033,7 @@ type ArchivePutOpen struct {
 
 func (x *ArchivePutOpen) Reset() {
 	*x = ArchivePutOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4852,7 +5045,7 @@ func (x *ArchivePutOpen) String() string {
 func (*ArchivePutOpen) ProtoMessage() {}
 
 func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4865,7 +5058,7 @@ func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutOpen.ProtoReflect.Descriptor instead.
 func (*ArchivePutOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ArchivePutOpen) GetPath() string {
@@ -4912,7 +5105,7 @@ type ArchivePutResponse struct {
 
 func (x *ArchivePutResponse) Reset() {
 	*x = ArchivePutResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4924,7 +5117,7 @@ func (x *ArchivePutResponse) String() string {
 func (*ArchivePutResponse) ProtoMessage() {}
 
 func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4937,7 +5130,7 @@ func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutResponse.ProtoReflect.Descriptor instead.
 func (*ArchivePutResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ArchivePutResponse) GetTotalBytes() uint64 {
@@ -4955,7 +5148,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4967,7 +5160,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4980,7 +5173,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
 }
 
 type ChangesResponse struct {
@@ -4997,7 +5190,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5009,7 +5202,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5022,7 +5215,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ChangesResponse) GetMessage() isChangesResponse_Message {
@@ -5091,7 +5284,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5103,7 +5296,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5116,7 +5309,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Change) GetPath() string {
@@ -5142,7 +5335,7 @@ type ChangesEnd struct {
 
 func (x *ChangesEnd) Reset() {
 	*x = ChangesEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5154,7 +5347,7 @@ func (x *ChangesEnd) String() string {
 func (*ChangesEnd) ProtoMessage() {}
 
 func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5167,7 +5360,7 @@ func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesEnd.ProtoReflect.Descriptor instead.
 func (*ChangesEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ChangesEnd) GetCount() uint64 {
@@ -5185,7 +5378,7 @@ type DiskUsageRequest struct {
 
 func (x *DiskUsageRequest) Reset() {
 	*x = DiskUsageRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5197,7 +5390,7 @@ func (x *DiskUsageRequest) String() string {
 func (*DiskUsageRequest) ProtoMessage() {}
 
 func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5210,7 +5403,7 @@ func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageRequest.ProtoReflect.Descriptor instead.
 func (*DiskUsageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
 }
 
 type DiskUsageResponse struct {
@@ -5222,7 +5415,7 @@ type DiskUsageResponse struct {
 
 func (x *DiskUsageResponse) Reset() {
 	*x = DiskUsageResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5234,7 +5427,7 @@ func (x *DiskUsageResponse) String() string {
 func (*DiskUsageResponse) ProtoMessage() {}
 
 func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5247,7 +5440,7 @@ func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageResponse.ProtoReflect.Descriptor instead.
 func (*DiskUsageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *DiskUsageResponse) GetWrittenBytes() uint64 {
@@ -5271,7 +5464,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5283,7 +5476,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5296,7 +5489,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ExportRequest) GetLayer() bool {
@@ -5327,7 +5520,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5339,7 +5532,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5352,7 +5545,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ExportResponse) GetMessage() isExportResponse_Message {
@@ -5420,7 +5613,7 @@ type TopRequest struct {
 
 func (x *TopRequest) Reset() {
 	*x = TopRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5432,7 +5625,7 @@ func (x *TopRequest) String() string {
 func (*TopRequest) ProtoMessage() {}
 
 func (x *TopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5445,7 +5638,7 @@ func (x *TopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
 func (*TopRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *TopRequest) GetPsArgs() string {
@@ -5465,7 +5658,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +5670,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5490,7 +5683,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *TopResponse) GetTitles() []string {
@@ -5516,7 +5709,7 @@ type ProcessRow struct {
 
 func (x *ProcessRow) Reset() {
 	*x = ProcessRow{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5528,7 +5721,7 @@ func (x *ProcessRow) String() string {
 func (*ProcessRow) ProtoMessage() {}
 
 func (x *ProcessRow) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5541,7 +5734,7 @@ func (x *ProcessRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRow.ProtoReflect.Descriptor instead.
 func (*ProcessRow) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ProcessRow) GetColumns() []string {
@@ -5561,7 +5754,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5573,7 +5766,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5586,7 +5779,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *StatsRequest) GetStream() bool {
@@ -5620,7 +5813,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5632,7 +5825,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5645,7 +5838,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *StatsResponse) GetRead() *timestamppb.Timestamp {
@@ -5721,7 +5914,7 @@ type CpuStats struct {
 
 func (x *CpuStats) Reset() {
 	*x = CpuStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5733,7 +5926,7 @@ func (x *CpuStats) String() string {
 func (*CpuStats) ProtoMessage() {}
 
 func (x *CpuStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5746,7 +5939,7 @@ func (x *CpuStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuStats.ProtoReflect.Descriptor instead.
 func (*CpuStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CpuStats) GetTotalUsageNs() uint64 {
@@ -5825,7 +6018,7 @@ type MemoryStats struct {
 
 func (x *MemoryStats) Reset() {
 	*x = MemoryStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5837,7 +6030,7 @@ func (x *MemoryStats) String() string {
 func (*MemoryStats) ProtoMessage() {}
 
 func (x *MemoryStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5850,7 +6043,7 @@ func (x *MemoryStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStats.ProtoReflect.Descriptor instead.
 func (*MemoryStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *MemoryStats) GetUsage() uint64 {
@@ -5898,7 +6091,7 @@ type PidsStats struct {
 
 func (x *PidsStats) Reset() {
 	*x = PidsStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5910,7 +6103,7 @@ func (x *PidsStats) String() string {
 func (*PidsStats) ProtoMessage() {}
 
 func (x *PidsStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5923,7 +6116,7 @@ func (x *PidsStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidsStats.ProtoReflect.Descriptor instead.
 func (*PidsStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *PidsStats) GetCurrent() uint64 {
@@ -5953,7 +6146,7 @@ type BlockIoEntry struct {
 
 func (x *BlockIoEntry) Reset() {
 	*x = BlockIoEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5965,7 +6158,7 @@ func (x *BlockIoEntry) String() string {
 func (*BlockIoEntry) ProtoMessage() {}
 
 func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5978,7 +6171,7 @@ func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockIoEntry.ProtoReflect.Descriptor instead.
 func (*BlockIoEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *BlockIoEntry) GetKind() string {
@@ -6032,7 +6225,7 @@ type NetworkStats struct {
 
 func (x *NetworkStats) Reset() {
 	*x = NetworkStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6044,7 +6237,7 @@ func (x *NetworkStats) String() string {
 func (*NetworkStats) ProtoMessage() {}
 
 func (x *NetworkStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6057,7 +6250,7 @@ func (x *NetworkStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStats.ProtoReflect.Descriptor instead.
 func (*NetworkStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *NetworkStats) GetRxBytes() uint64 {
@@ -6127,7 +6320,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6139,7 +6332,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6152,7 +6345,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *UpdateRequest) GetOciResources() []byte {
@@ -6170,7 +6363,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6182,7 +6375,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6195,7 +6388,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
 }
 
 type NamesRequest struct {
@@ -6218,7 +6411,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6230,7 +6423,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6243,7 +6436,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *NamesRequest) GetNetworks() []*NamedNetwork {
@@ -6284,7 +6477,7 @@ type NamedNetwork struct {
 
 func (x *NamedNetwork) Reset() {
 	*x = NamedNetwork{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6296,7 +6489,7 @@ func (x *NamedNetwork) String() string {
 func (*NamedNetwork) ProtoMessage() {}
 
 func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6309,7 +6502,7 @@ func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
 func (*NamedNetwork) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *NamedNetwork) GetName() string {
@@ -6338,7 +6531,7 @@ type NamedPeer struct {
 
 func (x *NamedPeer) Reset() {
 	*x = NamedPeer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6350,7 +6543,7 @@ func (x *NamedPeer) String() string {
 func (*NamedPeer) ProtoMessage() {}
 
 func (x *NamedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6363,7 +6556,7 @@ func (x *NamedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
 func (*NamedPeer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *NamedPeer) GetNames() []string {
@@ -6388,7 +6581,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6400,7 +6593,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6413,7 +6606,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
 }
 
 type TunnelRequest struct {
@@ -6431,7 +6624,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6443,7 +6636,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6456,7 +6649,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *TunnelRequest) GetMessage() isTunnelRequest_Message {
@@ -6546,7 +6739,7 @@ type TunnelResponse struct {
 
 func (x *TunnelResponse) Reset() {
 	*x = TunnelResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6558,7 +6751,7 @@ func (x *TunnelResponse) String() string {
 func (*TunnelResponse) ProtoMessage() {}
 
 func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6571,7 +6764,7 @@ func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
 func (*TunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *TunnelResponse) GetMessage() isTunnelResponse_Message {
@@ -6672,7 +6865,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6684,7 +6877,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6697,7 +6890,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *TunnelOpen) GetProtocol() TransportProtocol {
@@ -6729,7 +6922,7 @@ type TunnelOpened struct {
 
 func (x *TunnelOpened) Reset() {
 	*x = TunnelOpened{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6741,7 +6934,7 @@ func (x *TunnelOpened) String() string {
 func (*TunnelOpened) ProtoMessage() {}
 
 func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6754,7 +6947,7 @@ func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpened.ProtoReflect.Descriptor instead.
 func (*TunnelOpened) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
 }
 
 // The field order is fixed: clients decode it by hand.
@@ -6769,7 +6962,7 @@ type TunnelData struct {
 
 func (x *TunnelData) Reset() {
 	*x = TunnelData{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6781,7 +6974,7 @@ func (x *TunnelData) String() string {
 func (*TunnelData) ProtoMessage() {}
 
 func (x *TunnelData) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6794,7 +6987,7 @@ func (x *TunnelData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelData.ProtoReflect.Descriptor instead.
 func (*TunnelData) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *TunnelData) GetOffset() uint64 {
@@ -6820,7 +7013,7 @@ type TunnelEnd struct {
 
 func (x *TunnelEnd) Reset() {
 	*x = TunnelEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6832,7 +7025,7 @@ func (x *TunnelEnd) String() string {
 func (*TunnelEnd) ProtoMessage() {}
 
 func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6845,7 +7038,7 @@ func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelEnd.ProtoReflect.Descriptor instead.
 func (*TunnelEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *TunnelEnd) GetTotalBytes() uint64 {
@@ -6866,7 +7059,7 @@ type TunnelError struct {
 
 func (x *TunnelError) Reset() {
 	*x = TunnelError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6878,7 +7071,7 @@ func (x *TunnelError) String() string {
 func (*TunnelError) ProtoMessage() {}
 
 func (x *TunnelError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6891,7 +7084,7 @@ func (x *TunnelError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelError.ProtoReflect.Descriptor instead.
 func (*TunnelError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *TunnelError) GetReason() TunnelErrorReason {
@@ -6917,7 +7110,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6929,7 +7122,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6942,7 +7135,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ReleaseRequest) GetGeneration() uint64 {
@@ -6960,7 +7153,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6972,7 +7165,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6985,7 +7178,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
 }
 
 type PartnersRequest struct {
@@ -7001,7 +7194,7 @@ type PartnersRequest struct {
 
 func (x *PartnersRequest) Reset() {
 	*x = PartnersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7013,7 +7206,7 @@ func (x *PartnersRequest) String() string {
 func (*PartnersRequest) ProtoMessage() {}
 
 func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7026,7 +7219,7 @@ func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersRequest.ProtoReflect.Descriptor instead.
 func (*PartnersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *PartnersRequest) GetPartners() []*Partner {
@@ -7060,7 +7253,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7072,7 +7265,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7085,7 +7278,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Partner) GetContainerId() string {
@@ -7134,7 +7327,7 @@ type PartnersResponse struct {
 
 func (x *PartnersResponse) Reset() {
 	*x = PartnersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7146,7 +7339,7 @@ func (x *PartnersResponse) String() string {
 func (*PartnersResponse) ProtoMessage() {}
 
 func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7159,7 +7352,7 @@ func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResponse.ProtoReflect.Descriptor instead.
 func (*PartnersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *PartnersResponse) GetFailures() []*PartnerFailure {
@@ -7179,7 +7372,7 @@ type PartnerFailure struct {
 
 func (x *PartnerFailure) Reset() {
 	*x = PartnerFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7191,7 +7384,7 @@ func (x *PartnerFailure) String() string {
 func (*PartnerFailure) ProtoMessage() {}
 
 func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7204,7 +7397,7 @@ func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerFailure.ProtoReflect.Descriptor instead.
 func (*PartnerFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *PartnerFailure) GetContainerId() string {
@@ -7229,7 +7422,7 @@ type ListenersRequest struct {
 
 func (x *ListenersRequest) Reset() {
 	*x = ListenersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7241,7 +7434,7 @@ func (x *ListenersRequest) String() string {
 func (*ListenersRequest) ProtoMessage() {}
 
 func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7254,7 +7447,7 @@ func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListenersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
 }
 
 type ListenersResponse struct {
@@ -7270,7 +7463,7 @@ type ListenersResponse struct {
 
 func (x *ListenersResponse) Reset() {
 	*x = ListenersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7282,7 +7475,7 @@ func (x *ListenersResponse) String() string {
 func (*ListenersResponse) ProtoMessage() {}
 
 func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7295,7 +7488,7 @@ func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
 func (*ListenersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ListenersResponse) GetMessage() isListenersResponse_Message {
@@ -7349,7 +7542,7 @@ type ListenerTable struct {
 
 func (x *ListenerTable) Reset() {
 	*x = ListenerTable{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7361,7 +7554,7 @@ func (x *ListenerTable) String() string {
 func (*ListenerTable) ProtoMessage() {}
 
 func (x *ListenerTable) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7374,7 +7567,7 @@ func (x *ListenerTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerTable.ProtoReflect.Descriptor instead.
 func (*ListenerTable) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListenerTable) GetListeners() []*Listener {
@@ -7394,7 +7587,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7406,7 +7599,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7419,7 +7612,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *Listener) GetAddress() string {
@@ -7440,7 +7633,17 @@ var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x1fsockerless/agent/v1/agent.proto\x12\x13sockerless.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n" +
+	"\x1fsockerless/agent/v1/agent.proto\x12\x13sockerless.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"e\n" +
+	"\fProveRequest\x12U\n" +
+	"\x0fcaller_identity\x18\x01 \x01(\v2,.sockerless.agent.v1.CallerIdentityChallengeR\x0ecallerIdentity\"[\n" +
+	"\x17CallerIdentityChallenge\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\tR\x05nonce\"h\n" +
+	"\rProveResponse\x12\x18\n" +
+	"\x06secret\x18\x01 \x01(\tH\x00R\x06secret\x124\n" +
+	"\x15caller_identity_query\x18\x02 \x01(\tH\x00R\x13callerIdentityQueryB\a\n" +
+	"\x05proof\"\x0e\n" +
 	"\fHelloRequest\"\xda\x01\n" +
 	"\rHelloResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
@@ -7980,7 +8183,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x1bTUNNEL_ERROR_REASON_REFUSED\x10\x01\x12#\n" +
 	"\x1fTUNNEL_ERROR_REASON_UNREACHABLE\x10\x02\x12\x1d\n" +
 	"\x19TUNNEL_ERROR_REASON_RESET\x10\x03\x12 \n" +
-	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xcd\x12\n" +
+	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\x9d\x13\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
@@ -8011,7 +8214,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x06Tunnel\x12\".sockerless.agent.v1.TunnelRequest\x1a#.sockerless.agent.v1.TunnelResponse(\x010\x01\x12W\n" +
 	"\bPartners\x12$.sockerless.agent.v1.PartnersRequest\x1a%.sockerless.agent.v1.PartnersResponse\x12\\\n" +
 	"\tListeners\x12%.sockerless.agent.v1.ListenersRequest\x1a&.sockerless.agent.v1.ListenersResponse0\x01\x12T\n" +
-	"\aRelease\x12#.sockerless.agent.v1.ReleaseRequest\x1a$.sockerless.agent.v1.ReleaseResponseB\xdb\x01\n" +
+	"\aRelease\x12#.sockerless.agent.v1.ReleaseRequest\x1a$.sockerless.agent.v1.ReleaseResponse\x12N\n" +
+	"\x05Prove\x12!.sockerless.agent.v1.ProveRequest\x1a\".sockerless.agent.v1.ProveResponseB\xdb\x01\n" +
 	"\x17com.sockerless.agent.v1B\n" +
 	"AgentProtoP\x01ZFgithub.com/sockerless/sockerless/agent/gen/sockerless/agent/v1;agentv1\xa2\x02\x03SAX\xaa\x02\x13Sockerless.Agent.V1\xca\x02\x13Sockerless\\Agent\\V1\xe2\x02\x1fSockerless\\Agent\\V1\\GPBMetadata\xea\x02\x15Sockerless::Agent::V1b\x06proto3"
 
@@ -8028,290 +8232,296 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 109)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 112)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
-	(Mode)(0),                     // 0: sockerless.agent.v1.Mode
-	(Tee)(0),                      // 1: sockerless.agent.v1.Tee
-	(SessionErrorReason)(0),       // 2: sockerless.agent.v1.SessionErrorReason
-	(LogForm)(0),                  // 3: sockerless.agent.v1.LogForm
-	(Stream)(0),                   // 4: sockerless.agent.v1.Stream
-	(ChangeKind)(0),               // 5: sockerless.agent.v1.ChangeKind
-	(TransportProtocol)(0),        // 6: sockerless.agent.v1.TransportProtocol
-	(TunnelErrorReason)(0),        // 7: sockerless.agent.v1.TunnelErrorReason
-	(*HelloRequest)(nil),          // 8: sockerless.agent.v1.HelloRequest
-	(*HelloResponse)(nil),         // 9: sockerless.agent.v1.HelloResponse
-	(*ProcessSpec)(nil),           // 10: sockerless.agent.v1.ProcessSpec
-	(*SeccompProfile)(nil),        // 11: sockerless.agent.v1.SeccompProfile
-	(*SeccompRule)(nil),           // 12: sockerless.agent.v1.SeccompRule
-	(*SeccompCondition)(nil),      // 13: sockerless.agent.v1.SeccompCondition
-	(*ResourceLimit)(nil),         // 14: sockerless.agent.v1.ResourceLimit
-	(*ConsoleSize)(nil),           // 15: sockerless.agent.v1.ConsoleSize
-	(*StartRequest)(nil),          // 16: sockerless.agent.v1.StartRequest
-	(*HostsEntry)(nil),            // 17: sockerless.agent.v1.HostsEntry
-	(*ResolverSettings)(nil),      // 18: sockerless.agent.v1.ResolverSettings
-	(*StartResponse)(nil),         // 19: sockerless.agent.v1.StartResponse
-	(*StartedProcess)(nil),        // 20: sockerless.agent.v1.StartedProcess
-	(*StartFailure)(nil),          // 21: sockerless.agent.v1.StartFailure
-	(*HealthCheck)(nil),           // 22: sockerless.agent.v1.HealthCheck
-	(*DescribeRequest)(nil),       // 23: sockerless.agent.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 24: sockerless.agent.v1.DescribeResponse
-	(*ResealRequest)(nil),         // 25: sockerless.agent.v1.ResealRequest
-	(*ResealResponse)(nil),        // 26: sockerless.agent.v1.ResealResponse
-	(*SessionRequest)(nil),        // 27: sockerless.agent.v1.SessionRequest
-	(*OpenExec)(nil),              // 28: sockerless.agent.v1.OpenExec
-	(*OpenAttach)(nil),            // 29: sockerless.agent.v1.OpenAttach
-	(*Stdin)(nil),                 // 30: sockerless.agent.v1.Stdin
-	(*CloseStdin)(nil),            // 31: sockerless.agent.v1.CloseStdin
-	(*Leave)(nil),                 // 32: sockerless.agent.v1.Leave
-	(*Heartbeat)(nil),             // 33: sockerless.agent.v1.Heartbeat
-	(*SessionResponse)(nil),       // 34: sockerless.agent.v1.SessionResponse
-	(*Output)(nil),                // 35: sockerless.agent.v1.Output
-	(*SessionStarted)(nil),        // 36: sockerless.agent.v1.SessionStarted
-	(*SessionDetached)(nil),       // 37: sockerless.agent.v1.SessionDetached
-	(*ExitStatus)(nil),            // 38: sockerless.agent.v1.ExitStatus
-	(*SessionError)(nil),          // 39: sockerless.agent.v1.SessionError
-	(*ResizeRequest)(nil),         // 40: sockerless.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),        // 41: sockerless.agent.v1.ResizeResponse
-	(*SignalRequest)(nil),         // 42: sockerless.agent.v1.SignalRequest
-	(*SignalResponse)(nil),        // 43: sockerless.agent.v1.SignalResponse
-	(*LookUpUserRequest)(nil),     // 44: sockerless.agent.v1.LookUpUserRequest
-	(*LookUpUserResponse)(nil),    // 45: sockerless.agent.v1.LookUpUserResponse
-	(*ExecInspectRequest)(nil),    // 46: sockerless.agent.v1.ExecInspectRequest
-	(*ExecInspectResponse)(nil),   // 47: sockerless.agent.v1.ExecInspectResponse
-	(*WatchRequest)(nil),          // 48: sockerless.agent.v1.WatchRequest
-	(*WatchResponse)(nil),         // 49: sockerless.agent.v1.WatchResponse
-	(*ContainerState)(nil),        // 50: sockerless.agent.v1.ContainerState
-	(*ExecStarted)(nil),           // 51: sockerless.agent.v1.ExecStarted
-	(*ExecEnded)(nil),             // 52: sockerless.agent.v1.ExecEnded
-	(*HealthResult)(nil),          // 53: sockerless.agent.v1.HealthResult
-	(*OutOfMemory)(nil),           // 54: sockerless.agent.v1.OutOfMemory
-	(*Released)(nil),              // 55: sockerless.agent.v1.Released
-	(*PauseRequest)(nil),          // 56: sockerless.agent.v1.PauseRequest
-	(*PauseResponse)(nil),         // 57: sockerless.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 58: sockerless.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 59: sockerless.agent.v1.ResumeResponse
-	(*LogsRequest)(nil),           // 60: sockerless.agent.v1.LogsRequest
-	(*LogsResponse)(nil),          // 61: sockerless.agent.v1.LogsResponse
-	(*LogChunk)(nil),              // 62: sockerless.agent.v1.LogChunk
-	(*LogsEnd)(nil),               // 63: sockerless.agent.v1.LogsEnd
-	(*PathStat)(nil),              // 64: sockerless.agent.v1.PathStat
-	(*ArchiveStatRequest)(nil),    // 65: sockerless.agent.v1.ArchiveStatRequest
-	(*ArchiveStatResponse)(nil),   // 66: sockerless.agent.v1.ArchiveStatResponse
-	(*ArchiveGetRequest)(nil),     // 67: sockerless.agent.v1.ArchiveGetRequest
-	(*ArchiveGetResponse)(nil),    // 68: sockerless.agent.v1.ArchiveGetResponse
-	(*ArchiveChunk)(nil),          // 69: sockerless.agent.v1.ArchiveChunk
-	(*ArchiveEnd)(nil),            // 70: sockerless.agent.v1.ArchiveEnd
-	(*ArchivePutRequest)(nil),     // 71: sockerless.agent.v1.ArchivePutRequest
-	(*ArchivePutOpen)(nil),        // 72: sockerless.agent.v1.ArchivePutOpen
-	(*ArchivePutResponse)(nil),    // 73: sockerless.agent.v1.ArchivePutResponse
-	(*ChangesRequest)(nil),        // 74: sockerless.agent.v1.ChangesRequest
-	(*ChangesResponse)(nil),       // 75: sockerless.agent.v1.ChangesResponse
-	(*Change)(nil),                // 76: sockerless.agent.v1.Change
-	(*ChangesEnd)(nil),            // 77: sockerless.agent.v1.ChangesEnd
-	(*DiskUsageRequest)(nil),      // 78: sockerless.agent.v1.DiskUsageRequest
-	(*DiskUsageResponse)(nil),     // 79: sockerless.agent.v1.DiskUsageResponse
-	(*ExportRequest)(nil),         // 80: sockerless.agent.v1.ExportRequest
-	(*ExportResponse)(nil),        // 81: sockerless.agent.v1.ExportResponse
-	(*TopRequest)(nil),            // 82: sockerless.agent.v1.TopRequest
-	(*TopResponse)(nil),           // 83: sockerless.agent.v1.TopResponse
-	(*ProcessRow)(nil),            // 84: sockerless.agent.v1.ProcessRow
-	(*StatsRequest)(nil),          // 85: sockerless.agent.v1.StatsRequest
-	(*StatsResponse)(nil),         // 86: sockerless.agent.v1.StatsResponse
-	(*CpuStats)(nil),              // 87: sockerless.agent.v1.CpuStats
-	(*MemoryStats)(nil),           // 88: sockerless.agent.v1.MemoryStats
-	(*PidsStats)(nil),             // 89: sockerless.agent.v1.PidsStats
-	(*BlockIoEntry)(nil),          // 90: sockerless.agent.v1.BlockIoEntry
-	(*NetworkStats)(nil),          // 91: sockerless.agent.v1.NetworkStats
-	(*UpdateRequest)(nil),         // 92: sockerless.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 93: sockerless.agent.v1.UpdateResponse
-	(*NamesRequest)(nil),          // 94: sockerless.agent.v1.NamesRequest
-	(*NamedNetwork)(nil),          // 95: sockerless.agent.v1.NamedNetwork
-	(*NamedPeer)(nil),             // 96: sockerless.agent.v1.NamedPeer
-	(*NamesResponse)(nil),         // 97: sockerless.agent.v1.NamesResponse
-	(*TunnelRequest)(nil),         // 98: sockerless.agent.v1.TunnelRequest
-	(*TunnelResponse)(nil),        // 99: sockerless.agent.v1.TunnelResponse
-	(*TunnelOpen)(nil),            // 100: sockerless.agent.v1.TunnelOpen
-	(*TunnelOpened)(nil),          // 101: sockerless.agent.v1.TunnelOpened
-	(*TunnelData)(nil),            // 102: sockerless.agent.v1.TunnelData
-	(*TunnelEnd)(nil),             // 103: sockerless.agent.v1.TunnelEnd
-	(*TunnelError)(nil),           // 104: sockerless.agent.v1.TunnelError
-	(*ReleaseRequest)(nil),        // 105: sockerless.agent.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 106: sockerless.agent.v1.ReleaseResponse
-	(*PartnersRequest)(nil),       // 107: sockerless.agent.v1.PartnersRequest
-	(*Partner)(nil),               // 108: sockerless.agent.v1.Partner
-	(*PartnersResponse)(nil),      // 109: sockerless.agent.v1.PartnersResponse
-	(*PartnerFailure)(nil),        // 110: sockerless.agent.v1.PartnerFailure
-	(*ListenersRequest)(nil),      // 111: sockerless.agent.v1.ListenersRequest
-	(*ListenersResponse)(nil),     // 112: sockerless.agent.v1.ListenersResponse
-	(*ListenerTable)(nil),         // 113: sockerless.agent.v1.ListenerTable
-	(*Listener)(nil),              // 114: sockerless.agent.v1.Listener
-	nil,                           // 115: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                           // 116: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil), // 117: google.protobuf.Timestamp
+	(Mode)(0),                       // 0: sockerless.agent.v1.Mode
+	(Tee)(0),                        // 1: sockerless.agent.v1.Tee
+	(SessionErrorReason)(0),         // 2: sockerless.agent.v1.SessionErrorReason
+	(LogForm)(0),                    // 3: sockerless.agent.v1.LogForm
+	(Stream)(0),                     // 4: sockerless.agent.v1.Stream
+	(ChangeKind)(0),                 // 5: sockerless.agent.v1.ChangeKind
+	(TransportProtocol)(0),          // 6: sockerless.agent.v1.TransportProtocol
+	(TunnelErrorReason)(0),          // 7: sockerless.agent.v1.TunnelErrorReason
+	(*ProveRequest)(nil),            // 8: sockerless.agent.v1.ProveRequest
+	(*CallerIdentityChallenge)(nil), // 9: sockerless.agent.v1.CallerIdentityChallenge
+	(*ProveResponse)(nil),           // 10: sockerless.agent.v1.ProveResponse
+	(*HelloRequest)(nil),            // 11: sockerless.agent.v1.HelloRequest
+	(*HelloResponse)(nil),           // 12: sockerless.agent.v1.HelloResponse
+	(*ProcessSpec)(nil),             // 13: sockerless.agent.v1.ProcessSpec
+	(*SeccompProfile)(nil),          // 14: sockerless.agent.v1.SeccompProfile
+	(*SeccompRule)(nil),             // 15: sockerless.agent.v1.SeccompRule
+	(*SeccompCondition)(nil),        // 16: sockerless.agent.v1.SeccompCondition
+	(*ResourceLimit)(nil),           // 17: sockerless.agent.v1.ResourceLimit
+	(*ConsoleSize)(nil),             // 18: sockerless.agent.v1.ConsoleSize
+	(*StartRequest)(nil),            // 19: sockerless.agent.v1.StartRequest
+	(*HostsEntry)(nil),              // 20: sockerless.agent.v1.HostsEntry
+	(*ResolverSettings)(nil),        // 21: sockerless.agent.v1.ResolverSettings
+	(*StartResponse)(nil),           // 22: sockerless.agent.v1.StartResponse
+	(*StartedProcess)(nil),          // 23: sockerless.agent.v1.StartedProcess
+	(*StartFailure)(nil),            // 24: sockerless.agent.v1.StartFailure
+	(*HealthCheck)(nil),             // 25: sockerless.agent.v1.HealthCheck
+	(*DescribeRequest)(nil),         // 26: sockerless.agent.v1.DescribeRequest
+	(*DescribeResponse)(nil),        // 27: sockerless.agent.v1.DescribeResponse
+	(*ResealRequest)(nil),           // 28: sockerless.agent.v1.ResealRequest
+	(*ResealResponse)(nil),          // 29: sockerless.agent.v1.ResealResponse
+	(*SessionRequest)(nil),          // 30: sockerless.agent.v1.SessionRequest
+	(*OpenExec)(nil),                // 31: sockerless.agent.v1.OpenExec
+	(*OpenAttach)(nil),              // 32: sockerless.agent.v1.OpenAttach
+	(*Stdin)(nil),                   // 33: sockerless.agent.v1.Stdin
+	(*CloseStdin)(nil),              // 34: sockerless.agent.v1.CloseStdin
+	(*Leave)(nil),                   // 35: sockerless.agent.v1.Leave
+	(*Heartbeat)(nil),               // 36: sockerless.agent.v1.Heartbeat
+	(*SessionResponse)(nil),         // 37: sockerless.agent.v1.SessionResponse
+	(*Output)(nil),                  // 38: sockerless.agent.v1.Output
+	(*SessionStarted)(nil),          // 39: sockerless.agent.v1.SessionStarted
+	(*SessionDetached)(nil),         // 40: sockerless.agent.v1.SessionDetached
+	(*ExitStatus)(nil),              // 41: sockerless.agent.v1.ExitStatus
+	(*SessionError)(nil),            // 42: sockerless.agent.v1.SessionError
+	(*ResizeRequest)(nil),           // 43: sockerless.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),          // 44: sockerless.agent.v1.ResizeResponse
+	(*SignalRequest)(nil),           // 45: sockerless.agent.v1.SignalRequest
+	(*SignalResponse)(nil),          // 46: sockerless.agent.v1.SignalResponse
+	(*LookUpUserRequest)(nil),       // 47: sockerless.agent.v1.LookUpUserRequest
+	(*LookUpUserResponse)(nil),      // 48: sockerless.agent.v1.LookUpUserResponse
+	(*ExecInspectRequest)(nil),      // 49: sockerless.agent.v1.ExecInspectRequest
+	(*ExecInspectResponse)(nil),     // 50: sockerless.agent.v1.ExecInspectResponse
+	(*WatchRequest)(nil),            // 51: sockerless.agent.v1.WatchRequest
+	(*WatchResponse)(nil),           // 52: sockerless.agent.v1.WatchResponse
+	(*ContainerState)(nil),          // 53: sockerless.agent.v1.ContainerState
+	(*ExecStarted)(nil),             // 54: sockerless.agent.v1.ExecStarted
+	(*ExecEnded)(nil),               // 55: sockerless.agent.v1.ExecEnded
+	(*HealthResult)(nil),            // 56: sockerless.agent.v1.HealthResult
+	(*OutOfMemory)(nil),             // 57: sockerless.agent.v1.OutOfMemory
+	(*Released)(nil),                // 58: sockerless.agent.v1.Released
+	(*PauseRequest)(nil),            // 59: sockerless.agent.v1.PauseRequest
+	(*PauseResponse)(nil),           // 60: sockerless.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),           // 61: sockerless.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),          // 62: sockerless.agent.v1.ResumeResponse
+	(*LogsRequest)(nil),             // 63: sockerless.agent.v1.LogsRequest
+	(*LogsResponse)(nil),            // 64: sockerless.agent.v1.LogsResponse
+	(*LogChunk)(nil),                // 65: sockerless.agent.v1.LogChunk
+	(*LogsEnd)(nil),                 // 66: sockerless.agent.v1.LogsEnd
+	(*PathStat)(nil),                // 67: sockerless.agent.v1.PathStat
+	(*ArchiveStatRequest)(nil),      // 68: sockerless.agent.v1.ArchiveStatRequest
+	(*ArchiveStatResponse)(nil),     // 69: sockerless.agent.v1.ArchiveStatResponse
+	(*ArchiveGetRequest)(nil),       // 70: sockerless.agent.v1.ArchiveGetRequest
+	(*ArchiveGetResponse)(nil),      // 71: sockerless.agent.v1.ArchiveGetResponse
+	(*ArchiveChunk)(nil),            // 72: sockerless.agent.v1.ArchiveChunk
+	(*ArchiveEnd)(nil),              // 73: sockerless.agent.v1.ArchiveEnd
+	(*ArchivePutRequest)(nil),       // 74: sockerless.agent.v1.ArchivePutRequest
+	(*ArchivePutOpen)(nil),          // 75: sockerless.agent.v1.ArchivePutOpen
+	(*ArchivePutResponse)(nil),      // 76: sockerless.agent.v1.ArchivePutResponse
+	(*ChangesRequest)(nil),          // 77: sockerless.agent.v1.ChangesRequest
+	(*ChangesResponse)(nil),         // 78: sockerless.agent.v1.ChangesResponse
+	(*Change)(nil),                  // 79: sockerless.agent.v1.Change
+	(*ChangesEnd)(nil),              // 80: sockerless.agent.v1.ChangesEnd
+	(*DiskUsageRequest)(nil),        // 81: sockerless.agent.v1.DiskUsageRequest
+	(*DiskUsageResponse)(nil),       // 82: sockerless.agent.v1.DiskUsageResponse
+	(*ExportRequest)(nil),           // 83: sockerless.agent.v1.ExportRequest
+	(*ExportResponse)(nil),          // 84: sockerless.agent.v1.ExportResponse
+	(*TopRequest)(nil),              // 85: sockerless.agent.v1.TopRequest
+	(*TopResponse)(nil),             // 86: sockerless.agent.v1.TopResponse
+	(*ProcessRow)(nil),              // 87: sockerless.agent.v1.ProcessRow
+	(*StatsRequest)(nil),            // 88: sockerless.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 89: sockerless.agent.v1.StatsResponse
+	(*CpuStats)(nil),                // 90: sockerless.agent.v1.CpuStats
+	(*MemoryStats)(nil),             // 91: sockerless.agent.v1.MemoryStats
+	(*PidsStats)(nil),               // 92: sockerless.agent.v1.PidsStats
+	(*BlockIoEntry)(nil),            // 93: sockerless.agent.v1.BlockIoEntry
+	(*NetworkStats)(nil),            // 94: sockerless.agent.v1.NetworkStats
+	(*UpdateRequest)(nil),           // 95: sockerless.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),          // 96: sockerless.agent.v1.UpdateResponse
+	(*NamesRequest)(nil),            // 97: sockerless.agent.v1.NamesRequest
+	(*NamedNetwork)(nil),            // 98: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),               // 99: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),           // 100: sockerless.agent.v1.NamesResponse
+	(*TunnelRequest)(nil),           // 101: sockerless.agent.v1.TunnelRequest
+	(*TunnelResponse)(nil),          // 102: sockerless.agent.v1.TunnelResponse
+	(*TunnelOpen)(nil),              // 103: sockerless.agent.v1.TunnelOpen
+	(*TunnelOpened)(nil),            // 104: sockerless.agent.v1.TunnelOpened
+	(*TunnelData)(nil),              // 105: sockerless.agent.v1.TunnelData
+	(*TunnelEnd)(nil),               // 106: sockerless.agent.v1.TunnelEnd
+	(*TunnelError)(nil),             // 107: sockerless.agent.v1.TunnelError
+	(*ReleaseRequest)(nil),          // 108: sockerless.agent.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),         // 109: sockerless.agent.v1.ReleaseResponse
+	(*PartnersRequest)(nil),         // 110: sockerless.agent.v1.PartnersRequest
+	(*Partner)(nil),                 // 111: sockerless.agent.v1.Partner
+	(*PartnersResponse)(nil),        // 112: sockerless.agent.v1.PartnersResponse
+	(*PartnerFailure)(nil),          // 113: sockerless.agent.v1.PartnerFailure
+	(*ListenersRequest)(nil),        // 114: sockerless.agent.v1.ListenersRequest
+	(*ListenersResponse)(nil),       // 115: sockerless.agent.v1.ListenersResponse
+	(*ListenerTable)(nil),           // 116: sockerless.agent.v1.ListenerTable
+	(*Listener)(nil),                // 117: sockerless.agent.v1.Listener
+	nil,                             // 118: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                             // 119: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil),   // 120: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
-	0,   // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
-	15,  // 1: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
-	14,  // 2: sockerless.agent.v1.ProcessSpec.resource_limits:type_name -> sockerless.agent.v1.ResourceLimit
-	11,  // 3: sockerless.agent.v1.ProcessSpec.seccomp:type_name -> sockerless.agent.v1.SeccompProfile
-	12,  // 4: sockerless.agent.v1.SeccompProfile.rules:type_name -> sockerless.agent.v1.SeccompRule
-	13,  // 5: sockerless.agent.v1.SeccompRule.conditions:type_name -> sockerless.agent.v1.SeccompCondition
-	10,  // 6: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
-	22,  // 7: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
-	17,  // 8: sockerless.agent.v1.StartRequest.extra_hosts:type_name -> sockerless.agent.v1.HostsEntry
-	18,  // 9: sockerless.agent.v1.StartRequest.resolver:type_name -> sockerless.agent.v1.ResolverSettings
-	1,   // 10: sockerless.agent.v1.StartRequest.tee:type_name -> sockerless.agent.v1.Tee
-	20,  // 11: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	21,  // 12: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	117, // 13: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
-	117, // 14: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
-	28,  // 15: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
-	29,  // 16: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
-	30,  // 17: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
-	31,  // 18: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
-	33,  // 19: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	32,  // 20: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
-	10,  // 21: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
-	36,  // 22: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
-	35,  // 23: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
-	35,  // 24: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
-	38,  // 25: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	39,  // 26: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
-	33,  // 27: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	37,  // 28: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	117, // 29: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
-	2,   // 30: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
-	15,  // 31: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
-	38,  // 32: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	50,  // 33: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
-	20,  // 34: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	38,  // 35: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
-	51,  // 36: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
-	52,  // 37: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
-	53,  // 38: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
-	54,  // 39: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
-	55,  // 40: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
-	33,  // 41: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	20,  // 42: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
-	38,  // 43: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
-	52,  // 44: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
-	51,  // 45: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
-	53,  // 46: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
-	21,  // 47: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
-	38,  // 48: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	117, // 49: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	117, // 50: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
-	3,   // 51: sockerless.agent.v1.LogsRequest.form:type_name -> sockerless.agent.v1.LogForm
-	62,  // 52: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
-	63,  // 53: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
-	33,  // 54: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	4,   // 55: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	117, // 56: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
-	64,  // 57: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	64,  // 58: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	69,  // 59: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	70,  // 60: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	33,  // 61: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	72,  // 62: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	69,  // 63: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	70,  // 64: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	33,  // 65: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	76,  // 66: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	77,  // 67: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	33,  // 68: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	5,   // 69: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	69,  // 70: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	70,  // 71: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	33,  // 72: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	84,  // 73: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	117, // 74: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	87,  // 75: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	87,  // 76: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	117, // 77: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	88,  // 78: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	89,  // 79: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	90,  // 80: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	115, // 81: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	116, // 82: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	95,  // 83: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	17,  // 84: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
-	96,  // 85: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	100, // 86: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	102, // 87: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	103, // 88: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	33,  // 89: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	101, // 90: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	102, // 91: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	103, // 92: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	104, // 93: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	33,  // 94: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	6,   // 95: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	7,   // 96: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	108, // 97: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
-	110, // 98: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
-	113, // 99: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
-	33,  // 100: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	114, // 101: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
-	91,  // 102: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	8,   // 103: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	16,  // 104: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	23,  // 105: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	25,  // 106: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
-	27,  // 107: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	40,  // 108: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	42,  // 109: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	46,  // 110: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	44,  // 111: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
-	48,  // 112: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	56,  // 113: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	58,  // 114: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	60,  // 115: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	65,  // 116: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	67,  // 117: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	71,  // 118: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	74,  // 119: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	78,  // 120: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
-	80,  // 121: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	82,  // 122: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	85,  // 123: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	92,  // 124: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	94,  // 125: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	98,  // 126: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	107, // 127: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
-	111, // 128: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
-	105, // 129: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	9,   // 130: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	19,  // 131: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	24,  // 132: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	26,  // 133: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
-	34,  // 134: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	41,  // 135: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	43,  // 136: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	47,  // 137: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	45,  // 138: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
-	49,  // 139: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	57,  // 140: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	59,  // 141: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	61,  // 142: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	66,  // 143: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	68,  // 144: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	73,  // 145: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	75,  // 146: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	79,  // 147: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
-	81,  // 148: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	83,  // 149: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	86,  // 150: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	93,  // 151: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	97,  // 152: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	99,  // 153: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	109, // 154: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
-	112, // 155: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
-	106, // 156: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	130, // [130:157] is the sub-list for method output_type
-	103, // [103:130] is the sub-list for method input_type
-	103, // [103:103] is the sub-list for extension type_name
-	103, // [103:103] is the sub-list for extension extendee
-	0,   // [0:103] is the sub-list for field type_name
+	9,   // 0: sockerless.agent.v1.ProveRequest.caller_identity:type_name -> sockerless.agent.v1.CallerIdentityChallenge
+	0,   // 1: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
+	18,  // 2: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	17,  // 3: sockerless.agent.v1.ProcessSpec.resource_limits:type_name -> sockerless.agent.v1.ResourceLimit
+	14,  // 4: sockerless.agent.v1.ProcessSpec.seccomp:type_name -> sockerless.agent.v1.SeccompProfile
+	15,  // 5: sockerless.agent.v1.SeccompProfile.rules:type_name -> sockerless.agent.v1.SeccompRule
+	16,  // 6: sockerless.agent.v1.SeccompRule.conditions:type_name -> sockerless.agent.v1.SeccompCondition
+	13,  // 7: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
+	25,  // 8: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
+	20,  // 9: sockerless.agent.v1.StartRequest.extra_hosts:type_name -> sockerless.agent.v1.HostsEntry
+	21,  // 10: sockerless.agent.v1.StartRequest.resolver:type_name -> sockerless.agent.v1.ResolverSettings
+	1,   // 11: sockerless.agent.v1.StartRequest.tee:type_name -> sockerless.agent.v1.Tee
+	23,  // 12: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	24,  // 13: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
+	120, // 14: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	120, // 15: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
+	31,  // 16: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
+	32,  // 17: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
+	33,  // 18: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
+	34,  // 19: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
+	36,  // 20: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	35,  // 21: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
+	13,  // 22: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
+	39,  // 23: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
+	38,  // 24: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
+	38,  // 25: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
+	41,  // 26: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	42,  // 27: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
+	36,  // 28: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	40,  // 29: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
+	120, // 30: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	2,   // 31: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
+	18,  // 32: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
+	41,  // 33: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	53,  // 34: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
+	23,  // 35: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	41,  // 36: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
+	54,  // 37: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
+	55,  // 38: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
+	56,  // 39: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
+	57,  // 40: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
+	58,  // 41: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
+	36,  // 42: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	23,  // 43: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
+	41,  // 44: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
+	55,  // 45: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
+	54,  // 46: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
+	56,  // 47: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
+	24,  // 48: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
+	41,  // 49: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
+	120, // 50: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	120, // 51: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	3,   // 52: sockerless.agent.v1.LogsRequest.form:type_name -> sockerless.agent.v1.LogForm
+	65,  // 53: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
+	66,  // 54: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
+	36,  // 55: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	4,   // 56: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
+	120, // 57: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	67,  // 58: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	67,  // 59: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	72,  // 60: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	73,  // 61: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	36,  // 62: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	75,  // 63: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	72,  // 64: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	73,  // 65: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	36,  // 66: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	79,  // 67: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	80,  // 68: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	36,  // 69: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	5,   // 70: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
+	72,  // 71: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	73,  // 72: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	36,  // 73: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	87,  // 74: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	120, // 75: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	90,  // 76: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	90,  // 77: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	120, // 78: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	91,  // 79: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	92,  // 80: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	93,  // 81: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	118, // 82: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	119, // 83: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	98,  // 84: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	20,  // 85: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
+	99,  // 86: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	103, // 87: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	105, // 88: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	106, // 89: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	36,  // 90: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	104, // 91: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	105, // 92: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	106, // 93: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	107, // 94: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	36,  // 95: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	6,   // 96: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	7,   // 97: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	111, // 98: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	113, // 99: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	116, // 100: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	36,  // 101: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	117, // 102: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	94,  // 103: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	11,  // 104: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	19,  // 105: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	26,  // 106: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	28,  // 107: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
+	30,  // 108: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	43,  // 109: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	45,  // 110: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	49,  // 111: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	47,  // 112: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
+	51,  // 113: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	59,  // 114: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	61,  // 115: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	63,  // 116: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	68,  // 117: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	70,  // 118: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	74,  // 119: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	77,  // 120: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	81,  // 121: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
+	83,  // 122: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	85,  // 123: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	88,  // 124: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	95,  // 125: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	97,  // 126: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	101, // 127: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	110, // 128: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	114, // 129: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	108, // 130: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 131: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
+	12,  // 132: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	22,  // 133: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	27,  // 134: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	29,  // 135: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
+	37,  // 136: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	44,  // 137: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	46,  // 138: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	50,  // 139: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	48,  // 140: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
+	52,  // 141: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	60,  // 142: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	62,  // 143: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	64,  // 144: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	69,  // 145: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	71,  // 146: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	76,  // 147: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	78,  // 148: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	82,  // 149: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
+	84,  // 150: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	86,  // 151: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	89,  // 152: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	96,  // 153: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	100, // 154: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	102, // 155: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	112, // 156: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	115, // 157: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	109, // 158: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	10,  // 159: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
+	132, // [132:160] is the sub-list for method output_type
+	104, // [104:132] is the sub-list for method input_type
+	104, // [104:104] is the sub-list for extension type_name
+	104, // [104:104] is the sub-list for extension extendee
+	0,   // [0:104] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -8319,14 +8529,18 @@ func file_sockerless_agent_v1_agent_proto_init() {
 	if File_sockerless_agent_v1_agent_proto != nil {
 		return
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[3].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[4].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[8].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[11].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[2].OneofWrappers = []any{
+		(*ProveResponse_Secret)(nil),
+		(*ProveResponse_CallerIdentityQuery)(nil),
+	}
+	file_sockerless_agent_v1_agent_proto_msgTypes[6].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[7].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[11].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[14].OneofWrappers = []any{
 		(*StartResponse_Started)(nil),
 		(*StartResponse_Failure)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[19].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[22].OneofWrappers = []any{
 		(*SessionRequest_OpenExec)(nil),
 		(*SessionRequest_OpenAttach)(nil),
 		(*SessionRequest_Stdin)(nil),
@@ -8334,7 +8548,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionRequest_Heartbeat)(nil),
 		(*SessionRequest_Leave)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[26].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[29].OneofWrappers = []any{
 		(*SessionResponse_Started)(nil),
 		(*SessionResponse_Stdout)(nil),
 		(*SessionResponse_Stderr)(nil),
@@ -8343,7 +8557,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionResponse_Heartbeat)(nil),
 		(*SessionResponse_Detached)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[41].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[44].OneofWrappers = []any{
 		(*WatchResponse_State)(nil),
 		(*WatchResponse_Started)(nil),
 		(*WatchResponse_Exited)(nil),
@@ -8354,48 +8568,48 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*WatchResponse_Released)(nil),
 		(*WatchResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[52].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[53].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[55].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[56].OneofWrappers = []any{
 		(*LogsResponse_Chunk)(nil),
 		(*LogsResponse_End)(nil),
 		(*LogsResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[60].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[63].OneofWrappers = []any{
 		(*ArchiveGetResponse_Stat)(nil),
 		(*ArchiveGetResponse_Chunk)(nil),
 		(*ArchiveGetResponse_End)(nil),
 		(*ArchiveGetResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[63].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[66].OneofWrappers = []any{
 		(*ArchivePutRequest_Open)(nil),
 		(*ArchivePutRequest_Chunk)(nil),
 		(*ArchivePutRequest_End)(nil),
 		(*ArchivePutRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[67].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[70].OneofWrappers = []any{
 		(*ChangesResponse_Change)(nil),
 		(*ChangesResponse_End)(nil),
 		(*ChangesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[73].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[76].OneofWrappers = []any{
 		(*ExportResponse_Chunk)(nil),
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[90].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[93].OneofWrappers = []any{
 		(*TunnelRequest_Open)(nil),
 		(*TunnelRequest_Data)(nil),
 		(*TunnelRequest_End)(nil),
 		(*TunnelRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[91].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[94].OneofWrappers = []any{
 		(*TunnelResponse_Opened)(nil),
 		(*TunnelResponse_Data)(nil),
 		(*TunnelResponse_End)(nil),
 		(*TunnelResponse_Error)(nil),
 		(*TunnelResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[104].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[107].OneofWrappers = []any{
 		(*ListenersResponse_Table)(nil),
 		(*ListenersResponse_Heartbeat)(nil),
 	}
@@ -8405,7 +8619,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   109,
+			NumMessages:   112,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

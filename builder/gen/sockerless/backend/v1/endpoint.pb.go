@@ -152,6 +152,7 @@ type AgentEndpoint struct {
 	//	*AgentEndpoint_UnixPath
 	//	*AgentEndpoint_Tcp
 	//	*AgentEndpoint_Relay
+	//	*AgentEndpoint_Called
 	Address            isAgentEndpoint_Address `protobuf_oneof:"address"`
 	ContainerId        string                  `protobuf:"bytes,4,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`                      // full ID; sent as metadata `sockerless-container-id`
 	AgentPin           []byte                  `protobuf:"bytes,5,opt,name=agent_pin,json=agentPin,proto3" json:"agent_pin,omitempty"`                               // SHA-256 of the agent certificate's SubjectPublicKeyInfo; empty: no TLS
@@ -227,6 +228,15 @@ func (x *AgentEndpoint) GetRelay() *Relay {
 	return nil
 }
 
+func (x *AgentEndpoint) GetCalled() *CalledAgent {
+	if x != nil {
+		if x, ok := x.Address.(*AgentEndpoint_Called); ok {
+			return x.Called
+		}
+	}
+	return nil
+}
+
 func (x *AgentEndpoint) GetContainerId() string {
 	if x != nil {
 		return x.ContainerId
@@ -271,11 +281,17 @@ type AgentEndpoint_Relay struct {
 	Relay *Relay `protobuf:"bytes,3,opt,name=relay,proto3,oneof"`
 }
 
+type AgentEndpoint_Called struct {
+	Called *CalledAgent `protobuf:"bytes,8,opt,name=called,proto3,oneof"`
+}
+
 func (*AgentEndpoint_UnixPath) isAgentEndpoint_Address() {}
 
 func (*AgentEndpoint_Tcp) isAgentEndpoint_Address() {}
 
 func (*AgentEndpoint_Relay) isAgentEndpoint_Address() {}
+
+func (*AgentEndpoint_Called) isAgentEndpoint_Address() {}
 
 type TcpAddress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -329,6 +345,52 @@ func (x *TcpAddress) GetPort() uint32 {
 	return 0
 }
 
+// The agent calls the backend, which joins the two: `CONNECT` on this socket
+// (docs/formats.md), then TLS with the agent. AGENT_REACH_LOCAL only.
+type CalledAgent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UnixPath      string                 `protobuf:"bytes,1,opt,name=unix_path,json=unixPath,proto3" json:"unix_path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CalledAgent) Reset() {
+	*x = CalledAgent{}
+	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CalledAgent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CalledAgent) ProtoMessage() {}
+
+func (x *CalledAgent) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CalledAgent.ProtoReflect.Descriptor instead.
+func (*CalledAgent) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_endpoint_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CalledAgent) GetUnixPath() string {
+	if x != nil {
+		return x.UnixPath
+	}
+	return ""
+}
+
 // Dial the backend itself, which forwards.
 type Relay struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -338,7 +400,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +412,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +425,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_endpoint_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_backend_v1_endpoint_proto_rawDescGZIP(), []int{4}
 }
 
 type Heartbeat struct {
@@ -374,7 +436,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +448,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_endpoint_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +461,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_endpoint_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_backend_v1_endpoint_proto_rawDescGZIP(), []int{5}
 }
 
 var File_sockerless_backend_v1_endpoint_proto protoreflect.FileDescriptor
@@ -411,11 +473,12 @@ const file_sockerless_backend_v1_endpoint_proto_rawDesc = "" +
 	"\x05reach\x18\x01 \x01(\x0e2!.sockerless.backend.v1.AgentReachR\x05reach\x12*\n" +
 	"\x11client_public_key\x18\x02 \x01(\fR\x0fclientPublicKey\x120\n" +
 	"\x11failed_generation\x18\x03 \x01(\x04H\x00R\x10failedGeneration\x88\x01\x01B\x14\n" +
-	"\x12_failed_generation\"\xb7\x02\n" +
+	"\x12_failed_generation\"\xf5\x02\n" +
 	"\rAgentEndpoint\x12\x1d\n" +
 	"\tunix_path\x18\x01 \x01(\tH\x00R\bunixPath\x125\n" +
 	"\x03tcp\x18\x02 \x01(\v2!.sockerless.backend.v1.TcpAddressH\x00R\x03tcp\x124\n" +
-	"\x05relay\x18\x03 \x01(\v2\x1c.sockerless.backend.v1.RelayH\x00R\x05relay\x12!\n" +
+	"\x05relay\x18\x03 \x01(\v2\x1c.sockerless.backend.v1.RelayH\x00R\x05relay\x12<\n" +
+	"\x06called\x18\b \x01(\v2\".sockerless.backend.v1.CalledAgentH\x00R\x06called\x12!\n" +
 	"\fcontainer_id\x18\x04 \x01(\tR\vcontainerId\x12\x1b\n" +
 	"\tagent_pin\x18\x05 \x01(\fR\bagentPin\x12/\n" +
 	"\x13client_certificates\x18\x06 \x03(\fR\x12clientCertificates\x12\x1e\n" +
@@ -426,7 +489,9 @@ const file_sockerless_backend_v1_endpoint_proto_rawDesc = "" +
 	"\n" +
 	"TcpAddress\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\rR\x04port\"\a\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"*\n" +
+	"\vCalledAgent\x12\x1b\n" +
+	"\tunix_path\x18\x01 \x01(\tR\bunixPath\"\a\n" +
 	"\x05Relay\"\v\n" +
 	"\tHeartbeat*p\n" +
 	"\n" +
@@ -450,24 +515,26 @@ func file_sockerless_backend_v1_endpoint_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_backend_v1_endpoint_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sockerless_backend_v1_endpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_sockerless_backend_v1_endpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_sockerless_backend_v1_endpoint_proto_goTypes = []any{
 	(AgentReach)(0),       // 0: sockerless.backend.v1.AgentReach
 	(*AgentAccess)(nil),   // 1: sockerless.backend.v1.AgentAccess
 	(*AgentEndpoint)(nil), // 2: sockerless.backend.v1.AgentEndpoint
 	(*TcpAddress)(nil),    // 3: sockerless.backend.v1.TcpAddress
-	(*Relay)(nil),         // 4: sockerless.backend.v1.Relay
-	(*Heartbeat)(nil),     // 5: sockerless.backend.v1.Heartbeat
+	(*CalledAgent)(nil),   // 4: sockerless.backend.v1.CalledAgent
+	(*Relay)(nil),         // 5: sockerless.backend.v1.Relay
+	(*Heartbeat)(nil),     // 6: sockerless.backend.v1.Heartbeat
 }
 var file_sockerless_backend_v1_endpoint_proto_depIdxs = []int32{
 	0, // 0: sockerless.backend.v1.AgentAccess.reach:type_name -> sockerless.backend.v1.AgentReach
 	3, // 1: sockerless.backend.v1.AgentEndpoint.tcp:type_name -> sockerless.backend.v1.TcpAddress
-	4, // 2: sockerless.backend.v1.AgentEndpoint.relay:type_name -> sockerless.backend.v1.Relay
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 2: sockerless.backend.v1.AgentEndpoint.relay:type_name -> sockerless.backend.v1.Relay
+	4, // 3: sockerless.backend.v1.AgentEndpoint.called:type_name -> sockerless.backend.v1.CalledAgent
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_endpoint_proto_init() }
@@ -480,6 +547,7 @@ func file_sockerless_backend_v1_endpoint_proto_init() {
 		(*AgentEndpoint_UnixPath)(nil),
 		(*AgentEndpoint_Tcp)(nil),
 		(*AgentEndpoint_Relay)(nil),
+		(*AgentEndpoint_Called)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -487,7 +555,7 @@ func file_sockerless_backend_v1_endpoint_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_endpoint_proto_rawDesc), len(file_sockerless_backend_v1_endpoint_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

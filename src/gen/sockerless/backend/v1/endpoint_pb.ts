@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/endpoint.proto.
  */
 export const file_sockerless_backend_v1_endpoint: GenFile = /*@__PURE__*/
-  fileDesc("CiRzb2NrZXJsZXNzL2JhY2tlbmQvdjEvZW5kcG9pbnQucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSKQAQoLQWdlbnRBY2Nlc3MSMAoFcmVhY2gYASABKA4yIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRSZWFjaBIZChFjbGllbnRfcHVibGljX2tleRgCIAEoDBIeChFmYWlsZWRfZ2VuZXJhdGlvbhgDIAEoBEgAiAEBQhQKEl9mYWlsZWRfZ2VuZXJhdGlvbiLqAQoNQWdlbnRFbmRwb2ludBITCgl1bml4X3BhdGgYASABKAlIABIwCgN0Y3AYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVGNwQWRkcmVzc0gAEi0KBXJlbGF5GAMgASgLMhwuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbGF5SAASFAoMY29udGFpbmVyX2lkGAQgASgJEhEKCWFnZW50X3BpbhgFIAEoDBIbChNjbGllbnRfY2VydGlmaWNhdGVzGAYgAygMEhIKCmdlbmVyYXRpb24YByABKARCCQoHYWRkcmVzcyIoCgpUY3BBZGRyZXNzEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDSIHCgVSZWxheSILCglIZWFydGJlYXQqcAoKQWdlbnRSZWFjaBIbChdBR0VOVF9SRUFDSF9VTlNQRUNJRklFRBAAEhUKEUFHRU5UX1JFQUNIX1JFTEFZEAESFwoTQUdFTlRfUkVBQ0hfTkVUV09SSxACEhUKEUFHRU5UX1JFQUNIX0xPQ0FMEANiBnByb3RvMw");
+  fileDesc("CiRzb2NrZXJsZXNzL2JhY2tlbmQvdjEvZW5kcG9pbnQucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSKQAQoLQWdlbnRBY2Nlc3MSMAoFcmVhY2gYASABKA4yIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRSZWFjaBIZChFjbGllbnRfcHVibGljX2tleRgCIAEoDBIeChFmYWlsZWRfZ2VuZXJhdGlvbhgDIAEoBEgAiAEBQhQKEl9mYWlsZWRfZ2VuZXJhdGlvbiKgAgoNQWdlbnRFbmRwb2ludBITCgl1bml4X3BhdGgYASABKAlIABIwCgN0Y3AYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVGNwQWRkcmVzc0gAEi0KBXJlbGF5GAMgASgLMhwuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbGF5SAASNAoGY2FsbGVkGAggASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNhbGxlZEFnZW50SAASFAoMY29udGFpbmVyX2lkGAQgASgJEhEKCWFnZW50X3BpbhgFIAEoDBIbChNjbGllbnRfY2VydGlmaWNhdGVzGAYgAygMEhIKCmdlbmVyYXRpb24YByABKARCCQoHYWRkcmVzcyIoCgpUY3BBZGRyZXNzEgwKBGhvc3QYASABKAkSDAoEcG9ydBgCIAEoDSIgCgtDYWxsZWRBZ2VudBIRCgl1bml4X3BhdGgYASABKAkiBwoFUmVsYXkiCwoJSGVhcnRiZWF0KnAKCkFnZW50UmVhY2gSGwoXQUdFTlRfUkVBQ0hfVU5TUEVDSUZJRUQQABIVChFBR0VOVF9SRUFDSF9SRUxBWRABEhcKE0FHRU5UX1JFQUNIX05FVFdPUksQAhIVChFBR0VOVF9SRUFDSF9MT0NBTBADYgZwcm90bzM");
 
 /**
  * Sent by a frontend with every call that yields an endpoint.
@@ -79,6 +79,12 @@ export type AgentEndpoint = Message<"sockerless.backend.v1.AgentEndpoint"> & {
      */
     value: Relay;
     case: "relay";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.CalledAgent called = 8;
+     */
+    value: CalledAgent;
+    case: "called";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -141,6 +147,26 @@ export const TcpAddressSchema: GenMessage<TcpAddress> = /*@__PURE__*/
   messageDesc(file_sockerless_backend_v1_endpoint, 2);
 
 /**
+ * The agent calls the backend, which joins the two: `CONNECT` on this socket
+ * (docs/formats.md), then TLS with the agent. AGENT_REACH_LOCAL only.
+ *
+ * @generated from message sockerless.backend.v1.CalledAgent
+ */
+export type CalledAgent = Message<"sockerless.backend.v1.CalledAgent"> & {
+  /**
+   * @generated from field: string unix_path = 1;
+   */
+  unixPath: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.CalledAgent.
+ * Use `create(CalledAgentSchema)` to create a new message.
+ */
+export const CalledAgentSchema: GenMessage<CalledAgent> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_endpoint, 3);
+
+/**
  * Dial the backend itself, which forwards.
  *
  * @generated from message sockerless.backend.v1.Relay
@@ -153,7 +179,7 @@ export type Relay = Message<"sockerless.backend.v1.Relay"> & {
  * Use `create(RelaySchema)` to create a new message.
  */
 export const RelaySchema: GenMessage<Relay> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_endpoint, 3);
+  messageDesc(file_sockerless_backend_v1_endpoint, 4);
 
 /**
  * @generated from message sockerless.backend.v1.Heartbeat
@@ -166,7 +192,7 @@ export type Heartbeat = Message<"sockerless.backend.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_endpoint, 4);
+  messageDesc(file_sockerless_backend_v1_endpoint, 5);
 
 /**
  * How far the frontend can dial by itself.

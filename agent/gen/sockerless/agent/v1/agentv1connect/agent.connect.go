@@ -3,7 +3,8 @@
 //
 // One service, four places that serve it, the same messages in each:
 //   shim   beside a local container, on a unix socket (mode 0600)
-//   init   PID 1 of a cloud container, on TCP 9111 under mutual TLS
+//   init   PID 1 of a cloud container, under mutual TLS: on TCP 9111, or on
+//          connections that it makes to its backend
 //   host   the files and logs of local containers that do not run
 //   relay  a backend that forwards to one of the above; the call's metadata key
 //          `sockerless-container-id` (full ID) says which container is meant
@@ -112,6 +113,8 @@ const (
 	AgentServiceListenersProcedure = "/sockerless.agent.v1.AgentService/Listeners"
 	// AgentServiceReleaseProcedure is the fully-qualified name of the AgentService's Release RPC.
 	AgentServiceReleaseProcedure = "/sockerless.agent.v1.AgentService/Release"
+	// AgentServiceProveProcedure is the fully-qualified name of the AgentService's Prove RPC.
+	AgentServiceProveProcedure = "/sockerless.agent.v1.AgentService/Prove"
 )
 
 // AgentServiceClient is a client for the sockerless.agent.v1.AgentService service.
@@ -232,6 +235,10 @@ type AgentServiceClient interface {
 	// FAILED_PRECONDITION while the container runs or starts, or when it has been
 	// started again since the caller's generation. init mode only.
 	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
+	// Proves which task the agent runs in to a backend that it has called, and that
+	// knows its key only. FAILED_PRECONDITION: it has nothing to prove it by; the
+	// message names what is missing. init mode only.
+	Prove(context.Context, *connect.Request[v1.ProveRequest]) (*connect.Response[v1.ProveResponse], error)
 }
 
 // NewAgentServiceClient constructs a client for the sockerless.agent.v1.AgentService service. By
@@ -413,6 +420,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Release")),
 			connect.WithClientOptions(opts...),
 		),
+		prove: connect.NewClient[v1.ProveRequest, v1.ProveResponse](
+			httpClient,
+			baseURL+AgentServiceProveProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Prove")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -445,6 +458,7 @@ type agentServiceClient struct {
 	partners    *connect.Client[v1.PartnersRequest, v1.PartnersResponse]
 	listeners   *connect.Client[v1.ListenersRequest, v1.ListenersResponse]
 	release     *connect.Client[v1.ReleaseRequest, v1.ReleaseResponse]
+	prove       *connect.Client[v1.ProveRequest, v1.ProveResponse]
 }
 
 // Hello calls sockerless.agent.v1.AgentService.Hello.
@@ -582,6 +596,11 @@ func (c *agentServiceClient) Release(ctx context.Context, req *connect.Request[v
 	return c.release.CallUnary(ctx, req)
 }
 
+// Prove calls sockerless.agent.v1.AgentService.Prove.
+func (c *agentServiceClient) Prove(ctx context.Context, req *connect.Request[v1.ProveRequest]) (*connect.Response[v1.ProveResponse], error) {
+	return c.prove.CallUnary(ctx, req)
+}
+
 // AgentServiceHandler is an implementation of the sockerless.agent.v1.AgentService service.
 type AgentServiceHandler interface {
 	// Tells version and features of the agent that answers. Shims and tasks
@@ -700,6 +719,10 @@ type AgentServiceHandler interface {
 	// FAILED_PRECONDITION while the container runs or starts, or when it has been
 	// started again since the caller's generation. init mode only.
 	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
+	// Proves which task the agent runs in to a backend that it has called, and that
+	// knows its key only. FAILED_PRECONDITION: it has nothing to prove it by; the
+	// message names what is missing. init mode only.
+	Prove(context.Context, *connect.Request[v1.ProveRequest]) (*connect.Response[v1.ProveResponse], error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -877,6 +900,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Release")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceProveHandler := connect.NewUnaryHandler(
+		AgentServiceProveProcedure,
+		svc.Prove,
+		connect.WithSchema(agentServiceMethods.ByName("Prove")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.agent.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceHelloProcedure:
@@ -933,6 +962,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceListenersHandler.ServeHTTP(w, r)
 		case AgentServiceReleaseProcedure:
 			agentServiceReleaseHandler.ServeHTTP(w, r)
+		case AgentServiceProveProcedure:
+			agentServiceProveHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1048,4 +1079,8 @@ func (UnimplementedAgentServiceHandler) Listeners(context.Context, *connect.Requ
 
 func (UnimplementedAgentServiceHandler) Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Release is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Prove(context.Context, *connect.Request[v1.ProveRequest]) (*connect.Response[v1.ProveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Prove is not implemented"))
 }
