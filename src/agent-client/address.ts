@@ -18,6 +18,15 @@ export interface NetworkAddress {
   readonly pin: Uint8Array;
 }
 
+/** An agent that nobody can dial and that calls its backend, whose relay joins the two. */
+export interface CalledAddress {
+  readonly kind: "called";
+  /** Unix socket of the relay (docs/formats.md). */
+  readonly path: string;
+  /** As {@link NetworkAddress.pin}: the agent that is meant, among all that call. */
+  readonly pin: Uint8Array;
+}
+
 /** A backend that relays, on another machine: known by its name and an authority. */
 export interface RelayAddress {
   readonly kind: "relay";
@@ -28,7 +37,7 @@ export interface RelayAddress {
 }
 
 /** The way from a backend's process to an agent of its own. */
-export type AgentAddress = SocketAddress | NetworkAddress;
+export type AgentAddress = SocketAddress | NetworkAddress | CalledAddress;
 
 /**
  * The way to an agent from anywhere. All of these are dialled; a way of another kind is a further member, and every
@@ -46,9 +55,9 @@ export interface ClientCredentials {
 /** The address, the credentials and the container that dialling takes. */
 export interface DialTarget {
   readonly address: AgentWay;
-  /** Required for `tcp` and `relay`, unused for `unix`. */
+  /** Required for all but `unix`. */
   readonly credentials?: ClientCredentials | undefined;
-  /** Full ID, sent with every call: an agent that serves several containers needs it, others ignore it. */
+  /** Full ID, sent with every call: `called` and an agent that serves several containers need it, others ignore it. */
   readonly containerId?: string | undefined;
 }
 
@@ -68,6 +77,8 @@ export function describeAddress(address: AgentWay): string {
   switch (address.kind) {
     case "unix":
       return address.path;
+    case "called":
+      return `${address.path} (${Buffer.from(address.pin).toString("hex").slice(0, 16)})`;
     case "tcp":
     case "relay":
       return `${address.host}:${address.port}`;

@@ -42,13 +42,17 @@ export class ConnectionPool {
 }
 
 /** Key of a connection: two targets share one only where the peer would see no difference. */
-function keyOf({ address, credentials }: DialTarget): string {
+function keyOf({ address, credentials, containerId }: DialTarget): string {
   const shown = credentials?.certificateChain;
   switch (address.kind) {
     case "unix":
       return address.path;
     case "tcp":
       return ["tcp", address.host, address.port, Buffer.from(address.pin).toString("hex"), shown].join("\n");
+    case "called":
+      return ["called", address.path, containerId, Buffer.from(address.pin).toString("hex"), shown].join(
+        "\n",
+      );
     case "relay":
       return ["relay", address.host, address.port, address.authority, shown].join("\n");
   }

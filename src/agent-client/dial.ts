@@ -1,18 +1,13 @@
 /** One transport connection to an agent, authenticated before a byte of HTTP/2 is sent. */
 import { createHash, timingSafeEqual } from "node:crypto";
+import { request as requestHttp } from "node:http";
 import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
 import { connect as connectNet, type Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import {
-  type ClientCredentials,
-  type DialTarget,
-  describeAddress,
-  type NetworkAddress,
-  type RelayAddress,
-} from "./address.ts";
+import { type CalledAddress, type ClientCredentials, type DialTarget, describeAddress } from "./address.ts";
 import { messageOf } from "../common/errors.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
 
@@ -26,6 +21,9 @@ const connectionWindow = 16 * 1024 * 1024;
 const maxSessionMemory = 2048;
 
 const connectTimeoutMs = 10_000;
+
+/** Header of a `CONNECT` to the relay of agents that call: the agent's pin, hexadecimal. */
+export const agentPinHeader = "sockerless-agent-pin";
 
 /**
  * Connects and opens an HTTP/2 session.
@@ -79,16 +77,18 @@ async function connectSocket(target: DialTarget): Promise<Socket> {
   switch (address.kind) {
     case "unix":
       return await connected(connectNet({ path: address.path }), "connect", target);
-    case "tcp": {
-      // The agent made its certificate itself: its key is what identifies it, and that is compared.
-      const secureContext = secureContextOf(credentialsOf(target));
-      const socket = await connectSecurely(target, address, { secureContext, rejectUnauthorized: false });
-      verifyPin(socket, address.pin, target);
-      return socket;
-    }
+    case "tcp":
+      return await connectToPinned(target, address.pin, { host: address.host, port: address.port });
+    case "called":
+      return await connectToPinned(target, address.pin, { socket: await connectThrough(target, address) });
     case "relay": {
-      const shown = { ...pemOptions(credentialsOf(target)), ca: address.authority };
-      return await connectSecurely(target, address, shown);
+      const { host, port, authority } = address;
+      return await connectSecurely(target, {
+        host,
+        port,
+        ...pemOptions(credentialsOf(target)),
+        ca: authority,
+      });
     }
   }
 }
@@ -103,12 +103,48 @@ function credentialsOf({ address, credentials }: DialTarget): ClientCredentials 
   return credentials;
 }
 
-async function connectSecurely(
+/** The agent made its certificate itself: its key is what identifies it, and that is compared. */
+async function connectToPinned(
   target: DialTarget,
-  { host, port }: NetworkAddress | RelayAddress,
-  options: ConnectionOptions,
+  pin: Uint8Array,
+  way: ConnectionOptions,
 ): Promise<TLSSocket> {
-  const socket = connectTls({ host, port, ALPNProtocols: ["h2"], ...options });
+  const secureContext = secureContextOf(credentialsOf(target));
+  const socket = await connectSecurely(target, { ...way, secureContext, rejectUnauthorized: false });
+  verifyPin(socket, pin, target);
+  return socket;
+}
+
+/** The connection that the relay of agents that call has joined with one of the agent's. */
+function connectThrough(target: DialTarget, { path, pin }: CalledAddress): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const request = requestHttp({
+      socketPath: path,
+      method: "CONNECT",
+      path: `${target.containerId ?? ""}:0`,
+      headers: { [agentPinHeader]: Buffer.from(pin).toString("hex") },
+      agent: false,
+    });
+    const timer = setTimeout(() => request.destroy(silence()), connectTimeoutMs);
+    request.once("error", (error) => {
+      clearTimeout(timer);
+      reject(unreachable(target, error));
+    });
+    request.once("connect", ({ statusCode, statusMessage }, socket: Socket) => {
+      clearTimeout(timer);
+      if (statusCode === 200) {
+        resolve(socket);
+      } else {
+        socket.destroy();
+        reject(unreachable(target, new Error(statusMessage)));
+      }
+    });
+    request.end();
+  });
+}
+
+async function connectSecurely(target: DialTarget, options: ConnectionOptions): Promise<TLSSocket> {
+  const socket = connectTls({ ALPNProtocols: ["h2"], ...options });
   socket.setNoDelay(true);
   socket.setKeepAlive(true, 30_000);
   await connected(socket, "secureConnect", target);

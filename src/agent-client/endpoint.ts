@@ -20,6 +20,8 @@ export function directPlace(address: AgentAddress): Place {
       const { host, port, pin } = address;
       return { address: { case: "tcp", value: { host, port } }, agentPin: pin };
     }
+    case "called":
+      return { address: { case: "called", value: { unixPath: address.path } }, agentPin: address.pin };
   }
 }
 
@@ -40,6 +42,8 @@ export function wayTo(endpoint: AgentEndpoint | undefined, relay: AgentWay): Age
       const { host, port } = endpoint.address.value;
       return { kind: "tcp", host, port, pin: endpoint.agentPin };
     }
+    case "called":
+      return { kind: "called", path: endpoint.address.value.unixPath, pin: endpoint.agentPin };
     case "relay":
       return relay;
     default:

@@ -18,26 +18,52 @@ import { until } from "../support/until.ts";
 
 const agentProgram = fileURLToPath(new URL("../../../build/sockerless-agent", import.meta.url));
 
+/** Variables with which an agent is started, and its process. */
+export interface AgentProcess extends AsyncDisposable {
+  /** Its log so far. */
+  readonly said: () => string;
+}
+
+/** Runs an agent with these variables. */
+export function spawnInitAgent(env: Readonly<Record<string, string>>): AgentProcess {
+  const agent = spawn(agentProgram, ["init"], {
+    env: { SOCKERLESS_LOG_DIR: "", ...env },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let said = "";
+  agent.stderr.on("data", (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  return {
+    said: () => said,
+    async [Symbol.asyncDispose]() {
+      if (agent.exitCode === null && agent.signalCode === null) {
+        const exited = once(agent, "exit");
+        agent.kill("SIGKILL");
+        await exited;
+      }
+    },
+  };
+}
+
+/** Names an authority's key, as agents are told it. */
+export function pinText(pin: Uint8Array): string {
+  return `sha256/${Buffer.from(pin).toString("base64")}`;
+}
+
 /** Runs an agent until the test ends. */
 export async function runInitAgent(t: TestContext): Promise<Required<DialTarget>> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-init-"));
   const authority = await createAuthority(await readAuthority(join(directory, "ca.pem")), systemClock);
   const containerId = newId();
   const port = await freePort();
-  const agent = spawn(agentProgram, ["init"], {
-    env: {
-      SOCKERLESS_CONTAINER_ID: containerId,
-      SOCKERLESS_CLIENT_CA_PIN: `sha256/${Buffer.from(authority.pin).toString("base64")}`,
-      SOCKERLESS_LISTEN: `127.0.0.1:${port}`,
-      SOCKERLESS_LOG_DIR: "",
-    },
-    stdio: "ignore",
+  const agent = spawnInitAgent({
+    SOCKERLESS_CONTAINER_ID: containerId,
+    SOCKERLESS_CLIENT_CA_PIN: pinText(authority.pin),
+    SOCKERLESS_LISTEN: `127.0.0.1:${port}`,
   });
   t.after(async () => {
-    if (agent.exitCode === null) {
-      agent.kill("SIGKILL");
-      await once(agent, "exit");
-    }
+    await agent[Symbol.asyncDispose]();
     await rm(directory, { recursive: true });
   });
   const credentials = await authority.credentialsFor(containerId);

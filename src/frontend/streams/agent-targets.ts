@@ -53,6 +53,7 @@ export class AgentTargets {
     const containerId = endpoint?.containerId;
     switch (endpoint?.address.case) {
       case "tcp":
+      case "called":
         return { address, containerId, credentials: this.#credentials(endpoint.clientCertificates) };
       case "relay":
         return { ...this.#relay, containerId };

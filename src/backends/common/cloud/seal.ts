@@ -21,10 +21,13 @@ export interface Sealer {
   open(containerId: string, sealed: SealedRecord): SealedContainer | undefined;
   /** The key with which an agent seals the end of one run of its container: of no use for another's. */
   exitKey(containerId: string, generation: bigint): Uint8Array;
+  /** The secret by which the agent of one launch is known when it calls first; its platform delivers it to that task alone. */
+  callbackSecret(containerId: string, generation: bigint): string;
 }
 
 const keyPurpose = "sockerless: seal of container records, version 2";
 const exitKeyPurpose = "sockerless: seal of the ends of runs, version 1";
+const callbackPurpose = "sockerless: secrets of agents that call, version 1";
 const keyBytes = 32;
 
 /** @param secret of the instance, kept apart from its state; the keys are derived from it */
@@ -33,6 +36,7 @@ export function createSealer(secret: Uint8Array): Sealer {
     new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(), purpose, keyBytes));
   const key = keyFor(keyPurpose);
   const keyOfExitKeys = keyFor(exitKeyPurpose);
+  const keyOfSecrets = keyFor(callbackPurpose);
   return {
     seal(container) {
       const specification = toBinary(SealedContainerSchema, create(SealedContainerSchema, container));
@@ -45,8 +49,14 @@ export function createSealer(secret: Uint8Array): Sealer {
       const opened = fromBinary(SealedContainerSchema, specification);
       return opened.container?.id === containerId ? opened : undefined;
     },
-    exitKey: (containerId, generation) => mac(keyOfExitKeys, Buffer.from(`${containerId} ${generation}`)),
+    exitKey: (containerId, generation) => mac(keyOfExitKeys, runOf(containerId, generation)),
+    callbackSecret: (containerId, generation) =>
+      Buffer.from(mac(keyOfSecrets, runOf(containerId, generation))).toString("base64url"),
   };
+}
+
+function runOf(containerId: string, generation: bigint): Uint8Array {
+  return Buffer.from(`${containerId} ${generation}`);
 }
 
 function mac(key: Uint8Array, message: Uint8Array): Uint8Array {

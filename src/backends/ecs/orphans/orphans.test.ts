@@ -14,6 +14,7 @@ import { containerVariable } from "../../common/cloud/agents/agent-environment.t
 import { fakeClient, refusal } from "../testing/fake-client.ts";
 import { orphanedImages } from "../../common/cloud/orphans/images.ts";
 import type { Known } from "../../common/cloud/orphans/orphan.ts";
+import type { TaskPlace } from "../../common/cloud/agents/agent-finder.ts";
 import { ecsTasks } from "../tasks/ecs-tasks.ts";
 import { orphanedServices } from "./services.ts";
 import { orphanedTasks } from "../../common/cloud/orphans/tasks.ts";
@@ -51,7 +52,7 @@ describe("what nobody's state knows", () => {
       StopTask: () => ({}),
     });
     const finder = {
-      async meet(containerId: string, address: string) {
+      async meet(containerId: string, { address }: TaskPlace) {
         assert.equal(address, "10.0.0.9");
         if (containerId !== "b") {
           throw new Error("nobody answers");

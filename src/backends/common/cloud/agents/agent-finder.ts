@@ -8,6 +8,14 @@ export interface FoundAgent {
   readonly pin: Uint8Array;
 }
 
+/** A task and its address. */
+export interface TaskPlace {
+  /** The cloud's name of the task. */
+  readonly task: string;
+  /** Its address, as the cloud tells it. */
+  readonly address: string;
+}
+
 /** How the agents of tasks are reached: dialled at addresses that the cloud tells, or waited for until they call in. */
 export interface AgentFinder {
   /** The address at which a frontend or backend reaches an agent that was met. */
@@ -17,19 +25,18 @@ export interface AgentFinder {
   /**
    * Waits until the agent of a task that is coming up answers.
    *
-   * @param address as the cloud tells it
    * @throws the signal's reason
    */
-  await(containerId: string, address: string, signal: AbortSignal): Promise<FoundAgent>;
+  await(containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent>;
   /**
    * Meets an agent that should be there.
    *
    * @throws unavailable: it does not answer
    */
-  meet(containerId: string, address: string, signal: AbortSignal): Promise<FoundAgent>;
+  meet(containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent>;
   /**
-   * A clause for an agent that was awaited in vain: that it does not answer at this address, and why that may
-   * be.
+   * A clause for an agent that was awaited in vain: that it does not answer at this address, or has not called, and
+   * why that may be.
    */
   describeSilence(address: string): string;
 }

@@ -41,8 +41,8 @@ export function dialledAgents(options: DialOptions): AgentFinder {
   return {
     addressOf: ({ address, pin }) => ({ kind: "tcp", host: address, port: agentPort, pin }),
     containerAddressOf: ({ address }) => address,
-    await: (containerId, address, signal) => dialUntilAnswered(containerId, address, signal, options),
-    async meet(containerId, address, signal) {
+    await: (containerId, { address }, signal) => dialUntilAnswered(containerId, address, signal, options),
+    async meet(containerId, { address }, signal) {
       const credentials = await authority.credentialsFor(containerId);
       return { address, pin: await learnPin({ host: address, port: agentPort }, credentials, signal) };
     },

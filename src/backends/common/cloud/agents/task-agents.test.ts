@@ -47,14 +47,14 @@ describe("what an agent hands back of a container that nobody remembers", () => 
     resources.defer(() => void server.close());
     await once(server, "listening");
 
-    assert.equal((await agents.describe(containerId, host)).record?.name, "web");
+    assert.equal((await agents.describe(containerId, { task: "", address: host })).record?.name, "web");
     const lies: readonly SealedRecord[] = [
       sealer.seal({ container: { id: newId(), name: "web" } }),
       { ...sealer.seal({ container: { id: containerId, name: "lie" } }), seal: sealed.seal },
       { ...sealed, seal: new Uint8Array() },
     ];
     for (told of lies) {
-      assert.equal((await agents.describe(containerId, host)).record, undefined);
+      assert.equal((await agents.describe(containerId, { task: "", address: host })).record, undefined);
     }
   });
 });

@@ -15,7 +15,7 @@ import type { Sealer } from "../seal.ts";
 import type { CloudAuthority } from "../authority.ts";
 import type { FoundExit } from "../../driver.ts";
 import { sigkill } from "../../model/signals.ts";
-import type { AgentFinder, FoundAgent } from "./agent-finder.ts";
+import type { AgentFinder, FoundAgent, TaskPlace } from "./agent-finder.ts";
 
 /** A stranger's agent answers in this time, or is left alone. */
 const callLimitMs = 5_000;
@@ -123,8 +123,8 @@ export class TaskAgents {
    *
    * @throws unavailable: it does not answer
    */
-  async describe(containerId: string, address: string): Promise<Described> {
-    const found = await this.#finder.meet(containerId, address, AbortSignal.timeout(callLimitMs));
+  async describe(containerId: string, place: TaskPlace): Promise<Described> {
+    const found = await this.#finder.meet(containerId, place, AbortSignal.timeout(callLimitMs));
     const agent = createAgentClient(this.#finder.addressOf(found), this.#optionsFor(containerId));
     try {
       const sealed = await agent.client.describe({}, { timeoutMs: callLimitMs }).catch(undefinedIfNew);

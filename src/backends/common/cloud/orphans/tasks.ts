@@ -1,5 +1,5 @@
 import { shortId } from "../../../../common/ids.ts";
-import type { AgentFinder } from "../agents/agent-finder.ts";
+import type { AgentFinder, TaskPlace } from "../agents/agent-finder.ts";
 import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
 import { describeAll } from "../tasks/describe-all.ts";
 import type { Known, Orphan } from "./orphan.ts";
@@ -31,7 +31,7 @@ export async function orphanedTasks(
     unknown.map(async ({ task, containerId, address }) => ({
       kind: "task",
       id: task,
-      purpose: `container ${shortId(containerId)}${address === undefined ? "" : hint(await doesAgentAnswer(finder, containerId, address))}`,
+      purpose: `container ${shortId(containerId)}${address === undefined ? "" : hint(await doesAgentAnswer(finder, containerId, { task, address }))}`,
       instance: own,
       async remove() {
         await cloud.stop(task, "prune --orphans");
@@ -44,10 +44,10 @@ export async function orphanedTasks(
 async function doesAgentAnswer(
   finder: Pick<AgentFinder, "meet">,
   containerId: string,
-  address: string,
+  place: TaskPlace,
 ): Promise<boolean> {
   try {
-    await finder.meet(containerId, address, AbortSignal.timeout(agentLimitMs));
+    await finder.meet(containerId, place, AbortSignal.timeout(agentLimitMs));
     return true;
   } catch {
     return false;

@@ -161,7 +161,8 @@ async function* recordsOf(parts: readonly Part[]): AsyncGenerator<LogRecord> {
 
 /** Every agent has a key of its own. */
 function sourceOf({ address }: AgentTarget): string {
-  const identity = address.kind === "tcp" ? address.pin : JSON.stringify(address);
+  const identity =
+    address.kind === "unix" || address.kind === "relay" ? JSON.stringify(address) : address.pin;
   return createHash("sha256").update(identity).digest("hex").slice(0, 16);
 }
 

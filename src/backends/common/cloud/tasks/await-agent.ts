@@ -65,7 +65,7 @@ export async function awaitAgent(
       found.reject(startFailure(cloud, view.unreachable));
     } else if (view.address !== undefined && view.address !== address) {
       address = view.address;
-      finder.await(containerId, view.address, scope).then(found.resolve, () => {});
+      finder.await(containerId, { task, address }, scope).then(found.resolve, () => {});
     } else if (view.address === undefined && !hastened) {
       hastened = true; // A task gets its address soon after its start, or much later.
       poller.hasten();

@@ -244,7 +244,7 @@ describe("a start", () => {
     const finder: AgentFinder = {
       addressOf: ({ address }) => ({ kind: "unix", path: `/nowhere/${address}` }),
       containerAddressOf: () => "",
-      async await(_containerId, address) {
+      async await(_containerId, { address }) {
         met.push(address);
         return { address, pin };
       },

@@ -135,8 +135,9 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
   if (view.address === undefined) {
     return await doomed(context, view);
   }
+  const place = { task: view.task, address: view.address };
   try {
-    const { record, images, address, pin } = await agents.describe(view.containerId, view.address);
+    const { record, images, address, pin } = await agents.describe(view.containerId, place);
     if (book.of(view.containerId) !== before) {
       return presentOf(context, view.containerId);
     }

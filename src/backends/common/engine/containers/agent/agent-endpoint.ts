@@ -69,9 +69,10 @@ export async function endpointFor(
         ...(reach === AgentReach.LOCAL ? directPlace(address) : relayedPlace),
       });
     case "tcp":
+    case "called":
       return create(AgentEndpointSchema, {
         ...endpoint,
-        ...(reach >= AgentReach.NETWORK && publicKey.length > 0
+        ...(reach >= reachFor(address) && publicKey.length > 0
           ? {
               ...directPlace(address),
               clientCertificates: [...(await authority.certify(containerId, publicKey))],
@@ -79,6 +80,11 @@ export async function endpointFor(
           : relayedPlace),
       });
   }
+}
+
+/** How far a frontend has to dial for an agent that asks for a certificate. */
+function reachFor({ kind }: AgentAddress): AgentReach {
+  return kind === "tcp" ? AgentReach.NETWORK : AgentReach.LOCAL;
 }
 
 function isSameAddress(one: AgentAddress, other: AgentAddress): boolean {

@@ -1,0 +1,149 @@
+/** Connections that agents offer, and those who want one: joined by container and key. */
+import type { Duplex } from "node:stream";
+
+import type { Caller } from "./relay-messages.ts";
+
+/** Connections of one agent that wait; it offers one, and another while that is being taken. */
+const maxOffers = 4;
+/** Connections that wait of agents that nobody has wanted yet: anybody can make a key. */
+const maxUnwanted = 256;
+
+/** One agent's side and its clients' side. */
+interface Meeting {
+  readonly caller: Caller;
+  readonly offers: Set<Duplex>;
+  readonly wants: Set<(offer: Duplex) => void>;
+  /** Somebody has asked for this agent and not called it another since. */
+  isWanted: boolean;
+  used: number;
+}
+
+/** Told of agents. */
+export interface MeetingListener {
+  called(caller: Caller): void;
+  left(caller: Caller): void;
+}
+
+/** Joins the two sides. */
+export class Meetings {
+  readonly #meetings = new Map<string, Meeting>();
+  readonly #listener: MeetingListener;
+  readonly #refused = new Set<string>();
+
+  constructor(listener: MeetingListener) {
+    this.#listener = listener;
+  }
+
+  /** How many connections wait. */
+  get waiting(): number {
+    return [...this.#meetings.values()].reduce((sum, { offers }) => sum + offers.size, 0);
+  }
+
+  /** Takes an agent's connection, which is gone once it is closed. @returns why it is not wanted; undefined: it is taken */
+  offer(caller: Caller, connection: Duplex): string | undefined {
+    if (this.#refused.has(keyOf(caller))) {
+      return "its agent is another";
+    }
+    const meeting = this.#meetingOf(caller);
+    const [want] = meeting.wants;
+    if (want !== undefined) {
+      this.#use(meeting, connection);
+      want(connection);
+      return undefined;
+    }
+    if (meeting.offers.size >= maxOffers) {
+      return "connections enough of it wait";
+    }
+    meeting.offers.add(connection);
+    connection.once("close", () => {
+      meeting.offers.delete(connection);
+      this.#forgetIdle(meeting);
+    });
+    this.#listener.called(caller);
+    if (!meeting.isWanted) {
+      this.#limitUnwanted();
+    }
+    return undefined;
+  }
+
+  /** A connection of an agent, as soon as there is one. @throws the signal's reason */
+  async want(caller: Caller, signal: AbortSignal): Promise<Duplex> {
+    const meeting = this.#meetingOf(caller);
+    meeting.isWanted = true;
+    const [offer] = meeting.offers;
+    if (offer !== undefined) {
+      meeting.offers.delete(offer);
+      this.#use(meeting, offer);
+      return offer;
+    }
+    return await new Promise((resolve, reject) => {
+      const want = (found: Duplex): void => {
+        meeting.wants.delete(want);
+        signal.removeEventListener("abort", leave);
+        resolve(found);
+      };
+      const leave = (): void => {
+        meeting.wants.delete(want);
+        this.#forgetIdle(meeting);
+        reject(signal.reason);
+      };
+      signal.addEventListener("abort", leave, { once: true });
+      meeting.wants.add(want);
+    });
+  }
+
+  /** Has no more to do with an agent that is not whom it was taken for. */
+  refuse(caller: Caller): void {
+    const key = keyOf(caller);
+    const [oldest] = this.#refused;
+    if (this.#refused.size >= maxUnwanted && oldest !== undefined) {
+      this.#refused.delete(oldest);
+    }
+    this.#refused.add(key);
+    for (const offer of this.#meetings.get(key)?.offers ?? []) {
+      offer.destroy();
+    }
+  }
+
+  #use(meeting: Meeting, connection: Duplex): void {
+    meeting.used++;
+    connection.once("close", () => {
+      meeting.used--;
+      this.#forgetIdle(meeting);
+    });
+  }
+
+  #meetingOf(caller: Caller): Meeting {
+    const key = keyOf(caller);
+    const known = this.#meetings.get(key);
+    if (known !== undefined) {
+      return known;
+    }
+    const made: Meeting = { caller, offers: new Set(), wants: new Set(), isWanted: false, used: 0 };
+    this.#meetings.set(key, made);
+    return made;
+  }
+
+  #forgetIdle(meeting: Meeting): void {
+    const key = keyOf(meeting.caller);
+    const isIdle = meeting.offers.size + meeting.wants.size + meeting.used === 0;
+    if (isIdle && this.#meetings.get(key) === meeting) {
+      this.#meetings.delete(key);
+      this.#listener.left(meeting.caller);
+    }
+  }
+
+  /** Lets the connections go that have waited longest for somebody to want them. */
+  #limitUnwanted(): void {
+    const unwanted = [...this.#meetings.values()]
+      .filter(({ isWanted }) => !isWanted)
+      .flatMap(({ offers }) => [...offers]);
+    for (const offer of unwanted.slice(0, Math.max(0, unwanted.length - maxUnwanted))) {
+      offer.destroy();
+    }
+  }
+}
+
+function keyOf({ containerId, pin }: Caller): string {
+  return `${containerId} ${pin}`;
+}

@@ -1,0 +1,199 @@
+/**
+ * The thread of the relay: agents that nobody can dial call here, and whoever wants one asks on a unix socket and is joined
+ * with a connection of it. The bytes that pass are TLS between the two: nothing is read of them. A thread of its own, so
+ * that bulk streams do not hold up the one that owns the state (docs/adr/0101-agents-that-call-are-joined-in-a-thread.md).
+ */
+import { chmodSync } from "node:fs";
+import { createServer as createHttp, type IncomingMessage, STATUS_CODES } from "node:http";
+import { createServer as createHttps } from "node:https";
+import type { AddressInfo, Socket } from "node:net";
+import { type Duplex, pipeline } from "node:stream";
+import { parentPort, workerData } from "node:worker_threads";
+
+import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
+
+import { agentPinHeader } from "../../../../agent-client/dial.ts";
+import { messageOf } from "../../../../common/errors.ts";
+import { learnKey, maxProofBytes } from "./key-proof.ts";
+import { Meetings } from "./meetings.ts";
+import type { FromRelay, RelaySettings, ToRelay } from "./relay-messages.ts";
+
+/** The protocol inside the WebSocket: TLS, whose server is the agent. */
+const subprotocol = "sockerless.agent.v1";
+/** Agents that have not shown their key, at once; and the time that each has for it. */
+const maxUnproven = 256;
+const provenWithinMs = 15_000;
+/** After this time a client is told that the agent has not called. */
+const wantedWithinMs = 8_000;
+/** Agents ping each connection every 20 s. */
+const silentForMs = 65_000;
+/** Messages are pieces of TLS; agents write records of 16 KiB. */
+const maxMessageBytes = 1024 * 1024;
+/** Chunks that are under way on one connection, each way. */
+const highWaterMark = 256 * 1024;
+
+const port = parentPort;
+if (port === null) {
+  throw new Error("this is a thread");
+}
+const tell = (message: FromRelay): void => port.postMessage(message);
+
+/** The most refusals that are told one by one within a minute: the port is open to everybody, and a log is not endless. */
+const toldPerMinute = 10;
+let turnedAway = 0;
+setInterval(() => {
+  if (turnedAway > toldPerMinute) {
+    tell({ kind: "turned-away", remote: "", reason: `${turnedAway - toldPerMinute} more within a minute` });
+  }
+  turnedAway = 0;
+}, 60_000).unref();
+const turnAway = (remote: string, reason: string): void => {
+  turnedAway++;
+  if (turnedAway <= toldPerMinute) {
+    tell({ kind: "turned-away", remote, reason });
+  }
+};
+
+const { listen, key, certificate, path, instance } = workerData as RelaySettings;
+
+const meetings = new Meetings({
+  called: (caller) => tell({ kind: "called", caller }),
+  left: (caller) => tell({ kind: "left", caller }),
+});
+
+/** Connections that have not shown a key, by the remote's address, oldest first. */
+const unproven = new Map<string, { readonly socket: Socket; readonly limit: NodeJS.Timeout }>();
+const remoteOf = ({ remoteAddress = "", remotePort = 0 }: Socket): string => `${remoteAddress} ${remotePort}`;
+const proven = (remote: string): void => {
+  clearTimeout(unproven.get(remote)?.limit);
+  unproven.delete(remote);
+};
+
+const agents = createHttps(
+  { key, cert: certificate, handshakeTimeout: provenWithinMs },
+  (_request, response) => {
+    response.writeHead(426, { connection: "close" }).end();
+  },
+);
+agents.on("tlsClientError", () => {}); // Its connection is closed.
+agents.on("connection", (socket: Socket) => {
+  const remote = remoteOf(socket);
+  const limit = setTimeout(() => socket.destroy(), provenWithinMs);
+  unproven.set(remote, { socket, limit });
+  socket.once("close", () => proven(remote));
+  const [oldest] = unproven;
+  if (unproven.size > maxUnproven && oldest !== undefined) {
+    // An agent takes a moment: in a flood it is the flood that is oldest.
+    turnAway(oldest[0], `${maxUnproven} connections have not shown a key yet`);
+    oldest[1].socket.destroy();
+    proven(oldest[0]);
+  }
+});
+
+const webSockets = new WebSocketServer({
+  noServer: true,
+  clientTracking: false,
+  perMessageDeflate: false,
+  maxPayload: Math.max(maxMessageBytes, maxProofBytes),
+  handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
+});
+
+agents.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+  const remote = remoteOf(socket);
+  const [, called, containerId = ""] =
+    /\/agents\/([0-9a-f]{16})\/([0-9a-f]{64})$/.exec(request.url ?? "") ?? [];
+  if (called !== instance) {
+    turnAway(
+      remote,
+      called === undefined ? "it is no agent" : `it is an agent of another sockerless, ${called}`,
+    );
+    socket.end(`HTTP/1.1 404 ${STATUS_CODES[404]}\r\nconnection: close\r\n\r\n`);
+    return;
+  }
+  webSockets.handleUpgrade(request, socket, head, (webSocket) => void meet(webSocket, containerId, remote));
+});
+
+/** Alive connections of agents, and when each was heard last. */
+const heard = new Map<WebSocket, number>();
+setInterval(() => {
+  for (const [webSocket, atMs] of heard) {
+    if (!webSocket.isPaused && performance.now() - atMs > silentForMs) {
+      webSocket.terminate();
+    }
+  }
+}, silentForMs / 4).unref();
+
+async function meet(webSocket: WebSocket, containerId: string, remote: string): Promise<void> {
+  const hear = (): void => void heard.set(webSocket, performance.now());
+  webSocket.on("error", () => {}); // "close" follows.
+  webSocket.on("ping", hear);
+  webSocket.on("message", hear);
+  webSocket.once("close", () => heard.delete(webSocket));
+  hear();
+  try {
+    const pin = await learnKey(webSocket, instance, containerId);
+    proven(remote);
+    const connection = createWebSocketStream(webSocket, { highWaterMark });
+    connection.on("error", () => {});
+    const refusal = meetings.offer({ containerId, pin }, connection);
+    if (refusal !== undefined) {
+      throw new Error(refusal);
+    }
+  } catch (error) {
+    webSocket.terminate();
+    turnAway(remote, `agent of container ${containerId}: ${messageOf(error)}`);
+  }
+}
+
+const clients = createHttp((_request, response) => {
+  response.writeHead(405).end();
+});
+clients.on("connect", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+  void join(request, socket, head);
+});
+
+async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+  const gone = new AbortController();
+  socket.on("error", () => {});
+  socket.once("close", () => gone.abort());
+  const caller = {
+    containerId: (request.url ?? "").replace(/:0$/, ""),
+    pin: String(request.headers[agentPinHeader]),
+  };
+  try {
+    const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(wantedWithinMs)]);
+    const connection = await meetings.want(caller, signal);
+    if (socket.destroyed) {
+      connection.destroy();
+      return;
+    }
+    socket.write("HTTP/1.1 200 OK\r\n\r\n");
+    connection.write(head);
+    pipeline(socket, connection, () => {});
+    pipeline(connection, socket, () => {});
+  } catch {
+    socket.end("HTTP/1.1 503 the agent has not called\r\n\r\n");
+  }
+}
+
+port.on("message", (message: ToRelay) => {
+  switch (message.kind) {
+    case "refuse":
+      meetings.refuse(message.caller);
+      break;
+    case "close":
+      process.exit(); // Ends the thread, and its connections with it.
+  }
+});
+
+const { hostname, port: number } = new URL(listen);
+clients.listen(path, () => {
+  chmodSync(path, 0o600);
+  agents.listen(Number(number), hostname.replace(/^\[(.*)\]$/, "$1"), () => {
+    const { address, port: bound } = agents.address() as AddressInfo;
+    tell({
+      kind: "listening",
+      address: `tcp://${address.includes(":") ? `[${address}]` : address}:${bound}`,
+    });
+  });
+});

@@ -1,0 +1,197 @@
+/** Agents that nobody can dial, the relay that they call, and proxies between the two. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { connect } from "node:tls";
+
+import { createAgentClient } from "../../src/agent-client/client.ts";
+import type { FoundAgent } from "../../src/backends/common/cloud/agents/agent-finder.ts";
+import { secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
+import { calledAgents } from "../../src/backends/common/cloud/agents/called-agents.ts";
+import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
+import { type CloudAuthority, createAuthority } from "../../src/backends/common/cloud/authority.ts";
+import { Relay } from "../../src/backends/common/cloud/callback/relay.ts";
+import { instanceOf } from "../../src/backends/common/cloud/instance.ts";
+import { createSealer, type Sealer } from "../../src/backends/common/cloud/seal.ts";
+import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
+import { systemClock } from "../../src/common/clock.ts";
+import { isErrorKind } from "../../src/common/errors.ts";
+import { newId } from "../../src/common/ids.ts";
+import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
+import { until, untilTrue } from "../support/until.ts";
+import { type AgentProcess, pinText, spawnInitAgent } from "./init-agent.ts";
+
+/** A backend as far as agents that call see it. */
+interface Backend {
+  readonly relay: Relay;
+  readonly authority: CloudAuthority;
+  readonly sealer: Sealer;
+  readonly warnings: () => string[];
+}
+
+describe("agents that call", () => {
+  let resources: AsyncDisposableStack;
+  let directory: string;
+  beforeEach(async () => {
+    resources = new AsyncDisposableStack();
+    directory = await mkdtemp(join(tmpdir(), "skl-callback-"));
+    resources.defer(() => rm(directory, { recursive: true }));
+  });
+  afterEach(async () => {
+    await resources.disposeAsync();
+  });
+
+  const startBackend = async (name = "one"): Promise<Backend> => {
+    const key = await readAuthority(join(directory, `${name}.pem`));
+    const authority = await createAuthority(key, systemClock);
+    const { logger, warnings } = capturedLogger();
+    const relay = resources.use(
+      await Relay.start({
+        listen: "tcp://127.0.0.1:0",
+        path: join(directory, `${name}.sock`),
+        instance: instanceOf(authority).replace("sockerless/", ""),
+        logger,
+      }),
+    );
+    return { relay, authority, sealer: createSealer(key.secret), warnings };
+  };
+  const portOf = ({ relay }: Backend): number => Number(new URL(relay.address).port);
+  const startProxy = async (backend: Backend, idleMs?: number): Promise<TlsEndingProxy> =>
+    resources.use(await startTlsEndingProxy(directory, portOf(backend), idleMs));
+  const startAgent = (
+    { authority }: Backend,
+    containerId: string,
+    url: string,
+    env: Readonly<Record<string, string>> = {},
+  ): AgentProcess =>
+    resources.use(
+      spawnInitAgent({
+        SOCKERLESS_CONTAINER_ID: containerId,
+        SOCKERLESS_CLIENT_CA_PIN: pinText(authority.pin),
+        SOCKERLESS_CALLBACK_URL: url,
+        ...env,
+      }),
+    );
+  const secretOf = ({ sealer }: Backend, containerId: string): Record<string, string> => ({
+    SOCKERLESS_CALLBACK_SECRET: sealer.callbackSecret(containerId, 1n),
+  });
+  const finderOf = (backend: Backend) => {
+    const { relay, authority, sealer } = backend;
+    const { logger, warnings } = capturedLogger();
+    const finder = calledAgents({
+      relay,
+      authority,
+      proof: secretProof((containerId) => sealer.callbackSecret(containerId, 1n)),
+      url: "https://backend",
+      reachOneAnother: false,
+      clock: systemClock,
+      logger,
+    });
+    return { finder, warnings };
+  };
+  const meet = (backend: Backend, containerId: string): Promise<FoundAgent> =>
+    finderOf(backend).finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
+  const clientOf = ({ relay, authority }: Backend, containerId: string, { pin }: FoundAgent) => {
+    const agent = createAgentClient(
+      { kind: "called", path: relay.path, pin },
+      { containerId, credentials: () => authority.credentialsFor(containerId) },
+    );
+    resources.defer(() => agent.close());
+    return agent.client;
+  };
+
+  it("are met through a proxy that ends TLS and learns nothing, and again after every connection was cut", async () => {
+    const backend = await startBackend();
+    const proxy = await startProxy(backend);
+    const containerId = newId();
+    const secret = secretOf(backend, containerId);
+    startAgent(backend, containerId, `${proxy.url}/base`, secret);
+    const found = await meet(backend, containerId);
+    const client = clientOf(backend, containerId, found);
+    assert.equal((await client.hello({})).containerId, containerId);
+    proxy.cut();
+    await untilTrue(async () => {
+      const answer = await client.hello({}).catch(() => undefined);
+      return answer?.containerId === containerId;
+    });
+    assert.ok(proxy.seen().includes(containerId), "the path is for everybody to see");
+    for (const value of Object.values(secret)) {
+      assert.ok(!proxy.seen().includes(value));
+    }
+  });
+
+  it("stay connected through a proxy that drops what is silent", async () => {
+    const backend = await startBackend();
+    const idleMs = 3_000;
+    const proxy = await startProxy(backend, idleMs);
+    const containerId = newId();
+    const ping = { SOCKERLESS_CALLBACK_PING: "250ms" };
+    startAgent(backend, containerId, proxy.url, { ...secretOf(backend, containerId), ...ping });
+    const found = await meet(backend, containerId);
+    // Those that wait, and one that is in use without a word.
+    const watch = clientOf(backend, containerId, found).watch({})[Symbol.asyncIterator]();
+    await watch.next();
+    await untilTrue(() => proxy.oldestMs() > 2 * idleMs);
+    assert.equal(proxy.dropped(), 0);
+  });
+
+  it("are not taken for another's: neither with another secret nor with one that was used", async () => {
+    const backend = await startBackend();
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    const containerId = newId();
+    const { finder, warnings } = finderOf(backend);
+    startAgent(backend, containerId, url, { SOCKERLESS_CALLBACK_SECRET: "a guess" });
+    const met = finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
+    await until(() => warnings().find((line) => line.includes("does not have the secret")));
+    const secret = secretOf(backend, containerId);
+    startAgent(backend, containerId, url, secret);
+    const found = await met;
+    // The refused one tries again, and somebody has copied the secret meanwhile.
+    startAgent(backend, containerId, url, secret);
+    await until(() => backend.warnings().find((line) => line.includes("its agent is another")));
+    const client = clientOf(backend, containerId, found);
+    assert.equal((await client.hello({})).containerId, containerId);
+    await assert.rejects(clientOf(backend, newId(), found).hello({}), /the agent has not called/);
+  });
+
+  it("are told apart by their backends", async () => {
+    const [one, other] = [await startBackend("one"), await startBackend("other")];
+    const containerId = newId();
+    // An ingress that has sent it to the wrong one.
+    startAgent(one, containerId, `https://127.0.0.1:${portOf(other)}`, secretOf(one, containerId));
+    await until(() => other.warnings().find((line) => line.includes("an agent of another sockerless")));
+    const client = clientOf(one, containerId, { address: "", pin: new Uint8Array(32) });
+    await assert.rejects(client.hello({}), /the agent has not called/);
+  });
+
+  it("get through beside a flood of connections, which is bounded and logged", async () => {
+    const backend = await startBackend();
+    const flood = Array.from({ length: 400 }, () => {
+      const socket = connect({ host: "127.0.0.1", port: portOf(backend), rejectUnauthorized: false });
+      socket.on("error", () => {});
+      return socket;
+    });
+    resources.defer(() => {
+      for (const socket of flood) {
+        socket.destroy();
+      }
+    });
+    await until(() =>
+      backend.warnings().find((line) => line.includes("connections have not shown a key yet")),
+    );
+    const containerId = newId();
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    startAgent(backend, containerId, url, secretOf(backend, containerId));
+    await meet(backend, containerId);
+    assert.ok(backend.warnings().length < 30, String(backend.warnings().length));
+  });
+
+  it("do not wait for a relay that was closed", async () => {
+    const backend = await startBackend();
+    const met = assert.rejects(meet(backend, newId()), (error) => isErrorKind(error, "unavailable"));
+    await backend.relay.close();
+    await met;
+  });
+});
