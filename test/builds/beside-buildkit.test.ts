@@ -119,7 +119,7 @@ async function builtByBoth(each: BuildCase, scratch: string): Promise<(BuiltImag
   return made;
 }
 
-/** What a user reads at the end of a build that failed, without times and the names of things. */
+/** The end of a failed build as a user reads it, without times and the names of things. */
 function errorOf({ errorText }: CommandResult): string {
   const at = errorText.indexOf("------\n");
   return errorText

@@ -34,7 +34,7 @@ const caches = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), 
 /** Milliseconds that building one may take: hundreds of packages, one after the other. */
 export const programLimitMs = 20 * 60_000;
 
-/** Where a program is, or why there is none: no network for its modules, no Go. */
+/** A program's place, or why there is none: no network for its modules, no Go. */
 export type ForeignProgram = { readonly path: string } | { readonly missing: string };
 
 /** The path of a program, which is built where it is not there yet. */

@@ -211,8 +211,8 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 	}
 }
 
-// Whatever an option's words lead to is mounted by the kernel: layers of an overlay, a
-// path from where this process is, a device.
+// The kernel mounts all that an option's words lead to: layers of an overlay, a path
+// from where this process is, a device.
 func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 	s := openStore(t)
 	block, shared := s.make("disk", "block"), s.make("plain", "local")

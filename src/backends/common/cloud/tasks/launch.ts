@@ -74,9 +74,14 @@ export async function launch(
     isDoubted = true;
   };
   const placing = { limit, tries, phase, isResumed, doubted, waits, goesOn };
-  const agent = await reachAgent(context, spec, asked, placing).finally(
-    () => isDoubted && stopOthers(context, asked),
-  );
+  let agent: FoundAgent;
+  try {
+    agent = await reachAgent(context, spec, asked, placing);
+  } finally {
+    if (isDoubted) {
+      await stopOthers(context, asked);
+    }
+  }
   const serving = await book.note(id, {
     address: agent.address,
     agentPin: agent.pin,
