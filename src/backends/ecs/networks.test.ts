@@ -249,6 +249,7 @@ describe("networks on ECS", () => {
       `all ${reference}`,
       "tcp 2049 sg-efs",
       "tcp 443 0.0.0.0/0",
+      "tcp 443 ::/0",
     ]);
   });
 
@@ -275,11 +276,14 @@ describe("networks on ECS", () => {
       UserIdGroupPairs: [{ GroupId: reference }],
     });
     await networks().ensure({ ...record, driverReference: reference });
-    const revoked = ec2.fake.made("RevokeSecurityGroupEgress").at(-1)?.["IpPermissions"];
-    assert.deepEqual(revoked, [
-      { IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] },
-      { IpProtocol: "-1", Ipv6Ranges: [{ CidrIpv6: "::/0" }] },
-    ]);
+    const revoked = ec2.fake.made("RevokeSecurityGroupEgress").slice(-2);
+    assert.deepEqual(
+      revoked.map(({ IpPermissions }) => IpPermissions),
+      [
+        [{ IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] }],
+        [{ IpProtocol: "-1", Ipv6Ranges: [{ CidrIpv6: "::/0" }] }],
+      ],
+    );
   });
 
   it("are completed when a crash left them half made, and made anew when somebody removed them", async () => {
@@ -409,6 +413,7 @@ describe("networks on ECS", () => {
     assert.deepEqual(ec2.rules(group, "IpPermissionsEgress"), [
       "tcp 2049 sg-efs",
       "tcp 443 0.0.0.0/0",
+      "tcp 443 ::/0",
       `tcp 9111 ${group}`,
     ]);
     assert.deepEqual(await networks().groupsOf({ kind: "none" }, false), [group], "it is made once");

@@ -13,7 +13,7 @@ export interface RuleContext {
   readonly efsGroupId: string | undefined;
 }
 
-const anywhere = { cidr: "0.0.0.0/0" } as const;
+const anywhere = [{ cidr: "0.0.0.0/0" }, { cidr: "::/0" }] as const;
 
 /** The ingress rules of a network's group. */
 export function ingressRules({ groupId, connected, agentPeers }: RuleContext): Rule[] {
@@ -27,7 +27,7 @@ export function ingressRules({ groupId, connected, agentPeers }: RuleContext): R
 export function egressRules({ groupId, connected, efsGroupId }: RuleContext): Rule[] {
   return [
     among(groupId, connected),
-    { tcpPort: 443, peer: anywhere },
+    ...anywhere.map((peer) => ({ tcpPort: 443, peer })),
     ...(efsGroupId === undefined ? [] : [{ tcpPort: nfsPort, peer: { group: efsGroupId } }]),
   ];
 }

@@ -62,7 +62,7 @@ export class SecurityGroups {
           TagSpecifications: [{ ResourceType: "security-group", Tags: [...tags] }],
         }),
       );
-      return { GroupId: made.GroupId, GroupName: name, Tags: [...tags], IpPermissionsEgress: [openEgress] };
+      return { GroupId: made.GroupId, GroupName: name, Tags: [...tags], IpPermissionsEgress: openEgress };
     } catch (error) {
       // The answer of an earlier attempt may have been lost, and EC2 may not show yet what it has made.
       const existing = isAwsError(error, "InvalidGroup.Duplicate")
@@ -124,9 +124,9 @@ export class SecurityGroups {
     await this.#eachMissing(wanted, present, (IpPermissions) =>
       ec2.send(new AuthorizeSecurityGroupEgressCommand({ GroupId, IpPermissions })),
     );
-    const surplus = surplusPermissions(wanted, present);
-    if (surplus.length > 0) {
-      await gone(ec2.send(new RevokeSecurityGroupEgressCommand({ GroupId, IpPermissions: surplus })));
+    for (const permission of surplusPermissions(wanted, present)) {
+      // One by one: where one of several is not there, a default VPC takes none away.
+      await gone(ec2.send(new RevokeSecurityGroupEgressCommand({ GroupId, IpPermissions: [permission] })));
     }
   }
 
@@ -229,8 +229,11 @@ export class SecurityGroups {
   }
 }
 
-/** The egress rule that EC2 gives every new group. */
-const openEgress: IpPermission = { IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] };
+/** The egress rules that EC2 gives a new group; the second where the VPC has IPv6. */
+const openEgress: IpPermission[] = [
+  { IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] },
+  { IpProtocol: "-1", Ipv6Ranges: [{ CidrIpv6: "::/0" }] },
+];
 
 async function gone(revocation: Promise<unknown>): Promise<void> {
   try {
