@@ -1,5 +1,5 @@
 /** The contents of a fresh account: everything that a user makes before sockerless runs. */
-import type { Cloud } from "./cloud.ts";
+import type { Cloud, Subnet } from "./cloud.ts";
 import type { Context } from "./context.ts";
 import type { PolicyDocument } from "./iam/access.ts";
 import type { FileSystem } from "./services/efs/state.ts";
@@ -47,6 +47,11 @@ const taskExecutionPolicy: PolicyDocument = {
   ],
 };
 
+/** This machine in a subnet, as the range of one address. */
+export function hostOf({ routerAddress }: Subnet): string {
+  return `${routerAddress}/${routerAddress.includes(":") ? 128 : 32}`;
+}
+
 /** Fills a fresh account. */
 export function prepareAccount(
   context: Context,
@@ -58,7 +63,7 @@ export function prepareAccount(
 
   const tasks = groups.create("sockerless", "tasks of sockerless", {}, vpcId).groupId;
   const everything = { protocol: "-1", fromPort: -1, toPort: -1 } as const;
-  const hosts = network.subnets().map(({ routerAddress }) => `${routerAddress}/32`);
+  const hosts = network.subnets().map(hostOf);
   groups.authorize(
     tasks,
     [

@@ -11,7 +11,7 @@ import type { AccessKey, PolicyDocument } from "./iam/access.ts";
 import { Iam } from "./iam/iam.ts";
 import { type Delays, defaultQuotas, noDelays, type Quotas } from "./quotas.ts";
 import { Rates } from "../common/rates.ts";
-import { type Account, prepareAccount } from "./account.ts";
+import { type Account, hostOf, prepareAccount } from "./account.ts";
 import { Machine } from "../common/machine/machine.ts";
 import { Ecs, type EcsOptions } from "./services/ecs/ecs.ts";
 import { publishedRates } from "./services/rates.ts";
@@ -29,6 +29,8 @@ export interface AwsOptions {
   readonly lightweight?: boolean;
   /** The VPC's range, for an account with lightweight tasks; other accounts take one that is free on this machine. */
   readonly cidr?: string;
+  /** Whether the VPC's subnets have IPv6 alone. */
+  readonly ipv6?: boolean;
   readonly ecs?: EcsOptions;
 }
 
@@ -76,7 +78,7 @@ export class Aws implements AsyncDisposable {
       log_group: account.logGroup,
       cloud_map_namespace_id: account.namespace.id,
       ecr_repository: account.repositoryUri,
-      agent_ingress: services.network.subnets().map(({ routerAddress }) => `${routerAddress}/32`),
+      agent_ingress: services.network.subnets().map(hostOf),
     };
   }
 
@@ -212,7 +214,7 @@ export async function startAws(options: AwsOptions = {}): Promise<Aws> {
       ? undefined
       : stack.use(await Machine.start({ directory, sleep: (ms, signal) => clock.sleep(ms, signal) }));
   const cidr = machine?.vpc.cidr ?? options.cidr ?? "10.0.0.0/16";
-  const { state, handlers, cloud } = await startServices(context, cidr, stack);
+  const { state, handlers, cloud } = await startServices(context, { cidr, ipv6: options.ipv6 }, stack);
   const account = prepareAccount(context, state, cloud);
   const ecs = stack.use(await Ecs.start(context, cloud, machine, options.ecs));
   ecs.clusters.add(account.cluster);

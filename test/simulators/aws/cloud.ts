@@ -5,7 +5,10 @@ export interface Subnet {
   readonly subnetId: string;
   readonly subnetArn: string;
   readonly vpcId: string;
-  /** `10.90.0.0/18`; its first address after the network's own is the router's, which on this machine is the host. */
+  /**
+   * `10.90.0.0/18`, or a range of IPv6 where it has that alone; its first address after the network's own is the router's,
+   * which on this machine is the host.
+   */
   readonly cidr: string;
   /** The host's address in this subnet. */
   readonly routerAddress: string;
@@ -17,6 +20,7 @@ export interface NetworkInterface {
   /** `eni-…` */
   readonly networkInterfaceId: string;
   readonly subnet: Subnet;
+  /** Of IPv4, or of IPv6 where the subnet has that alone. */
   readonly privateIpAddress: string;
   readonly privateDnsName: string;
   readonly macAddress: string;

@@ -44,15 +44,15 @@ export interface StartedServices {
 /**
  * Starts the services.
  *
- * @param cidr of the VPC
+ * @param vpc its range of IPv4, and whether its subnets have IPv6 alone
  * @param stack what ends them
  */
 export async function startServices(
   context: Context,
-  cidr: string,
+  { cidr, ipv6 }: { readonly cidr: string; readonly ipv6?: boolean | undefined },
   stack: AsyncDisposableStack,
 ): Promise<StartedServices> {
-  const network = new Network(context, cidr);
+  const network = new Network(context, cidr, ipv6);
   const efs = new EfsState(context, network);
   const cloudMap = new Registry(context);
   const logs = new LogState(context);

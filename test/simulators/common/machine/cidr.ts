@@ -1,4 +1,5 @@
-/** IPv4 ranges in numbers. */
+/** IPv4 ranges in numbers, and the IPv6 addresses that go with them. */
+import { BlockList, isIPv6 } from "node:net";
 
 /** A range such as 10.1.16.0/20. */
 export interface Cidr {
@@ -31,6 +32,35 @@ export function addressText(address: number): string {
 /** `base/prefix` */
 export function cidrText(cidr: Cidr): string {
   return `${addressText(cidr.base)}/${cidr.prefix}`;
+}
+
+/** Whether a range of either family, `10.1.16.0/20` or `fd00::/64`, has an address. */
+export function contains(range: string, address: string): boolean {
+  const [base = "", prefix = ""] = range.split("/");
+  const [family, other] = ([base, address] as const).map((each) => (isIPv6(each) ? "ipv6" : "ipv4"));
+  const ranges = new BlockList();
+  ranges.addSubnet(base, Number(prefix), family);
+  return family === other && ranges.check(address, other);
+}
+
+/**
+ * An IPv6 network of a VPC, whose range of 56 bits follows from that of IPv4: so it is free where that is.
+ *
+ * @param vpc its IPv4 range
+ * @param subnet from 1; 0 is the whole range
+ */
+export function ipv6Network({ base }: Cidr, subnet: number): string {
+  const prefix = `fd73:${groups(base)}:${subnet}::`;
+  return subnet === 0 ? `${prefix}/56` : `${prefix}/64`;
+}
+
+/** The address of an IPv6 network that goes with one of IPv4. */
+export function ipv6Address(network: string, address: number): string {
+  return network.replace(/::\/\d+$/, `::${groups(address)}`);
+}
+
+function groups(bits: number): string {
+  return `${Math.floor(bits / 0x10000).toString(16)}:${(bits % 0x10000).toString(16)}`;
 }
 
 /** Whether two ranges have an address in common. */

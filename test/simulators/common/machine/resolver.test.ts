@@ -20,6 +20,14 @@ test("a name's addresses are answered, whatever its case, under the query's numb
   assert.deepEqual([...answer.subarray(-4)], [10, 0, 0, 2]);
 });
 
+test("IPv6 addresses are answered to those who ask for them", () => {
+  const answer = answerTo(query("web", 28), () => ["10.0.0.1", "fd73:a40:0:1::a40:4"]);
+  assert.deepEqual(
+    [answer?.readUInt16BE(6), answer?.subarray(-16).toString("hex")],
+    [1, "fd730a4000000001000000000a400004"],
+  );
+});
+
 test("a name without a record of the type has no answer, and one that is not there is an error", () => {
   const none = answerTo(query("web.internal", 28), lookup);
   assert.deepEqual([none?.readUInt16BE(2), none?.readUInt16BE(6)], [0x8180, 0]);

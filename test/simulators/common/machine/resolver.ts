@@ -1,12 +1,17 @@
-/** The resolver that a cloud has in every network: it answers for what has an IPv4 address there, by UDP. */
+/** The resolver that a cloud has in every network: it answers for what has an address there, by UDP. */
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
+import { isIP, isIPv6 } from "node:net";
 
 /** The addresses of a name, in lower case and without the last dot; undefined for a name that there is not. */
 export type Lookup = (name: string) => readonly string[] | undefined;
 
 const headerLength = 12;
-const typeA = 1;
+/** Types of questions for addresses, with their families. */
+const types: ReadonlyMap<number, 4 | 6> = new Map([
+  [1, 4],
+  [28, 6],
+]);
 const noError = 0;
 const nameError = 3;
 /** A name server of the VPC keeps private records for so many seconds. */
@@ -24,7 +29,7 @@ export class Resolver implements AsyncDisposable {
 
   /** @param address of this machine in the VPC */
   static async start(address: string, lookup: Lookup): Promise<Resolver> {
-    const socket = createSocket("udp4");
+    const socket = createSocket(isIPv6(address) ? "udp6" : "udp4");
     socket.on("message", (query, client) => {
       const answer = answerTo(query, lookup);
       if (answer !== undefined) {
@@ -59,7 +64,8 @@ export function answerTo(query: Buffer, lookup: Lookup): Buffer | undefined {
     return undefined;
   }
   const found = lookup(labels.join(".").toLowerCase());
-  const addresses = query.readUInt16BE(end) === typeA ? (found ?? []) : [];
+  const type = query.readUInt16BE(end);
+  const addresses = (found ?? []).filter((address) => isIP(address) === types.get(type));
   const header = Buffer.alloc(headerLength);
   query.copy(header, 0, 0, 2);
   // A response, recursion available, and recursion desired as it was asked for.
@@ -67,17 +73,35 @@ export function answerTo(query: Buffer, lookup: Lookup): Buffer | undefined {
   header[3] = 0x80 | (found === undefined ? nameError : noError);
   header.writeUInt16BE(1, 4);
   header.writeUInt16BE(addresses.length, 6);
-  return Buffer.concat([header, query.subarray(headerLength, end + 4), ...addresses.map(record)]);
+  return Buffer.concat([
+    header,
+    query.subarray(headerLength, end + 4),
+    ...addresses.map((address) => record(type, address)),
+  ]);
 }
 
 /** A record whose name is the question's. */
-function record(address: string): Buffer {
-  const bytes = Buffer.alloc(16);
+function record(type: number, address: string): Buffer {
+  const data = bytesOf(address);
+  const bytes = Buffer.alloc(12 + data.length);
   bytes.writeUInt16BE(0xc000 | headerLength, 0);
-  bytes.writeUInt16BE(typeA, 2);
+  bytes.writeUInt16BE(type, 2);
   bytes.writeUInt16BE(1, 4);
   bytes.writeUInt32BE(timeToLive, 6);
-  bytes.writeUInt16BE(4, 10);
-  bytes.set(address.split(".").map(Number), 12);
+  bytes.writeUInt16BE(data.length, 10);
+  bytes.set(data, 12);
   return bytes;
+}
+
+/** The bytes of an address of either family. */
+function bytesOf(address: string): number[] {
+  if (isIP(address) === 4) {
+    return address.split(".").map(Number);
+  }
+  const [before = "", after = ""] = address.split("::");
+  const groupsOf = (text: string): number[] =>
+    text === "" ? [] : text.split(":").map((group) => Number.parseInt(group, 16));
+  const [first, last] = [groupsOf(before), groupsOf(after)];
+  const zeros = Array.from({ length: 8 - first.length - last.length }, () => 0);
+  return [...first, ...zeros, ...last].flatMap((group) => [group >> 8, group & 0xff]);
 }

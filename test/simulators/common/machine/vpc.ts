@@ -6,7 +6,16 @@
 import { execFile } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { promisify } from "node:util";
-import { addressText, type Cidr, cidrText, overlap, parseCidr, sizeOf } from "./cidr.ts";
+import {
+  addressText,
+  type Cidr,
+  cidrText,
+  ipv6Address,
+  ipv6Network,
+  overlap,
+  parseCidr,
+  sizeOf,
+} from "./cidr.ts";
 import type { Enclosure } from "./enclosure.ts";
 import { addGroup, emptyFirewall, type GroupRules, setCut, setMembers, setRules } from "./firewall.ts";
 
@@ -14,6 +23,7 @@ const run = promisify(execFile);
 
 /** An address of the VPC as the cloud gave it to a task. */
 export interface Endpoint {
+  /** Of IPv4 or IPv6, as its subnet is. */
   readonly privateIpAddress: string;
   readonly macAddress: string;
   readonly subnet: { readonly cidr: string; readonly routerAddress: string };
@@ -30,11 +40,17 @@ export interface TaskNetwork {
 /** The address at which tasks find their metadata and credentials, as on Fargate. */
 export const metadataAddress = "169.254.170.2";
 
+/** The address at which tasks with IPv6 alone find their resolver, as in a real VPC. */
+export const ipv6ResolverAddress = "fd00:ec2::253";
+
 /** The name that a task's interface has on Fargate. */
 const interfaceName = "eth1";
 
 /** The router's end of every link; each link is a network of two, so that one address serves all. */
 const routerMac = "0a:00:00:00:00:01";
+
+/** The router's IPv6 address on the link to this machine. */
+const routerLinkAddress = "fe80::1";
 
 export class Vpc implements AsyncDisposable {
   /** The VPC's range, unlike every route of this machine. */
@@ -47,6 +63,7 @@ export class Vpc implements AsyncDisposable {
   #queue: Promise<unknown> = Promise.resolve();
   #tasks = 0;
   #ended = false;
+  #ipv6: Promise<void> | undefined;
 
   private constructor(enclosure: Enclosure, range: Cidr, hostInterface: string) {
     this.#enclosure = enclosure;
@@ -68,6 +85,12 @@ export class Vpc implements AsyncDisposable {
     return hostAddressOf(parseCidr(this.cidr));
   }
 
+  /** This machine's IPv6 address in the VPC. */
+  get hostIpv6Address(): string {
+    const range = parseCidr(this.cidr);
+    return ipv6Address(ipv6Network(range, 1), range.base + 1);
+  }
+
   /** The address of the resolver that a cloud has in every VPC: its second after the network's. */
   get resolverAddress(): string {
     return addressText(parseCidr(this.cidr).base + 2);
@@ -86,11 +109,11 @@ ip -batch - <<'END'
 netns add ${name}
 link add ${name} address ${routerMac} type veth peer name ${interfaceName} netns ${name} address ${macAddress}
 link set ${name} up
-route add ${address}/32 dev ${name}
+route add ${wholeAddress(address)} dev ${name}
 END
 ip -n ${name} -batch - <<'END'
 link set lo up
-addr add ${address}/${parseCidr(subnet.cidr).prefix} dev ${interfaceName} noprefixroute
+addr add ${address}${subnet.cidr.slice(subnet.cidr.indexOf("/"))} dev ${interfaceName} noprefixroute ${atOnce(address).join(" ")}
 link set ${interfaceName} up
 neigh add ${subnet.routerAddress} lladdr ${routerMac} dev ${interfaceName} nud permanent
 route add ${subnet.routerAddress} dev ${interfaceName}
@@ -141,9 +164,12 @@ ip netns delete ${name}
   async serve({
     metadata,
     resolver,
+    ipv6Resolver,
   }: {
     readonly metadata: number;
     readonly resolver: number;
+    /** Port of the resolver at {@link hostIpv6Address}; absent: no task has IPv6 alone. */
+    readonly ipv6Resolver?: number | undefined;
   }): Promise<void> {
     await this.#nft(
       `
@@ -154,8 +180,47 @@ table ip services {
     ip daddr ${this.resolverAddress} udp dport 53 dnat to ${this.hostAddress}:${resolver}
   }
 }
+${ipv6Resolver === undefined ? "" : this.#ipv6Services(ipv6Resolver)}`,
+    );
+  }
+
+  /** Gives the router and this machine IPv6 addresses too. */
+  async joinIpv6(): Promise<void> {
+    this.#ipv6 ??= this.#joinIpv6();
+    await this.#ipv6;
+  }
+
+  #ipv6Services(resolver: number): string {
+    return `
+table ip6 services {
+  chain prerouting {
+    type nat hook prerouting priority -100;
+    ip6 daddr ${ipv6ResolverAddress} udp dport 53 dnat to [${this.hostIpv6Address}]:${resolver}
+  }
+}
+`;
+  }
+
+  async #joinIpv6(): Promise<void> {
+    const host = this.hostIpv6Address;
+    // Without the wait for duplicates of addresses, which takes a second or two each time.
+    await this.#enclosure.run(
+      ["sh", "-e"],
+      `
+echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+for link in all default vpc; do echo 0 > /proc/sys/net/ipv6/conf/$link/accept_dad; done
+ip -batch - <<'END'
+addr add ${routerLinkAddress}/64 dev vpc nodad
+route add ${host}/128 dev vpc
+END
 `,
     );
+    this.#hostAddresses.add(host);
+    const device = ["dev", this.#hostInterface];
+    await run("ip", ["addr", "add", `${host}/128`, ...device, "nodad"]);
+    const toRouter = ["via", routerLinkAddress, ...device, "src", host];
+    await run("ip", ["neigh", "add", routerLinkAddress, "lladdr", routerMac, ...device, "nud", "permanent"]);
+    await run("ip", ["route", "add", ipv6Network(parseCidr(this.cidr), 0), ...toRouter]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -203,8 +268,9 @@ END
   async #addHostAddress(address: string): Promise<void> {
     if (!this.#hostAddresses.has(address)) {
       this.#hostAddresses.add(address);
-      await run("ip", ["addr", "add", `${address}/32`, "dev", this.#hostInterface]);
-      await this.#enclosure.run(["ip", "route", "add", `${address}/32`, "dev", "vpc"]);
+      const whole = wholeAddress(address);
+      await run("ip", ["addr", "add", whole, "dev", this.#hostInterface, ...atOnce(address)]);
+      await this.#enclosure.run(["ip", "route", "add", whole, "dev", "vpc"]);
     }
   }
 
@@ -294,6 +360,16 @@ const vpcPrefix = 18;
 /** A range, or an address as the range that it is. */
 function rangeOf(text: string): Cidr {
   return parseCidr(text.includes("/") ? text : `${text}/32`);
+}
+
+/** An address as the range that it is, of either family. */
+function wholeAddress(address: string): string {
+  return `${address}/${address.includes(":") ? 128 : 32}`;
+}
+
+/** Arguments with which `ip` gives an address at once: nobody else has it. */
+function atOnce(address: string): string[] {
+  return address.includes(":") ? ["nodad"] : [];
 }
 
 function hostAddressOf(range: Cidr): string {

@@ -28,7 +28,15 @@ export function ec2Service(context: Context, network: Network): ServiceHandler {
     SubnetId: subnet.subnetId,
     SubnetArn: subnet.subnetArn,
     VpcId: vpcId,
-    CidrBlock: subnet.cidr,
+    ...(isIpv6(subnet)
+      ? {
+          Ipv6Native: true,
+          AssignIpv6AddressOnCreation: true,
+          Ipv6CidrBlockAssociationSet: [
+            { Ipv6CidrBlock: subnet.cidr, Ipv6CidrBlockState: { State: "associated" as const } },
+          ],
+        }
+      : { Ipv6Native: false, CidrBlock: subnet.cidr }),
     AvailabilityZone: subnet.availabilityZone,
     AvailableIpAddressCount: network.freeAddresses(subnet),
     DefaultForAz: false,
@@ -49,10 +57,14 @@ export function ec2Service(context: Context, network: Network): ServiceHandler {
     MacAddress: each.macAddress,
     OwnerId: accountId,
     PrivateDnsName: each.privateDnsName,
-    PrivateIpAddress: each.privateIpAddress,
-    PrivateIpAddresses: [
-      { Primary: true, PrivateIpAddress: each.privateIpAddress, PrivateDnsName: each.privateDnsName },
-    ],
+    ...(isIpv6(each.subnet)
+      ? { Ipv6Addresses: [{ Ipv6Address: each.privateIpAddress, IsPrimaryIpv6: false }] }
+      : {
+          PrivateIpAddress: each.privateIpAddress,
+          PrivateIpAddresses: [
+            { Primary: true, PrivateIpAddress: each.privateIpAddress, PrivateDnsName: each.privateDnsName },
+          ],
+        }),
     RequesterManaged: true,
     SourceDestCheck: true,
     Status: "in-use" as const,
@@ -175,4 +187,9 @@ export function ec2Service(context: Context, network: Network): ServiceHandler {
       }),
     },
   };
+}
+
+/** Whether a subnet has IPv6 alone. */
+function isIpv6({ cidr }: Subnet): boolean {
+  return cidr.includes(":");
 }

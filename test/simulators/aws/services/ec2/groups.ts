@@ -25,18 +25,24 @@ const allOutbound = {
   peer: { cidr: "0.0.0.0/0" },
 } as const satisfies Omit<SecurityRule, "groupId">;
 
+/** The same for IPv6, which a new group has in a VPC with IPv6. */
+const allIpv6Outbound = { ...allOutbound, peer: { cidr: "::/0" } };
+
 /** The groups, and what may be done to them. */
 export class SecurityGroups {
   readonly #context: Context;
   readonly #groups = new Map<string, SecurityGroup>();
   readonly #isUsed: (groupId: string) => boolean;
   readonly #changed: () => void;
+  readonly #openRules: readonly Omit<SecurityRule, "groupId">[];
 
   /**
    * @param isUsed whether an interface has the group
    * @param changed called after every change of rules
+   * @param ipv6 whether the VPC has IPv6
    */
-  constructor(context: Context, isUsed: (groupId: string) => boolean, changed: () => void) {
+  constructor(context: Context, isUsed: (groupId: string) => boolean, changed: () => void, ipv6: boolean) {
+    this.#openRules = ipv6 ? [allOutbound, allIpv6Outbound] : [allOutbound];
     this.#context = context;
     this.#isUsed = isUsed;
     this.#changed = changed;
@@ -85,9 +91,9 @@ export class SecurityGroups {
       throw new AwsFault("SecurityGroupLimitExceeded", message);
     }
     const groupId = resourceId("sg");
-    const rule = { ...allOutbound, groupId, ruleId: resourceId("sgr"), tags: {} };
+    const rules = this.#openRules.map((rule) => ({ ...rule, groupId, ruleId: resourceId("sgr"), tags: {} }));
     const knownAt = this.#context.clock.nowMs() + this.#context.switches.eventualConsistencyMs.ec2;
-    const group: SecurityGroup = { groupId, name, description, knownAt, tags, rules: [rule] };
+    const group: SecurityGroup = { groupId, name, description, knownAt, tags, rules };
     this.#groups.set(groupId, group);
     this.#changed();
     return group;

@@ -8,7 +8,9 @@ import {
   addressText,
   type Cidr,
   cidrText,
-  overlap,
+  contains,
+  ipv6Address,
+  ipv6Network,
   parseCidr,
   sizeOf,
 } from "../../../common/machine/cidr.ts";
@@ -30,17 +32,25 @@ export class Network implements VpcNetwork {
   readonly #taken = new Set<string>();
   readonly #listeners = new Set<() => void>();
   readonly #next = new Map<string, number>();
+  /** The subnets' ranges of IPv4, by which addresses are counted. */
+  readonly #ranges = new Map<string, Cidr>();
+  readonly #ipv6: boolean;
 
-  /** @param cidr of the VPC; its halves are the subnets */
-  constructor(context: Context, cidr: string) {
+  /**
+   * @param cidr of the VPC; its halves are the subnets
+   * @param ipv6 whether those have IPv6 alone
+   */
+  constructor(context: Context, cidr: string, ipv6 = false) {
     this.#context = context;
+    this.#ipv6 = ipv6;
     this.cidr = cidr;
     this.groups = new SecurityGroups(
       context,
       (groupId) => this.interfaces().some(({ groupIds }) => groupIds.includes(groupId)),
       () => this.#changed(),
+      ipv6,
     );
-    this.#subnets = halves(parseCidr(cidr)).map((half, index) => this.#newSubnet(half, "ab".charAt(index)));
+    this.#subnets = halves(parseCidr(cidr)).map((half, index) => this.#newSubnet(half, index));
     const { groupId } = this.groups.create("default", "default VPC security group", {}, this.vpcId);
     this.defaultGroupId = groupId;
     const everything = { protocol: "-1", fromPort: -1, toPort: -1 };
@@ -68,9 +78,9 @@ export class Network implements VpcNetwork {
   }
 
   /** How many addresses of a subnet are free. */
-  freeAddresses({ subnetId, cidr }: Subnet): number {
+  freeAddresses({ subnetId }: Subnet): number {
     const used = this.interfaces().filter(({ subnet }) => subnet.subnetId === subnetId).length;
-    return sizeOf(parseCidr(cidr)) - keptAtStart - 1 - used;
+    return sizeOf(this.#rangeOf(subnetId)) - keptAtStart - 1 - used;
   }
 
   createInterface(request: {
@@ -94,12 +104,16 @@ export class Network implements VpcNetwork {
       const message = "The maximum number of network interfaces has been reached.";
       throw new AwsFault("NetworkInterfaceLimitExceeded", message);
     }
+    const networkInterfaceId = resourceId("eni");
     const privateIpAddress = this.#takeAddress(subnet);
+    const host = this.#ipv6
+      ? networkInterfaceId.replace("eni", "i")
+      : `ip-${privateIpAddress.replaceAll(".", "-")}`;
     const made: NetworkInterface = {
-      networkInterfaceId: resourceId("eni"),
+      networkInterfaceId,
       subnet,
       privateIpAddress,
-      privateDnsName: `ip-${privateIpAddress.replaceAll(".", "-")}.${region === "us-east-1" ? "ec2" : `${region}.compute`}.internal`,
+      privateDnsName: `${host}.${region === "us-east-1" ? "ec2" : `${region}.compute`}.internal`,
       // Locally administered, as an interface's in a VPC.
       macAddress: ["0e", ...(randomBytes(5).toString("hex").match(/../g) ?? [])].join(":"),
       groupIds: [...new Set(request.groupIds)],
@@ -149,26 +163,37 @@ export class Network implements VpcNetwork {
     }
   }
 
-  #newSubnet(cidr: Cidr, zone: string): Subnet {
+  #rangeOf(subnetId: string): Cidr {
+    const range = this.#ranges.get(subnetId);
+    if (range === undefined) {
+      throw new Error(`${subnetId}: no such subnet`);
+    }
+    return range;
+  }
+
+  #newSubnet(range: Cidr, index: number): Subnet {
     const subnetId = resourceId("subnet");
+    this.#ranges.set(subnetId, range);
+    const cidr = this.#ipv6 ? ipv6Network(parseCidr(this.cidr), index + 1) : cidrText(range);
     return {
       subnetId,
       subnetArn: arnOf(this.#context, "ec2", `subnet/${subnetId}`),
       vpcId: this.vpcId,
-      cidr: cidrText(cidr),
-      routerAddress: addressText(cidr.base + 1),
-      availabilityZone: `${this.#context.region}${zone}`,
+      cidr,
+      routerAddress: this.#ipv6 ? ipv6Address(cidr, range.base + 1) : addressText(range.base + 1),
+      availabilityZone: `${this.#context.region}${"ab".charAt(index)}`,
     };
   }
 
   /** The next address in turn: one that was just given back is not given to another at once. */
   #takeAddress({ subnetId, cidr }: Subnet): string {
-    const range = parseCidr(cidr);
+    const range = this.#rangeOf(subnetId);
     const usable = sizeOf(range) - keptAtStart - 1;
     const first = this.#next.get(subnetId) ?? 0;
     for (let step = 0; step < usable; step += 1) {
       const offset = (first + step) % usable;
-      const address = addressText(range.base + keptAtStart + offset);
+      const number = range.base + keptAtStart + offset;
+      const address = this.#ipv6 ? ipv6Address(cidr, number) : addressText(number);
       if (!this.#taken.has(address)) {
         this.#taken.add(address);
         this.#next.set(subnetId, offset + 1);
@@ -181,9 +206,7 @@ export class Network implements VpcNetwork {
 }
 
 function isPeer({ peer }: SecurityRule, { groupIds, privateIpAddress }: NetworkInterface): boolean {
-  return "groupId" in peer
-    ? groupIds.includes(peer.groupId)
-    : overlap(parseCidr(peer.cidr), parseCidr(`${privateIpAddress}/32`));
+  return "groupId" in peer ? groupIds.includes(peer.groupId) : contains(peer.cidr, privateIpAddress);
 }
 
 function halves({ base, prefix }: Cidr): readonly Cidr[] {

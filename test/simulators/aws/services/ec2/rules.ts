@@ -1,4 +1,6 @@
 /** The rules of security groups: between EC2's `IpPermissions` and one rule for each peer. */
+import { isIPv6 } from "node:net";
+
 import type { IpPermission, SecurityGroupRule } from "@aws-sdk/client-ec2";
 
 import type { SecurityRule } from "../../cloud.ts";
@@ -33,10 +35,10 @@ export function rulesOf(target: RuleTarget, permissions: readonly Given<IpPermis
     const protocol = protocolOf(permission.IpProtocol);
     const ports = portsOf(protocol, permission.FromPort, permission.ToPort);
     const { IpRanges = [], UserIdGroupPairs = [], Ipv6Ranges = [], PrefixListIds = [] } = permission;
-    if (Ipv6Ranges.length > 0 || PrefixListIds.length > 0) {
-      throw invalid("the simulated VPC has neither IPv6 addresses nor prefix lists");
+    if (PrefixListIds.length > 0) {
+      throw invalid("the simulated VPC has no prefix lists");
     }
-    if (IpRanges.length + UserIdGroupPairs.length === 0) {
+    if (IpRanges.length + Ipv6Ranges.length + UserIdGroupPairs.length === 0) {
       throw new AwsFault(
         "InvalidParameterCombination",
         "Invalid value 'null' for peer. It must be specified.",
@@ -47,6 +49,11 @@ export function rulesOf(target: RuleTarget, permissions: readonly Given<IpPermis
       ...IpRanges.map(({ CidrIp, Description }) => ({
         ...common,
         peer: { cidr: rangeOf(CidrIp) },
+        ...descriptionOf(Description),
+      })),
+      ...Ipv6Ranges.map(({ CidrIpv6, Description }) => ({
+        ...common,
+        peer: { cidr: ipv6RangeOf(CidrIpv6) },
         ...descriptionOf(Description),
       })),
       ...UserIdGroupPairs.map(({ GroupId, Description }) => ({
@@ -79,11 +86,12 @@ export function describeRule(rule: SecurityRule): string {
 
 /** Rules as `DescribeSecurityGroups` shows them: one permission for each protocol and range of ports. */
 export function permissionsOf(rules: readonly NewRule[], accountId: string): IpPermission[] {
-  const permissions = new Map<string, IpPermission & { IpRanges: object[]; UserIdGroupPairs: object[] }>();
+  type Shown = IpPermission & { IpRanges: object[]; Ipv6Ranges: object[]; UserIdGroupPairs: object[] };
+  const permissions = new Map<string, Shown>();
   for (const rule of rules) {
     const { protocol, fromPort, toPort, peer, description } = rule;
     const key = `${protocol} ${fromPort} ${toPort}`;
-    const permission = permissions.get(key) ?? {
+    const permission: Shown = permissions.get(key) ?? {
       IpProtocol: protocol,
       ...(protocol === "-1" ? {} : { FromPort: fromPort, ToPort: toPort }),
       IpRanges: [],
@@ -93,7 +101,9 @@ export function permissionsOf(rules: readonly NewRule[], accountId: string): IpP
     };
     permissions.set(key, permission);
     const said = description === undefined ? {} : { Description: description };
-    if ("cidr" in peer) {
+    if ("cidr" in peer && peer.cidr.includes(":")) {
+      permission.Ipv6Ranges.push({ CidrIpv6: peer.cidr, ...said });
+    } else if ("cidr" in peer) {
       permission.IpRanges.push({ CidrIp: peer.cidr, ...said });
     } else {
       permission.UserIdGroupPairs.push({ GroupId: peer.groupId, UserId: accountId, ...said });
@@ -114,7 +124,7 @@ export function describedRule(rule: StoredRule, accountId: string, arn: string):
     FromPort: rule.fromPort,
     ToPort: rule.toPort,
     ...("cidr" in rule.peer
-      ? { CidrIpv4: rule.peer.cidr }
+      ? { [rule.peer.cidr.includes(":") ? "CidrIpv6" : "CidrIpv4"]: rule.peer.cidr }
       : { ReferencedGroupInfo: { GroupId: rule.peer.groupId, UserId: accountId } }),
     ...(rule.description === undefined ? {} : { Description: rule.description }),
     Tags: Object.entries(rule.tags).map(([Key, Value]) => ({ Key, Value })),
@@ -166,6 +176,13 @@ function rangeOf(cidr: string | undefined): string {
   } catch {
     throw invalid(`CIDR block ${cidr} is malformed`);
   }
+}
+
+function ipv6RangeOf(cidr: string | undefined): string {
+  if (cidr === undefined || !/^[0-9a-f:]+\/\d{1,3}$/.test(cidr) || !isIPv6(cidr.split("/")[0] ?? "")) {
+    throw invalid(`CIDR block ${cidr} is malformed`);
+  }
+  return cidr;
 }
 
 function groupIdOf(groupId: string | undefined): string {

@@ -162,7 +162,16 @@ export class Ecs implements AsyncDisposable {
     const resolver = this.#stack.use(
       await Resolver.start(vpc.hostAddress, (name) => names.addressesOf(name)),
     );
-    await vpc.serve({ metadata: endpoint.port, resolver: resolver.port });
+    const ipv6Resolver = network.subnets().some(({ cidr }) => cidr.includes(":"))
+      ? await this.#serveIpv6(names, vpc)
+      : undefined;
+    await vpc.serve({ metadata: endpoint.port, resolver: resolver.port, ipv6Resolver });
+  }
+
+  async #serveIpv6(names: Cloud["names"], vpc: Machine["vpc"]): Promise<number> {
+    await vpc.joinIpv6();
+    const lookup = (name: string): readonly string[] | undefined => names.addressesOf(name);
+    return this.#stack.use(await Resolver.start(vpc.hostIpv6Address, lookup)).port;
   }
 
   async #cut(reference: string, cut: boolean): Promise<void> {

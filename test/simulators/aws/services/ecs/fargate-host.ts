@@ -5,7 +5,7 @@ import { metadataAddress } from "../../../common/machine/vpc.ts";
 /** The machine as Fargate shows it to a task with that address. */
 export function fargateHost(address: string, region: string, resolver: string): TaskSurroundings {
   const domain = region === "us-east-1" ? "ec2.internal" : `${region}.compute.internal`;
-  const hostname = `ip-${address.replaceAll(".", "-")}.${domain}`;
+  const hostname = `ip-${address.replaceAll(/[.:]+/g, "-")}.${domain}`;
   return {
     hostname,
     etcFiles: {

@@ -4,7 +4,7 @@ import type { Context } from "../../context.ts";
 import { Limits } from "../../../common/machine/limits.ts";
 import type { Machine } from "../../../common/machine/machine.ts";
 import type { MachineTask, TaskListener } from "../../../common/machine/task.ts";
-import type { TaskNetwork } from "../../../common/machine/vpc.ts";
+import { ipv6ResolverAddress, type TaskNetwork } from "../../../common/machine/vpc.ts";
 import { AwsFault } from "../../wire/service.ts";
 import { type LineSink, openLogStream } from "./log-streams.ts";
 import type { TaskCredentials } from "./metadata.ts";
@@ -139,6 +139,8 @@ export class TaskRun {
     if (networkInterface === undefined) {
       throw new Error(`${task.id} has no interface`);
     }
+    const { privateIpAddress } = network.endpoint;
+    const resolver = privateIpAddress.includes(":") ? ipv6ResolverAddress : machine.vpc.resolverAddress;
     this.#failOnDemand("mount");
     const volumes = await openVolumes(machine, context, cloud, task, networkInterface);
     this.#failOnDemand("pull");
@@ -155,7 +157,7 @@ export class TaskRun {
       {
         id: task.id,
         network,
-        host: fargateHost(network.endpoint.privateIpAddress, context.region, machine.vpc.resolverAddress),
+        host: fargateHost(privateIpAddress, context.region, resolver),
         memoryLimit: taskMemory(task, limits),
         sharesProcesses: task.definition.pidMode === "task",
         containers: containerSpecs(task, {

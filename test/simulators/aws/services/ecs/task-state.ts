@@ -194,7 +194,7 @@ export class TaskState {
       networkInterfaceId,
       macAddress,
       privateDnsName,
-      privateIPv4Address: address,
+      ...(address.includes(":") ? { ipv6Address: address } : { privateIPv4Address: address }),
     };
     const [attachment] = this.#wire.attachments ?? [];
     this.#change({
@@ -208,7 +208,12 @@ export class TaskState {
       ],
       containers: (this.#wire.containers ?? []).map((container) => ({
         ...container,
-        networkInterfaces: [{ attachmentId: attachment?.id ?? "", privateIpv4Address: address }],
+        networkInterfaces: [
+          {
+            attachmentId: attachment?.id ?? "",
+            [address.includes(":") ? "ipv6Address" : "privateIpv4Address"]: address,
+          },
+        ],
       })),
     });
   }

@@ -113,7 +113,8 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
     FileSystemId: fileSystemId,
     SubnetId: networkInterface.subnet.subnetId,
     LifeCycleState: "available" as const,
-    IpAddress: networkInterface.privateIpAddress,
+    [networkInterface.privateIpAddress.includes(":") ? "Ipv6Address" : "IpAddress"]:
+      networkInterface.privateIpAddress,
     NetworkInterfaceId: networkInterface.networkInterfaceId,
     AvailabilityZoneName: networkInterface.subnet.availabilityZone,
     VpcId: networkInterface.subnet.vpcId,

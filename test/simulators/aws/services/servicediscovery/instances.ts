@@ -1,5 +1,5 @@
 /** Cloud Map's calls about instances. */
-import { isIPv4 } from "node:net";
+import { isIPv4, isIPv6 } from "node:net";
 
 import type {
   DeregisterInstanceCommandInput,
@@ -155,6 +155,13 @@ function checkAttributes({ records }: DiscoveryService, attributes: Readonly<Rec
   }
   if (address !== undefined && !isIPv4(address)) {
     throw new AwsFault("InvalidInput", `AWS_INSTANCE_IPV4 is no IPv4 address: ${address}`);
+  }
+  const ipv6Address = attributes["AWS_INSTANCE_IPV6"];
+  if (needs("AAAA") && ipv6Address === undefined) {
+    throw new AwsFault("InvalidInput", "The attribute AWS_INSTANCE_IPV6 is required.");
+  }
+  if (ipv6Address !== undefined && !isIPv6(ipv6Address)) {
+    throw new AwsFault("InvalidInput", `AWS_INSTANCE_IPV6 is no IPv6 address: ${ipv6Address}`);
   }
   if (needs("SRV") && attributes["AWS_INSTANCE_PORT"] === undefined) {
     throw new AwsFault("InvalidInput", "The attribute AWS_INSTANCE_PORT is required.");
