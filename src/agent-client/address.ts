@@ -2,6 +2,7 @@
  * The way to an agent, and the credentials for it: one type for the backend that names it, the frontend, its workers and
  * the relay. Plain data: it crosses threads.
  */
+import { isIPv6 } from "node:net";
 
 /** An agent, or the one of stored containers, on this machine. */
 export interface SocketAddress {
@@ -81,6 +82,6 @@ export function describeAddress(address: AgentWay): string {
       return `${address.path} (${Buffer.from(address.pin).toString("hex").slice(0, 16)})`;
     case "tcp":
     case "relay":
-      return `${address.host}:${address.port}`;
+      return `${isIPv6(address.host) ? `[${address.host}]` : address.host}:${address.port}`;
   }
 }

@@ -31,7 +31,7 @@ class FakeCloudMap {
     ListInstances: ({ ServiceId }) => ({
       Instances: [...(this.services.get(String(ServiceId))?.instances ?? [])].map(([Id, address]) => ({
         Id,
-        Attributes: { AWS_INSTANCE_IPV4: address },
+        Attributes: { [address.includes(":") ? "AWS_INSTANCE_IPV6" : "AWS_INSTANCE_IPV4"]: address },
       })),
     }),
     CreateService: ({ Name, Description }) => {
@@ -43,7 +43,7 @@ class FakeCloudMap {
       return { Service: { Id: Name } };
     },
     RegisterInstance: ({ ServiceId, InstanceId, Attributes }) => {
-      const { AWS_INSTANCE_IPV4: address = "" } = Attributes as Record<string, string>;
+      const [address = ""] = Object.values(Attributes as Record<string, string>);
       this.services.get(String(ServiceId))?.instances.set(String(InstanceId), address);
       return {};
     },
@@ -115,6 +115,27 @@ describe("names in Cloud Map", () => {
     await clock.advance(1);
     assert.deepEqual(cloud.names, {});
     await mirror.close();
+  });
+
+  it("have IPv6 addresses where containers have those alone, also for the next process", async () => {
+    const first = start();
+    first.announce(container("1", "api"), "2001:db8::7");
+    await clock.advance(1);
+    assert.deepEqual(cloud.fake.made("CreateService")[0]?.["DnsConfig"], {
+      RoutingPolicy: "MULTIVALUE",
+      DnsRecords: [{ Type: "AAAA", TTL: 5 }],
+    });
+    assert.deepEqual(cloud.fake.made("RegisterInstance")[0]?.["Attributes"], {
+      AWS_INSTANCE_IPV6: "2001:db8::7",
+    });
+    await first.close();
+    const second = start();
+    second.announce(container("1", "api"), "2001:db8::7");
+    second.reconcile(new Set(["1".repeat(64)]));
+    await clock.advance(1);
+    assert.equal(cloud.fake.made("RegisterInstance").length, 1);
+    assert.deepEqual(cloud.names, { [`api.${net12}`]: ["2001:db8::7"] });
+    await second.close();
   });
 
   it("follow a container to its next address", async () => {

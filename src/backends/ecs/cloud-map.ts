@@ -3,6 +3,8 @@
  * configured namespace. Containers themselves ask their agents. Nothing waits for it; a call that Cloud Map refuses is
  * made again, and logged when that does not help.
  */
+import { isIPv6 } from "node:net";
+
 import {
   CreateServiceCommand,
   DeleteServiceCommand,
@@ -18,7 +20,13 @@ import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { isAwsError } from "./aws/errors.ts";
-import { descriptionOf, instancesOf, servicesOf } from "./cloud-map/services.ts";
+import {
+  descriptionOf,
+  instancesOf,
+  ipv4Attribute,
+  ipv6Attribute,
+  servicesOf,
+} from "./cloud-map/services.ts";
 import type { NameMirror } from "../common/cloud/name-mirror.ts";
 import { instanceTag } from "./tags.ts";
 import { pauseAfter } from "../../common/pauses.ts";
@@ -232,7 +240,9 @@ export class CloudMapMirror implements NameMirror {
 
   async #bringNow(name: string): Promise<void> {
     const wanted = new Map(this.#wanted.get(name));
-    const service = this.#present.get(name) ?? (wanted.size === 0 ? undefined : await this.#create(name));
+    const [first] = wanted.values();
+    const service =
+      this.#present.get(name) ?? (first === undefined ? undefined : await this.#create(name, first));
     if (service === undefined) {
       this.#forget(name);
       return;
@@ -323,14 +333,15 @@ export class CloudMapMirror implements NameMirror {
     );
   }
 
-  async #create(name: string): Promise<Service> {
-    const id = await this.#paced("create", () => this.#idOfNew(name));
+  /** @param address of its first instance: a service is of one family */
+  async #create(name: string, address: string): Promise<Service> {
+    const id = await this.#paced("create", () => this.#idOfNew(name, isIPv6(address) ? "AAAA" : "A"));
     const service = { id, instances: new Map<string, string>() };
     this.#present.set(name, service);
     return service;
   }
 
-  async #idOfNew(name: string): Promise<string> {
+  async #idOfNew(name: string, Type: "A" | "AAAA"): Promise<string> {
     const { serviceDiscovery, namespaceId, instance } = this.#options;
     try {
       const { Service: made } = await serviceDiscovery.send(
@@ -340,7 +351,7 @@ export class CloudMapMirror implements NameMirror {
           Description: descriptionOf(instance),
           DnsConfig: {
             RoutingPolicy: "MULTIVALUE",
-            DnsRecords: [{ Type: "A", TTL: timeToLiveSeconds }],
+            DnsRecords: [{ Type, TTL: timeToLiveSeconds }],
           },
           Tags: [{ Key: instanceTag, Value: instance }],
         }),
@@ -360,7 +371,7 @@ export class CloudMapMirror implements NameMirror {
     const command = new RegisterInstanceCommand({
       ServiceId: service.id,
       InstanceId: containerId,
-      Attributes: { AWS_INSTANCE_IPV4: address },
+      Attributes: { [isIPv6(address) ? ipv6Attribute : ipv4Attribute]: address },
     });
     await this.#paced("register", () =>
       serviceDiscovery.send(command, { abortSignal: this.#closing.signal }),

@@ -147,7 +147,7 @@ describe("looking at what is configured", () => {
       ["there is no log group /sockerless/containers in us-east-1: no container will start"],
     ],
     [
-      "subnets that have IPv6 alone",
+      "subnets that have IPv6 alone, beside others",
       {
         DescribeSubnetsCommand: {
           Subnets: [
@@ -158,7 +158,17 @@ describe("looking at what is configured", () => {
       },
       {},
       [
-        "ecs.subnets names subnets with IPv6 alone (subnet-2), and agents are reached by IPv4: no container will start there; name subnets with IPv4, alone or beside IPv6",
+        "ecs.subnets names subnets with IPv6 alone (subnet-2) beside others: containers of the two kinds will not reach one another",
+      ],
+    ],
+    [
+      "subnets that have IPv6 alone, and a repository of IPv4",
+      {
+        DescribeSubnetsCommand: { Subnets: [{ SubnetId: "subnet-1", VpcId: "vpc-1", Ipv6Native: true }] },
+      },
+      {},
+      [
+        `ecs.subnets names subnets with IPv6 alone (subnet-1), and tasks there do not reach ${repository}: name the repository in ecs.ecr_repository as <account>.dkr-ecr.<region>.on.aws/<name>`,
       ],
     ],
     [

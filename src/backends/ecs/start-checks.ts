@@ -12,6 +12,7 @@ import { builtPrograms } from "../common/built-programs.ts";
 import type { StartCheck } from "../common/cloud/start-checks.ts";
 import { agentPort } from "../common/cloud/agents/agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
+import { isIpv4Ecr } from "./ecr/credentials.ts";
 import { agentImageId, agentTag } from "../common/cloud/images/agent-image.ts";
 
 type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
@@ -77,10 +78,17 @@ async function checkSubnets(
   if (networks.size > 1) {
     return "ecs.subnets are not all of one VPC: no container will start";
   }
-  const withoutIpv4 = Subnets.filter(({ Ipv6Native }) => Ipv6Native === true).map(({ SubnetId }) => SubnetId);
-  return withoutIpv4.length === 0
-    ? undefined
-    : `ecs.subnets names subnets with IPv6 alone (${withoutIpv4.join(", ")}), and agents are reached by IPv4: no container will start there; name subnets with IPv4, alone or beside IPv6`;
+  const ipv6Alone = Subnets.filter(({ Ipv6Native }) => Ipv6Native === true).map(({ SubnetId }) => SubnetId);
+  if (ipv6Alone.length === 0) {
+    return undefined;
+  }
+  const named = `ecs.subnets names subnets with IPv6 alone (${ipv6Alone.join(", ")})`;
+  if (ipv6Alone.length < Subnets.length) {
+    return `${named} beside others: containers of the two kinds will not reach one another`;
+  }
+  return config.ecrRepository !== undefined && isIpv4Ecr(config.ecrRepository)
+    ? `${named}, and tasks there do not reach ${config.ecrRepository}: name the repository in ecs.ecr_repository as <account>.dkr-ecr.<region>.on.aws/<name>`
+    : undefined;
 }
 
 async function checkSecurityGroups(

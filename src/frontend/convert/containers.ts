@@ -14,7 +14,13 @@ import type { ContainerConfig } from "../../gen/sockerless/backend/v1/config_pb.
 import { shortId } from "../../common/ids.ts";
 import type { ApiVersion } from "../api-version.ts";
 import { containerConfigToJson } from "./container-config.ts";
-import { endpointsToJson, endpointSummariesToJson, portMapToJson, portToJson } from "./endpoints.ts";
+import {
+  endpointsToJson,
+  endpointSummariesToJson,
+  globalIpv6Of,
+  portMapToJson,
+  portToJson,
+} from "./endpoints.ts";
 import { hostConfigToJson } from "./host-config.ts";
 import {
   listOrNull,
@@ -177,8 +183,7 @@ function networkSettingsToJson(settings: NetworkSettings | undefined): Record<st
     SecondaryIPv6Addresses: null,
     EndpointID: bridge?.endpointId ?? "",
     Gateway: bridge?.gateway ?? "",
-    GlobalIPv6Address: bridge?.globalIpv6Address ?? "",
-    GlobalIPv6PrefixLen: bridge?.globalIpv6PrefixLen ?? 0,
+    ...globalIpv6Of(bridge),
     IPAddress: bridge?.ipAddress ?? "",
     IPPrefixLen: bridge?.ipPrefixLen ?? 0,
     IPv6Gateway: bridge?.ipv6Gateway ?? "",

@@ -1,4 +1,6 @@
 /** Endpoint settings and ports of a container, between Docker's JSON and the backend's messages. */
+import { isIPv6 } from "node:net";
+
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -13,6 +15,8 @@ import { listOrNull, mapOrNull, unlessEmpty } from "./json-values.ts";
 
 /** The driver option under which inspect tells the real address of a container whose `IPAddress` is virtual. */
 const addressOption = "com.sockerless.address";
+/** The prefix of every subnet of IPv6 in a cloud. RFC 4291, section 2.5.4. */
+const ipv6SubnetBits = 64;
 
 /** Reads `NetworkingConfig` of a create request. */
 export function networkingConfigFromJson(fields: JsonFields): NetworkingConfig {
@@ -97,10 +101,17 @@ function endpointToJson(endpoint: NetworkEndpoint): Record<string, unknown> {
     IPAddress: endpoint.ipAddress,
     IPPrefixLen: endpoint.ipPrefixLen,
     IPv6Gateway: endpoint.ipv6Gateway,
-    GlobalIPv6Address: endpoint.globalIpv6Address,
-    GlobalIPv6PrefixLen: endpoint.globalIpv6PrefixLen,
+    ...globalIpv6Of(endpoint),
     DNSNames: listOrNull(endpoint.dnsNames),
   };
+}
+
+/** The IPv6 address: the endpoint's own, or the real one of a container whose `IPAddress` is virtual. */
+export function globalIpv6Of(endpoint: NetworkEndpoint | undefined) {
+  const { globalIpv6Address = "", globalIpv6PrefixLen = 0, reachableAddress = "" } = endpoint ?? {};
+  return globalIpv6Address === "" && isIPv6(reachableAddress)
+    ? { GlobalIPv6Address: reachableAddress, GlobalIPv6PrefixLen: ipv6SubnetBits }
+    : { GlobalIPv6Address: globalIpv6Address, GlobalIPv6PrefixLen: globalIpv6PrefixLen };
 }
 
 /** Tells the real address, where addresses are virtual, as a driver's option: Docker has no field for it. */

@@ -43,8 +43,6 @@ export interface TaskView {
   readonly generation: bigint;
   /** The address of its agent, as {@link AgentFinder} takes it; undefined while nobody knows. */
   readonly address: string | undefined;
-  /** Why its agent never will be reached; empty: nothing is known against it. */
-  readonly unreachable: string;
   /** Exit code of the container's own process, or its agent's; undefined while it runs, or where it never did. */
   readonly exitCode: number | undefined;
   /** The cloud's words for an end by lack of memory; empty: it was none. */

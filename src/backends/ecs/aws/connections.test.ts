@@ -58,12 +58,21 @@ describe("a call of AWS", () => {
     });
   }
 
-  for (const [region, host] of [
+  const dualStack = "AWS_USE_DUALSTACK_ENDPOINT";
+  for (const [region, host, setting] of [
     ["eu-central-1", "sts.eu-central-1.amazonaws.com"],
     ["cn-north-1", "sts.cn-north-1.amazonaws.com.cn"],
     ["us-gov-west-1", "sts.us-gov-west-1.amazonaws.com"],
+    ["us-east-1", "sts.us-east-1.api.aws", dualStack],
+    ["cn-north-1", "sts.cn-north-1.api.amazonwebservices.com.cn", dualStack],
+    ["us-east-1", "sts-fips.us-east-1.amazonaws.com", "AWS_USE_FIPS_ENDPOINT"],
   ] as const) {
-    it(`goes to the partition of ${region}`, async (t) => {
+    const where = setting === undefined ? `the partition of ${region}` : `${region}'s endpoint by ${setting}`;
+    it(`goes to ${where}`, async (t) => {
+      if (setting !== undefined) {
+        process.env[setting] = "true";
+        t.after(() => delete process.env[setting]);
+      }
       const proxy = await listen(t);
       const client = new STSClient({
         region,

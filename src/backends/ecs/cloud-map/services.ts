@@ -16,6 +16,10 @@ export interface NamedService {
   readonly instance: string;
 }
 
+/** Names of the attributes of an instance that its address stands in. */
+export const ipv4Attribute = "AWS_INSTANCE_IPV4";
+export const ipv6Attribute = "AWS_INSTANCE_IPV6";
+
 const describedAs = /^sockerless (\S+)$/;
 
 /** The description of an instance's services, which tells whose they are: listing shows no tags. */
@@ -66,7 +70,7 @@ export async function instancesOf(
       options,
     );
     for (const { Id, Attributes } of page.Instances ?? []) {
-      found.set(Id ?? "", Attributes?.["AWS_INSTANCE_IPV4"] ?? "");
+      found.set(Id ?? "", Attributes?.[ipv4Attribute] ?? Attributes?.[ipv6Attribute] ?? "");
     }
     token = page.NextToken;
   } while (token !== undefined);

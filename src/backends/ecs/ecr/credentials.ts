@@ -25,6 +25,12 @@ export function isEcr(domain: string): boolean {
   return host.test(domain);
 }
 
+/** Whether an image's name begins with a host of ECR's that has no IPv6 address; `….dkr-ecr.<region>.on.aws` has both. */
+export function isIpv4Ecr(name: string): boolean {
+  const domain = name.split("/", 1)[0] ?? "";
+  return isEcr(domain) && !/\.on\.(aws|amazonwebservices\.com\.cn)$/.test(domain);
+}
+
 interface Token {
   readonly auth: RegistryAuth;
   readonly expiresMs: number;

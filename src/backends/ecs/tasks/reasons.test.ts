@@ -118,21 +118,17 @@ describe("a task's view", () => {
     assert.equal(viewOf({ attachments: [{ ...attachment, details }] }).address, "10.0.0.7");
   });
 
-  it("says that nobody reaches it where its interface has an IPv6 address alone", () => {
-    const viewWith = (networkInterface: object) =>
-      viewOf({ containers: [{ name: "main", networkInterfaces: [networkInterface] }] });
+  it("tells its IPv6 address where its interface has that alone", () => {
+    const addressWith = (networkInterface: object) =>
+      viewOf({ containers: [{ name: "main", networkInterfaces: [networkInterface] }] }).address;
     const ipv6Address = "2001:db8::7";
-    assert.match(
-      viewWith({ ipv6Address }).unreachable,
-      /agents are reached by IPv4: set ecs\.subnets to subnets with IPv4, alone or beside IPv6$/,
-    );
-    assert.equal(viewWith({ ipv6Address, privateIpv4Address: "10.0.0.7" }).unreachable, "");
-    assert.equal(viewWith({}).unreachable, "", "it has none yet");
+    assert.equal(addressWith({ ipv6Address }), ipv6Address);
+    assert.equal(addressWith({ ipv6Address, privateIpv4Address: "10.0.0.7" }), "10.0.0.7");
+    assert.equal(addressWith({}), undefined, "it has none yet");
   });
 
   it("is a stranger's where nothing of ours stands in it", () => {
     const view = viewOf({ taskArn: "arn:x", overrides: {} });
-    assert.equal(view.unreachable, "");
     assert.deepEqual([view.containerId, view.generation], ["", 0n]);
   });
 });

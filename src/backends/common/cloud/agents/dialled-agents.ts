@@ -1,4 +1,6 @@
 /** Agents that listen: they are dialled at the addresses that the cloud tells of their tasks. */
+import { isIPv6 } from "node:net";
+
 import type { ClientCredentials } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
 import type { CloudAuthority } from "../authority.ts";
@@ -46,7 +48,8 @@ export function dialledAgents(options: DialOptions): AgentFinder {
       const credentials = await authority.credentialsFor(containerId);
       return { address, pin: await learnPin({ host: address, port: agentPort }, credentials, signal) };
     },
-    describeSilence: (address) => `its agent does not answer at ${address}:${agentPort} (${hint})`,
+    describeSilence: (address) =>
+      `its agent does not answer at ${isIPv6(address) ? `[${address}]` : address}:${agentPort} (${hint})`,
   };
 }
 

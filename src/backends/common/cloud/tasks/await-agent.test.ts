@@ -67,12 +67,6 @@ describe("waiting for a task's agent", () => {
     assert.equal(listeners.size, 0);
   });
 
-  it("ends at once where nobody can ever reach the agent", async () => {
-    const waiting = wait();
-    tell(taskView({ status: "RUNNING", unreachable: "it has no address" }));
-    await assert.rejects(waiting, /failed to start a task for the container: it has no address/);
-  });
-
   it("takes it that the cloud does not know the task yet, but not for long", async () => {
     const waiting = wait();
     let ended = false;

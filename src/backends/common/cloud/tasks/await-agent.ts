@@ -61,8 +61,6 @@ export async function awaitAgent(
     tellTimes(view.times, options.phase);
     if (view.stopped || (view.stopping && view.isReasonTold)) {
       found.reject(failureOfTask(cloud, view));
-    } else if (view.unreachable !== "") {
-      found.reject(startFailure(cloud, view.unreachable));
     } else if (view.address !== undefined && view.address !== address) {
       address = view.address;
       finder.await(containerId, { task, address }, scope).then(found.resolve, () => {});

@@ -64,7 +64,6 @@ export function taskView(given: Partial<TaskView> = {}): TaskView {
     containerId: "",
     generation: 0n,
     address: undefined,
-    unreachable: "",
     exitCode: undefined,
     outOfMemory: "",
     interruption: "",
