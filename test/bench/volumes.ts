@@ -47,6 +47,7 @@ const kinds = {
   local: [],
   block: ["--driver=block"],
   "block, fallocate=true": ["--driver=block", "--opt=size=1G", "--opt=fallocate=true"],
+  "block, fallocate=full": ["--driver=block", "--opt=size=1G", "--opt=fallocate=full"],
 } as const;
 
 /** Makes a volume that is mounted as long as its container runs, and answers its directory. */

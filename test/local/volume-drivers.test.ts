@@ -90,6 +90,7 @@ describe("a block volume", () => {
     await refused(/create bad: invalid size: 'much': it is a number of bytes/, ...create("size=much"));
     await refused(/create bad: a size of 1MiB is out of bounds: it is at least 16MiB/, ...create("size=1M"));
     await refused(/invalid option: "type" \(block volumes have: size, fallocate\)/, ...create("type=nfs"));
+    await refused(/fallocate=perhaps: it is true, false or full/, ...create("fallocate=perhaps"));
     await refused(/plugin "nfs" not found: .* local, block, tmpfs/, "volume", "create", "-d", "nfs", "bad");
     await refused(/no such volume/, "volume", "inspect", "bad");
     await ok("volume", "create", "--driver", "block", "--opt", "size=10240M", "plain");

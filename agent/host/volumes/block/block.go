@@ -47,6 +47,7 @@ type settings struct {
 	size      int64
 	sizeAsked bool
 	allocate  bool // all of it at once, so that a full disk is met at the creation
+	write     bool // what is allocated, too, so that nothing is left to note at its first use
 }
 
 func (d Driver) settings(options map[string]string) (settings, error) {
@@ -60,9 +61,11 @@ func (d Driver) settings(options map[string]string) (settings, error) {
 				return asked, invalid("%v: it is a number of bytes, such as 512M or 10G", err)
 			}
 		case "fallocate":
-			if asked.allocate, err = strconv.ParseBool(value); err != nil {
-				return asked, invalid("fallocate=%s: it is true or false", value)
+			asked.write = value == "full"
+			if asked.allocate, err = strconv.ParseBool(value); err != nil && !asked.write {
+				return asked, invalid("fallocate=%s: it is true, false or full", value)
 			}
+			asked.allocate = asked.allocate || asked.write
 		default:
 			return asked, invalid("invalid option: %q (block volumes have: size, fallocate)", option)
 		}
@@ -130,6 +133,11 @@ func makeImage(ctx context.Context, name, image string, asked settings) (err err
 	if err := makeFileSystem(ctx, unfinished, asked, lock); err != nil {
 		return err
 	}
+	if asked.write {
+		if err := writeUnwritten(ctx, file, asked.size); err != nil {
+			return fmt.Errorf("write %s: %w", units.BytesSize(float64(asked.size)), err)
+		}
+	}
 	faultpoint.Reached("host.volume.formatted")
 	if err := emptyFileSystem(file, mountOptions(asked)); err != nil {
 		return err
@@ -173,6 +181,34 @@ func allocate(file *os.File, size int64) error {
 		return fmt.Errorf("%w: there is room for %s", unix.ENOSPC, units.BytesSize(float64(room)))
 	}
 	return unix.Fallocate(int(file.Fd()), 0, 0, size)
+}
+
+// writeUnwritten writes the zeros that the file reads as where nothing was written.
+func writeUnwritten(ctx context.Context, file *os.File, size int64) error {
+	zeros := make([]byte, 1<<20)
+	for at := int64(0); at < size; {
+		begin, err := file.Seek(at, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		end, err := file.Seek(begin, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // There is none.
+			end, err = size, nil
+		}
+		if err != nil {
+			return err
+		}
+		for at = begin; at < end; at += int64(len(zeros)) {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			if _, err := file.WriteAt(zeros[:min(int64(len(zeros)), end-at)], at); err != nil {
+				return err
+			}
+		}
+		at = end
+	}
+	return nil
 }
 
 // emptyFileSystem takes away lost+found: databases want an empty directory.

@@ -199,8 +199,51 @@ func TestAllOfItIsAllocatedWhereThatIsAskedFor(t *testing.T) {
 	if size, err := small.Measure(t.Context(), v); err != nil || size < 32<<20 {
 		t.Errorf("%d bytes, %v", size, err)
 	}
+	if first, err := unwritten(v); err != nil || first >= 32<<20 {
+		t.Errorf("the first byte that is not written: %d, %v", first, err)
+	}
 	tooLarge := newVolume(t, map[string]string{"size": "15T", "fallocate": "true"})
 	if _, err := small.Make(t.Context(), tooLarge); err == nil || !strings.Contains(err.Error(), "allocate 15TiB: no space left on device: there is room for") {
+		t.Error(err)
+	}
+}
+
+// unwritten answers where the first bytes are that nobody has written; the size: all are.
+func unwritten(v driver.Volume) (int64, error) {
+	image, err := os.Open(imageOf(v))
+	if err != nil {
+		return 0, err
+	}
+	defer image.Close()
+	return image.Seek(0, unix.SEEK_HOLE)
+}
+
+func TestAllOfItIsWrittenWhereThatIsAskedFor(t *testing.T) {
+	v := newVolume(t, map[string]string{"size": "32M", "fallocate": "full"})
+	if _, err := small.Make(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	isWritten := func() {
+		t.Helper()
+		if first, err := unwritten(v); err != nil || first != 32<<20 {
+			t.Errorf("the first byte that is not written: %d, %v", first, err)
+		}
+		if growth, err := small.Growth(v); err != nil || growth != 0 {
+			t.Errorf("%d bytes may come: %v", growth, err)
+		}
+	}
+	isWritten()
+	mounted(t, v)
+	if err := errors.Join(os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 8<<20), 0o600), os.Remove(filepath.Join(v.Data(), "file"))); err != nil {
+		t.Fatal(err)
+	}
+	unmounted(t, v)
+	isWritten()
+	if output, err := exec.Command("e2fsck", "-fn", imageOf(v)).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
+	left := newVolume(t, map[string]string{"fallocate": "full"})
+	if _, err := small.Make(leftAlready(t), left); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
