@@ -1,12 +1,15 @@
 package block
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +95,8 @@ func TestSizes(t *testing.T) {
 	}
 	for _, options := range []map[string]string{
 		{"size": "much"}, {"size": ""}, {"size": "-1"}, {"size": "1M"}, {"size": "99999T"}, {"fallocate": "perhaps"}, {"type": "nfs"},
+		{"size": "NaN"}, {"size": "Inf"}, {"size": "1e400"}, {"size": "0x40000000"}, {"size": "99999999999999999999"}, {"size": "9223372036854775807T"},
+		{"size": "17592186044417"}, {"size": "64M\n"}, {"size": "64M,discard"}, {"": "64M"}, {"fallocate": ""}, {"fallocate": "FULL"},
 	} {
 		if err := small.Check(options); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("%v: %v", options, err)
@@ -122,8 +127,8 @@ func TestAnImageIsSparseWholeAndEmpty(t *testing.T) {
 		t.Errorf("%d bytes of 10 GiB, and %d may come: %v", size, growth, err)
 	}
 	features, err := exec.Command("dumpe2fs", imageOf(v)).CombinedOutput()
-	if err != nil || strings.Contains(string(features), "Reserved block count:     1") || strings.Count(string(features), "ITABLE_ZEROED") != 80 {
-		t.Errorf("%v: %d groups of 80 need no initialisation", err, strings.Count(string(features), "ITABLE_ZEROED"))
+	if err != nil || !regexp.MustCompile(`(?m)^Reserved block count: +0$`).Match(features) || strings.Count(string(features), "ITABLE_ZEROED") != 80 {
+		t.Errorf("%v: %d groups of 80 need no initialisation, or blocks are reserved", err, strings.Count(string(features), "ITABLE_ZEROED"))
 	}
 	mounted(t, v)
 	entries, err := os.ReadDir(v.Data())
@@ -299,12 +304,16 @@ func TestADirtyImageIsReplayed(t *testing.T) {
 	}
 	// As the machine's death leaves it.
 	died := newVolume(t, nil)
+	begun, _ := heldUp(t, "e2fsck", "begins")
 	if output, err := exec.Command("cp", "--sparse=always", imageOf(v), imageOf(died)).CombinedOutput(); err != nil {
 		t.Fatal(string(output))
 	}
 	mounted(t, died)
 	if _, err := os.Stat(filepath.Join(died.Data(), "file")); err != nil {
 		t.Error(err)
+	}
+	if _, err := os.Stat(begun); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was checked, which the kernel had not asked for: %v", err)
 	}
 }
 
@@ -341,6 +350,37 @@ func TestADamagedImageIsRefusedByName(t *testing.T) {
 	refused("no EXT4 superblock")
 }
 
+// What stands where an image was is neither followed nor waited for.
+func TestWhatIsNoImageIsRefusedByName(t *testing.T) {
+	for what, replace := range map[string]func(image string) error{
+		"shorter":   func(image string) error { return os.Truncate(image, 32<<20) },
+		"empty":     func(image string) error { return os.Truncate(image, 0) },
+		"noise":     func(image string) error { return os.WriteFile(image, bytes.Repeat([]byte{0xa5}, 1<<20), 0o600) },
+		"missing":   os.Remove,
+		"directory": func(image string) error { return errors.Join(os.Remove(image), os.Mkdir(image, 0o700)) },
+		"link": func(image string) error {
+			return errors.Join(os.Rename(image, image+".old"), os.Symlink(image+".old", image))
+		},
+		"pipe": func(image string) error { return errors.Join(os.Remove(image), unix.Mkfifo(image, 0o600)) },
+	} {
+		v := newVolume(t, nil)
+		if _, err := small.Make(t.Context(), v); err != nil {
+			t.Fatal(err)
+		}
+		waitForNoLoop(t, v)
+		if err := replace(imageOf(v)); err != nil {
+			t.Fatal(err)
+		}
+		if err := small.Mount(t.Context(), v); err == nil || !strings.Contains(err.Error(), "volume db") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if is, err := mounts.IsMountPoint(v.Data()); is || err != nil {
+			t.Errorf("%s is mounted: %t %v", what, is, err)
+		}
+		waitForNoLoop(t, v)
+	}
+}
+
 // withNotedErrors is a volume in which the kernel has noted errors.
 func withNotedErrors(t *testing.T) driver.Volume {
 	t.Helper()
@@ -364,10 +404,40 @@ func cleanNow(t *testing.T, v driver.Volume) {
 	}
 }
 
-func TestAFileSystemWithNotedErrorsIsChecked(t *testing.T) {
+func TestAFileSystemWithNotedErrorsIsCheckedAndThatIsTold(t *testing.T) {
 	v := withNotedErrors(t)
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(before)
 	mounted(t, v)
+	if said := log.String(); !strings.Contains(said, "was checked") || !strings.Contains(said, "volume=db") || !strings.Contains(said, "check forced") {
+		t.Error(said)
+	}
 	cleanNow(t, v)
+}
+
+// e2fsck -p leaves alone what somebody has to decide.
+func TestErrorsThatNeedADecisionAreRefusedByName(t *testing.T) {
+	v := withNotedErrors(t)
+	if output, err := exec.Command("debugfs", "-w", "-R", "clri <2>", imageOf(v)).CombinedOutput(); err != nil {
+		t.Fatal(string(output))
+	}
+	err := small.Mount(t.Context(), v)
+	if err == nil || !strings.Contains(err.Error(), "volume db is damaged: ") || !strings.Contains(err.Error(), "UNEXPECTED INCONSISTENCY") ||
+		!strings.Contains(err.Error(), "(it is not repaired unasked: `e2fsck -f "+imageOf(v)+"`, or bring back a copy)") {
+		t.Error(err)
+	}
+	if is, err := mounts.IsMountPoint(v.Data()); is || err != nil {
+		t.Errorf("it is mounted: %t %v", is, err)
+	}
+}
+
+func TestAMissingProgramIsNamedWithItsPackage(t *testing.T) {
+	_, _, err := program(t.Context(), "mkfs.missing")
+	if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), "block volumes need mkfs.missing: install the package e2fsprogs") {
+		t.Error(err)
+	}
 }
 
 // A device that a probe has open, say, would show the file system as it was before the check.

@@ -69,6 +69,20 @@ func TestNamesOfNetworkFileSystemsBecomeAddresses(t *testing.T) {
 	}
 }
 
+// The kernel refuses the version whether it has NFS or not, and the error tells what
+// mount(2) was called with.
+func TestNFSIsMountedByTheAddressOfItsServer(t *testing.T) {
+	v := driver.Volume{Name: "v", Dir: t.TempDir(), Options: map[string]string{"type": "nfs", "device": ":/export", "o": "addr=localhost,vers=9,ro"}}
+	if err := os.Mkdir(v.Data(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	err := Driver{}.Mount(t.Context(), v)
+	want := "error while mounting volume '" + v.Data() + "': failed to mount local volume: mount :/export:" + v.Data() + ", flags: 0x1, data: addr=127.0.0.1,vers=9: "
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v, not %s", err, want)
+	}
+}
+
 func TestOptionsAreMounted(t *testing.T) {
 	source := t.TempDir()
 	if err := os.WriteFile(filepath.Join(source, "file"), nil, 0o600); err != nil {
