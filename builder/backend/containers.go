@@ -78,9 +78,18 @@ func (c *Client) RemoveLeftContainers(ctx context.Context) error {
 	return nil
 }
 
-// Run starts a container with secret files, copies its output as it comes, and answers its exit code once it has ended.
-func (c *Client) Run(ctx context.Context, id string, secrets []*backendv1.SecretFile, stdout, stderr io.Writer) (int64, error) {
-	if _, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{Container: id, Secrets: secrets})); err != nil {
+// Secrets are what a container has for one start alone.
+type Secrets struct {
+	Files []*backendv1.SecretFile
+	// Variables, NAME=value.
+	Env []string
+}
+
+// Run starts a container with secrets, copies its output as it comes, and answers its exit code once it has ended.
+func (c *Client) Run(ctx context.Context, id string, secrets Secrets, stdout, stderr io.Writer) (int64, error) {
+	if _, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{
+		Container: id, Secrets: secrets.Files, SecretEnv: secrets.Env,
+	})); err != nil {
 		return 0, err
 	}
 	if err := c.copyLogs(ctx, id, stdout, stderr); err != nil {

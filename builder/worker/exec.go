@@ -103,7 +103,7 @@ type step struct {
 	root    *ref
 	config  *backendv1.ContainerConfig
 	host    *backendv1.HostConfig
-	secrets []*backendv1.SecretFile
+	secrets backend.Secrets
 	atEnd   []func(context.Context) error
 }
 
@@ -136,11 +136,14 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	for _, each := range meta.Ulimit {
 		s.host.Resources.Ulimits = append(s.host.Resources.Ulimits, &backendv1.Ulimit{Name: each.Name, Soft: each.Soft, Hard: each.Hard})
 	}
-	environment, err := s.environment(ctx)
-	if err != nil {
-		return nil, err
+	s.config.Env = s.environment()
+	for _, each := range s.op.Secretenv {
+		content, _, err := s.secret(ctx, each.ID, each.Optional)
+		if err != nil {
+			return nil, err
+		}
+		s.secrets.Env = append(s.secrets.Env, each.Name+"="+string(content))
 	}
-	s.config.Env = environment
 	var isReadOnly bool
 	for _, mount := range s.op.Mounts {
 		if mount.Dest == pb.RootMount {
@@ -178,8 +181,8 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	return []solver.Result{bkworker.NewWorkerRefResult(s.worker.stateRef(made), s.worker)}, nil
 }
 
-// environment is the command's, with the secrets that it asks for.
-func (s *step) environment(ctx context.Context) ([]string, error) {
+// environment is the command's, without the secrets that it asks for.
+func (s *step) environment() []string {
 	environment := slices.Clone(s.op.Meta.Env)
 	if !slices.ContainsFunc(environment, func(each string) bool { return strings.HasPrefix(each, "PATH=") }) {
 		environment = append(environment, "PATH="+system.DefaultPathEnv("linux"))
@@ -194,10 +197,7 @@ func (s *step) environment(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	for _, each := range s.op.Secretenv {
-		return nil, fmt.Errorf("sockerless: RUN --mount=type=secret,env=%s is not implemented by the builder", each.Name)
-	}
-	return environment, nil
+	return environment
 }
 
 func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
@@ -229,16 +229,15 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 		return s.mountCache(ctx, mount)
 	case pb.MountType_SECRET:
 		return s.mountSecret(ctx, mount)
+	case pb.MountType_SSH:
+		return s.mountSSH(ctx, mount)
 	}
 	return fmt.Errorf("sockerless: RUN --mount=type=%s is not implemented by the builder", strings.ToLower(mount.MountType.String()))
 }
 
-// mountBind shows files of a state, or of the context, as an image that is mounted: what lies there is read and never
-// becomes a part of the step's layer.
+// mountBind shows files of a state, or of the context, as an image that is mounted: neither what lies there nor what is
+// written there becomes a part of the step's layer.
 func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
-	if !mount.Readonly {
-		return fmt.Errorf("sockerless: RUN --mount=type=bind,target=%s,rw is not implemented by the builder", mount.Dest)
-	}
 	if mount.Input < 0 {
 		return fmt.Errorf("sockerless: RUN --mount=type=bind,target=%s,from=scratch is not implemented by the builder: there is nothing to mount", mount.Dest)
 	}
@@ -262,7 +261,7 @@ func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 		return err
 	}
 	s.host.Mounts = append(s.host.Mounts, &backendv1.Mount{
-		Type: "image", Source: state.id, Target: mount.Dest, ReadOnly: true,
+		Type: "image", Source: state.id, Target: mount.Dest, ReadOnly: mount.Readonly,
 		ImageOptions: &backendv1.ImageOptions{Subpath: strings.TrimPrefix(selector, "/")},
 	})
 	return nil
@@ -295,27 +294,32 @@ func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string) (*r
 	return w.stateRef(made), path.Join("/", selected), nil
 }
 
-// mountSecret asks the build's client for a secret, which goes to the container's start alone: it is kept nowhere.
+// mountSecret shows a secret of the build's client, which goes to the container's start alone: it is kept nowhere.
 func (s *step) mountSecret(ctx context.Context, mount *pb.Mount) error {
 	options := mount.SecretOpt
 	if options == nil {
 		return errors.New("invalid secret mount options")
 	}
-	var content []byte
-	err := s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, _ string, caller session.Caller) (err error) {
-		content, err = secrets.GetSecret(ctx, caller, options.ID)
-		return err
-	})
-	if errors.Is(err, secrets.ErrNotFound) && options.Optional {
-		return nil
-	}
-	if err != nil {
+	content, isGiven, err := s.secret(ctx, options.ID, options.Optional)
+	if err != nil || !isGiven {
 		return err
 	}
-	s.secrets = append(s.secrets, &backendv1.SecretFile{
+	s.secrets.Files = append(s.secrets.Files, &backendv1.SecretFile{
 		Path: mount.Dest, Content: content, Mode: options.Mode & 0o777, Uid: options.Uid, Gid: options.Gid,
 	})
 	return nil
+}
+
+// secret asks the build's client for a secret, which it may not have where that is optional.
+func (s *step) secret(ctx context.Context, id string, isOptional bool) (content []byte, isGiven bool, err error) {
+	err = s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, _ string, caller session.Caller) (err error) {
+		content, err = secrets.GetSecret(ctx, caller, id)
+		return err
+	})
+	if errors.Is(err, secrets.ErrNotFound) && isOptional {
+		return nil, false, nil
+	}
+	return content, err == nil, err
 }
 
 // mountCache mounts a volume of the backend that the mount's ID names. `locked` takes turns, `private` gives each step

@@ -1,7 +1,7 @@
 /** `docker buildx` with its docker driver: BuildKit's control API and sessions, hijacked from the Docker API. */
 import assert from "node:assert/strict";
-import { createHash, randomUUID } from "node:crypto";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createHash, generateKeyPairSync, randomUUID } from "node:crypto";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -11,9 +11,10 @@ import { compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs, runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
+import { buildProgram } from "../support/programs.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
-import { until } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -46,6 +47,22 @@ async function context(name: string, files: Readonly<Record<string, string>>): P
 /** Runs a build, whose progress is on standard error. */
 const buildx = (...args: string[]) =>
   setting.daemon.docker("buildx", "build", "--progress", "plain", ...args);
+
+/** Files of the daemon that have a secret, one a line. */
+async function filesWith(secret: string): Promise<string> {
+  const { stateDir, runDir } = setting.daemon;
+  // It answers 2 where a file goes while it looks.
+  const found = await until(async () => {
+    const looked = await runCommand("grep", ["-rlaF", "--devices=skip", secret, stateDir, runDir]);
+    return looked.code === 2 && looked.text === "" ? undefined : looked;
+  });
+  return found.text;
+}
+
+async function assertKeptNowhere(secret: string): Promise<void> {
+  assert.equal(await filesWith(secret), "");
+  assert.ok(!setting.daemon.output.includes(secret));
+}
 
 describe("docker buildx build", () => {
   before(
@@ -163,14 +180,86 @@ RUN test ! -e /run/secrets
       const digest = createHash("sha256").update(secret).digest("hex");
       assert.equal(await ok("run", "--rm", "secret:1", "cat", "/out"), `440 5:6\n${digest}  -`);
       assert.match(await ok("run", "--rm", "secret:1", "cat", "/mounts"), /tmpfs/);
-      const { stateDir, runDir } = setting.daemon;
-      // It answers 2 where a file goes while it looks.
-      const found = await until(async () => {
-        const looked = await runCommand("grep", ["-rlaF", "--devices=skip", secret, stateDir, runDir]);
-        return looked.code === 2 && looked.text === "" ? undefined : looked;
+      await assertKeptNowhere(secret);
+    }),
+  );
+
+  test(
+    "gives a step its secrets as variables, which are kept nowhere",
+    ofBuildx(async () => {
+      const secret = `secret-${randomUUID()}`;
+      const files = await context("secret-env", {
+        Dockerfile: `FROM busybox
+ENV TOKEN=of-the-image
+RUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=none,env=NONE \\
+  until test -e /tmp/go; do sleep 0.1; done; printf %s "$TOKEN" | sha256sum > /out && test -z "$NONE" && env | grep -c TOKEN= >> /out
+RUN echo $TOKEN >> /out
+`,
       });
-      assert.deepEqual([found.code, found.text], [1, ""]);
-      assert.ok(!setting.daemon.output.includes(secret));
+      const file = join(directory, "token-env");
+      await writeFile(file, secret);
+      const building = buildx("--secret", `id=token,src=${file}`, "--tag", "secret:2", files);
+      const step = await until(
+        async () => (await ok("ps", "--quiet", "--filter", "label=sockerless.build")) || undefined,
+      );
+      const kept = (await filesWith(secret)).split("\n");
+      const { text: kinds } = await runCommand("stat", ["--file-system", "--format", "%T", ...kept]);
+      assert.deepEqual([...new Set(kinds.split("\n"))], ["tmpfs"]);
+      await ok("exec", step, "touch", "/tmp/go");
+      const answer = await building;
+      assert.equal(answer.code, 0, answer.errorText);
+      const digest = createHash("sha256").update(secret).digest("hex");
+      assert.equal(await ok("run", "--rm", "secret:2", "cat", "/out"), `${digest}  -\n1\nof-the-image`);
+      await assertKeptNowhere(secret);
+      const required = await context("secret-required", {
+        Dockerfile: "FROM busybox\nRUN --mount=type=secret,id=token,env=TOKEN,required true\n",
+      });
+      const refused = await buildx(required);
+      assert.equal(refused.code, 1);
+      assert.match(refused.errorText, /secret token: not found/);
+    }),
+  );
+
+  test(
+    "forwards its client's SSH agent to a step, and to no other",
+    ofBuildx(async () => {
+      const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+      const raw = Buffer.from(publicKey.export({ format: "jwk" }).x ?? "", "base64url");
+      const sshString = (content: Buffer) => {
+        const size = Buffer.alloc(4);
+        size.writeUInt32BE(content.length);
+        return Buffer.concat([size, content]);
+      };
+      const blob = Buffer.concat([sshString(Buffer.from("ssh-ed25519")), sshString(raw)]).toString("base64");
+      const key = join(directory, "key");
+      await writeFile(key, privateKey.export({ format: "pem", type: "pkcs8" }), { mode: 0o600 });
+      const files = await context("ssh", {
+        Dockerfile: `FROM busybox
+COPY --chmod=755 sshkeys /bin/
+RUN --mount=type=ssh --mount=type=ssh,id=none,target=/none sshkeys > /out && sshkeys >> /out && stat -c '%a %u' $SSH_AUTH_SOCK >> /out && test ! -e /none
+USER 1000
+RUN --mount=type=ssh,uid=1000,mode=0700,target=/own/sock SSH_AUTH_SOCK=/own/sock sshkeys > /tmp/out; stat -c '%a %u' /own/sock >> /tmp/out
+RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
+`,
+      });
+      await copyFile(await buildProgram("sshkeys"), join(files, "sshkeys"));
+      const answer = await buildx("--ssh", `default=${key}`, "--tag", "ssh:1", files);
+      assert.equal(answer.code, 0, answer.errorText);
+      const found = await ok("run", "--rm", "ssh:1", "cat", "/out", "/tmp/out");
+      assert.deepEqual(found.split("\n"), [blob, blob, "600 0", blob, "700 1000"]);
+      const required = await context("ssh-required", {
+        Dockerfile: "FROM busybox\nRUN --mount=type=ssh,id=other,required true\n",
+      });
+      for (const options of [[], ["--ssh", `default=${key}`]]) {
+        const refused = await buildx(...options, required);
+        assert.equal(refused.code, 1);
+        assert.match(refused.errorText, /no SSH key "other" forwarded|unset ssh forward key other/);
+      }
+      await untilTrue(async () =>
+        (await readdir(join(setting.daemon.stateDir, "builder/scratch"))).every(
+          (name) => !name.startsWith("ssh-"),
+        ),
+      );
     }),
   );
 

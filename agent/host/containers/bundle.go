@@ -29,6 +29,7 @@ type machineFacts struct {
 	cgroupsPath    string            // unless the configuration names one
 	images         map[string]string // sources of bind mounts without one, by destination
 	mounts         []ociMount
+	env            []string       // in place of the configuration's variables of the same names
 	initExecutable string         // empty: no init
 	root           *confined.Root // what is at rootfs
 	hook           ociHook        // makes what is nested
@@ -134,6 +135,14 @@ func (f machineFacts) completeProcess(top object) error {
 				return err
 			}
 		}
+		if len(f.env) > 0 {
+			if err := edit(*process, "env", func(env *[]string) error {
+				*env = overridden(*env, f.env)
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
 		return edit(*process, "user", func(user *object) error {
 			return errors.Join(
 				user.set("uid", f.user.UID), user.set("gid", f.user.GID),
@@ -141,6 +150,15 @@ func (f machineFacts) completeProcess(top object) error {
 			)
 		})
 	})
+}
+
+// overridden lays variables over others.
+func overridden(env, over []string) []string {
+	kept := slices.DeleteFunc(env, func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.ContainsFunc(over, func(other string) bool { return strings.HasPrefix(other, name+"=") })
+	})
+	return append(kept, over...)
 }
 
 // namespace is an element of linux.namespaces.

@@ -21,7 +21,7 @@ import (
 func (l *launch) mountImages() (map[string]string, error) {
 	sources := map[string]string{}
 	for index, m := range l.request.ImageMounts {
-		source, err := l.mountImage(filepath.Join(imagesDirectory(l.paths), fmt.Sprint(index)), m)
+		source, err := l.mountImage(fmt.Sprint(index), m)
 		if err != nil {
 			return nil, fmt.Errorf("mount an image at %s: %w", m.Destination, err)
 		}
@@ -30,7 +30,8 @@ func (l *launch) mountImages() (map[string]string, error) {
 	return sources, nil
 }
 
-func (l *launch) mountImage(directory string, m *hostv1.Mount) (string, error) {
+func (l *launch) mountImage(name string, m *hostv1.Mount) (string, error) {
+	directory := filepath.Join(imagesDirectory(l.paths), name)
 	stack, err := l.layers.Stack(m.LayerDiffIds)
 	if err != nil {
 		return "", err
@@ -38,7 +39,15 @@ func (l *launch) mountImage(directory string, m *hostv1.Mount) (string, error) {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return "", err
 	}
-	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(directory); err != nil {
+	overlay := mounts.Overlay{Lower: stack.Lower}
+	if !m.ReadOnly {
+		written := filepath.Join(l.paths.WrittenToImages(), name)
+		overlay.Upper, overlay.Work = filepath.Join(written, "upper"), filepath.Join(written, "work")
+		if err := errors.Join(os.MkdirAll(overlay.Upper, 0o755), os.MkdirAll(overlay.Work, 0o700)); err != nil {
+			return "", err
+		}
+	}
+	if err := overlay.Mount(directory); err != nil {
 		return "", err
 	}
 	part, err := openPart(directory, m.Subpath, m.SubpathInImage)

@@ -168,7 +168,7 @@ func (l *launch) prepareFiles(ctx context.Context) (err error) {
 	added = append(added, secrets...)
 	facts := machineFacts{
 		rootfs: l.paths.Merged(), root: l.root, user: user, namespaces: joined, sharedMemory: l.spec.SharedMemory, images: images,
-		cgroupsPath: "/sockerless/" + l.request.ContainerId, mounts: append(added, l.dockerSocketMounts()...),
+		env: l.request.SecretEnv, cgroupsPath: "/sockerless/" + l.request.ContainerId, mounts: append(added, l.dockerSocketMounts()...),
 	}
 	if l.request.Init {
 		if facts.initExecutable, err = os.Readlink(l.agentPath); err != nil {
@@ -185,7 +185,7 @@ func (l *launch) prepareFiles(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return os.WriteFile(l.paths.Config(), config, 0o600)
+	return l.writeConfig(config)
 }
 
 // nestedHook is run while we wait for the shim: "self" is another process there.

@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -16,9 +17,9 @@ import (
 var secretsOptions = []string{"nosuid", "nodev", "noexec", "mode=700", "size=16m"}
 
 // mountSecrets keeps the request's secret files in memory and answers their
-// mounts.
+// mounts. The configuration of a container with secret variables comes there too.
 func (l *launch) mountSecrets() ([]ociMount, error) {
-	if len(l.request.Secrets) == 0 {
+	if len(l.request.Secrets) == 0 && len(l.request.SecretEnv) == 0 {
 		return nil, nil
 	}
 	directory := l.paths.Secrets()
@@ -40,6 +41,23 @@ func (l *launch) mountSecrets() ([]ociMount, error) {
 		added = append(added, ociMount{secret.ContainerPath, "bind", name, []string{"bind", "rprivate", "ro", "nosuid", "nodev", "noexec"}})
 	}
 	return added, nil
+}
+
+// writeConfig writes the OCI configuration: where it has secrets, to memory.
+func (l *launch) writeConfig(config []byte) error {
+	name := l.paths.Config()
+	// An earlier start may have left a link.
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if len(l.request.SecretEnv) > 0 {
+		inMemory := filepath.Join(l.paths.Secrets(), "config.json")
+		if err := os.Symlink(inMemory, name); err != nil {
+			return err
+		}
+		name = inMemory
+	}
+	return os.WriteFile(name, config, 0o600)
 }
 
 func writeSecret(name string, content []byte, mode os.FileMode, uid, gid int) error {

@@ -64,6 +64,9 @@ func (p ContainerPaths) Upper() string { return filepath.Join(p.Dir, "upper") }
 // Work is the overlay's work directory.
 func (p ContainerPaths) Work() string { return filepath.Join(p.Dir, "work") }
 
+// WrittenToImages holds what is written to images that are mounted.
+func (p ContainerPaths) WrittenToImages() string { return filepath.Join(p.Dir, "images") }
+
 // Merged is where the overlay is mounted.
 func (p ContainerPaths) Merged() string { return filepath.Join(p.Dir, "merged") }
 
@@ -82,5 +85,5 @@ func (p ContainerPaths) ReadyRecord() string { return filepath.Join(p.Run, "read
 // SharedMemory is where the /dev/shm of a container that shares it is mounted.
 func (p ContainerPaths) SharedMemory() string { return filepath.Join(p.Run, "shm") }
 
-// Secrets is where the memory file system of a start's secret files is mounted.
+// Secrets is where the memory file system of a start's secrets is mounted.
 func (p ContainerPaths) Secrets() string { return filepath.Join(p.Run, "secrets") }

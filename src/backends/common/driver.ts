@@ -240,8 +240,14 @@ export interface WorkloadSpec {
   readonly linkedHosts?: readonly LinkedHost[];
   /** Attach reservations for which the process waits. */
   readonly awaitAttachIds: readonly string[];
-  /** Files for this start alone, which the agent keeps in memory and nobody else keeps. */
-  readonly secrets?: readonly SecretFile[];
+  readonly secrets?: StartSecrets;
+}
+
+/** For one start alone: the agent keeps them in memory and nobody else keeps them. */
+export interface StartSecrets {
+  readonly files: readonly SecretFile[];
+  /** Variables of the main process, `NAME=value`. */
+  readonly env: readonly string[];
 }
 
 /** A line of /etc/hosts. */

@@ -149,7 +149,8 @@ function launchRequest(
       .map((mount) => hostMount(record, mount)),
     ipcShareable: record.hostConfig?.ipcMode === "shareable",
     dockerSockets: sockets.sockets,
-    secrets: hostSecrets(workload.secrets ?? []),
+    secretEnv: [...(workload.secrets?.env ?? [])],
+    secrets: hostSecrets(workload.secrets?.files ?? []),
     bindSources: sockets.rest
       .filter((mount) => mount.type === "bind")
       .map((mount) => ({ path: sourceOf(mount), create: mount.createSource ?? false })),

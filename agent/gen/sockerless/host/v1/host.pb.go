@@ -479,7 +479,8 @@ type Mount struct {
 	Source      string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`           // on the machine
 	Destination string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // in the container
 	ReadOnly    bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
-	// In place of source: an image, which is always read-only.
+	// In place of source: an image. What is written to one that is not read-only
+	// goes with the container.
 	LayerDiffIds []string `protobuf:"bytes,4,rep,name=layer_diff_ids,json=layerDiffIds,proto3" json:"layer_diff_ids,omitempty"` // bottom first
 	Subpath      string   `protobuf:"bytes,5,opt,name=subpath,proto3" json:"subpath,omitempty"`                                 // what of the image; empty: all
 	// Links on the way to the subpath mean what they mean in the image; otherwise
@@ -684,7 +685,9 @@ type LaunchContainerRequest struct {
 	IpcShareable bool `protobuf:"varint,20,opt,name=ipc_shareable,json=ipcShareable,proto3" json:"ipc_shareable,omitempty"`
 	// Bound over their paths for reading, from a memory file system that goes when
 	// the container is released.
-	Secrets       []*SecretFile `protobuf:"bytes,22,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	Secrets []*SecretFile `protobuf:"bytes,22,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	// Variables (NAME=value) of the process, kept in the same file system.
+	SecretEnv     []string `protobuf:"bytes,23,rep,name=secret_env,json=secretEnv,proto3" json:"secret_env,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -869,6 +872,13 @@ func (x *LaunchContainerRequest) GetIpcShareable() bool {
 func (x *LaunchContainerRequest) GetSecrets() []*SecretFile {
 	if x != nil {
 		return x.Secrets
+	}
+	return nil
+}
+
+func (x *LaunchContainerRequest) GetSecretEnv() []string {
+	if x != nil {
+		return x.SecretEnv
 	}
 	return nil
 }
@@ -3681,7 +3691,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\vvolume_path\x18\x01 \x01(\tR\n" +
 	"volumePath\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"\x19\n" +
-	"\x17CreateContainerResponse\"\xe6\a\n" +
+	"\x17CreateContainerResponse\"\x85\b\n" +
 	"\x16LaunchContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1e\n" +
 	"\n" +
@@ -3709,7 +3719,9 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x10ipc_container_id\x18\x13 \x01(\tR\x0eipcContainerId\x12<\n" +
 	"\fimage_mounts\x18\x15 \x03(\v2\x19.sockerless.host.v1.MountR\vimageMounts\x12#\n" +
 	"\ripc_shareable\x18\x14 \x01(\bR\fipcShareable\x128\n" +
-	"\asecrets\x18\x16 \x03(\v2\x1e.sockerless.host.v1.SecretFileR\asecrets\"\x85\x01\n" +
+	"\asecrets\x18\x16 \x03(\v2\x1e.sockerless.host.v1.SecretFileR\asecrets\x12\x1d\n" +
+	"\n" +
+	"secret_env\x18\x17 \x03(\tR\tsecretEnv\"\x85\x01\n" +
 	"\n" +
 	"SecretFile\x12%\n" +
 	"\x0econtainer_path\x18\x01 \x01(\tR\rcontainerPath\x12\x18\n" +

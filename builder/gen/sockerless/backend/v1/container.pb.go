@@ -404,7 +404,10 @@ type StartContainerRequest struct {
 	// them in memory until the container ends; nobody else keeps them, and a start
 	// that a later process of the backend takes up is without them.
 	// UNIMPLEMENTED: this backend has none.
-	Secrets       []*SecretFile `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	Secrets []*SecretFile `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	// Variables (NAME=value) that the main process of this start alone has, in
+	// place of those of the configuration; otherwise as secrets.
+	SecretEnv     []string `protobuf:"bytes,6,rep,name=secret_env,json=secretEnv,proto3" json:"secret_env,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +473,13 @@ func (x *StartContainerRequest) GetPublishFailure() string {
 func (x *StartContainerRequest) GetSecrets() []*SecretFile {
 	if x != nil {
 		return x.Secrets
+	}
+	return nil
+}
+
+func (x *StartContainerRequest) GetSecretEnv() []string {
+	if x != nil {
+		return x.SecretEnv
 	}
 	return nil
 }
@@ -4500,13 +4510,15 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\bplatform\x18\x06 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"E\n" +
 	"\x17CreateContainerResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x80\x02\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x9f\x02\n" +
 	"\x15StartContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12!\n" +
 	"\fclient_token\x18\x02 \x01(\tR\vclientToken\x12@\n" +
 	"\tpublished\x18\x03 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\x12'\n" +
 	"\x0fpublish_failure\x18\x04 \x01(\tR\x0epublishFailure\x12;\n" +
-	"\asecrets\x18\x05 \x03(\v2!.sockerless.backend.v1.SecretFileR\asecrets\"r\n" +
+	"\asecrets\x18\x05 \x03(\v2!.sockerless.backend.v1.SecretFileR\asecrets\x12\x1d\n" +
+	"\n" +
+	"secret_env\x18\x06 \x03(\tR\tsecretEnv\"r\n" +
 	"\n" +
 	"SecretFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +

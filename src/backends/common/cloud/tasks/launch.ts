@@ -54,8 +54,8 @@ export async function launch(
 ): Promise<Launched> {
   const { book, cloud, clock, settings } = context;
   const { id, generation } = spec.record;
-  if ((spec.secrets ?? []).length > 0) {
-    throw notImplemented(`secret files of a start are not implemented by the ${cloud.names.section} backend`);
+  if ((spec.secrets?.files.length ?? 0) + (spec.secrets?.env.length ?? 0) > 0) {
+    throw notImplemented(`secrets of a start are not implemented by the ${cloud.names.section} backend`);
   }
   const known = book.of(id);
   using limit = new StartLimit(settings.startTimeoutMs, cloud.names.section, signal, clock);

@@ -52,10 +52,14 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       );
       return { id: created.id, warnings: [...created.warnings] };
     },
-    startContainer: async ({ container, clientToken, published, publishFailure, secrets }, call) => {
+    startContainer: async (
+      { container, clientToken, published, publishFailure, secrets, secretEnv },
+      call,
+    ) => {
       await starts.once(clientToken, async () => {
         const { id } = findContainer(context.state, container);
-        await startContainer(context, id, "user", { published, publishFailure }, call.signal, secrets);
+        const given = { files: secrets, env: secretEnv };
+        await startContainer(context, id, "user", { published, publishFailure }, call.signal, given);
       });
       return {};
     },

@@ -1,13 +1,9 @@
 /** Starting a container: journalled, launched by the driver, started by its agent. */
 import { conflict, fromUnknown, SockerlessError, systemError } from "../../../../../common/errors.ts";
 import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import {
-  ContainerStatus,
-  type PortMapping,
-  type SecretFile,
-} from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { ContainerStatus, type PortMapping } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, Phase } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Launched } from "../../../driver.ts";
+import type { Launched, StartSecrets } from "../../../driver.ts";
 import { agentOptions } from "../agent/agent-endpoint.ts";
 import { requireLog } from "../decisions/container-log.ts";
 import type { EngineContext } from "../../context.ts";
@@ -57,7 +53,7 @@ export interface FrontendPorts {
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
  * @param ports what a frontend says of them; undefined: it listens on what it listened on before
  * @param left the client that asked has left; undefined: none has
- * @param secrets files for this start alone
+ * @param secrets undefined: none
  * @throws not-modified: it runs; conflict: it goes, or the start was ended meanwhile; invalid: the command cannot be
  *   executed; what the driver throws
  */
@@ -67,7 +63,7 @@ export async function startContainer(
   by: "user" | "policy" = "user",
   ports?: FrontendPorts,
   left?: AbortSignal,
-  secrets: readonly SecretFile[] = [],
+  secrets?: StartSecrets,
 ): Promise<void> {
   const live = context.live.of(containerId);
   const endedBefore = live.startEnded;
@@ -195,7 +191,7 @@ interface RunStartOptions {
   readonly ready?: () => Promise<void>;
   /** As for {@link startContainer}. */
   readonly left?: AbortSignal | undefined;
-  readonly secrets?: readonly SecretFile[];
+  readonly secrets?: StartSecrets | undefined;
 }
 
 /**
@@ -208,14 +204,15 @@ async function runStart(
   live: LiveContainer,
   record: ContainerRecord,
   ended: AbortSignal,
-  { ready, left, secrets = [] }: RunStartOptions,
+  { ready, left, secrets }: RunStartOptions,
 ): Promise<void> {
   const phases = live.run.start?.phases ?? new StartPhases();
   try {
     await ready?.();
     requireLog(record);
     await unlessAborted(ended, ensureVolumeParts(context, record));
-    const spec = { ...workloadOf(context, record, live.reservations.ids(), "joined"), secrets };
+    const workload = workloadOf(context, record, live.reservations.ids(), "joined");
+    const spec = secrets === undefined ? workload : { ...workload, secrets };
     let meeting: Promise<Met> | undefined;
     const meet = (launched: Launched): Promise<Met> => {
       meeting ??= meetAgent(context, live, record, launched);

@@ -16,6 +16,7 @@ import type {
 import type { ResolvedMount } from "../../../../driver.ts";
 import type { State } from "../../../../state/state.ts";
 import type { Table } from "../../../../state/table.ts";
+import { isOfBuild } from "../../../../model/build-label.ts";
 import { hostConfigOf } from "../../../../model/records.ts";
 import { imageRecordOf } from "./image-mounts.ts";
 import { parseBind } from "./parse-bind.ts";
@@ -34,7 +35,7 @@ export function resolveMounts(
   const said = saidOf(hostConfig);
   const resolved = record.mounts.map((point) =>
     point.type === "image"
-      ? mountedImage(record, point, images)
+      ? mountedImage(record, point, said.get(point.destination), images)
       : resolveMount(record, point, said.get(point.destination), volumes),
   );
   for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
@@ -70,6 +71,7 @@ function saidOf(hostConfig: HostConfig): ReadonlyMap<string, Said> {
 function mountedImage(
   record: ContainerRecord,
   { destination, name }: MountPoint,
+  said: Said | undefined,
   images: Table<ImageRecord>,
 ): ResolvedMount {
   const mount = record.imageMounts.find((each) => each.destination === destination);
@@ -80,7 +82,8 @@ function mountedImage(
   return {
     type: "image",
     destination,
-    readOnly: true,
+    // Users' are for reading alone; steps of builds may write, and nothing of it is kept.
+    readOnly: said?.mount.readOnly !== false || !isOfBuild(record.config?.labels ?? {}),
     image: imageRecordOf(images, record, imageId, layerDiffIds),
     layerDiffIds,
     ...(subpath === "" ? {} : { subpath }),
