@@ -335,10 +335,21 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	if text := query.Get("shmsize"); text != "" && text != "0" {
 		attributes["shm-size"] = text
 	}
+	if text := query.Get("cachefrom"); text != "" {
+		var images []string
+		if err := json.Unmarshal([]byte(text), &images); err != nil {
+			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("error reading cache-from: %s", err)}
+		}
+		attributes["cache-from"] = strings.Join(images, ",")
+	}
+	cache := &controlapi.CacheOptions{}
+	if isInline, err := strconv.ParseBool(attributes["build-arg:BUILDKIT_INLINE_CACHE"]); err == nil && isInline {
+		cache.Exports = append(cache.Exports, &controlapi.CacheOptionsEntry{Type: "inline"})
+	}
 	return &controlapi.SolveRequest{
 		Ref: identity.NewID(), Session: query.Get("session"), Frontend: "dockerfile.v0", FrontendAttrs: attributes,
 		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": strings.Join(query["t"], ",")}}},
-		Cache:     &controlapi.CacheOptions{}, Entitlements: entitlements,
+		Cache:     cache, Entitlements: entitlements,
 	}, nil
 }
 

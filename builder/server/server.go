@@ -13,6 +13,10 @@ import (
 	"sync"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/cache/remotecache"
+	inlinecache "github.com/moby/buildkit/cache/remotecache/inline"
+	localcache "github.com/moby/buildkit/cache/remotecache/local"
+	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/frontend"
@@ -24,6 +28,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/moby/buildkit/util/resolver"
 	bkworker "github.com/moby/buildkit/worker"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -73,11 +78,19 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 	}
 	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
 	dockerfile := &localFrontend{forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)}
+	hosts := resolver.NewRegistryConfig(nil)
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: history, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
 		Frontends:    map[string]frontend.Frontend{"dockerfile.v0": dockerfile, "gateway.v0": &builtInFrontend{dockerfile}},
 		CacheManager: cache,
+		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
+			"inline": inlinecache.ResolveCacheExporterFunc(), "local": localcache.ResolveCacheExporterFunc(sessions),
+			"registry": registrycache.ResolveCacheExporterFunc(sessions, hosts),
+		},
+		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
+			"local": localcache.ResolveCacheImporterFunc(sessions), "registry": registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), hosts),
+		},
 		Entitlements: []string{"network.host"},
 	})
 	if err != nil {

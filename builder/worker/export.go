@@ -88,7 +88,11 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 	if err != nil {
 		return nil, err
 	}
-	config, err := finalConfig(exptypes.ParseKey(source.Metadata, exptypes.ExporterImageConfigKey, platform), diffIDs, made)
+	inline, err := inlineCache(ctx, build.InlineCache, platform)
+	if err != nil {
+		return nil, err
+	}
+	config, err := finalConfig(exptypes.ParseKey(source.Metadata, exptypes.ExporterImageConfigKey, platform), diffIDs, made, inline)
 	if err != nil {
 		return nil, err
 	}
@@ -149,9 +153,24 @@ func onlyResult(source *exporter.Source) (*ref, *exptypes.Platform, error) {
 	return state, platform, err
 }
 
+// inlineCache answers the build cache that goes with an image, for builds from it; nil where none is asked for.
+func inlineCache(ctx context.Context, ask exptypes.InlineCache, platform *exptypes.Platform) ([]byte, error) {
+	if ask == nil {
+		return nil, nil
+	}
+	result, err := ask(context.WithValue(ctx, ofInlineCache{}, true))
+	if err != nil || result == nil {
+		return nil, err
+	}
+	if found, ok := result.FindRef(platform.ID); ok && found != nil {
+		return found.Data, nil
+	}
+	return nil, nil
+}
+
 // finalConfig is the configuration that the frontend made, with the layers that it came to have and the times at which
-// they were made: an image of the same layers is the same image.
-func finalConfig(made []byte, diffIDs []digest.Digest, times []time.Time) ([]byte, error) {
+// they were made: an image of the same layers is the same image. An inline cache goes with it.
+func finalConfig(made []byte, diffIDs []digest.Digest, times []time.Time, inline []byte) ([]byte, error) {
 	if len(made) == 0 {
 		made = []byte(fmt.Sprintf(`{"architecture":%q,"os":"linux","config":{}}`, platformOfWorker().Architecture))
 	}
@@ -169,9 +188,11 @@ func finalConfig(made []byte, diffIDs []digest.Digest, times []time.Time) ([]byt
 	if diffIDs == nil {
 		diffIDs = []digest.Digest{}
 	}
-	for key, value := range map[string]any{
-		"history": history, "rootfs": ocispecs.RootFS{Type: "layers", DiffIDs: diffIDs},
-	} {
+	values := map[string]any{"history": history, "rootfs": ocispecs.RootFS{Type: "layers", DiffIDs: diffIDs}}
+	if inline != nil {
+		values["moby.buildkit.cache.v0"] = inline
+	}
+	for key, value := range values {
 		data, err := json.Marshal(value)
 		if err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -19,9 +20,11 @@ import (
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/containerimage"
 	srctypes "github.com/moby/buildkit/source/types"
+	"github.com/moby/buildkit/util/cachedigest"
 	"github.com/moby/buildkit/util/progress"
 	"github.com/moby/buildkit/util/resolver"
 	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
@@ -59,12 +62,54 @@ type imageInstance struct {
 	sessions *session.Manager
 }
 
-func (i *imageInstance) CacheKey(ctx context.Context, job solver.JobContext, _ int) (string, string, solver.CacheOpts, bool, error) {
+// CacheKey is BuildKit's where the image is one of a registry: caches of one are the other's. The second is the image's
+// own, however it came here.
+func (i *imageInstance) CacheKey(ctx context.Context, job solver.JobContext, index int) (string, string, solver.CacheOpts, bool, error) {
 	image, err := i.worker.ensureImage(ctx, i.id.Reference.String(), false, i.sessions, job.Session())
 	if err != nil {
 		return "", "", nil, false, err
 	}
-	return image.Id, image.Id, nil, true, nil
+	manifest := manifestOf(image, i.id.Reference.Locator)
+	if manifest == "" || index > 0 {
+		return image.Id, image.Id, nil, true, nil
+	}
+	key, err := manifestKey(manifest, i.id.Platform)
+	return key, image.Id, nil, false, err
+}
+
+// manifestOf answers the digest by which a registry names an image; "" where it is from none.
+func manifestOf(image *backendv1.ImageDetail, name string) digest.Digest {
+	for _, each := range image.RepoDigests {
+		named, err := reference.ParseNormalizedNamed(each)
+		if err != nil {
+			continue
+		}
+		if digested, ok := named.(reference.Digested); ok && named.Name() == name {
+			return digested.Digest()
+		}
+	}
+	return ""
+}
+
+// manifestKey is the key of source/containerimage.
+func manifestKey(manifest digest.Digest, platform *ocispecs.Platform) (string, error) {
+	if platform == nil {
+		own := platformOfWorker()
+		platform = &own
+	}
+	text, err := json.Marshal(struct {
+		Digest     digest.Digest
+		OS         string
+		Arch       string
+		Variant    string   `json:",omitempty"`
+		OSVersion  string   `json:",omitempty"`
+		OSFeatures []string `json:",omitempty"`
+	}{manifest, platform.OS, platform.Architecture, platform.Variant, platform.OSVersion, platform.OSFeatures})
+	if err != nil {
+		return "", err
+	}
+	key, err := cachedigest.FromBytes(text, cachedigest.TypeJSON)
+	return key.String(), err
 }
 
 func (i *imageInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ cache.ImmutableRef, err error) {

@@ -3,12 +3,12 @@ package worker
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/moby/buildkit/cache"
-	cacheconfig "github.com/moby/buildkit/cache/config"
 	"github.com/moby/buildkit/cache/metadata"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
@@ -77,7 +77,11 @@ func (w *Worker) TakeReferences() func(context.Context) error {
 	defer w.references.mu.Unlock()
 	left := w.references.live
 	w.references.live = nil
+	layers := w.blobs.take()
 	return func(ctx context.Context) (err error) {
+		for _, file := range layers {
+			err = errors.Join(err, os.Remove(file))
+		}
 		for each := range left {
 			err = errors.Join(err, each.letGo(ctx))
 		}
@@ -183,11 +187,6 @@ func (c *content) Extract(context.Context, session.Group) error { return nil }
 func (c *content) LayerChain() cache.RefList                    { return nil }
 func (c *content) FileList(context.Context, session.Group) ([]string, error) {
 	return nil, errors.New("a builder of sockerless does not list the files of a state")
-}
-
-// GetRemotes answers none: layers are the backend's, and no cache is exported.
-func (c *content) GetRemotes(context.Context, bool, cacheconfig.RefConfig, bool, session.Group) ([]*solver.Remote, error) {
-	return nil, nil
 }
 
 // The rest is metadata of BuildKit's own cache, of which only descriptions and the origin of contexts are used here.

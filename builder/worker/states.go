@@ -72,6 +72,8 @@ type origin struct {
 	parent      string
 	description string
 	kind        client.UsageRecordType
+	// When it was made; zero: now.
+	made time.Time
 }
 
 // install makes the state of these layers, of which the backend has all but a top one that is given. The state is held,
@@ -111,6 +113,9 @@ func (s *states) installHeld(ctx context.Context, id string, config []byte, diff
 	now := time.Now()
 	made := record{
 		ID: id, Parent: from.parent, DiffIDs: diffIDs, Description: from.description, Type: from.kind, CreatedAt: now, LastUsedAt: now,
+	}
+	if !from.made.IsZero() {
+		made.CreatedAt = from.made
 	}
 	if top != nil {
 		made.Size = top.Size

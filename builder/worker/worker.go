@@ -49,6 +49,7 @@ type Worker struct {
 	states   *states
 	contexts *contexts
 	caches   *cacheVolumes
+	blobs    blobs
 	limits   Limits
 
 	references references
@@ -251,11 +252,6 @@ func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Expo
 		return tarexporter.New(tarexporter.Opt{SessionManager: sessions})
 	}
 	return nil, fmt.Errorf("sockerless: the exporter %q is not implemented by the builder", name)
-}
-
-// FromRemote is asked for by registry caches, which are not imported.
-func (w *Worker) FromRemote(context.Context, *solver.Remote) (cache.ImmutableRef, error) {
-	return nil, errors.New("sockerless: a cache of a registry is not implemented by the builder")
 }
 
 // PruneCacheMounts does nothing: cache mounts are volumes of the backend, which `docker volume prune` removes.

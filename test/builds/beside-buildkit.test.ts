@@ -75,6 +75,44 @@ describe("builds beside BuildKit", () => {
       assert.deepEqual(ours, theirs);
     });
   }
+
+  for (const [from, to] of [builders, builders.toReversed()] as [string, string][]) {
+    test(`a cache of ${from} in a registry is one of ${to}`, async (t: TestContext) => {
+      if (missing !== undefined) {
+        t.skip(missing);
+        return;
+      }
+      const context = await mkdtemp(join(directory, "cache-"));
+      await writeFile(join(context, "file"), from);
+      const dockerfile = `FROM ${registry.host}/busybox:latest AS one
+RUN cat /proc/sys/kernel/random/uuid > /one
+FROM ${registry.host}/busybox:latest
+COPY --from=one /one /
+COPY --chown=app file /file
+RUN --mount=type=bind,target=/context cat /one /context/file /proc/sys/kernel/random/uuid > /two
+`;
+      await writeFile(join(context, "Dockerfile"), dockerfile);
+      await writeFile(join(context, ".dockerignore"), "*.tar\n");
+      const ref = `type=registry,ref=${registry.host}/cache:${from}`;
+      const build = async (builder: string, ...args: string[]): Promise<CommandResult> => {
+        const result = await setting.daemon.docker(
+          ...["buildx", "--builder", builder, "build", "--progress", "plain", "--provenance=false"],
+          ...["--output", `type=oci,dest=${join(context, `${builder}.tar`)}`, ...args, context],
+        );
+        assert.equal(result.code, 0, result.errorText);
+        return result;
+      };
+      await build(from, "--no-cache", "--cache-to", `${ref},mode=max`);
+      const { errorText } = await build(to, "--cache-from", ref);
+      assert.equal(errorText.match(/^#\d+ CACHED$/gm)?.length, 4, errorText);
+      const [theirs, ours] = await Promise.all(
+        [from, to].map(
+          async (builder) => await builtImageOf(await readFile(join(context, `${builder}.tar`))),
+        ),
+      );
+      assert.deepEqual(ours, theirs);
+    });
+  }
 });
 
 /** Like all that users build on, it has what a runtime mounts on. */

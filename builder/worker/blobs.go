@@ -1,0 +1,347 @@
+package worker
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	ctdcontent "github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/containerd/containerd/v2/pkg/labels"
+	"github.com/containerd/errdefs"
+	"github.com/moby/buildkit/cache"
+	cacheconfig "github.com/moby/buildkit/cache/config"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	bkcompression "github.com/moby/buildkit/util/compression"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sockerless/sockerless/builder/backend"
+)
+
+// Annotations of a layer in a build cache.
+const (
+	annotationCreated     = "buildkit/createdat"
+	annotationDescription = "buildkit/description"
+)
+
+// blobs are layers as caches are exported: compressed, in files that the builds under way share and nobody keeps.
+type blobs struct {
+	mu       sync.Mutex
+	made     map[blobKey]*blob
+	byDigest map[digest.Digest]string
+}
+
+type blobKey struct {
+	diffID      digest.Digest
+	compression string
+	level       int
+}
+
+// blob is made by the first who asks for it.
+type blob struct {
+	mu   sync.Mutex
+	desc *ocispecs.Descriptor
+}
+
+var _ ctdcontent.InfoReaderProvider = (*blobs)(nil)
+
+// begin locks, also where the last build that had layers made has ended.
+func (b *blobs) begin() {
+	b.mu.Lock()
+	if b.made == nil {
+		b.made, b.byDigest = map[blobKey]*blob{}, map[digest.Digest]string{}
+	}
+}
+
+// take answers the files, which are the caller's to remove.
+func (b *blobs) take() map[digest.Digest]string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	files := b.byDigest
+	b.made, b.byDigest = nil, nil
+	return files
+}
+
+// Info tells of a layer that was made.
+func (b *blobs) Info(_ context.Context, dgst digest.Digest) (ctdcontent.Info, error) {
+	file, err := b.find(dgst)
+	if err != nil {
+		return ctdcontent.Info{}, err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return ctdcontent.Info{}, err
+	}
+	return ctdcontent.Info{Digest: dgst, Size: info.Size()}, nil
+}
+
+// ReaderAt opens a layer that was made.
+func (b *blobs) ReaderAt(_ context.Context, desc ocispecs.Descriptor) (ctdcontent.ReaderAt, error) {
+	path, err := b.find(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &fileReaderAt{file, info.Size()}, nil
+}
+
+type fileReaderAt struct {
+	*os.File
+	size int64
+}
+
+func (f *fileReaderAt) Size() int64 { return f.size }
+
+func (b *blobs) find(dgst digest.Digest) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if file, ok := b.byDigest[dgst]; ok {
+		return file, nil
+	}
+	return "", fmt.Errorf("layer %s: %w", dgst, errdefs.ErrNotFound)
+}
+
+// blob answers a layer of the backend, compressed.
+func (w *Worker) blob(ctx context.Context, diffID digest.Digest, config bkcompression.Config) (ocispecs.Descriptor, error) {
+	key := blobKey{diffID: diffID, compression: config.Type.String()}
+	if config.Level != nil {
+		key.level = *config.Level
+	}
+	b := &w.blobs
+	b.begin()
+	known, ok := b.made[key]
+	if !ok {
+		known = &blob{}
+		b.made[key] = known
+	}
+	b.mu.Unlock()
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	if known.desc != nil {
+		return *known.desc, nil
+	}
+	desc, file, err := w.makeBlob(ctx, diffID, config)
+	if err != nil {
+		return ocispecs.Descriptor{}, err
+	}
+	b.begin()
+	defer b.mu.Unlock()
+	if _, ok := b.byDigest[desc.Digest]; ok {
+		err = os.Remove(file)
+	} else {
+		b.byDigest[desc.Digest] = file
+	}
+	known.desc = &desc
+	return desc, err
+}
+
+func (w *Worker) makeBlob(ctx context.Context, diffID digest.Digest, config bkcompression.Config) (_ ocispecs.Descriptor, name string, err error) {
+	file, err := os.CreateTemp(w.scratch, "blob-")
+	if err != nil {
+		return ocispecs.Descriptor{}, "", err
+	}
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			err = errors.Join(err, os.Remove(file.Name()))
+		}
+	}()
+	digester, size := digest.Canonical.Digester(), &counter{}
+	compress, _ := config.Type.Compress(ctx, config)
+	out, err := compress(io.MultiWriter(file, digester.Hash(), size), config.Type.MediaType())
+	if err != nil {
+		return ocispecs.Descriptor{}, "", err
+	}
+	if err := w.readLayer(ctx, diffID, out); err != nil {
+		return ocispecs.Descriptor{}, "", errors.Join(err, out.Close())
+	}
+	if err := out.Close(); err != nil {
+		return ocispecs.Descriptor{}, "", err
+	}
+	return ocispecs.Descriptor{MediaType: config.Type.MediaType(), Digest: digester.Digest(), Size: size.bytes}, file.Name(), nil
+}
+
+// readLayer writes a layer of the backend as it is unpacked: the archive of an image that has it alone.
+func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writer) error {
+	alone, err := w.states.install(ctx, []digest.Digest{diffID}, nil, origin{description: "exported layer", kind: client.UsageRecordTypeInternal})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		w.states.letGo(alone.ID)
+		// A state that is not removed now is pruned later.
+		if err := w.states.removeInternal(context.WithoutCancel(ctx), alone.ID); err != nil {
+			fmt.Fprintf(os.Stderr, "sockerless-builder: remove an exported layer's state: %s\n", err)
+		}
+	}()
+	reader, writer := io.Pipe()
+	defer reader.Close()
+	go func() { writer.CloseWithError(w.backend.SaveImage(ctx, alone.ID, writer)) }()
+	archive := tar.NewReader(reader)
+	for {
+		header, err := archive.Next()
+		if err == io.EOF {
+			return fmt.Errorf("the backend saved an image without its layer %s", diffID)
+		}
+		if err != nil {
+			return backend.Plain(err)
+		}
+		if header.Name != "blobs/sha256/"+diffID.Encoded() {
+			continue
+		}
+		if _, err := io.Copy(to, archive); err != nil {
+			return err
+		}
+		// The backend is let finish: a stream that ends early is a failure of its.
+		_, err = io.Copy(io.Discard, reader)
+		return err
+	}
+}
+
+// ofInlineCache marks a context in which layers are only told of: the image that has them is how they are found.
+type ofInlineCache struct{}
+
+// GetRemotes answers the layers of a state, for a cache that is exported; none where they are not made yet and not to be
+// made. A build's own files are in no cache.
+func (c *content) GetRemotes(ctx context.Context, createIfNeeded bool, config cacheconfig.RefConfig, _ bool, _ session.Group) ([]*solver.Remote, error) {
+	if !createIfNeeded || len(c.diffIDs) == 0 {
+		return nil, nil
+	}
+	times, err := c.worker.states.madeAt(c.diffIDs)
+	if err != nil {
+		return nil, err
+	}
+	remote := &solver.Remote{Provider: &c.worker.blobs}
+	isInline := ctx.Value(ofInlineCache{}) != nil
+	if isInline {
+		remote.Provider = untransferred{}
+	}
+	for at, diffID := range c.diffIDs {
+		desc := ocispecs.Descriptor{MediaType: ocispecs.MediaTypeImageLayer, Digest: diffID}
+		if !isInline {
+			if desc, err = c.worker.blob(ctx, diffID, config.Compression); err != nil {
+				return nil, backend.Plain(err)
+			}
+		}
+		desc.Annotations = map[string]string{
+			labels.LabelUncompressed: diffID.String(), annotationCreated: times[at].Format(time.RFC3339Nano),
+		}
+		remote.Descriptors = append(remote.Descriptors, desc)
+	}
+	return []*solver.Remote{remote}, nil
+}
+
+// untransferred provides layers that nobody reads.
+type untransferred struct{}
+
+func (untransferred) Info(_ context.Context, dgst digest.Digest) (ctdcontent.Info, error) {
+	return ctdcontent.Info{Digest: dgst}, nil
+}
+
+func (untransferred) ReaderAt(context.Context, ocispecs.Descriptor) (ctdcontent.ReaderAt, error) {
+	return nil, errdefs.ErrNotImplemented
+}
+
+// FromRemote makes a state of the layers of an imported cache, of which those are fetched that the backend has not.
+func (w *Worker) FromRemote(ctx context.Context, remote *solver.Remote) (_ cache.ImmutableRef, err error) {
+	defer recovered(&err)
+	diffIDs := make([]digest.Digest, len(remote.Descriptors))
+	for at, each := range remote.Descriptors {
+		if diffIDs[at], err = digest.Parse(each.Annotations[labels.LabelUncompressed]); err != nil {
+			return nil, fmt.Errorf("layer %s of a build cache: %w", each.Digest, err)
+		}
+	}
+	if made, err := w.states.install(ctx, diffIDs, nil, importedOrigin(remote.Descriptors)); err == nil {
+		return w.stateRef(made), nil
+	}
+	var below *record
+	defer func() {
+		if err != nil && below != nil {
+			w.states.letGo(below.ID)
+		}
+	}()
+	for at := range diffIDs {
+		from := importedOrigin(remote.Descriptors[:at+1])
+		if below != nil {
+			from.parent = below.ID
+		}
+		made, err := w.installFetched(ctx, diffIDs[:at+1], remote, from)
+		if err != nil {
+			return nil, err
+		}
+		if below != nil {
+			w.states.letGo(below.ID)
+		}
+		below = &made
+	}
+	if below == nil {
+		return nil, errors.New("a build cache's result has no layers")
+	}
+	return w.stateRef(*below), nil
+}
+
+// importedOrigin is what a cache tells of the state of these layers.
+func importedOrigin(descriptors []ocispecs.Descriptor) origin {
+	from := origin{description: "imported from a build cache", kind: client.UsageRecordTypeRegular}
+	if len(descriptors) == 0 {
+		return from
+	}
+	annotations := descriptors[len(descriptors)-1].Annotations
+	if told := annotations[annotationDescription]; told != "" {
+		from.description = told
+	}
+	if made, err := time.Parse(time.RFC3339Nano, annotations[annotationCreated]); err == nil {
+		from.made = made
+	}
+	return from
+}
+
+// installFetched installs a state whose top layer is fetched where the backend has not got it.
+func (w *Worker) installFetched(ctx context.Context, diffIDs []digest.Digest, remote *solver.Remote, from origin) (record, error) {
+	if made, err := w.states.install(ctx, diffIDs, nil, from); err == nil {
+		return made, nil
+	}
+	desc := remote.Descriptors[len(diffIDs)-1]
+	source, err := remote.Provider.ReaderAt(ctx, desc)
+	if err != nil {
+		return record{}, err
+	}
+	defer source.Close()
+	unpacked, err := compression.DecompressStream(ctdcontent.NewReader(source))
+	if err != nil {
+		return record{}, err
+	}
+	defer unpacked.Close()
+	file, err := w.unnamedFile()
+	if err != nil {
+		return record{}, err
+	}
+	defer file.Close()
+	digester := digest.Canonical.Digester()
+	size, err := io.Copy(io.MultiWriter(file, digester.Hash()), unpacked)
+	if err != nil {
+		return record{}, fmt.Errorf("fetch layer %s of a build cache: %w", desc.Digest, err)
+	}
+	wanted := diffIDs[len(diffIDs)-1]
+	if digester.Digest() != wanted {
+		return record{}, fmt.Errorf("layer %s of a build cache is %s unpacked, not %s", desc.Digest, digester.Digest(), wanted)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return record{}, err
+	}
+	return w.states.install(ctx, diffIDs, &backend.Layer{DiffID: wanted, Size: size, Content: file}, from)
+}
