@@ -138,8 +138,31 @@ describe("files of containers", () => {
           assert.equal((await stat(id(), path)).name, ".", path);
           assert.equal((await namesIn(id(), path))[0], "./", path);
         }
-        assert.equal((await stat(id(), "./")).name, ".");
+        for (const [path, top] of [
+          ...[".", "/.", "./", "/./", "made/..//."].map((each) => [each, "./"] as const),
+          ...["/", "//", "made/.."].map((each) => [each, "/"] as const),
+          ...["made/deep/.", "./made/relative/../deep/."].map((each) => [each, "./"] as const),
+          ["made/deep", "deep/"],
+          ["./made/deep/", "deep/"],
+          ["made/relative", "relative"],
+        ] as const) {
+          assert.equal((await stat(id(), path)).name, top === "/" ? "/" : top.replace(/\/$/, ""), path);
+          const [entry] = await entriesOf((await get(id(), path)).bytes);
+          assert.equal(entry?.name, top, path);
+        }
         await api.refuses(500, /not a directory/, "GET", archive(id(), "/made/file/."));
+      });
+
+      test("come with all that is mounted but the kernel's file systems and devices", async () => {
+        const names = await namesIn(id(), "/");
+        assert.ok(["/made/file", "/etc/hosts"].every((name) => names.includes(name)));
+        const beneath = names.filter((name) => /^\/(dev|proc|sys)\/./.test(name));
+        // What docker creates there, where nothing is mounted.
+        assert.deepEqual(
+          beneath.filter((name) => !/^\/dev\/(console|pts\/|shm\/)$/.test(name)),
+          [],
+        );
+        assert.deepEqual(await namesIn(id(), "/proc"), ["proc/"]);
       });
 
       test("are written to a directory, with missing parents, and to nothing else", async () => {
@@ -147,6 +170,16 @@ describe("files of containers", () => {
         assert.equal((await put(id(), "/made/deep", tar)).status, 200);
         const [entry] = await entriesOf((await get(id(), "/made/deep/in/put")).bytes);
         assert.deepEqual([entry?.content, entry?.mode], ["brought", 0o640]);
+        for (const path of ["made/deep/.", "./made/./deep/", "."]) {
+          const dots = await tarOf([
+            { name: "./", type: "directory", mode: 0o700 },
+            { name: `./dotted-${path.length}`, content: "x" },
+          ]);
+          assert.equal((await put(id(), path, dots)).status, 200, path);
+          const brought = path === "." ? `/dotted-${path.length}` : `/made/deep/dotted-${path.length}`;
+          assert.equal((await stat(id(), brought)).size, 1, path);
+          assert.equal((await stat(id(), path)).mode, goDirectory + 0o755, path); // The top of a tar is not its own.
+        }
         if (state === "created" && refusesAtStart !== false) {
           return;
         }

@@ -31,6 +31,10 @@ type appender struct {
 	seen map[inode]string // files with several links → the name written first
 	// bounds of what is written; the zero Bounds are none.
 	bounds Bounds
+	// devices is the file system that the runtime has mounted at /dev; 0: none.
+	devices uint64
+	// within is the file system of the directory whose entries are written.
+	within uint64
 }
 
 // add writes the file name in the directory dir (or the file dir itself when
@@ -70,6 +74,12 @@ func (a *appender) add(dir int, name, entry string, depth int) error {
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
+		if depth > 0 && st.Dev == a.devices && st.Dev != a.within || isOfTheKernel(fd) {
+			return a.writeHeader(header)
+		}
+		outside := a.within
+		a.within = st.Dev
+		defer func() { a.within = outside }()
 		return a.addDir(fd, header, entry, depth)
 	case unix.S_IFREG:
 		if a.linked(&st, header) {
@@ -87,6 +97,22 @@ func (a *appender) add(dir int, name, entry string, depth int) error {
 	}
 	a.linked(&st, header)
 	return a.writeHeader(header)
+}
+
+// isOfTheKernel says of a directory that what is in it are no files, but the
+// kernel's answers, as in /proc and /sys. Docker has no such file system
+// mounted where it copies from.
+func isOfTheKernel(fd int) bool {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil {
+		return false
+	}
+	switch fs.Type {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // newHeader describes a file as Docker does: numeric owners, whole seconds.

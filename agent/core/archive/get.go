@@ -19,8 +19,9 @@ const maxDepth = 2048
 type Tree struct {
 	Stat PathStat
 
-	fd  int    // the path's own, opened with O_PATH
-	top string // name of the top entry
+	fd      int    // the path's own, opened with O_PATH
+	top     string // name of the top entry
+	devices uint64 // as in appender
 }
 
 // Get opens a path for reading as a tar stream. The file that it means is
@@ -36,7 +37,17 @@ func (r *Root) Get(name string) (*Tree, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &Tree{Stat: stat, fd: fd, top: path.Base(name)}, nil
+	return &Tree{Stat: stat, fd: fd, top: path.Base(name), devices: r.devices()}, nil
+}
+
+// devices is the file system that is mounted at the root's /dev; 0: none.
+func (r *Root) devices() uint64 {
+	var root, dev unix.Stat_t
+	if unix.Fstat(int(r.dir.Fd()), &root) != nil ||
+		unix.Fstatat(int(r.dir.Fd()), "dev", &dev, unix.AT_SYMLINK_NOFOLLOW) != nil || dev.Dev == root.Dev {
+		return 0
+	}
+	return dev.Dev
 }
 
 // Close lets go of the path.
@@ -45,12 +56,13 @@ func (t *Tree) Close() error { return unix.Close(t.fd) }
 // WriteTar writes the path and what is below it. The top entry is called as
 // the path's last element is: `/a/dir` gives `dir/`, `dir/x`; `/a/dir/.` gives
 // `./`, `./x`; the root itself gives `/`, `/x`. Entries of a directory are
-// sorted. Hard links within the tree are kept, sockets are left out, a file
+// sorted. What the runtime has mounted for processes (/dev, and kernel file
+// systems as /proc) shows as an empty directory. Hard links within the tree are kept, sockets are left out, a file
 // that vanishes meanwhile is left out too. A file that shrinks while it is read
 // is filled up with zeros, one that grows is cut at the size its header told.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer) error {
 	out := bufio.NewWriterSize(w, copyBuffer)
-	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}}
+	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}, devices: t.devices}
 	if err := a.add(t.fd, "", t.top, 0); err != nil {
 		return err
 	}

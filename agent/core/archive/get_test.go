@@ -92,6 +92,15 @@ func TestTheTopEntryIsThePathsLastElement(t *testing.T) {
 	}
 }
 
+func TestFileSystemsOfTheKernelShowAsEmptyDirectories(t *testing.T) {
+	r := openRoot(t, "/")
+	for path, want := range map[string][]string{"/proc": {"proc/"}, "/proc/self/.": {"./"}} {
+		if got := names(t, get(t, r, path)); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}
+
 func TestEveryKindOfFileIsSentAsItIs(t *testing.T) {
 	needRoot(t)
 	r, dir, _ := newRoot(t)
