@@ -28,7 +28,7 @@ const verbs: readonly Verb[] = [
   {
     name: "the stat of a path",
     answers: [200],
-    ask: (id) => api.call("GET", `/containers/${id}/archive?path=/etc/passwd`),
+    ask: (id) => api.call("HEAD", `/containers/${id}/archive?path=/etc/passwd`),
   },
   {
     name: "files out",

@@ -43,6 +43,23 @@ describe("a request that is wrong", () => {
       404,
       /^No such image: ghost(:latest)?$/,
     ],
+    // Not 404: the CLI would take that for the image, and pull it.
+    [
+      "volumes of a container that is not there",
+      "POST",
+      "/v1.51/containers/create",
+      { Image: "busybox", HostConfig: { VolumesFrom: ["ghost"] } },
+      400,
+      /^No such container: ghost$/,
+    ],
+    ...["fromSrc=-&repo=x", "fromImage=x"].map((source): (typeof wrong)[number] => [
+      `a platform that is none, ${source}`,
+      "POST",
+      `/v1.51/images/create?${source}&platform=nintendo64`,
+      undefined,
+      400,
+      /^"nintendo64": unknown operating system or architecture: invalid argument$/,
+    ]),
     [
       "an exec that is not there",
       "GET",

@@ -231,6 +231,22 @@ describe("the stream of events", () => {
     await ok("volume", "rm", "one", "two", "three");
   });
 
+  test("ends at until, and tells what was before it, without since too", async () => {
+    await ok("volume", "create", "early");
+    await ok("volume", "rm", "early");
+    const filters = '{"volume":["early"]}';
+    for (const aheadMs of [2, 1000]) {
+      const till = String((Date.now() + aheadMs) / 1000);
+      const { status, text } = await api("GET", `/events?${new URLSearchParams({ until: till, filters })}`);
+      assert.equal(status, 200);
+      const actions = text.split("\n").filter((line) => line !== "");
+      assert.deepEqual(
+        actions.map((line) => (JSON.parse(line) as ToldEvent).Action),
+        ["create", "destroy"],
+      );
+    }
+  });
+
   test("goes on with what happens until its client leaves", async () => {
     const leave = new AbortController();
     const query = new URLSearchParams({ filters: '{"volume":["followed"]}' });

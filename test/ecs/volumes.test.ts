@@ -197,7 +197,20 @@ describe("volumes on ECS", () => {
     ];
     assert.equal(await daemon.ok("run", ...volumes, "busybox", "sh", "-c", script), "mine\n2");
     assert.equal(aws.calls.count("efs.CreateAccessPoint"), before);
-    assert.match(daemon.output, /the ecs backend does not apply host paths/);
+    const notApplied = /the ecs backend does not apply host paths/;
+    assert.match(daemon.output, notApplied);
+    for (const HostConfig of [
+      { Binds: ["/tmp/of-the-host:/host"] },
+      { Binds: ["/tmp/of-the-host:/host"] },
+      { Binds: ["/var/run/docker.sock:/var/run/docker.sock"] },
+      { Mounts: [{ Type: "bind", Source: "/var/run/docker.sock", Target: "/var/run/docker.sock" }] },
+    ]) {
+      const body = { Image: "busybox", HostConfig };
+      const created = await callApi(daemon.socket, "POST", "/v1.51/containers/create", { body });
+      const { Id, Warnings } = created.json() as { Id: string; Warnings: string[] };
+      assert.match(Warnings.join("\n"), notApplied, JSON.stringify(HostConfig));
+      await daemon.ok("rm", Id);
+    }
   });
 
   it("are not removed while a running container has them, unless by force, and stopped ones do not count", async () => {
