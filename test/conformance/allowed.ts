@@ -118,7 +118,8 @@ export const allowed: readonly Allowance[] = [
   ...buildKit(
     "integration-cli/build",
     ...[
-      ...["AddFileNotFound", "BuildTimeArgEnv", "BuildTimeArgHistory", "BuildTimeArgUnconsumedArg"],
+      ...["AddFileNotFound", "AddRemoteFileMTime", "BuildTimeArgEnv", "BuildTimeArgHistory"],
+      "BuildTimeArgUnconsumedArg",
       ...["BuildTimeArgOverrideArgDefinedBeforeEnv", "BuildTimeArgOverrideEnvDefinedBeforeArg"],
       ...["CacheFrom", "CacheFromEqualDiffIDsLength", "CacheFromLoad", "CopyWildcardCache", "EmptyScratch"],
       ...["JSONEmptyRun", "MultiStageArg", "MultiStageCache", "MultiStageCopyFromErrors"],
