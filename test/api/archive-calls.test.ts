@@ -157,7 +157,7 @@ describe("files of containers", () => {
         const names = await namesIn(id(), "/");
         assert.ok(["/made/file", "/etc/hosts"].every((name) => names.includes(name)));
         const beneath = names.filter((name) => /^\/(dev|proc|sys)\/./.test(name));
-        // What docker creates there, where nothing is mounted.
+        // Mount points that docker makes in every container.
         assert.deepEqual(
           beneath.filter((name) => !/^\/dev\/(console|pts\/|shm\/)$/.test(name)),
           [],

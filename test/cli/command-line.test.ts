@@ -15,6 +15,9 @@ function run(program: string, ...args: string[]) {
   return { status, stdout, stderr };
 }
 
+/** A mistake of the user is told without where in the program it was met. */
+const stack = /^ +at /m;
+
 describe("bin/sockerless", () => {
   it("prints its version, from any directory and through a link", (context) => {
     const directory = mkdtempSync(join(tmpdir(), "sockerless-bin-"));
@@ -40,6 +43,7 @@ describe("bin/sockerless", () => {
     assert.equal(status, 1);
     assert.equal(stdout, "");
     assert.match(stderr, /TCP demands mutual TLS/);
+    assert.doesNotMatch(stderr, stack);
   });
 
   it("offers no backend that is not built", () => {
@@ -67,6 +71,7 @@ describe("bin/sockerless", () => {
       const { status, stderr } = run(join(bin, "sockerless"), ...command);
       assert.equal(status, 1);
       assert.match(stderr, /ecs\.execution_role_arn is required/);
+      assert.doesNotMatch(stderr, stack);
     }
   });
 
