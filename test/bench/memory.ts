@@ -28,6 +28,11 @@ export function memoryOf(daemon: MeasuredDaemon): number {
   return processesOf(daemon).reduce((sum, pid) => sum + proportionalKilobytes(pid), 0) / 1024;
 }
 
+/** Memory in MB that belongs to the daemon's processes alone, without code and files: nobody else's processes change it. */
+export function anonymousMemoryOf(daemon: MeasuredDaemon): number {
+  return processesOf(daemon).reduce((sum, pid) => sum + proportionalKilobytes(pid, "Pss_Anon"), 0) / 1024;
+}
+
 /** Processor time that the daemon's processes have used so far, in milliseconds; the clock ticks every 10. */
 export function processorMsOf(daemon: MeasuredDaemon): number {
   return processesOf(daemon).reduce((sum, pid) => sum + processorTicks(pid), 0) * 10;
@@ -63,9 +68,10 @@ function processOf(pid: string): Process[] {
   }
 }
 
-function proportionalKilobytes(pid: string): number {
+function proportionalKilobytes(pid: string, kind: "Pss" | "Pss_Anon" = "Pss"): number {
   try {
-    return Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1] ?? 0);
+    const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+    return Number(new RegExp(`^${kind}:\\s+(\\d+)`, "m").exec(rollup)?.[1] ?? 0);
   } catch {
     return 0;
   }
