@@ -146,7 +146,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		}
 		return self, nil
 	})
-	web := server.NewServer(byRole(gate.Wrap(handler)), logger)
+	web := server.WithPings(server.NewServer(byRole(gate.Wrap(handler)), logger))
 	web.ConnContext = rule.withRole
 	served := make(chan error, 1)
 	go func() {

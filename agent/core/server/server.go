@@ -21,7 +21,10 @@ const (
 	maxFrame         = 1 << 20
 	streamWindow     = 2 << 20
 	connectionWindow = 4<<20 - 1
-	// A peer that is gone without a word (its machine lost) is noticed by pings.
+)
+
+// Variables, so that tests need not wait as long.
+var (
 	pingAfter   = 15 * time.Second
 	pingTimeout = 15 * time.Second
 )
@@ -47,7 +50,8 @@ func NewHandler(resolve Resolver) http.Handler {
 
 // NewServer makes an HTTP server for a handler of NewHandler: HTTP/2 without
 // TLS (and with it, where a TLS configuration is set), and HTTP/1 for simple
-// clients' unary calls.
+// clients' unary calls. It wakes for nothing: on a unix socket the kernel tells
+// of a peer that is gone.
 func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -63,10 +67,16 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 			MaxReadFrameSize:              maxFrame,
 			MaxReceiveBufferPerConnection: connectionWindow,
 			MaxReceiveBufferPerStream:     streamWindow,
-			SendPingTimeout:               pingAfter,
-			PingTimeout:                   pingTimeout,
 		},
 		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 		BaseContext: withLogger(logger),
 	}
+}
+
+// WithPings has a server notice a peer that is gone without a word, its machine
+// lost, by pings; for a server on TCP.
+func WithPings(server *http.Server) *http.Server {
+	server.HTTP2.SendPingTimeout = pingAfter
+	server.HTTP2.PingTimeout = pingTimeout
+	return server
 }
