@@ -95,6 +95,8 @@ export class MemoryMachine {
   busyReleases: PromiseWithResolvers<void> | undefined;
   /** While it is set launches are under way: until it is resolved, or fail with its failure. */
   busyLaunches: PromiseWithResolvers<void> | undefined;
+  /** Containers of a cloud have addresses for one another. */
+  reachOneAnother: boolean = true;
   /** While it is set volumes and networks are made and removed, and nobody says so: until the driver is closed. */
   isMute: boolean = false;
   /** Containers whose agents do not tell what they are. */
@@ -236,6 +238,7 @@ export class MemoryMachine {
       },
       networks: {
         bridgeSettings: "apply",
+        endpointAddresses: this.cloud ? "virtual" : "real",
         ensure: async (record) => {
           await this.busyNetworks?.promise;
           const { network } = record;
@@ -395,7 +398,7 @@ export class MemoryMachine {
       agent: addressOf(workload),
       boundPorts: this.cloud ? [] : workload.boundPorts,
       reference: "",
-      ...(this.cloud && { address: `10.9.0.${this.#sockets}` }),
+      ...(this.cloud && { address: this.reachOneAnother ? `10.9.0.${this.#sockets}` : "" }),
     };
   }
 

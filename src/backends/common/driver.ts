@@ -297,7 +297,7 @@ export interface Launched {
   readonly reference: string;
   /** Path of its network namespace on this machine; absent or empty: it has none of its own there. */
   readonly networkNamespace?: string;
-  /** The address that the container is really reached at, where those of its endpoints are virtual. */
+  /** The address that the container is really reached at, where those of its endpoints are virtual; empty: it is not. */
   readonly address?: string;
   /** Its agent has served a run before this one. */
   readonly reused?: boolean;
@@ -554,6 +554,11 @@ export interface NetworkFabric {
    * refused where that is not built; `ignore`: accepted and not applied.
    */
   readonly bridgeSettings: "apply" | "ignore";
+  /**
+   * The addresses of endpoints: `real`, where peers reach a container, or `virtual`: peers are told
+   * {@link Launched.address}, and nothing of a container that has none.
+   */
+  readonly endpointAddresses: "real" | "virtual";
   /** The refusal to remove a network that has containers, where it is not Docker's. */
   readonly inUseMessage?: string;
   /** Joins a running container to a network. */

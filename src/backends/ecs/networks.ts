@@ -105,6 +105,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
   return {
     addressPools,
     bridgeSettings: "ignore",
+    endpointAddresses: "virtual",
     async ensure(record) {
       if (record.network === undefined || !isUserDefined(record)) {
         return "";

@@ -27,6 +27,7 @@ export function localNetworks(process: HostProcess): NetworkFabric {
   const host = process.client;
   return {
     bridgeSettings: "apply",
+    endpointAddresses: "real",
     renamed: () => undefined, // Only agents know names.
     found: nothingFound, // The state is on the machine that has the networks.
     async ensure(record) {

@@ -6,6 +6,50 @@ import { announceSharers } from "../../../src/backends/common/engine/networks/pa
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
+describe("containers of a cloud that nobody reaches", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start({ cloud: true });
+    bench.machine.reachOneAnother = false;
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  it("do not start where they are to share a network", async () => {
+    const owner = await bench.runScript("exec sleep 60", { name: "owner" });
+    const joined = await bench.createScript("exec sleep 60", {
+      hostConfig: { networkMode: `container:${owner}` },
+    });
+    await assert.rejects(
+      bench.containers.startContainer({ container: joined }),
+      /cannot share the network of container owner: containers do not reach its agent/,
+    );
+  });
+
+  it("are not told to their peers by addresses that lead nowhere", async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const hostConfig = { networkMode: "net" };
+    const first = await bench.runScript("exec sleep 60", { name: "first", hostConfig });
+    await bench.runScript("exec sleep 60", { name: "second", hostConfig });
+    assert.deepEqual([...bench.machine.agentOf(first).names.keys()], []);
+    bench.machine.reachOneAnother = true;
+    await bench.runScript("exec sleep 60", { name: "third", hostConfig });
+    await until(
+      () => bench.machine.agentOf(first).names.get("third.net")?.startsWith("10.9.0.") || undefined,
+    );
+  });
+
+  it("are not linked to by addresses that lead nowhere", async () => {
+    await bench.runScript("exec sleep 60", { name: "first" });
+    const linking = await bench.createScript("exec sleep 60", { hostConfig: { links: ["first"] } });
+    await assert.rejects(
+      bench.containers.startContainer({ container: linking }),
+      /Cannot link to \/first: containers do not reach one another here/,
+    );
+  });
+});
+
 describe("containers of a cloud that share a network", () => {
   let bench: EngineBench;
   beforeEach(async () => {

@@ -7,6 +7,7 @@ import {
   NetworkEndpointSchema,
 } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkFabric } from "../driver.ts";
 import { isContainerMode } from "./container-mode.ts";
 import { configOf, hostConfigOf } from "./records.ts";
 
@@ -71,4 +72,12 @@ export function isOnNoNetwork(record: ContainerRecord): boolean {
 export function macOfAddress(address: string): string {
   const bytes = [0x02, 0x42, ...address.split(".").map(Number)];
   return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+}
+
+/** The address at which peers reach a container by one of its endpoints; empty: they do not. */
+export function peerAddressOf(
+  endpoint: NetworkEndpoint | undefined,
+  addresses: NetworkFabric["endpointAddresses"],
+): string {
+  return endpoint?.reachableAddress || (addresses === "real" ? (endpoint?.ipAddress ?? "") : "");
 }

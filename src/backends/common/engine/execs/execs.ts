@@ -157,7 +157,7 @@ export async function startExec(
     endpoint,
     config: {
       ...config,
-      env: [...execEnvironment(container, config, linkedEnvironment(context.state, container))],
+      env: [...execEnvironment(container, config, linkedEnvironment(context, container))],
       consoleHeight: request.consoleHeight || config.consoleHeight,
       consoleWidth: request.consoleWidth || config.consoleWidth,
     },

@@ -115,7 +115,7 @@ async function tell(context: EngineContext, containerId: string, link: AgentLink
     return;
   }
   try {
-    await link.agent.client.names(namesFor(context.state, networkOwnerOf(context, record)), {
+    await link.agent.client.names(namesFor(context, networkOwnerOf(context, record)), {
       timeoutMs: record.phase === Phase.STARTING || link.namesAreLate ? patientTimeoutMs : pushTimeoutMs,
       signal: link.ended.signal,
     });

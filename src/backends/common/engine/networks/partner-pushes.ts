@@ -1,6 +1,7 @@
 /** Telling the agents of containers that share a network of one another: each makes the others' listeners its own. */
 import { create } from "@bufbuild/protobuf";
 
+import type { AgentAddress, NetworkAddress } from "../../../../agent-client/address.ts";
 import { messageOf, systemError } from "../../../../common/errors.ts";
 import { every } from "../../../../common/timers.ts";
 import { type Partner, PartnerSchema } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
@@ -35,8 +36,10 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
     }
   }
   const owner = networkOwnerOf(context, record);
+  const way = context.live.peek(owner.id)?.link?.address;
   const failures = await push(context, record.id, startWaitMs);
-  const failure = failures.get(owner.id);
+  const failure =
+    way === undefined || isDialled(way) ? failures.get(owner.id) : "containers do not reach its agent";
   if (failure !== undefined) {
     throw systemError(
       `failed to set up container networking: cannot share the network of container ${owner.name}: ${failure} (do its networks let their members reach one another?)`,
@@ -174,10 +177,15 @@ async function partnerOf(
   link: AgentLink | undefined,
   publicKey: Uint8Array,
 ): Promise<Partner | undefined> {
-  if (link?.address.kind !== "tcp") {
+  if (link === undefined || !isDialled(link.address)) {
     return undefined;
   }
   const { host, port, pin } = link.address;
   const certificates = [...(await authority.certifyPartner(containerId, publicKey))];
   return create(PartnerSchema, { containerId, host, port, pin, certificates });
+}
+
+/** Whether agents of other containers reach one at its address. */
+function isDialled(address: AgentAddress): address is NetworkAddress {
+  return address.kind === "tcp";
 }

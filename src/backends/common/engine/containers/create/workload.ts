@@ -25,7 +25,7 @@ export function workloadOf(
   network: "joined" | "not-yet",
 ): WorkloadSpec {
   const isStart = network === "joined";
-  const links = isStart ? takenLinks(context.state, record) : { env: [], hosts: [] };
+  const links = isStart ? takenLinks(context, record) : { env: [], hosts: [] };
   const shared = isStart ? joinedNetworkOf(context, record) : undefined;
   return {
     record,
@@ -42,7 +42,7 @@ export function workloadOf(
           },
         }
       : {}),
-    linkedHosts: shared === undefined ? links.hosts : linkedHosts(context.state, shared.owner),
+    linkedHosts: shared === undefined ? links.hosts : linkedHosts(context, shared.owner),
     awaitAttachIds,
   };
 }

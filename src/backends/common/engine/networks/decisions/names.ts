@@ -9,15 +9,21 @@ import {
   type NamesRequest,
   NamesRequestSchema,
 } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { NetworkEndpoint } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkFabric } from "../../../driver.ts";
 import type { State } from "../../../state/state.ts";
 import { linkedHosts } from "../../containers/decisions/links/links.ts";
 import { hostConfigOf } from "../../../model/records.ts";
 import { defaultGatewayOf } from "../../../model/default-gateway.ts";
 import { withLinks } from "./endpoint-links.ts";
-import type { Endpoints } from "../../../model/endpoints.ts";
+import { type Endpoints, peerAddressOf } from "../../../model/endpoints.ts";
 import { builtinNetworks } from "./networks.ts";
+
+/** The engine's parts that these decisions need. */
+export interface NamesContext {
+  readonly state: State;
+  readonly driver: { readonly networks: Pick<NetworkFabric, "endpointAddresses"> };
+}
 
 /** The user-defined networks among endpoints, by name: those on which names resolve. */
 export function namedNetworks(endpoints: Endpoints): readonly string[] {
@@ -28,12 +34,12 @@ export function namedNetworks(endpoints: Endpoints): readonly string[] {
  * All names that a container may ask for: its own, those of peers that start or run on its user-defined
  * networks, and those of containers that it is linked to on the default bridge.
  */
-export function namesFor(state: State, record: ContainerRecord): NamesRequest {
+export function namesFor(context: NamesContext, record: ContainerRecord): NamesRequest {
   return create(NamesRequestSchema, {
     networks: namedNetworks(record.endpoints).map((name) =>
-      namedNetwork(state, name, ownValue(record.endpoints, name)?.config?.links ?? []),
+      namedNetwork(context, name, ownValue(record.endpoints, name)?.config?.links ?? []),
     ),
-    hosts: linkedHosts(state, record).map(({ address, names }) => ({ address, names: [...names] })),
+    hosts: linkedHosts(context, record).map(({ address, names }) => ({ address, names: [...names] })),
     forward: defaultGatewayOf(record.endpoints) !== undefined,
     upstreams: hostConfigOf(record).dns,
   });
@@ -44,16 +50,16 @@ export function peersOn(state: State, networks: readonly string[]): readonly Con
   return [...new Set(networks.flatMap((name) => state.containers.addressedOn(name)))];
 }
 
-/** The address that a peer dials. */
-function addressOf(endpoint: NetworkEndpoint | undefined): string {
-  return endpoint?.reachableAddress || endpoint?.ipAddress || "";
-}
-
-function namedNetwork(state: State, name: string, links: readonly string[]): NamedNetwork {
-  const peers = peersOn(state, [name]).map(({ endpoints }) => ({
-    names: ownValue(endpoints, name)?.dnsNames ?? [],
-    addresses: [addressOf(ownValue(endpoints, name))],
-  }));
+function namedNetwork(
+  { state, driver: { networks } }: NamesContext,
+  name: string,
+  links: readonly string[],
+): NamedNetwork {
+  const peers = peersOn(state, [name]).flatMap(({ endpoints }) => {
+    const endpoint = ownValue(endpoints, name);
+    const address = peerAddressOf(endpoint, networks.endpointAddresses);
+    return address === "" ? [] : [{ names: endpoint?.dnsNames ?? [], addresses: [address] }];
+  });
   return create(NamedNetworkSchema, {
     name,
     peers: withLinks(peers, links).map(({ names, addresses }) =>

@@ -16,6 +16,8 @@ import { builtinNetworks } from "../../../networks/decisions/networks.ts";
 import { configOf, hasProcess, hostConfigOf, isRemoved } from "../../../../model/records.ts";
 import { linkEnvironment } from "./link-environment.ts";
 import { linkName } from "./link-names.ts";
+import { peerAddressOf } from "../../../../model/endpoints.ts";
+import type { NamesContext } from "../../../networks/decisions/names.ts";
 import { parseLink } from "./parse-link.ts";
 
 const bridge = "bridge";
@@ -71,7 +73,8 @@ export interface TakenLinks {
 }
 
 /** @throws system, as Docker at a start: one of them does not run, or is not on the default bridge */
-export function takenLinks(state: State, record: ContainerRecord): TakenLinks {
+export function takenLinks(context: NamesContext, record: ContainerRecord): TakenLinks {
+  const { state } = context;
   const links = record.links.flatMap(({ containerId, alias }) => {
     const other = state.containers.get(containerId);
     return other === undefined ? [] : [{ other, alias }]; // Docker forgets links to what is removed.
@@ -82,23 +85,26 @@ export function takenLinks(state: State, record: ContainerRecord): TakenLinks {
         `Cannot link to a non running container: /${other.name} AS ${linkName(record, alias)}`,
       );
     }
-    if (addressOf(other) === "") {
+    if (addressOf(context, other) === "" && other.endpoints[bridge] !== undefined) {
+      throw systemError(`Cannot link to /${other.name}: containers do not reach one another here`);
+    }
+    if (addressOf(context, other) === "") {
       throw systemError(`Cannot link to /${other.name}, as it does not belong to the default network`);
     }
   }
   return {
-    env: links.flatMap(({ other, alias }) => environmentOfLink(record, other, alias)),
-    hosts: links.map(({ other, alias }) => hostOfLink(other, alias)),
+    env: links.flatMap(({ other, alias }) => environmentOfLink(context, record, other, alias)),
+    hosts: links.map(({ other, alias }) => hostOfLink(context, other, alias)),
   };
 }
 
 /**
  * Current hosts of a container's links: the part of {@link takenLinks} that changes when a host starts again.
  */
-export function linkedHosts(state: State, record: ContainerRecord): LinkedHost[] {
+export function linkedHosts(context: NamesContext, record: ContainerRecord): LinkedHost[] {
   return record.links.flatMap(({ containerId, alias }) => {
-    const other = state.containers.get(containerId);
-    return other === undefined || addressOf(other) === "" ? [] : [hostOfLink(other, alias)];
+    const other = context.state.containers.get(containerId);
+    return other === undefined || addressOf(context, other) === "" ? [] : [hostOfLink(context, other, alias)];
   });
 }
 
@@ -107,36 +113,40 @@ export function linkedFrom(state: State, containerId: string): string[] {
   return state.containers.linkedTo(containerId).map(({ id }) => id);
 }
 
-function hostOfLink(other: ContainerRecord, alias: string): LinkedHost {
+function hostOfLink(context: NamesContext, other: ContainerRecord, alias: string): LinkedHost {
   const names = new Set([alias, configOf(other).hostname, other.name]);
-  return { address: addressOf(other), names: [...names].filter((name) => name !== "") };
+  return { address: addressOf(context, other), names: [...names].filter((name) => name !== "") };
 }
 
 /**
  * Variables for an exec that tell of its container's links; linked containers that do not run are left out.
  */
-export function linkedEnvironment(state: State, record: ContainerRecord): string[] {
+export function linkedEnvironment(context: NamesContext, record: ContainerRecord): string[] {
   return record.links.flatMap(({ containerId, alias }) => {
-    const other = state.containers.get(containerId);
-    return other === undefined || !hasProcess(other) ? [] : environmentOfLink(record, other, alias);
+    const other = context.state.containers.get(containerId);
+    return other === undefined || !hasProcess(other) ? [] : environmentOfLink(context, record, other, alias);
   });
 }
 
-function environmentOfLink(record: ContainerRecord, other: ContainerRecord, alias: string): string[] {
+function environmentOfLink(
+  context: NamesContext,
+  record: ContainerRecord,
+  other: ContainerRecord,
+  alias: string,
+): string[] {
   const { env, exposedPorts } = configOf(other);
   return linkEnvironment({
     alias,
     name: linkName(record, alias),
-    address: addressOf(other),
+    address: addressOf(context, other),
     env,
     exposedPorts,
   });
 }
 
 /** The address by which it is reached on the default bridge; empty: it is not there now. */
-function addressOf(record: ContainerRecord): string {
-  const endpoint = record.endpoints[bridge];
-  return endpoint?.reachableAddress || endpoint?.ipAddress || "";
+function addressOf({ driver }: NamesContext, record: ContainerRecord): string {
+  return peerAddressOf(record.endpoints[bridge], driver.networks.endpointAddresses);
 }
 
 function isUserDefined(networkMode: string): boolean {
