@@ -16,7 +16,10 @@ import { untilTrue } from "../support/until.ts";
 
 /** In a network namespace of its own: dockerd leaves its bridge behind, however it ends. */
 const program = "unshare";
-const args = ["--net", "env", `--chdir=${checkout}`, process.execPath, "--import", "tsx", "scripts/bench.ts"];
+const argsOf = (script: string): string[] => [
+  ...["--net", "env", `--chdir=${checkout}`, process.execPath, "--import", "tsx"],
+  `scripts/${script}.ts`,
+];
 
 /** A bench under way: how it is interrupted, and everything that it printed, with its exit code, once it has ended. */
 interface Bench {
@@ -57,19 +60,21 @@ async function leavesNothing(
 
 test("a bench leaves nothing after Ctrl-C at its terminal", () =>
   leavesNothing("SIGINT", async (env) => {
-    const terminal = await Terminal.run(program, args, env);
+    const terminal = await Terminal.run(program, argsOf("bench"), env);
     return {
       interrupt: () => terminal.type("\x03"),
       ended: terminal.exitCode().then((code) => ({ code, printed: terminal.screen })),
     };
   }));
 
-test("a bench leaves nothing after SIGTERM", () =>
-  leavesNothing("SIGTERM", (env) => {
-    const child = spawn(program, args, { env, stdio: ["ignore", "ignore", "pipe"] });
-    const printed = text(child.stderr);
-    return {
-      interrupt: () => void child.kill("SIGTERM"),
-      ended: once(child, "close").then(async () => ({ code: child.exitCode, printed: await printed })),
-    };
-  }));
+for (const script of ["bench", "bench-volumes"]) {
+  test(`${script} leaves nothing after SIGTERM`, () =>
+    leavesNothing("SIGTERM", (env) => {
+      const child = spawn(program, argsOf(script), { env, stdio: ["ignore", "ignore", "pipe"] });
+      const printed = text(child.stderr);
+      return {
+        interrupt: () => void child.kill("SIGTERM"),
+        ended: once(child, "close").then(async () => ({ code: child.exitCode, printed: await printed })),
+      };
+    }));
+}
