@@ -30,7 +30,7 @@ async function eventsOf(id: string, format = "{{.Action}}"): Promise<string[]> {
     "--format",
     format,
   );
-  return text.split("\n").filter((line) => !line.startsWith("start_phase: "));
+  return text.split("\n");
 }
 
 /** A container that counts in its log as long as it is not frozen. */

@@ -192,7 +192,9 @@ export class MemoryMachine {
         },
         launch: async (spec, signal, progress) => {
           await this.#awaitRoom(signal, progress);
+          const from = new Date();
           const launched = await this.#launch(spec, signal);
+          progress.phase({ name: "launch", by: "backend", from, until: new Date() });
           if (this.cloud) {
             await progress.reached(launched);
             await this.preparation();

@@ -98,6 +98,37 @@ describe("events", () => {
     assert.deepEqual(seen, ["create", "start", "die", "destroy"]);
   });
 
+  it("tell the phases of starts to whoever names them, and follows", async () => {
+    const follow = (event: readonly string[], last: string) => {
+      const seen: string[] = [];
+      const following = new AbortController();
+      const filters = event.length === 0 ? {} : { event: { values: [...event] } };
+      const request = { sinceUnixNs: 0n, filters };
+      const stream = bench.events.subscribeEvents(request, { signal: following.signal });
+      const done = (async () => {
+        for await (const { message } of stream) {
+          if (message.case === "event" && message.value.type === "container") {
+            seen.push(message.value.action);
+            if (message.value.action === last) {
+              following.abort();
+            }
+          }
+        }
+      })().catch(() => undefined);
+      return { seen, done };
+    };
+    const all = follow([], "destroy");
+    const phases = follow(["start_phase", "destroy"], "destroy");
+    await until(() => bench.engine.context.state.events.listeners === 2 || undefined);
+    const id = await bench.runScript("true");
+    await bench.wait(id);
+    await bench.containers.removeContainer({ container: id });
+    await Promise.all([all.done, phases.done]);
+    assert.deepEqual(all.seen, ["create", "start", "die", "destroy"]);
+    assert.deepEqual(phases.seen, ["start_phase: launch", "destroy"]);
+    assert.deepEqual(await bench.pastEvents({ event: ["start_phase"] }), [], "none is kept");
+  });
+
   it("are filtered by type, action, container, image and label", async () => {
     const a = await bench.createScript("true", { name: "a1", config: { labels: { tier: "x" } } });
     await bench.createScript("true", { name: "b1" });

@@ -31,6 +31,7 @@ const journalLimit = 4096;
 /** The journal; the state's commits append to it. */
 export class Journal implements EventJournal {
   #events: Event[] = [];
+  #lastNs = 0n;
   readonly #listeners = new Set<(event: Event) => void>();
   readonly #clock: Clock;
   readonly #limit: number;
@@ -55,23 +56,31 @@ export class Journal implements EventJournal {
 
   /** Takes in an event as read from the database; events come in the order of their keys. */
   load(value: Uint8Array): void {
-    this.#events.push(fromBinary(EventSchema, value));
+    const event = fromBinary(EventSchema, value);
+    this.#events.push(event);
+    this.#lastNs = event.timeUnixNs;
   }
 
   /**
-   * Appends an event. Its time is its own, or now, but always later than the event before: times are unique and
-   * increase, so `--since` with the time of an event misses none.
+   * Gives an event its time: its own, or now, but always later than the event before: times are unique and increase, so
+   * `--since` with the time of an event misses none.
    */
-  append(event: NewEvent, operations: Operation[]): Event {
-    const wanted = event.timeUnixNs ?? this.#clock.nowNs();
-    const earliest = (this.#events.at(-1)?.timeUnixNs ?? 0n) + 1n;
-    const appended = create(EventSchema, {
-      type: event.type,
-      action: event.action,
-      actorId: event.actorId,
-      attributes: { ...event.attributes },
-      timeUnixNs: wanted < earliest ? earliest : wanted,
+  dated({ type, action, actorId, attributes, timeUnixNs }: NewEvent): Event {
+    const wanted = timeUnixNs ?? this.#clock.nowNs();
+    const earliest = this.#lastNs + 1n;
+    this.#lastNs = wanted < earliest ? earliest : wanted;
+    return create(EventSchema, {
+      type,
+      action,
+      actorId,
+      attributes: { ...attributes },
+      timeUnixNs: this.#lastNs,
     });
+  }
+
+  /** Appends an event, {@link dated}. */
+  append(event: NewEvent, operations: Operation[]): Event {
+    const appended = this.dated(event);
     this.#events.push(appended);
     operations.push({
       type: "put",

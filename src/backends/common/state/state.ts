@@ -47,6 +47,8 @@ export interface Change {
   readonly definitions: TableChange<DefinitionRecord>;
   /** Journals an event; listeners hear of it once the change is durable. */
   event(event: NewEvent): void;
+  /** Tells those who listen of an event, in its turn; it is not journalled. */
+  passingEvent(event: NewEvent): void;
 }
 
 /** Whether a change can still be refused, or tells what is so already: a process has ended. */
@@ -223,6 +225,7 @@ class LevelState implements State {
       tasks: this.tasks.changeInto(commit),
       definitions: this.definitions.changeInto(commit),
       event: (event) => commit.events.push(this.events.append(event, commit.operations)),
+      passingEvent: (event) => commit.events.push(this.events.dated(event)),
     });
     this.#changed();
     // Commits that come while a batch is being written share the next one: two batches in flight could land in the

@@ -11,7 +11,10 @@ import { StartPhases } from "../live/start-phases.ts";
 import { tellProcess } from "./tell-phases.ts";
 
 describe("the phases of a process", () => {
-  const context = { driver: { platform: { kind: "at-hand" } } } as unknown as EngineContext;
+  const context = {
+    driver: { platform: { kind: "at-hand" } },
+    state: { events: { listeners: 0 } },
+  } as unknown as EngineContext;
   const agentStarted = new Date("2026-11-21T10:00:00Z");
   const started = create(StartedProcessSchema, {
     agentStartedAt: timestampFromDate(agentStarted),

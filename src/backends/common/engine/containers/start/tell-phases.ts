@@ -9,15 +9,23 @@ import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { phasesInWords, seconds, type StartPhases } from "../live/start-phases.ts";
 
-/** Takes in a phase. Where starts take long, whoever follows the events hears of it. */
+/** Takes in a phase, of which whoever follows the events may hear. */
 export function tellPhase(context: EngineContext, id: string, phases: StartPhases, told: ToldPhase): void {
   publishPhase(context, id, phases.tell(told));
 }
 
-/** Publishes a phase that is over, behind the return. @param phase undefined: nothing is new */
+/**
+ * Publishes a phase that is over, behind the return. Where starts are short, it is told those who follow the events now,
+ * and not kept among them.
+ *
+ * @param phase undefined: nothing is new
+ */
 export function publishPhase(context: EngineContext, id: string, phase: StartPhase | undefined): void {
-  const { kind } = context.driver.platform;
-  if (phase?.from === undefined || phase.until === undefined || kind !== "remote") {
+  const isKept = context.driver.platform.kind === "remote";
+  if (phase?.from === undefined || phase.until === undefined) {
+    return;
+  }
+  if (!isKept && context.state.events.listeners === 0) {
     return;
   }
   const { name, by } = phase;
@@ -26,9 +34,8 @@ export function publishPhase(context: EngineContext, id: string, phase: StartPha
   void context.background.run(`tell a phase of the start of container ${id}`, async () => {
     const record = context.state.containers.get(id);
     if (record !== undefined) {
-      await context.state.commit((change) =>
-        change.event(containerEvent(record, `start_phase: ${name}`, { by, from, until })),
-      );
+      const event = containerEvent(record, `start_phase: ${name}`, { by, from, until });
+      await context.state.commit((change) => (isKept ? change.event(event) : change.passingEvent(event)));
     }
   });
 }
