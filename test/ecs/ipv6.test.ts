@@ -4,6 +4,8 @@ import { existsSync } from "node:fs";
 import { isIPv6 } from "node:net";
 import { after, before, describe, it } from "node:test";
 
+import { CloudWatchLogsClient, FilterLogEventsCommand } from "@aws-sdk/client-cloudwatch-logs";
+
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { testSession } from "./session.ts";
@@ -98,6 +100,18 @@ describe("in subnets that have IPv6 alone", { skip: hasIpv6 ? false : "this mach
     const shared = ["exec", "sharer", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/index.html"];
     assert.equal(await ok(...shared), "published");
     await ok("rm", "--force", "sharer", "owner");
+  });
+
+  it("nothing in the tasks' logs looks like an attack", async () => {
+    const logs = new CloudWatchLogsClient(under.aws.clientConfig);
+    const request = { logGroupName: under.aws.account.logGroup, filterPattern: "refused" };
+    const { events = [] } = await logs.send(new FilterLogEventsCommand(request));
+    logs.destroy();
+    const told = events.map(({ message = "" }) => message);
+    assert.deepEqual(
+      told.filter((line) => line.includes("a client was refused")),
+      [],
+    );
   });
 
   it("the documented policy is enough", () => {
