@@ -111,6 +111,10 @@ func (g *gatekeeper) handshake(conn net.Conn) {
 	defer cancel()
 	secure := tls.Server(conn, g.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
+		if g.closing.Err() != nil {
+			conn.Close() // The agent leaves: nobody was refused.
+			return
+		}
 		g.refuse(conn, err)
 		return
 	}

@@ -127,6 +127,22 @@ func TestWhoLeavesInTheHandshakeIsNoAlarm(t *testing.T) {
 	}
 }
 
+func TestWhoIsInTheHandshakeAtTheEndWasNotRefused(t *testing.T) {
+	t.Parallel()
+	g, _, said := guarded(t)
+	connectTo(t, g)
+	for deadline := time.Now().Add(10 * time.Second); len(g.slots) == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("no handshake has begun")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	g.Close()
+	if said.String() != "" {
+		t.Errorf("the log says %s", said)
+	}
+}
+
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CommandFailed, Enclosure } from "./enclosure.ts";
+import { contains, ipv6Address, ipv6Network, parseCidr } from "./cidr.ts";
 import { Vpc } from "./vpc.ts";
 
 test("addresses of the VPC reach one another and this machine as their groups allow", async () => {
@@ -42,4 +43,23 @@ test("addresses of the VPC reach one another and this machine as their groups al
   assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), true, "the last rules hold");
   await vpc.detach(one);
   await vpc.detach(two);
+});
+
+test("a range of either family has the addresses in it, and none of the other", () => {
+  const vpc = parseCidr("10.64.0.0/18");
+  assert.equal(ipv6Network(vpc, 0), "fd73:a40:0:0::/56");
+  const subnet = ipv6Network(vpc, 1);
+  const address = ipv6Address(subnet, vpc.base + 4);
+  assert.equal(address, "fd73:a40:0:1::a40:4");
+  for (const [range, one, isIn] of [
+    [subnet, address, true],
+    [ipv6Network(vpc, 0), address, true],
+    [ipv6Network(vpc, 2), address, false],
+    ["::/0", address, true],
+    ["0.0.0.0/0", address, false],
+    ["10.64.0.0/18", "10.64.0.4", true],
+    ["::/0", "10.64.0.4", false],
+  ] as const) {
+    assert.equal(contains(range, one), isIn, `${one} in ${range}`);
+  }
 });
