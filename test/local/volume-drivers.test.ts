@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 
+import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
 import { findShim, processOf } from "../support/processes.ts";
 import { mountsOf } from "../support/traces.ts";
@@ -117,6 +118,31 @@ describe("a block volume", () => {
       await ok("run", "--name", "next", "--volume", "mydb:/data", "busybox", "cat", "/data/file"),
       "kept",
     );
+  });
+
+  test("goes to one of several clients that ask at once, and is never two's", async () => {
+    await ok("volume", "create", "--driver", "block", "--opt", "size=64M", "mydb");
+    const names = ["one", "two", "three"];
+    const has = ["--volume", "mydb:/data", "busybox", "sleep", "1000000"];
+    const succeeded = (outcomes: readonly { readonly code: number | null }[]) =>
+      names.filter((_, n) => outcomes[n]?.code === 0);
+    for (let round = 0; round < 3; round++) {
+      const created = await Promise.all(names.map((name) => docker("create", "--name", name, ...has)));
+      const [owner, ...others] = succeeded(created);
+      assert.ok(owner !== undefined && others.length === 0, created.map((each) => each.errorText).join());
+      // One client starts the owner, another removes it, a third would have its volume.
+      const [, removed, next] = await Promise.all([
+        docker("start", owner),
+        docker("rm", "--force", owner),
+        docker("run", "-d", "--name", "next", ...has),
+      ]);
+      assert.equal(removed.code, 0, removed.errorText);
+      assert.ok(next.code === 0 || /volume mydb is in use by container/.test(next.errorText), next.errorText);
+      assert.equal(await ok("ps", "--all", "--format={{.Names}}"), next.code === 0 ? "next" : "");
+      await docker("rm", "--force", "next");
+      assert.equal((await inspect("mydb")).Status?.["owner"], undefined);
+      await nothingMounted();
+    }
   });
 
   test("is not to be had by its path, which binds and options of others name", async () => {
@@ -281,6 +307,14 @@ describe("a block volume", () => {
     }
     assert.equal(await ok("volume", "ls", "--quiet"), "lasts");
   });
+});
+
+test("a block volume that is made without a size has the configured one", async () => {
+  await using daemon = await Daemon.start({ args: ["--block-volume-size", "48M"] });
+  await daemon.ok("volume", "create", "--driver", "block", "mydb");
+  const format = "--format={{.Status.size}}";
+  assert.equal(await daemon.ok("volume", "inspect", format, "mydb"), String(48 * 2 ** 20));
+  await daemon.ok("volume", "rm", "mydb");
 });
 
 describe("a volume of any driver", () => {
