@@ -211,8 +211,8 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 	}
 }
 
-// The kernel mounts all that an option's words lead to: layers of an overlay, a path
-// from where this process is, a device.
+// The kernel mounts all that the words of an option lead to: layers of an overlay, a
+// path from where this process is, a device.
 func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 	s := openStore(t)
 	block, shared := s.make("disk", "block"), s.make("plain", "local")

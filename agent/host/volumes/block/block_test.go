@@ -350,7 +350,7 @@ func TestADamagedImageIsRefusedByName(t *testing.T) {
 	refused("no EXT4 superblock")
 }
 
-// Something else in an image's place is neither followed nor waited for.
+// A link is not followed, and nothing is waited for.
 func TestWhatIsNoImageIsRefusedByName(t *testing.T) {
 	for what, replace := range map[string]func(image string) error{
 		"shorter":   func(image string) error { return os.Truncate(image, 32<<20) },
