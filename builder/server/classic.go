@@ -2,6 +2,7 @@ package server
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -73,19 +74,17 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 	}
 	isTraced := query.Get("version") == "2"
 	var plan *plan
-	if query.Get("remote") == "client-session" {
+	remote := query.Get("remote")
+	if remote == "client-session" {
 		if request.Session == "" {
 			return &refused{http.StatusBadRequest, "a build of a session's files names no session"}
 		}
 	} else {
-		directory, err := os.MkdirTemp(s.scratch, "upload-")
+		directory, release, err := s.contextOf(ctx, remote, r.Body)
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(directory)
-		if err := s.unpackBody(r.Body, directory); err != nil {
-			return err
-		}
+		defer release()
 		if plan, err = readPlan(directory, request.FrontendAttrs); err != nil {
 			return err
 		}
@@ -162,6 +161,59 @@ func (s *statusStream) SendMsg(message any) error {
 func (s *statusStream) SetHeader(metadata.MD) error  { return nil }
 func (s *statusStream) SendHeader(metadata.MD) error { return nil }
 func (s *statusStream) SetTrailer(metadata.MD)       {}
+
+// contextOf makes a directory of a request's context: what `remote` names, or the body.
+func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader) (directory string, release func() error, err error) {
+	if remote != "" {
+		directory, release, err = s.worker.CheckOut(ctx, remote)
+		if err != nil {
+			return "", nil, fmt.Errorf("error fetching: %w", err)
+		}
+		if directory != "" {
+			return directory, release, nil
+		}
+		if !strings.HasPrefix(remote, "http://") && !strings.HasPrefix(remote, "https://") {
+			return "", nil, &refused{http.StatusBadRequest, "remote URL could not be parsed: " + remote}
+		}
+		downloaded, err := s.worker.Download(ctx, remote)
+		if err != nil {
+			return "", nil, fmt.Errorf("error downloading remote context: %w", err)
+		}
+		defer downloaded.Close()
+		body = downloaded
+	}
+	if directory, err = os.MkdirTemp(s.scratch, "upload-"); err != nil {
+		return "", nil, err
+	}
+	release = func() error { return os.RemoveAll(directory) }
+	if remote != "" {
+		err = s.unpackFile(body, directory)
+	} else {
+		err = s.unpackBody(body, directory)
+	}
+	if err != nil {
+		return "", nil, errors.Join(err, release())
+	}
+	return directory, release, nil
+}
+
+// unpackFile unpacks an archive, or keeps a text as the Dockerfile, as dockerd does.
+func (s *Server) unpackFile(content io.Reader, directory string) error {
+	buffered := bufio.NewReaderSize(content, 512)
+	begin, err := buffered.Peek(512)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if !strings.HasPrefix(http.DetectContentType(begin), "text/plain") {
+		return s.unpackBody(buffered, directory)
+	}
+	file, err := os.Create(filepath.Join(directory, "Dockerfile"))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, buffered)
+	return errors.Join(err, file.Close())
+}
 
 // unpackBody unpacks a context, plain or compressed as dockerd takes it. A broken one is told as dockerd does.
 func (s *Server) unpackBody(body io.Reader, directory string) error {
@@ -265,9 +317,6 @@ func (c *credentials) GetTokenAuthority(context.Context, *auth.GetTokenAuthority
 
 // solveRequest makes BuildKit's request of Docker's query.
 func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
-	if remote := query.Get("remote"); remote != "" && remote != "client-session" {
-		return nil, unbuilt("of a remote context")
-	}
 	if isSet(query, "squash") {
 		return nil, unbuilt("--squash")
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 )
 
-// localFrontend is a frontend that fetches no context: an archive of one would be unpacked without bounds.
+// localFrontend is a frontend that fetches no archive as a context: it would be unpacked without bounds.
 type localFrontend struct{ frontend.Frontend }
 
 func (f *localFrontend) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
@@ -21,7 +21,8 @@ func (f *localFrontend) Solve(ctx context.Context, bridge frontend.FrontendLLBBr
 	return f.Frontend.Solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
 }
 
-// refuseRemote refuses options of a build whose context, or a named one, is neither a session's directory nor an image.
+// refuseRemote refuses options of a build whose context, or a named one, is neither a session's directory nor a git
+// repository nor an image.
 func refuseRemote(options map[string]string) error {
 	own := "context"
 	if name, ok := options["contextkey"]; ok {
@@ -29,15 +30,15 @@ func refuseRemote(options map[string]string) error {
 	}
 	for name, value := range options {
 		scheme, _, _ := strings.Cut(value, ":")
-		isNamed := strings.HasPrefix(name, "context:") && (scheme == "http" || scheme == "https" || scheme == "git" || strings.HasPrefix(scheme, "git@"))
+		isNamed := strings.HasPrefix(name, "context:") && (scheme == "http" || scheme == "https")
 		_, isGit, _ := dockerui.DetectGitContext(value, nil)
 		_, _, isWeb := dockerui.DetectHTTPContext(value)
 		switch {
-		case !isNamed && (name != own || !isGit && !isWeb):
+		case isGit, !isNamed && (name != own || !isWeb):
 		case strings.HasPrefix(value, "http://buildkit-session/"):
 			return unbuilt("by buildx of an archive on standard input")
 		default:
-			return unbuilt("of a remote context")
+			return unbuilt("by buildx of a file at a web address as its context")
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/moby/buildkit/identity"
 )
 
-func TestARemoteContextIsRefusedAndNotAskedFor(t *testing.T) {
+func TestAContextOfTheWebIsRefusedAndNotAskedFor(t *testing.T) {
 	s, _ := serverOf(t)
 	var asked atomic.Int32
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -22,15 +22,10 @@ func TestARemoteContextIsRefusedAndNotAskedFor(t *testing.T) {
 	defer web.Close()
 	for _, options := range []map[string]string{
 		{"context": web.URL + "/context.tar.gz"},
-		{"context": web.URL + "/repository.git"},
 		{"context": "http://buildkit-session/archive"},
-		{"context": "git@127.0.0.1:who/repository.git"},
 		{"contextkey": "other", "other": web.URL + "/context.tar.gz"},
 		{"contextkey": "", "": web.URL + "/context.tar.gz"},
 		{"context:named": web.URL + "/context.tar.gz"},
-		{"context:named::linux/amd64": web.URL + "/repository.git#main"},
-		{"context:named": "git://127.0.0.1/repository"},
-		{"context:named": "git@127.0.0.1:who/repository.git"},
 	} {
 		for _, name := range []string{"dockerfile.v0", "gateway.v0"} {
 			options["source"] = "docker/dockerfile:1"
@@ -45,12 +40,15 @@ func TestARemoteContextIsRefusedAndNotAskedFor(t *testing.T) {
 	}
 }
 
-func TestContextsOfSessionsAndImagesAreNotRemote(t *testing.T) {
+func TestContextsOfSessionsImagesAndRepositoriesAreNotRefused(t *testing.T) {
 	for _, options := range []map[string]string{
 		// So buildx sends a Dockerfile of standard input: in an own directory, beside an empty context.
 		{"filename": "Dockerfile"},
 		{"context": ""},
 		{"context:files": "local:files", "context:image": "docker-image://registry.example/who/name.git:1", "context:made": "input:made", "context:layout": "oci-layout://name@sha256:1"},
+		{"context": "https://files.example/repository.git#main:dir"},
+		{"context": "git@files.example:who/repository.git"},
+		{"context:named": "git://files.example/repository", "context:named::linux/amd64": "https://files.example/repository.git"},
 		{"filename": "http://files.example/Dockerfile"},
 	} {
 		if err := refuseRemote(options); err != nil {

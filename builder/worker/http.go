@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -14,30 +15,31 @@ import (
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/http"
 	"github.com/moby/buildkit/util/tracing"
+	"golang.org/x/net/http/httpproxy"
 )
 
 // newHTTPSource is BuildKit's own, whose files are states and no larger than a build context.
 func newHTTPSource(w *Worker) (source.Source, error) {
 	return http.NewSource(http.Opt{
 		CacheAccessor: &manager{Worker: w, description: "downloaded"},
-		Transport:     downloading(nethttp.ProxyFromEnvironment, w.limits.Context.Bytes),
+		Transport:     w.web,
 	})
 }
 
 // proxyChoice answers the proxy of a request; nil: none.
 type proxyChoice = func(*nethttp.Request) (*url.URL, error)
 
+// machineProxy is what the environment names, before it names the proxy of git.
+var machineProxy = func() proxyChoice {
+	choose := httpproxy.FromEnvironment().ProxyFunc()
+	return func(request *nethttp.Request) (*url.URL, error) { return choose(request.URL) }
+}()
+
 // downloading asks whatever a build names, but no metadata service: neither by a name or a redirect that leads there, nor
 // by its address through a proxy. A proxy that looks a name up is trusted with it.
 func downloading(proxy proxyChoice, limit int64) nethttp.RoundTripper {
 	transport := nethttp.DefaultTransport.(*nethttp.Transport).Clone()
-	transport.DialContext = (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
-		to, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return err
-		}
-		return refuseMetadata(to.Addr())
-	}}).DialContext
+	transport.DialContext = webDialer.DialContext
 	transport.Proxy = nil
 	if proxy != nil {
 		transport.Proxy = func(request *nethttp.Request) (*url.URL, error) {
@@ -49,6 +51,32 @@ func downloading(proxy proxyChoice, limit int64) nethttp.RoundTripper {
 		}
 	}
 	return &boundedTransport{tracing.NewTransport(transport), limit}
+}
+
+// webDialer connects to no metadata service.
+var webDialer = &net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	return refuseMetadata(to.Addr())
+}}
+
+// Download asks for a file at a web address, of which no more comes than the limit of contexts.
+func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, error) {
+	request, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := (&nethttp.Client{Transport: w.web}).Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != nethttp.StatusOK {
+		response.Body.Close()
+		return nil, fmt.Errorf("%s: %s", address, response.Status)
+	}
+	return response.Body, nil
 }
 
 var metadataOfEC2 = netip.MustParsePrefix("fd00:ec2::/32")

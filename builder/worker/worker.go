@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	nethttp "net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -54,7 +55,11 @@ type Worker struct {
 
 	references references
 	sources    *source.Manager
-	running    *semaphore.Weighted
+	git        *gitSource
+	// How this process, and the program git, ask the web.
+	web      nethttp.RoundTripper
+	gitProxy *gitProxy
+	running  *semaphore.Weighted
 	// Directory of files that no build after this process needs.
 	scratch string
 
@@ -115,13 +120,21 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	}
 	w.sources.Register(files)
 	w.sources.Register(&imageSource{w})
+	w.web = downloading(machineProxy, limits.Context.Bytes)
 	downloads, err := newHTTPSource(w)
 	if err != nil {
 		return nil, err
 	}
 	w.sources.Register(downloads)
+	if w.gitProxy, err = startGitProxy(machineProxy, limits.Context.Bytes); err != nil {
+		return nil, err
+	}
+	if w.git, err = newGitSource(w); err != nil {
+		return nil, err
+	}
+	w.sources.Register(w.git)
 	w.sources.Register(&unbuiltSource{[]string{
-		srctypes.GitScheme, srctypes.OCIScheme, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme,
+		srctypes.OCIScheme, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme,
 	}})
 	if err := client.RemoveLeftContainers(ctx); err != nil {
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
@@ -139,7 +152,7 @@ func (w *Worker) openDB(file string) (*bolt.DB, error) {
 
 // Close closes the worker's files.
 func (w *Worker) Close() error {
-	var err error
+	err := w.gitProxy.close()
 	for _, db := range w.dbs {
 		err = errors.Join(err, db.Close())
 	}

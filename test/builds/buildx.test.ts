@@ -11,6 +11,7 @@ import { compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs, runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
+import { GitServer } from "../support/git-server.ts";
 import { buildProgram } from "../support/programs.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
@@ -353,6 +354,34 @@ RUN grep -q '1.2.3.4.*far' /etc/hosts && cat /unpacked/packed /o /triggered > /a
         await ok("run", "--rm", "wide:1", "cat", "/all"),
         "packedother\ntriggered\nDockerfile\nother",
       );
+    }),
+  );
+
+  test(
+    "builds of git repositories: as its context, as a named one, and by ADD",
+    ofBuildx(async () => {
+      await using git = await GitServer.start();
+      await git.commit({
+        Dockerfile: `FROM busybox
+COPY . /context
+COPY --from=named sub/file /named
+ADD ${git.url}#main:sub /added
+ADD --keep-git-dir=true ${git.url}#main /kept
+RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /context/sub/file /named /added/file >> /out && ls -A /context /kept >> /out
+`,
+        "sub/file": "in git\n",
+      });
+      const answer = await buildx("--build-context", `named=${git.url}`, "--tag", "git:1", git.url);
+      assert.equal(answer.code, 0, answer.errorText);
+      const all = "in git\n".repeat(4);
+      assert.equal(
+        await ok("run", "--rm", "git:1", "cat", "/out"),
+        `${all}/context:\nDockerfile\nsub\n\n/kept:\n.git\nDockerfile\nsub`,
+      );
+      const again = await buildx("--build-context", `named=${git.url}`, "--tag", "git:2", git.url);
+      assert.match(again.errorText, /#(\d+) \[\S+ 6\/6\] RUN .*\n#\1 CACHED\n/);
+      const refused = await buildx("http://169.254.169.254/context.git");
+      assert.match(refused.errorText, /the address of a metadata service/);
     }),
   );
 

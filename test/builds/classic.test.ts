@@ -12,6 +12,7 @@ import { gzipSync } from "node:zlib";
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
+import { GitServer } from "../support/git-server.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { isAlive, processOf } from "../support/processes.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
@@ -26,6 +27,12 @@ const socket = () => setting.daemon.socket;
 
 /** IDs of the containers of builds. */
 const containersOfBuilds = () => ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build");
+
+/** Directories of contexts that builds have left. */
+const leftOfContexts = async () =>
+  (await readdir(join(setting.daemon.stateDir, "builder/scratch"))).filter((name) =>
+    /^(context|upload)-/.test(name),
+  );
 
 /** Output of a command in an image. */
 const run = (image: string, ...command: string[]) => ok("run", "--rm", image, ...command);
@@ -158,7 +165,6 @@ CMD ["cat", "made", "greeting"]
 
   test("refuses by name what is not built", async () => {
     for (const [query, feature] of [
-      [{ remote: "https://example.com/x.git" }, "a remote context"],
       [{ squash: "1" }, "--squash"],
       [{ memory: "1000000000" }, "memory"],
       [{ networkmode: "some-net" }, "--network some-net"],
@@ -171,7 +177,7 @@ CMD ["cat", "made", "greeting"]
       ["RUN --mount=type=ssh,required true", /no SSH key "default" forwarded from the client/],
       ["RUN --mount=type=secret,id=x,required true", /secret x: not found/],
       ["RUN --mount=type=secret,id=x,env=X,required true", /secret x: not found/],
-      ["ADD https://example.com/x.git /x", /git:\/\/example\.com\/x\.git as a source is not implemented/],
+      ["ADD http://169.254.169.254/x.git /x", /the address of a metadata service/],
     ] as const) {
       const { error } = await build(socket(), `FROM busybox\n${instruction}\n`);
       assert.match(error?.message ?? "", feature);
@@ -404,6 +410,73 @@ COPY --link --from=part /x /linked
       "cat /copy/old /copy/keep /copy/in/old /linked/keep; stat -c '%a %u:%g' /real; readlink /link",
     );
     assert.deepEqual(found.split("\n"), ["new", "keep", "new", "keep", "700 7:8", "real"]);
+  });
+});
+
+describe("a remote context", () => {
+  test("is a git repository, at a branch or a commit, or a directory in it", async () => {
+    await using git = await GitServer.start();
+    const first = await git.commit({
+      Dockerfile: "FROM busybox\nCOPY file /\nADD file /added\n",
+      "dir/other": "FROM busybox\nCOPY . /in\n",
+      file: "first\n",
+    });
+    const buildOf = (remote: string, query: Readonly<Record<string, string>> = {}) =>
+      build(socket(), "ignored", { query: { remote, ...query } });
+    const main = await buildOf(git.url, { t: "remote:1" });
+    assert.equal(main.error, undefined);
+    assert.match(main.text, /^Step 1\/3 : FROM busybox\nStep 2\/3 : COPY file \/\n/);
+    assert.equal(await run("remote:1", "cat", "/file", "/added"), "first\nfirst");
+    await git.commit({ file: "second\n" });
+    assert.equal(await run((await buildOf(git.url)).id ?? "", "cat", "/file"), "second");
+    assert.equal((await buildOf(`${git.url}#${first}`)).id, main.id);
+    const inside = await buildOf(`${git.url}#main:dir`, { dockerfile: "other" });
+    assert.equal(await run(inside.id ?? "", "ls", "-A", "/in"), "other");
+    const wrong = await buildOf(`${git.url}#no-branch`);
+    assert.deepEqual(
+      [wrong.status, /repository does not contain ref no-branch/.test(wrong.text)],
+      [500, true],
+    );
+    await untilTrue(async () => (await leftOfContexts()).length === 0);
+  });
+
+  test("is an archive of a web server, or a Dockerfile alone", async () => {
+    const archive = gzipSync(
+      await tarOf([
+        { name: "Dockerfile", content: "FROM busybox\nCOPY file /\n" },
+        { name: "file", content: "packed" },
+      ]),
+    );
+    const server = createServer((request, response) => {
+      const found = { "/context.tgz": archive, "/any": "FROM busybox\nRUN echo alone > /file\n" }[
+        request.url ?? ""
+      ];
+      response.writeHead(found === undefined ? 404 : 200).end(found);
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    try {
+      const { port } = server.address() as AddressInfo;
+      const buildOf = (remote: string) => build(socket(), "ignored", { query: { remote } });
+      for (const [path, content] of [
+        ["context.tgz", "packed"],
+        ["any", "alone"],
+      ]) {
+        const { id, text } = await buildOf(`http://127.0.0.1:${port}/${path}`);
+        assert.ok(id !== undefined, text);
+        assert.equal(await run(id, "cat", "/file"), content);
+      }
+      assert.match((await buildOf(`http://127.0.0.1:${port}/no`)).text, /404 Not Found/);
+      assert.match((await buildOf("http://169.254.169.254/x")).text, /address of a metadata service/);
+      const unknown = await buildOf("ftp://127.0.0.1/x");
+      assert.deepEqual(
+        [unknown.status, unknown.text],
+        [400, "remote URL could not be parsed: ftp://127.0.0.1/x"],
+      );
+      await untilTrue(async () => (await leftOfContexts()).length === 0);
+    } finally {
+      server.close();
+    }
   });
 });
 

@@ -1,0 +1,124 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
+	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/snapshot"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/source"
+	"github.com/moby/buildkit/source/git"
+	"github.com/moby/buildkit/util/sshutil"
+)
+
+// gitSource is BuildKit's own, by the program git of this machine. What it checks out is no larger than a build context,
+// and is one.
+type gitSource struct{ *git.Source }
+
+func newGitSource(w *Worker) (*gitSource, error) {
+	real, err := git.NewSource(git.Opt{CacheAccessor: &checkouts{&manager{Worker: w}}})
+	return &gitSource{real}, err
+}
+
+func (s *gitSource) Resolve(ctx context.Context, id source.Identifier, sessions *session.Manager, v solver.Vertex) (source.SourceInstance, error) {
+	if from, ok := id.(*git.GitIdentifier); ok {
+		if err := allowGit(from); err != nil {
+			return nil, err
+		}
+	}
+	return s.Source.Resolve(ctx, id, sessions, v)
+}
+
+// allowGit refuses what is not fetched, before git is asked. Where a name or a redirect leads is the proxy's to refuse.
+func allowGit(from *git.GitIdentifier) error {
+	if from.Bundle != "" || from.CheckoutBundle {
+		return errors.New("sockerless: bundles of git repositories are not implemented by the builder")
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		return fmt.Errorf("sockerless: builds of git repositories need the program git on the builder's machine: %w", err)
+	}
+	host := ""
+	if scp, err := sshutil.ParseSCPStyleURL(from.Remote); err == nil {
+		host = scp.Host
+	} else if parsed, err := url.Parse(from.Remote); err == nil {
+		host = parsed.Hostname()
+	}
+	return refuseMetadataHost(strings.Trim(host, "[]"))
+}
+
+// CheckOut fetches a git repository as a client's `remote` names it, and answers the directory of its files until `done`
+// is called. It answers "" where the text names none.
+func (w *Worker) CheckOut(ctx context.Context, remote string) (directory string, done func() error, err error) {
+	reference, isGit, err := dfgitutil.ParseGitRef(remote)
+	if !isGit || err != nil {
+		return "", nil, nil
+	}
+	id := &git.GitIdentifier{
+		Remote: reference.Remote, Ref: reference.Ref, Subdir: reference.SubDir, Checksum: reference.Checksum, MTime: reference.MTime,
+		KeepGitDir: reference.KeepGitDir != nil && *reference.KeepGitDir, SkipSubmodules: reference.Submodules != nil && !*reference.Submodules,
+	}
+	instance, err := w.git.Resolve(ctx, id, nil, nil)
+	if err != nil {
+		return "", nil, err
+	}
+	made, err := instance.Snapshot(ctx, nil)
+	if err != nil {
+		return "", nil, err
+	}
+	files := made.(*ref)
+	return files.context.path, func() error { return files.Release(context.WithoutCancel(ctx)) }, nil
+}
+
+// checkouts is BuildKit's cache manager for a source that fills directories of this machine: what it makes are contexts.
+type checkouts struct{ *manager }
+
+func (c *checkouts) New(context.Context, cache.ImmutableRef, session.Group, ...cache.RefOption) (cache.MutableRef, error) {
+	dir, err := c.contexts.take("")
+	if err != nil {
+		return nil, err
+	}
+	return &checkout{content{worker: c.Worker, id: "checkout", context: dir}}, nil
+}
+
+// checkout is a directory that is being filled.
+type checkout struct{ content }
+
+var _ cache.MutableRef = (*checkout)(nil)
+
+func (c *checkout) Mount(context.Context, bool, session.Group) (snapshot.Mountable, error) {
+	return directory(c.context.path), nil
+}
+
+func (c *checkout) Release(context.Context) error { return c.context.remove() }
+
+// Commit makes the directory a context, if it keeps the limits.
+func (c *checkout) Commit(context.Context) (cache.ImmutableRef, error) {
+	count := &unpacking{limits: c.worker.limits.Context, what: "the git repository"}
+	err := filepath.WalkDir(c.context.path, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return count.add(0)
+		}
+		return count.add(info.Size())
+	})
+	if err != nil {
+		return nil, errors.Join(err, c.context.remove())
+	}
+	return c.worker.contextRef("context:"+identity.NewID(), c.context), nil
+}

@@ -1,0 +1,191 @@
+package worker
+
+import (
+	"context"
+	"io"
+	nethttp "net/http"
+	"net/http/cgi"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moby/buildkit/source/git"
+)
+
+// workerOfGit is one whose git asks by a proxy of its own.
+func workerOfGit(t *testing.T, limits ContextLimits) *Worker {
+	t.Helper()
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"} {
+		t.Setenv(name, "")
+	}
+	w := workerOfContexts(t, limits)
+	var err error
+	if w.gitProxy, err = startGitProxy(machineProxy, limits.Bytes+1<<20); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.gitProxy.close() })
+	if w.git, err = newGitSource(w); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// repository is a git repository of files by name, and the server of it.
+func repository(t *testing.T, files map[string]string) (address string) {
+	t.Helper()
+	dir := t.TempDir()
+	run := func(args ...string) string {
+		command := exec.Command("git", args...)
+		command.Dir = dir
+		command.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
+		output, err := command.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, output)
+		}
+		return strings.TrimSpace(string(output))
+	}
+	run("init", "--initial-branch=main", ".")
+	for name, content := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, name, content)
+	}
+	run("add", "--all")
+	run("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--message=all")
+	run("update-server-info")
+	mux := nethttp.NewServeMux()
+	mux.Handle("/repository.git/", &cgi.Handler{
+		Path: filepath.Join(run("--exec-path"), "git-http-backend"), Root: "/repository.git",
+		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Join(dir, ".git"), "GIT_HTTP_EXPORT_ALL=1"},
+	})
+	mux.HandleFunc("/away.git/", func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		nethttp.Redirect(w, r, "http://169.254.169.254/latest/meta-data", nethttp.StatusFound)
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func nothingLeft(t *testing.T, w *Worker) {
+	t.Helper()
+	if left, err := os.ReadDir(w.contexts.root); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestARepositoryIsCheckedOutWithinTheLimitsOfContexts(t *testing.T) {
+	address := repository(t, map[string]string{"dir/file": "in dir", "large": strings.Repeat("x", 2000)})
+	for remote, want := range map[string]string{
+		address + "/repository.git#main:dir": "file", address + "/repository.git": "dir/file", address + "/repository.git#refs/heads/main": "dir/file",
+	} {
+		w := workerOfGit(t, wide)
+		dir, done, err := w.CheckOut(context.Background(), remote)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if content, err := os.ReadFile(filepath.Join(dir, want)); err != nil || string(content) != "in dir" {
+			t.Errorf("%s: %q, %v", remote, content, err)
+		}
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+		nothingLeft(t, w)
+	}
+	for refusal, limits := range map[string]ContextLimits{
+		"the git repository is larger than 1000 bytes": {Bytes: 1000, Entries: 10},
+		"the git repository has more than 3 entries":   {Bytes: 1 << 20, Entries: 3},
+	} {
+		w := workerOfGit(t, limits)
+		if _, _, err := w.CheckOut(context.Background(), address+"/repository.git"); err == nil || !strings.Contains(err.Error(), refusal) {
+			t.Errorf("%v instead of %q", err, refusal)
+		}
+		nothingLeft(t, w)
+	}
+	w := workerOfGit(t, wide)
+	if _, _, err := w.CheckOut(context.Background(), address+"/repository.git#other"); err == nil || !strings.Contains(err.Error(), "does not contain ref other") {
+		t.Errorf("a branch that is not there: %v", err)
+	}
+	nothingLeft(t, w)
+	if dir, _, err := w.CheckOut(context.Background(), "http://files.example/context.tar"); dir != "" || err != nil {
+		t.Errorf("a file is taken for a repository: %q, %v", dir, err)
+	}
+}
+
+func TestGitAsksNoMetadataService(t *testing.T) {
+	w := workerOfGit(t, wide)
+	for _, remote := range []string{
+		"http://169.254.169.254/latest.git", "https://[fd00:ec2::254]/latest.git", "git://169.254.169.254:80/latest", "ssh://git@169.254.169.254:80/latest",
+		"git@169.254.169.254:latest.git", "http://2852039166/latest.git",
+	} {
+		if _, _, err := w.CheckOut(context.Background(), remote); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
+			t.Errorf("%s: %v", remote, err)
+		}
+	}
+	remote := repository(t, map[string]string{"file": "x"}) + "/away.git"
+	if _, _, err := w.CheckOut(context.Background(), remote); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("a redirect to one: %v", err)
+	}
+	for _, address := range []string{"169.254.169.254:443", "[fd00:ec2::254]:443"} {
+		if _, err := w.gitProxy.connect(context.Background(), address); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
+			t.Errorf("a tunnel to %s: %v", address, err)
+		}
+	}
+	nothingLeft(t, w)
+}
+
+func TestTheProxyOfGitIsItsBuildersAlone(t *testing.T) {
+	w := workerOfGit(t, wide)
+	for _, password := range []string{"", "wrong"} {
+		request := httptest.NewRequest(nethttp.MethodGet, "http://127.0.0.1:1/", nil)
+		request.Header.Set("Proxy-Authorization", "Basic "+password)
+		answer := httptest.NewRecorder()
+		w.gitProxy.ServeHTTP(answer, request)
+		if answer.Code != nethttp.StatusProxyAuthRequired {
+			t.Errorf("answered %d", answer.Code)
+		}
+	}
+}
+
+func TestTheProxyOfGitTunnelsByTheMachinesOwn(t *testing.T) {
+	server := httptest.NewTLSServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, _ *nethttp.Request) { io.WriteString(w, "content") }))
+	defer server.Close()
+	own := func() *url.URL {
+		address, err := url.Parse(os.Getenv("HTTPS_PROXY"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return address
+	}
+	workerOfGit(t, wide)
+	// Go asks no proxy for this machine by itself.
+	machines := own()
+	for range 2 {
+		client := server.Client()
+		client.Transport.(*nethttp.Transport).Proxy = nethttp.ProxyURL(own())
+		response, err := client.Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if got, err := io.ReadAll(response.Body); err != nil || string(got) != "content" {
+			t.Errorf("%q, %v", got, err)
+		}
+		client.CloseIdleConnections()
+		over, err := startGitProxy(nethttp.ProxyURL(machines), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer over.close()
+	}
+}
+
+func TestBundlesOfRepositoriesAreRefused(t *testing.T) {
+	if err := allowGit(&git.GitIdentifier{Remote: "https://files.example/a.git", Bundle: "oci-layout+blob://x"}); err == nil {
+		t.Error("allowed")
+	}
+}

@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+)
+
+// gitProxy is what the program git asks for the web: it asks no metadata service, whatever a name or a redirect leads to,
+// and no answer is larger than a build context. It serves this process's children alone, who know its password.
+type gitProxy struct {
+	server   *http.Server
+	password string
+	limit    int64
+	forward  http.Handler
+	// Of the machine, for what is encrypted.
+	upstream proxyChoice
+}
+
+// startGitProxy serves until it is closed, and tells it to the programs that this process will start.
+func startGitProxy(upstream proxyChoice, limit int64) (*gitProxy, error) {
+	made := &gitProxy{password: rand.Text(), limit: limit, upstream: upstream}
+	made.forward = &httputil.ReverseProxy{
+		Rewrite:   func(request *httputil.ProxyRequest) { request.Out.Header.Del("Proxy-Authorization") },
+		Transport: downloading(upstream, limit),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, err.Error(), http.StatusForbidden)
+		},
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	made.server = &http.Server{Handler: made, ReadHeaderTimeout: 30 * time.Second}
+	go made.server.Serve(listener)
+	address := (&url.URL{Scheme: "http", User: url.UserPassword("git", made.password), Host: listener.Addr().String()}).String()
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
+		os.Setenv(name, address)
+	}
+	os.Unsetenv("NO_PROXY")
+	os.Unsetenv("no_proxy")
+	return made, nil
+}
+
+func (p *gitProxy) close() error { return p.server.Close() }
+
+func (p *gitProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	wanted := "Basic " + base64.StdEncoding.EncodeToString([]byte("git:"+p.password))
+	if r.Header.Get("Proxy-Authorization") != wanted {
+		w.Header().Set("Proxy-Authenticate", `Basic realm="builder"`)
+		http.Error(w, "the proxy is its builder's alone", http.StatusProxyAuthRequired)
+		return
+	}
+	if r.Method != http.MethodConnect {
+		p.forward.ServeHTTP(w, r)
+		return
+	}
+	there, err := p.connect(r.Context(), r.Host)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	defer there.Close()
+	here, buffered, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer here.Close()
+	if _, err := io.WriteString(here, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
+		return
+	}
+	// Whichever side ends first ends the other.
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		defer there.Close()
+		_, _ = io.Copy(there, buffered)
+	})
+	ended.Go(func() {
+		defer here.Close()
+		_, _ = io.Copy(here, io.LimitReader(there, p.limit))
+	})
+	ended.Wait()
+}
+
+// connect dials a host, by the machine's own proxy where it has one.
+func (p *gitProxy) connect(ctx context.Context, host string) (net.Conn, error) {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		return nil, err
+	}
+	if err := refuseMetadataHost(name); err != nil {
+		return nil, err
+	}
+	through, err := p.upstream(&http.Request{URL: &url.URL{Scheme: "https", Host: host}})
+	if err != nil {
+		return nil, err
+	}
+	if through == nil {
+		return webDialer.DialContext(ctx, "tcp", host)
+	}
+	return throughProxy(ctx, through, host)
+}
+
+// throughProxy asks an HTTP proxy for a connection.
+func throughProxy(ctx context.Context, through *url.URL, host string) (net.Conn, error) {
+	if through.Scheme != "http" {
+		return nil, errors.New("sockerless: builds of git repositories by a proxy that is not at http:// are not implemented by the builder")
+	}
+	conn, err := webDialer.DialContext(ctx, "tcp", through.Host)
+	if err != nil {
+		return nil, err
+	}
+	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: host}, Host: host, Header: http.Header{}}
+	if through.User != nil {
+		password, _ := through.User.Password()
+		login := base64.StdEncoding.EncodeToString([]byte(through.User.Username() + ":" + password))
+		request.Header.Set("Proxy-Authorization", "Basic "+login)
+	}
+	// Whoever is asked for does not speak first: nothing of it is left in the buffer.
+	response, err := writeRequest(conn, request)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = errors.New("the proxy answered " + response.Status)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func writeRequest(conn net.Conn, request *http.Request) (*http.Response, error) {
+	if err := request.Write(conn); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(bufio.NewReader(conn), request)
+}
