@@ -28,7 +28,6 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/grpcerrors"
-	"github.com/moby/buildkit/util/resolver"
 	bkworker "github.com/moby/buildkit/worker"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -78,7 +77,6 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 	}
 	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
 	dockerfile := &localFrontend{forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)}
-	hosts := resolver.NewRegistryConfig(nil)
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: history, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
@@ -86,10 +84,10 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 		CacheManager: cache,
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
 			"inline": inlinecache.ResolveCacheExporterFunc(), "local": localcache.ResolveCacheExporterFunc(sessions),
-			"registry": registrycache.ResolveCacheExporterFunc(sessions, hosts),
+			"registry": registrycache.ResolveCacheExporterFunc(sessions, w.Hosts()),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"local": localcache.ResolveCacheImporterFunc(sessions), "registry": registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), hosts),
+			"local": localcache.ResolveCacheImporterFunc(sessions), "registry": registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), w.Hosts()),
 		},
 		Entitlements: []string{"network.host"},
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ const (
 	annotationDescription = "buildkit/description"
 )
 
-// blobs are layers as caches are exported: compressed, in files that the builds under way share and nobody keeps.
+// blobs are layers as images and caches are exported: compressed, in files that the builds under way share and nobody keeps.
 type blobs struct {
 	mu       sync.Mutex
 	made     map[blobKey]*blob
@@ -43,6 +44,14 @@ type blobKey struct {
 	diffID      digest.Digest
 	compression string
 	level       int
+}
+
+func keyOf(diffID digest.Digest, config bkcompression.Config) blobKey {
+	key := blobKey{diffID: diffID, compression: config.Type.String()}
+	if config.Level != nil {
+		key.level = *config.Level
+	}
+	return key
 }
 
 // blob is made by the first who asks for it.
@@ -59,6 +68,13 @@ func (b *blobs) begin() {
 	if b.made == nil {
 		b.made, b.byDigest = map[blobKey]*blob{}, map[digest.Digest]string{}
 	}
+}
+
+// has reports whether layers were made.
+func (b *blobs) has(diffIDs []digest.Digest, config bkcompression.Config) bool {
+	b.begin()
+	defer b.mu.Unlock()
+	return !slices.ContainsFunc(diffIDs, func(diffID digest.Digest) bool { return b.made[keyOf(diffID, config)] == nil })
 }
 
 // take answers the files, which are the caller's to remove.
@@ -118,10 +134,7 @@ func (b *blobs) find(dgst digest.Digest) (string, error) {
 
 // blob answers a layer of the backend, compressed.
 func (w *Worker) blob(ctx context.Context, diffID digest.Digest, config bkcompression.Config) (ocispecs.Descriptor, error) {
-	key := blobKey{diffID: diffID, compression: config.Type.String()}
-	if config.Level != nil {
-		key.level = *config.Level
-	}
+	key := keyOf(diffID, config)
 	b := &w.blobs
 	b.begin()
 	known, ok := b.made[key]
@@ -215,10 +228,10 @@ func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writ
 // ofInlineCache marks a context in which layers are only told of: the image that has them is how they are found.
 type ofInlineCache struct{}
 
-// GetRemotes answers the layers of a state, for a cache that is exported; none where they are not made yet and not to be
-// made. A build's own files are in no cache.
+// GetRemotes answers the layers of a state, for an image or a cache that is exported; none where they are not made yet and
+// not to be made. A build's own files are in no cache.
 func (c *content) GetRemotes(ctx context.Context, createIfNeeded bool, config cacheconfig.RefConfig, _ bool, _ session.Group) ([]*solver.Remote, error) {
-	if !createIfNeeded || len(c.diffIDs) == 0 {
+	if len(c.diffIDs) == 0 || (!createIfNeeded && !c.worker.blobs.has(c.diffIDs, config.Compression)) {
 		return nil, nil
 	}
 	times, err := c.worker.states.madeAt(c.diffIDs)
@@ -244,6 +257,36 @@ func (c *content) GetRemotes(ctx context.Context, createIfNeeded bool, config ca
 	}
 	return []*solver.Remote{remote}, nil
 }
+
+// LayerChain answers a state for each layer, of which an image's history tells.
+func (c *content) LayerChain() cache.RefList {
+	times, err := c.worker.states.madeAt(c.diffIDs)
+	if err != nil {
+		return nil
+	}
+	chain := make(cache.RefList, len(times))
+	for at := range times {
+		layer := &layerState{ref: &ref{content: &content{worker: c.worker, diffIDs: c.diffIDs[:at+1]}}, made: times[at]}
+		if config, err := stateConfig(layer.diffIDs); err == nil {
+			if known, err := c.worker.states.recorded(digest.FromBytes(config).String()); err == nil {
+				layer.description = known.Description
+			}
+		}
+		chain[at] = layer
+	}
+	return chain
+}
+
+// layerState tells of a layer of a state; nothing is held for it.
+type layerState struct {
+	*ref
+	made        time.Time
+	description string
+}
+
+func (s *layerState) Release(context.Context) error { return nil }
+func (s *layerState) GetCreatedAt() time.Time       { return s.made }
+func (s *layerState) GetDescription() string        { return s.description }
 
 // untransferred provides layers that nobody reads.
 type untransferred struct{}

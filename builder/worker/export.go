@@ -9,11 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/exporter"
+	"github.com/moby/buildkit/exporter/containerimage"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/session"
-	"github.com/moby/buildkit/session/filesync"
 	"github.com/moby/buildkit/util/compression"
 	"github.com/moby/buildkit/util/progress"
 	digest "github.com/opencontainers/go-digest"
@@ -23,12 +24,13 @@ import (
 	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
 )
 
-// imageExporter makes a build's result an image of the backend, and with isArchive sends that to the client.
+// imageExporter makes a build's result an image of the backend, and pushes it. One of several platforms is BuildKit's own
+// exporter's to push: no backend keeps it.
 type imageExporter struct {
-	worker    *Worker
-	sessions  *session.Manager
-	kind      string
-	isArchive bool
+	worker   *Worker
+	sessions *session.Manager
+	hosts    docker.RegistryHosts
+	kind     string
 }
 
 type imageExport struct {
@@ -70,15 +72,42 @@ func (e *imageExport) Config() *exporter.Config {
 }
 
 func (e *imageExport) Export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
-	response, err := e.export(ctx, source, build)
+	platforms, err := exptypes.ParsePlatforms(source.Metadata)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if len(platforms.Platforms) > 1 || len(source.Refs) > 1 {
+		return e.exportIndex(ctx, source, build)
+	}
+	response, err := e.export(ctx, source, build, &platforms.Platforms[0])
 	return response, nil, nil, err
 }
 
-func (e *imageExport) export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (_ map[string]string, err error) {
-	defer recovered(&err)
-	result, platform, err := onlyResult(source)
+// exportIndex pushes images of several platforms under one name.
+func (e *imageExport) exportIndex(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
+	if !e.push {
+		return nil, nil, nil, errors.New("sockerless: an image of several platforms is kept by no backend: --push it, or write it with --output type=oci")
+	}
+	made, err := containerimage.New(containerimage.Opt{
+		SessionManager: e.sessions, ImageWriter: e.worker.images, RegistryHosts: e.hosts, LeaseManager: e.worker.leases,
+	})
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
+	}
+	instance, err := made.Resolve(ctx, e.id, e.attributes)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return instance.Export(ctx, source, build)
+}
+
+func (e *imageExport) export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo, platform *exptypes.Platform) (_ map[string]string, err error) {
+	defer recovered(&err)
+	var result *ref
+	if found, ok := source.FindRef(platform.ID); ok && found != nil {
+		if result, err = stateOf(found); err != nil {
+			return nil, err
+		}
 	}
 	var diffIDs []digest.Digest
 	if result != nil {
@@ -100,21 +129,13 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 	for _, each := range e.names {
 		names = append(names, each.String())
 	}
-	installed := names
-	if e.isArchive {
-		installed = nil // The archive is the result: the backend's own names stay with what has them.
-	}
-	_, missing := e.worker.backend.Image(ctx, digest.FromBytes(config).String())
 	done := progress.OneOff(ctx, "writing image "+digest.FromBytes(config).String())
-	id, err := e.worker.backend.InstallImage(ctx, config, diffIDs, nil, installed, e.isArchive)
+	id, err := e.worker.backend.InstallImage(ctx, config, diffIDs, nil, names, false)
 	if done(err) != nil {
 		return nil, backend.Plain(err)
 	}
 	response := map[string]string{
 		exptypes.ExporterImageDigestKey: id, exptypes.ExporterImageConfigDigestKey: id, exptypes.ExporterImageNameKey: strings.Join(names, ","),
-	}
-	if e.isArchive {
-		return response, e.send(ctx, id, build.SessionID, missing != nil)
 	}
 	for _, each := range names {
 		// It has the name already, but nobody was told.
@@ -133,24 +154,6 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 		}
 	}
 	return response, nil
-}
-
-// onlyResult answers the state of a build for one platform; nil for one without files.
-func onlyResult(source *exporter.Source) (*ref, *exptypes.Platform, error) {
-	platforms, err := exptypes.ParsePlatforms(source.Metadata)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(platforms.Platforms) != 1 || len(source.Refs) > 1 {
-		return nil, nil, errors.New("sockerless: images of several platforms are not implemented by the builder")
-	}
-	platform := &platforms.Platforms[0]
-	found, ok := source.FindRef(platform.ID)
-	if !ok || found == nil {
-		return nil, platform, nil
-	}
-	state, err := stateOf(found)
-	return state, platform, err
 }
 
 // inlineCache answers the build cache that goes with an image, for builds from it; nil where none is asked for.
@@ -257,30 +260,6 @@ func withLayers(history []ocispecs.History, times []time.Time) []ocispecs.Histor
 		}
 	}
 	return history
-}
-
-// send writes the image's archive to the client's session. An image that is new was only a step on the way there.
-func (e *imageExport) send(ctx context.Context, id, sessionID string, isNew bool) (err error) {
-	defer func() {
-		// Somebody may have given it a name meanwhile.
-		unbound := context.WithoutCancel(ctx)
-		if image, found := e.worker.backend.Image(unbound, id); isNew && found == nil && len(image.RepoTags) == 0 {
-			err = errors.Join(err, e.worker.backend.RemoveImage(unbound, id))
-		}
-	}()
-	caller, err := e.sessions.Get(ctx, sessionID, false)
-	if err != nil {
-		return err
-	}
-	writer, err := filesync.CopyFileWriter(ctx, nil, e.id, caller)
-	if err != nil {
-		return err
-	}
-	if err := e.worker.backend.SaveImage(ctx, id, writer); err != nil {
-		writer.Close()
-		return backend.Plain(err)
-	}
-	return writer.Close()
 }
 
 func (e *imageExport) pushImage(ctx context.Context, named reference.Named, sessionID string) (string, error) {

@@ -184,7 +184,6 @@ func (c *content) IdentityMapping() *user.IdentityMapping       { return nil }
 func (c *content) DescHandler(digest.Digest) *cache.DescHandler { return nil }
 func (c *content) Finalize(context.Context) error               { return nil }
 func (c *content) Extract(context.Context, session.Group) error { return nil }
-func (c *content) LayerChain() cache.RefList                    { return nil }
 func (c *content) FileList(context.Context, session.Group) ([]string, error) {
 	return nil, errors.New("a builder of sockerless does not list the files of a state")
 }

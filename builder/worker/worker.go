@@ -12,13 +12,16 @@ import (
 	"runtime"
 
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/executor"
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	"github.com/moby/buildkit/exporter"
+	"github.com/moby/buildkit/exporter/containerimage"
 	localexporter "github.com/moby/buildkit/exporter/local"
+	ociexporter "github.com/moby/buildkit/exporter/oci"
 	tarexporter "github.com/moby/buildkit/exporter/tar"
 	"github.com/moby/buildkit/frontend"
 	"github.com/moby/buildkit/session"
@@ -30,6 +33,7 @@ import (
 	"github.com/moby/buildkit/source"
 	srctypes "github.com/moby/buildkit/source/types"
 	"github.com/moby/buildkit/util/leaseutil"
+	"github.com/moby/buildkit/util/resolver"
 	bkworker "github.com/moby/buildkit/worker"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
@@ -63,9 +67,11 @@ type Worker struct {
 	// Directory of files that no build after this process needs.
 	scratch string
 
-	content *ctdsnapshot.Store
-	leases  *leaseutil.Manager
-	dbs     []*bolt.DB
+	content  *ctdsnapshot.Store
+	metadata *ctdmetadata.DB
+	leases   *leaseutil.Manager
+	images   *containerimage.ImageWriter
+	dbs      []*bolt.DB
 }
 
 // Limits bound what a worker keeps.
@@ -105,12 +111,15 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	if err != nil {
 		return nil, err
 	}
-	metadata := ctdmetadata.NewDB(metadataDB, store, nil)
-	if err := metadata.Init(ctx); err != nil {
+	w.metadata = ctdmetadata.NewDB(metadataDB, store, nil)
+	if err := w.metadata.Init(ctx); err != nil {
 		return nil, err
 	}
-	w.content = ctdsnapshot.NewContentStore(metadata.ContentStore(), "buildkit")
-	w.leases = leaseutil.WithNamespace(ctdmetadata.NewLeaseManager(metadata), "buildkit")
+	w.content = ctdsnapshot.NewContentStore(w.metadata.ContentStore(), "buildkit")
+	w.leases = leaseutil.WithNamespace(ctdmetadata.NewLeaseManager(w.metadata), "buildkit")
+	if w.images, err = containerimage.NewImageWriter(containerimage.WriterOpt{ContentStore: w.content}); err != nil {
+		return nil, err
+	}
 	if w.sources, err = source.NewManager(); err != nil {
 		return nil, err
 	}
@@ -256,9 +265,11 @@ func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, optio
 func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Exporter, error) {
 	switch name {
 	case "moby", client.ExporterImage:
-		return &imageExporter{worker: w, sessions: sessions, kind: name}, nil
+		return &imageExporter{worker: w, sessions: sessions, hosts: w.Hosts(), kind: name}, nil
 	case client.ExporterDocker, client.ExporterOCI:
-		return &imageExporter{worker: w, sessions: sessions, kind: name, isArchive: true}, nil
+		return ociexporter.New(ociexporter.Opt{
+			SessionManager: sessions, ImageWriter: w.images, Variant: ociexporter.ExporterVariant(name), LeaseManager: w.leases,
+		})
 	case client.ExporterLocal:
 		return localexporter.New(localexporter.Opt{SessionManager: sessions})
 	case client.ExporterTar:
@@ -270,10 +281,16 @@ func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Expo
 // PruneCacheMounts does nothing: cache mounts are volumes of the backend, which `docker volume prune` removes.
 func (w *Worker) PruneCacheMounts(context.Context, map[string]bool) error { return nil }
 
-// GarbageCollect is for the content store, which keeps histories alone.
-func (w *Worker) GarbageCollect(context.Context) error { return nil }
+// Hosts answers how registries are spoken to that the backend has no part in: those of caches and indices.
+func (w *Worker) Hosts() docker.RegistryHosts { return resolver.NewRegistryConfig(nil) }
 
-// ContentStore keeps BuildKit's history of builds.
+// GarbageCollect removes what no lease keeps in the content store: it has histories, and documents of exported images.
+func (w *Worker) GarbageCollect(ctx context.Context) error {
+	_, err := w.metadata.GarbageCollect(ctx)
+	return err
+}
+
+// ContentStore keeps BuildKit's history of builds, and documents of images while they are exported.
 func (w *Worker) ContentStore() *ctdsnapshot.Store { return w.content }
 
 // LeaseManager keeps that history's leases.

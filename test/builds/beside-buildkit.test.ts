@@ -18,7 +18,7 @@ import { TestRegistry } from "../support/registry.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { type BuildCase, buildCases } from "./dockerfiles.ts";
-import { type BuiltImage, builtImageOf } from "./built-image.ts";
+import { type BuiltImage, builtImagesOf } from "./built-image.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -70,7 +70,10 @@ describe("builds beside BuildKit", () => {
       const [theirs, ours] = made.map((image) =>
         typeof image === "string" || each.except === undefined
           ? image
-          : { ...image, files: image.files.filter((line) => each.except?.test(line) !== true) },
+          : image.map((one) => ({
+              ...one,
+              files: one.files.filter((line) => each.except?.test(line) !== true),
+            })),
       );
       assert.deepEqual(ours, theirs);
     });
@@ -107,7 +110,7 @@ RUN --mount=type=bind,target=/context cat /one /context/file /proc/sys/kernel/ra
       assert.equal(errorText.match(/^#\d+ CACHED$/gm)?.length, 4, errorText);
       const [theirs, ours] = await Promise.all(
         [from, to].map(
-          async (builder) => await builtImageOf(await readFile(join(context, `${builder}.tar`))),
+          async (builder) => await builtImagesOf(await readFile(join(context, `${builder}.tar`))),
         ),
       );
       assert.deepEqual(ours, theirs);
@@ -123,7 +126,7 @@ async function baseImage(): Promise<FixtureImage> {
 }
 
 /** Builds a case by BuildKit and by the builder: the images, or how they were refused. */
-async function builtByBoth(each: BuildCase, scratch: string): Promise<(BuiltImage | string)[]> {
+async function builtByBoth(each: BuildCase, scratch: string): Promise<(readonly BuiltImage[] | string)[]> {
   const context = join(scratch, "context");
   await mkdir(context, { recursive: true });
   const dockerfile = each.dockerfile.replaceAll(/\bbusybox\b/g, `${registry.host}/busybox:latest`);
@@ -138,7 +141,7 @@ async function builtByBoth(each: BuildCase, scratch: string): Promise<(BuiltImag
     await writeFile(join(scratch, name), content);
   }
   const args = (each.args ?? []).map((arg) => arg.replace("@/", `${scratch}/`));
-  const made: (BuiltImage | string)[] = [];
+  const made: (readonly BuiltImage[] | string)[] = [];
   for (const builder of builders) {
     const output = join(scratch, `${builder}.tar`);
     const result = await setting.daemon.docker(
@@ -150,7 +153,7 @@ async function builtByBoth(each: BuildCase, scratch: string): Promise<(BuiltImag
       made.push(errorOf(result));
     } else {
       assert.equal(result.code, 0, `${builder}: ${result.errorText}`);
-      made.push(await builtImageOf(await readFile(output)));
+      made.push(await builtImagesOf(await readFile(output)));
     }
   }
   await rm(scratch, { recursive: true });

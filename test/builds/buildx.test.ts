@@ -104,7 +104,16 @@ RUN cat /one /two > /both
         ".dockerignore": "left\n",
       });
       const metadata = join(directory, "metadata.json");
-      const first = await buildx("--tag", "stages:1", "--metadata-file", metadata, files);
+      const idFile = join(directory, "id");
+      const first = await buildx(
+        "--tag",
+        "stages:1",
+        "--metadata-file",
+        metadata,
+        "--iidfile",
+        idFile,
+        files,
+      );
       assert.equal(first.code, 0, first.errorText);
       assert.equal(
         await ok("run", "--rm", "stages:1", "sh", "-c", "cat /both; ls -A /context"),
@@ -113,6 +122,7 @@ RUN cat /one /two > /both
       const told = JSON.parse(await readFile(metadata, "utf8")) as Record<string, unknown>;
       const id = await ok("inspect", "--format", "{{.Id}}", "stages:1");
       assert.equal(told["containerimage.digest"], id);
+      assert.equal(await readFile(idFile, "utf8"), id);
       await writeFile(join(files, "left"), "changed, but ignored");
       const second = await buildx("--tag", "stages:2", files);
       assert.match(second.errorText, /#(\d+) \[\S+ 5\/5\] RUN cat \/one \/two > \/both\n#\1 CACHED\n/);
@@ -320,6 +330,59 @@ RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
       await ok("rmi", name);
       assert.equal(await ok("run", "--quiet", "--rm", name, "cat", "/x"), "pushed");
       assert.deepEqual(await filesWithCredentials(join(setting.daemon.stateDir, "builder")), []);
+    }),
+  );
+
+  test(
+    "pushes an image of several platforms, which it does not keep",
+    ofBuildx(async () => {
+      await using registry = await TestRegistry.start();
+      const files = await context("platforms", { Dockerfile: "FROM scratch\nCOPY a /\n", a: "a" });
+      const name = `${registry.host}/platforms:1`;
+      const platforms = ["--platform", "linux/amd64,linux/arm64", "--provenance=false", "--tag", name];
+      const kept = await buildx(...platforms, files);
+      assert.match(kept.errorText, /an image of several platforms is kept by no backend: --push it/);
+      const metadata = join(directory, "platforms.json");
+      const pushed = await buildx(...platforms, "--push", "--metadata-file", metadata, files);
+      assert.equal(pushed.code, 0, pushed.errorText);
+      const answer = await fetch(`http://${registry.host}/v2/platforms/manifests/1`, {
+        headers: { Accept: "application/vnd.oci.image.index.v1+json" },
+      });
+      const told = JSON.parse(await readFile(metadata, "utf8")) as Record<string, unknown>;
+      assert.equal(answer.headers.get("docker-content-digest"), told["containerimage.digest"]);
+      const { manifests } = (await answer.json()) as {
+        readonly manifests: { platform: { architecture: string } }[];
+      };
+      assert.deepEqual(
+        manifests.map(({ platform }) => platform.architecture),
+        ["amd64", "arm64"],
+      );
+    }),
+  );
+
+  test(
+    "bakes targets of a file",
+    ofBuildx(async () => {
+      const files = await context("bake", {
+        Dockerfile: "FROM busybox AS one\nRUN echo one > /x\nFROM busybox AS two\nRUN echo two > /x\n",
+        "docker-bake.json": JSON.stringify({
+          group: { default: { targets: ["one", "two"] } },
+          target: Object.fromEntries(
+            ["one", "two"].map((name) => [
+              name,
+              { target: name, tags: [`baked:${name}`], output: ["type=docker"] },
+            ]),
+          ),
+        }),
+      });
+      const env = setting.daemon.clientEnv;
+      const baked = await runCommand("docker", ["buildx", "bake", "--progress", "plain"], {
+        env,
+        cwd: files,
+      });
+      assert.equal(baked.code, 0, baked.errorText);
+      assert.equal(await ok("run", "--rm", "baked:one", "cat", "/x"), "one");
+      assert.equal(await ok("run", "--rm", "baked:two", "cat", "/x"), "two");
     }),
   );
 

@@ -1,4 +1,4 @@
-/** An image in an OCI archive as its user sees it: what it is configured to be, and its files. */
+/** Images in an OCI archive as their user sees them: what they are configured to be, and their files. */
 import { createHash } from "node:crypto";
 import { gunzipSync } from "node:zlib";
 
@@ -21,27 +21,45 @@ interface Entry {
 /** Files that are older than this keep their time; the rest are made by the build. */
 const today = new Date("2020-01-01");
 
-/** Reads the one image of an archive. */
-export async function builtImageOf(archive: Uint8Array): Promise<BuiltImage> {
+/** Reads the images of an archive: one for each platform. */
+export async function builtImagesOf(archive: Uint8Array): Promise<BuiltImage[]> {
   const files = new Map((await read(archive)).map(({ header, content }) => [header.name, content]));
-  const json = (name: string): Record<string, unknown> => JSON.parse(String(files.get(name))) as never;
+  const json = <T>(name: string): T => JSON.parse(String(files.get(name))) as T;
   const blob = (digest: string): string => `blobs/${digest.replace(":", "/")}`;
-  const { manifests } = json("index.json") as { manifests: { digest: string }[] };
-  const manifest = json(blob(manifests[0]?.digest ?? "")) as {
-    config: { digest: string };
-    layers: { digest: string }[] | null;
+  const manifests = (name: string): Manifest[] => {
+    const found = json<{ manifests?: { digest: string }[] } & Manifest>(name);
+    return found.manifests?.flatMap(({ digest }) => manifests(blob(digest))) ?? [found];
   };
-  const { created: _created, history, rootfs: _rootfs, ...config } = json(blob(manifest.config.digest));
-  const tree = new Map<string, string>();
-  for (const { digest } of manifest.layers ?? []) {
-    await apply(tree, files.get(blob(digest)) ?? Buffer.alloc(0));
+  const images: BuiltImage[] = [];
+  for (const manifest of manifests("index.json")) {
+    const {
+      created: _created,
+      history,
+      rootfs: _rootfs,
+      ...config
+    } = json<Config>(blob(manifest.config.digest));
+    const tree = new Map<string, string>();
+    for (const { digest } of manifest.layers ?? []) {
+      await apply(tree, files.get(blob(digest)) ?? Buffer.alloc(0));
+    }
+    images.push({
+      config,
+      history: history?.map(({ created: _, ...step }) => step) ?? [],
+      layers: manifest.layers?.length ?? 0,
+      files: [...tree].map(([path, told]) => `${path} ${told}`).toSorted((a, b) => (a < b ? -1 : 1)),
+    });
   }
-  return {
-    config,
-    history: (history as Record<string, unknown>[]).map(({ created: _, ...step }) => step),
-    layers: manifest.layers?.length ?? 0,
-    files: [...tree].map(([path, told]) => `${path} ${told}`).toSorted((a, b) => (a < b ? -1 : 1)),
-  };
+  return images;
+}
+
+interface Manifest {
+  readonly config: { readonly digest: string };
+  readonly layers: readonly { readonly digest: string }[] | null;
+}
+
+interface Config {
+  readonly [name: string]: unknown;
+  readonly history?: readonly Readonly<Record<string, unknown>>[];
 }
 
 async function read(archive: Uint8Array): Promise<Entry[]> {
