@@ -8,6 +8,7 @@ import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { npmScript, wholeNumber } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
+import { compareBuilds } from "./builds.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { imageMeasures } from "./image-measures.ts";
 import { untilInterrupted } from "./interruption.ts";
@@ -29,6 +30,7 @@ const options = npmScript("bench", "Times sockerless beside a real dockerd, alte
   .parse()
   .opts<{ rounds: number; only: string; network?: string }>();
 const { rounds } = options;
+const chosen = [...measures, ...imageMeasures].filter(({ name }) => name.includes(options.only));
 
 await untilInterrupted(async (resources, interrupted) => {
   const dockerd = await Dockerd.start(dockerdBridge);
@@ -40,13 +42,16 @@ await untilInterrupted(async (resources, interrupted) => {
   await Promise.all([dockerd.ok("load", "-i", archive), ours.ok("load", "-i", archive)]);
   const version = await dockerd.ok("version", "--format", "{{.Server.Version}}");
   console.log(`${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, dockerd ${version}`);
-  await reportMemory(ours, dockerd, interrupted);
-  for (const network of networks) {
+  if ("memory".includes(options.only)) {
+    await reportMemory(ours, dockerd, interrupted);
+  }
+  for (const network of chosen.length === 0 ? [] : networks) {
     if (options.network === undefined || options.network === network) {
       const clientOf = ({ socket }: Daemon | Dockerd) => new ApiClient(socket, undefined, interrupted);
       await compare([await prepare(clientOf(ours), network), await prepare(clientOf(dockerd), network)]);
     }
   }
+  await compareBuilds(ours, dockerd, { rounds, only: options.only, interrupted });
 });
 
 /** @param targets ours and dockerd's, on one network */
@@ -54,7 +59,7 @@ async function compare(targets: readonly [Target, Target]): Promise<void> {
   const [{ network }] = targets;
   console.log(`\nnetwork ${network}, median of ${rounds} (least … most), alternated\n`);
   console.log("| measure | sockerless | dockerd | ratio | bar | |\n|---|---|---|---|---|---|");
-  for (const measure of [...measures, ...imageMeasures].filter(({ name }) => name.includes(options.only))) {
+  for (const measure of chosen) {
     const figures: [number[], number[]] = [[], []];
     for (const target of targets) {
       await figureOf(measure, target); // warm-up
