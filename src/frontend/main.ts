@@ -10,7 +10,7 @@ import type { RunningService } from "../common/running-service.ts";
 import { version } from "../common/version.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { createBackendClients } from "./backend/clients.ts";
-import { HeldAnswers } from "./backend/held-answers.ts";
+import { holdAnswers } from "./backend/held-answers.ts";
 import { BackendPresence } from "./backend/presence.ts";
 import { createBackendTransport, readBackendReach } from "./backend/transport.ts";
 import { Publisher } from "./publish/publisher.ts";
@@ -46,7 +46,7 @@ export async function startFrontend(
   });
   const ways = {
     backend: createBackendClients(backend.transport),
-    held: new HeldAnswers({ address: reach.address, connection: backend.connection }),
+    held: holdAnswers({ address: reach.address, connection: backend.connection }),
     streams: new StreamPool(),
     agents: new AgentTargets(reach),
   };
@@ -64,7 +64,8 @@ export async function startFrontend(
     await services.streams.close();
     await presence.close();
     backend.close();
-    services.held.close();
+    services.held.inspects.close();
+    services.held.logs.close();
   };
   try {
     const addresses: string[] = [];

@@ -6,7 +6,7 @@ import type { Clock } from "../common/clock.ts";
 import type { Logger } from "../common/logger.ts";
 import type { ApiVersion } from "./api-version.ts";
 import type { BackendClients } from "./backend/clients.ts";
-import type { HeldAnswers } from "./backend/held-answers.ts";
+import type { Held } from "./backend/held-answers.ts";
 import type { BackendPresence } from "./backend/presence.ts";
 import type { StartBuilder } from "./builder.ts";
 import type { Publisher } from "./publish/publisher.ts";
@@ -18,7 +18,7 @@ import type { StreamPool } from "./streams/stream-pool.ts";
 export interface FrontendServices {
   readonly backend: BackendClients;
   /** Answers of the backend that need no call. */
-  readonly held: HeldAnswers;
+  readonly held: Held;
   readonly clock: Clock;
   readonly presence: Pick<BackendPresence, "absence">;
   /** Streams to agents, in worker threads. */

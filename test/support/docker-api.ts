@@ -11,7 +11,7 @@ import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { listen } from "../../src/common/listen.ts";
 import { createLogger, type Logger } from "../../src/common/logger.ts";
 import { createBackendClients } from "../../src/frontend/backend/clients.ts";
-import { HeldAnswers } from "../../src/frontend/backend/held-answers.ts";
+import { holdAnswers } from "../../src/frontend/backend/held-answers.ts";
 import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";
@@ -67,7 +67,7 @@ export async function serveApi(
     routes,
     services: {
       backend: clients,
-      held: new HeldAnswers({ address: backendAddress, connection: () => 1 }),
+      held: holdAnswers({ address: backendAddress, connection: () => 1 }),
       clock,
       presence: { absence: async () => undefined },
       agents: new AgentTargets({ address: backendAddress }),

@@ -7,6 +7,8 @@ import { beforeEach, describe, it, type TestContext } from "node:test";
 import { openTestGeneration } from "../../../test/support/generation.ts";
 import { HeldAnswers } from "./held-answers.ts";
 
+const sizeOf = ({ length }: string): number => length;
+
 describe("answers that a frontend holds", () => {
   let connection: number | undefined;
   beforeEach(() => {
@@ -18,7 +20,7 @@ describe("answers that a frontend holds", () => {
     t.after(() => rmSync(directory, { recursive: true, force: true }));
     const address = `unix://${directory}/b.sock`;
     const generation = await openTestGeneration(t, address);
-    const held = new HeldAnswers({ address, connection: () => connection });
+    const held = new HeldAnswers({ address, connection: () => connection, sizeOf });
     t.after(() => held.close());
     return { held, generation, address };
   }
@@ -82,7 +84,7 @@ describe("answers that a frontend holds", () => {
   });
 
   it("are none of a backend on TCP", () => {
-    const held = new HeldAnswers({ address: "https://127.0.0.1:2", connection: () => 1 });
+    const held = new HeldAnswers({ address: "https://127.0.0.1:2", connection: () => 1, sizeOf });
     held.hold("one", 5n, "1");
     assert.equal(held.get("one"), undefined);
   });

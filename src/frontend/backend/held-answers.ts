@@ -4,67 +4,73 @@
  */
 import { closeSync, constants, openSync, readSync } from "node:fs";
 
+import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { generationBytes, generationPathOf, noGeneration } from "../../common/generation-file.ts";
 
-/** Characters of the texts that are held, at most; one that is larger is not held. */
-const maxCharacters = 4 * 1024 * 1024;
+/** Size of the answers that are held, at most; one that is larger is not held. */
+const maxSize = 4 * 1024 * 1024;
 
 /** Options of {@link HeldAnswers}. */
-export interface HeldAnswersOptions {
+export interface HeldAnswersOptions<Answer> {
   /** The backend's: `unix:///path`, or one at which nothing is held. */
   readonly address: string;
   /** Tells the connection to the backend from those before it; undefined: there is none. */
   readonly connection: () => number | undefined;
+  /** Size of an answer in characters, about. */
+  readonly sizeOf: (answer: Answer) => number;
 }
 
 /** Answers of one generation of the backend's state. */
-export class HeldAnswers {
+export class HeldAnswers<Answer> {
   readonly #path: string | undefined;
+  readonly #sizeOf: (answer: Answer) => number;
   readonly #connectionNow: () => number | undefined;
-  readonly #texts = new Map<string, string>();
+  readonly #answers = new Map<string, Answer>();
   readonly #bytes = Buffer.alloc(generationBytes);
-  #characters = 0;
+  #size = 0;
   #generation = noGeneration;
   #connection: number | undefined;
   #descriptor: number | undefined;
 
-  constructor({ address, connection }: HeldAnswersOptions) {
+  constructor({ address, connection, sizeOf }: HeldAnswersOptions<Answer>) {
+    this.#sizeOf = sizeOf;
     this.#path = generationPathOf(address);
     this.#connectionNow = connection;
   }
 
-  /** The text that is held for a question; undefined: the backend is to be asked. */
-  get(question: string): string | undefined {
-    if (this.#texts.size > 0 && !this.#isCurrent()) {
+  /** The answer that is held for a question; undefined: the backend is to be asked. */
+  get(question: string): Answer | undefined {
+    if (this.#answers.size > 0 && !this.#isCurrent()) {
       this.close();
     }
-    return this.#texts.get(question);
+    return this.#answers.get(question);
   }
 
   /**
-   * Holds a text.
+   * Holds an answer.
    *
    * @param generation the one that the backend's answer names; 0: not to be held
    */
-  hold(question: string, generation: bigint, text: string): void {
-    if (generation === noGeneration || text.length > maxCharacters) {
+  hold(question: string, generation: bigint, answer: Answer): void {
+    const size = this.#sizeOf(answer);
+    if (generation === noGeneration || size > maxSize) {
       return;
     }
-    if (generation !== this.#generation || this.#characters + text.length > maxCharacters) {
+    if (generation !== this.#generation || this.#size + size > maxSize) {
       this.close();
       this.#open(generation);
     }
     // The file tells another where it is not this backend's, or where something has just changed.
     if (this.#isCurrent()) {
-      this.#characters += text.length - (this.#texts.get(question)?.length ?? 0);
-      this.#texts.set(question, text);
+      this.#size += size;
+      this.#answers.set(question, answer);
     }
   }
 
   /** Forgets everything. */
   close(): void {
-    this.#texts.clear();
-    this.#characters = 0;
+    this.#answers.clear();
+    this.#size = 0;
     this.#generation = noGeneration;
     if (this.#descriptor !== undefined) {
       closeSync(this.#descriptor);
@@ -103,4 +109,19 @@ export class HeldAnswers {
       return false;
     }
   }
+}
+
+/** What a frontend holds of a backend. */
+export interface Held {
+  /** Bodies, as JSON. */
+  readonly inspects: HeldAnswers<string>;
+  readonly logs: HeldAnswers<OpenLogsResponse>;
+}
+
+/** Makes it, empty. */
+export function holdAnswers(backend: Omit<HeldAnswersOptions<never>, "sizeOf">): Held {
+  return {
+    inspects: new HeldAnswers({ ...backend, sizeOf: ({ length }) => length }),
+    logs: new HeldAnswers({ ...backend, sizeOf: ({ details }) => 1024 + JSON.stringify(details).length }),
+  };
 }

@@ -76,7 +76,7 @@ async function getContainersByName(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
   const size = flag(query, "size");
   const question = `${version.text} inspect ${nameOf(context)}`;
-  const held = size ? undefined : services.held.get(question);
+  const held = size ? undefined : services.held.inspects.get(question);
   if (held !== undefined) {
     replyJsonText(response, 200, held);
     return;
@@ -89,7 +89,7 @@ async function getContainersByName(context: ReplyContext): Promise<void> {
     throw systemError("the backend answered an inspect without a container");
   }
   const text = stringifyJson(containerDetailToJson(container, version));
-  services.held.hold(question, generation, text);
+  services.held.inspects.hold(question, generation, text);
   replyJsonText(response, 200, text);
 }
 

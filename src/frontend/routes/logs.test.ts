@@ -17,6 +17,7 @@ import {
 } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
+import { openTestGeneration } from "../../../test/support/generation.ts";
 import { framesOf } from "../../../test/support/raw-client.ts";
 import { type ScriptedAgent, serveAgent } from "../../../test/support/scripted-agent.ts";
 
@@ -48,58 +49,63 @@ async function serveLogs(
   return { api, agent, opened: () => opened };
 }
 
-test("both streams come in frames, in their order", async (t) => {
-  const { api } = await serveLogs(t, async function* () {
-    yield chunk(Stream.STDOUT, 0, "a\n");
-    yield chunk(Stream.STDERR, 2, "b\n");
-    yield chunk(Stream.STDOUT, 4, "c\n");
-    yield end(6);
-  });
-  const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1&stderr=1");
-  assert.equal(response.headers["content-type"], "application/vnd.docker.multiplexed-stream");
-  assert.deepEqual(
-    framesOf(Buffer.from(response.text)).map(({ channel, data }) => [channel, data.toString()]),
-    [
-      [1, "a\n"],
-      [2, "b\n"],
-      [1, "c\n"],
-    ],
-  );
-  const older = await api.call("GET", "/v1.41/containers/c/logs?stdout=1");
-  assert.equal(older.headers["content-type"], "application/vnd.docker.raw-stream");
-});
+/** A log goes through a worker; a few lines do not. */
+const ways = ["", "&tail=100"] as const;
 
-test("frames that the agent has cut reach the client as they are", async (t) => {
-  const frames = Buffer.from(
-    "\x01\0\0\0\0\0\0\x02a\n\x01\0\0\0\0\0\0\x02b\n\x02\0\0\0\0\0\0\x02c\n",
-    "latin1",
-  );
-  const requests: LogsRequest[] = [];
-  const { api } = await serveLogs(t, async function* (request) {
-    requests.push(request);
-    yield chunk(Stream.FRAMES, 0, frames.toString("latin1"));
-    yield end(frames.length);
+for (const tail of ways) {
+  test(`both streams come in frames, in their order${tail}`, async (t) => {
+    const { api } = await serveLogs(t, async function* () {
+      yield chunk(Stream.STDOUT, 0, "a\n");
+      yield chunk(Stream.STDERR, 2, "b\n");
+      yield chunk(Stream.STDOUT, 4, "c\n");
+      yield end(6);
+    });
+    const response = await api.call("GET", `/v1.51/containers/c/logs?stdout=1&stderr=1${tail}`);
+    assert.equal(response.headers["content-type"], "application/vnd.docker.multiplexed-stream");
+    assert.deepEqual(
+      framesOf(Buffer.from(response.text)).map(({ channel, data }) => [channel, data.toString()]),
+      [
+        [1, "a\n"],
+        [2, "b\n"],
+        [1, "c\n"],
+      ],
+    );
+    const older = await api.call("GET", "/v1.41/containers/c/logs?stdout=1");
+    assert.equal(older.headers["content-type"], "application/vnd.docker.raw-stream");
   });
-  const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1&stderr=1");
-  assert.equal(response.text, frames.toString());
-  assert.equal(requests[0]?.form, LogForm.FRAMES);
-});
 
-test("a terminal's log is not framed", async (t) => {
-  const { api } = await serveLogs(
-    t,
-    async function* () {
-      yield chunk(Stream.STDOUT, 0, "$ \r\n");
-      yield end(4);
-    },
-    { tty: true },
-  );
-  const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1");
-  assert.deepEqual(
-    [response.headers["content-type"], response.text],
-    ["application/vnd.docker.raw-stream", "$ \r\n"],
-  );
-});
+  test(`frames that the agent has cut reach the client as they are${tail}`, async (t) => {
+    const frames = Buffer.from(
+      "\x01\0\0\0\0\0\0\x02a\n\x01\0\0\0\0\0\0\x02b\n\x02\0\0\0\0\0\0\x02c\n",
+      "latin1",
+    );
+    const requests: LogsRequest[] = [];
+    const { api } = await serveLogs(t, async function* (request) {
+      requests.push(request);
+      yield chunk(Stream.FRAMES, 0, frames.toString("latin1"));
+      yield end(frames.length);
+    });
+    const response = await api.call("GET", `/v1.51/containers/c/logs?stdout=1&stderr=1${tail}`);
+    assert.equal(response.text, frames.toString());
+    assert.equal(requests[0]?.form, LogForm.FRAMES);
+  });
+
+  test(`a terminal's log is not framed${tail}`, async (t) => {
+    const { api } = await serveLogs(
+      t,
+      async function* () {
+        yield chunk(Stream.STDOUT, 0, "$ \r\n");
+        yield end(4);
+      },
+      { tty: true },
+    );
+    const response = await api.call("GET", `/v1.51/containers/c/logs?stdout=1${tail}`);
+    assert.deepEqual(
+      [response.headers["content-type"], response.text],
+      ["application/vnd.docker.raw-stream", "$ \r\n"],
+    );
+  });
+}
 
 test("the query reaches the agent", async (t) => {
   const requests: LogsRequest[] = [];
@@ -143,19 +149,21 @@ test("a request without a stream, or with a time that is none, is refused", asyn
   assert.equal(time.status, 400);
 });
 
-test("an agent that is leaving is asked for again", async (t) => {
-  let calls = 0;
-  const { api, opened } = await serveLogs(t, async function* () {
-    if (++calls < 3) {
-      await setTimeout(150); // A refusal is one however late it comes.
-      throw new ConnectError("leaving", Code.Unavailable);
-    }
-    yield chunk(Stream.STDOUT, 0, "there");
-    yield end(5);
+for (const tail of ways) {
+  test(`an agent that is leaving is asked for again${tail}`, async (t) => {
+    let calls = 0;
+    const { api, opened } = await serveLogs(t, async function* () {
+      if (++calls < 3) {
+        await setTimeout(150); // A refusal is one however late it comes.
+        throw new ConnectError("leaving", Code.Unavailable);
+      }
+      yield chunk(Stream.STDOUT, 0, "there");
+      yield end(5);
+    });
+    const response = await api.call("GET", `/containers/c/logs?stdout=1${tail}`);
+    assert.deepEqual([response.status, response.text.slice(8), opened()], [200, "there", 3]);
   });
-  const response = await api.call("GET", "/containers/c/logs?stdout=1");
-  assert.deepEqual([response.status, response.text.slice(8), opened()], [200, "there", 3]);
-});
+}
 
 test("a log that is cut, or of which bytes are missing, never ends as if it were whole", async (t) => {
   const { api } = await serveLogs(t, async function* (request) {
@@ -164,30 +172,87 @@ test("a log that is cut, or of which bytes are missing, never ends as if it were
       yield end(5);
     }
   });
-  for (const query of ["stdout=1", "stdout=1&tail=1"]) {
+  for (const query of ["stdout=1", "stdout=1&tail=1", "stdout=1&tail=100"]) {
     await assert.rejects(api.call("GET", `/containers/c/logs?${query}`), { code: "ECONNRESET" });
   }
 });
 
-test("a log that fails says why behind what there is of it", async (t) => {
-  const part = "x".repeat(100_000);
-  const parts = 30; // More than a socket takes at once.
-  const { api } = await serveLogs(t, async function* () {
-    for (let number = 0; number < parts; number++) {
-      yield chunk(Stream.STDOUT, number * part.length, part);
-    }
-    throw new ConnectError("the rest is refused", Code.Internal);
+for (const tail of ways) {
+  test(`a log that fails says why behind what there is of it${tail}`, async (t) => {
+    const part = "x".repeat(100_000);
+    const parts = 30; // More than a socket takes at once.
+    const { api } = await serveLogs(t, async function* () {
+      for (let number = 0; number < parts; number++) {
+        yield chunk(Stream.STDOUT, number * part.length, part);
+      }
+      throw new ConnectError("the rest is refused", Code.Internal);
+    });
+    const outgoing = request({ socketPath: api.socket, path: `/containers/c/logs?stdout=1${tail}` }).end();
+    const [response] = (await once(outgoing, "response")) as [IncomingMessage];
+    assert.equal(response.statusCode, 200);
+    const received: Buffer[] = [];
+    response.on("data", (data: Buffer) => received.push(data));
+    await assert.rejects(finished(response), { code: "ECONNRESET" });
+    const frames = framesOf(Buffer.concat(received));
+    const last = frames.pop();
+    assert.equal(Buffer.concat(frames.map(({ data }) => data)).toString(), part.repeat(parts));
+    assert.deepEqual(
+      [last?.channel, last?.data.toString()],
+      [3, "Error grabbing logs: the rest is refused\n"],
+    );
   });
-  const outgoing = request({ socketPath: api.socket, path: "/containers/c/logs?stdout=1" }).end();
-  const [response] = (await once(outgoing, "response")) as [IncomingMessage];
-  assert.equal(response.statusCode, 200);
-  const received: Buffer[] = [];
-  response.on("data", (data: Buffer) => received.push(data));
-  await assert.rejects(finished(response), { code: "ECONNRESET" });
-  const frames = framesOf(Buffer.concat(received));
-  const last = frames.pop();
-  assert.equal(Buffer.concat(frames.map(({ data }) => data)).toString(), part.repeat(parts));
-  assert.deepEqual([last?.channel, last?.data.toString()], [3, "Error grabbing logs: the rest is refused\n"]);
+
+  test(`a client that leaves a log ends it at the agent${tail}`, async (t) => {
+    const left = Promise.withResolvers<void>();
+    const { api } = await serveLogs(t, async function* (_, context) {
+      yield chunk(Stream.STDOUT, 0, "so far");
+      await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
+      left.resolve();
+    });
+    const outgoing = request({ socketPath: api.socket, path: `/containers/c/logs?stdout=1${tail}` }).end();
+    outgoing.on("error", () => {});
+    const [response] = await once(outgoing, "response");
+    await once(response, "data");
+    outgoing.destroy();
+    await left.promise;
+  });
+}
+
+test("a log's place is asked for once while the backend's generation says so, and again when its agent leaves", async (t) => {
+  let calls = 0;
+  const agent = await serveAgent(t, {
+    async *logs() {
+      if (++calls === 3) {
+        throw new ConnectError("leaving", Code.Unavailable);
+      }
+      yield chunk(Stream.STDOUT, 0, "there");
+      yield end(5);
+    },
+  });
+  let current = (): bigint => 0n;
+  const asked: bigint[] = [];
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      openLogs: ({ access }) => {
+        asked.push(access?.failedGeneration ?? -1n);
+        return { endpoint: { ...agent.endpoint, generation: 7n }, generation: current() };
+      },
+    }),
+  );
+  const generation = await openTestGeneration(t, api.backendAddress);
+  current = () => generation.value;
+  const read = async (): Promise<void> => {
+    const response = await api.call("GET", "/containers/c/logs?stdout=1&tail=10");
+    assert.deepEqual([response.status, response.text.slice(8)], [200, "there"]);
+  };
+  await read();
+  await read();
+  assert.deepEqual(asked, [-1n]);
+  await read(); // Its first attempt fails.
+  assert.deepEqual(asked, [-1n, 7n]);
+  generation.advance();
+  await read();
+  assert.deepEqual(asked, [-1n, 7n, -1n]);
 });
 
 test("a followed log that is silent is answered at once", async (t) => {

@@ -2,13 +2,17 @@
 import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { messageOf } from "../../common/errors.ts";
 import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { detailsPrefix, logsQueryOf } from "../convert/logs.ts";
 import { streamContentType } from "../hijack.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { inBandText } from "../streams/client-socket.ts";
-import { openStream } from "../streams/open-stream.ts";
+import { type Access, openStream } from "../streams/open-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
+
+/** Lines of a log that are few. */
+const shortTail = 100n;
 
 /** The endpoint of logs. */
 export const logsRoutes: readonly Route[] = [
@@ -21,12 +25,12 @@ export const logsRoutes: readonly Route[] = [
 ];
 
 async function getContainersLogs(context: ReplyContext): Promise<void> {
-  const { query, parameters, response, services, signal } = context;
+  const { query, parameters, response } = context;
   const { request, details } = logsQueryOf(query);
+  const isShort = request.follow !== true && request.tail !== undefined && request.tail <= shortTail;
   const { link, place } = await openStream(
     context,
-    (access) =>
-      services.backend.containers.openLogs({ container: parameters["id"] ?? "", access }, { signal }),
+    (access) => openLogs(context, parameters["id"] ?? "", access),
     ({ tty, details: shown }) => ({
       operation: {
         kind: "logs",
@@ -35,6 +39,7 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
           linePrefix: details ? detailsPrefix(shown) : "",
           form: tty ? LogForm.LINES : LogForm.FRAMES,
         }),
+        isShort,
       },
       framing: tty ? "raw" : "multiplexed",
     }),
@@ -45,4 +50,20 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   await streamToResponse(context, link, (error) =>
     inBandText(`Error grabbing logs: ${messageOf(error)}\n`, !place.tty, "systemError"),
   );
+}
+
+/** The place of a container's log, without a call where that is known. */
+async function openLogs(
+  { services: { backend, held }, signal }: ReplyContext,
+  container: string,
+  access: Access,
+): Promise<OpenLogsResponse> {
+  // After a failure another place is asked for.
+  const known = access.failedGeneration === undefined ? held.logs.get(container) : undefined;
+  if (known !== undefined) {
+    return known;
+  }
+  const place = await backend.containers.openLogs({ container, access }, { signal });
+  held.logs.hold(container, place.generation, place);
+  return place;
 }

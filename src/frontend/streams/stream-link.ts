@@ -1,10 +1,9 @@
 /** One stream as the main thread sees it; its other end is in a worker. */
-import type { MessagePort } from "node:worker_threads";
-
 import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
 import type { ByteBudget } from "../../common/byte-budget.ts";
 import { SockerlessError } from "../../common/errors.ts";
 import { type FromWorker, inputBatch, onItsWay, type ToWorker } from "./thread-messages.ts";
+import type { StreamPort } from "./thread-ports.ts";
 
 /** A stream that failed. */
 export class StreamError extends SockerlessError {
@@ -22,7 +21,7 @@ export type OutputSink = (chunk: Uint8Array, written: () => void) => void;
 
 /** A stream to an agent. */
 export class StreamLink {
-  readonly #port: MessagePort;
+  readonly #port: StreamPort<FromWorker>;
   readonly #inputBudget: ByteBudget;
   readonly #opened = Promise.withResolvers<Opened>();
   readonly #ended = Promise.withResolvers<Outcome>();
@@ -36,13 +35,14 @@ export class StreamLink {
   #inputOnItsWay = 0;
   #drained: (() => void) | undefined;
   #outputEnd: (() => void) | undefined;
+  #isOpen: boolean = false;
   #over: boolean = false;
 
   /**
    * @param died rejects when the worker's thread ends before the stream does
    * @param inputBudget what the input of all streams is taken from
    */
-  constructor(port: MessagePort, died: Promise<never>, inputBudget: ByteBudget) {
+  constructor(port: StreamPort<FromWorker>, died: Promise<never>, inputBudget: ByteBudget) {
     this.#port = port;
     this.#inputBudget = inputBudget;
     // A failure is heard by the caller that waits for one of them; the other must not count as unhandled.
@@ -148,6 +148,7 @@ export class StreamLink {
     }
     switch (message.type) {
       case "opened":
+        this.#isOpen = true;
         this.#opened.resolve(message.opened);
         break;
       case "output":
@@ -168,9 +169,11 @@ export class StreamLink {
         }
         break;
       case "ended":
-        this.#opened.reject(
-          new StreamError({ kind: "system", message: "the stream ended unopened", exitCode: 0 }),
-        );
+        if (!this.#isOpen) {
+          this.#opened.reject(
+            new StreamError({ kind: "system", message: "the stream ended unopened", exitCode: 0 }),
+          );
+        }
         this.#ended.resolve(message.outcome);
         this.#close();
         break;

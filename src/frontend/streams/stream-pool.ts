@@ -5,10 +5,14 @@ import { MessageChannel, type Worker } from "node:worker_threads";
 import { Piscina } from "piscina";
 
 import type { DialTarget } from "../../agent-client/address.ts";
+import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { currentRequestId } from "../../common/request-id.ts";
+import { BufferSupply } from "./output-buffers.ts";
 import { StreamLink } from "./stream-link.ts";
-import type { Framing, StreamOperation, StreamTask } from "./thread-messages.ts";
+import type { Framing, FromWorker, StreamOperation, StreamTask, ToWorker } from "./thread-messages.ts";
+import { portsInThread, type StreamPort } from "./thread-ports.ts";
+import { runStream, type WorkerResources } from "./worker-stream.ts";
 
 type TransferList = NonNullable<NonNullable<Parameters<Piscina["run"]>[1]>["transferList"]>;
 
@@ -19,11 +23,19 @@ const maxThreads = 4;
 /** Bytes of input of all streams that agents have not taken yet, at most. */
 const inputBudget = 32 * 1024 * 1024;
 
-/** Opens streams to agents in worker threads. */
+/** Bytes of windows, and of output, of all short streams. */
+const shortBudget = 4 * 1024 * 1024;
+
+/** Opens streams to agents, in worker threads but for short ones. */
 export class StreamPool {
   readonly #pool: Piscina<StreamTask, void>;
   readonly #links = new Set<StreamLink>();
   readonly #input = new ByteBudget(inputBudget);
+  /** What the streams share that this thread runs itself. */
+  readonly #here: WorkerResources = {
+    connections: new ConnectionPool(new ByteBudget(shortBudget)),
+    supply: new BufferSupply(1, new ByteBudget(shortBudget)),
+  };
 
   /** @param threads how many workers; by default one less than the machine has cores, at least one */
   constructor(threads = Math.min(maxThreads, Math.max(1, availableParallelism() - 1))) {
@@ -53,6 +65,19 @@ export class StreamPool {
 
   /** Opens a stream. Failures are told by the link. */
   open(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
+    return isShort(operation)
+      ? this.#openHere(target, operation, framing)
+      : this.#openInWorker(target, operation, framing);
+  }
+
+  #openHere(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
+    const { port1, port2 } = portsInThread<FromWorker, ToWorker>();
+    const link = this.#linkTo(port1, new Promise<never>(() => {}));
+    void runStream({ target, operation, framing, requestId: currentRequestId(), port: port2 }, this.#here);
+    return link;
+  }
+
+  #openInWorker(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
     const { port1, port2 } = new MessageChannel();
     // Never with an AbortSignal: that would take a whole thread, and an abort would end it with all its streams.
     const run = this.#pool.run(
@@ -63,7 +88,11 @@ export class StreamPool {
     const died = new Promise<never>((_, reject) => {
       run.catch(reject);
     });
-    const link = new StreamLink(port1, died, this.#input);
+    return this.#linkTo(port1, died);
+  }
+
+  #linkTo(port: StreamPort<FromWorker>, died: Promise<never>): StreamLink {
+    const link = new StreamLink(port, died, this.#input);
     this.#links.add(link);
     const forget = (): void => {
       this.#links.delete(link);
@@ -77,6 +106,12 @@ export class StreamPool {
     for (const link of this.#links) {
       link.cancel({ kind: "unavailable", message: "sockerless is shutting down", exitCode: 0 });
     }
+    this.#here.connections.close();
     await this.#pool.destroy();
   }
+}
+
+/** A stream of which little comes: the way to a worker and back would take longer than its work. */
+function isShort(operation: StreamOperation): boolean {
+  return operation.kind === "logs" && operation.isShort === true;
 }

@@ -11,10 +11,9 @@
  *   is the worker's to say; `ended` and `failed` wait until they are few.
  * - The worker acknowledges each `input` with `input-taken`. How many bytes it has is the main thread's to say.
  */
-import type { MessagePort } from "node:worker_threads";
-
 import type { DialTarget } from "../../agent-client/address.ts";
 import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
+import type { StreamPort } from "./thread-ports.ts";
 
 /** The size of an output buffer in bytes. */
 export const outputBufferSize = 256 * 1024;
@@ -49,7 +48,12 @@ export type StreamOperation =
       /** Keys in the input that end the session; empty: none. */
       readonly detachKeys: Uint8Array;
     }
-  | { readonly kind: "logs"; readonly request: Uint8Array }
+  | {
+      readonly kind: "logs";
+      readonly request: Uint8Array;
+      /** A few lines, and then its end. */
+      readonly isShort?: boolean;
+    }
   | { readonly kind: "archive-get"; readonly request: Uint8Array }
   | { readonly kind: "archive-put"; readonly open: Uint8Array }
   | { readonly kind: "export"; readonly request: Uint8Array }
@@ -62,7 +66,7 @@ export interface StreamTask {
   readonly framing: Framing;
   /** The client's request that the stream is for. */
   readonly requestId: string | undefined;
-  readonly port: MessagePort;
+  readonly port: StreamPort<ToWorker>;
 }
 
 /** From the main thread to the worker. */

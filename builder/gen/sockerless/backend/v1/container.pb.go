@@ -3314,7 +3314,9 @@ type OpenLogsResponse struct {
 	Endpoint *AgentEndpoint         `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
 	Tty      bool                   `protobuf:"varint,2,opt,name=tty,proto3" json:"tty,omitempty"`
 	// Labels and environment that the log driver was told to show (`details`).
-	Details       map[string]string `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Details map[string]string `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// As in InspectContainerResponse.
+	Generation    uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3368,6 +3370,13 @@ func (x *OpenLogsResponse) GetDetails() map[string]string {
 		return x.Details
 	}
 	return nil
+}
+
+func (x *OpenLogsResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 type RecordStreamUseRequest struct {
@@ -4777,11 +4786,14 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x17ResizeContainerResponse\"k\n" +
 	"\x0fOpenLogsRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12:\n" +
-	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\xf2\x01\n" +
+	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\x92\x02\n" +
 	"\x10OpenLogsResponse\x12@\n" +
 	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\x12\x10\n" +
 	"\x03tty\x18\x02 \x01(\bR\x03tty\x12N\n" +
-	"\adetails\x18\x03 \x03(\v24.sockerless.backend.v1.OpenLogsResponse.DetailsEntryR\adetails\x1a:\n" +
+	"\adetails\x18\x03 \x03(\v24.sockerless.backend.v1.OpenLogsResponse.DetailsEntryR\adetails\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\x04R\n" +
+	"generation\x1a:\n" +
 	"\fDetailsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +

@@ -11,6 +11,7 @@ import {
   type WaitContainerResponse,
   WaitContainerResponseSchema,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { answerGeneration } from "../containers/live/answer-generation.ts";
 import { endpointFor } from "../containers/agent/agent-endpoint.ts";
 import { ClientTokens, tokenLifetimeMs } from "../containers/create/client-tokens.ts";
 import type { EngineContext } from "../context.ts";
@@ -94,11 +95,10 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
         record = containerOfId(context.state, record.id, container);
       }
       const sizes = size ? await sizesOf(context, [record], call.signal) : noSizes;
-      const isSettled = context.live.peek(record.id)?.run.isSettled ?? true;
       return {
         container: { ...detailOf(context, record), ...sizes.get(record.id) },
         // Sizes change with every write of the container.
-        generation: isSettled && !size ? context.generation.value : noGeneration,
+        generation: size ? noGeneration : answerGeneration(context, record.id),
       };
     },
     attachContainer: (request, call) => attach(context, request, call),

@@ -2,6 +2,8 @@
 import { conflict, forbidden, notImplemented } from "../../../../../common/errors.ts";
 import type { AgentAccess, AgentEndpoint } from "../../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import { noGeneration } from "../../../../../common/generation-file.ts";
+import { answerGeneration } from "../live/answer-generation.ts";
 import { endpointFor, servingAddressOf } from "../agent/agent-endpoint.ts";
 import { logDetails } from "../decisions/container-log.ts";
 import type { EngineContext } from "../../context.ts";
@@ -13,6 +15,8 @@ export interface OpenedLogs {
   readonly endpoint: AgentEndpoint;
   readonly tty: boolean;
   readonly details: Record<string, string>;
+  /** 0: it may be another at any time. */
+  readonly generation: bigint;
 }
 
 /** Opens a container's log. @throws not-found; conflict: it goes; not-implemented: it keeps none */
@@ -29,7 +33,10 @@ export async function openLogs(
     throw notImplemented("configured logging driver does not support reading");
   }
   const address = context.driver.workloads.wholeLog(record.id) ?? servingAddressOf(context, record.id);
+  // Certificates run out, and what a cloud keeps of a log moves.
+  const generation = address.kind === "unix" ? answerGeneration(context, record.id) : noGeneration;
   return {
+    generation,
     endpoint: await endpointFor(context, record.id, address, access),
     tty: configOf(record).tty,
     details: shownDetails(context, record),
