@@ -93,7 +93,9 @@ func runtimeEnvironment() []string {
 	if path == "" {
 		path = "/usr/sbin:/usr/bin:/sbin:/bin"
 	}
-	return []string{"PATH=" + path}
+	// It does one thing after another: more processors cost it threads, 1.5 ms of
+	// processor time a container. The container's process does not get the variable.
+	return []string{"PATH=" + path, "GOMAXPROCS=1"}
 }
 
 func describe(status session.ExitStatus) string {
