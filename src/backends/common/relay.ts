@@ -17,9 +17,11 @@ import {
 } from "node:http2";
 import { Code } from "@connectrpc/connect";
 import { type AgentTarget, containerIdHeader } from "../../agent-client/address.ts";
-import { AgentConnection } from "../../agent-client/connection.ts";
+import type { StreamOptions } from "../../agent-client/connection.ts";
+import type { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { errorKindHeader, fromUnknown, messageOf } from "../../common/errors.ts";
 import { isFullId } from "../../common/ids.ts";
+import { AgentService } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 
 /** Paths of calls that are the relay's. */
 export const relayedPrefix = "/sockerless.agent.v1.AgentService/";
@@ -33,11 +35,17 @@ export type AgentResolver = (containerId: string) => Promise<AgentTarget | undef
 /** Headers that belong to one HTTP/2 hop. */
 const hopHeaders = new Set([":method", ":path", ":scheme", ":authority", "host", "connection"]);
 
-/** Forwards one call; ends the stream in every case. */
+/** Calls that may send more than their readers take: see {@link StreamOptions.carriesInput}. */
+const withInput: ReadonlySet<string> = new Set(
+  (["session", "archivePut", "tunnel"] as const).map((call) => AgentService.method[call].name),
+);
+
+/** Forwards one call; ends the stream in every case. @param agents connections that calls share */
 export async function relayAgentCall(
   request: Http2ServerRequest,
   response: Http2ServerResponse,
   resolveAgent: AgentResolver,
+  agents: ConnectionPool,
 ): Promise<void> {
   const { stream, headers } = request;
   // Resets by the caller surface as errors of a stream that nobody reads any more.
@@ -53,7 +61,7 @@ export async function relayAgentCall(
       refuse(stream, Code.NotFound, `No such container: ${containerId}`);
       return;
     }
-    await forward(request, response, target);
+    await forward(request, response, target, agents);
   } catch (error) {
     refuse(stream, Code.Unavailable, messageOf(error), error);
   }
@@ -68,11 +76,14 @@ async function forward(
   request: Http2ServerRequest,
   response: Http2ServerResponse,
   target: AgentTarget,
+  agents: ConnectionPool,
 ): Promise<void> {
   const { stream, headers } = request;
-  const connection = new AgentConnection(target);
-  stream.once("close", () => connection.close());
-  const upstream = await connection.request("POST", request.url, endToEnd(headers));
+  const { credentials } = target;
+  const shown = typeof credentials === "function" ? await credentials() : credentials;
+  const connection = agents.connectionTo({ ...target, credentials: shown });
+  const carriesInput = withInput.has(request.url.slice(relayedPrefix.length));
+  const upstream = await connection.request("POST", request.url, endToEnd(headers), { carriesInput });
   if (stream.destroyed) {
     upstream.close(constants.NGHTTP2_CANCEL);
     return;

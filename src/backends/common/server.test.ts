@@ -184,6 +184,15 @@ describe("a backend's listener", () => {
       assert.equal(trailers["x-container"], containerId);
     });
 
+    test("over connections that they share", async () => {
+      let opened = 0;
+      const count = (): void => void opened++;
+      agent.on("session", count);
+      await Promise.all(Array.from({ length: 5 }, () => call("Logs", containerId, Buffer.alloc(0))));
+      agent.off("session", count);
+      assert.ok(opened <= 1, String(opened));
+    });
+
     test("and never ends a cut call with success", async () => {
       const { trailers, code } = await call("Cut", containerId, Buffer.alloc(0));
       assert.notEqual(trailers["grpc-status"], "0");

@@ -17,6 +17,7 @@ import { createServer as createSocketServer, type Server, type Socket } from "no
 import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
+import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { systemError, toConnectError } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
@@ -77,7 +78,8 @@ type Handler = (
 export async function serveBackend(options: BackendServerOptions): Promise<BackendServer> {
   const connections = new Set<Socket>();
   const sessions = new Set<ServerHttp2Session>();
-  const handler = backendHandler(options);
+  const agents = new ConnectionPool();
+  const handler = backendHandler(options, agents);
   const isPlain = options.address.startsWith("unix://");
   const server = isPlain
     ? plainServer(handler, sessions)
@@ -96,11 +98,14 @@ export async function serveBackend(options: BackendServerOptions): Promise<Backe
     address,
     ...(isPlain ? {} : { reload: () => reloadCertificates([server as unknown as TlsListener], options.tls) }),
     cut: () => cut(connections),
-    close: () => closeServer(server, sessions, connections),
+    async close() {
+      await closeServer(server, sessions, connections);
+      agents.close();
+    },
   };
 }
 
-function backendHandler(options: BackendServerOptions): Handler {
+function backendHandler(options: BackendServerOptions, agents: ConnectionPool): Handler {
   const byHand = new CallsByHand([unaryCalls, uploadCalls], options.logger);
   const connect = connectNodeAdapter({
     routes(router) {
@@ -114,7 +119,7 @@ function backendHandler(options: BackendServerOptions): Handler {
   });
   return (request, response) => {
     if (request.url?.startsWith(relayedPrefix) === true && "stream" in request) {
-      void relayAgentCall(request, response as Http2ServerResponse, options.resolveAgent);
+      void relayAgentCall(request, response as Http2ServerResponse, options.resolveAgent, agents);
     } else if (!("stream" in request && byHand.handle(request))) {
       forRequest(request.headers[requestIdHeader], () => connect(request, response));
     }
