@@ -7,6 +7,7 @@ import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts
 import { cloudDriver } from "../../src/backends/common/cloud/driver.ts";
 import { createSealer } from "../../src/backends/common/cloud/seal.ts";
 import { openState } from "../../src/backends/common/state/state.ts";
+import { ecsAgents } from "../../src/backends/ecs/agent-finder.ts";
 import { createAwsClients } from "../../src/backends/ecs/aws/clients.ts";
 import { ecsPlatform } from "../../src/backends/ecs/platform.ts";
 import { pushAgent } from "../../src/backends/ecs/push-agent.ts";
@@ -39,8 +40,9 @@ driverContract("ecs", async () => {
   const authority = await createAuthority(key, clock);
   await pushAgent(whole);
   const state = await openState({ directory, clock });
+  const agents = await ecsAgents({ config, aws: clients, authority, clock, logger, runDir: directory });
   const platform = ecsPlatform({
-    ...{ config, aws: clients, authority, state, clock, logger },
+    ...{ config, aws: clients, agents, authority, state, clock, logger },
     registry: contractRegistry,
     stateDir: directory,
   });

@@ -1,7 +1,79 @@
-import { type DialOptions, dialledAgents } from "../common/cloud/agents/dialled-agents.ts";
-import type { AgentFinder } from "../common/cloud/agents/agent-finder.ts";
+import { join } from "node:path";
 
-/** Agents of tasks listen on the tasks' network interfaces. */
-export function ecsAgentFinder(options: Omit<DialOptions, "hint">): AgentFinder {
+import type { EcsSection } from "../../common/config/load.ts";
+import { invalid, unavailable } from "../../common/errors.ts";
+import { componentLogger } from "../../common/logger.ts";
+import type { AgentFinder } from "../common/cloud/agents/agent-finder.ts";
+import { calledAgents } from "../common/cloud/agents/called-agents.ts";
+import { type DialOptions, dialledAgents } from "../common/cloud/agents/dialled-agents.ts";
+import { Relay } from "../common/cloud/callback/relay.ts";
+import { instanceOf } from "../common/cloud/instance.ts";
+import type { CloudSurroundings } from "../common/cloud/main.ts";
+import type { AwsClients } from "./aws/clients.ts";
+import { callerProof } from "./caller-proof.ts";
+
+/** Agents of tasks as they are reached. */
+export interface EcsAgents {
+  readonly finder: AgentFinder;
+  /** Address at which they call; undefined: they are dialled. */
+  readonly callbackUrl: string | undefined;
+  close(): Promise<void>;
+}
+
+/** Parts of the backend that reaching agents needs. */
+export interface EcsAgentsOptions extends Omit<CloudSurroundings, "state"> {
+  readonly config: EcsSection;
+  readonly aws: Pick<AwsClients, "stsSignedBy">;
+  readonly runDir: string;
+}
+
+/**
+ * The way to agents that the configuration asks for.
+ *
+ * @throws invalid: a setting is missing; system: the address for agents that call cannot be had
+ */
+export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
+  const { config, aws, authority, clock, runDir } = options;
+  if (config.agentMode === "direct") {
+    const finder = directAgents({ authority, clock });
+    return { finder, callbackUrl: undefined, close: () => Promise.resolve() };
+  }
+  const { callbackUrl, taskRoleArn, region } = config;
+  if (callbackUrl === undefined) {
+    throw invalid(
+      "configuration: ecs.agent_mode: callback needs ecs.callback_url: where tasks reach this backend",
+    );
+  }
+  if (taskRoleArn === undefined) {
+    throw invalid(
+      "configuration: ecs.agent_mode: callback needs ecs.task_role_arn: a task proves by its role which one it is; a role without any right is enough",
+    );
+  }
+  const logger = componentLogger(options.logger, "agents");
+  const relay = await Relay.start({
+    listen: config.callbackListen ?? `tcp://0.0.0.0:${new URL(callbackUrl).port || "443"}`,
+    path: join(runDir, "agents.sock"),
+    instance: instanceOf(authority).replace(/^.*\//, ""),
+    logger,
+  });
+  logger.info(`agents are waited for at ${relay.address}, and told ${callbackUrl}`);
+  const proof = callerProof({ aws, region, taskRoleArn });
+  // Tasks of one network reach one another whoever else reaches them.
+  const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: true, clock, logger };
+  return { finder: calledAgents(parts), callbackUrl, close: () => relay.close() };
+}
+
+/** Agents of tasks that listen on the tasks' network interfaces. */
+function directAgents(options: Omit<DialOptions, "hint">): AgentFinder {
   return dialledAgents({ ...options, hint: "do its security groups let this backend in?" });
+}
+
+/** Agents as a process meets them that only looks for orphans. */
+export function agentsOfOrphans(
+  { agentMode }: Pick<EcsSection, "agentMode">,
+  options: Omit<DialOptions, "hint">,
+): Pick<AgentFinder, "meet"> {
+  return agentMode === "direct"
+    ? directAgents(options)
+    : { meet: () => Promise.reject(unavailable("agents call the backend, and nobody else")) };
 }

@@ -3,6 +3,7 @@ import type { HeldSockets } from "../../common/held-sockets.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { startCloudBackend } from "../common/cloud/main.ts";
 import { registryOptions } from "../common/serve-engine.ts";
+import { ecsAgents } from "./agent-finder.ts";
 import { createAwsClients } from "./aws/clients.ts";
 import { parseRates } from "./aws/configured-rates.ts";
 import { ecsPlatform } from "./platform.ts";
@@ -18,20 +19,26 @@ export function startBackend(
     {
       config,
       section: ecs,
-      platform: (surroundings) =>
-        ecsPlatform({
+      async platform(surroundings) {
+        const { clock, logger } = surroundings;
+        const aws = createAwsClients({
+          region: ecs.region,
+          endpoint: ecs.endpoint,
+          rates: parseRates(ecs.apiRates),
+          clock,
+          logger,
+        });
+        const agents = await ecsAgents({ ...surroundings, config: ecs, aws, runDir: config.runDir });
+        const registry = registryOptions(config);
+        return ecsPlatform({
           ...surroundings,
           config: ecs,
-          aws: createAwsClients({
-            region: ecs.region,
-            endpoint: ecs.endpoint,
-            rates: parseRates(ecs.apiRates),
-            clock: surroundings.clock,
-            logger: surroundings.logger,
-          }),
-          registry: registryOptions(config),
+          aws,
+          agents,
+          registry,
           stateDir: config.stateDir,
-        }),
+        });
+      },
     },
     signal,
     sockets,

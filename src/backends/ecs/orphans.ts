@@ -12,7 +12,7 @@ import { orphanedAccessPoints } from "./orphans/access-points.ts";
 import { orphanedImages } from "../common/cloud/orphans/images.ts";
 import { orphanedGroups } from "./orphans/security-groups.ts";
 import { orphanedServices } from "./orphans/services.ts";
-import { ecsAgentFinder } from "./agent-finder.ts";
+import { agentsOfOrphans } from "./agent-finder.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
 import { ecsTasks } from "./tasks/ecs-tasks.ts";
 
@@ -30,7 +30,7 @@ export async function prune(config: EcsConfig, request: PruneRequest): Promise<v
       });
       return {
         tasksOf: (instance) => ecsTasks({ ecs: aws.ecs, cluster, instance }),
-        finder: ecsAgentFinder({ authority, clock }),
+        finder: agentsOfOrphans(config.ecs, { authority, clock }),
         orphans: (known) => findOrphans(config, aws, surroundings, known),
         close: () => aws.close(),
       };

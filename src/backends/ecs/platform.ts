@@ -20,24 +20,25 @@ import { cloudWatchLog } from "./logs/cloudwatch-log.ts";
 import { ecsMachine } from "./machine.ts";
 import { ecsNetworks } from "./networks.ts";
 import { ecsSettings } from "./setting-rules.ts";
-import { ecsAgentFinder } from "./agent-finder.ts";
+import type { EcsAgents } from "./agent-finder.ts";
 import { ecsChecks } from "./start-checks.ts";
 import { ecsRequests } from "./tasks/ecs-requests.ts";
 import { ecsTasks } from "./tasks/ecs-tasks.ts";
 import { ecsVolumes } from "./volumes.ts";
 import { VcpuQuota } from "./vcpu-quota.ts";
 
-/** Parts that the platform is composed of; it owns the clients. */
+/** Parts that the platform is composed of; it owns the clients and the way to agents. */
 export interface EcsPlatformParts extends CloudSurroundings {
   readonly config: EcsSection;
   readonly aws: AwsClients;
+  readonly agents: EcsAgents;
   readonly registry: RegistryOptions;
   readonly stateDir: string;
 }
 
 /** AWS: tasks on Fargate. */
 export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
-  const { config, aws, authority, state, clock, logger } = parts;
+  const { config, aws, agents, authority, state, clock, logger } = parts;
   const instance = instanceOf(authority);
   const mirror = mirrorOf(config, aws, { instance, clock, logger });
   const networks = ecsNetworks({
@@ -72,7 +73,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
   return {
     name: "ecs",
     capabilities: ecsCapabilities,
-    settings: ecsSettings(config.architecture),
+    settings: ecsSettings(config.architecture, config.agentMode),
     tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, instance }),
     requests: ecsRequests({
       definitions,
@@ -99,9 +100,10 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
         instance,
         authorityPin: authority.pin,
         startTimeoutMs: config.startTimeout,
+        callbackUrl: agents.callbackUrl,
       },
     }),
-    finder: ecsAgentFinder({ authority, clock }),
+    finder: agents.finder,
     log: cloudWatchLog({
       logs: aws.logs,
       logGroup: config.logGroup,
@@ -144,7 +146,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     ],
     abandon: () => aws.abandon(),
     async close() {
-      await Promise.all([networks.close(), mirror.close()]);
+      await Promise.all([networks.close(), mirror.close(), agents.close()]);
       aws.close();
     },
   };

@@ -96,6 +96,9 @@ async function checkSecurityGroups(
   { ec2 }: AwsClients,
   abortSignal: AbortSignal,
 ): Promise<string | undefined> {
+  if (config.agentMode === "callback") {
+    return undefined;
+  }
   const { SecurityGroups = [] } = await ec2.send(
     new DescribeSecurityGroupsCommand({ GroupIds: config.securityGroups }),
     { abortSignal },

@@ -127,6 +127,19 @@ export const ecsSchema = z.strictObject({
     optional(text("access point ID")),
     "EFS access point whose directory holds `sockerless-agent`: tasks take the agent from there, read-only, instead of from an image.",
   ),
+  agent_mode: describe(
+    withDefault(oneOf("direct", "callback"), "direct"),
+    "`direct`: frontends and the backend dial the agents of tasks. `callback`: the agents dial the backend at `ecs.callback_url`, for subnets that let nothing in. They prove by `ecs.task_role_arn` which task they are.",
+  ),
+  callback_url: describe(
+    optional(matching(/^(https|wss):\/\/\S+$/, "an https:// or wss:// URL")),
+    "Address at which agents reach this backend, itself or by way of a load balancer that ends TLS.",
+  ),
+  callback_listen: describe(
+    optional(matching(/^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]*):\d{1,5}$/, "`tcp://address:port`")),
+    "Where this backend waits for agents that call, with TLS of its own making; who they are is settled inside.",
+    { defaultText: "all addresses, at the port of `ecs.callback_url`" },
+  ),
   agent_ingress: describe(
     withDefault(listOf(text("CIDRs or security group IDs")), []),
     "Who may reach port 9111 in the security groups of user-defined networks: where frontends and the backend run.",

@@ -44,7 +44,7 @@ export interface CloudBackend {
     readonly logDrainMax: number;
   };
   /** @throws invalid: a setting has a value that it cannot have */
-  readonly platform: (surroundings: CloudSurroundings) => CloudPlatform;
+  readonly platform: (surroundings: CloudSurroundings) => Promise<CloudPlatform>;
 }
 
 /**
@@ -73,7 +73,7 @@ export async function startCloudBackend(
   const key = await readAuthority(section.agentCa);
   const authority = await createAuthority(key, clock);
   const sealer = createSealer(key.secret);
-  const made = platformIn({ authority, state: opened, clock, logger });
+  const made = await platformIn({ authority, state: opened, clock, logger });
   resources.defer(() => made.close());
   const platform = { ...made, images: imagesWithFaultPoints(made.images) };
   const closing = new AbortController();

@@ -6,7 +6,7 @@ import { ECSClient } from "@aws-sdk/client-ecs";
 import { EFSClient } from "@aws-sdk/client-efs";
 import { ServiceQuotasClient } from "@aws-sdk/client-service-quotas";
 import { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
-import { STSClient } from "@aws-sdk/client-sts";
+import { STSClient, type STSClientConfig } from "@aws-sdk/client-sts";
 import { defaultProvider } from "@aws-sdk/credential-provider-node";
 
 import type { Clock } from "../../../common/clock.ts";
@@ -18,6 +18,8 @@ import { connectionsTo } from "./connections.ts";
 import type { AwsServiceName } from "./errors.ts";
 import type { RateName } from "./rates.ts";
 import type { Rate } from "../../common/cloud/token-bucket.ts";
+
+type RequestSigner = Exclude<NonNullable<STSClientConfig["signer"]>, () => unknown>;
 
 /** Settings of the clients. */
 export interface AwsOptions {
@@ -36,6 +38,13 @@ export interface AwsOptions {
  */
 export type AwsService<Client extends SdkClient> = Pick<Client, "send">;
 
+/** A call that is signed in its query. */
+export interface SignedQuery {
+  readonly query: Readonly<Record<string, string>>;
+  /** Those that are signed with it. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 /** All services. Credentials come from the SDK's standard chain. */
 export interface AwsClients {
   readonly ecs: AwsService<ECSClient>;
@@ -48,6 +57,12 @@ export interface AwsClients {
   readonly ec2: AwsService<EC2Client>;
   readonly serviceQuotas: AwsService<ServiceQuotasClient>;
   readonly sts: AwsService<STSClient>;
+  /**
+   * STS, whose calls somebody else has signed in their own name, as queries of GET. Neither paced nor repeated.
+   *
+   * @param sign told the host of STS, with its port where it is not the protocol's own
+   */
+  stsSignedBy(sign: (host: string) => Promise<SignedQuery>): STSClient;
   /** Ends the calls that are under way, and refuses others. */
   abandon(): void;
   /** The same, and ends idle connections. */
@@ -93,6 +108,17 @@ export function createAwsClients(options: AwsOptions): AwsClients {
     ec2: service("ec2", new EC2Client(settings())),
     serviceQuotas: service("service-quotas", new ServiceQuotasClient(settings())),
     sts: service("sts", new STSClient(settings())),
+    stsSignedBy(sign) {
+      const signer: RequestSigner = {
+        async sign(request) {
+          const { hostname, port } = request;
+          const signed = await sign(port === undefined ? hostname : `${hostname}:${port}`);
+          return Object.assign(request, { method: "GET", body: undefined, ...signed });
+        },
+      };
+      const unused = { accessKeyId: "unused", secretAccessKey: "unused" };
+      return new STSClient({ ...settings(), signer, credentials: unused });
+    },
     abandon,
     close() {
       abandon();

@@ -1,6 +1,6 @@
 /**
- * Users, roles, keys and permissions. A caller is known by the access key in its request; the signature itself is not
- * verified. Policies are evaluated only while {@link Iam.enforced} is set.
+ * Users, roles, keys and permissions. A caller is known by the access key in its request; the signature itself is
+ * verified only where it is in the query, since others than the signer send such a call. Policies are evaluated only while {@link Iam.enforced} is set.
  */
 import { randomBytes } from "node:crypto";
 
@@ -18,6 +18,7 @@ export class Iam {
   enforced = false;
   readonly #accountId: string;
   readonly #principals = new Map<string, Principal>();
+  readonly #secrets = new Map<string, string>();
   readonly #roles = new Map<string, Role>();
   /** Keys of a user that may do everything. */
   readonly administrator: AccessKey;
@@ -87,6 +88,11 @@ export class Iam {
     return this.#principals.get(accessKeyId);
   }
 
+  /** The secret of an access key; undefined: nobody has it, or another simulator has given it. */
+  secretOf(accessKeyId: string): string | undefined {
+    return this.#secrets.get(accessKeyId);
+  }
+
   /** Whether a role's own policies allow a request; always true while policies are not enforced. */
   roleMay(role: Role, request: AccessRequest): boolean {
     return !this.enforced || evaluate(role.policies, request) === "allowed";
@@ -111,8 +117,10 @@ export class Iam {
 
   #keyFor(prefix: string, principal: Principal): AccessKey {
     const accessKeyId = identifier(prefix);
+    const secretAccessKey = randomBytes(30).toString("base64");
     this.#principals.set(accessKeyId, principal);
-    return { accessKeyId, secretAccessKey: randomBytes(30).toString("base64") };
+    this.#secrets.set(accessKeyId, secretAccessKey);
+    return { accessKeyId, secretAccessKey };
   }
 }
 

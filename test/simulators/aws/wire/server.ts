@@ -13,6 +13,7 @@ import {
 import { underFault } from "../../common/wire/under-fault.ts";
 import type { Principal } from "../iam/access.ts";
 import { loadModel, type ServiceModel, signingName } from "./model.ts";
+import { presignedScope, unsigned } from "./presigned.ts";
 import { modelStatus, type Protocol, protocolOf } from "./protocol.ts";
 import { AwsFault, type Call, type ServiceHandler } from "./service.ts";
 import { violations } from "./validate.ts";
@@ -40,7 +41,8 @@ export class WireServer extends HttpEndpoint {
   }
 
   async #handle(request: WireRequest, requestId: string): Promise<WireAnswer> {
-    const scope = credentialScope(String(request.headers["authorization"] ?? ""));
+    const presigned = presignedScope(request);
+    const scope = credentialScope(presigned ?? String(request.headers["authorization"] ?? ""));
     const service = this.#services.get(scope?.service ?? "");
     if (scope === undefined || service === undefined) {
       const message = scope === undefined ? "Missing Authentication Token" : `no service ${scope.service}`;
@@ -62,7 +64,10 @@ export class WireServer extends HttpEndpoint {
       this.#context.calls.record({ ...logged, status, tookMs, ...(error === undefined ? {} : { error }) });
     };
     try {
-      const { operation, read } = protocol.find(model, request);
+      const { iam } = this.#context;
+      const plain =
+        presigned === undefined ? request : unsigned(request, iam.secretOf(scope.accessKeyId), Date.now()); // Signed by the clock of a real process.
+      const { operation, read } = protocol.find(model, plain);
       logged.operation = operation.name;
       const principal = this.#authenticate(handler, scope);
       logged.principal = principal.arn;

@@ -8,6 +8,8 @@ export const containerVariable = "SOCKERLESS_CONTAINER_ID";
 export const generationVariable = "SOCKERLESS_GENERATION";
 /** Pin of the authority whose clients the agent admits, `sha256/<base64>`. */
 export const pinVariable = "SOCKERLESS_CLIENT_CA_PIN";
+/** Address at which the agent calls its backend; absent: it waits to be dialled. */
+export const callbackVariable = "SOCKERLESS_CALLBACK_URL";
 /** Time that the agent waits to be told what to run, as Go's durations: `720s`. */
 export const startTimeoutVariable = "SOCKERLESS_START_TIMEOUT";
 export const stopSignalVariable = "SOCKERLESS_STOP_SIGNAL";
@@ -21,6 +23,8 @@ export interface AgentSettings {
   readonly authorityPin: Uint8Array;
   /** How long this backend tries to start a container, milliseconds. */
   readonly startTimeoutMs: number;
+  /** Address at which agents call; undefined: they are dialled. */
+  readonly callbackUrl?: string | undefined;
 }
 
 /** Seconds that an agent waits longer than its backend tries: files are unpacked, attachments come. */
@@ -29,7 +33,7 @@ const agentMarginS = 120;
 /** The environment of a start's agent. */
 export function agentEnvironment(
   record: ContainerRecord,
-  { authorityPin, startTimeoutMs }: AgentSettings,
+  { authorityPin, startTimeoutMs, callbackUrl }: AgentSettings,
 ): { readonly name: string; readonly value: string }[] {
   const stopSignal = record.config?.stopSignal ?? "";
   return [
@@ -37,6 +41,7 @@ export function agentEnvironment(
     { name: generationVariable, value: String(record.generation) },
     { name: pinVariable, value: `sha256/${Buffer.from(authorityPin).toString("base64")}` },
     { name: startTimeoutVariable, value: `${Math.ceil(startTimeoutMs / 1000) + agentMarginS}s` },
+    ...(callbackUrl === undefined ? [] : [{ name: callbackVariable, value: callbackUrl }]),
     ...(stopSignal === "" ? [] : [{ name: stopSignalVariable, value: stopSignal }]),
     ...logLimitsOf(record),
   ];

@@ -26,7 +26,7 @@ export interface PruneRequest {
 export interface PrunedCloud {
   /** The tasks of an instance. */
   tasksOf(instance: string): CloudTasks;
-  readonly finder: AgentFinder;
+  readonly finder: Pick<AgentFinder, "meet">;
   /** Orphans other than tasks, in the order in which they can be removed. */
   orphans(known: Known): Promise<readonly Orphan[]>;
   close(): void;

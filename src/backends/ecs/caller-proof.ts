@@ -1,0 +1,74 @@
+/**
+ * The proof of an agent's task on ECS: a `GetCallerIdentity` that the agent has signed with the credentials of its task's
+ * role, for its key and a nonce. ECS names the role's session after the task.
+ */
+import { randomBytes } from "node:crypto";
+
+import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
+
+import { forbidden, messageOf } from "../../common/errors.ts";
+import type { AgentProof } from "../common/cloud/agents/agent-proof.ts";
+import type { AwsClients } from "./aws/clients.ts";
+import { AwsError } from "./aws/errors.ts";
+
+/** The header that binds a signed call to the agent's key and the nonce. */
+const agentHeader = "sockerless-agent";
+
+/** Settings of {@link callerProof}. */
+export interface CallerProofOptions {
+  readonly aws: Pick<AwsClients, "stsSignedBy">;
+  readonly region: string;
+  /** ARN of the role that every task is given. */
+  readonly taskRoleArn: string;
+}
+
+/** Believes AWS: the session of the role is the task's. */
+export function callerProof({ aws, region, taskRoleArn }: CallerProofOptions): AgentProof {
+  return {
+    async check({ pin, client }, { task }, signal) {
+      const nonce = randomBytes(16).toString("hex");
+      let agentFailure: unknown;
+      const sts = aws.stsSignedBy(async (host) => {
+        try {
+          const { proof } = await client.prove({ callerIdentity: { region, host, nonce } }, { signal });
+          const query = new URLSearchParams(proof.case === "callerIdentityQuery" ? proof.value : "");
+          refuseOtherCalls(query);
+          const headers = { host, [agentHeader]: `${nonce}.${Buffer.from(pin).toString("hex")}` };
+          return { query: Object.fromEntries(query), headers };
+        } catch (error) {
+          agentFailure = error;
+          throw error;
+        }
+      });
+      let arn = "";
+      try {
+        const answer = await sts.send(new GetCallerIdentityCommand({}), { abortSignal: signal });
+        arn = answer.Arn ?? "";
+      } catch (caught) {
+        const error = new AwsError({ service: "sts", operation: "GetCallerIdentity" }, caught);
+        throw agentFailure ?? (error.status === 403 ? forbidden(messageOf(error), error) : error);
+      } finally {
+        sts.destroy();
+      }
+      if (arn !== sessionOf(taskRoleArn, task)) {
+        throw forbidden(`AWS takes it for ${arn}, not for the task ${task}`);
+      }
+    },
+  };
+}
+
+/** Refuses to make another call in the agent's name than the one it was asked to sign, for itself and this nonce. */
+function refuseOtherCalls(query: URLSearchParams): void {
+  const signed = (query.get("X-Amz-SignedHeaders") ?? "").split(";");
+  const isAlone = new Set(query.keys()).size === [...query.keys()].length;
+  if (!isAlone || query.get("Action") !== "GetCallerIdentity" || !signed.includes(agentHeader)) {
+    throw forbidden("it has signed something else than was asked for");
+  }
+}
+
+/** The ARN of the session that ECS makes of a role for a task. */
+function sessionOf(roleArn: string, task: string): string {
+  const [, partition, , , account] = roleArn.split(":");
+  const role = roleArn.split("/").at(-1);
+  return `arn:${partition}:sts::${account}:assumed-role/${role}/${task.split("/").at(-1)}`;
+}
