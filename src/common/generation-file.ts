@@ -1,7 +1,7 @@
 /**
  * The generation of a backend's state, in a file beside its unix socket: 8 bytes, little-endian, another number after each
  * change. A frontend on the same machine looks there, without a call, whether an answer that it holds is still the one that
- * the backend would give (docs/adr/0100-answers-are-held-by-generation.md).
+ * the backend would give (docs/adr/0098-answers-are-held-by-generation.md).
  */
 
 /** Length of the file in bytes. */

@@ -1,7 +1,7 @@
 /**
  * The thread of the relay: agents that nobody can dial call here, and whoever wants one asks on a unix socket and is joined
  * with a connection of it. The bytes that pass are TLS between the two: nothing is read of them. A thread of its own, so
- * that bulk streams do not hold up the one that owns the state (docs/adr/0101-agents-that-call-are-joined-in-a-thread.md).
+ * that bulk streams do not hold up the one that owns the state (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
  */
 import { chmodSync } from "node:fs";
 import { createServer as createHttp, type IncomingMessage, STATUS_CODES } from "node:http";
