@@ -424,6 +424,7 @@ function testImages(state: State): ImageSource {
     },
     idOf: (reference) => (known.has(reference) ? id : undefined),
     descentOf: (id) => new Set([id]),
+    makeReady: async () => {},
     makeRunnable: async () => {},
     commit: async () => id,
     adopt: async ({ record }) => {

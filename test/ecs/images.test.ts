@@ -15,8 +15,9 @@ import { capturedLogger } from "../../src/backends/common/cloud/testing/captured
 import { fakeClient } from "../../src/backends/ecs/testing/fake-client.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { openImageStore, streamOf, type TestImageStore } from "../support/image-store.ts";
-import { dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
+import { blobOf, configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
+import { RegistryProxy } from "../support/registry-proxy.ts";
 import { tarOf } from "../support/tar.ts";
 
 const signal = new AbortController().signal;
@@ -151,6 +152,49 @@ describe("images on ECS", () => {
     assert.match(moved, /\/elsewhere@/);
     assert.equal(await imagesOf().prepare(record, blobs, signal), reference);
   });
+
+  it("of builds on one that was pulled fetch its layers once, and go there when one is run", async (context) => {
+    const base = await image("base");
+    await hub.push("library/base", "1", base);
+    await using proxy = await RegistryProxy.start(hub.host);
+    const store = await open(context);
+    const reference = `${proxy.host}/library/base:1`;
+    const pull = { reference, platform: undefined, auth: undefined, report: () => {}, signal };
+    await store.images.pulls.pull(pull);
+    proxy.requests.length = 0;
+    const states = await Promise.all(["one", "two"].map((text) => stateOn(base, text)));
+    await Promise.all(
+      states.map(({ archive }) => {
+        const request = { archive: streamOf(archive), platform: undefined, ofBuild: true };
+        return store.images.archives.load({ ...request, report: () => {}, signal });
+      }),
+    );
+    const fetched = proxy.requests.filter((request) => request.startsWith("GET /v2/library/base/blobs/"));
+    assert.equal(fetched.length, base.layers.length);
+    const [{ id } = { id: "" }] = states;
+    const record = () => store.state.images.get(id) ?? assert.fail("the state is there");
+    await store.images.containers.makeReady(record(), signal);
+    assert.equal(record().driverReference, "");
+    await store.images.containers.makeRunnable(record(), signal);
+    assert.match(record().driverReference, new RegExp(`^${uri()}@`));
+    assert.equal(await pulled(context, record().driverReference), id);
+  });
+
+  /** An image of one layer more, and its archive, which has that layer alone. */
+  async function stateOn(
+    base: FixtureImage,
+    text: string,
+  ): Promise<{ readonly id: string; readonly archive: Buffer }> {
+    const layer = await tarOf([{ name: text, content: text }]);
+    const state = { ...base, layers: [...base.layers, layer], config: { Labels: { of: text } } };
+    const Layers = state.layers.map((each) => blobOf(each).digest);
+    const archive = await tarOf([
+      { name: "config.json", content: configBlob(state).bytes },
+      { name: blobOf(layer).digest, content: layer },
+      { name: "manifest.json", content: JSON.stringify([{ Config: "config.json", RepoTags: null, Layers }]) },
+    ]);
+    return { id: imageId(state), archive };
+  }
 
   it("are not taken in where there is no repository to put them into", async (context) => {
     const store = await open(context, imagesOf({ ecrRepository: undefined }));

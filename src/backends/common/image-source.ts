@@ -26,6 +26,12 @@ export interface ImageSource {
   /** An image's ID and those of the images that were committed on it, on those, and so on. */
   descentOf(id: string): ReadonlySet<string>;
 
+  /**
+   * As {@link makeRunnable}, for a container's creation: a build's state that the platform pulls waits for the start, as
+   * most are never run.
+   */
+  makeReady(image: ImageRecord, signal: AbortSignal): Promise<void>;
+
   /** Has the driver make the image runnable, where that has not been done yet. May be repeated. */
   makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void>;
 

@@ -12,7 +12,6 @@ import type { ImageWork } from "./image-work.ts";
 import type { LayerSupply } from "./layer-supply.ts";
 import { loadArchive, type LoadedImageName, type LoadRequest } from "./load.ts";
 import { maxJsonBytes } from "./manifest.ts";
-import { findStoredLayer } from "./stored-layer.ts";
 
 /** Parts of the images that archives are written and read with. */
 export interface ArchiveParts {
@@ -65,12 +64,12 @@ export class ImageArchives {
 
   /** Loads an archive; see {@link loadArchive}. */
   load(request: Omit<LoadRequest, "findLayer" | "holderOf">): Promise<LoadedImageName[]> {
-    const { content, index, installer, work } = this.#parts;
+    const { content, index, installer, supply, work } = this.#parts;
     return work.run(request.signal, (lease, signal) =>
       loadArchive(content, installer, lease, {
         ...request,
         archive: abortable(request.archive, signal),
-        findLayer: (held, diffId) => findStoredLayer(content, held, index.records(), diffId),
+        findLayer: (held, diffId) => supply.find(held, diffId, signal),
         holderOf: (name) => index.named(name)?.id,
         signal,
       }),

@@ -84,9 +84,10 @@ export class ImageInstaller {
     await this.withLayers(diffIds, async () => {
       for (const image of images) {
         signal.throwIfAborted();
+        const record = withDigestsOf(this.#recordFor(image), image);
         references.set(
           image.id,
-          await prepared.prepare(withDigestsOf(this.#recordFor(image), image), signal),
+          prepared.waitsForStart(record) ? record.driverReference : await prepared.prepare(record, signal),
         );
       }
       signal.throwIfAborted();

@@ -68,6 +68,13 @@ export class ImagesForContainers implements ImageSource {
     return descent;
   }
 
+  async makeReady(image: ImageRecord, signal: AbortSignal): Promise<void> {
+    const { index, prepared } = this.#parts;
+    if (!prepared.waitsForStart(index.get(image.id) ?? image)) {
+      await this.makeRunnable(image, signal);
+    }
+  }
+
   async makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void> {
     const { index, prepared, retention, work } = this.#parts;
     if (prepared.has(image.id)) {

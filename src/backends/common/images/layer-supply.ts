@@ -5,17 +5,19 @@
 import type { Clock } from "../../../common/clock.ts";
 import { conflict, messageOf, systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { KeyedLocks } from "../concurrency/serial.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import { blobsOf, type ImageIndex } from "./image-index.ts";
 import type { ImageWork } from "./image-work.ts";
-import { layerBlobs } from "./layer-blobs.ts";
+import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import { LayerFetch } from "./layer-fetch.ts";
 import type { Limiter } from "./limiter.ts";
 import { maxJsonBytes, parseManifest } from "./manifest.ts";
 import { type NamedReference, parseNamed, repositoryName } from "./reference.ts";
 import { Registry, type RegistryOptions } from "./registry/registry.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
+import { findStoredLayer } from "./stored-layer.ts";
 
 /** Parts of the images that layers are fetched with. */
 export interface LayerSupplyParts {
@@ -38,9 +40,36 @@ export interface OpenLayers extends AsyncDisposable {
 /** Fetches layers where they are missing. */
 export class LayerSupply {
   readonly #parts: LayerSupplyParts;
+  readonly #fetches = new KeyedLocks();
 
   constructor(parts: LayerSupplyParts) {
     this.#parts = parts;
+  }
+
+  /**
+   * A layer that any image has, by its diff ID, held by the lease. One that a pull left is fetched, with the others of its
+   * image, once for all who look for one of them.
+   *
+   * @returns undefined: no image has it
+   * @throws what fetching the layers throws
+   */
+  async find(lease: BlobLease, diffId: string, signal: AbortSignal): Promise<LayerBlob | undefined> {
+    const { content, index } = this.#parts;
+    const stored = (): Promise<LayerBlob | undefined> =>
+      findStoredLayer(content, lease, index.records(), diffId);
+    const found = await stored();
+    const elsewhere = index.records().find(({ diffIds }) => diffIds.includes(diffId));
+    if (found !== undefined || elsewhere === undefined) {
+      return found;
+    }
+    return await this.#fetches.run(elsewhere.id, async () => {
+      const known = await stored();
+      if (known !== undefined) {
+        return known;
+      }
+      await this.complete(lease, index.get(elsewhere.id) ?? elsewhere, signal);
+      return await stored();
+    });
   }
 
   /**

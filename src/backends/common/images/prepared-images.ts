@@ -22,6 +22,11 @@ export class PreparedImages {
     return reference;
   }
 
+  /** Whether an image is prepared when a container of it starts: most states of builds on a cloud are never run. */
+  waitsForStart({ ofBuild }: ImageRecord): boolean {
+    return ofBuild && this.#preparer.unpacking.kind === "platform";
+  }
+
   has(id: string): boolean {
     return this.#ids.has(id);
   }

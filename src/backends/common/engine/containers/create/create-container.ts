@@ -82,7 +82,7 @@ export async function createContainer(
       throw notFound(`No such image: ${gone.id}`);
     }
     for (const image of planned.images) {
-      await withScopedSignal(context.shutdown, (signal) => context.images.makeRunnable(image, signal));
+      await withScopedSignal(context.shutdown, (signal) => context.images.makeReady(image, signal));
     }
     record = await withVolumes(context, record, planned.mounts);
     unapplied = tellUnapplied(context, record);

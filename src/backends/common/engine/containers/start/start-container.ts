@@ -16,13 +16,14 @@ import { startRefusal } from "../decisions/life/refusals.ts";
 import { unknownFailureCode } from "../decisions/life/start-failure.ts";
 import { running, startFailed, starting } from "../decisions/life/transitions.ts";
 import { connectedEndpoints } from "../../networks/endpoint-addresses.ts";
+import { isOfBuild } from "../../../model/build-label.ts";
 import { placedEndpoints } from "../../../model/endpoints.ts";
 import { withSharedHostname } from "../../networks/decisions/endpoints.ts";
 import { announceChange, introduce } from "../../networks/name-pushes.ts";
 import { announceSharers, joinPartners } from "../../networks/partner-pushes.ts";
 import { joinedBy } from "../../networks/decisions/shared-network.ts";
 import { boundPortsOf } from "../../../model/ports.ts";
-import { hostConfigOf, stateOf, timestampOfNs, withFields } from "../../../model/records.ts";
+import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../../../model/records.ts";
 import { throwIfShuttingDown } from "../../work/shutting-down.ts";
 import { unlessAborted } from "../../../unless-aborted.ts";
 import { waitRefusal } from "../../volumes/decisions/exclusive-volumes.ts";
@@ -211,6 +212,7 @@ async function runStart(
     await ready?.();
     requireLog(record);
     await unlessAborted(ended, ensureVolumeParts(context, record));
+    await makeStatesRunnable(context, record, ended);
     const workload = workloadOf(context, record, live.reservations.ids(), "joined");
     const spec = secrets === undefined ? workload : { ...workload, secrets };
     let meeting: Promise<Met> | undefined;
@@ -244,6 +246,23 @@ async function runStart(
     const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Or its client has left.
     const asked = withFields(record, { stoppedByUser });
     throw await recordFailure(context, live, asked, isEnded ? ended.reason : error);
+  }
+}
+
+/** States of a build may have waited for this start: their images are made runnable only now. */
+async function makeStatesRunnable(
+  { images, state }: EngineContext,
+  record: ContainerRecord,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!isOfBuild(configOf(record).labels)) {
+    return;
+  }
+  for (const id of [record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)]) {
+    const image = state.images.get(id);
+    if (image !== undefined) {
+      await images.makeRunnable(image, signal);
+    }
   }
 }
 
