@@ -5,6 +5,7 @@ import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { LayerUnpacking } from "../driver.ts";
 import type { ImageCommit } from "../image-source.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { type ImageConfig, renderImageConfig } from "./image-config.ts";
@@ -13,6 +14,7 @@ import { type ImageInstaller, now } from "./image-installer.ts";
 import { installMadeImage, type MadeImage, type MadeLayer } from "./install-made-image.ts";
 import { layerBlobs } from "./layer-blobs.ts";
 import { familiarString, parseTarget } from "./reference.ts";
+import { checkedTar } from "./tar-check.ts";
 
 /** Digest of a tar without entries: such a layer is left out, as in Docker. */
 const emptyTar = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
@@ -21,6 +23,7 @@ const emptyTar = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf1
 export interface CommitParts {
   readonly content: ContentStore;
   readonly installer: ImageInstaller;
+  readonly unpacking: LayerUnpacking;
   readonly clock: Clock;
 }
 
@@ -31,19 +34,21 @@ export interface ParentImage {
 }
 
 /**
- * Makes the image under a lease and answers its ID.
+ * Makes the image under a lease and answers its ID. The bytes of the layer are an agent's, whom nobody trusts: a driver
+ * that unpacks them refuses what is no tar; a platform would find it out at the next start.
  *
- * @throws invalid: the name; what the layer's source and the driver throw
+ * @throws invalid: the name, or the layer is no whole tar; what the layer's source and the driver throw
  */
 export async function commitImage(
-  { content, installer, clock }: CommitParts,
+  { content, installer, unpacking, clock }: CommitParts,
   lease: BlobLease,
   parent: ParentImage,
   request: ImageCommit,
 ): Promise<string> {
   const name = request.reference === "" ? undefined : parseTarget(request.reference);
   const inherited = await inheritedLayers(content, parent.record);
-  const blob = await content.put(lease, request.layer);
+  const layer = unpacking.kind === "platform" ? checkedTar(request.layer) : request.layer;
+  const blob = await content.put(lease, layer);
   const isEmpty = blob.digest === emptyTar;
   const layers = isEmpty ? inherited : [...inherited, ownLayer(blob)];
   const created = now(clock);

@@ -20,7 +20,7 @@ import { hostPlatform, normalizePlatform } from "./platform.ts";
 import type { ReportProgress } from "./progress.ts";
 import { familiarString, parseTarget } from "./reference.ts";
 import type { RegistryOptions } from "./registry/registry.ts";
-import { TarCheck } from "./tar-check.ts";
+import { checkedTar, TarCheck } from "./tar-check.ts";
 
 /** An import to be done. */
 export interface ImportRequest {
@@ -169,14 +169,6 @@ async function takeStream(
     const blob = await store.put(lease, whole);
     return { blob, ...(await measureLayer(blob, store.stream(blob.digest, signal), new TarCheck())) };
   }
-  const check = new TarCheck();
-  async function* checked(): AsyncGenerator<Uint8Array> {
-    for await (const chunk of whole) {
-      check.write(chunk);
-      yield chunk;
-    }
-    check.end();
-  }
-  const blob = await store.put(lease, checked());
+  const blob = await store.put(lease, checkedTar(whole));
   return { blob, diffId: blob.digest, size: blob.size, compression: undefined };
 }

@@ -20,12 +20,16 @@ import { fileHeader } from "./tar-entries.ts";
 
 const signal = new AbortController().signal;
 
-async function storeOf(context: TestContext, config: Record<string, unknown> = {}) {
+async function storeOf(
+  context: TestContext,
+  config: Record<string, unknown> = {},
+  options: Parameters<typeof openImageStore>[1] = {},
+) {
   const image: FixtureImage = {
     layers: [await tarOf([{ name: "base" }]), await tarOf([{ name: "top", content: "top" }])],
     config,
   };
-  const store = await openImageStore(context);
+  const store = await openImageStore(context, options);
   const archive = streamOf(await dockerArchive([{ image, tags: ["base:1"] }]));
   await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
   return { store, id: imageId(image), image };
@@ -115,6 +119,18 @@ describe("a commit", () => {
     assert.deepEqual(await store.blobs(), before);
     assert.deepEqual(await store.ingests(), []);
     assert.equal(store.state.images.size, 1);
+  });
+
+  it("leaves nothing of a layer that is no tar, where the platform is to unpack it", async (context) => {
+    const preparer = new RecordingPreparer();
+    preparer.unpacking = { kind: "platform" };
+    const { store, id } = await storeOf(context, {}, { preparer });
+    const before = await store.blobs();
+    const whole = await tarOf([{ name: "file", content: "x".repeat(600) }]);
+    for (const layer of [Buffer.alloc(4096, "x"), whole.subarray(0, 1_000)]) {
+      await assert.rejects(commit(store, id, { layer: streamOf(layer) }), { kind: "invalid" });
+    }
+    assert.deepEqual([await store.blobs(), await store.ingests()], [before, []]);
   });
 
   it("is refused where the container's image is gone", async (context) => {

@@ -5,6 +5,7 @@ import type { Clock } from "../../../common/clock.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { type ImageSummary, ListImagesRequestSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { LayerUnpacking } from "../driver.ts";
 import type { ImageCommit, ImageSource, ResolvedImage } from "../image-source.ts";
 import { abortable } from "./abortable-stream.ts";
 import type { ContentStore } from "./content-store.ts";
@@ -28,6 +29,7 @@ export interface ContainerImageParts {
   readonly configs: ImageConfigs;
   readonly catalog: ImageCatalog;
   readonly installer: ImageInstaller;
+  readonly unpacking: LayerUnpacking;
   readonly prepared: PreparedImages;
   readonly retention: LayerRetention;
   readonly supply: LayerSupply;

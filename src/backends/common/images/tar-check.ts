@@ -126,6 +126,16 @@ export class TarCheck {
   }
 }
 
+/** A tar's bytes as they are, checked while they pass. @throws invalid: not a whole tar; what the source throws */
+export async function* checkedTar(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const check = new TarCheck();
+  for await (const chunk of source) {
+    check.write(chunk);
+    yield chunk;
+  }
+  check.end();
+}
+
 /** The size that a header names. @throws invalid: it is none, or the header's sum is wrong */
 function sizeIn(header: Buffer): number {
   const sum = octal(header, 148, 8);
