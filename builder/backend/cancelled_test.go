@@ -23,7 +23,7 @@ func cancelledIn(server *backendtest.Backend, procedure string) context.Context 
 func TestACancelledCreationLeavesNoContainer(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "CreateContainer")
-	if _, err := client.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil); !errors.Is(err, context.Canceled) {
+	if _, _, err := client.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("answered %v", err)
 	}
 	if left := server.Containers(); len(left) != 0 {

@@ -17,9 +17,9 @@ import (
 // attemptsAtAgent bounds how often the backend is asked anew for an agent that was leaving.
 const attemptsAtAgent = 6
 
-// CreateContainer makes a container of a build and answers its ID. The call outlives a build that is cancelled: its
-// answer alone tells what there is to remove.
-func (c *Client) CreateContainer(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (string, error) {
+// CreateContainer makes a container of a build, and answers its ID and what the backend has to say of it. The call outlives
+// a build that is cancelled: its answer alone tells what there is to remove.
+func (c *Client) CreateContainer(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (id string, warnings []string, err error) {
 	token := make([]byte, 16)
 	rand.Read(token)
 	if config.Labels == nil {
@@ -27,19 +27,19 @@ func (c *Client) CreateContainer(ctx context.Context, config *backendv1.Containe
 	}
 	config.Labels[Label] = "container"
 	if ctx.Err() != nil {
-		return "", context.Cause(ctx)
+		return "", nil, context.Cause(ctx)
 	}
 	unbound := context.WithoutCancel(ctx)
 	response, err := c.Containers.CreateContainer(unbound, connect.NewRequest(&backendv1.CreateContainerRequest{
 		ClientToken: hex.EncodeToString(token), Config: config, HostConfig: host,
 	}))
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if ctx.Err() != nil {
-		return "", errors.Join(context.Cause(ctx), c.RemoveContainer(unbound, response.Msg.Id))
+		return "", nil, errors.Join(context.Cause(ctx), c.RemoveContainer(unbound, response.Msg.Id))
 	}
-	return response.Msg.Id, nil
+	return response.Msg.Id, response.Msg.Warnings, nil
 }
 
 // RemoveContainer takes a container away, running or not. One that is not there is no error.

@@ -163,12 +163,12 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 		s.atEnd = append(s.atEnd, s.root.Release)
 	}
 	s.config.Image, s.host.ReadonlyRootfs = s.root.id, isReadOnly
-	id, err := s.worker.backend.CreateContainer(ctx, s.config, s.host)
+	id, warnings, err := s.worker.backend.CreateContainer(ctx, s.config, s.host)
 	if err != nil {
 		return nil, backend.Plain(err)
 	}
 	s.atEnd = append(s.atEnd, func(ctx context.Context) error { return s.worker.backend.RemoveContainer(ctx, id) })
-	if err := s.execute(ctx, id); err != nil {
+	if err := s.execute(ctx, id, warnings); err != nil {
 		return nil, err
 	}
 	if isReadOnly {
@@ -355,10 +355,13 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 	return nil
 }
 
-func (s *step) execute(ctx context.Context, id string) error {
+func (s *step) execute(ctx context.Context, id string, warnings []string) error {
 	stdout, stderr, flush := logs.NewLogStreams(ctx, os.Getenv("BUILDKIT_DEBUG_EXEC_OUTPUT") == "1")
 	defer stdout.Close()
 	defer stderr.Close()
+	for _, warning := range warnings {
+		fmt.Fprintf(stderr, "warning: %s\n", warning)
+	}
 	code, err := s.worker.backend.Run(ctx, id, s.secrets, stdout, stderr)
 	if err != nil {
 		flush()
@@ -433,7 +436,7 @@ func (w *Worker) fillCache(ctx context.Context, volume, image, directory string)
 	if err != nil || exists {
 		return backend.Plain(err)
 	}
-	id, err := w.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
+	id, _, err := w.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
 		Image: image, Cmd: &backendv1.StringList{Values: []string{"/"}},
 	}, &backendv1.HostConfig{NetworkMode: "none", Mounts: []*backendv1.Mount{{
 		Type: "volume", Source: volume, Target: directory,

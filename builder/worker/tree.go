@@ -94,7 +94,7 @@ func (t *tree) close(ctx context.Context) error {
 // reader answers the container through which the state's files are read; it is never started.
 func (t *tree) reader(ctx context.Context) (string, error) {
 	if t.container == "" {
-		id, err := t.worker.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
+		id, _, err := t.worker.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
 			Image: t.image, Cmd: &backendv1.StringList{Values: []string{"/"}},
 		}, &backendv1.HostConfig{NetworkMode: "none"})
 		if err != nil {

@@ -2,7 +2,7 @@
 import { logDrivers } from "../../src/backends/common/logging/log-options.ts";
 import { defaultRates, regionsOfSlowLogs, slowLogReads } from "../../src/backends/ecs/aws/rates.ts";
 import { limitsMissing } from "../../src/backends/ecs/machine.ts";
-import { type FargateSetting, notApplied, refused } from "../../src/backends/ecs/settings.ts";
+import { type FargateSetting, notApplied, refused, unsharedCaches } from "../../src/backends/ecs/settings.ts";
 import { longestWaitMs, type StartTrouble } from "../../src/backends/common/cloud/start-troubles.ts";
 import { startTroubles } from "../../src/backends/ecs/tasks/start-troubles.ts";
 
@@ -39,7 +39,7 @@ export function render(): string {
     "The container works without it. Each is a warning in the backend's log when the container is created, and in the answer,",
     "which the docker CLI prints; what `docker network connect` brings, in the log alone. The Docker socket is a host path, too.",
     "",
-    ...table(notApplied),
+    ...table([...notApplied, unsharedCaches]),
     "",
     "## Discarded with Docker's warning",
     "",

@@ -5,9 +5,20 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { createLogger } from "../common/logger.ts";
-import { BuilderProcess } from "./builder-process.ts";
+import { BuilderProcess, builderRefusal } from "./builder-process.ts";
 
 describe("a builder", () => {
+  test("works as root, on a machine like those of its tasks", () => {
+    const host = { architecture: "x64", userId: 0 };
+    assert.equal(builderRefusal({}, host), undefined);
+    assert.equal(builderRefusal({ ecs: { architecture: "amd64" } }, host), undefined);
+    assert.match(
+      builderRefusal({ ecs: { architecture: "arm64" } }, host) ?? "",
+      /^builds for linux\/arm64 \(ecs\.architecture\) are not possible here/,
+    );
+    assert.match(builderRefusal({}, { ...host, userId: 1000 }) ?? "", /need root/);
+  });
+
   test("that cannot be started is told at once, with the reason", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
     try {

@@ -11,7 +11,7 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-import type { Config } from "../common/config/load.ts";
+import type { Config, EcsSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 
@@ -33,9 +33,34 @@ export interface BuilderFiles {
   readonly compiler: string;
 }
 
+/** Settings of a builder. */
+export type BuilderConfig = Pick<Config, "stateDir" | "runDir" | "backendAddress" | "builder"> & {
+  readonly ecs?: Pick<EcsSection, "architecture">;
+};
+
+/** The machine and user that a builder would have; architecture as Node tells it. */
+export interface BuilderHost {
+  readonly architecture: string;
+  readonly userId: number | undefined;
+}
+
+/** Why no builder can work here; undefined: one can. */
+export function builderRefusal(
+  { ecs }: Pick<BuilderConfig, "ecs">,
+  { architecture, userId }: BuilderHost,
+): string | undefined {
+  if (userId !== 0) {
+    return "builds are not possible here: they need root on the machine of `sockerless serve`, as files of images have many owners";
+  }
+  const own = architecture === "x64" ? "amd64" : architecture;
+  return ecs === undefined || ecs.architecture === own
+    ? undefined
+    : `builds for linux/${ecs.architecture} (ecs.architecture) are not possible here: this machine is linux/${own}`;
+}
+
 /** One builder at a time. */
 export class BuilderProcess {
-  readonly #config: Pick<Config, "stateDir" | "runDir" | "backendAddress" | "builder">;
+  readonly #config: BuilderConfig;
   readonly #logger: Logger;
   readonly #files: BuilderFiles;
   #process: ChildProcess | undefined;
@@ -45,11 +70,7 @@ export class BuilderProcess {
   #isCompiling = false;
   #stopping = false;
 
-  constructor(
-    config: Pick<Config, "stateDir" | "runDir" | "backendAddress" | "builder">,
-    logger: Logger,
-    files: BuilderFiles = { program, compiler },
-  ) {
+  constructor(config: BuilderConfig, logger: Logger, files: BuilderFiles = { program, compiler }) {
     this.#config = config;
     this.#logger = logger;
     this.#files = files;
@@ -132,6 +153,11 @@ export class BuilderProcess {
   }
 
   async #start(usesWhatIsThere: boolean): Promise<string> {
+    const host = { architecture: process.arch, userId: process.geteuid?.() };
+    const refusal = builderRefusal(this.#config, host);
+    if (refusal !== undefined) {
+      throw systemError(refusal);
+    }
     if (existsSync(this.#files.compiler) && !usesWhatIsThere) {
       await this.#compile();
     }

@@ -55,7 +55,7 @@ export async function startFrontend(
     : undefined;
   const isDebugging = logger.isLevelEnabled("debug");
   const execEnds = new ExecEnds(ways.backend.execs, supervision);
-  const startBuilder = config.backend === "local" ? supervision?.startBuilder : undefined;
+  const startBuilder = config.backend === "aca" ? undefined : supervision?.startBuilder;
   const services = { ...ways, clock: systemClock, presence, isDebugging, publisher, execEnds, startBuilder };
   const server = new DockerApiServer({ routes, services, version, logger });
   const close = async (): Promise<void> => {

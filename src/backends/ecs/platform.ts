@@ -73,7 +73,11 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
   return {
     name: "ecs",
     capabilities: ecsCapabilities,
-    settings: ecsSettings(config.architecture, config.agentMode),
+    settings: ecsSettings({
+      architecture: config.architecture,
+      agentMode: config.agentMode,
+      hasFileSystem: config.efsFilesystemId !== undefined,
+    }),
     tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, instance }),
     requests: ecsRequests({
       definitions,

@@ -2,15 +2,20 @@ import type { EcsSection } from "../../common/config/load.ts";
 import { agentSeccomp } from "../common/cloud/agent-seccomp.ts";
 import type { SettingRules } from "../common/driver.ts";
 import { isContainerMode } from "../common/model/container-mode.ts";
-import { notApplied, refused, settingsOf } from "./settings.ts";
+import { notApplied, refused, settingsOf, unsharedCaches } from "./settings.ts";
 
-/**
- * The rules for settings of tasks: which are refused, and which are not applied.
- *
- * @param architecture of tasks, as GOARCH
- * @param agentMode how agents are reached
- */
-export const ecsSettings = (architecture: string, agentMode: EcsSection["agentMode"]): SettingRules => ({
+/** Facts of tasks that {@link ecsSettings} goes by. */
+export interface TaskFacts {
+  /** As GOARCH. */
+  readonly architecture: string;
+  /** How agents are reached. */
+  readonly agentMode: EcsSection["agentMode"];
+  /** Whether containers share volumes. */
+  readonly hasFileSystem: boolean;
+}
+
+/** The rules for settings of tasks: which are refused, and which are not applied. */
+export const ecsSettings = ({ architecture, agentMode, hasFileSystem }: TaskFacts): SettingRules => ({
   unsupportedByExecs: ({ privileged }) => (privileged ? ["exec --privileged"] : []),
   unsupported(record) {
     const names = settingsOf(refused, record).map(({ name }) => name);
@@ -22,5 +27,5 @@ export const ecsSettings = (architecture: string, agentMode: EcsSection["agentMo
     }
     return names;
   },
-  notApplied: (record) => settingsOf(notApplied, record),
+  notApplied: (record) => settingsOf(hasFileSystem ? notApplied : [...notApplied, unsharedCaches], record),
 });

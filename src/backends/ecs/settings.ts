@@ -2,10 +2,11 @@
  * Docker's settings that Fargate cannot honour: those that are refused with 501, and those that are accepted and not
  * applied, with a warning. `docs/backends/ecs-settings.md` is made from these tables.
  */
-import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { HostConfig, Mount } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { askedProfile, hasListener } from "../common/cloud/agent-seccomp.ts";
 import * as defaultPaths from "../common/default-paths.ts";
 import type { UnappliedSetting } from "../common/driver.ts";
+import { isOfBuild } from "../common/model/build-label.ts";
 import { isContainerMode } from "../common/model/container-mode.ts";
 import { unpublishedPorts } from "../common/model/ports.ts";
 import { defaultCapabilities } from "../common/linux-capabilities.ts";
@@ -70,6 +71,17 @@ export const refused: readonly FargateSetting[] = [
     isSet: ({ resources }) => (resources?.cgroupParent ?? "") !== "",
   },
   {
+    name: "RUN --network=host",
+    why: "a task has a network interface of its own; `docker run --network host` is accepted and not applied",
+    isSet: (host, record) => host.networkMode === "host" && isStep(record),
+  },
+  {
+    name: "RUN --mount=type=cache with uid, gid, mode or from",
+    why: "a volume of EFS begins empty, and everybody who mounts it is root there",
+    isSet: (host, record) =>
+      isStep(record) && volumesOf(host).some(({ volumeOptions }) => !volumeOptions?.noCopy),
+  },
+  {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
     why: "a task definition for Fargate takes no `dockerSecurityOptions`, and a process may load a filter itself only with CAP_SYS_ADMIN, which Fargate gives no container, or with no-new-privileges (seccomp(2)). With `--security-opt no-new-privileges` the agent loads the profile; without a profile Fargate's own holds",
     isSet: (host) => profileOf(host) !== undefined && !parseSecurityOptions(readable(host)).noNewPrivileges,
@@ -96,6 +108,25 @@ export const refused: readonly FargateSetting[] = [
       ),
   },
 ];
+
+/**
+ * Not applied where there is no file system: containers have directories of their own for volumes. Users are told of that in
+ * the log when a volume is made; whoever builds sees no log.
+ */
+export const unsharedCaches: FargateSetting = {
+  name: "RUN --mount=type=cache (without ecs.efs_filesystem_id)",
+  why: "the cache is a directory of the task, and empty when a task begins",
+  isSet: (host, record) => isStep(record) && volumesOf(host).length > 0,
+};
+
+function volumesOf({ mounts }: HostConfig): readonly Mount[] {
+  return mounts.filter(({ type }) => type === "volume");
+}
+
+/** Whether a container is a step of a build. */
+function isStep({ config }: ContainerRecord): boolean {
+  return isOfBuild(config?.labels ?? {});
+}
 
 function refusedSecurityOptions({ securityOpt }: HostConfig): readonly string[] {
   return securityOpt.filter(

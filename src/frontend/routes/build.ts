@@ -21,7 +21,7 @@ export const buildRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/build",
-    answeredBy: ["local"],
+    answeredBy: ["local", "ecs"],
     note: "By the builder that `serve` starts with the first build.",
     takesUpload: true,
     handler: postBuild,
@@ -33,9 +33,9 @@ export const buildRoutes: readonly Route[] = [
     note: "Where nothing was built there is no cache: nothing is found.",
     handler: postBuildPrune,
   },
-  { method: "POST", path: "/build/cancel", answeredBy: ["local"], handler: postBuildCancel },
-  { method: "POST", path: "/session", answeredBy: ["local"], hijack: true, handler: join("/session") },
-  { method: "POST", path: "/grpc", answeredBy: ["local"], hijack: true, handler: join("/grpc") },
+  { method: "POST", path: "/build/cancel", answeredBy: ["local", "ecs"], handler: postBuildCancel },
+  { method: "POST", path: "/session", answeredBy: ["local", "ecs"], hijack: true, handler: join("/session") },
+  { method: "POST", path: "/grpc", answeredBy: ["local", "ecs"], hijack: true, handler: join("/grpc") },
 ];
 
 /** Told in the answer's stream, as the first build has to wait. */

@@ -44,6 +44,7 @@ import { bindSourceMissing } from "../decisions/mounts/validate-mount.ts";
 import { type PlannedMount, planMounts } from "../decisions/mounts/plan-mounts.ts";
 import { nameFor } from "../decisions/names.ts";
 import { plannedEndpoints, validateNetworking } from "../../networks/decisions/endpoints.ts";
+import { isOfBuild } from "../../../model/build-label.ts";
 import { resourcesOf, timestampOfNs, withFields } from "../../../model/records.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
 import { throwIfShuttingDown } from "../../work/shutting-down.ts";
@@ -196,7 +197,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
   refuseUnsupported(context, record, said.healthcheck !== undefined);
   const warnings = [
     ...limits.warnings,
-    ...mounted.mounts.map(() => imageMountWarning),
+    ...(isOfBuild(config.labels) ? [] : mounted.mounts.map(() => imageMountWarning)),
     ...warningsOf(record, driver.capabilities.healthChecks, said.healthcheck !== undefined),
   ];
   return { record, images: [image.record, ...mounted.images], mounts, warnings };

@@ -1,0 +1,183 @@
+/** Builds on the ECS backend: what of them is a task, and what AWS is asked for. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, beforeEach, describe, it } from "node:test";
+
+import { build, built, compileBuilder } from "../support/builds.ts";
+import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
+import { buildLimitMs } from "../support/command.ts";
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
+import { processOf } from "../support/processes.ts";
+import { TestRegistry } from "../support/registry.ts";
+import { tarOf } from "../support/tar.ts";
+import { untilTrue } from "../support/until.ts";
+
+before(compileBuilder, { timeout: buildLimitMs });
+
+describe("a build on ECS", () => {
+  let ecs: EcsDaemon;
+  let registry: TestRegistry;
+
+  before(async () => {
+    registry = await TestRegistry.start();
+    await registry.push("base", "1", await busyboxImage());
+    ecs = await EcsDaemon.start({ leastPrivilege: true });
+  });
+  after(async () => {
+    assert.deepEqual(ecs.deniedCalls, []);
+    await ecs.stop();
+    await registry[Symbol.asyncDispose]();
+  });
+  beforeEach(() => ecs.aws.calls.clear());
+
+  const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);
+  const socket = (): string => ecs.daemon.socket;
+  const base = (): string => `FROM ${registry.host}/base:1`;
+  const containers = (): Promise<string> =>
+    ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build");
+  const tasks = (): number => ecs.aws.calls.count("ecs.RunTask");
+  /** Calls to AWS that are more than a look at what there is. */
+  const changes = (): string[] =>
+    Object.keys(ecs.aws.calls.counts()).filter((call) => !/\.(Describe|List|Get)/.test(call));
+
+  it("without RUN starts no task and asks ECS for nothing, and its image runs", async () => {
+    const dockerfile = `${base()} AS base
+COPY --chown=app:app --chmod=640 a /etc/init.d/
+${base()}
+COPY --from=base /etc/init.d/a /etc/passwd /copied/
+COPY --link a /linked
+CMD ["sh", "-c", "cat /copied/a /linked; stat -c ' %a %u:%g' /copied/a; head -n 1 /copied/passwd"]
+`;
+    const files = [{ name: "a", content: "copied" }];
+    const { text, error } = await build(socket(), dockerfile, { files, query: { t: "copied:1" } });
+    assert.equal(error, undefined, text);
+    assert.deepEqual(changes(), []);
+    assert.equal(await containers(), "");
+    const printed = await ok("run", "--rm", "copied:1");
+    assert.equal(printed, "copiedcopied 640 1000:1000\nroot:x:0:0:root:/root:/bin/sh");
+  });
+
+  it("runs each RUN as a task of its own, whose changes are a layer", async () => {
+    const dockerfile = `${base()}
+RUN echo one > /one && rm /etc/os-release && chmod 4755 /bin/busybox
+COPY a /tmp/
+USER app
+RUN cat /one /tmp/a > /tmp/both; id -u >> /tmp/both; echo said
+CMD ["sh", "-c", "cat /tmp/both; ls /etc/os-release; stat -c '%a %u' /tmp/both /bin/busybox"]
+`;
+    const files = [{ name: "a", content: "two\n" }];
+    const { id, text, error } = await build(socket(), dockerfile, { files, query: { t: "ran:1" } });
+    assert.equal(error, undefined, text);
+    assert.match(text, /\nsaid\n/);
+    assert.equal(tasks(), 2);
+    assert.equal(await containers(), "");
+    const { text: printed } = await ecs.daemon.docker("run", "--rm", "ran:1");
+    assert.equal(printed, "one\ntwo\n1000\n644 1000\n4755 0");
+    ecs.aws.calls.clear();
+    const again = await build(socket(), dockerfile, { files });
+    assert.equal(again.id, id, again.text);
+    assert.deepEqual(changes(), []);
+  });
+
+  it("shares cache mounts by EFS, and mounts directories of stages and of the context", async () => {
+    const dockerfile = (n: number) => `${base()} AS made
+RUN mkdir /made && echo made > /made/in
+${base()}
+RUN --mount=type=cache,target=/kept --mount=type=bind,from=made,source=/made,target=/data \\
+  --mount=type=bind,source=tools,target=/tools echo ${n} >> /kept/n; cat /kept/n /data/in /tools/in > /out
+CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
+`;
+    const files = [{ name: "tools/in", content: "tools\n" }];
+    await built(socket(), dockerfile(1), { files });
+    await built(socket(), dockerfile(2), { files, query: { t: "cached:1" } });
+    const { text } = await ecs.daemon.docker("run", "--rm", "cached:1");
+    assert.equal(text, "1\n2\nmade\ntools");
+  });
+
+  it("refuses by name what a task cannot have, and leaves nothing of it", async () => {
+    const cases: readonly (readonly [string, RegExp, Record<string, string>?])[] = [
+      ["RUN --network=host true", /network\.host is not allowed/],
+      ["RUN true", /the ecs backend does not support RUN --network=host/, { networkmode: "host" }],
+      ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
+      ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
+      ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
+    ];
+    for (const [instruction, message, query = {}] of cases) {
+      const dockerfile = `# syntax=docker/dockerfile:1-labs\n${base()} AS base\n${base()}\n${instruction}\n`;
+      const { error } = await build(socket(), dockerfile, { query });
+      assert.match(error?.message ?? "", message, instruction);
+    }
+    assert.equal(await containers(), "");
+    assert.equal(tasks(), 0);
+  });
+
+  it("that fails tells the exit code, and leaves neither container nor task", async () => {
+    const { error, text } = await build(socket(), `${base()}\nRUN echo before; exit 7\n`);
+    assert.equal(error?.code, 7, text);
+    assert.equal(await containers(), "");
+    await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
+  });
+
+  it("takes along, with the next builder, what a builder that was killed has left", async () => {
+    const answer = build(socket(), `${base()}\nRUN sleep 1000\n`).catch(() => undefined);
+    await untilTrue(async () => (await ok("ps", "--quiet", "--filter", "label=sockerless.build")) !== "");
+    process.kill(await processOf(ecs.daemon, "builder"), "SIGKILL");
+    await answer;
+    await built(socket(), `${base()}\nLABEL next=1\n`);
+    assert.equal(await containers(), "");
+    await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
+  });
+
+  it("with a secret is refused, which goes nowhere", { timeout: pluginLimitMs }, async (t) => {
+    const plugin = await findPlugin("buildx");
+    if ("missing" in plugin) {
+      t.skip(plugin.missing);
+      return;
+    }
+    await installPlugin(ecs.daemon, plugin.path);
+    const secret = `secret-${randomUUID()}`;
+    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
+    t.after(() => rm(directory, { recursive: true }));
+    await writeFile(join(directory, "token"), secret);
+    const dockerfile = `${base()}\nRUN --mount=type=secret,id=token cat /run/secrets/token\n`;
+    await writeFile(join(directory, "Dockerfile"), dockerfile);
+    const given = ["--secret", `id=token,src=${join(directory, "token")}`];
+    const { code, errorText } = await ecs.daemon.docker("buildx", "build", ...given, directory);
+    assert.equal(code, 1, errorText);
+    assert.match(errorText, /secret files of a start are not implemented by the ecs backend/);
+    assert.equal(await containers(), "");
+    assert.equal(tasks(), 0);
+    assert.doesNotMatch(JSON.stringify(ecs.aws.calls.all()), new RegExp(secret));
+  });
+
+  it("that its client leaves takes its task along", async () => {
+    const body = await tarOf([{ name: "Dockerfile", content: `${base()}\nRUN echo runs; sleep 1000\n` }]);
+    const headers = { "Content-Type": "application/x-tar" };
+    const call = request({ socketPath: socket(), path: "/v1.48/build", method: "POST", headers });
+    call.on("error", () => {}); // Its own end.
+    call.end(body);
+    await untilTrue(async () => (await ok("ps", "--quiet", "--filter", "label=sockerless.build")) !== "");
+    call.destroy();
+    await untilTrue(async () => (await containers()) === "");
+    await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
+  });
+});
+
+describe("a build on ECS without a file system", () => {
+  it("is told that its cache mounts are shared by nobody", async () => {
+    await using ecs = await EcsDaemon.start({ ecs: { efs_filesystem_id: undefined } });
+    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
+    const dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/kept ls -A /kept; touch /kept/file\n";
+    const { text, error } = await build(ecs.daemon.socket, dockerfile);
+    assert.equal(error, undefined, text);
+    assert.match(
+      text,
+      /\nwarning: the ecs backend does not apply RUN --mount=type=cache \(without ecs\.efs_filesystem_id\)/,
+    );
+  });
+});
