@@ -11,11 +11,12 @@ import { type NamedFile, tarOfFiles } from "./files-tar.ts";
 type Entries = readonly TarEntry[];
 
 const readerOf = (tar: Buffer) => () => streamOf(tar);
+const layerOf = (tar: Buffer) => ({ open: readerOf(tar) });
 
 async function indexOf(...layers: Entries[]): Promise<FileIndex> {
   const index = new FileIndex();
   for (const layer of layers) {
-    await index.addLayer(readerOf(await tarOf(layer)));
+    await index.addLayer(layerOf(await tarOf(layer)));
   }
   return index;
 }
@@ -95,7 +96,7 @@ describe("the files of an image", () => {
       { name: "x", content: "22" },
       { name: "z/in", content: "3" },
     ];
-    await index.addLayer(readerOf(gzipSync(await tarOf(second))));
+    await index.addLayer(layerOf(gzipSync(await tarOf(second))));
     assert.equal(fileAt(index, "/x")?.type, "file");
     assert.equal(fileAt(index, "/z")?.type, "directory", "as an overlay shows it");
     assert.deepEqual(walked(index, "/"), ["", "x", "z", "z/in"]);
@@ -105,25 +106,25 @@ describe("the files of an image", () => {
     const layer = Array.from({ length: 60 }, (_, number) => ({ name: `f${number}`, content: "" }));
     const index = new FileIndex(100);
     for (let again = 0; again < 3; again++) {
-      await index.addLayer(readerOf(await tarOf(layer)));
+      await index.addLayer(layerOf(await tarOf(layer)));
     }
     const others = await tarOf(layer.map(({ name }) => ({ name: `other-${name}`, content: "" })));
-    await assert.rejects(index.addLayer(readerOf(others)), {
+    await assert.rejects(index.addLayer(layerOf(others)), {
       kind: "invalid",
       message: /more than 100 files/,
     });
     const one = new FileIndex(50);
-    await assert.rejects(one.addLayer(readerOf(await tarOf(layer))), /more than 50 files/);
+    await assert.rejects(one.addLayer(layerOf(await tarOf(layer))), /more than 50 files/);
     const implied = Array.from({ length: 30 }, (_, number) => ({ name: `${number}/b/c`, content: "" }));
     const directories = readerOf(await tarOf(implied));
-    await new FileIndex(90).addLayer(directories);
-    await assert.rejects(new FileIndex(89).addLayer(directories), /more than 89 files/);
+    await new FileIndex(90).addLayer({ open: directories });
+    await assert.rejects(new FileIndex(89).addLayer({ open: directories }), /more than 89 files/);
     await assert.rejects(new FileIndex(89).addArchive("/", directories), /more than 89 files/);
     const mounted = new FileIndex(90);
     mounted.addMount("/m".repeat(80), "nothing");
     assert.throws(() => mounted.addMount("/n".repeat(80), "nothing"), /more than 90 files/);
     const deep = await tarOf([{ name: "d/".repeat(3000), type: "directory" }]);
-    await assert.rejects(new FileIndex().addLayer(readerOf(deep)), /a path of more than 4096 bytes/);
+    await assert.rejects(new FileIndex().addLayer(layerOf(deep)), /a path of more than 4096 bytes/);
   });
 });
 
@@ -275,7 +276,7 @@ describe("a tar of an image's files", () => {
   it("fails where a source is not what it was", async () => {
     let tar = await tarOf([{ name: "a", content: "whole" }]);
     const index = new FileIndex();
-    await index.addLayer(() => streamOf(tar));
+    await index.addLayer({ open: () => streamOf(tar) });
     tar = await tarOf([{ name: "a", content: "half" }]);
     await assert.rejects(tarFrom(index), /not what they were/);
     tar = await tarOf([]);

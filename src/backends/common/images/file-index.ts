@@ -23,7 +23,7 @@ import {
   sorted,
 } from "./file-tree.ts";
 import { cleanPath, fileOf, type IndexedFile, implied } from "./indexed-file.ts";
-import { entriesIn } from "./tar-reader.ts";
+import { headersOf, type LayerReader } from "./layer-headers.ts";
 
 /** Result of looking a path up. */
 export type Found =
@@ -104,11 +104,11 @@ export class FileIndex {
   /**
    * Lays a layer over what is there.
    *
-   * @param open reads it from its start, now and when contents are asked for
+   * @param reader its headers are read now, its contents when they are asked for
    * @throws invalid: too many files, a path that is too long; what reading it throws
    */
-  async addLayer(open: () => AsyncIterable<Uint8Array>): Promise<void> {
-    const source = this.#sources.push(open) - 1;
+  async addLayer(reader: LayerReader): Promise<void> {
+    const source = this.#sources.push(() => reader.open()) - 1;
     const layer: Node = { file: implied };
     const hidden = new Map<Node, Hidden>();
     const hiddenBy = (directory: Node): Hidden => {
@@ -118,7 +118,7 @@ export class FileIndex {
     };
     let made = 0;
     const count = (): void => this.#refuseMany(made++);
-    for await (const { header, entry } of this.#entries(open)) {
+    for await (const { header, entry } of this.#entries(reader)) {
       const elements = elementsOf(cleanPath(header.name));
       const base = elements.pop();
       if (base === undefined) {
@@ -162,7 +162,7 @@ export class FileIndex {
     const top = `/${into.names.join("/")}`;
     let made = 0;
     const count = (): void => this.#refuseMany(made++);
-    for await (const { header, entry } of this.#entries(open)) {
+    for await (const { header, entry } of this.#entries({ open })) {
       const name = path.posix.join(top, header.name);
       if (!isWithin(top, name) || !isWithin(top, linkedPath(header, top, name))) {
         break;
@@ -353,9 +353,9 @@ export class FileIndex {
   }
 
   /** Entries that make no file count as well: each costs time. */
-  async *#entries(open: () => AsyncIterable<Uint8Array>) {
+  async *#entries(reader: LayerReader) {
     let entry = 0;
-    for await (const { header } of entriesIn(open())) {
+    for await (const header of headersOf(reader)) {
       this.#refuseMany(entry);
       yield { header, entry };
       entry++;

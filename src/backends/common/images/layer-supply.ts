@@ -12,6 +12,7 @@ import { blobsOf, type ImageIndex } from "./image-index.ts";
 import type { ImageWork } from "./image-work.ts";
 import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import { LayerFetch } from "./layer-fetch.ts";
+import { LayerHeaders, type LayerReader } from "./layer-headers.ts";
 import type { Limiter } from "./limiter.ts";
 import { maxJsonBytes, parseManifest } from "./manifest.ts";
 import { type NamedReference, parseNamed, repositoryName } from "./reference.ts";
@@ -33,14 +34,15 @@ export interface LayerSupplyParts {
 
 /** Layers that are held. */
 export interface OpenLayers extends AsyncDisposable {
-  /** Readers of each, bottom first, as they are stored: compressed or not. */
-  readonly layers: readonly (() => AsyncIterable<Uint8Array>)[];
+  /** Bottom first. */
+  readonly layers: readonly LayerReader[];
 }
 
 /** Fetches layers where they are missing. */
 export class LayerSupply {
   readonly #parts: LayerSupplyParts;
   readonly #fetches = new KeyedLocks();
+  readonly #headers = new LayerHeaders();
 
   constructor(parts: LayerSupplyParts) {
     this.#parts = parts;
@@ -111,11 +113,10 @@ export class LayerSupply {
     const blobs = await layerBlobs(content, record);
     const owned = resources.move();
     return {
-      layers: blobs.map(
-        ({ blob }) =>
-          () =>
-            content.stream(blob.digest, held.signal),
-      ),
+      layers: blobs.map(({ blob: { digest } }) => {
+        const open = (): AsyncIterable<Uint8Array> => content.stream(digest, held.signal);
+        return { open, headers: () => this.#headers.of(digest, open) };
+      }),
       [Symbol.asyncDispose]: () => owned.disposeAsync(),
     };
   }

@@ -12,7 +12,7 @@ async function owner(user: string, passwd: string, group = ""): Promise<string |
     { name: "etc/passwd", content: passwd },
     { name: "etc/group", content: group },
   ]);
-  await index.addLayer(() => streamOf(layer));
+  await index.addLayer({ open: () => streamOf(layer) });
   const found = await ownerIn(index, user);
   return found && `${found.uid}:${found.gid}`;
 }

@@ -1,6 +1,7 @@
 /**
  * The files of a container that has not run yet: those of its image's layers, and what was put into it. Everything is
- * read where it lies, once for what there is and once for the contents, so that nothing but names is held in memory.
+ * read where it lies, once for what there is, unless a layer's headers are known, and once for the contents, so that
+ * nothing but names is held in memory.
  */
 import path from "node:path";
 
@@ -8,13 +9,14 @@ import { conflict, forbidden, invalid, notFound, systemError } from "../../../..
 import { FileIndex, type WalkedFile } from "../../images/file-index.ts";
 import type { MountedFiles } from "../../images/file-tree.ts";
 import type { IndexedFile } from "../../images/indexed-file.ts";
+import type { LayerReader } from "../../images/layer-headers.ts";
 import { type NamedFile, tarOfFiles } from "../../images/files-tar.ts";
 import type { StagedFiles } from "./staged-files.ts";
 
 /** Parts of a container before its start; disposing of it lets go of the layers. */
 export interface NewContainer extends AsyncDisposable {
   /** Readers of the image's layers, bottom first. */
-  readonly layers: readonly (() => AsyncIterable<Uint8Array>)[];
+  readonly layers: readonly LayerReader[];
   readonly mounts: readonly { readonly destination: string; readonly shows: MountedFiles }[];
   /** The root is read-only: only mounts can be written to. */
   readonly isReadOnly: boolean;

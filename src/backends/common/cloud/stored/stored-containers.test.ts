@@ -89,7 +89,7 @@ describe("containers without an agent", () => {
         ]);
         layersOpened++;
         return {
-          layers: [() => streamOf(layer)],
+          layers: [{ open: () => streamOf(layer) }],
           mounts: [{ destination: "/papers", shows: "elsewhere" as const }],
           isReadOnly,
           [Symbol.asyncDispose]: async () => {
