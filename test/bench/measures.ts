@@ -226,6 +226,14 @@ export const measures: readonly Measure[] = [
       rate(logBytes, () => target.api.drain("GET", `/containers/${target.logged}/logs?stdout=1`)),
   },
   {
+    name: "last lines of a log",
+    unit: "ms",
+    bar: { most: 1.2 },
+    repeat: 50,
+    run: (target) =>
+      milliseconds(() => target.api.call("GET", `/containers/${target.logged}/logs?stdout=1&tail=10`)),
+  },
+  {
     name: "log write",
     unit: "ms",
     bar: { most: 1.2 },

@@ -3,7 +3,8 @@
  * messages go over the port that came with it. Errors are data.
  *
  * Why threads: a worker talks to agents and frames their output for Docker clients, which is most of the work per byte;
- * the main thread owns the clients' sockets, which cannot move, and only writes what it is given.
+ * the main thread owns the clients' sockets, which cannot move, and only writes what it is given. A stream of a few lines
+ * stays in the main thread, on the same messages: the way to a worker and back would take longer than its work.
  *
  * INVARIANTS:
  * - `opened` comes at most once and before any `output`; `ended` or `failed` comes once and last.
