@@ -111,7 +111,7 @@ export class HeldAnswers<Answer> {
   }
 }
 
-/** What a frontend holds of a backend. */
+/** Answers of a backend that a frontend holds. */
 export interface Held {
   /** Bodies, as JSON. */
   readonly inspects: HeldAnswers<string>;

@@ -31,7 +31,7 @@ export class StreamPool {
   readonly #pool: Piscina<StreamTask, void>;
   readonly #links = new Set<StreamLink>();
   readonly #input = new ByteBudget(inputBudget);
-  /** What the streams share that this thread runs itself. */
+  /** Resources of the streams that this thread runs itself. */
   readonly #here: WorkerResources = {
     connections: new ConnectionPool(new ByteBudget(shortBudget)),
     supply: new BufferSupply(1, new ByteBudget(shortBudget)),
