@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -42,15 +43,32 @@ func (c *Client) CreateContainer(ctx context.Context, config *backendv1.Containe
 	return response.Msg.Id, response.Msg.Warnings, nil
 }
 
-// RemoveContainer takes a container away, running or not. One that is not there is no error.
+// restartPatience is how long a backend that restarts may take before what it should have done is given up.
+const restartPatience = 30 * time.Second
+
+// restartPoll is how often such a backend is asked.
+const restartPoll = 200 * time.Millisecond
+
+// RemoveContainer takes a container away, running or not. One that is not there is no error, and a backend that restarts
+// is waited for.
 func (c *Client) RemoveContainer(ctx context.Context, id string) error {
-	_, err := c.Containers.RemoveContainer(ctx, connect.NewRequest(&backendv1.RemoveContainerRequest{
-		Container: id, Force: true, Volumes: true,
-	}))
-	if Is(err, connect.CodeNotFound) {
-		return nil
+	for deadline := time.Now().Add(restartPatience); ; {
+		_, err := c.Containers.RemoveContainer(ctx, connect.NewRequest(&backendv1.RemoveContainerRequest{
+			Container: id, Force: true, Volumes: true,
+		}))
+		if Is(err, connect.CodeNotFound) {
+			return nil
+		}
+		isAway := err != nil && (!connect.IsWireError(err) || Is(err, connect.CodeUnavailable))
+		if !isAway || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(restartPoll):
+		case <-ctx.Done():
+			return err
+		}
 	}
-	return err
 }
 
 // HasVolume tells whether there is a volume of a name.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -102,7 +103,10 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 		err = contenthash.SetCacheContext(ctx, origin, sums)
 	}
 	if err != nil {
-		return nil, errors.Join(err, dir.remove())
+		err = errors.Join(err, dir.remove())
+		// What came of a file that did not fit stays open in fsutil, and keeps its room, until it is collected.
+		runtime.GC()
+		return nil, err
 	}
 	return i.worker.contextRef("context:"+identity.NewID(), dir), nil
 }
