@@ -104,7 +104,7 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	}
 	if err != nil {
 		err = errors.Join(err, dir.remove())
-		// What came of a file that did not fit stays open in fsutil, and keeps its room, until it is collected.
+		// A file that did not fit stays open in fsutil, and keeps its room, until it is collected.
 		runtime.GC()
 		return nil, err
 	}

@@ -23,7 +23,7 @@ type gitProxy struct {
 	password string
 	limit    int64
 	forward  http.Handler
-	// Of the machine, for what is encrypted.
+	// The machine's, for what is encrypted.
 	upstream proxyChoice
 }
 
@@ -79,7 +79,7 @@ func (p *gitProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.WriteString(here, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
 		return
 	}
-	// Whichever side ends first ends the other.
+	// The side that ends first ends the other.
 	var ended sync.WaitGroup
 	ended.Go(func() {
 		defer there.Close()
@@ -126,7 +126,7 @@ func throughProxy(ctx context.Context, through *url.URL, host string) (net.Conn,
 		login := base64.StdEncoding.EncodeToString([]byte(through.User.Username() + ":" + password))
 		request.Header.Set("Proxy-Authorization", "Basic "+login)
 	}
-	// Whoever is asked for does not speak first: nothing of it is left in the buffer.
+	// The server behind the proxy does not speak first: nothing of it is left in the buffer.
 	response, err := writeRequest(conn, request)
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = errors.New("the proxy answered " + response.Status)

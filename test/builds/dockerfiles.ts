@@ -452,7 +452,11 @@ COPY tree/a C:\\dir
     sample: true,
     dockerfile: "FROM busybox\nRUN echo last words >&2; exit 42\n",
   },
-  { name: "a command that is not in the path", fails: true, dockerfile: "FROM busybox\nRUN not-there x 2> /dev/null\n" },
+  {
+    name: "a command that is not in the path",
+    fails: true,
+    dockerfile: "FROM busybox\nRUN not-there x 2> /dev/null\n",
+  },
   {
     name: "a step that is killed",
     fails: true,

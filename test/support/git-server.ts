@@ -40,7 +40,7 @@ export class GitServer implements AsyncDisposable {
     return new GitServer(directory, server);
   }
 
-  /** Where it is. */
+  /** The repository's address. */
   get url(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/repository.git`;
   }
