@@ -46,6 +46,10 @@ test("a disk that has less room than a block volume may yet take is told of in e
   const logged = /less room than volumes on it may yet take.*"volume":"data"|"volume":"data".*less room/;
   await until(() => logged.test(daemon.output) || undefined);
 
+  // It is mounted anew, sooner than its room is looked at again.
+  await daemon.ok("restart", "--time", "0", "db");
+  await until(async () => (await told()).length === 2 || undefined);
+
   await daemon.ok("rm", "--force", "db");
   await daemon.ok("volume", "rm", "data");
   await rm(join(disk.path, "ballast"));
