@@ -20,7 +20,7 @@ export interface NetworkInterface {
   /** `eni-…` */
   readonly networkInterfaceId: string;
   readonly subnet: Subnet;
-  /** IPv4, or IPv6 where the subnet has that alone. */
+  /** An address of IPv4, or of IPv6 where the subnet has that alone. */
   readonly privateIpAddress: string;
   readonly privateDnsName: string;
   readonly macAddress: string;

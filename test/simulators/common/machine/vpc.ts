@@ -23,7 +23,7 @@ const run = promisify(execFile);
 
 /** An address of the VPC as the cloud gave it to a task. */
 export interface Endpoint {
-  /** IPv4 or IPv6, as its subnet is. */
+  /** An address of IPv4 or IPv6, as its subnet is. */
   readonly privateIpAddress: string;
   readonly macAddress: string;
   readonly subnet: { readonly cidr: string; readonly routerAddress: string };
