@@ -404,19 +404,10 @@ func (s *step) commit(ctx context.Context, id string) (record, error) {
 	if len(diffIDs) == len(s.root.diffIDs) {
 		top = emptyLayer()
 		diffIDs = append(diffIDs, top.DiffID)
+	} else if parent, err := s.worker.backend.Image(ctx, s.root.id); err == nil {
+		from.size = max(0, image.Size-parent.Size)
 	}
-	made, err := s.worker.states.install(ctx, diffIDs, top, from)
-	if err != nil {
-		return record{}, err
-	}
-	if parent, err := s.worker.backend.Image(ctx, s.root.id); err == nil && top == nil {
-		made.Size = max(0, image.Size-parent.Size)
-		if err := s.worker.states.note(made.ID, func(r *record) { r.Size = made.Size }); err != nil {
-			s.worker.states.letGo(made.ID)
-			return record{}, err
-		}
-	}
-	return made, nil
+	return s.worker.states.install(ctx, diffIDs, top, from)
 }
 
 // cacheVolumes are the volumes of cache mounts.

@@ -74,6 +74,8 @@ type origin struct {
 	kind        client.UsageRecordType
 	// When it was made; zero: now.
 	made time.Time
+	// Bytes of a top layer that the backend has already.
+	size int64
 }
 
 // install makes the state of these layers, of which the backend has all but a top one that is given. The state is held,
@@ -112,7 +114,7 @@ func (s *states) installHeld(ctx context.Context, id string, config []byte, diff
 	}
 	now := time.Now()
 	made := record{
-		ID: id, Parent: from.parent, DiffIDs: diffIDs, Description: from.description, Type: from.kind, CreatedAt: now, LastUsedAt: now,
+		ID: id, Parent: from.parent, DiffIDs: diffIDs, Description: from.description, Type: from.kind, CreatedAt: now, LastUsedAt: now, Size: from.size,
 	}
 	if !from.made.IsZero() {
 		made.CreatedAt = from.made
@@ -203,9 +205,9 @@ func (s *states) put(r record) error {
 	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(recordsBucket).Put([]byte(r.ID), data) })
 }
 
-// note changes a record and counts a use of it.
+// note changes a record and counts a use of it. It does not wait for others to be written with it.
 func (s *states) note(id string, change func(*record)) error {
-	return s.db.Batch(func(tx *bolt.Tx) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(recordsBucket)
 		data := bucket.Get([]byte(id))
 		if data == nil {
