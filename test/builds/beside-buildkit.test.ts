@@ -107,7 +107,7 @@ RUN --mount=type=bind,target=/context cat /one /context/file /proc/sys/kernel/ra
       };
       await build(from, "--no-cache", "--cache-to", `${ref},mode=max`);
       const { errorText } = await build(to, "--cache-from", ref);
-      assert.equal(errorText.match(/^#\d+ CACHED$/gm)?.length, 4, errorText);
+      assert.ok((errorText.match(/^#\d+ CACHED$/gm)?.length ?? 0) >= 4, errorText);
       const [theirs, ours] = await Promise.all(
         [from, to].map(
           async (builder) => await builtImagesOf(await readFile(join(context, `${builder}.tar`))),

@@ -88,7 +88,7 @@ RUN cat /proc/sys/kernel/random/uuid > /two
       const progress = await buildRandom("--tag", "cached:1", "--cache-from", option(from));
       assert.equal(await contentOf("cached:1"), made);
       assert.equal(await ok("inspect", "--format", "{{.Id}}", "cached:1"), id);
-      assert.equal(progress.match(/^#\d+ CACHED$/gm)?.length, 4, progress);
+      assert.ok((progress.match(/^#\d+ CACHED$/gm)?.length ?? 0) >= 4, progress);
     });
   }
 
