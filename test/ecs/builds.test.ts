@@ -149,7 +149,7 @@ CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
     const given = ["--secret", `id=token,src=${join(directory, "token")}`];
     const { code, errorText } = await ecs.daemon.docker("buildx", "build", ...given, directory);
     assert.equal(code, 1, errorText);
-    assert.match(errorText, /secret files of a start are not implemented by the ecs backend/);
+    assert.match(errorText, /secrets of a start are not implemented by the ecs backend/);
     assert.equal(await containers(), "");
     assert.equal(tasks(), 0);
     assert.doesNotMatch(JSON.stringify(ecs.aws.calls.all()), new RegExp(secret));
