@@ -105,6 +105,16 @@ func TestWhatAContainerChangedIsKnownWithoutLayers(t *testing.T) {
 	if told := changes(t, client); !slices.Contains(told, "A /second") || len(told) != len(want)+1 {
 		t.Errorf("changes %q", told)
 	}
+	// Unless that one begins them anew.
+	c = attach(t, client, "3")
+	start(t, client, &agentv1.StartRequest{Generation: 3, ChangesAnew: true, Process: &agentv1.ProcessSpec{Args: []string{"/probe", "write", "/made/third"}, Capabilities: dockerCapabilities}, AwaitAttachIds: []string{"3"}})
+	c.exit()
+	if told := changes(t, client); !slices.Equal(told, []string{"C /made", "A /made/third"}) {
+		t.Errorf("changes %q", told)
+	}
+	if layer := export(t, client, true); len(layer) != 2 {
+		t.Errorf("the layer has %q", layer)
+	}
 }
 
 func TestAVolumeThatIsNoMountHasADirectoryOfItsOwn(t *testing.T) {

@@ -3,11 +3,14 @@ package containerinit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/log"
@@ -34,7 +37,8 @@ type container struct {
 	mu         sync.Mutex
 	starting   int // Start calls under way
 	generation uint64
-	terms      terms // of the last start that began
+	terms      terms     // of the last start that began
+	begun      time.Time // of the last that began the changes anew
 	watchers   int
 	watched    bool // somebody has watched since the main process ended
 	leaving    bool
@@ -73,7 +77,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Sess
 }
 
 // features of this agent that an earlier one lacks.
-var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove"}
+var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew"}
 
 // Hello says who answers and what it cannot do.
 func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }
@@ -98,7 +102,7 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	go func() { // a start goes on when its caller leaves, and has to be known all the same
 		response, err := c.Core.Start(context.WithoutCancel(ctx), request)
 		c.started(request, err)
-		answered <- answer{response, err}
+		answered <- answer{c.fromBegin(request, response), err}
 	}()
 	select {
 	case a := <-answered:
@@ -106,6 +110,19 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// fromBegin tells a start that begins the changes anew as of the time before its
+// process was there: what the log has from that time on is its own.
+func (c *container) fromBegin(request *agentv1.StartRequest, response *agentv1.StartResponse) *agentv1.StartResponse {
+	if !request.ChangesAnew || response.GetStarted() == nil {
+		return response
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told := proto.CloneOf(response)
+	told.GetStarted().StartedAt = timestamppb.New(c.begun)
+	return told
 }
 
 // started takes down the outcome of a Start.
@@ -131,6 +148,14 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	}
 	if err := c.stock.wait(context.Background()); err != nil {
 		return err
+	}
+	if request.ChangesAnew {
+		if err := c.stock.takeAnew(); err != nil {
+			return fmt.Errorf("list the files that the container has: %w", err)
+		}
+		c.mu.Lock()
+		c.begun = time.Now()
+		c.mu.Unlock()
 	}
 	if err := c.stock.addVolumes(request.VolumeDirectories); err != nil {
 		return err

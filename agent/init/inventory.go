@@ -116,6 +116,22 @@ func unknownChangesCode(err error) connect.Code {
 	return connect.CodeInternal
 }
 
+// takeAnew takes the inventory again: what the container has now is what its
+// changes are told from. Nothing of the container runs.
+func (s *stock) takeAnew() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	before, err := archive.TakeInventory(context.Background(), s.files.Root, s.files.Bounds, inventoryFiles)
+	if err != nil {
+		return err
+	}
+	s.files.Before = before
+	return nil
+}
+
 // addVolumes makes the directories of volumes that are no mounts, as a runtime
 // makes those of mounts. Their contents are left out of changes and exports,
 // like those of mounts.

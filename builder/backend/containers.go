@@ -103,14 +103,44 @@ type Secrets struct {
 	Env []string
 }
 
-// Run starts a container with secrets, copies its output as it comes, and answers its exit code once it has ended.
-func (c *Client) Run(ctx context.Context, id string, secrets Secrets, stdout, stderr io.Writer) (int64, error) {
-	if _, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{
+// StartContainer starts a container with secrets.
+func (c *Client) StartContainer(ctx context.Context, id string, secrets Secrets) error {
+	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{
 		Container: id, Secrets: secrets.Files, SecretEnv: secrets.Env,
-	})); err != nil {
-		return 0, err
+	}))
+	return err
+}
+
+// ContinuesRuns reports whether ContinueContainer is there.
+func (c *Client) ContinuesRuns(ctx context.Context) (bool, error) {
+	response, err := c.System.GetInfo(ctx, connect.NewRequest(&backendv1.GetInfoRequest{}))
+	if err != nil {
+		return false, err
 	}
-	if err := c.copyLogs(ctx, id, stdout, stderr); err != nil {
+	return response.Msg.ContinuesRuns, nil
+}
+
+// ContinueContainer starts the next step in the container of the last one, from whose changes the image was made.
+func (c *Client) ContinueContainer(ctx context.Context, id, image string, config *backendv1.ContainerConfig) error {
+	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{
+		Container: id, NextStep: &backendv1.NextStep{Image: image, Config: config},
+	}))
+	return err
+}
+
+// Follow copies the output of a container's run as it comes, and answers its exit code once it has ended. Of one that was
+// continued, earlier runs are in the same log.
+func (c *Client) Follow(ctx context.Context, id string, isContinued bool, stdout, stderr io.Writer) (int64, error) {
+	var since *int64
+	if isContinued {
+		inspected, err := c.Containers.InspectContainer(ctx, connect.NewRequest(&backendv1.InspectContainerRequest{Container: id}))
+		if err != nil {
+			return 0, err
+		}
+		begun := inspected.Msg.Container.State.StartedAt.AsTime().UnixNano()
+		since = &begun
+	}
+	if err := c.copyLogs(ctx, id, since, stdout, stderr); err != nil {
 		return 0, err
 	}
 	stream, err := c.Containers.WaitContainer(ctx, connect.NewRequest(&backendv1.WaitContainerRequest{
@@ -133,7 +163,7 @@ func (c *Client) Run(ctx context.Context, id string, secrets Secrets, stdout, st
 
 // copyLogs follows a container's output to its end. An agent that leaves meanwhile is replaced by whoever serves the
 // log after it.
-func (c *Client) copyLogs(ctx context.Context, id string, stdout, stderr io.Writer) error {
+func (c *Client) copyLogs(ctx context.Context, id string, since *int64, stdout, stderr io.Writer) error {
 	var failed *uint64
 	var sent uint64
 	for attempt := 1; ; attempt++ {
@@ -141,7 +171,7 @@ func (c *Client) copyLogs(ctx context.Context, id string, stdout, stderr io.Writ
 		if err != nil {
 			return err
 		}
-		err = c.copyLogsOf(ctx, opened.Msg.Endpoint, &sent, stdout, stderr)
+		err = c.copyLogsOf(ctx, opened.Msg.Endpoint, since, &sent, stdout, stderr)
 		if err == nil || attempt == attemptsAtAgent || ctx.Err() != nil {
 			return err
 		}
@@ -150,13 +180,13 @@ func (c *Client) copyLogs(ctx context.Context, id string, stdout, stderr io.Writ
 	}
 }
 
-func (c *Client) copyLogsOf(ctx context.Context, endpoint *backendv1.AgentEndpoint, sent *uint64, stdout, stderr io.Writer) error {
+func (c *Client) copyLogsOf(ctx context.Context, endpoint *backendv1.AgentEndpoint, since *int64, sent *uint64, stdout, stderr io.Writer) error {
 	agent, done, err := c.agentOf(endpoint)
 	if err != nil {
 		return err
 	}
 	defer done()
-	stream, err := agent.Logs(ctx, connect.NewRequest(&agentv1.LogsRequest{Stdout: true, Stderr: true, Follow: true}))
+	stream, err := agent.Logs(ctx, connect.NewRequest(&agentv1.LogsRequest{Stdout: true, Stderr: true, Follow: true, SinceUnixNs: since}))
 	if err != nil {
 		return err
 	}

@@ -163,12 +163,22 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 		s.atEnd = append(s.atEnd, s.root.Release)
 	}
 	s.config.Image, s.host.ReadonlyRootfs = s.root.id, isReadOnly
-	id, warnings, err := s.worker.backend.CreateContainer(ctx, s.config, s.host)
-	if err != nil {
-		return nil, backend.Plain(err)
+	id, runs := s.continued(ctx)
+	var warnings []string
+	if !runs {
+		var err error
+		if id, warnings, err = s.worker.backend.CreateContainer(ctx, s.config, s.host); err != nil {
+			return nil, backend.Plain(err)
+		}
 	}
-	s.atEnd = append(s.atEnd, func(ctx context.Context) error { return s.worker.backend.RemoveContainer(ctx, id) })
-	if err := s.execute(ctx, id, warnings); err != nil {
+	isLeft := false
+	s.atEnd = append(s.atEnd, func(ctx context.Context) error {
+		if isLeft {
+			return nil
+		}
+		return s.worker.backend.RemoveContainer(ctx, id)
+	})
+	if err := s.execute(ctx, id, runs, warnings); err != nil {
 		return nil, err
 	}
 	if isReadOnly {
@@ -178,6 +188,7 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	isLeft = s.leave(made.ID, id)
 	return []solver.Result{bkworker.NewWorkerRefResult(s.worker.stateRef(made), s.worker)}, nil
 }
 
@@ -355,14 +366,21 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 	return nil
 }
 
-func (s *step) execute(ctx context.Context, id string, warnings []string) error {
+func (s *step) execute(ctx context.Context, id string, runs bool, warnings []string) error {
 	stdout, stderr, flush := logs.NewLogStreams(ctx, os.Getenv("BUILDKIT_DEBUG_EXEC_OUTPUT") == "1")
 	defer stdout.Close()
 	defer stderr.Close()
 	for _, warning := range warnings {
 		fmt.Fprintf(stderr, "warning: %s\n", warning)
 	}
-	code, err := s.worker.backend.Run(ctx, id, s.secrets, stdout, stderr)
+	var code int64
+	var err error
+	if !runs {
+		err = s.worker.backend.StartContainer(ctx, id, s.secrets)
+	}
+	if err == nil {
+		code, err = s.worker.backend.Follow(ctx, id, runs, stdout, stderr)
+	}
 	if err != nil {
 		flush()
 		return pkgerrors.Wrapf(backend.Plain(err), "process %q did not complete successfully", strings.Join(s.op.Meta.Args, " "))

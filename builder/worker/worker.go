@@ -55,7 +55,10 @@ type Worker struct {
 	contexts *contexts
 	caches   *cacheVolumes
 	blobs    blobs
+	stages   stages
 	limits   Limits
+	// Whether the backend runs a step in the container of the one before.
+	continuesRuns bool
 
 	references references
 	sources    *source.Manager
@@ -145,6 +148,9 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	w.sources.Register(&unbuiltSource{[]string{
 		srctypes.OCIScheme, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme,
 	}})
+	if w.continuesRuns, err = client.ContinuesRuns(ctx); err != nil {
+		return nil, fmt.Errorf("ask what the backend can do: %w", err)
+	}
 	if err := client.RemoveLeftContainers(ctx); err != nil {
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
 	}

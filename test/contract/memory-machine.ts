@@ -166,6 +166,7 @@ export class MemoryMachine {
         : platformAtHand,
       launches: {
         whenUnwanted: this.cloud ? "end" : "await",
+        continuesRuns: this.cloud,
         startDetails: (spec) => (this.cloud ? this.#startDetails(spec) : plainLaunches.startDetails(spec)),
         started: plainLaunches.started,
       },

@@ -62,7 +62,7 @@ CMD ["sh", "-c", "cat /copied/a /linked; stat -c ' %a %u:%g' /copied/a; head -n 
     assert.equal(printed, "copiedcopied 640 1000:1000\nroot:x:0:0:root:/root:/bin/sh");
   });
 
-  it("runs each RUN as a task of its own, whose changes are a layer", async () => {
+  it("runs what a RUN says in a task, whose changes are a layer", async () => {
     const dockerfile = `${base()}
 RUN echo one > /one && rm /etc/os-release && chmod 4755 /bin/busybox
 COPY a /tmp/
@@ -82,6 +82,45 @@ CMD ["sh", "-c", "cat /tmp/both; ls /etc/os-release; stat -c '%a %u' /tmp/both /
     const again = await build(socket(), dockerfile, { files });
     assert.equal(again.id, id, again.text);
     assert.deepEqual(changes(), []);
+  });
+
+  it("keeps a task while one RUN of a stage follows another, each with a layer and an output of its own", async () => {
+    const dockerfile = `${base()} AS first
+RUN echo one > /one; echo says one; sleep 1000 & echo kept > /etc/os-release
+USER app
+RUN echo says $(cat /one) $(id -u) $(ps | grep -c '[s]leep'); echo two > /tmp/two
+RUN echo says three; rm /tmp/two; echo three > /tmp/three
+USER root
+RUN rm /one
+${base()}
+RUN echo says four > /four
+COPY --from=first /tmp/three /etc/os-release /
+CMD ["sh", "-c", "cat /three /os-release /four; ls /"]
+`;
+    const { text, error, id } = await build(socket(), dockerfile, { query: { t: "kept:1" } });
+    assert.equal(error, undefined, text);
+    assert.deepEqual(
+      text.split("\n").filter((line) => line.startsWith("says")),
+      ["says one", "says one 1000 0", "says three"],
+    );
+    assert.equal(tasks(), 2);
+    assert.equal(ecs.aws.calls.count("ecs.RegisterTaskDefinition"), 0, "all steps are alike");
+    assert.equal(ecs.aws.calls.count("ecs.StopTask"), 0);
+    assert.equal(await containers(), "");
+    assert.match(await ok("run", "--rm", "kept:1"), /^three\nkept\nsays four\n/);
+    const first = await built(socket(), dockerfile, { query: { target: "first" } });
+    const layers = JSON.parse(await ok("inspect", "--format", "{{json .RootFS.Layers}}", first)) as string[];
+    assert.equal(layers.length, (await busyboxImage()).layers.length + 4);
+    const listed = await ok(
+      "run",
+      "--rm",
+      first,
+      "sh",
+      "-c",
+      "ls /one /tmp/two /tmp/three 2>/dev/null; true",
+    );
+    assert.equal(listed, "/tmp/three");
+    assert.equal((await build(socket(), dockerfile)).id, id);
   });
 
   it("shares cache mounts by EFS, and mounts directories of stages and of the context", async () => {

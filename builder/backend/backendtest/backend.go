@@ -29,6 +29,7 @@ import (
 type Backend struct {
 	backendv1connect.UnimplementedContainerServiceHandler
 	backendv1connect.UnimplementedImageServiceHandler
+	backendv1connect.UnimplementedSystemServiceHandler
 
 	// Before is called before a procedure does its work, by its last name.
 	Before func(procedure string)
@@ -51,6 +52,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	mux := http.NewServeMux()
 	mux.Handle(backendv1connect.NewContainerServiceHandler(made))
 	mux.Handle(backendv1connect.NewImageServiceHandler(made))
+	mux.Handle(backendv1connect.NewSystemServiceHandler(made))
 	// A socket's path has few bytes, of which a test's own directory may take too many.
 	dir, err := os.MkdirTemp("/tmp", "skl-builder-")
 	if err != nil {
@@ -85,6 +87,11 @@ func (b *Backend) Images() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Sorted(maps.Keys(b.images))
+}
+
+// GetInfo tells nothing.
+func (b *Backend) GetInfo(context.Context, *connect.Request[backendv1.GetInfoRequest]) (*connect.Response[backendv1.GetInfoResponse], error) {
+	return connect.NewResponse(&backendv1.GetInfoResponse{}), nil
 }
 
 // CreateContainer makes a container.

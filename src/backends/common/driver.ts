@@ -241,6 +241,11 @@ export interface WorkloadSpec {
   /** Attach reservations for which the process waits. */
   readonly awaitAttachIds: readonly string[];
   readonly secrets?: StartSecrets;
+  /**
+   * It runs where it ran last, with the files that it has there, whatever its image: the launch is a conflict where they
+   * are gone.
+   */
+  readonly continues?: boolean;
 }
 
 /** For one start alone: the agent keeps them in memory and nobody else keeps them. */
@@ -453,6 +458,9 @@ export interface TakenUpload {
 
 /** Steps between a launch and a container that runs. */
 export interface Launches {
+  /** Whether {@link WorkloadSpec.continues} is followed; launches of other drivers are never asked for it. */
+  readonly continuesRuns: boolean;
+
   /**
    * Treatment of a launch under way when a user stops, kills or by force removes the container: `await` waits
    * for it, as Docker does; `end` aborts its signal, since it may take long.

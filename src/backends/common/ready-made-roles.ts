@@ -23,6 +23,7 @@ export const platformAtHand: PlatformAtHand = { kind: "at-hand" };
 /** Launches are short, told everything at once, and leave nothing behind. */
 export const plainLaunches: Launches = {
   whenUnwanted: "await",
+  continuesRuns: false,
   startDetails: () => Promise.resolve({}),
   started: () => Promise.resolve(),
 };

@@ -1327,7 +1327,11 @@ type StartRequest struct {
 	VolumeDirectories []string `protobuf:"bytes,18,rep,name=volume_directories,json=volumeDirectories,proto3" json:"volume_directories,omitempty"`
 	// Key of the seal on the line with which the agent tells the platform's log
 	// how the run has ended. Empty: it leaves none.
-	ExitKey       []byte `protobuf:"bytes,19,opt,name=exit_key,json=exitKey,proto3" json:"exit_key,omitempty"`
+	ExitKey []byte `protobuf:"bytes,19,opt,name=exit_key,json=exitKey,proto3" json:"exit_key,omitempty"`
+	// The container's changes are those from this start on, and its start is told
+	// as of the time before its process: its log from then on is this run's.
+	// Feature "changes-anew".
+	ChangesAnew   bool `protobuf:"varint,20,opt,name=changes_anew,json=changesAnew,proto3" json:"changes_anew,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1493,6 +1497,13 @@ func (x *StartRequest) GetExitKey() []byte {
 		return x.ExitKey
 	}
 	return nil
+}
+
+func (x *StartRequest) GetChangesAnew() bool {
+	if x != nil {
+		return x.ChangesAnew
+	}
+	return false
 }
 
 // A line of /etc/hosts.
@@ -7701,7 +7712,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x04hard\x18\x03 \x01(\x04R\x04hard\";\n" +
 	"\vConsoleSize\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x14\n" +
-	"\x05width\x18\x02 \x01(\rR\x05width\"\xa2\a\n" +
+	"\x05width\x18\x02 \x01(\rR\x05width\"\xc5\a\n" +
 	"\fStartRequest\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -7728,7 +7739,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"stopSignal\x125\n" +
 	"\x14stop_timeout_seconds\x18\x11 \x01(\x05H\x02R\x12stopTimeoutSeconds\x88\x01\x01\x12-\n" +
 	"\x12volume_directories\x18\x12 \x03(\tR\x11volumeDirectories\x12\x19\n" +
-	"\bexit_key\x18\x13 \x01(\fR\aexitKeyB\x11\n" +
+	"\bexit_key\x18\x13 \x01(\fR\aexitKey\x12!\n" +
+	"\fchanges_anew\x18\x14 \x01(\bR\vchangesAnewB\x11\n" +
 	"\x0f_linger_secondsB\x18\n" +
 	"\x16_drain_timeout_secondsB\x17\n" +
 	"\x15_stop_timeout_seconds\"<\n" +

@@ -407,7 +407,10 @@ type StartContainerRequest struct {
 	Secrets []*SecretFile `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	// Variables (NAME=value) that the main process of this start alone has, in
 	// place of those of the configuration; otherwise as secrets.
-	SecretEnv     []string `protobuf:"bytes,6,rep,name=secret_env,json=secretEnv,proto3" json:"secret_env,omitempty"`
+	SecretEnv []string `protobuf:"bytes,6,rep,name=secret_env,json=secretEnv,proto3" json:"secret_env,omitempty"`
+	// The next step of a build, in the place of the container's last.
+	// UNIMPLEMENTED: this backend does not continue runs (GetInfo).
+	NextStep      *NextStep `protobuf:"bytes,7,opt,name=next_step,json=nextStep,proto3" json:"next_step,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -484,6 +487,72 @@ func (x *StartContainerRequest) GetSecretEnv() []string {
 	return nil
 }
 
+func (x *StartContainerRequest) GetNextStep() *NextStep {
+	if x != nil {
+		return x.NextStep
+	}
+	return nil
+}
+
+// The next run of a container of a build that has ended, where it ran before
+// and with the files that it has. From then on it is a container of
+// another image, which has the same files: what it changes are changes of that
+// one. conflict: its files are gone, or it is no container of a build that has
+// ended.
+type NextStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Image string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"` // as CreateContainer's; the committed state of the last step
+	// Command, environment, user and working directory; nothing else of it is
+	// looked at.
+	Config        *ContainerConfig `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NextStep) Reset() {
+	*x = NextStep{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NextStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NextStep) ProtoMessage() {}
+
+func (x *NextStep) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NextStep.ProtoReflect.Descriptor instead.
+func (*NextStep) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *NextStep) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *NextStep) GetConfig() *ContainerConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
 // A file that a container reads, and that is no part of its files.
 type SecretFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -498,7 +567,7 @@ type SecretFile struct {
 
 func (x *SecretFile) Reset() {
 	*x = SecretFile{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +579,7 @@ func (x *SecretFile) String() string {
 func (*SecretFile) ProtoMessage() {}
 
 func (x *SecretFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +592,7 @@ func (x *SecretFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretFile.ProtoReflect.Descriptor instead.
 func (*SecretFile) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SecretFile) GetPath() string {
@@ -569,7 +638,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +650,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +663,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{5}
 }
 
 type DescribePortsRequest struct {
@@ -606,7 +675,7 @@ type DescribePortsRequest struct {
 
 func (x *DescribePortsRequest) Reset() {
 	*x = DescribePortsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +687,7 @@ func (x *DescribePortsRequest) String() string {
 func (*DescribePortsRequest) ProtoMessage() {}
 
 func (x *DescribePortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +700,7 @@ func (x *DescribePortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePortsRequest.ProtoReflect.Descriptor instead.
 func (*DescribePortsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DescribePortsRequest) GetContainer() string {
@@ -657,7 +726,7 @@ type DescribePortsResponse struct {
 
 func (x *DescribePortsResponse) Reset() {
 	*x = DescribePortsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +738,7 @@ func (x *DescribePortsResponse) String() string {
 func (*DescribePortsResponse) ProtoMessage() {}
 
 func (x *DescribePortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +751,7 @@ func (x *DescribePortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePortsResponse.ProtoReflect.Descriptor instead.
 func (*DescribePortsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DescribePortsResponse) GetContainerId() string {
@@ -742,7 +811,7 @@ type WantedPort struct {
 
 func (x *WantedPort) Reset() {
 	*x = WantedPort{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +823,7 @@ func (x *WantedPort) String() string {
 func (*WantedPort) ProtoMessage() {}
 
 func (x *WantedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +836,7 @@ func (x *WantedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WantedPort.ProtoReflect.Descriptor instead.
 func (*WantedPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WantedPort) GetContainerPort() uint32 {
@@ -815,7 +884,7 @@ type OpenTunnelRequest struct {
 
 func (x *OpenTunnelRequest) Reset() {
 	*x = OpenTunnelRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +896,7 @@ func (x *OpenTunnelRequest) String() string {
 func (*OpenTunnelRequest) ProtoMessage() {}
 
 func (x *OpenTunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +909,7 @@ func (x *OpenTunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTunnelRequest.ProtoReflect.Descriptor instead.
 func (*OpenTunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OpenTunnelRequest) GetContainer() string {
@@ -867,7 +936,7 @@ type OpenTunnelResponse struct {
 
 func (x *OpenTunnelResponse) Reset() {
 	*x = OpenTunnelResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +948,7 @@ func (x *OpenTunnelResponse) String() string {
 func (*OpenTunnelResponse) ProtoMessage() {}
 
 func (x *OpenTunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +961,7 @@ func (x *OpenTunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTunnelResponse.ProtoReflect.Descriptor instead.
 func (*OpenTunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OpenTunnelResponse) GetEndpoint() *AgentEndpoint {
@@ -920,7 +989,7 @@ type StopContainerRequest struct {
 
 func (x *StopContainerRequest) Reset() {
 	*x = StopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1001,7 @@ func (x *StopContainerRequest) String() string {
 func (*StopContainerRequest) ProtoMessage() {}
 
 func (x *StopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1014,7 @@ func (x *StopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopContainerRequest.ProtoReflect.Descriptor instead.
 func (*StopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StopContainerRequest) GetContainer() string {
@@ -977,7 +1046,7 @@ type StopContainerResponse struct {
 
 func (x *StopContainerResponse) Reset() {
 	*x = StopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1058,7 @@ func (x *StopContainerResponse) String() string {
 func (*StopContainerResponse) ProtoMessage() {}
 
 func (x *StopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1071,7 @@ func (x *StopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopContainerResponse.ProtoReflect.Descriptor instead.
 func (*StopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{12}
 }
 
 type KillContainerRequest struct {
@@ -1015,7 +1084,7 @@ type KillContainerRequest struct {
 
 func (x *KillContainerRequest) Reset() {
 	*x = KillContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1096,7 @@ func (x *KillContainerRequest) String() string {
 func (*KillContainerRequest) ProtoMessage() {}
 
 func (x *KillContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1109,7 @@ func (x *KillContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillContainerRequest.ProtoReflect.Descriptor instead.
 func (*KillContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *KillContainerRequest) GetContainer() string {
@@ -1065,7 +1134,7 @@ type KillContainerResponse struct {
 
 func (x *KillContainerResponse) Reset() {
 	*x = KillContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1146,7 @@ func (x *KillContainerResponse) String() string {
 func (*KillContainerResponse) ProtoMessage() {}
 
 func (x *KillContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1159,7 @@ func (x *KillContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillContainerResponse.ProtoReflect.Descriptor instead.
 func (*KillContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{14}
 }
 
 type RestartContainerRequest struct {
@@ -1106,7 +1175,7 @@ type RestartContainerRequest struct {
 
 func (x *RestartContainerRequest) Reset() {
 	*x = RestartContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1187,7 @@ func (x *RestartContainerRequest) String() string {
 func (*RestartContainerRequest) ProtoMessage() {}
 
 func (x *RestartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1200,7 @@ func (x *RestartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartContainerRequest.ProtoReflect.Descriptor instead.
 func (*RestartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RestartContainerRequest) GetContainer() string {
@@ -1177,7 +1246,7 @@ type RestartContainerResponse struct {
 
 func (x *RestartContainerResponse) Reset() {
 	*x = RestartContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1258,7 @@ func (x *RestartContainerResponse) String() string {
 func (*RestartContainerResponse) ProtoMessage() {}
 
 func (x *RestartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1271,7 @@ func (x *RestartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartContainerResponse.ProtoReflect.Descriptor instead.
 func (*RestartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{16}
 }
 
 type RemoveContainerRequest struct {
@@ -1217,7 +1286,7 @@ type RemoveContainerRequest struct {
 
 func (x *RemoveContainerRequest) Reset() {
 	*x = RemoveContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1298,7 @@ func (x *RemoveContainerRequest) String() string {
 func (*RemoveContainerRequest) ProtoMessage() {}
 
 func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1311,7 @@ func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveContainerRequest) GetContainer() string {
@@ -1281,7 +1350,7 @@ type RemoveContainerResponse struct {
 
 func (x *RemoveContainerResponse) Reset() {
 	*x = RemoveContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1362,7 @@ func (x *RemoveContainerResponse) String() string {
 func (*RemoveContainerResponse) ProtoMessage() {}
 
 func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1375,7 @@ func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{18}
 }
 
 type WaitContainerRequest struct {
@@ -1319,7 +1388,7 @@ type WaitContainerRequest struct {
 
 func (x *WaitContainerRequest) Reset() {
 	*x = WaitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1400,7 @@ func (x *WaitContainerRequest) String() string {
 func (*WaitContainerRequest) ProtoMessage() {}
 
 func (x *WaitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1413,7 @@ func (x *WaitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitContainerRequest.ProtoReflect.Descriptor instead.
 func (*WaitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WaitContainerRequest) GetContainer() string {
@@ -1375,7 +1444,7 @@ type WaitContainerResponse struct {
 
 func (x *WaitContainerResponse) Reset() {
 	*x = WaitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1456,7 @@ func (x *WaitContainerResponse) String() string {
 func (*WaitContainerResponse) ProtoMessage() {}
 
 func (x *WaitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1469,7 @@ func (x *WaitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitContainerResponse.ProtoReflect.Descriptor instead.
 func (*WaitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitContainerResponse) GetMessage() isWaitContainerResponse_Message {
@@ -1468,7 +1537,7 @@ type WaitAccepted struct {
 
 func (x *WaitAccepted) Reset() {
 	*x = WaitAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1549,7 @@ func (x *WaitAccepted) String() string {
 func (*WaitAccepted) ProtoMessage() {}
 
 func (x *WaitAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1562,7 @@ func (x *WaitAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAccepted.ProtoReflect.Descriptor instead.
 func (*WaitAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WaitAccepted) GetId() string {
@@ -1513,7 +1582,7 @@ type WaitExited struct {
 
 func (x *WaitExited) Reset() {
 	*x = WaitExited{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1594,7 @@ func (x *WaitExited) String() string {
 func (*WaitExited) ProtoMessage() {}
 
 func (x *WaitExited) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1607,7 @@ func (x *WaitExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitExited.ProtoReflect.Descriptor instead.
 func (*WaitExited) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WaitExited) GetExitCode() int64 {
@@ -1567,7 +1636,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1648,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +1661,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListContainersRequest) GetAll() bool {
@@ -1632,7 +1701,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1713,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1726,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListContainersResponse) GetContainers() []*ContainerSummary {
@@ -1691,7 +1760,7 @@ type ContainerSummary struct {
 
 func (x *ContainerSummary) Reset() {
 	*x = ContainerSummary{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1772,7 @@ func (x *ContainerSummary) String() string {
 func (*ContainerSummary) ProtoMessage() {}
 
 func (x *ContainerSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1785,7 @@ func (x *ContainerSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSummary.ProtoReflect.Descriptor instead.
 func (*ContainerSummary) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContainerSummary) GetId() string {
@@ -1843,7 +1912,7 @@ type InspectContainerRequest struct {
 
 func (x *InspectContainerRequest) Reset() {
 	*x = InspectContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1924,7 @@ func (x *InspectContainerRequest) String() string {
 func (*InspectContainerRequest) ProtoMessage() {}
 
 func (x *InspectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1937,7 @@ func (x *InspectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerRequest.ProtoReflect.Descriptor instead.
 func (*InspectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InspectContainerRequest) GetContainer() string {
@@ -1904,7 +1973,7 @@ type InspectContainerResponse struct {
 
 func (x *InspectContainerResponse) Reset() {
 	*x = InspectContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +1985,7 @@ func (x *InspectContainerResponse) String() string {
 func (*InspectContainerResponse) ProtoMessage() {}
 
 func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +1998,7 @@ func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerResponse.ProtoReflect.Descriptor instead.
 func (*InspectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *InspectContainerResponse) GetContainer() *ContainerDetail {
@@ -1978,7 +2047,7 @@ type ContainerDetail struct {
 
 func (x *ContainerDetail) Reset() {
 	*x = ContainerDetail{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2059,7 @@ func (x *ContainerDetail) String() string {
 func (*ContainerDetail) ProtoMessage() {}
 
 func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2072,7 @@ func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerDetail.ProtoReflect.Descriptor instead.
 func (*ContainerDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ContainerDetail) GetId() string {
@@ -2193,7 +2262,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2274,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2287,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ContainerState) GetStatus() ContainerStatus {
@@ -2298,7 +2367,7 @@ type StartPhase struct {
 
 func (x *StartPhase) Reset() {
 	*x = StartPhase{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2379,7 @@ func (x *StartPhase) String() string {
 func (*StartPhase) ProtoMessage() {}
 
 func (x *StartPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2392,7 @@ func (x *StartPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPhase.ProtoReflect.Descriptor instead.
 func (*StartPhase) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StartPhase) GetName() string {
@@ -2365,7 +2434,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2446,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2459,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Health) GetStatus() HealthStatus {
@@ -2426,7 +2495,7 @@ type HealthLogEntry struct {
 
 func (x *HealthLogEntry) Reset() {
 	*x = HealthLogEntry{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2507,7 @@ func (x *HealthLogEntry) String() string {
 func (*HealthLogEntry) ProtoMessage() {}
 
 func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2520,7 @@ func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthLogEntry.ProtoReflect.Descriptor instead.
 func (*HealthLogEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HealthLogEntry) GetStart() *timestamppb.Timestamp {
@@ -2495,7 +2564,7 @@ type PortMapping struct {
 
 func (x *PortMapping) Reset() {
 	*x = PortMapping{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2576,7 @@ func (x *PortMapping) String() string {
 func (*PortMapping) ProtoMessage() {}
 
 func (x *PortMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2589,7 @@ func (x *PortMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortMapping.ProtoReflect.Descriptor instead.
 func (*PortMapping) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PortMapping) GetIp() string {
@@ -2567,7 +2636,7 @@ type MountPoint struct {
 
 func (x *MountPoint) Reset() {
 	*x = MountPoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2648,7 @@ func (x *MountPoint) String() string {
 func (*MountPoint) ProtoMessage() {}
 
 func (x *MountPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2661,7 @@ func (x *MountPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountPoint.ProtoReflect.Descriptor instead.
 func (*MountPoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MountPoint) GetType() string {
@@ -2663,7 +2732,7 @@ type NetworkSettings struct {
 
 func (x *NetworkSettings) Reset() {
 	*x = NetworkSettings{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +2744,7 @@ func (x *NetworkSettings) String() string {
 func (*NetworkSettings) ProtoMessage() {}
 
 func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +2757,7 @@ func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSettings.ProtoReflect.Descriptor instead.
 func (*NetworkSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NetworkSettings) GetSandboxId() string {
@@ -2739,7 +2808,7 @@ type NetworkEndpoint struct {
 
 func (x *NetworkEndpoint) Reset() {
 	*x = NetworkEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2820,7 @@ func (x *NetworkEndpoint) String() string {
 func (*NetworkEndpoint) ProtoMessage() {}
 
 func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2833,7 @@ func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkEndpoint.ProtoReflect.Descriptor instead.
 func (*NetworkEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NetworkEndpoint) GetConfig() *EndpointConfig {
@@ -2866,7 +2935,7 @@ type AttachContainerRequest struct {
 
 func (x *AttachContainerRequest) Reset() {
 	*x = AttachContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +2947,7 @@ func (x *AttachContainerRequest) String() string {
 func (*AttachContainerRequest) ProtoMessage() {}
 
 func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +2960,7 @@ func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerRequest.ProtoReflect.Descriptor instead.
 func (*AttachContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AttachContainerRequest) GetContainer() string {
@@ -2957,7 +3026,7 @@ type AttachContainerResponse struct {
 
 func (x *AttachContainerResponse) Reset() {
 	*x = AttachContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2969,7 +3038,7 @@ func (x *AttachContainerResponse) String() string {
 func (*AttachContainerResponse) ProtoMessage() {}
 
 func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2982,7 +3051,7 @@ func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerResponse.ProtoReflect.Descriptor instead.
 func (*AttachContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AttachContainerResponse) GetMessage() isAttachContainerResponse_Message {
@@ -3053,7 +3122,7 @@ type AttachAccepted struct {
 
 func (x *AttachAccepted) Reset() {
 	*x = AttachAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3065,7 +3134,7 @@ func (x *AttachAccepted) String() string {
 func (*AttachAccepted) ProtoMessage() {}
 
 func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3078,7 +3147,7 @@ func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachAccepted.ProtoReflect.Descriptor instead.
 func (*AttachAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AttachAccepted) GetId() string {
@@ -3119,7 +3188,7 @@ type AttachEndpoint struct {
 
 func (x *AttachEndpoint) Reset() {
 	*x = AttachEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3200,7 @@ func (x *AttachEndpoint) String() string {
 func (*AttachEndpoint) ProtoMessage() {}
 
 func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3213,7 @@ func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachEndpoint.ProtoReflect.Descriptor instead.
 func (*AttachEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AttachEndpoint) GetEndpoint() *AgentEndpoint {
@@ -3172,7 +3241,7 @@ type ResizeContainerRequest struct {
 
 func (x *ResizeContainerRequest) Reset() {
 	*x = ResizeContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3253,7 @@ func (x *ResizeContainerRequest) String() string {
 func (*ResizeContainerRequest) ProtoMessage() {}
 
 func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3266,7 @@ func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerRequest.ProtoReflect.Descriptor instead.
 func (*ResizeContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ResizeContainerRequest) GetContainer() string {
@@ -3229,7 +3298,7 @@ type ResizeContainerResponse struct {
 
 func (x *ResizeContainerResponse) Reset() {
 	*x = ResizeContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3310,7 @@ func (x *ResizeContainerResponse) String() string {
 func (*ResizeContainerResponse) ProtoMessage() {}
 
 func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3323,7 @@ func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerResponse.ProtoReflect.Descriptor instead.
 func (*ResizeContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
 }
 
 type OpenLogsRequest struct {
@@ -3267,7 +3336,7 @@ type OpenLogsRequest struct {
 
 func (x *OpenLogsRequest) Reset() {
 	*x = OpenLogsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +3348,7 @@ func (x *OpenLogsRequest) String() string {
 func (*OpenLogsRequest) ProtoMessage() {}
 
 func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +3361,7 @@ func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsRequest.ProtoReflect.Descriptor instead.
 func (*OpenLogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *OpenLogsRequest) GetContainer() string {
@@ -3323,7 +3392,7 @@ type OpenLogsResponse struct {
 
 func (x *OpenLogsResponse) Reset() {
 	*x = OpenLogsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3335,7 +3404,7 @@ func (x *OpenLogsResponse) String() string {
 func (*OpenLogsResponse) ProtoMessage() {}
 
 func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3348,7 +3417,7 @@ func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsResponse.ProtoReflect.Descriptor instead.
 func (*OpenLogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *OpenLogsResponse) GetEndpoint() *AgentEndpoint {
@@ -3390,7 +3459,7 @@ type RecordStreamUseRequest struct {
 
 func (x *RecordStreamUseRequest) Reset() {
 	*x = RecordStreamUseRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3402,7 +3471,7 @@ func (x *RecordStreamUseRequest) String() string {
 func (*RecordStreamUseRequest) ProtoMessage() {}
 
 func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3415,7 +3484,7 @@ func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStreamUseRequest.ProtoReflect.Descriptor instead.
 func (*RecordStreamUseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RecordStreamUseRequest) GetContainer() string {
@@ -3447,7 +3516,7 @@ type RecordStreamUseResponse struct {
 
 func (x *RecordStreamUseResponse) Reset() {
 	*x = RecordStreamUseResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3459,7 +3528,7 @@ func (x *RecordStreamUseResponse) String() string {
 func (*RecordStreamUseResponse) ProtoMessage() {}
 
 func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3472,7 +3541,7 @@ func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStreamUseResponse.ProtoReflect.Descriptor instead.
 func (*RecordStreamUseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
 }
 
 type OpenArchiveRequest struct {
@@ -3486,7 +3555,7 @@ type OpenArchiveRequest struct {
 
 func (x *OpenArchiveRequest) Reset() {
 	*x = OpenArchiveRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3567,7 @@ func (x *OpenArchiveRequest) String() string {
 func (*OpenArchiveRequest) ProtoMessage() {}
 
 func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3580,7 @@ func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveRequest.ProtoReflect.Descriptor instead.
 func (*OpenArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OpenArchiveRequest) GetContainer() string {
@@ -3545,7 +3614,7 @@ type OpenArchiveResponse struct {
 
 func (x *OpenArchiveResponse) Reset() {
 	*x = OpenArchiveResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3557,7 +3626,7 @@ func (x *OpenArchiveResponse) String() string {
 func (*OpenArchiveResponse) ProtoMessage() {}
 
 func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3570,7 +3639,7 @@ func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveResponse.ProtoReflect.Descriptor instead.
 func (*OpenArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OpenArchiveResponse) GetEndpoint() *AgentEndpoint {
@@ -3596,7 +3665,7 @@ type PauseContainerRequest struct {
 
 func (x *PauseContainerRequest) Reset() {
 	*x = PauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +3677,7 @@ func (x *PauseContainerRequest) String() string {
 func (*PauseContainerRequest) ProtoMessage() {}
 
 func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +3690,7 @@ func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*PauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PauseContainerRequest) GetContainer() string {
@@ -3639,7 +3708,7 @@ type PauseContainerResponse struct {
 
 func (x *PauseContainerResponse) Reset() {
 	*x = PauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3651,7 +3720,7 @@ func (x *PauseContainerResponse) String() string {
 func (*PauseContainerResponse) ProtoMessage() {}
 
 func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3664,7 +3733,7 @@ func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*PauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
 }
 
 type UnpauseContainerRequest struct {
@@ -3676,7 +3745,7 @@ type UnpauseContainerRequest struct {
 
 func (x *UnpauseContainerRequest) Reset() {
 	*x = UnpauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3688,7 +3757,7 @@ func (x *UnpauseContainerRequest) String() string {
 func (*UnpauseContainerRequest) ProtoMessage() {}
 
 func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3701,7 +3770,7 @@ func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UnpauseContainerRequest) GetContainer() string {
@@ -3719,7 +3788,7 @@ type UnpauseContainerResponse struct {
 
 func (x *UnpauseContainerResponse) Reset() {
 	*x = UnpauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +3800,7 @@ func (x *UnpauseContainerResponse) String() string {
 func (*UnpauseContainerResponse) ProtoMessage() {}
 
 func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +3813,7 @@ func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
 }
 
 type RenameContainerRequest struct {
@@ -3757,7 +3826,7 @@ type RenameContainerRequest struct {
 
 func (x *RenameContainerRequest) Reset() {
 	*x = RenameContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +3838,7 @@ func (x *RenameContainerRequest) String() string {
 func (*RenameContainerRequest) ProtoMessage() {}
 
 func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +3851,7 @@ func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerRequest.ProtoReflect.Descriptor instead.
 func (*RenameContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RenameContainerRequest) GetContainer() string {
@@ -3807,7 +3876,7 @@ type RenameContainerResponse struct {
 
 func (x *RenameContainerResponse) Reset() {
 	*x = RenameContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3819,7 +3888,7 @@ func (x *RenameContainerResponse) String() string {
 func (*RenameContainerResponse) ProtoMessage() {}
 
 func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3832,7 +3901,7 @@ func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerResponse.ProtoReflect.Descriptor instead.
 func (*RenameContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
 }
 
 type UpdateContainerRequest struct {
@@ -3846,7 +3915,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3858,7 +3927,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3871,7 +3940,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *UpdateContainerRequest) GetContainer() string {
@@ -3904,7 +3973,7 @@ type UpdateContainerResponse struct {
 
 func (x *UpdateContainerResponse) Reset() {
 	*x = UpdateContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3916,7 +3985,7 @@ func (x *UpdateContainerResponse) String() string {
 func (*UpdateContainerResponse) ProtoMessage() {}
 
 func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3929,7 +3998,7 @@ func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerResponse.ProtoReflect.Descriptor instead.
 func (*UpdateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *UpdateContainerResponse) GetWarnings() []string {
@@ -3949,7 +4018,7 @@ type TopContainerRequest struct {
 
 func (x *TopContainerRequest) Reset() {
 	*x = TopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +4030,7 @@ func (x *TopContainerRequest) String() string {
 func (*TopContainerRequest) ProtoMessage() {}
 
 func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +4043,7 @@ func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerRequest.ProtoReflect.Descriptor instead.
 func (*TopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TopContainerRequest) GetContainer() string {
@@ -4001,7 +4070,7 @@ type TopContainerResponse struct {
 
 func (x *TopContainerResponse) Reset() {
 	*x = TopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4013,7 +4082,7 @@ func (x *TopContainerResponse) String() string {
 func (*TopContainerResponse) ProtoMessage() {}
 
 func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4026,7 +4095,7 @@ func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerResponse.ProtoReflect.Descriptor instead.
 func (*TopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TopContainerResponse) GetTitles() []string {
@@ -4053,7 +4122,7 @@ type OpenStatsRequest struct {
 
 func (x *OpenStatsRequest) Reset() {
 	*x = OpenStatsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4134,7 @@ func (x *OpenStatsRequest) String() string {
 func (*OpenStatsRequest) ProtoMessage() {}
 
 func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4147,7 @@ func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsRequest.ProtoReflect.Descriptor instead.
 func (*OpenStatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *OpenStatsRequest) GetContainer() string {
@@ -4106,7 +4175,7 @@ type OpenStatsResponse struct {
 
 func (x *OpenStatsResponse) Reset() {
 	*x = OpenStatsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4118,7 +4187,7 @@ func (x *OpenStatsResponse) String() string {
 func (*OpenStatsResponse) ProtoMessage() {}
 
 func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4131,7 +4200,7 @@ func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsResponse.ProtoReflect.Descriptor instead.
 func (*OpenStatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *OpenStatsResponse) GetEndpoint() *AgentEndpoint {
@@ -4166,7 +4235,7 @@ type OpenChangesRequest struct {
 
 func (x *OpenChangesRequest) Reset() {
 	*x = OpenChangesRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4178,7 +4247,7 @@ func (x *OpenChangesRequest) String() string {
 func (*OpenChangesRequest) ProtoMessage() {}
 
 func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4191,7 +4260,7 @@ func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesRequest.ProtoReflect.Descriptor instead.
 func (*OpenChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *OpenChangesRequest) GetContainer() string {
@@ -4224,7 +4293,7 @@ type OpenChangesResponse struct {
 
 func (x *OpenChangesResponse) Reset() {
 	*x = OpenChangesResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4236,7 +4305,7 @@ func (x *OpenChangesResponse) String() string {
 func (*OpenChangesResponse) ProtoMessage() {}
 
 func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4249,7 +4318,7 @@ func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesResponse.ProtoReflect.Descriptor instead.
 func (*OpenChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *OpenChangesResponse) GetEndpoint() *AgentEndpoint {
@@ -4278,7 +4347,7 @@ type CommitContainerRequest struct {
 
 func (x *CommitContainerRequest) Reset() {
 	*x = CommitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4290,7 +4359,7 @@ func (x *CommitContainerRequest) String() string {
 func (*CommitContainerRequest) ProtoMessage() {}
 
 func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4303,7 +4372,7 @@ func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerRequest.ProtoReflect.Descriptor instead.
 func (*CommitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CommitContainerRequest) GetContainer() string {
@@ -4371,7 +4440,7 @@ type CommitContainerResponse struct {
 
 func (x *CommitContainerResponse) Reset() {
 	*x = CommitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4452,7 @@ func (x *CommitContainerResponse) String() string {
 func (*CommitContainerResponse) ProtoMessage() {}
 
 func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4465,7 @@ func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerResponse.ProtoReflect.Descriptor instead.
 func (*CommitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CommitContainerResponse) GetImageId() string {
@@ -4415,7 +4484,7 @@ type PruneContainersRequest struct {
 
 func (x *PruneContainersRequest) Reset() {
 	*x = PruneContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4427,7 +4496,7 @@ func (x *PruneContainersRequest) String() string {
 func (*PruneContainersRequest) ProtoMessage() {}
 
 func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4440,7 +4509,7 @@ func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersRequest.ProtoReflect.Descriptor instead.
 func (*PruneContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PruneContainersRequest) GetFilters() map[string]*StringList {
@@ -4460,7 +4529,7 @@ type PruneContainersResponse struct {
 
 func (x *PruneContainersResponse) Reset() {
 	*x = PruneContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4472,7 +4541,7 @@ func (x *PruneContainersResponse) String() string {
 func (*PruneContainersResponse) ProtoMessage() {}
 
 func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4485,7 +4554,7 @@ func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersResponse.ProtoReflect.Descriptor instead.
 func (*PruneContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PruneContainersResponse) GetRemoved() []string {
@@ -4519,7 +4588,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\bplatform\x18\x06 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"E\n" +
 	"\x17CreateContainerResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x9f\x02\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\xdd\x02\n" +
 	"\x15StartContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12!\n" +
 	"\fclient_token\x18\x02 \x01(\tR\vclientToken\x12@\n" +
@@ -4527,7 +4596,11 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x0fpublish_failure\x18\x04 \x01(\tR\x0epublishFailure\x12;\n" +
 	"\asecrets\x18\x05 \x03(\v2!.sockerless.backend.v1.SecretFileR\asecrets\x12\x1d\n" +
 	"\n" +
-	"secret_env\x18\x06 \x03(\tR\tsecretEnv\"r\n" +
+	"secret_env\x18\x06 \x03(\tR\tsecretEnv\x12<\n" +
+	"\tnext_step\x18\a \x01(\v2\x1f.sockerless.backend.v1.NextStepR\bnextStep\"`\n" +
+	"\bNextStep\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12>\n" +
+	"\x06config\x18\x02 \x01(\v2&.sockerless.backend.v1.ContainerConfigR\x06config\"r\n" +
 	"\n" +
 	"SecretFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
@@ -4929,7 +5002,7 @@ func file_sockerless_backend_v1_container_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_backend_v1_container_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(WaitCondition)(0),               // 0: sockerless.backend.v1.WaitCondition
 	(ContainerStatus)(0),             // 1: sockerless.backend.v1.ContainerStatus
@@ -4938,217 +5011,220 @@ var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(*CreateContainerRequest)(nil),   // 4: sockerless.backend.v1.CreateContainerRequest
 	(*CreateContainerResponse)(nil),  // 5: sockerless.backend.v1.CreateContainerResponse
 	(*StartContainerRequest)(nil),    // 6: sockerless.backend.v1.StartContainerRequest
-	(*SecretFile)(nil),               // 7: sockerless.backend.v1.SecretFile
-	(*StartContainerResponse)(nil),   // 8: sockerless.backend.v1.StartContainerResponse
-	(*DescribePortsRequest)(nil),     // 9: sockerless.backend.v1.DescribePortsRequest
-	(*DescribePortsResponse)(nil),    // 10: sockerless.backend.v1.DescribePortsResponse
-	(*WantedPort)(nil),               // 11: sockerless.backend.v1.WantedPort
-	(*OpenTunnelRequest)(nil),        // 12: sockerless.backend.v1.OpenTunnelRequest
-	(*OpenTunnelResponse)(nil),       // 13: sockerless.backend.v1.OpenTunnelResponse
-	(*StopContainerRequest)(nil),     // 14: sockerless.backend.v1.StopContainerRequest
-	(*StopContainerResponse)(nil),    // 15: sockerless.backend.v1.StopContainerResponse
-	(*KillContainerRequest)(nil),     // 16: sockerless.backend.v1.KillContainerRequest
-	(*KillContainerResponse)(nil),    // 17: sockerless.backend.v1.KillContainerResponse
-	(*RestartContainerRequest)(nil),  // 18: sockerless.backend.v1.RestartContainerRequest
-	(*RestartContainerResponse)(nil), // 19: sockerless.backend.v1.RestartContainerResponse
-	(*RemoveContainerRequest)(nil),   // 20: sockerless.backend.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),  // 21: sockerless.backend.v1.RemoveContainerResponse
-	(*WaitContainerRequest)(nil),     // 22: sockerless.backend.v1.WaitContainerRequest
-	(*WaitContainerResponse)(nil),    // 23: sockerless.backend.v1.WaitContainerResponse
-	(*WaitAccepted)(nil),             // 24: sockerless.backend.v1.WaitAccepted
-	(*WaitExited)(nil),               // 25: sockerless.backend.v1.WaitExited
-	(*ListContainersRequest)(nil),    // 26: sockerless.backend.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),   // 27: sockerless.backend.v1.ListContainersResponse
-	(*ContainerSummary)(nil),         // 28: sockerless.backend.v1.ContainerSummary
-	(*InspectContainerRequest)(nil),  // 29: sockerless.backend.v1.InspectContainerRequest
-	(*InspectContainerResponse)(nil), // 30: sockerless.backend.v1.InspectContainerResponse
-	(*ContainerDetail)(nil),          // 31: sockerless.backend.v1.ContainerDetail
-	(*ContainerState)(nil),           // 32: sockerless.backend.v1.ContainerState
-	(*StartPhase)(nil),               // 33: sockerless.backend.v1.StartPhase
-	(*Health)(nil),                   // 34: sockerless.backend.v1.Health
-	(*HealthLogEntry)(nil),           // 35: sockerless.backend.v1.HealthLogEntry
-	(*PortMapping)(nil),              // 36: sockerless.backend.v1.PortMapping
-	(*MountPoint)(nil),               // 37: sockerless.backend.v1.MountPoint
-	(*NetworkSettings)(nil),          // 38: sockerless.backend.v1.NetworkSettings
-	(*NetworkEndpoint)(nil),          // 39: sockerless.backend.v1.NetworkEndpoint
-	(*AttachContainerRequest)(nil),   // 40: sockerless.backend.v1.AttachContainerRequest
-	(*AttachContainerResponse)(nil),  // 41: sockerless.backend.v1.AttachContainerResponse
-	(*AttachAccepted)(nil),           // 42: sockerless.backend.v1.AttachAccepted
-	(*AttachEndpoint)(nil),           // 43: sockerless.backend.v1.AttachEndpoint
-	(*ResizeContainerRequest)(nil),   // 44: sockerless.backend.v1.ResizeContainerRequest
-	(*ResizeContainerResponse)(nil),  // 45: sockerless.backend.v1.ResizeContainerResponse
-	(*OpenLogsRequest)(nil),          // 46: sockerless.backend.v1.OpenLogsRequest
-	(*OpenLogsResponse)(nil),         // 47: sockerless.backend.v1.OpenLogsResponse
-	(*RecordStreamUseRequest)(nil),   // 48: sockerless.backend.v1.RecordStreamUseRequest
-	(*RecordStreamUseResponse)(nil),  // 49: sockerless.backend.v1.RecordStreamUseResponse
-	(*OpenArchiveRequest)(nil),       // 50: sockerless.backend.v1.OpenArchiveRequest
-	(*OpenArchiveResponse)(nil),      // 51: sockerless.backend.v1.OpenArchiveResponse
-	(*PauseContainerRequest)(nil),    // 52: sockerless.backend.v1.PauseContainerRequest
-	(*PauseContainerResponse)(nil),   // 53: sockerless.backend.v1.PauseContainerResponse
-	(*UnpauseContainerRequest)(nil),  // 54: sockerless.backend.v1.UnpauseContainerRequest
-	(*UnpauseContainerResponse)(nil), // 55: sockerless.backend.v1.UnpauseContainerResponse
-	(*RenameContainerRequest)(nil),   // 56: sockerless.backend.v1.RenameContainerRequest
-	(*RenameContainerResponse)(nil),  // 57: sockerless.backend.v1.RenameContainerResponse
-	(*UpdateContainerRequest)(nil),   // 58: sockerless.backend.v1.UpdateContainerRequest
-	(*UpdateContainerResponse)(nil),  // 59: sockerless.backend.v1.UpdateContainerResponse
-	(*TopContainerRequest)(nil),      // 60: sockerless.backend.v1.TopContainerRequest
-	(*TopContainerResponse)(nil),     // 61: sockerless.backend.v1.TopContainerResponse
-	(*OpenStatsRequest)(nil),         // 62: sockerless.backend.v1.OpenStatsRequest
-	(*OpenStatsResponse)(nil),        // 63: sockerless.backend.v1.OpenStatsResponse
-	(*OpenChangesRequest)(nil),       // 64: sockerless.backend.v1.OpenChangesRequest
-	(*OpenChangesResponse)(nil),      // 65: sockerless.backend.v1.OpenChangesResponse
-	(*CommitContainerRequest)(nil),   // 66: sockerless.backend.v1.CommitContainerRequest
-	(*CommitContainerResponse)(nil),  // 67: sockerless.backend.v1.CommitContainerResponse
-	(*PruneContainersRequest)(nil),   // 68: sockerless.backend.v1.PruneContainersRequest
-	(*PruneContainersResponse)(nil),  // 69: sockerless.backend.v1.PruneContainersResponse
-	nil,                              // 70: sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	nil,                              // 71: sockerless.backend.v1.ContainerSummary.LabelsEntry
-	nil,                              // 72: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	nil,                              // 73: sockerless.backend.v1.ContainerSummary.NetworksEntry
-	nil,                              // 74: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	nil,                              // 75: sockerless.backend.v1.NetworkSettings.NetworksEntry
-	nil,                              // 76: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	nil,                              // 77: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	(*ContainerConfig)(nil),          // 78: sockerless.backend.v1.ContainerConfig
-	(*HostConfig)(nil),               // 79: sockerless.backend.v1.HostConfig
-	(*NetworkingConfig)(nil),         // 80: sockerless.backend.v1.NetworkingConfig
-	(*Platform)(nil),                 // 81: sockerless.backend.v1.Platform
-	(*AgentAccess)(nil),              // 82: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),            // 83: sockerless.backend.v1.AgentEndpoint
-	(*Heartbeat)(nil),                // 84: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),    // 85: google.protobuf.Timestamp
-	(*EndpointConfig)(nil),           // 86: sockerless.backend.v1.EndpointConfig
-	(*Resources)(nil),                // 87: sockerless.backend.v1.Resources
-	(*RestartPolicy)(nil),            // 88: sockerless.backend.v1.RestartPolicy
-	(*StringList)(nil),               // 89: sockerless.backend.v1.StringList
+	(*NextStep)(nil),                 // 7: sockerless.backend.v1.NextStep
+	(*SecretFile)(nil),               // 8: sockerless.backend.v1.SecretFile
+	(*StartContainerResponse)(nil),   // 9: sockerless.backend.v1.StartContainerResponse
+	(*DescribePortsRequest)(nil),     // 10: sockerless.backend.v1.DescribePortsRequest
+	(*DescribePortsResponse)(nil),    // 11: sockerless.backend.v1.DescribePortsResponse
+	(*WantedPort)(nil),               // 12: sockerless.backend.v1.WantedPort
+	(*OpenTunnelRequest)(nil),        // 13: sockerless.backend.v1.OpenTunnelRequest
+	(*OpenTunnelResponse)(nil),       // 14: sockerless.backend.v1.OpenTunnelResponse
+	(*StopContainerRequest)(nil),     // 15: sockerless.backend.v1.StopContainerRequest
+	(*StopContainerResponse)(nil),    // 16: sockerless.backend.v1.StopContainerResponse
+	(*KillContainerRequest)(nil),     // 17: sockerless.backend.v1.KillContainerRequest
+	(*KillContainerResponse)(nil),    // 18: sockerless.backend.v1.KillContainerResponse
+	(*RestartContainerRequest)(nil),  // 19: sockerless.backend.v1.RestartContainerRequest
+	(*RestartContainerResponse)(nil), // 20: sockerless.backend.v1.RestartContainerResponse
+	(*RemoveContainerRequest)(nil),   // 21: sockerless.backend.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),  // 22: sockerless.backend.v1.RemoveContainerResponse
+	(*WaitContainerRequest)(nil),     // 23: sockerless.backend.v1.WaitContainerRequest
+	(*WaitContainerResponse)(nil),    // 24: sockerless.backend.v1.WaitContainerResponse
+	(*WaitAccepted)(nil),             // 25: sockerless.backend.v1.WaitAccepted
+	(*WaitExited)(nil),               // 26: sockerless.backend.v1.WaitExited
+	(*ListContainersRequest)(nil),    // 27: sockerless.backend.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),   // 28: sockerless.backend.v1.ListContainersResponse
+	(*ContainerSummary)(nil),         // 29: sockerless.backend.v1.ContainerSummary
+	(*InspectContainerRequest)(nil),  // 30: sockerless.backend.v1.InspectContainerRequest
+	(*InspectContainerResponse)(nil), // 31: sockerless.backend.v1.InspectContainerResponse
+	(*ContainerDetail)(nil),          // 32: sockerless.backend.v1.ContainerDetail
+	(*ContainerState)(nil),           // 33: sockerless.backend.v1.ContainerState
+	(*StartPhase)(nil),               // 34: sockerless.backend.v1.StartPhase
+	(*Health)(nil),                   // 35: sockerless.backend.v1.Health
+	(*HealthLogEntry)(nil),           // 36: sockerless.backend.v1.HealthLogEntry
+	(*PortMapping)(nil),              // 37: sockerless.backend.v1.PortMapping
+	(*MountPoint)(nil),               // 38: sockerless.backend.v1.MountPoint
+	(*NetworkSettings)(nil),          // 39: sockerless.backend.v1.NetworkSettings
+	(*NetworkEndpoint)(nil),          // 40: sockerless.backend.v1.NetworkEndpoint
+	(*AttachContainerRequest)(nil),   // 41: sockerless.backend.v1.AttachContainerRequest
+	(*AttachContainerResponse)(nil),  // 42: sockerless.backend.v1.AttachContainerResponse
+	(*AttachAccepted)(nil),           // 43: sockerless.backend.v1.AttachAccepted
+	(*AttachEndpoint)(nil),           // 44: sockerless.backend.v1.AttachEndpoint
+	(*ResizeContainerRequest)(nil),   // 45: sockerless.backend.v1.ResizeContainerRequest
+	(*ResizeContainerResponse)(nil),  // 46: sockerless.backend.v1.ResizeContainerResponse
+	(*OpenLogsRequest)(nil),          // 47: sockerless.backend.v1.OpenLogsRequest
+	(*OpenLogsResponse)(nil),         // 48: sockerless.backend.v1.OpenLogsResponse
+	(*RecordStreamUseRequest)(nil),   // 49: sockerless.backend.v1.RecordStreamUseRequest
+	(*RecordStreamUseResponse)(nil),  // 50: sockerless.backend.v1.RecordStreamUseResponse
+	(*OpenArchiveRequest)(nil),       // 51: sockerless.backend.v1.OpenArchiveRequest
+	(*OpenArchiveResponse)(nil),      // 52: sockerless.backend.v1.OpenArchiveResponse
+	(*PauseContainerRequest)(nil),    // 53: sockerless.backend.v1.PauseContainerRequest
+	(*PauseContainerResponse)(nil),   // 54: sockerless.backend.v1.PauseContainerResponse
+	(*UnpauseContainerRequest)(nil),  // 55: sockerless.backend.v1.UnpauseContainerRequest
+	(*UnpauseContainerResponse)(nil), // 56: sockerless.backend.v1.UnpauseContainerResponse
+	(*RenameContainerRequest)(nil),   // 57: sockerless.backend.v1.RenameContainerRequest
+	(*RenameContainerResponse)(nil),  // 58: sockerless.backend.v1.RenameContainerResponse
+	(*UpdateContainerRequest)(nil),   // 59: sockerless.backend.v1.UpdateContainerRequest
+	(*UpdateContainerResponse)(nil),  // 60: sockerless.backend.v1.UpdateContainerResponse
+	(*TopContainerRequest)(nil),      // 61: sockerless.backend.v1.TopContainerRequest
+	(*TopContainerResponse)(nil),     // 62: sockerless.backend.v1.TopContainerResponse
+	(*OpenStatsRequest)(nil),         // 63: sockerless.backend.v1.OpenStatsRequest
+	(*OpenStatsResponse)(nil),        // 64: sockerless.backend.v1.OpenStatsResponse
+	(*OpenChangesRequest)(nil),       // 65: sockerless.backend.v1.OpenChangesRequest
+	(*OpenChangesResponse)(nil),      // 66: sockerless.backend.v1.OpenChangesResponse
+	(*CommitContainerRequest)(nil),   // 67: sockerless.backend.v1.CommitContainerRequest
+	(*CommitContainerResponse)(nil),  // 68: sockerless.backend.v1.CommitContainerResponse
+	(*PruneContainersRequest)(nil),   // 69: sockerless.backend.v1.PruneContainersRequest
+	(*PruneContainersResponse)(nil),  // 70: sockerless.backend.v1.PruneContainersResponse
+	nil,                              // 71: sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	nil,                              // 72: sockerless.backend.v1.ContainerSummary.LabelsEntry
+	nil,                              // 73: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	nil,                              // 74: sockerless.backend.v1.ContainerSummary.NetworksEntry
+	nil,                              // 75: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	nil,                              // 76: sockerless.backend.v1.NetworkSettings.NetworksEntry
+	nil,                              // 77: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	nil,                              // 78: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	(*ContainerConfig)(nil),          // 79: sockerless.backend.v1.ContainerConfig
+	(*HostConfig)(nil),               // 80: sockerless.backend.v1.HostConfig
+	(*NetworkingConfig)(nil),         // 81: sockerless.backend.v1.NetworkingConfig
+	(*Platform)(nil),                 // 82: sockerless.backend.v1.Platform
+	(*AgentAccess)(nil),              // 83: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),            // 84: sockerless.backend.v1.AgentEndpoint
+	(*Heartbeat)(nil),                // 85: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),    // 86: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),           // 87: sockerless.backend.v1.EndpointConfig
+	(*Resources)(nil),                // 88: sockerless.backend.v1.Resources
+	(*RestartPolicy)(nil),            // 89: sockerless.backend.v1.RestartPolicy
+	(*StringList)(nil),               // 90: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_container_proto_depIdxs = []int32{
-	78, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	79, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
-	80, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	81, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
-	36, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	7,  // 5: sockerless.backend.v1.StartContainerRequest.secrets:type_name -> sockerless.backend.v1.SecretFile
-	11, // 6: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
-	36, // 7: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
-	82, // 8: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	83, // 9: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	36, // 10: sockerless.backend.v1.RestartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	0,  // 11: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
-	24, // 12: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
-	25, // 13: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
-	84, // 14: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	70, // 15: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	28, // 16: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	85, // 17: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
-	36, // 18: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
-	71, // 19: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
-	32, // 20: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
-	72, // 21: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	73, // 22: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
-	37, // 23: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
-	31, // 24: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
-	85, // 25: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
-	32, // 26: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
-	81, // 27: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
-	78, // 28: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	79, // 29: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
-	74, // 30: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	37, // 31: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
-	38, // 32: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
-	33, // 33: sockerless.backend.v1.ContainerDetail.start_phases:type_name -> sockerless.backend.v1.StartPhase
-	1,  // 34: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
-	85, // 35: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
-	85, // 36: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
-	34, // 37: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
-	85, // 38: sockerless.backend.v1.StartPhase.from:type_name -> google.protobuf.Timestamp
-	85, // 39: sockerless.backend.v1.StartPhase.until:type_name -> google.protobuf.Timestamp
-	2,  // 40: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
-	35, // 41: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
-	85, // 42: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
-	85, // 43: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
-	36, // 44: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
-	75, // 45: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
-	86, // 46: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
-	82, // 47: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	42, // 48: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
-	43, // 49: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
-	84, // 50: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	83, // 51: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	82, // 52: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	83, // 53: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	76, // 54: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	3,  // 55: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
-	82, // 56: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	83, // 57: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	87, // 58: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
-	88, // 59: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
-	89, // 60: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
-	82, // 61: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	83, // 62: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	82, // 63: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	83, // 64: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	78, // 65: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	77, // 66: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	89, // 67: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	39, // 68: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	39, // 69: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	89, // 70: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	4,  // 71: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
-	6,  // 72: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
-	14, // 73: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
-	16, // 74: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
-	18, // 75: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
-	20, // 76: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
-	22, // 77: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
-	26, // 78: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
-	29, // 79: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
-	40, // 80: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
-	9,  // 81: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
-	12, // 82: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
-	44, // 83: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
-	46, // 84: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
-	50, // 85: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
-	48, // 86: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
-	52, // 87: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
-	54, // 88: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
-	56, // 89: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
-	58, // 90: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
-	60, // 91: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
-	62, // 92: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
-	64, // 93: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
-	66, // 94: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
-	68, // 95: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
-	5,  // 96: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
-	8,  // 97: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
-	15, // 98: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
-	17, // 99: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
-	19, // 100: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
-	21, // 101: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
-	23, // 102: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
-	27, // 103: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
-	30, // 104: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
-	41, // 105: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
-	10, // 106: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
-	13, // 107: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
-	45, // 108: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
-	47, // 109: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
-	51, // 110: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
-	49, // 111: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
-	53, // 112: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
-	55, // 113: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
-	57, // 114: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
-	59, // 115: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
-	61, // 116: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
-	63, // 117: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
-	65, // 118: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
-	67, // 119: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
-	69, // 120: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
-	96, // [96:121] is the sub-list for method output_type
-	71, // [71:96] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	79, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	80, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
+	81, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	82, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
+	37, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	8,  // 5: sockerless.backend.v1.StartContainerRequest.secrets:type_name -> sockerless.backend.v1.SecretFile
+	7,  // 6: sockerless.backend.v1.StartContainerRequest.next_step:type_name -> sockerless.backend.v1.NextStep
+	79, // 7: sockerless.backend.v1.NextStep.config:type_name -> sockerless.backend.v1.ContainerConfig
+	12, // 8: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
+	37, // 9: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
+	83, // 10: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	84, // 11: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	37, // 12: sockerless.backend.v1.RestartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	0,  // 13: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
+	25, // 14: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
+	26, // 15: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
+	85, // 16: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	71, // 17: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	29, // 18: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	86, // 19: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
+	37, // 20: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
+	72, // 21: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
+	33, // 22: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
+	73, // 23: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	74, // 24: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
+	38, // 25: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
+	32, // 26: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
+	86, // 27: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
+	33, // 28: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
+	82, // 29: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
+	79, // 30: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	80, // 31: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
+	75, // 32: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	38, // 33: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
+	39, // 34: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
+	34, // 35: sockerless.backend.v1.ContainerDetail.start_phases:type_name -> sockerless.backend.v1.StartPhase
+	1,  // 36: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
+	86, // 37: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
+	86, // 38: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
+	35, // 39: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
+	86, // 40: sockerless.backend.v1.StartPhase.from:type_name -> google.protobuf.Timestamp
+	86, // 41: sockerless.backend.v1.StartPhase.until:type_name -> google.protobuf.Timestamp
+	2,  // 42: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
+	36, // 43: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
+	86, // 44: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
+	86, // 45: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
+	37, // 46: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
+	76, // 47: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
+	87, // 48: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
+	83, // 49: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	43, // 50: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
+	44, // 51: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
+	85, // 52: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	84, // 53: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	83, // 54: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	84, // 55: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	77, // 56: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	3,  // 57: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
+	83, // 58: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	84, // 59: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	88, // 60: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
+	89, // 61: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
+	90, // 62: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
+	83, // 63: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	84, // 64: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	83, // 65: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	84, // 66: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	79, // 67: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	78, // 68: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	90, // 69: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	40, // 70: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	40, // 71: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	90, // 72: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	4,  // 73: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
+	6,  // 74: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
+	15, // 75: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
+	17, // 76: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
+	19, // 77: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
+	21, // 78: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
+	23, // 79: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
+	27, // 80: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
+	30, // 81: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
+	41, // 82: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
+	10, // 83: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
+	13, // 84: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
+	45, // 85: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
+	47, // 86: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
+	51, // 87: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
+	49, // 88: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
+	53, // 89: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
+	55, // 90: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
+	57, // 91: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
+	59, // 92: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
+	61, // 93: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
+	63, // 94: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
+	65, // 95: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
+	67, // 96: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
+	69, // 97: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
+	5,  // 98: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
+	9,  // 99: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
+	16, // 100: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
+	18, // 101: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
+	20, // 102: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
+	22, // 103: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
+	24, // 104: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
+	28, // 105: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
+	31, // 106: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
+	42, // 107: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
+	11, // 108: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
+	14, // 109: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
+	46, // 110: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
+	48, // 111: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
+	52, // 112: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
+	50, // 113: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
+	54, // 114: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
+	56, // 115: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
+	58, // 116: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
+	60, // 117: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
+	62, // 118: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
+	64, // 119: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
+	66, // 120: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
+	68, // 121: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
+	70, // 122: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
+	98, // [98:123] is the sub-list for method output_type
+	73, // [73:98] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_container_proto_init() }
@@ -5158,16 +5234,16 @@ func file_sockerless_backend_v1_container_proto_init() {
 	}
 	file_sockerless_backend_v1_config_proto_init()
 	file_sockerless_backend_v1_endpoint_proto_init()
-	file_sockerless_backend_v1_container_proto_msgTypes[10].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[14].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[19].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[11].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[15].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[20].OneofWrappers = []any{
 		(*WaitContainerResponse_Accepted)(nil),
 		(*WaitContainerResponse_Exited)(nil),
 		(*WaitContainerResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_container_proto_msgTypes[24].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[27].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[37].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[25].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[28].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[38].OneofWrappers = []any{
 		(*AttachContainerResponse_Accepted)(nil),
 		(*AttachContainerResponse_Endpoint)(nil),
 		(*AttachContainerResponse_Heartbeat)(nil),
@@ -5178,7 +5254,7 @@ func file_sockerless_backend_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_container_proto_rawDesc), len(file_sockerless_backend_v1_container_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   74,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

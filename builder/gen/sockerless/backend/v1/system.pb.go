@@ -318,6 +318,7 @@ type GetInfoResponse struct {
 	DefaultAddressPools []*AddressPool         `protobuf:"bytes,34,rep,name=default_address_pools,json=defaultAddressPools,proto3" json:"default_address_pools,omitempty"`
 	FirewallBackend     string                 `protobuf:"bytes,35,opt,name=firewall_backend,json=firewallBackend,proto3" json:"firewall_backend,omitempty"`          // what stands between networks: "nftables"; empty: nothing of Docker's
 	InsecureRegistries  []string               `protobuf:"bytes,36,rep,name=insecure_registries,json=insecureRegistries,proto3" json:"insecure_registries,omitempty"` // host, host:port, or a range of addresses (CIDR)
+	ContinuesRuns       bool                   `protobuf:"varint,37,opt,name=continues_runs,json=continuesRuns,proto3" json:"continues_runs,omitempty"`               // StartContainerRequest.next_step
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -602,6 +603,13 @@ func (x *GetInfoResponse) GetInsecureRegistries() []string {
 		return x.InsecureRegistries
 	}
 	return nil
+}
+
+func (x *GetInfoResponse) GetContinuesRuns() bool {
+	if x != nil {
+		return x.ContinuesRuns
+	}
+	return false
 }
 
 type KeyValue struct {
@@ -1131,7 +1139,7 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\x13max_timeout_seconds\x18\n" +
 	" \x01(\x05R\x11maxTimeoutSeconds\x12%\n" +
 	"\x0eagent_required\x18\v \x01(\bR\ragentRequired\"\x10\n" +
-	"\x0eGetInfoRequest\"\xaa\v\n" +
+	"\x0eGetInfoRequest\"\xd1\v\n" +
 	"\x0fGetInfoResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1173,7 +1181,8 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\x0fipv4_forwarding\x18! \x01(\bR\x0eipv4Forwarding\x12V\n" +
 	"\x15default_address_pools\x18\" \x03(\v2\".sockerless.backend.v1.AddressPoolR\x13defaultAddressPools\x12)\n" +
 	"\x10firewall_backend\x18# \x01(\tR\x0ffirewallBackend\x12/\n" +
-	"\x13insecure_registries\x18$ \x03(\tR\x12insecureRegistries\"2\n" +
+	"\x13insecure_registries\x18$ \x03(\tR\x12insecureRegistries\x12%\n" +
+	"\x0econtinues_runs\x18% \x01(\bR\rcontinuesRuns\"2\n" +
 	"\bKeyValue\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"c\n" +

@@ -79,8 +79,10 @@ function setUp(parts: object, known?: TaskFields) {
     settings,
     ...parts,
   } as unknown as TaskContext;
-  const start = (progress?: Partial<LaunchProgress>) =>
-    launch(context, workloadSpec(), new AbortController().signal, { ...untold, ...progress });
+  const start = (progress?: Partial<LaunchProgress>, spec?: Partial<WorkloadSpec>) => {
+    const { signal } = new AbortController();
+    return launch(context, { ...workloadSpec(), ...spec }, signal, { ...untold, ...progress });
+  };
   /** Starts it, and lets time go by until that is over; what needs no time is done before. */
   const late = async () => {
     const starting = start();
@@ -166,6 +168,25 @@ describe("a start", () => {
     };
     const again = setUp({ ...alike, ...unhurried }, { ...lingering, leavesAt, request: "{}" });
     assert.equal((await again.start()).reused, true);
+  });
+
+  it("that continues the last one runs in its task, whatever that was asked for, or is a conflict", async () => {
+    const lingering = { ...serving, phase: TaskPhase.LINGERING, generation: 0n, launchGeneration: 0n };
+    const leavesAt = timestampFromMs(new ManualClock().nowMs() + 60_000);
+    const other = (answers: boolean) => ({
+      ...unhurried,
+      agents: { ...agents, answers: async () => answers },
+      requests: { ...requests, isAlike: () => false, make: () => assert.fail("nothing is asked for") },
+      departures: { cancel: () => {} },
+    });
+    const continues = true;
+    const there = setUp(other(true), { ...lingering, leavesAt, request: "{}" });
+    const { reused, reference } = await there.start({}, { continues });
+    assert.deepEqual([reused, reference], [true, serving.task]);
+    const conflict = { kind: "conflict", message: /the files of container c+ are gone/ };
+    await assert.rejects(setUp(other(false), { ...lingering, leavesAt }).start({}, { continues }), conflict);
+    await assert.rejects(setUp(other(true), lingering).start({}, { continues }), conflict);
+    await assert.rejects(setUp(other(true)).start({}, { continues }), conflict);
   });
 
   it("that fails leaves nothing behind that still goes on", async () => {

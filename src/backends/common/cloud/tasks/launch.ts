@@ -1,5 +1,5 @@
 /** From a container's start to an agent that waits to be told what to run. */
-import { messageOf, notImplemented, systemError } from "../../../../common/errors.ts";
+import { conflict, messageOf, notImplemented, systemError } from "../../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundAgent } from "../agents/agent-finder.ts";
 import { RequestStale, type StartStep } from "../cloud-tasks.ts";
@@ -44,7 +44,7 @@ const marginMs = 3_000;
  * Launches a container. What the cloud is asked stands in the books before it is asked, so that a launch which a crash has cut
  * off is taken up by the next call, and happens once. A wait for the account's quota is not counted as the start's.
  *
- * @throws not-implemented: secret files; invalid: settings; system or unavailable with the cloud's reason, or with what took longer than a start may
+ * @throws not-implemented: secret files; conflict: nothing is there to be continued; invalid: settings; system or unavailable with the cloud's reason, or with what took longer than a start may
  */
 export async function launch(
   context: TaskContext,
@@ -118,12 +118,17 @@ async function prepare(
 ): Promise<TaskRecord> {
   const { book } = context;
   const { id, generation } = spec.record;
+  if (spec.continues === true) {
+    if (known === undefined || !lingers(context, known) || !(await context.agents.answers(known))) {
+      throw conflict(`the files of container ${id} are gone: it cannot run another step`);
+    }
+    return await reuse(context, spec, known);
+  }
   const request = await timed("definition", context, bounds, () =>
     context.requests.make(spec, stepsOf(context, spec, bounds)),
   );
   if (known !== undefined && (await canServe(context, known, request))) {
-    context.departures.cancel(known.task);
-    return await book.note(id, { ...anew, generation, phase: TaskPhase.SERVING });
+    return await reuse(context, spec, known);
   }
   await bounds.limit.meanwhile("the task of its last run is still there", () => endLingering(context, known));
   return await book.note(id, {
@@ -138,6 +143,13 @@ async function prepare(
   });
 }
 
+/** Has the task of the last start serve this one. */
+async function reuse(context: TaskContext, spec: WorkloadSpec, { task }: TaskRecord): Promise<TaskRecord> {
+  const { id, generation } = spec.record;
+  context.departures.cancel(task);
+  return await context.book.note(id, { ...anew, generation, phase: TaskPhase.SERVING });
+}
+
 /** Makes the steps of a start's request, each repeated while the cloud fails. */
 function stepsOf(context: TaskContext, spec: WorkloadSpec, bounds: StartBounds): StartStep {
   return (stillTo, step) =>
@@ -147,11 +159,16 @@ function stepsOf(context: TaskContext, spec: WorkloadSpec, bounds: StartBounds):
 /** Whether the task of a container's last start will do; what that was asked for is lost with a state. */
 async function canServe(context: TaskContext, known: TaskRecord, request: string): Promise<boolean> {
   return (
-    lingersUntilMs(known) - marginMs > context.clock.nowMs() &&
+    lingers(context, known) &&
     known.request !== "" &&
     context.requests.isAlike(known.request, request) &&
     (await context.agents.answers(known))
   );
+}
+
+/** Whether the task of a container's last start lingers long enough for another. */
+function lingers({ clock }: TaskContext, known: TaskRecord): boolean {
+  return lingersUntilMs(known) - marginMs > clock.nowMs();
 }
 
 /** Ends at once a task that lingers and will not do for the next start. */

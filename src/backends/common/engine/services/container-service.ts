@@ -53,14 +53,12 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       );
       return { id: created.id, warnings: [...created.warnings] };
     },
-    startContainer: async (
-      { container, clientToken, published, publishFailure, secrets, secretEnv },
-      call,
-    ) => {
+    startContainer: async (request, call) => {
+      const { container, clientToken, published, publishFailure, secrets, secretEnv, nextStep } = request;
       await starts.once(clientToken, async () => {
         const { id } = findContainer(context.state, container);
-        const given = { files: secrets, env: secretEnv };
-        await startContainer(context, id, "user", { published, publishFailure }, call.signal, given);
+        const once = { secrets: { files: secrets, env: secretEnv }, nextStep };
+        await startContainer(context, id, "user", { published, publishFailure }, call.signal, once);
       });
       return {};
     },

@@ -1,7 +1,11 @@
 /** Starting a container: journalled, launched by the driver, started by its agent. */
 import { conflict, fromUnknown, SockerlessError, systemError } from "../../../../../common/errors.ts";
 import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { ContainerStatus, type PortMapping } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  ContainerStatus,
+  type NextStep,
+  type PortMapping,
+} from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, Phase } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched, StartSecrets } from "../../../driver.ts";
 import { agentOptions } from "../agent/agent-endpoint.ts";
@@ -13,6 +17,7 @@ import type { LiveContainer } from "../live/live.ts";
 import { StartPhases } from "../live/start-phases.ts";
 import { containerOfId } from "../decisions/lookup.ts";
 import { startRefusal } from "../decisions/life/refusals.ts";
+import { withNextStep } from "./next-step.ts";
 import { unknownFailureCode } from "../decisions/life/start-failure.ts";
 import { running, startFailed, starting } from "../decisions/life/transitions.ts";
 import { connectedEndpoints } from "../../networks/endpoint-addresses.ts";
@@ -36,6 +41,13 @@ import { tellFailed, tellPhase, tellProcess, tellStarted } from "./tell-phases.t
 import { launchWhileWanted } from "./waiting-start.ts";
 import { watchContainer } from "../run/watch-container.ts";
 
+/** Parts of a user's start that hold for it alone. */
+export interface StartOnce {
+  readonly secrets?: StartSecrets | undefined;
+  /** A container of a build runs another step, where it ran before. */
+  readonly nextStep?: NextStep | undefined;
+}
+
 /** Pause between looks at a start that another one waits for. */
 const donorPollMs = 50;
 
@@ -54,9 +66,8 @@ export interface FrontendPorts {
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
  * @param ports what a frontend says of them; undefined: it listens on what it listened on before
  * @param left the client that asked has left; undefined: none has
- * @param secrets undefined: none
  * @throws not-modified: it runs; conflict: it goes, or the start was ended meanwhile; invalid: the command cannot be
- *   executed; what the driver throws
+ *   executed; what {@link withNextStep} and the driver throw
  */
 export async function startContainer(
   context: EngineContext,
@@ -64,7 +75,7 @@ export async function startContainer(
   by: "user" | "policy" = "user",
   ports?: FrontendPorts,
   left?: AbortSignal,
-  secrets?: StartSecrets,
+  { secrets, nextStep }: StartOnce = {},
 ): Promise<void> {
   const live = context.live.of(containerId);
   const endedBefore = live.startEnded;
@@ -95,11 +106,11 @@ export async function startContainer(
       if (ports !== undefined && ports.publishFailure !== "") {
         throw await recordFailure(context, live, record, systemError(ports.publishFailure));
       }
-      const asked =
-        ports === undefined ? record : withFields(record, { publishedPorts: [...ports.published] });
+      const next = nextStep === undefined ? record : await withNextStep(context, record, nextStep);
+      const asked = ports === undefined ? next : withFields(next, { publishedPorts: [...ports.published] });
       const told = withFields(asked, { startPhases: phases.list });
       const begun = await beginStart(context, live, told, by);
-      await runStart(context, live, begun, ended, { left, secrets });
+      await runStart(context, live, begun, ended, { left, secrets, continues: nextStep !== undefined });
     });
   });
 }
@@ -193,6 +204,8 @@ interface RunStartOptions {
   /** As for {@link startContainer}. */
   readonly left?: AbortSignal | undefined;
   readonly secrets?: StartSecrets | undefined;
+  /** It runs its next step, where it ran before. */
+  readonly continues?: boolean;
 }
 
 /**
@@ -205,16 +218,18 @@ async function runStart(
   live: LiveContainer,
   record: ContainerRecord,
   ended: AbortSignal,
-  { ready, left, secrets }: RunStartOptions,
+  { ready, left, secrets, continues = false }: RunStartOptions,
 ): Promise<void> {
   const phases = live.run.start?.phases ?? new StartPhases();
   try {
     await ready?.();
     requireLog(record);
     await unlessAborted(ended, ensureVolumeParts(context, record));
-    await makeStatesRunnable(context, record, ended);
+    if (!continues) {
+      await makeStatesRunnable(context, record, ended);
+    }
     const workload = workloadOf(context, record, live.reservations.ids(), "joined");
-    const spec = secrets === undefined ? workload : { ...workload, secrets };
+    const spec = { ...workload, ...(secrets === undefined ? {} : { secrets }), continues };
     let meeting: Promise<Met> | undefined;
     const meet = (launched: Launched): Promise<Met> => {
       meeting ??= meetAgent(context, live, record, launched);
@@ -230,7 +245,7 @@ async function runStart(
     const details = await context.driver.launches.startDetails(
       workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
     );
-    const request = startRequestOf(context, live, placed, details);
+    const request = { ...startRequestOf(context, live, placed, details), changesAnew: continues };
     await refuseOldAgent(link, request);
     ended.throwIfAborted();
     const started = await startProcess(link, request);

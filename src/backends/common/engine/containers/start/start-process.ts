@@ -61,14 +61,19 @@ export function startRequestOf(
   });
 }
 
-/** Refuses an agent older than seccomp profiles: the container would have no filter. @throws system */
-export async function refuseOldAgent(link: AgentLink, { process }: StartRequest): Promise<void> {
-  if (process?.seccomp === undefined) {
+/** Refuses an agent that is older than what the start is about, and would pass it over. @throws system */
+export async function refuseOldAgent(link: AgentLink, { process, changesAnew }: StartRequest): Promise<void> {
+  const needed = [
+    ...(process?.seccomp === undefined ? [] : [{ feature: seccompFeature, to: "load a seccomp profile" }]),
+    ...(changesAnew ? [{ feature: "changes-anew", to: "run another step" }] : []),
+  ];
+  if (needed.length === 0) {
     return;
   }
   const { features, version } = await link.agent.client.hello({}, { timeoutMs: startTimeoutMs });
-  if (!features.includes(seccompFeature)) {
-    throw systemError(`the container's agent (${version}) is too old to load a seccomp profile`);
+  const missing = needed.find(({ feature }) => !features.includes(feature));
+  if (missing !== undefined) {
+    throw systemError(`the container's agent (${version}) is too old to ${missing.to}`);
   }
 }
 

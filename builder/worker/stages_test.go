@@ -1,0 +1,103 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
+
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// job is a build as a step sees it.
+type job struct {
+	solver.JobContext
+	session string
+	atEnd   []func() error
+}
+
+func (j *job) Session() session.Group { return session.NewGroup(j.session) }
+
+func (j *job) Cleanup(do func() error) error {
+	j.atEnd = append(j.atEnd, do)
+	return nil
+}
+
+func stepOf(w *Worker, build *job, network string, mounts ...*pb.Mount) *step {
+	return &step{
+		execOp: &execOp{worker: w, op: &pb.ExecOp{Mounts: append([]*pb.Mount{{Dest: "/"}}, mounts...)}}, job: build,
+		host: &backendv1.HostConfig{NetworkMode: network}, config: &backendv1.ContainerConfig{},
+	}
+}
+
+func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
+	w, _ := workerOf(t)
+	w.continuesRuns = true
+	one, other := &job{session: "one"}, &job{session: "other"}
+	if !stepOf(w, one, "").leave("state", "container") {
+		t.Fatal("the container is not kept")
+	}
+	takes := func(next *step, state string) bool {
+		at, ok := next.stageOf(state)
+		if !ok {
+			return false
+		}
+		_, ok = w.stages.take(at)
+		return ok
+	}
+	for name, refused := range map[string]bool{
+		"another build's":   takes(stepOf(w, other, ""), "state"),
+		"another state's":   takes(stepOf(w, one, ""), "other"),
+		"another network's": takes(stepOf(w, one, "none"), "state"),
+		"one with a mount":  takes(stepOf(w, one, "", &pb.Mount{Dest: "/cache"}), "state"),
+	} {
+		if refused {
+			t.Errorf("%s took it", name)
+		}
+	}
+	if !takes(stepOf(w, one, ""), "state") || takes(stepOf(w, one, ""), "state") {
+		t.Error("it is not taken once")
+	}
+}
+
+func TestAStepThatCannotBeContinuedBeginsAnother(t *testing.T) {
+	w, server := workerOf(t)
+	w.continuesRuns = true
+	build := &job{session: "one"}
+	id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stepOf(w, build, "").leave("state", id)
+	next := stepOf(w, build, "")
+	next.root = &ref{content: &content{id: "state"}}
+	// The server starts nothing.
+	if _, ok := next.continued(context.Background()); ok || len(server.Containers()) != 0 {
+		t.Errorf("it goes on, %v", server.Containers())
+	}
+}
+
+func TestAContainerThatWaitsGoesWithItsBuild(t *testing.T) {
+	w, server := workerOf(t)
+	w.continuesRuns = true
+	build := &job{session: "one"}
+	id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stepOf(w, build, "").leave("state", id)
+	if there := server.Containers(); !slices.Equal(there, []string{id}) {
+		t.Errorf("there are %v", there)
+	}
+	var failed error
+	for _, do := range build.atEnd {
+		failed = errors.Join(failed, do())
+	}
+	if failed != nil || len(server.Containers()) != 0 || len(w.stages.waiting) != 0 {
+		t.Errorf("left %v, %v, %v", server.Containers(), w.stages.waiting, failed)
+	}
+}

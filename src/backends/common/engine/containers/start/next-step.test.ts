@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { ContainerConfigSchema } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
+import { NextStepSchema } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { ContainerRecordSchema, ImageRecordSchema } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import { withNextStep } from "./next-step.ts";
+
+const image = create(ImageRecordSchema, { id: "sha256:2", diffIds: ["sha256:a", "sha256:b"] });
+
+function contextOf(continuesRuns: boolean) {
+  const config = create(ContainerConfigSchema, { env: ["FROM=image"], workingDir: "/image" });
+  return {
+    driver: { name: "test", launches: { continuesRuns } },
+    images: { resolve: async () => ({ record: image, config }) },
+  } as unknown as Pick<EngineContext, "driver" | "images">;
+}
+
+const ran = {
+  id: "c",
+  imageId: "sha256:1",
+  config: {
+    ...{ labels: { "sockerless.build": "container" }, hostname: "host", user: "root", env: ["A=1"] },
+    ...{ entrypoint: { values: ["/bin/sh"] }, cmd: { values: ["-c", "one"] } },
+  },
+  state: { startedAt: { seconds: 1n } },
+} satisfies MessageInitShape<typeof ContainerRecordSchema>;
+
+const step = create(NextStepSchema, {
+  image: "sha256:2",
+  config: {
+    ...{ user: "app", env: ["B=2"], hostname: "other", labels: { more: "x" } },
+    ...{ entrypoint: { values: ["/bin/ash"] }, cmd: { values: ["-c", "two"] } },
+  },
+});
+
+const next = (record: MessageInitShape<typeof ContainerRecordSchema>, continuesRuns = true) =>
+  withNextStep(contextOf(continuesRuns), create(ContainerRecordSchema, record), step);
+
+describe("the next step of a container", () => {
+  it("is its command, user and variables on the state of the last one", async () => {
+    const { imageId, layerDiffIds, path, args, config } = await next(ran);
+    assert.deepEqual([imageId, layerDiffIds], ["sha256:2", image.diffIds]);
+    assert.deepEqual([path, args], ["/bin/ash", ["-c", "two"]]);
+    assert.deepEqual([config?.user, config?.workingDir, config?.hostname], ["app", "/image", "host"]);
+    assert.deepEqual(config?.env.toSorted(), ["B=2", "FROM=image"]);
+    assert.deepEqual(config?.labels, ran.config.labels);
+  });
+
+  it("is for containers of builds alone, that have run, where runs are continued", async () => {
+    await assert.rejects(next({ ...ran, config: { ...ran.config, labels: {} } }), { kind: "conflict" });
+    await assert.rejects(next({ ...ran, state: {} }), { kind: "conflict" });
+    await assert.rejects(next(ran, false), { kind: "not-implemented" });
+  });
+});
