@@ -8,7 +8,7 @@ import { connect } from "node:tls";
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import type { FoundAgent } from "../../src/backends/common/cloud/agents/agent-finder.ts";
-import { secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
+import { type AgentProof, secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
 import { calledAgents } from "../../src/backends/common/cloud/agents/called-agents.ts";
 import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
 import { type CloudAuthority, createAuthority } from "../../src/backends/common/cloud/authority.ts";
@@ -17,7 +17,7 @@ import { instanceOf } from "../../src/backends/common/cloud/instance.ts";
 import { createSealer, type Sealer } from "../../src/backends/common/cloud/seal.ts";
 import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
 import { systemClock } from "../../src/common/clock.ts";
-import { isErrorKind } from "../../src/common/errors.ts";
+import { isErrorKind, unavailable } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -77,13 +77,14 @@ describe("agents that call", () => {
   const secretOf = ({ sealer }: Backend, containerId: string): Record<string, string> => ({
     SOCKERLESS_CALLBACK_SECRET: sealer.callbackSecret(containerId, 1n),
   });
-  const finderOf = (backend: Backend) => {
+  const finderOf = (backend: Backend, given?: AgentProof) => {
     const { relay, authority, sealer } = backend;
+    const ownSecret = secretProof((containerId) => sealer.callbackSecret(containerId, 1n));
     const { logger, warnings } = capturedLogger();
     const finder = calledAgents({
       relay,
       authority,
-      proof: secretProof((containerId) => sealer.callbackSecret(containerId, 1n)),
+      proof: given ?? ownSecret,
       url: "https://backend",
       reachOneAnother: false,
       clock: systemClock,
@@ -154,6 +155,25 @@ describe("agents that call", () => {
     const client = clientOf(backend, containerId, found);
     assert.equal((await client.hello({})).containerId, containerId);
     await assert.rejects(clientOf(backend, newId(), found).hello({}), /the agent has not called/);
+  });
+
+  it("are asked again where nobody could say whether their proof is good", async () => {
+    const backend = await startBackend();
+    const proxy = await startProxy(backend);
+    const containerId = newId();
+    startAgent(backend, containerId, proxy.url, secretOf(backend, containerId));
+    let asked = 0;
+    const { finder } = finderOf(backend, {
+      async check({ client }) {
+        await client.prove({});
+        if (++asked < 3) {
+          proxy.cut(); // So that nothing of it is there for a moment.
+          throw unavailable("AWS does not answer");
+        }
+      },
+    });
+    await finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
+    assert.equal(asked, 3);
   });
 
   it("are told apart by their backends", async () => {

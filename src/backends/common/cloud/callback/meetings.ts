@@ -66,6 +66,13 @@ export class Meetings {
     return undefined;
   }
 
+  /** Forgets a connection whose other end is gone, if it waits: nobody reads it, so it would not close by itself. */
+  lose(caller: Caller, connection: Duplex): void {
+    if (this.#meetings.get(keyOf(caller))?.offers.has(connection) === true) {
+      connection.destroy();
+    }
+  }
+
   /** A connection of an agent, as soon as there is one. @throws the signal's reason */
   async want(caller: Caller, signal: AbortSignal): Promise<Duplex> {
     const meeting = this.#meetingOf(caller);

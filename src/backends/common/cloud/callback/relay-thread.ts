@@ -135,7 +135,9 @@ async function meet(webSocket: WebSocket, containerId: string, remote: string): 
     proven(remote);
     const connection = createWebSocketStream(webSocket, { highWaterMark });
     connection.on("error", () => {});
-    const refusal = meetings.offer({ containerId, pin }, connection);
+    const caller = { containerId, pin };
+    webSocket.once("close", () => meetings.lose(caller, connection));
+    const refusal = meetings.offer(caller, connection);
     if (refusal !== undefined) {
       throw new Error(refusal);
     }

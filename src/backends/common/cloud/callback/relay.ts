@@ -27,8 +27,9 @@ export class Relay implements AsyncDisposable {
   readonly path: string;
   readonly #settings: RelaySettings;
   readonly #logger: Logger;
-  /** How often agents have called, by container and key. */
+  /** The last call of each agent that is there, by container and key. */
   readonly #callers = new Map<string, Map<string, number>>();
+  #calls = 0;
   readonly #changed = new EventTarget();
   readonly #ended = new AbortController();
   #thread: Worker | undefined;
@@ -145,7 +146,7 @@ export class Relay implements AsyncDisposable {
       case "called": {
         const { containerId, pin } = message.caller;
         const known = this.#callers.get(containerId) ?? new Map<string, number>();
-        this.#callers.set(containerId, known.set(pin, (known.get(pin) ?? 0) + 1));
+        this.#callers.set(containerId, known.set(pin, ++this.#calls));
         this.#changed.dispatchEvent(new Event(containerId));
         break;
       }
