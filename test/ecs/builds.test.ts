@@ -144,6 +144,14 @@ CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
       ["RUN true", /the ecs backend does not support RUN --network=host/, { networkmode: "host" }],
       ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
       ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
+      [
+        "RUN --mount=type=bind,from=base,target=/x,rw true",
+        /ecs backend does not support RUN --mount=type=bind,rw/,
+      ],
+      [
+        "RUN --mount=type=bind,target=/x,rw touch /x/y",
+        /ecs backend does not support RUN --mount=type=bind,rw/,
+      ],
       ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
     ];
     for (const [instruction, message, query = {}] of cases) {

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
+import { buildLabel } from "../../common/build-label.ts";
 import type { HostConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { maskedPaths, readonlyPaths } from "../common/default-paths.ts";
@@ -25,6 +26,19 @@ describe("what Fargate cannot do", () => {
     assert.deepEqual(refused({ capDrop: ["ALL"], capAdd: ["CAP_CHOWN", "CAP_SYS_PTRACE"] }), []);
     assert.match(refused({ capAdd: ["CAP_NET_ADMIN"] }).join(), /^--cap-add/);
     assert.match(refused({ capAdd: ["ALL"] }).join(), /^--cap-add/);
+  });
+
+  it("is, of a build's step alone, a socket of the builder's machine and files that are written to nowhere", () => {
+    const ofStep = (hostConfig: MessageInitShape<typeof HostConfigSchema>) =>
+      policy.unsupported(
+        create(ContainerRecordSchema, { hostConfig, config: { labels: { [buildLabel]: "step" } } }),
+      );
+    const socket = { type: "bind", source: "/run/x.sock", target: "/run/buildkit/ssh_agent.0" };
+    const written = { type: "image", source: "sha256:1", target: "/src" };
+    assert.deepEqual(ofStep({ mounts: [socket] }), ["RUN --mount=type=ssh"]);
+    assert.deepEqual(ofStep({ mounts: [written] }), ["RUN --mount=type=bind,rw"]);
+    assert.deepEqual(ofStep({ mounts: [{ ...written, readOnly: true }] }), []);
+    assert.deepEqual(refused({ mounts: [socket, written] }), []);
   });
 
   it("is no confinement that a container asks to be without, which is told to its log", () => {

@@ -82,6 +82,17 @@ export const refused: readonly FargateSetting[] = [
       isStep(record) && volumesOf(host).some(({ volumeOptions }) => !volumeOptions?.noCopy),
   },
   {
+    name: "RUN --mount=type=ssh",
+    why: "the client's agent is a socket of the builder's machine, which a task does not reach",
+    isSet: (host, record) => isStep(record) && host.mounts.some(({ type }) => type === "bind"),
+  },
+  {
+    name: "RUN --mount=type=bind,rw",
+    why: "a task has what it mounts of images for reading alone",
+    isSet: (host, record) =>
+      isStep(record) && host.mounts.some(({ type, readOnly }) => type === "image" && !readOnly),
+  },
+  {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
     why: "a task definition for Fargate takes no `dockerSecurityOptions`, and a process may load a filter itself only with CAP_SYS_ADMIN, which Fargate gives no container, or with no-new-privileges (seccomp(2)). With `--security-opt no-new-privileges` the agent loads the profile; without a profile Fargate's own holds",
     isSet: (host) => profileOf(host) !== undefined && !parseSecurityOptions(readable(host)).noNewPrivileges,
