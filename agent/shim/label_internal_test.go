@@ -17,7 +17,7 @@ func TestExecsOfAContainerWithAnAppArmorProfileHaveItFromTheRuntime(t *testing.T
 	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	template, err := readProcessTemplate(config)
+	template, err := readProcessTemplate(config, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

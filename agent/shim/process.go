@@ -19,8 +19,9 @@ type processTemplate struct {
 	env    []string
 }
 
-// readProcessTemplate reads it from an OCI runtime configuration.
-func readProcessTemplate(name string) (*processTemplate, error) {
+// readProcessTemplate reads it from an OCI runtime configuration, without the
+// variables of these names.
+func readProcessTemplate(name string, secretEnv []string) (*processTemplate, error) {
 	content, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read the OCI configuration: %w", err)
@@ -37,6 +38,7 @@ func readProcessTemplate(name string) (*processTemplate, error) {
 			return nil, fmt.Errorf("parse the OCI configuration's environment: %w", err)
 		}
 	}
+	t.env = environment.Overlay(t.env, secretEnv)
 	return t, nil
 }
 

@@ -144,7 +144,7 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 		},
 		started: s.ports.Serve,
 	}
-	if s.container.exec, err = readProcessTemplate(filepath.Join(spec.Bundle, "config.json")); err != nil {
+	if s.container.exec, err = readProcessTemplate(filepath.Join(spec.Bundle, "config.json"), spec.SecretEnv); err != nil {
 		return err
 	}
 	s.sessions = session.New(session.MainProcess{TTY: spec.TTY, StdinOnce: spec.StdinOnce}, session.Options{

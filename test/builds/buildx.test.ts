@@ -202,7 +202,7 @@ RUN test ! -e /run/secrets
       const files = await context("secret-env", {
         Dockerfile: `FROM busybox
 ENV TOKEN=of-the-image
-RUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=none,env=NONE \\
+RUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=token,env=SAME --mount=type=secret,id=none,env=NONE \\
   until test -e /tmp/go; do sleep 0.1; done; printf %s "$TOKEN" | sha256sum > /out && test -z "$NONE" && env | grep -c TOKEN= >> /out
 RUN echo $TOKEN >> /out
 `,
@@ -216,6 +216,9 @@ RUN echo $TOKEN >> /out
       const kept = (await filesWith(secret)).split("\n");
       const { text: kinds } = await runCommand("stat", ["--file-system", "--format", "%T", ...kept]);
       assert.deepEqual([...new Set(kinds.split("\n"))], ["tmpfs"]);
+      const ofExecs = await ok("exec", step, "env");
+      assert.match(ofExecs, /^TOKEN=of-the-image$/m);
+      assert.doesNotMatch(ofExecs, /^SAME=/m);
       await ok("exec", step, "touch", "/tmp/go");
       const answer = await building;
       assert.equal(answer.code, 0, answer.errorText);

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -132,6 +133,10 @@ func (l *launch) shimSpec() shimspec.Spec {
 	}
 	if size := request.ConsoleSize; size != nil {
 		spec.ConsoleSize = &shimspec.ConsoleSize{Height: size.Height, Width: size.Width}
+	}
+	for _, variable := range request.SecretEnv {
+		name, _, _ := strings.Cut(variable, "=")
+		spec.SecretEnv = append(spec.SecretEnv, name)
 	}
 	for _, port := range request.Ports {
 		spec.Ports = append(spec.Ports, shimspec.PublishedPort{

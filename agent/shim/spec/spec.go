@@ -73,6 +73,9 @@ type Spec struct {
 	// may have it, too. The shim has no use for it.
 	SharedMemory string `json:"shared_memory,omitempty"`
 
+	// Names of variables that the main process alone has: execs are without them.
+	SecretEnv []string `json:"secret_env,omitempty"`
+
 	TTY         bool         `json:"tty,omitempty"`
 	OpenStdin   bool         `json:"open_stdin,omitempty"`
 	StdinOnce   bool         `json:"stdin_once,omitempty"`
