@@ -118,11 +118,13 @@ function launchRequest(
   const sockets = dockerSocketMounts(workload.mounts, options.frontendSocket);
   const withoutSockets = { ...workload, mounts: sockets.rest };
   const spec = ociSpec(withoutSockets, options.profile);
+  const ociConfig = encodeOciSpec(spec);
+  const secrets = workload.secrets ?? { files: [], env: [] };
   const size = spec.process.consoleSize;
   return {
     containerId: record.id,
     generation: record.generation,
-    ociSpec: encodeOciSpec(spec),
+    ociSpec: ociConfig,
     layerDiffIds: workload.image.diffIds,
     user: record.config?.user ?? "",
     additionalGroups: record.hostConfig?.groupAdd ?? [],
@@ -149,8 +151,8 @@ function launchRequest(
       .map((mount) => hostMount(record, mount)),
     ipcShareable: record.hostConfig?.ipcMode === "shareable",
     dockerSockets: sockets.sockets,
-    secretEnv: [...(workload.secrets?.env ?? [])],
-    secrets: hostSecrets(workload.secrets?.files ?? []),
+    secretEnv: [...secrets.env],
+    secrets: hostSecrets(secrets, ociConfig),
     bindSources: sockets.rest
       .filter((mount) => mount.type === "bind")
       .map((mount) => ({ path: sourceOf(mount), create: mount.createSource ?? false })),
