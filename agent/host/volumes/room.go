@@ -64,7 +64,16 @@ func (s *Store) nextMount() <-chan struct{} {
 func (s *Store) countMount(name string) {
 	s.mounting.Lock()
 	defer s.mounting.Unlock()
-	s.mounts[name]++
+	s.lastMount++
+	s.mounts[name] = s.lastMount
+}
+
+// forgetMounts is called once a volume is no more: one of its name that is made later has
+// other mounts.
+func (s *Store) forgetMounts(name string) {
+	s.mounting.Lock()
+	defer s.mounting.Unlock()
+	delete(s.mounts, name)
 }
 
 // tellMounted wakes who waits for a volume to be mounted.

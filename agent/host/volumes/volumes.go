@@ -35,9 +35,10 @@ type Store struct {
 	drivers []driver.Driver // the first is that of volumes without a record
 	locks   keylock.Locks   // by volume name
 
-	mounting sync.Mutex
-	mounted  change.Signal     // a volume was mounted
-	mounts   map[string]uint64 // how often each was, by name
+	mounting  sync.Mutex
+	mounted   change.Signal     // a volume was mounted
+	mounts    map[string]uint64 // the number of each one's last, by name
+	lastMount uint64            // of any volume
 
 	roomPeriod time.Duration // how often the disk's room is looked at
 }
@@ -211,6 +212,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	if err := errors.Join(mounts.Unmount(driver.Volume{Dir: dir}.Data()), os.RemoveAll(filepath.Join(s.held, name))); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
+	s.forgetMounts(name)
 	faultpoint.Reached("host.volume.unmounted")
 	return s.trash.Discard(dir)
 }

@@ -83,6 +83,15 @@ describe("answers that a frontend holds", () => {
     assert.deepEqual([held.get("second"), held.get("third")], [half, undefined]);
   });
 
+  it("count once, however often a question was asked at the same time", async (t) => {
+    const { held, generation } = await setUp(t);
+    held.hold("small", generation.value, "1");
+    for (let count = 0; count < 2; count++) {
+      held.hold("large", generation.value, "x".repeat(2.5 * 1024 ** 2));
+    }
+    assert.equal(held.get("small"), "1");
+  });
+
   it("are none of a backend on TCP", () => {
     const held = new HeldAnswers({ address: "https://127.0.0.1:2", connection: () => 1, sizeOf });
     held.hold("one", 5n, "1");

@@ -56,6 +56,7 @@ export class HeldAnswers<Answer> {
     if (generation === noGeneration || size > maxSize) {
       return;
     }
+    this.#drop(question);
     if (generation !== this.#generation || this.#size + size > maxSize) {
       this.close();
       this.#open(generation);
@@ -64,6 +65,14 @@ export class HeldAnswers<Answer> {
     if (this.#isCurrent()) {
       this.#size += size;
       this.#answers.set(question, answer);
+    }
+  }
+
+  #drop(question: string): void {
+    const held = this.#answers.get(question);
+    if (held !== undefined) {
+      this.#size -= this.#sizeOf(held);
+      this.#answers.delete(question);
     }
   }
 
