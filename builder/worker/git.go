@@ -44,6 +44,9 @@ func allowGit(from *git.GitIdentifier) error {
 	if from.Bundle != "" || from.CheckoutBundle {
 		return errors.New("sockerless: bundles of git repositories are not implemented by the builder")
 	}
+	if strings.HasPrefix(from.Ref, "-") {
+		return fmt.Errorf("invalid git ref %q", from.Ref)
+	}
 	if _, err := exec.LookPath("git"); err != nil {
 		return fmt.Errorf("sockerless: builds of git repositories need the program git on the builder's machine: %w", err)
 	}
@@ -63,9 +66,9 @@ func (w *Worker) CheckOut(ctx context.Context, remote string) (directory string,
 	if !isGit || err != nil {
 		return "", nil, nil
 	}
-	id := &git.GitIdentifier{
-		Remote: reference.Remote, Ref: reference.Ref, Subdir: reference.SubDir, Checksum: reference.Checksum, MTime: reference.MTime,
-		KeepGitDir: reference.KeepGitDir != nil && *reference.KeepGitDir, SkipSubmodules: reference.Submodules != nil && !*reference.Submodules,
+	id, err := gitIdentifier(reference)
+	if err != nil {
+		return "", nil, err
 	}
 	instance, err := w.git.Resolve(ctx, id, nil, nil)
 	if err != nil {
@@ -77,6 +80,19 @@ func (w *Worker) CheckOut(ctx context.Context, remote string) (directory string,
 	}
 	files := made.(*ref)
 	return files.context.path, func() error { return files.Release(context.WithoutCancel(ctx)) }, nil
+}
+
+// gitIdentifier names what BuildKit fetches for a reference: never a path of this machine.
+func gitIdentifier(reference *dfgitutil.GitRef) (*git.GitIdentifier, error) {
+	id, err := git.NewGitIdentifier(reference.Remote)
+	if err != nil {
+		return nil, err
+	}
+	id.Ref, id.Subdir, id.Checksum, id.MTime = reference.Ref, reference.SubDir, reference.Checksum, reference.MTime
+	id.KeepGitDir = reference.KeepGitDir != nil && *reference.KeepGitDir
+	id.SkipSubmodules = reference.Submodules != nil && !*reference.Submodules
+	id.FetchByCommit = reference.FetchByCommit
+	return id, nil
 }
 
 // checkouts is BuildKit's cache manager for a source that fills directories of this machine: what it makes are contexts.

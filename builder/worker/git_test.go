@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/source/git"
 )
 
@@ -114,6 +116,29 @@ func TestARepositoryIsCheckedOutWithinTheLimitsOfContexts(t *testing.T) {
 	if dir, _, err := w.CheckOut(context.Background(), "http://files.example/context.tar"); dir != "" || err != nil {
 		t.Errorf("a file is taken for a repository: %q, %v", dir, err)
 	}
+}
+
+func TestWhatARemoteNamesIsNoPathAndNoOptionOfGit(t *testing.T) {
+	for remote, want := range map[string]git.GitIdentifier{
+		"github.com/who/repo#main:dir": {Remote: "https://github.com/who/repo", Ref: "main", Subdir: "dir"},
+		"https://files.example/a.git?branch=main&commit=0123456&fetch-by-commit=1&submodules=0&keep-git-dir": {
+			Remote: "https://files.example/a.git", Ref: "refs/heads/main", Checksum: "0123456", FetchByCommit: true, SkipSubmodules: true, KeepGitDir: true,
+		},
+		"git@files.example:a.git": {Remote: "git@files.example:a.git"},
+	} {
+		reference, _, err := dfgitutil.ParseGitRef(remote)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, err := gitIdentifier(reference); err != nil || !reflect.DeepEqual(*id, want) {
+			t.Errorf("%s: %+v, %v", remote, id, err)
+		}
+	}
+	w := workerOfGit(t, wide)
+	if _, _, err := w.CheckOut(context.Background(), "http://127.0.0.1:1/a.git#--upload-pack=x"); err == nil || !strings.Contains(err.Error(), "invalid git ref") {
+		t.Errorf("a ref that is an option: %v", err)
+	}
+	nothingLeft(t, w)
 }
 
 func TestGitAsksNoMetadataService(t *testing.T) {
