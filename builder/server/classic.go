@@ -72,6 +72,8 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 	if id := query.Get("buildid"); id != "" {
 		defer s.cancellable(id, cancel)()
 	}
+	// The end of another build leaves this one's context.
+	defer s.beginBuild()()
 	isTraced := query.Get("version") == "2"
 	var plan *plan
 	remote := query.Get("remote")

@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/base64"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -102,5 +104,27 @@ func TestARegistrysTokenIsPassedOn(t *testing.T) {
 		if err != nil || got.Username != want[0] || got.Secret != want[1] {
 			t.Errorf("%s: %v, %v", host, got, err)
 		}
+	}
+}
+
+// countingBody tells how many builds are under way when a context is read.
+type countingBody struct {
+	server *Server
+	during int
+}
+
+func (b *countingBody) Read([]byte) (int, error) {
+	b.server.mu.Lock()
+	defer b.server.mu.Unlock()
+	b.during = b.server.building
+	return 0, io.EOF
+}
+
+func TestABuildIsUnderWayBeforeItsContextIsThere(t *testing.T) {
+	s, _ := serverOf(t)
+	body := &countingBody{server: s}
+	s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/build", body))
+	if body.during != 1 || s.building != 0 {
+		t.Errorf("%d builds while it was read, %d after", body.during, s.building)
 	}
 }
