@@ -79,8 +79,36 @@ func (e *imageExport) Export(ctx context.Context, source *exporter.Source, build
 	if len(platforms.Platforms) > 1 || len(source.Refs) > 1 {
 		return e.exportIndex(ctx, source, build)
 	}
+	if err := refuseOptions(e.attributes); err != nil {
+		return nil, nil, nil, err
+	}
 	response, err := e.export(ctx, source, build, &platforms.Platforms[0])
 	return response, nil, nil, err
+}
+
+// refuseOptions refuses what would make an image of one platform, or its name, another one than the backend makes.
+func refuseOptions(attributes map[string]string) error {
+	for name, value := range attributes {
+		isOn, err := strconv.ParseBool(value)
+		switch exptypes.ImageExporterOptKey(name) {
+		case exptypes.OptKeyName, exptypes.OptKeyPush:
+			continue
+		case exptypes.OptKeySourceDateEpoch:
+			// The controller adds it of a build argument.
+			continue
+		case exptypes.OptKeyStore, exptypes.OptKeyUnpack:
+			// The backend does both.
+			if value == "" || (err == nil && isOn) {
+				continue
+			}
+		default:
+			if err == nil && !isOn {
+				continue
+			}
+		}
+		return fmt.Errorf("sockerless: --output with %s=%s is not implemented by the builder for an image of one platform", name, value)
+	}
+	return nil
 }
 
 // exportIndex pushes images of several platforms under one name.
