@@ -105,8 +105,11 @@ func (a *agentSocket) serve(ctx context.Context, client session.Caller, id strin
 			conn.Close()
 			continue
 		}
-		go func() { _ = sshforward.Copy(ctx, conn, stream, stream.CloseSend) }()
-		context.AfterFunc(ctx, func() { conn.Close() })
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		go func() {
+			defer stop()
+			_ = sshforward.Copy(ctx, conn, stream, stream.CloseSend)
+		}()
 	}
 }
 
