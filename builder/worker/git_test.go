@@ -187,6 +187,10 @@ func TestTheProxyOfGitTunnelsByTheMachinesOwn(t *testing.T) {
 		return address
 	}
 	workerOfGit(t, wide)
+	registry := &nethttp.Request{URL: &url.URL{Scheme: "https", Host: "registry.example"}}
+	if through, err := nethttp.ProxyFromEnvironment(registry); err != nil || (through != nil && through.String() == os.Getenv("HTTPS_PROXY")) {
+		t.Errorf("registries are asked by git's: %v", err)
+	}
 	// Go asks no proxy for this machine by itself.
 	machines := own()
 	for range 2 {

@@ -15,7 +15,6 @@ import (
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/http"
 	"github.com/moby/buildkit/util/tracing"
-	"golang.org/x/net/http/httpproxy"
 )
 
 // newHTTPSource is BuildKit's own, whose files are states and no larger than a build context.
@@ -29,10 +28,11 @@ func newHTTPSource(w *Worker) (source.Source, error) {
 // proxyChoice answers the proxy of a request; nil: none.
 type proxyChoice = func(*nethttp.Request) (*url.URL, error)
 
-// machineProxy is what the environment names, before it names the proxy of git.
+// machineProxy is what the environment names, before it names the proxy of git: net/http reads it once, here, and so
+// registries too are asked by the machine's own.
 var machineProxy = func() proxyChoice {
-	choose := httpproxy.FromEnvironment().ProxyFunc()
-	return func(request *nethttp.Request) (*url.URL, error) { return choose(request.URL) }
+	_, _ = nethttp.ProxyFromEnvironment(&nethttp.Request{URL: &url.URL{}})
+	return nethttp.ProxyFromEnvironment
 }()
 
 // downloading asks whatever a build names, but no metadata service: neither by a name or a redirect that leads there, nor

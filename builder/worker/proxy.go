@@ -27,7 +27,8 @@ type gitProxy struct {
 	upstream proxyChoice
 }
 
-// startGitProxy serves until it is closed, and tells it to the programs that this process will start.
+// startGitProxy serves until it is closed, and tells it to the programs that this process will start: by the environment,
+// of which BuildKit has git see the proxies. What this process asks by itself keeps to machineProxy.
 func startGitProxy(upstream proxyChoice, limit int64) (*gitProxy, error) {
 	made := &gitProxy{password: rand.Text(), limit: limit, upstream: upstream}
 	made.forward = &httputil.ReverseProxy{
@@ -111,15 +112,21 @@ func (p *gitProxy) connect(ctx context.Context, host string) (net.Conn, error) {
 	return throughProxy(ctx, through, host)
 }
 
+// proxyTimeout is how long a proxy may take to connect.
+const proxyTimeout = time.Minute
+
 // throughProxy asks an HTTP proxy for a connection.
 func throughProxy(ctx context.Context, through *url.URL, host string) (net.Conn, error) {
 	if through.Scheme != "http" {
 		return nil, errors.New("sockerless: builds of git repositories by a proxy that is not at http:// are not implemented by the builder")
 	}
+	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)
+	defer cancel()
 	conn, err := webDialer.DialContext(ctx, "tcp", through.Host)
 	if err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: host}, Host: host, Header: http.Header{}}
 	if through.User != nil {
 		password, _ := through.User.Password()
