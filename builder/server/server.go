@@ -117,7 +117,9 @@ func (s *Server) beginBuild() func() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.building++
+	endBuild := s.worker.BeginBuild()
 	return func() {
+		tell("remove exported layers", endBuild())
 		s.mu.Lock()
 		s.building--
 		if s.building > 0 {

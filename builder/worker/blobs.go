@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -33,11 +34,15 @@ const (
 	annotationDescription = "buildkit/description"
 )
 
-// blobs are layers as images and caches are exported: compressed, in files that the builds under way share and nobody keeps.
+// blobs are layers as images and caches are exported: compressed, in files that the builds under way share. A file goes
+// when all builds have ended that were under way when it was last asked for.
 type blobs struct {
 	mu       sync.Mutex
 	made     map[blobKey]*blob
 	byDigest map[digest.Digest]string
+	// The builds under way, by numbers in the order in which they began, and the last number.
+	builds map[int]struct{}
+	last   int
 }
 
 type blobKey struct {
@@ -58,11 +63,13 @@ func keyOf(diffID digest.Digest, config bkcompression.Config) blobKey {
 type blob struct {
 	mu   sync.Mutex
 	desc *ocispecs.Descriptor
+	// The last build that had begun when it was asked for.
+	asked int
 }
 
 var _ ctdcontent.InfoReaderProvider = (*blobs)(nil)
 
-// begin locks, also where the last build that had layers made has ended.
+// begin locks, also before the first layer.
 func (b *blobs) begin() {
 	b.mu.Lock()
 	if b.made == nil {
@@ -77,13 +84,53 @@ func (b *blobs) has(diffIDs []digest.Digest, config bkcompression.Config) bool {
 	return !slices.ContainsFunc(diffIDs, func(diffID digest.Digest) bool { return b.made[keyOf(diffID, config)] == nil })
 }
 
-// take answers the files, which are the caller's to remove.
-func (b *blobs) take() map[digest.Digest]string {
+// addBuild numbers a build.
+func (b *blobs) addBuild() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	files := b.byDigest
-	b.made, b.byDigest = nil, nil
+	if b.builds == nil {
+		b.builds = map[int]struct{}{}
+	}
+	b.last++
+	b.builds[b.last] = struct{}{}
+	return b.last
+}
+
+// endBuild answers the files that no build under way has asked for, which are the caller's to remove.
+func (b *blobs) endBuild(build int) (files []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.builds, build)
+	oldest := b.last + 1
+	for each := range b.builds {
+		oldest = min(oldest, each)
+	}
+	wanted := map[digest.Digest]bool{}
+	for key, each := range b.made {
+		if each.asked < oldest {
+			delete(b.made, key)
+		} else if each.desc != nil {
+			wanted[each.desc.Digest] = true
+		}
+	}
+	for dgst, file := range b.byDigest {
+		if !wanted[dgst] {
+			delete(b.byDigest, dgst)
+			files = append(files, file)
+		}
+	}
 	return files
+}
+
+// BeginBuild counts a build until what is answered is called, which removes the exported layers that are nobody's any more.
+func (w *Worker) BeginBuild() (end func() error) {
+	build := w.blobs.addBuild()
+	return func() (err error) {
+		for _, file := range w.blobs.endBuild(build) {
+			err = errors.Join(err, os.Remove(file))
+		}
+		return err
+	}
 }
 
 // Info tells of a layer that was made.
@@ -142,6 +189,7 @@ func (w *Worker) blob(ctx context.Context, diffID digest.Digest, config bkcompre
 		known = &blob{}
 		b.made[key] = known
 	}
+	known.asked = b.last
 	b.mu.Unlock()
 	known.mu.Lock()
 	defer known.mu.Unlock()
@@ -160,6 +208,8 @@ func (w *Worker) blob(ctx context.Context, diffID digest.Digest, config bkcompre
 		b.byDigest[desc.Digest] = file
 	}
 	known.desc = &desc
+	// The build that had it made may have ended meanwhile.
+	b.made[key], known.asked = known, b.last
 	return desc, err
 }
 
@@ -174,7 +224,11 @@ func (w *Worker) makeBlob(ctx context.Context, diffID digest.Digest, config bkco
 		}
 	}()
 	digester, size := digest.Canonical.Digester(), &counter{}
-	compress, _ := config.Type.Compress(ctx, config)
+	compress, finalize := config.Type.Compress(ctx, config)
+	if finalize != nil {
+		// It would add to the layer what its compression is for.
+		return ocispecs.Descriptor{}, "", fmt.Errorf("sockerless: compression=%s is not implemented by the builder", config.Type)
+	}
 	out, err := compress(io.MultiWriter(file, digester.Hash(), size), config.Type.MediaType())
 	if err != nil {
 		return ocispecs.Descriptor{}, "", err
@@ -359,23 +413,13 @@ func (w *Worker) installFetched(ctx context.Context, diffIDs []digest.Digest, re
 		return made, nil
 	}
 	desc := remote.Descriptors[len(diffIDs)-1]
-	source, err := remote.Provider.ReaderAt(ctx, desc)
-	if err != nil {
-		return record{}, err
-	}
-	defer source.Close()
-	unpacked, err := compression.DecompressStream(ctdcontent.NewReader(source))
-	if err != nil {
-		return record{}, err
-	}
-	defer unpacked.Close()
 	file, err := w.unnamedFile()
 	if err != nil {
 		return record{}, err
 	}
 	defer file.Close()
 	digester := digest.Canonical.Digester()
-	size, err := io.Copy(io.MultiWriter(file, digester.Hash()), unpacked)
+	size, err := w.inflate(ctx, remote.Provider, desc, io.MultiWriter(file, digester.Hash()))
 	if err != nil {
 		return record{}, fmt.Errorf("fetch layer %s of a build cache: %w", desc.Digest, err)
 	}
@@ -387,4 +431,24 @@ func (w *Worker) installFetched(ctx context.Context, diffIDs []digest.Digest, re
 		return record{}, err
 	}
 	return w.states.install(ctx, diffIDs, &backend.Layer{DiffID: wanted, Size: size, Content: file}, from)
+}
+
+// inflate writes a layer as it is unpacked, and answers its size: no layer is larger than a context.
+func (w *Worker) inflate(ctx context.Context, provider ctdcontent.Provider, desc ocispecs.Descriptor, to io.Writer) (int64, error) {
+	source, err := provider.ReaderAt(ctx, desc)
+	if err != nil {
+		return 0, err
+	}
+	defer source.Close()
+	unpacked, err := compression.DecompressStream(ctdcontent.NewReader(source))
+	if err != nil {
+		return 0, err
+	}
+	defer unpacked.Close()
+	limit := w.limits.Context
+	size, err := io.Copy(to, io.LimitReader(unpacked, min(limit.Bytes, math.MaxInt64-1)+1))
+	if err != nil {
+		return 0, err
+	}
+	return size, limit.exceeded("the layer, unpacked,", size, 0)
 }

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"os"
 	"sync"
 	"time"
 
@@ -77,11 +76,7 @@ func (w *Worker) TakeReferences() func(context.Context) error {
 	defer w.references.mu.Unlock()
 	left := w.references.live
 	w.references.live = nil
-	layers := w.blobs.take()
 	return func(ctx context.Context) (err error) {
-		for _, file := range layers {
-			err = errors.Join(err, os.Remove(file))
-		}
 		for each := range left {
 			err = errors.Join(err, each.letGo(ctx))
 		}

@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	ctdcontent "github.com/containerd/containerd/v2/core/content"
+	"github.com/moby/buildkit/util/compression"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestAnExportedLayerGoesWithTheBuildsThatAskedForIt(t *testing.T) {
+	w := &Worker{scratch: t.TempDir()}
+	config := compression.New(compression.Default)
+	ask := func(name string) {
+		t.Helper()
+		key := keyOf(digest.FromString(name), config)
+		w.blobs.begin()
+		if w.blobs.made[key] == nil {
+			write(t, w.scratch, name, "")
+			w.blobs.made[key] = &blob{desc: &ocispecs.Descriptor{Digest: key.diffID}}
+			w.blobs.byDigest[key.diffID] = filepath.Join(w.scratch, name)
+		}
+		w.blobs.mu.Unlock()
+		if _, err := w.blob(context.Background(), key.diffID, config); err != nil {
+			t.Error(err)
+		}
+	}
+	left := func(want ...string) {
+		t.Helper()
+		entries, err := os.ReadDir(w.scratch)
+		if err != nil || len(entries) != len(want) || len(w.blobs.made) != len(want) || len(w.blobs.byDigest) != len(want) {
+			t.Fatalf("left %v, %v instead of %v", entries, err, want)
+		}
+		for at, each := range entries {
+			if each.Name() != want[at] {
+				t.Errorf("left %v instead of %v", entries, want)
+			}
+		}
+	}
+	end := func(build func() error) {
+		t.Helper()
+		if err := build(); err != nil {
+			t.Error(err)
+		}
+	}
+	first := w.BeginBuild()
+	ask("a")
+	ask("b")
+	second := w.BeginBuild()
+	ask("b")
+	end(first)
+	left("b")
+	third := w.BeginBuild()
+	end(second)
+	left()
+	ask("c")
+	fourth := w.BeginBuild()
+	end(fourth)
+	left("c")
+	end(third)
+	left()
+}
+
+func TestALayerThatIsOnlyHalfMadeByItsCompressionIsRefused(t *testing.T) {
+	w, _ := workerOf(t)
+	_, err := w.blob(context.Background(), digest.FromString("a"), compression.New(compression.EStargz))
+	if err == nil || !strings.Contains(err.Error(), "compression=estargz is not implemented") {
+		t.Errorf("answered %v", err)
+	}
+	if left, err := os.ReadDir(w.scratch); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// endless is a layer of a cache that never ends.
+type endless struct{ read int64 }
+
+func (e *endless) Info(context.Context, digest.Digest) (ctdcontent.Info, error) {
+	return ctdcontent.Info{}, nil
+}
+func (e *endless) ReaderAt(context.Context, ocispecs.Descriptor) (ctdcontent.ReaderAt, error) {
+	return e, nil
+}
+func (e *endless) Close() error { return nil }
+func (e *endless) Size() int64  { return 1 << 40 }
+func (e *endless) ReadAt(into []byte, _ int64) (int, error) {
+	e.read += int64(len(into))
+	if e.read > 1<<28 {
+		return 0, errors.New("read on and on")
+	}
+	return len(into), nil
+}
+
+func TestAnImportedLayerIsNoLargerThanAContext(t *testing.T) {
+	w := &Worker{limits: Limits{Context: ContextLimits{Bytes: 1000}}}
+	_, err := w.inflate(context.Background(), &endless{}, ocispecs.Descriptor{}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "is larger than 1000 bytes") {
+		t.Errorf("answered %v", err)
+	}
+}
