@@ -64,7 +64,7 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 	if err := keys.Close(); err != nil {
 		t.Fatal(err)
 	}
-	built, err := worker.New(context.Background(), client, dir, worker.Limits{})
+	built, err := worker.New(context.Background(), client, dir, worker.Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

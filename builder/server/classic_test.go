@@ -24,7 +24,7 @@ func serverOf(t *testing.T) (*Server, *backendtest.Backend) {
 	t.Helper()
 	fake, client := backendtest.Start(t)
 	dir := t.TempDir()
-	built, err := worker.New(context.Background(), client, dir, worker.Limits{Context: worker.ContextLimits{Bytes: 1 << 20, Entries: 100}})
+	built, err := worker.New(context.Background(), client, dir, worker.Limits{Context: worker.ContextLimits{Bytes: 1 << 20, Entries: 100}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

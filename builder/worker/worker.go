@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	nethttp "net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -34,6 +38,7 @@ import (
 	srctypes "github.com/moby/buildkit/source/types"
 	"github.com/moby/buildkit/util/leaseutil"
 	"github.com/moby/buildkit/util/resolver"
+	"github.com/moby/buildkit/util/resolver/config"
 	bkworker "github.com/moby/buildkit/worker"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
@@ -67,6 +72,8 @@ type Worker struct {
 	web      nethttp.RoundTripper
 	gitProxy *gitProxy
 	running  *semaphore.Weighted
+	// Registries, as `host`, `host:port` or ranges of addresses.
+	insecureRegistries []string
 	// Directory of files that no build after this process needs.
 	scratch string
 
@@ -86,10 +93,12 @@ type Limits struct {
 
 var _ bkworker.Worker = (*Worker)(nil)
 
-// New opens the worker's files in a directory and takes away what a killed one has left.
-func New(ctx context.Context, client *backend.Client, directory string, limits Limits) (*Worker, error) {
+// New opens the worker's files in a directory and takes away what a killed one has left. The registries, by host, host and
+// port, or range of addresses, are those that need no TLS, or no certificate that anybody vouches for.
+func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
-		backend: client, limits: limits, running: semaphore.NewWeighted(maxRunning), caches: &cacheVolumes{busy: map[string]chan struct{}{}},
+		insecureRegistries: insecureRegistries,
+		backend:            client, limits: limits, running: semaphore.NewWeighted(maxRunning), caches: &cacheVolumes{busy: map[string]chan struct{}{}},
 		scratch: filepath.Join(directory, "scratch"),
 	}
 	if err := os.RemoveAll(w.scratch); err != nil {
@@ -287,8 +296,36 @@ func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Expo
 // PruneCacheMounts does nothing: cache mounts are volumes of the backend, which `docker volume prune` removes.
 func (w *Worker) PruneCacheMounts(context.Context, map[string]bool) error { return nil }
 
-// Hosts answers how registries are spoken to that the backend has no part in: those of caches and indices.
-func (w *Worker) Hosts() docker.RegistryHosts { return resolver.NewRegistryConfig(nil) }
+// Hosts answers how registries are spoken to that the backend has no part in: those of caches and indices. They are as
+// insecure as the backend takes them to be.
+func (w *Worker) Hosts() docker.RegistryHosts {
+	return func(host string) ([]docker.RegistryHost, error) {
+		name := host
+		if bare, _, err := net.SplitHostPort(host); err == nil {
+			name = bare
+		}
+		name = strings.Trim(name, "[]")
+		if err := refuseMetadataHost(name); err != nil {
+			return nil, err
+		}
+		known := map[string]config.RegistryConfig{}
+		if slices.ContainsFunc(w.insecureRegistries, func(each string) bool { return each == host || each == name || isWithin(name, each) }) {
+			isSo := true
+			known[host] = config.RegistryConfig{Insecure: &isSo, PlainHTTP: &isSo}
+		}
+		return resolver.NewRegistryConfig(known)(host)
+	}
+}
+
+// isWithin tells whether a host is an address of a range.
+func isWithin(host, addresses string) bool {
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	within, err := netip.ParsePrefix(addresses)
+	return err == nil && within.Contains(address)
+}
 
 // GarbageCollect removes what no lease keeps in the content store: it has histories, and documents of exported images.
 func (w *Worker) GarbageCollect(ctx context.Context) error {

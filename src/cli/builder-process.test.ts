@@ -30,6 +30,7 @@ describe("a builder", () => {
           runDir: directory,
           backendAddress: "unix:///nowhere",
           builder: { cacheSize: 1, contextSize: 1 },
+          insecureRegistries: [],
         },
         createLogger({ level: "silent", process: "test" }),
         { program, compiler: join(directory, "none") },

@@ -34,7 +34,10 @@ export interface BuilderFiles {
 }
 
 /** Settings of a builder. */
-export type BuilderConfig = Pick<Config, "stateDir" | "runDir" | "backendAddress" | "builder"> & {
+export type BuilderConfig = Pick<
+  Config,
+  "stateDir" | "runDir" | "backendAddress" | "builder" | "insecureRegistries"
+> & {
   readonly ecs?: Pick<EcsSection, "architecture">;
 };
 
@@ -165,10 +168,11 @@ export class BuilderProcess {
       throw systemError("the builder is not started: sockerless ends");
     }
     const socket = path.join(this.#config.runDir, "builder.sock");
-    const { backendAddress, builder } = this.#config;
+    const { backendAddress, builder, insecureRegistries } = this.#config;
     const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
     flags.push("--cache-size", String(builder.cacheSize));
     flags.push("--context-size", String(builder.contextSize));
+    flags.push("--insecure-registries", insecureRegistries.join(","));
     // A builder that was left behind and still ends would take what is sent to it along.
     await rm(socket, { force: true });
     // The pipe's end tells it that this process is gone.

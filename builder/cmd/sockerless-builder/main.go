@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,11 +28,12 @@ func main() {
 	state := flag.String("state-dir", "", "directory of the build cache's records")
 	cacheBytes := flag.Int64("cache-size", 0, "bytes that the build cache may hold; 0: any")
 	contextBytes := flag.Int64("context-size", 32<<30, "bytes that a build context may hold, unpacked")
+	insecure := flag.String("insecure-registries", "", "registries that caches and images may be at without TLS, with commas between")
 	supervised := flag.Bool("supervised", false, "end when standard input does: whoever holds its other end is gone")
 	flag.Parse()
 	if err := run(*address, *listen, *state, worker.Limits{
 		CacheBytes: *cacheBytes, Context: worker.ContextLimits{Bytes: *contextBytes, Entries: maxContextEntries},
-	}, *supervised); err != nil {
+	}, strings.FieldsFunc(*insecure, func(r rune) bool { return r == ',' }), *supervised); err != nil {
 		fmt.Fprintf(os.Stderr, "sockerless-builder: %s\n", err)
 		os.Exit(1)
 	}
@@ -40,7 +42,7 @@ func main() {
 // maxContextEntries is how many files, directories and links a build context may have.
 const maxContextEntries = 1_000_000
 
-func run(address, listen, state string, limits worker.Limits, supervised bool) error {
+func run(address, listen, state string, limits worker.Limits, insecureRegistries []string, supervised bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if supervised {
@@ -67,7 +69,7 @@ func run(address, listen, state string, limits worker.Limits, supervised bool) e
 	if err != nil {
 		return err
 	}
-	built, err := worker.New(ctx, client, state, limits)
+	built, err := worker.New(ctx, client, state, limits, insecureRegistries)
 	if err != nil {
 		return err
 	}
