@@ -8,7 +8,10 @@ import (
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
@@ -23,11 +26,14 @@ import (
 
 // gitSource is BuildKit's own, by the program git of this machine. What it checks out is no larger than a build context,
 // and is one.
-type gitSource struct{ *git.Source }
+type gitSource struct {
+	*git.Source
+	limits ContextLimits
+}
 
 func newGitSource(w *Worker) (*gitSource, error) {
 	real, err := git.NewSource(git.Opt{CacheAccessor: &checkouts{&manager{Worker: w}}})
-	return &gitSource{real}, err
+	return &gitSource{real, w.limits.Context}, err
 }
 
 func (s *gitSource) Resolve(ctx context.Context, id source.Identifier, sessions *session.Manager, v solver.Vertex) (source.SourceInstance, error) {
@@ -36,7 +42,109 @@ func (s *gitSource) Resolve(ctx context.Context, id source.Identifier, sessions 
 			return nil, err
 		}
 	}
-	return s.Source.Resolve(ctx, id, sessions, v)
+	made, err := s.Source.Resolve(ctx, id, sessions, v)
+	if err != nil {
+		return nil, err
+	}
+	return &gitInstance{made, s.limits}, nil
+}
+
+// gitInstance ends git when what it writes is too large.
+type gitInstance struct {
+	source.SourceInstance
+	limits ContextLimits
+}
+
+func (i *gitInstance) CacheKey(ctx context.Context, job solver.JobContext, index int) (key, pin string, options solver.CacheOpts, isDone bool, err error) {
+	ctx, end := watchCheckouts(ctx, i.limits)
+	defer func() { err = end(err) }()
+	return i.SourceInstance.CacheKey(ctx, job, index)
+}
+
+func (i *gitInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ cache.ImmutableRef, err error) {
+	ctx, end := watchCheckouts(ctx, i.limits)
+	defer func() { err = end(err) }()
+	return i.SourceInstance.Snapshot(ctx, job)
+}
+
+// watchPoll is how often it is looked at what git has written.
+const watchPoll = 500 * time.Millisecond
+
+// watch is of the directories that are made for a context.
+type watch struct {
+	limits ContextLimits
+	mu     sync.Mutex
+	paths  []string
+}
+
+type watchOfContext struct{}
+
+// watchCheckouts answers a context that is cancelled when a directory that is made for it does not keep the limits, and
+// what ends that and tells of it in the place of the error that it led to.
+func watchCheckouts(parent context.Context, limits ContextLimits) (context.Context, func(error) error) {
+	of := &watch{limits: limits}
+	ctx, cancel := context.WithCancelCause(context.WithValue(parent, watchOfContext{}, of))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(watchPoll)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if err := of.look(); err != nil {
+					cancel(err)
+				}
+			}
+		}
+	}()
+	return ctx, func(err error) error {
+		cancel(nil)
+		<-ended
+		if cause := context.Cause(ctx); err != nil && parent.Err() == nil && cause != context.Canceled {
+			return cause
+		}
+		return err
+	}
+}
+
+func (w *watch) add(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.paths = append(w.paths, path)
+}
+
+func (w *watch) look() error {
+	w.mu.Lock()
+	paths := slices.Clone(w.paths)
+	w.mu.Unlock()
+	for _, each := range paths {
+		// What goes while it is looked at is not counted.
+		if err := w.limits.measure(each, func(error) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure refuses a directory of git's that does not keep the limits.
+func (l ContextLimits) measure(path string, failed func(error) error) error {
+	count := &unpacking{limits: l, what: "the git repository"}
+	return filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return failed(err)
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return failed(err)
+		}
+		if !info.Mode().IsRegular() {
+			return count.add(0)
+		}
+		return count.add(info.Size())
+	})
 }
 
 // allowGit refuses what is not fetched, before git is asked. Where a name or a redirect leads is the proxy's to refuse.
@@ -98,10 +206,13 @@ func gitIdentifier(reference *dfgitutil.GitRef) (*git.GitIdentifier, error) {
 // checkouts is BuildKit's cache manager for a source that fills directories of this machine: what it makes are contexts.
 type checkouts struct{ *manager }
 
-func (c *checkouts) New(context.Context, cache.ImmutableRef, session.Group, ...cache.RefOption) (cache.MutableRef, error) {
+func (c *checkouts) New(ctx context.Context, _ cache.ImmutableRef, _ session.Group, _ ...cache.RefOption) (cache.MutableRef, error) {
 	dir, err := c.contexts.take("")
 	if err != nil {
 		return nil, err
+	}
+	if of, ok := ctx.Value(watchOfContext{}).(*watch); ok {
+		of.add(dir.path)
 	}
 	return &checkout{content{worker: c.Worker, id: "checkout", context: dir}}, nil
 }
@@ -119,20 +230,7 @@ func (c *checkout) Release(context.Context) error { return c.context.remove() }
 
 // Commit makes the directory a context, if it keeps the limits.
 func (c *checkout) Commit(context.Context) (cache.ImmutableRef, error) {
-	count := &unpacking{limits: c.worker.limits.Context, what: "the git repository"}
-	err := filepath.WalkDir(c.context.path, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		if !info.Mode().IsRegular() {
-			return count.add(0)
-		}
-		return count.add(info.Size())
-	})
+	err := c.worker.limits.Context.measure(c.context.path, func(err error) error { return err })
 	if err != nil {
 		return nil, errors.Join(err, c.context.remove())
 	}

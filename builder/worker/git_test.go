@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"io"
 	nethttp "net/http"
 	"net/http/cgi"
@@ -139,6 +140,37 @@ func TestWhatARemoteNamesIsNoPathAndNoOptionOfGit(t *testing.T) {
 		t.Errorf("a ref that is an option: %v", err)
 	}
 	nothingLeft(t, w)
+}
+
+func TestGitIsEndedWhenWhatItWritesIsTooLarge(t *testing.T) {
+	for refusal, files := range map[string]map[string]string{
+		"the git repository is larger than 1000 bytes": {"large": strings.Repeat("x", 2000)},
+		"the git repository has more than 3 entries":   {"a": "", "b": "", "c": "", "d": ""},
+	} {
+		w, _ := workerOf(t)
+		ctx, end := watchCheckouts(context.Background(), ContextLimits{Bytes: 1000, Entries: 3})
+		made, err := (&checkouts{&manager{Worker: w}}).New(ctx, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, content := range files {
+			write(t, made.(*checkout).context.path, name, content)
+		}
+		<-ctx.Done()
+		if err := end(ctx.Err()); err == nil || !strings.Contains(err.Error(), refusal) {
+			t.Errorf("%v instead of %q", err, refusal)
+		}
+		if err := made.Release(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	ctx, end := watchCheckouts(context.Background(), wide)
+	if err := end(nil); err != nil || ctx.Err() == nil {
+		t.Errorf("answered %v", err)
+	}
+	if err := end(errors.New("other")); err == nil || err.Error() != "other" {
+		t.Errorf("answered %v", err)
+	}
 }
 
 func TestGitAsksNoMetadataService(t *testing.T) {
