@@ -121,7 +121,7 @@ func (w *watch) look() error {
 	paths := slices.Clone(w.paths)
 	w.mu.Unlock()
 	for _, each := range paths {
-		// What goes while it is looked at is not counted.
+		// A file that goes while it is looked at is not counted.
 		if err := w.limits.measure(each, func(error) error { return nil }); err != nil {
 			return err
 		}
