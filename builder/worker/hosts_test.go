@@ -10,6 +10,8 @@ import (
 func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
 	server := httptest.NewTLSServer(nethttp.HandlerFunc(func(nethttp.ResponseWriter, *nethttp.Request) {}))
 	defer server.Close()
+	plain := httptest.NewServer(server.Config.Handler)
+	defer plain.Close()
 	host := strings.TrimPrefix(server.URL, "https://")
 	for _, list := range [][]string{{host}, {"127.0.0.1"}, {"192.168.0.0/16", "127.0.0.0/8"}} {
 		hosts, err := (&Worker{insecureRegistries: list}).Hosts()(host)
@@ -22,6 +24,12 @@ func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
 			continue
 		}
 		response.Body.Close()
+		response, err = hosts[0].Client.Get("https://" + strings.TrimPrefix(plain.URL, "http://"))
+		if err != nil {
+			t.Errorf("%v without TLS: %v", list, err)
+			continue
+		}
+		response.Body.Close()
 	}
 	hosts, err := (&Worker{insecureRegistries: []string{"other.example", "192.168.0.0/16"}}).Hosts()("registry.example")
 	if err != nil || len(hosts) != 1 || hosts[0].Scheme != "https" {
@@ -29,6 +37,11 @@ func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
 	}
 	if _, err := hosts[0].Client.Get(server.URL); err == nil {
 		t.Error("a certificate that nobody vouches for is taken")
+	}
+	away := httptest.NewServer(nethttp.RedirectHandler("http://169.254.169.254/latest", nethttp.StatusFound))
+	defer away.Close()
+	if _, err := hosts[0].Client.Get(away.URL); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
+		t.Errorf("a redirect to a metadata service: %v", err)
 	}
 	if _, err := (&Worker{}).Hosts()("169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
 		t.Errorf("a metadata service: %v", err)

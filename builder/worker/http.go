@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/http"
 	"github.com/moby/buildkit/util/tracing"
@@ -38,6 +40,22 @@ var machineProxy = func() proxyChoice {
 // downloading asks whatever a build names, but no metadata service: neither by a name or a redirect that leads there, nor
 // by its address through a proxy. A proxy that looks a name up is trusted with it.
 func downloading(proxy proxyChoice, limit int64) nethttp.RoundTripper {
+	return &boundedTransport{tracing.NewTransport(webTransport(proxy)), limit}
+}
+
+// askingRegistries does so of a registry, in HTTP/1.1 as BuildKit does. An insecure one needs no TLS.
+func askingRegistries(proxy proxyChoice, isInsecure bool) nethttp.RoundTripper {
+	transport := webTransport(proxy)
+	transport.ForceAttemptHTTP2 = false
+	transport.TLSNextProto = map[string]func(string, *tls.Conn) nethttp.RoundTripper{}
+	if !isInsecure {
+		return tracing.NewTransport(transport)
+	}
+	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	return tracing.NewTransport(docker.NewHTTPFallback(transport))
+}
+
+func webTransport(proxy proxyChoice) *nethttp.Transport {
 	transport := nethttp.DefaultTransport.(*nethttp.Transport).Clone()
 	transport.DialContext = webDialer.DialContext
 	transport.Proxy = nil
@@ -50,7 +68,7 @@ func downloading(proxy proxyChoice, limit int64) nethttp.RoundTripper {
 			return through, err
 		}
 	}
-	return &boundedTransport{tracing.NewTransport(transport), limit}
+	return transport
 }
 
 // webDialer connects to no metadata service.

@@ -308,12 +308,16 @@ func (w *Worker) Hosts() docker.RegistryHosts {
 		if err := refuseMetadataHost(name); err != nil {
 			return nil, err
 		}
+		isInsecure := slices.ContainsFunc(w.insecureRegistries, func(each string) bool { return each == host || each == name || isWithin(name, each) })
 		known := map[string]config.RegistryConfig{}
-		if slices.ContainsFunc(w.insecureRegistries, func(each string) bool { return each == host || each == name || isWithin(name, each) }) {
-			isSo := true
-			known[host] = config.RegistryConfig{Insecure: &isSo, PlainHTTP: &isSo}
+		if isInsecure {
+			known[host] = config.RegistryConfig{Insecure: &isInsecure, PlainHTTP: &isInsecure}
 		}
-		return resolver.NewRegistryConfig(known)(host)
+		hosts, err := resolver.NewRegistryConfig(known)(host)
+		for at := range hosts {
+			hosts[at].Client = &nethttp.Client{Transport: askingRegistries(machineProxy, isInsecure)}
+		}
+		return hosts, err
 	}
 }
 
