@@ -86,27 +86,25 @@ func (e *imageExport) Export(ctx context.Context, source *exporter.Source, build
 	return response, nil, nil, err
 }
 
-// refuseOptions refuses what would make an image of one platform, or its name, another one than the backend makes.
+// refuseOptions refuses what would make an image of one platform, or its name, another one than the backend makes. Clients
+// send others by themselves.
 func refuseOptions(attributes map[string]string) error {
 	for name, value := range attributes {
 		isOn, err := strconv.ParseBool(value)
+		isOff := err == nil && !isOn
+		isRefused := false
 		switch exptypes.ImageExporterOptKey(name) {
-		case exptypes.OptKeyName, exptypes.OptKeyPush:
-			continue
-		case exptypes.OptKeySourceDateEpoch:
-			// The controller adds it of a build argument.
-			continue
-		case exptypes.OptKeyStore, exptypes.OptKeyUnpack:
-			// The backend does both.
-			if value == "" || (err == nil && isOn) {
-				continue
-			}
+		case exptypes.OptKeyPushByDigest, exptypes.OptKeyNameCanonical, exptypes.OptKeyOCITypes, exptypes.OptKeyRewriteTimestamp,
+			exptypes.OptKeyForceCompression, exptypes.OptKeyPreferNondistLayers:
+			isRefused = !isOff
+		case exptypes.OptKeyLayerCompression, exptypes.OptKeyCompressionLevel, exptypes.OptKeyDanglingPrefix:
+			isRefused = true
 		default:
-			if err == nil && !isOn {
-				continue
-			}
+			isRefused = strings.HasPrefix(name, "annotation")
 		}
-		return fmt.Errorf("sockerless: --output with %s=%s is not implemented by the builder for an image of one platform", name, value)
+		if isRefused {
+			return fmt.Errorf("sockerless: --output with %s=%s is not implemented by the builder for an image of one platform", name, value)
+		}
 	}
 	return nil
 }
