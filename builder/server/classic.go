@@ -82,7 +82,7 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 			return &refused{http.StatusBadRequest, "a build of a session's files names no session"}
 		}
 	} else {
-		directory, release, err := s.contextOf(ctx, remote, r.Body)
+		directory, release, err := s.contextOf(ctx, remote, r.Body, request.FrontendAttrs)
 		if err != nil {
 			return err
 		}
@@ -164,8 +164,9 @@ func (s *statusStream) SetHeader(metadata.MD) error  { return nil }
 func (s *statusStream) SendHeader(metadata.MD) error { return nil }
 func (s *statusStream) SetTrailer(metadata.MD)       {}
 
-// contextOf makes a directory of a request's context: what `remote` names, or the body.
-func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader) (directory string, release func() error, err error) {
+// contextOf makes a directory of a request's context: what `remote` names, or the body. A remote Dockerfile is the build's,
+// whatever name the attributes have for it.
+func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, attributes map[string]string) (directory string, release func() error, err error) {
 	if remote != "" {
 		directory, release, err = s.worker.CheckOut(ctx, remote)
 		if err != nil {
@@ -189,7 +190,7 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader) (
 	}
 	release = func() error { return os.RemoveAll(directory) }
 	if remote != "" {
-		err = s.unpackFile(body, directory)
+		err = s.unpackFile(body, directory, attributes)
 	} else {
 		err = s.unpackBody(body, directory)
 	}
@@ -200,7 +201,7 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader) (
 }
 
 // unpackFile unpacks an archive, or keeps a text as the Dockerfile, as dockerd does.
-func (s *Server) unpackFile(content io.Reader, directory string) error {
+func (s *Server) unpackFile(content io.Reader, directory string, attributes map[string]string) error {
 	buffered := bufio.NewReaderSize(content, 512)
 	begin, err := buffered.Peek(512)
 	if err != nil && err != io.EOF {
@@ -209,7 +210,8 @@ func (s *Server) unpackFile(content io.Reader, directory string) error {
 	if !strings.HasPrefix(http.DetectContentType(begin), "text/plain") {
 		return s.unpackBody(buffered, directory)
 	}
-	file, err := os.Create(filepath.Join(directory, "Dockerfile"))
+	attributes["filename"] = defaultDockerfile
+	file, err := os.Create(filepath.Join(directory, defaultDockerfile))
 	if err != nil {
 		return err
 	}
@@ -332,7 +334,7 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 			return nil, unbuilt("with " + name)
 		}
 	}
-	attributes := map[string]string{"filename": "Dockerfile"}
+	attributes := map[string]string{"filename": defaultDockerfile}
 	for name, key := range map[string]string{"dockerfile": "filename", "target": "target", "platform": "platform"} {
 		if text := query.Get(name); text != "" {
 			attributes[key] = text

@@ -58,7 +58,11 @@ func (s *planned) hasEnded() bool {
 	return s.isDone || !s.hasWork
 }
 
-// readPlan reads the Dockerfile of a context up to the target. Attributes are those of BuildKit's frontend.
+// defaultDockerfile is looked for where no name is given, and in small letters where it is not there.
+const defaultDockerfile = "Dockerfile"
+
+// readPlan reads the Dockerfile of a context up to the target. Attributes are those of BuildKit's frontend, and are told the
+// name that was found.
 func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	filename, target := attributes["filename"], attributes["target"]
 	root, err := os.OpenRoot(directory)
@@ -67,6 +71,11 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	}
 	defer root.Close()
 	file, err := root.Open(strings.TrimPrefix(filename, "/"))
+	if errors.Is(err, fs.ErrNotExist) && filename == defaultDockerfile {
+		if file, err = root.Open(strings.ToLower(filename)); err == nil {
+			attributes["filename"] = strings.ToLower(filename)
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("Cannot locate specified Dockerfile: %s", filename)
 	}

@@ -96,3 +96,27 @@ func TestACommandThatFailsIsToldAsItIsWritten(t *testing.T) {
 		t.Error(message.Error)
 	}
 }
+
+func TestADockerfileInSmallLettersIsTheDefaultToo(t *testing.T) {
+	directory := t.TempDir()
+	if err := os.WriteFile(filepath.Join(directory, "dockerfile"), []byte("FROM busybox\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	attributes := map[string]string{"filename": "Dockerfile"}
+	if _, err := readPlan(directory, attributes); err != nil || attributes["filename"] != "dockerfile" {
+		t.Errorf("%v, %q", err, attributes["filename"])
+	}
+	if _, err := readPlan(directory, map[string]string{"filename": "Other"}); err == nil {
+		t.Error("another name was found")
+	}
+}
+
+func TestARemoteDockerfileIsTheBuildsWhateverItsName(t *testing.T) {
+	directory, attributes := t.TempDir(), map[string]string{"filename": "baz"}
+	if err := (&Server{}).unpackFile(strings.NewReader("FROM busybox\n"), directory, attributes); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readPlan(directory, attributes); err != nil {
+		t.Error(err)
+	}
+}

@@ -48,15 +48,6 @@ export const ownAnswers: readonly {
 
 export const allowed: readonly Allowance[] = [
   ...of("IPv6", "docker-py", "Networks/test_ipv6"),
-  // Only the status is told.
-  ...of(
-    "build",
-    "integration-cli/api",
-    ...[
-      ...["APIBuildGitWithF", "APIDockerFileRemote", "APIDoubleDockerfile", "APILowerDockerfile"],
-      ...["APIRemoteTarballContext", "APIRemoteTarballContextWithCustomDockerfile"],
-    ].map((name) => `TestDockerAPISuite/TestBuild${name}`),
-  ),
   ...difference("containers-outlive-the-daemon", "integration/container", "TestDaemonRestartKillContainers"),
   ...difference("what-sockerless-is-made-of", "integration/system", "TestInfoBinaryCommits"),
   ...difference("volumes-have-the-drivers-block-and-tmpfs-too", "integration/volume", "TestVolumesInspect"),
