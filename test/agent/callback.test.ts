@@ -1,8 +1,11 @@
 /** Agents that nobody can dial, the relay that they call, and proxies between the two. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect } from "node:tls";
 
@@ -174,6 +177,42 @@ describe("agents that call", () => {
     });
     await finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
     assert.equal(asked, 3);
+  });
+
+  it("are gone once their connections were reset, those in use too", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const way = createServer();
+    const passed: Socket[] = [];
+    way.on("connection", (agent) => {
+      const there = connectTcp({ host: "127.0.0.1", port: portOf(backend) });
+      passed.push(there);
+      void pipeline(agent, there, agent).catch(() => {});
+    });
+    way.listen(0, "127.0.0.1");
+    await once(way, "listening");
+    resources.defer(() => void way.close());
+    const url = `https://127.0.0.1:${(way.address() as AddressInfo).port}`;
+    startAgent(backend, containerId, url, secretOf(backend, containerId));
+    const found = await meet(backend, containerId);
+    const watch = clientOf(backend, containerId, found).watch({})[Symbol.asyncIterator]();
+    await watch.next();
+    const isThere = async (): Promise<boolean> => {
+      const enough = new AbortController();
+      setImmediate(() => enough.abort());
+      const first = backend.relay.callersOf(containerId, enough.signal).next();
+      return await first.then(
+        () => true,
+        () => false,
+      );
+    };
+    await untilTrue(isThere); // The next connection waits.
+    way.close();
+    for (const there of passed) {
+      there.resetAndDestroy();
+    }
+    await assert.rejects(watch.next());
+    await untilTrue(async () => !(await isThere()));
   });
 
   it("are told apart by their backends", async () => {

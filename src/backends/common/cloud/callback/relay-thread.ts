@@ -172,7 +172,8 @@ async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Pro
     socket.write("HTTP/1.1 200 OK\r\n\r\n");
     connection.write(head);
     pipeline(socket, connection, () => {});
-    pipeline(connection, socket, () => {});
+    // The stream of a WebSocket that has closed neither finishes nor closes by itself: all that came of it was passed on.
+    pipeline(connection, socket, () => connection.destroy());
   } catch {
     socket.end("HTTP/1.1 503 the agent has not called\r\n\r\n");
   }
