@@ -117,6 +117,7 @@ export class Relay implements AsyncDisposable {
   /** Starts the thread; resolves once it listens. */
   async #run(): Promise<void> {
     await rm(this.path, { force: true });
+    this.#ended.signal.throwIfAborted();
     const listening = Promise.withResolvers<void>();
     const thread = new Worker(new URL("./relay-thread.js", import.meta.url), { workerData: this.#settings });
     this.#thread = thread;
