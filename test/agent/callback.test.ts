@@ -9,6 +9,8 @@ import { pipeline } from "node:stream/promises";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect } from "node:tls";
 
+import { WebSocket } from "ws";
+
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import type { FoundAgent } from "../../src/backends/common/cloud/agents/agent-finder.ts";
 import { type AgentProof, secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
@@ -245,6 +247,16 @@ describe("agents that call", () => {
     startAgent(backend, containerId, url, secretOf(backend, containerId));
     await meet(backend, containerId);
     assert.ok(backend.warnings().length < 30, String(backend.warnings().length));
+  });
+
+  it("show their keys in few bytes", async () => {
+    const backend = await startBackend();
+    const instance = instanceOf(backend.authority).replace("sockerless/", "");
+    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${newId()}`;
+    const caller = new WebSocket(url, "sockerless.agent.v1", { rejectUnauthorized: false });
+    caller.once("message", () => caller.send(JSON.stringify({ certificate: "A".repeat(10_000) })));
+    await once(caller, "close");
+    await until(() => backend.warnings().find((line) => line.includes("are enough to show a key")));
   });
 
   it("do not wait for a relay that was closed", async () => {

@@ -5,7 +5,7 @@ import type { WebSocket } from "ws";
 import { z } from "zod";
 
 /** The most bytes of an agent's answer. */
-export const maxProofBytes = 8 * 1024;
+const maxProofBytes = 8 * 1024;
 
 const shownSchema = z.object({ certificate: z.base64(), signature: z.base64() });
 
@@ -14,7 +14,7 @@ const shownSchema = z.object({ certificate: z.base64(), signature: z.base64() })
  *
  * @param instance name of this backend's instance
  * @returns SHA-256 of the SubjectPublicKeyInfo, hexadecimal
- * @throws Error: it is not signed, or not by the certificate's key
+ * @throws Error: too much came, it is not signed, or not by the certificate's key
  */
 export async function learnKey(socket: WebSocket, instance: string, containerId: string): Promise<string> {
   const nonce = randomBytes(32);
@@ -23,7 +23,11 @@ export async function learnKey(socket: WebSocket, instance: string, containerId:
     socket.once("close", () => reject(new Error("it left before it showed its key")));
   });
   socket.send(nonce);
-  const { certificate, signature } = shownSchema.parse(JSON.parse((await answer).toString()));
+  const shown = await answer;
+  if (shown.length > maxProofBytes) {
+    throw new Error(`it answered ${shown.length} bytes, and ${maxProofBytes} are enough to show a key`);
+  }
+  const { certificate, signature } = shownSchema.parse(JSON.parse(shown.toString()));
   const { publicKey } = new X509Certificate(Buffer.from(certificate, "base64"));
   const signed = `sockerless callback ${instance} ${containerId} ${nonce.toString("hex")}`;
   const isSigned =

@@ -14,7 +14,7 @@ import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
 
 import { agentPinHeader } from "../../../../agent-client/dial.ts";
 import { messageOf } from "../../../../common/errors.ts";
-import { learnKey, maxProofBytes } from "./key-proof.ts";
+import { learnKey } from "./key-proof.ts";
 import { Meetings } from "./meetings.ts";
 import type { FromRelay, RelaySettings, ToRelay } from "./relay-messages.ts";
 
@@ -27,8 +27,8 @@ const provenWithinMs = 15_000;
 const wantedWithinMs = 8_000;
 /** Agents ping each connection every 20 s. */
 const silentForMs = 65_000;
-/** Messages are pieces of TLS; agents write records of 16 KiB. */
-const maxMessageBytes = 1024 * 1024;
+/** Messages are records of TLS, which have 16 KiB at most. Whoever has shown no key makes us keep no more than that either. */
+const maxMessageBytes = 64 * 1024;
 /** Chunks that are under way on one connection, each way. */
 const highWaterMark = 256 * 1024;
 
@@ -94,7 +94,7 @@ const webSockets = new WebSocketServer({
   noServer: true,
   clientTracking: false,
   perMessageDeflate: false,
-  maxPayload: Math.max(maxMessageBytes, maxProofBytes),
+  maxPayload: maxMessageBytes,
   handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
 });
 
