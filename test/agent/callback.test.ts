@@ -217,6 +217,30 @@ describe("agents that call", () => {
     await untilTrue(async () => !(await isThere()));
   });
 
+  it("have their turn beside one that calls again and again", async () => {
+    const backend = await startBackend();
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    const containerId = newId();
+    const { relay } = backend;
+    const callers = relay.callersOf(containerId, AbortSignal.timeout(60_000));
+    startAgent(backend, containerId, url, secretOf(backend, containerId));
+    const first = await callers.next();
+    startAgent(backend, containerId, url, secretOf(backend, containerId));
+    const second = await callers.next();
+    const { finder } = finderOf(backend, {
+      async check({ pin, client }) {
+        await client.prove({});
+        if (Buffer.from(pin).toString("hex") === first.value?.pin) {
+          const again = relay.callersOf(containerId, AbortSignal.timeout(60_000));
+          throw unavailable(`it does not prove itself, and ${(await again.next()).value?.pin} waits`);
+        }
+      },
+    });
+    const place = { task: "task", address: "" };
+    const { pin } = await finder.await(containerId, place, AbortSignal.timeout(20_000));
+    assert.equal(Buffer.from(pin).toString("hex"), second.value?.pin);
+  });
+
   it("are told apart by their backends", async () => {
     const [one, other] = [await startBackend("one"), await startBackend("other")];
     const containerId = newId();

@@ -27,7 +27,7 @@ export class Relay implements AsyncDisposable {
   readonly path: string;
   readonly #settings: RelaySettings;
   readonly #logger: Logger;
-  /** The last call of each agent that is there, by container and key. */
+  /** The last call of each agent that is there, by container and key: who has waited longest comes first. */
   readonly #callers = new Map<string, Map<string, number>>();
   #calls = 0;
   readonly #changed = new EventTarget();
@@ -55,7 +55,7 @@ export class Relay implements AsyncDisposable {
   }
 
   /**
-   * Keys that wait for a container now, and those that come, each as often as it calls.
+   * Keys that wait for a container now, and those that come, each as often as it calls, in the order of their calls.
    *
    * @throws the signal's reason; unavailable: the relay was closed
    */
@@ -147,6 +147,7 @@ export class Relay implements AsyncDisposable {
       case "called": {
         const { containerId, pin } = message.caller;
         const known = this.#callers.get(containerId) ?? new Map<string, number>();
+        known.delete(pin); // It goes to the end: nobody keeps those behind it from their turn.
         this.#callers.set(containerId, known.set(pin, ++this.#calls));
         this.#changed.dispatchEvent(new Event(containerId));
         break;
