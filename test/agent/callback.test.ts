@@ -22,7 +22,7 @@ import { instanceOf } from "../../src/backends/common/cloud/instance.ts";
 import { createSealer, type Sealer } from "../../src/backends/common/cloud/seal.ts";
 import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
 import { systemClock } from "../../src/common/clock.ts";
-import { isErrorKind, unavailable } from "../../src/common/errors.ts";
+import { conflict, isErrorKind, unavailable } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -239,6 +239,34 @@ describe("agents that call", () => {
     const place = { task: "task", address: "" };
     const { pin } = await finder.await(containerId, place, AbortSignal.timeout(20_000));
     assert.equal(Buffer.from(pin).toString("hex"), second.value?.pin);
+  });
+
+  it("are each met for its own task where two tasks of one container are there", async () => {
+    const backend = await startBackend();
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    const containerId = newId();
+    const callers = backend.relay.callersOf(containerId, AbortSignal.timeout(60_000));
+    const pins: string[] = [];
+    for (const _task of [1, 2]) {
+      startAgent(backend, containerId, url, secretOf(backend, containerId));
+      pins.push((await callers.next()).value?.pin ?? "");
+    }
+    const { finder } = finderOf(backend, {
+      async check({ pin, client }, { task }) {
+        await client.prove({});
+        if (Buffer.from(pin).toString("hex") !== task) {
+          throw conflict("it is another's");
+        }
+      },
+    });
+    const met = pins
+      .toReversed()
+      .map((task) => finder.meet(containerId, { task, address: "" }, AbortSignal.timeout(60_000)));
+    const found = await Promise.all(met);
+    assert.deepEqual(
+      found.map(({ pin }) => Buffer.from(pin).toString("hex")),
+      pins.toReversed(),
+    );
   });
 
   it("are told apart by their backends", async () => {

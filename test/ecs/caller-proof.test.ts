@@ -60,7 +60,7 @@ describe("the proof of a task by its role", () => {
   });
 
   it("is not another task's, nor that of a session of another role", async () => {
-    await assert.rejects(check({ session: "another" }), refused);
+    await assert.rejects(check({ session: "another" }), (error) => isErrorKind(error, "conflict"));
     const role = aws.iam.addRole("theirs", { trusted: ["ecs-tasks.amazonaws.com"], policies: [] });
     await assert.rejects(check({ session: taskId, role }), refused);
   });

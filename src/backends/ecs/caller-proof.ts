@@ -6,13 +6,23 @@ import { randomBytes } from "node:crypto";
 
 import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
-import { forbidden, messageOf } from "../../common/errors.ts";
+import { conflict, forbidden, messageOf } from "../../common/errors.ts";
 import type { AgentProof } from "../common/cloud/agents/agent-proof.ts";
 import type { AwsClients } from "./aws/clients.ts";
-import { AwsError } from "./aws/errors.ts";
+import { AwsError, isAwsError } from "./aws/errors.ts";
 
 /** The header that binds a signed call to the agent's key and the nonce. */
 const agentHeader = "sockerless-agent";
+
+/** STS's refusals of what was signed. Any other 403 is a gateway's, and may pass. */
+const refusals = [
+  "AccessDenied",
+  "ExpiredToken",
+  "IncompleteSignature",
+  "InvalidClientTokenId",
+  "MissingAuthenticationToken",
+  "SignatureDoesNotMatch",
+] as const;
 
 /** Settings of {@link callerProof}. */
 export interface CallerProofOptions {
@@ -46,12 +56,14 @@ export function callerProof({ aws, region, taskRoleArn }: CallerProofOptions): A
         arn = answer.Arn ?? "";
       } catch (caught) {
         const error = new AwsError({ service: "sts", operation: "GetCallerIdentity" }, caught);
-        throw agentFailure ?? (error.status === 403 ? forbidden(messageOf(error), error) : error);
+        throw agentFailure ?? (isAwsError(error, ...refusals) ? forbidden(messageOf(error), error) : error);
       } finally {
         sts.destroy();
       }
-      if (arn !== sessionOf(taskRoleArn, task)) {
-        throw forbidden(`AWS takes it for ${arn}, not for the task ${task}`);
+      const sessions = sessionsOf(taskRoleArn);
+      if (arn !== `${sessions}${task.split("/").at(-1)}`) {
+        const isOurs = arn.startsWith(sessions);
+        throw (isOurs ? conflict : forbidden)(`AWS takes it for ${arn}, not for the task ${task}`);
       }
     },
   };
@@ -66,9 +78,9 @@ function refuseOtherCalls(query: URLSearchParams): void {
   }
 }
 
-/** The ARN of the session that ECS makes of a role for a task. */
-function sessionOf(roleArn: string, task: string): string {
+/** The beginning of the ARNs of a role's sessions: ECS makes one for each task, and gives it the task's ID. */
+function sessionsOf(roleArn: string): string {
   const [, partition, , , account] = roleArn.split(":");
   const role = roleArn.split("/").at(-1);
-  return `arn:${partition}:sts::${account}:assumed-role/${role}/${task.split("/").at(-1)}`;
+  return `arn:${partition}:sts::${account}:assumed-role/${role}/`;
 }

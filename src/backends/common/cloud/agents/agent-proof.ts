@@ -18,7 +18,7 @@ export interface AgentProof {
   /**
    * Resolves once the agent has proven that it runs in the task.
    *
-   * @throws forbidden: it does not; others: nobody knows yet
+   * @throws conflict: it runs in another task of ours; forbidden: in none; others: nobody knows yet
    */
   check(agent: UnprovenAgent, place: TaskPlace, signal: AbortSignal): Promise<void>;
 }

@@ -48,7 +48,11 @@ async function meetFirstProven(
   signal: AbortSignal,
 ): Promise<FoundAgent> {
   const { relay, clock, logger } = options;
+  const elsewhere = new Set<string>();
   for await (const caller of relay.callersOf(containerId, signal)) {
+    if (elsewhere.has(caller.pin)) {
+      continue; // It waits for whoever asks for its own task.
+    }
     const about = { container: containerId, task: place.task, key: caller.pin };
     try {
       const pin = await prove(options, caller, place, signal);
@@ -56,7 +60,11 @@ async function meetFirstProven(
       return { address: place.address, pin };
     } catch (error) {
       signal.throwIfAborted();
-      if (fromUnknown(error).kind === "forbidden") {
+      const { kind } = fromUnknown(error);
+      if (kind === "conflict") {
+        elsewhere.add(caller.pin);
+        logger.info(about, `an agent that called is another task's: ${messageOf(error)}`);
+      } else if (kind === "forbidden") {
         relay.refuse(caller);
         logger.warn(about, `an agent that called is not whom it claims to be: ${messageOf(error)}`);
       } else {
