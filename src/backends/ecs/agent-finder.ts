@@ -17,6 +17,8 @@ export interface EcsAgents {
   readonly finder: AgentFinder;
   /** Address at which they call; undefined: they are dialled. */
   readonly callbackUrl: string | undefined;
+  /** TCP port of that address. */
+  readonly callbackPort: number | undefined;
   close(): Promise<void>;
 }
 
@@ -36,7 +38,7 @@ export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
   const { config, aws, authority, clock, runDir } = options;
   if (config.agentMode === "direct") {
     const finder = directAgents({ authority, clock });
-    return { finder, callbackUrl: undefined, close: () => Promise.resolve() };
+    return { finder, callbackUrl: undefined, callbackPort: undefined, close: () => Promise.resolve() };
   }
   const { callbackUrl, taskRoleArn, region } = config;
   if (callbackUrl === undefined) {
@@ -50,8 +52,9 @@ export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
     );
   }
   const logger = componentLogger(options.logger, "agents");
+  const callbackPort = Number(new URL(callbackUrl).port || "443");
   const relay = await Relay.start({
-    listen: config.callbackListen ?? `tcp://0.0.0.0:${new URL(callbackUrl).port || "443"}`,
+    listen: config.callbackListen ?? `tcp://0.0.0.0:${callbackPort}`,
     path: join(runDir, "agents.sock"),
     instance: instanceOf(authority).replace(/^.*\//, ""),
     logger,
@@ -60,7 +63,7 @@ export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
   const proof = callerProof({ aws, region, taskRoleArn });
   // Tasks of one network reach one another whoever else reaches them.
   const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: true, clock, logger };
-  return { finder: calledAgents(parts), callbackUrl, close: () => relay.close() };
+  return { finder: calledAgents(parts), callbackUrl, callbackPort, close: () => relay.close() };
 }
 
 /** Agents of tasks that listen on the tasks' network interfaces. */

@@ -195,6 +195,7 @@ describe("networks on ECS", () => {
       subnets: ["subnet-1"],
       securityGroups: ["sg-default"],
       agentIngress: ["10.0.0.0/8", "sg-frontend", "fd00::/8"],
+      callbackPort: undefined,
       efsSecurityGroupId: "sg-efs",
       isolation: "security-group",
       instance: "one",
@@ -250,6 +251,18 @@ describe("networks on ECS", () => {
       "tcp 2049 sg-efs",
       "tcp 443 0.0.0.0/0",
       "tcp 443 ::/0",
+    ]);
+  });
+
+  it("that are internal lead to the backend where agents call it", async () => {
+    const reference = await networks({ callbackPort: 8443 }).ensure(network("inner", "a", { internal: true }));
+    assert.deepEqual(ec2.rules(reference, "IpPermissionsEgress"), [
+      `all ${reference}`,
+      "tcp 2049 sg-efs",
+      "tcp 443 0.0.0.0/0",
+      "tcp 443 ::/0",
+      "tcp 8443 0.0.0.0/0",
+      "tcp 8443 ::/0",
     ]);
   });
 

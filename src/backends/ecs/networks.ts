@@ -25,6 +25,8 @@ export interface EcsNetworksOptions {
   readonly securityGroups: readonly string[];
   /** CIDRs and groups that may reach agents; none: those that the configured groups let. */
   readonly agentIngress: readonly string[];
+  /** TCP port at which agents call this backend; undefined: they are dialled. */
+  readonly callbackPort: number | undefined;
   readonly efsSecurityGroupId: string | undefined;
   /** `shared`: all networks are the configured groups, and differ in names only. */
   readonly isolation: "security-group" | "shared";
@@ -69,6 +71,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     instance: options.instance,
     configuredGroups: securityGroups,
     agentIngress: options.agentIngress,
+    callbackPort: options.callbackPort,
     efsGroupId: options.efsSecurityGroupId,
     logger,
   });

@@ -46,6 +46,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     subnets: config.subnets,
     securityGroups: config.securityGroups,
     agentIngress: config.agentIngress,
+    callbackPort: agents.callbackPort,
     efsSecurityGroupId: config.efsSecurityGroupId,
     isolation: config.networkIsolation,
     instance,

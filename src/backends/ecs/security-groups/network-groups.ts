@@ -26,6 +26,8 @@ export interface NetworkGroupsOptions {
   readonly configuredGroups: readonly string[];
   /** CIDRs and groups that may reach agents; none: those that the configured groups let. */
   readonly agentIngress: readonly string[];
+  /** TCP port at which agents call this backend; undefined: they are dialled. */
+  readonly callbackPort: number | undefined;
   /** Group of the file system's mount targets. */
   readonly efsGroupId: string | undefined;
   readonly logger: Logger;
@@ -238,9 +240,9 @@ export class NetworkGroups {
   }
 
   async #giveRules(group: SecurityGroup, { connected, leadsOut }: Reach): Promise<void> {
-    const { groups, efsGroupId } = this.#options;
+    const { groups, efsGroupId, callbackPort } = this.#options;
     const agentPeers = await this.#peersOfAgents();
-    const context = { groupId: group.GroupId ?? "", connected, agentPeers, efsGroupId };
+    const context = { groupId: group.GroupId ?? "", connected, agentPeers, efsGroupId, callbackPort };
     await groups.allow(group, ingressRules(context));
     if (!leadsOut) {
       await groups.allowOut(group, egressRules(context)); // EC2 has opened the others.

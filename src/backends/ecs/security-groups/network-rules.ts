@@ -11,6 +11,8 @@ export interface RuleContext {
   readonly agentPeers: readonly Rule["peer"][];
   /** Group of the file system's mount targets. */
   readonly efsGroupId: string | undefined;
+  /** TCP port at which agents call the backend; undefined: they are dialled. */
+  readonly callbackPort: number | undefined;
 }
 
 const anywhere = [{ cidr: "0.0.0.0/0" }, { cidr: "::/0" }] as const;
@@ -22,12 +24,13 @@ export function ingressRules({ groupId, connected, agentPeers }: RuleContext): R
 
 /**
  * The egress rules of a group that does not lead everywhere. A task's image is pulled and its log written through the
- * task's own interface, so HTTPS has to stay open on networks that lead nowhere.
+ * task's own interface, so HTTPS has to stay open on networks that lead nowhere; and so has the way to the backend where agents call it.
  */
-export function egressRules({ groupId, connected, efsGroupId }: RuleContext): Rule[] {
+export function egressRules({ groupId, connected, efsGroupId, callbackPort }: RuleContext): Rule[] {
+  const ports = new Set([443, callbackPort ?? 443]);
   return [
     among(groupId, connected),
-    ...anywhere.map((peer) => ({ tcpPort: 443, peer })),
+    ...[...ports].flatMap((tcpPort) => anywhere.map((peer) => ({ tcpPort, peer }))),
     ...(efsGroupId === undefined ? [] : [{ tcpPort: nfsPort, peer: { group: efsGroupId } }]),
   ];
 }
