@@ -54,7 +54,7 @@ export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
   const logger = componentLogger(options.logger, "agents");
   const callbackPort = Number(new URL(callbackUrl).port || "443");
   const relay = await Relay.start({
-    listen: config.callbackListen ?? `tcp://0.0.0.0:${callbackPort}`,
+    listen: config.callbackListen ?? `tcp://[::]:${callbackPort}`,
     path: join(runDir, "agents.sock"),
     instance: instanceOf(authority).replace(/^.*\//, ""),
     logger,

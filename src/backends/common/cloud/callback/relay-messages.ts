@@ -2,7 +2,7 @@
 
 /** Settings of the thread. Plain data. */
 export interface RelaySettings {
-  /** `tcp://address:port` for agents. */
+  /** `tcp://address:port` for agents; `[::]`: all addresses, of IPv4 too. */
   readonly listen: string;
   /** Key of the listener's TLS, PEM. Agents do not look at its certificate: what counts is the TLS inside. */
   readonly key: string;

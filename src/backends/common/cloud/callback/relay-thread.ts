@@ -190,9 +190,11 @@ port.on("message", (message: ToRelay) => {
 });
 
 const { hostname, port: number } = new URL(listen);
+// Without an address Node takes [::], which is IPv4's too, and 0.0.0.0 where there is no IPv6.
+const host = hostname === "[::]" ? undefined : hostname.replace(/^\[(.*)\]$/, "$1");
 clients.listen(path, () => {
   chmodSync(path, 0o600);
-  agents.listen(Number(number), hostname.replace(/^\[(.*)\]$/, "$1"), () => {
+  agents.listen({ port: Number(number), host }, () => {
     const { address, port: bound } = agents.address() as AddressInfo;
     tell({
       kind: "listening",
