@@ -35,8 +35,11 @@ const (
 	// proxies on the way forget silent ones after a minute.
 	PingEvery   = 20 * time.Second
 	pingTimeout = 20 * time.Second
-	// Pauses between attempts that fail.
-	firstPause, lastPause = 500 * time.Millisecond, 10 * time.Second
+	// Pauses between attempts that fail; with their spread they are shorter than
+	// the time for which the backend has its clients wait for the agent.
+	firstPause, lastPause = 500 * time.Millisecond, 3 * time.Second
+	// toldEvery is how often failures are logged that go on.
+	toldEvery = 10 * time.Second
 	// maxConnections bounds those that the backend uses at once.
 	maxConnections = 128
 	// Subprotocol is what the WebSockets carry: TLS, whose server is the agent.
@@ -120,16 +123,17 @@ func (address) Network() string  { return "callback" }
 func (a address) String() string { return string(a) }
 
 // run keeps one connection waiting for the backend, as long as there is a
-// listener. The first failure of a row is logged, and then each one at the
-// longest pause.
+// listener. The first failure of a row is logged, and then one in a while.
 func (l *Listener) run() {
+	var told time.Time
 	for pause := firstPause; l.ctx.Err() == nil; {
 		err := l.offer()
 		if err == nil {
 			pause = firstPause
 			continue
 		}
-		if l.ctx.Err() == nil && (pause == firstPause || pause == lastPause) {
+		if l.ctx.Err() == nil && (pause == firstPause || time.Since(told) > toldEvery) {
+			told = time.Now()
 			l.options.Logger.Warn("the backend is not reached", "url", l.options.URL.Redacted(), "error", err)
 		}
 		select { // with a difference, so that not all agents call at once
