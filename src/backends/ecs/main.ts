@@ -30,14 +30,13 @@ export function startBackend(
         });
         const agents = await ecsAgents({ ...surroundings, config: ecs, aws, runDir: config.runDir });
         const registry = registryOptions(config);
-        return ecsPlatform({
-          ...surroundings,
-          config: ecs,
-          aws,
-          agents,
-          registry,
-          stateDir: config.stateDir,
-        });
+        const parts = { ...surroundings, config: ecs, aws, agents, registry, stateDir: config.stateDir };
+        try {
+          return ecsPlatform(parts);
+        } catch (error) {
+          await agents.close();
+          throw error;
+        }
       },
     },
     signal,
