@@ -255,7 +255,9 @@ describe("networks on ECS", () => {
   });
 
   it("that are internal lead to the backend where agents call it", async () => {
-    const reference = await networks({ callbackPort: 8443 }).ensure(network("inner", "a", { internal: true }));
+    const reference = await networks({ callbackPort: 8443 }).ensure(
+      network("inner", "a", { internal: true }),
+    );
     assert.deepEqual(ec2.rules(reference, "IpPermissionsEgress"), [
       `all ${reference}`,
       "tcp 2049 sg-efs",
