@@ -21,13 +21,25 @@ export async function makeDirectories(path: string, mode = 0o777): Promise<void>
 
 async function makeEach(path: string, mode: number): Promise<void> {
   try {
+    await makeOne(path, mode);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") {
+      throw error;
+    }
+    const parent = dirname(path);
+    if (!(await isThere(parent))) {
+      await makeEach(parent, mode);
+    }
+    // Somebody else may have made the parent since the first attempt.
+    await makeOne(path, mode);
+  }
+}
+
+async function makeOne(path: string, mode: number): Promise<void> {
+  try {
     await mkdir(path, { mode });
   } catch (error) {
-    const parent = dirname(path);
-    if (errnoOf(error) === "ENOENT" && !(await isThere(parent))) {
-      await makeEach(parent, mode);
-      await makeEach(path, mode);
-    } else if (errnoOf(error) !== "EEXIST" || !(await stat(path)).isDirectory()) {
+    if (errnoOf(error) !== "EEXIST" || !(await stat(path)).isDirectory()) {
       throw error;
     }
   }
