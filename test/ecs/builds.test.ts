@@ -123,6 +123,27 @@ CMD ["sh", "-c", "cat /three /os-release /four; ls /"]
     assert.equal((await build(socket(), dockerfile)).id, id);
   });
 
+  it("has states between its steps that a user may run by their IDs", async () => {
+    const states = async (): Promise<Set<string>> => {
+      const listed = await ok(
+        "images",
+        "--all",
+        "--quiet",
+        "--no-trunc",
+        "--filter",
+        "label=sockerless.build",
+      );
+      return new Set(listed.split("\n"));
+    };
+    const before = await states();
+    await built(socket(), `${base()}\nRUN echo one > /one\nRUN echo two > /two`);
+    const made = (await states()).difference(before);
+    assert.ok(made.size > 0);
+    for (const state of made) {
+      assert.equal(await ok("run", "--rm", state, "echo", "ran"), "ran");
+    }
+  });
+
   it("shares cache mounts by EFS, and mounts directories of stages and of the context", async () => {
     const dockerfile = (n: number) => `${base()} AS made
 RUN mkdir /made && echo made > /made/in

@@ -264,18 +264,16 @@ async function runStart(
   }
 }
 
-/** States of a build may have waited for this start: their images are made runnable only now. */
+/** States of a build may have waited for this start, or for that of a user who names one: they are made runnable only now. */
 async function makeStatesRunnable(
   { images, state }: EngineContext,
   record: ContainerRecord,
   signal: AbortSignal,
 ): Promise<void> {
-  if (!isOfBuild(configOf(record).labels)) {
-    return;
-  }
+  const isBuilding = isOfBuild(configOf(record).labels);
   for (const id of [record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)]) {
     const image = state.images.get(id);
-    if (image !== undefined) {
+    if (image !== undefined && (isBuilding || image.ofBuild)) {
       await images.makeRunnable(image, signal);
     }
   }
