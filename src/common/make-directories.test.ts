@@ -3,6 +3,7 @@ import { mkdtemp, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import { makeDirectories } from "./make-directories.ts";
 
@@ -16,10 +17,16 @@ describe("making directories", () => {
   after(() => rm(directory, { recursive: true, force: true }));
 
   it("makes those above, with the mode, also for several who make it at a time", async () => {
-    const path = join(directory, "a/b/c");
-    for (let round = 0; round < 200; round++) {
+    const path = join(directory, "a/b/c/d/e");
+    for (let round = 0; round < 50; round++) {
       await rm(join(directory, "a"), { recursive: true, force: true });
-      await Promise.all([0, 1, 2, 3].map(() => makeDirectories(path, 0o700)));
+      const makers = [0, 1, 2, 3].map(async (maker) => {
+        for (let turn = 0; turn < maker * (round % 7); turn++) {
+          await setImmediate(); // So that each meets what another has made in part.
+        }
+        await makeDirectories(path, 0o700);
+      });
+      await Promise.all(makers);
     }
     assert.equal((await stat(join(directory, "a/b"))).mode & 0o777, 0o700);
     await makeDirectories(path);
