@@ -1,7 +1,7 @@
 /** Telling the agents of containers that share a network of one another: each makes the others' listeners its own. */
 import { create } from "@bufbuild/protobuf";
 
-import type { AgentAddress, NetworkAddress } from "../../../../agent-client/address.ts";
+import type { AgentAddress } from "../../../../agent-client/address.ts";
 import { messageOf, systemError } from "../../../../common/errors.ts";
 import { every } from "../../../../common/timers.ts";
 import { type Partner, PartnerSchema } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
@@ -38,8 +38,7 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
   const owner = networkOwnerOf(context, record);
   const way = context.live.peek(owner.id)?.link?.address;
   const failures = await push(context, record.id, startWaitMs);
-  const failure =
-    way === undefined || isDialled(way) ? failures.get(owner.id) : "containers do not reach its agent";
+  const failure = isReached(owner, way) ? failures.get(owner.id) : "containers do not reach its agent";
   if (failure !== undefined) {
     throw systemError(
       `failed to set up container networking: cannot share the network of container ${owner.name}: ${failure} (do its networks let their members reach one another?)`,
@@ -177,7 +176,7 @@ async function partnerOf(
   link: AgentLink | undefined,
   publicKey: Uint8Array,
 ): Promise<Partner | undefined> {
-  if (link === undefined || !isDialled(link.address)) {
+  if (link?.address.kind !== "tcp") {
     return undefined;
   }
   const { host, port, pin } = link.address;
@@ -185,7 +184,7 @@ async function partnerOf(
   return create(PartnerSchema, { containerId, host, port, pin, certificates });
 }
 
-/** Whether agents of other containers reach one at its address. */
-function isDialled(address: AgentAddress): address is NetworkAddress {
-  return address.kind === "tcp";
+/** Whether agents of other containers reach a container's: one that calls is dialled by none. */
+function isReached({ reachableAddress }: ContainerRecord, way: AgentAddress | undefined): boolean {
+  return way === undefined || way.kind === "tcp" || (way.kind !== "called" && reachableAddress !== "");
 }
