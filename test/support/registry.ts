@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 
+import { errnoOf } from "../../src/common/errors.ts";
 import {
   blobOf,
   configBlob,
@@ -15,6 +16,7 @@ import {
   manifestBlob,
   manifestType,
 } from "./images.ts";
+import { until } from "./until.ts";
 
 /** The one user of a registry that asks for credentials. */
 export const registryUser = { username: "ali", password: "open sesame" } as const;
@@ -151,8 +153,21 @@ export function hasCredentials(text: string): boolean {
   return forms.some((form) => text.includes(form) || text.includes(Buffer.from(form).toString("base64")));
 }
 
-/** Names of the files below a directory that have it. */
+/** Names of the files below a directory that have it; looks again where one goes meanwhile, as what is done with does. */
 export async function filesWithCredentials(directory: string): Promise<string[]> {
+  return await until(async () => {
+    try {
+      return await presentFilesWithCredentials(directory);
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") {
+        return undefined;
+      }
+      throw error;
+    }
+  });
+}
+
+async function presentFilesWithCredentials(directory: string): Promise<string[]> {
   const files = (await readdir(directory, { recursive: true, withFileTypes: true })).filter((each) =>
     each.isFile(),
   );
