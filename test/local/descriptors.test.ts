@@ -36,6 +36,7 @@ function kindOf(target: string): string {
   return target
     .replace(setting.daemon.stateDir, "STATE")
     .replace(setting.daemon.runDir, "RUN")
+    .replace(/^.*\/(backend\.sock\.generation)$/, "$1")
     .replace(/[0-9a-f]{64}/, "ID")
     .replace(/^(pipe|socket):.*/, "$1")
     .replace(/^anon_inode:\[(.*)\]$/, "$1")
@@ -75,8 +76,9 @@ describe("from outside", () => {
     const database = ["db/LOG", "db/LOCK", "db/N.log", "db/MANIFEST-N", "spare"].map(
       (name) => `STATE/${name}`,
     );
-    await assertHasOnly(await processOf(daemon, "backend"), [...node, ...database], nodeMay);
-    await assertHasOnly(await processOf(daemon, "frontend"), node, nodeMay);
+    const generation = "backend.sock.generation";
+    await assertHasOnly(await processOf(daemon, "backend"), [...node, ...database, generation], nodeMay);
+    await assertHasOnly(await processOf(daemon, "frontend"), node, [...nodeMay, generation]);
     await assertHasOnly(
       await processOf(daemon, "host"),
       [...go, "socket", "/dev/null", "RUN/host.lock"],
