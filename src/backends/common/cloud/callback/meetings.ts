@@ -34,11 +34,6 @@ export class Meetings {
     this.#listener = listener;
   }
 
-  /** How many connections wait. */
-  get waiting(): number {
-    return [...this.#meetings.values()].reduce((sum, { offers }) => sum + offers.size, 0);
-  }
-
   /** Takes an agent's connection, which is gone once it is closed. @returns why it is not wanted; undefined: it is taken */
   offer(caller: Caller, connection: Duplex): string | undefined {
     if (this.#refused.has(keyOf(caller))) {
