@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
 )
 
@@ -64,15 +65,22 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 	}
 }
 
-func TestAStepThatCannotBeContinuedBeginsAnother(t *testing.T) {
-	w, server := workerOf(t)
+// containerThatWaits is left by a build's step, with "state", for the next one.
+func containerThatWaits(t *testing.T) (w *Worker, server *backendtest.Backend, build *job, id string) {
+	t.Helper()
+	w, server = workerOf(t)
 	w.continuesRuns = true
-	build := &job{session: "one"}
+	build = &job{session: "one"}
 	id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stepOf(w, build, "").leave("state", id)
+	return w, server, build, id
+}
+
+func TestAStepThatCannotBeContinuedBeginsAnother(t *testing.T) {
+	w, server, build, _ := containerThatWaits(t)
 	next := stepOf(w, build, "")
 	next.root = &ref{content: &content{id: "state"}}
 	// The server starts nothing.
@@ -82,14 +90,7 @@ func TestAStepThatCannotBeContinuedBeginsAnother(t *testing.T) {
 }
 
 func TestAContainerThatWaitsGoesWithItsBuild(t *testing.T) {
-	w, server := workerOf(t)
-	w.continuesRuns = true
-	build := &job{session: "one"}
-	id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stepOf(w, build, "").leave("state", id)
+	w, server, build, id := containerThatWaits(t)
 	if there := server.Containers(); !slices.Equal(there, []string{id}) {
 		t.Errorf("there are %v", there)
 	}

@@ -115,13 +115,21 @@ func TestADiskThatFillsBelowAVolumeIsToldOf(t *testing.T) {
 	}
 }
 
-func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
+// storeWithLargeVolume opens a store with a block volume that its disk has no room for,
+// and answers the volume's path. Nobody looks at the room but at mounts.
+func storeWithLargeVolume(t *testing.T) (_ stored, path string) {
+	t.Helper()
 	s := openStoreOn(t, tmpfsDisk(t), time.Hour)
 	made, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{
 		Name: "large", Driver: "block", Options: map[string]string{"size": "192M"},
 	})
 	s.must(err)
 	t.Cleanup(func() { s.Remove(context.Background(), "large") })
+	return s, made.Path
+}
+
+func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
+	s, path := storeWithLargeVolume(t)
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	told := make(chan string)
@@ -131,7 +139,7 @@ func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
 			return nil
 		})
 	}()
-	s.must(s.Hold(t.Context(), "one", made.Path))
+	s.must(s.Hold(t.Context(), "one", path))
 	if name := <-told; name != "large" {
 		t.Error(name)
 	}
@@ -140,20 +148,15 @@ func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
 
 // A container that restarts has its volume mounted anew before the room is looked at again.
 func TestAVolumeWithoutRoomIsToldOfAtEachMount(t *testing.T) {
-	s := openStoreOn(t, tmpfsDisk(t), time.Hour)
-	made, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{
-		Name: "large", Driver: "block", Options: map[string]string{"size": "192M"},
-	})
-	s.must(err)
-	t.Cleanup(func() { s.Remove(context.Background(), "large") })
-	s.must(s.Hold(t.Context(), "one", made.Path))
+	s, path := storeWithLargeVolume(t)
+	s.must(s.Hold(t.Context(), "one", path))
 	told := make(chan string, 16)
 	ctx, leave := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() {
 		ended <- s.WatchRoom(ctx, func(shortage *hostv1.WatchVolumesResponse) error {
 			if len(told) == 0 { // The watch does not look while it tells.
-				if err := errors.Join(s.LetGo(ctx, "one"), s.Hold(ctx, "one", made.Path)); err != nil {
+				if err := errors.Join(s.LetGo(ctx, "one"), s.Hold(ctx, "one", path)); err != nil {
 					return err
 				}
 			}
