@@ -61,8 +61,8 @@ func (r Runtime) Kill(ctx context.Context, containerID string) error {
 // comes last. An init that waits for the processes of its namespace to be reaped
 // is not even a zombie; the runtime's record is then removed here.
 //
-// What a killed runtime had mounted in its directory of the container keeps that
-// directory from being removed: it is taken away before each attempt.
+// Mounts that a killed runtime has left in its directory of the container keep that
+// directory from being removed: they are taken away before each attempt.
 func (r Runtime) Delete(ctx context.Context, containerID string) error {
 	remove := func(flags ...string) error {
 		if err := r.unmountLeftovers(containerID); err != nil {
