@@ -9,7 +9,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
-import type { Daemon } from "../support/daemon.ts";
+import { runCommand } from "../support/command.ts";
+import { checkout, type Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
 import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
@@ -122,6 +123,20 @@ test("of the backend: no answer of the one before is given once the next one run
   }
   await call(204, "DELETE", `/containers/${Id}`);
   assert.ok(existsSync(`${daemon.backendSocket}.generation`), "answers were held");
+});
+
+test("another backend that is refused the socket leaves the serving one's file of answers that are held", async (t) => {
+  const file = `${daemon.backendSocket}.generation`;
+  const { ino } = statSync(file);
+  const directory = await mkdtemp(join(tmpdir(), "skl-refused-"));
+  t.after(() => rm(directory, { recursive: true }));
+  const { code, errorText } = await runCommand(join(checkout, "bin/sockerless"), [
+    ...["backend", "local", "--listen", `unix://${daemon.backendSocket}`],
+    ...["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")],
+  ]);
+  assert.notEqual(code, 0);
+  assert.match(errorText, /already serves/);
+  assert.equal(statSync(file).ino, ino);
 });
 
 test("a frontend that ended in peace leaves no address that nobody answers", async () => {

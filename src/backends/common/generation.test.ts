@@ -59,6 +59,18 @@ describe("the generation of a backend's state", () => {
     after.close();
   });
 
+  it("goes on in the file of the backend that serves after another one was refused its address", async () => {
+    using at = place();
+    const serving = await openGeneration(at.address);
+    const refused = await openGeneration(at.address);
+    refused.leave();
+    refused.close();
+    refused.advance();
+    serving.advance();
+    assert.equal(at.told(), serving.value);
+    serving.close();
+  });
+
   it("is not told in a file that somebody else could write", async () => {
     for (const plant of [
       (file: string, other: string) => symlinkSync(other, file),

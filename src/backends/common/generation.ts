@@ -15,10 +15,17 @@ export interface Generation {
   advance(): void;
   /** Takes the file away, once: nothing that was held counts any more. */
   close(): void;
+  /** Leaves the file, once: it is that of another backend, which serves the address and tells its number at its next change. */
+  leave(): void;
 }
 
 /** The generation of a state that no frontend can look at. */
-export const untoldGeneration: Generation = { value: noGeneration, advance: () => {}, close: () => {} };
+export const untoldGeneration: Generation = {
+  value: noGeneration,
+  advance: () => {},
+  close: () => {},
+  leave: () => {},
+};
 
 /**
  * Opens the generation of a backend at an address, with a number that no backend before it has told. Where the file cannot
@@ -73,6 +80,14 @@ class FileGeneration implements Generation {
     this.#tell(noGeneration);
     unlinkIfThere(this.#path);
     closeSync(this.#descriptor);
+  }
+
+  leave(): void {
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      this.#value = noGeneration;
+      closeSync(this.#descriptor);
+    }
   }
 
   #tell(value: bigint): void {

@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { systemClock } from "../../common/clock.ts";
 import type { CommonConfig } from "../../common/config/load.ts";
+import { isErrorKind } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
@@ -107,6 +108,11 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
       registerImageService(router, images);
     },
     resolveAgent: (containerId) => Promise.resolve(engine.agentTargetOf(containerId)),
+  }).catch((error: unknown) => {
+    if (isErrorKind(error, "conflict")) {
+      generation.leave();
+    }
+    throw error;
   });
   server = served;
   resources.defer(() => served.close());
