@@ -18,8 +18,14 @@ export interface TestCertificates {
  *
  * @param directory where the files are put
  * @param purpose the only use of both, `serverAuth` or `clientAuth`; any where it is left out
+ * @param names further DNS names of both
  */
-export async function makeCertificates(directory: string, purpose?: string): Promise<TestCertificates> {
+export async function makeCertificates(
+  directory: string,
+  purpose?: string,
+  names: readonly string[] = [],
+): Promise<TestCertificates> {
+  const subjects = ["DNS:localhost", "IP:127.0.0.1", ...names.map((name) => `DNS:${name}`)].join();
   const path = (name: string): string => join(directory, name);
   const ca = path("ca.pem");
   await openssl([
@@ -31,7 +37,7 @@ export async function makeCertificates(directory: string, purpose?: string): Pro
     const key = path(`${name}-key.pem`);
     await openssl([
       ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"],
-      ...["-subj", `/CN=${name}`, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+      ...["-subj", `/CN=${name}`, "-addext", `subjectAltName=${subjects}`],
       ...["-addext", "basicConstraints=critical,CA:FALSE"],
       ...(purpose === undefined ? [] : ["-addext", `extendedKeyUsage=${purpose}`]),
       ...["-CA", ca, "-CAkey", path("ca-key.pem"), "-keyout", key, "-out", cert],

@@ -21,6 +21,8 @@ export interface DaemonOptions {
   readonly stateDir?: string;
   /** A descriptor of this process that it inherits, as number {@link inheritedAs}. */
   readonly inherits?: number;
+  /** Directory in which it is started; unless said, this process's. */
+  readonly cwd?: string;
   /** A command that runs it elsewhere, such as in a network namespace. */
   readonly within?: readonly string[];
 }
@@ -99,7 +101,7 @@ export class Daemon {
         this.runDir,
         ...(this.#options.args ?? []),
       ],
-      { stdio: this.#stdio(), env: { ...process.env, ...this.#options.env } },
+      { stdio: this.#stdio(), cwd: this.#options.cwd, env: { ...process.env, ...this.#options.env } },
     );
     const { stdout, stderr } = child;
     if (stdout === null || stderr === null) {

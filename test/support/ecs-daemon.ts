@@ -106,10 +106,7 @@ export class EcsDaemon implements AsyncDisposable {
 
   /** Calls that the account's policies have denied, as `ec2.CreateTags`. */
   get deniedCalls(): string[] {
-    return this.aws.calls
-      .all()
-      .filter(({ error = "" }) => /^(AccessDenied|UnauthorizedOperation)/.test(error))
-      .map(({ service, operation }) => `${service}.${operation}`);
+    return deniedCalls(this.aws);
   }
 
   /** Removes every container, ends everything, and deletes what was written. */
@@ -122,8 +119,16 @@ export class EcsDaemon implements AsyncDisposable {
   }
 }
 
+/** Calls that an account's policies have denied, as `ec2.CreateTags`. */
+export function deniedCalls(aws: Aws): string[] {
+  return aws.calls
+    .all()
+    .filter(({ error = "" }) => /^(AccessDenied|UnauthorizedOperation)/.test(error))
+    .map(({ service, operation }) => `${service}.${operation}`);
+}
+
 /** Gives user, task role and file system the documented policies, in an account that enforces them from now on. */
-async function leastPrivilege(aws: Aws): Promise<Aws["credentials"]> {
+export async function leastPrivilege(aws: Aws): Promise<Aws["credentials"]> {
   const key = aws.iam.addUser("backend", [await documentedPolicy(aws, "backend-policy.json")]);
   aws.iam.addRole("sockerless-task", {
     trusted: ["ecs-tasks.amazonaws.com"],

@@ -67,6 +67,26 @@ async function install(program: string, place: string): Promise<void> {
   }
 }
 
+/**
+ * Environment in which Terraform finds the stand-in for the clouds' providers, and nothing of the user's.
+ *
+ * @param directory where Terraform's own settings are put
+ */
+export async function standInEnvironment(directory: string): Promise<NodeJS.ProcessEnv> {
+  await buildProvider();
+  const settings = join(directory, "terraform.rc");
+  await writeFile(
+    settings,
+    `provider_installation {\n  filesystem_mirror {\n    path = "${mirror}"\n  }\n}\n`,
+  );
+  return {
+    ...withoutTerraformVariables(process.env),
+    CHECKPOINT_DISABLE: "1",
+    TF_CLI_CONFIG_FILE: settings,
+    TF_IN_AUTOMATION: "1",
+  };
+}
+
 /** A message of Terraform's. */
 export interface Diagnostic {
   readonly severity: "error" | "warning";
@@ -94,6 +114,7 @@ export interface Plan {
 /** A directory with a root module. */
 export class Workspace {
   readonly directory: string;
+  #env: NodeJS.ProcessEnv = {};
 
   private constructor(directory: string) {
     this.directory = directory;
@@ -116,11 +137,7 @@ export class Workspace {
   }
 
   async #initialise(): Promise<void> {
-    await buildProvider();
-    await writeFile(
-      join(this.directory, "terraform.rc"),
-      `provider_installation {\n  filesystem_mirror {\n    path = "${mirror}"\n  }\n}\n`,
-    );
+    this.#env = await standInEnvironment(this.directory);
     await this.#succeed("init", "-input=false");
   }
 
@@ -197,15 +214,7 @@ export class Workspace {
   }
 
   #run(...args: string[]): Promise<CommandResult> {
-    return runCommand(terraform ?? "terraform", args, {
-      cwd: this.directory,
-      env: {
-        ...withoutTerraformVariables(process.env),
-        CHECKPOINT_DISABLE: "1",
-        TF_CLI_CONFIG_FILE: join(this.directory, "terraform.rc"),
-        TF_IN_AUTOMATION: "1",
-      },
-    });
+    return runCommand(terraform ?? "terraform", args, { cwd: this.directory, env: this.#env });
   }
 }
 
