@@ -106,6 +106,19 @@ func (c *container) FileSystem(ctx context.Context) (server.FileSystem, error) {
 	return c.stock.files, nil
 }
 
+var _ server.Layered = (*container)(nil)
+
+// Bounds say what of the root is not the container's own. Errors are those of
+// FileSystem.
+func (c *container) Bounds(ctx context.Context) (archive.Bounds, error) {
+	if _, err := c.FileSystem(ctx); err != nil {
+		return archive.Bounds{}, err
+	}
+	c.stock.mu.Lock()
+	defer c.stock.mu.Unlock()
+	return c.stock.files.Bounds, nil
+}
+
 func unknownChangesCode(err error) connect.Code {
 	switch {
 	case errors.Is(err, errNotPIDOne):

@@ -120,10 +120,11 @@ func (c *Client) ContinuesRuns(ctx context.Context) (bool, error) {
 	return response.Msg.ContinuesRuns, nil
 }
 
-// ContinueContainer starts the next step in the container of the last one, from whose changes the image was made.
-func (c *Client) ContinueContainer(ctx context.Context, id, image string, config *backendv1.ContainerConfig) error {
+// ContinueContainer starts the next step in the container of the last one, from whose changes an image was made: the
+// backend puts the layers into it that the step's image has above that.
+func (c *Client) ContinueContainer(ctx context.Context, id, committed, image string, config *backendv1.ContainerConfig) error {
 	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{
-		Container: id, NextStep: &backendv1.NextStep{Image: image, Config: config},
+		Container: id, NextStep: &backendv1.NextStep{Image: image, Config: config, Committed: committed},
 	}))
 	return err
 }

@@ -188,7 +188,7 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	isLeft = s.leave(made.ID, id)
+	isLeft = s.leave(made, id)
 	return []solver.Result{bkworker.NewWorkerRefResult(s.worker.stateRef(made), s.worker)}, nil
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/moby/buildkit/solver"
+	digest "github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -14,23 +16,30 @@ import (
 // is a task it is slow to begin. No build gets another's.
 type stages struct {
 	mu      sync.Mutex
-	waiting map[stage]string
+	waiting []waiting
 }
 
 // stage is what a step and the next one have in common.
 type stage struct {
-	build, state, settings string
+	build, settings string
 }
 
-// stageOf answers the stage that a step ends, or the next one begins, with a state; not ok: the step has a container of
-// its own, as it has mounts or secrets, or nobody knows its build.
-func (s *step) stageOf(state string) (_ stage, ok bool) {
-	if !s.worker.continuesRuns || len(s.op.Mounts) > 1 || len(s.op.Secretenv) > 0 || s.host.ReadonlyRootfs || state == "" {
+// waiting is a container that a step has left, with the files of its state.
+type waiting struct {
+	container string
+	at        stage
+	state     record
+}
+
+// stage answers what the next step has to have in common with this one; not ok: the step has a container of its own, as it
+// has mounts or secrets, or nobody knows its build.
+func (s *step) stage() (_ stage, ok bool) {
+	if !s.worker.continuesRuns || len(s.op.Mounts) > 1 || len(s.op.Secretenv) > 0 || s.host.ReadonlyRootfs {
 		return stage{}, false
 	}
 	build := buildOf(s.job)
 	settings, err := proto.MarshalOptions{Deterministic: true}.Marshal(s.host)
-	return stage{build, state, s.config.Hostname + "/" + string(settings)}, build != "" && err == nil
+	return stage{build, s.config.Hostname + "/" + string(settings)}, build != "" && err == nil
 }
 
 // buildOf tells builds apart by their clients' sessions.
@@ -46,31 +55,32 @@ func buildOf(job solver.JobContext) string {
 	return sessions.NextSession()
 }
 
-// continued runs the step in the container that the stage's last one has left. Where there is none, or its files are gone by
-// now, the step begins in another.
+// continued runs the step in the container that an earlier one of its stage has left; what came between, a COPY say, is put
+// into it. Where there is none, or its files are gone by now, the step begins in another.
 func (s *step) continued(ctx context.Context) (id string, ok bool) {
-	at, ok := s.stageOf(s.root.id)
+	at, ok := s.stage()
 	if !ok {
 		return "", false
 	}
-	if id, ok = s.worker.stages.take(at); !ok {
+	left, ok := s.worker.stages.take(at, s.root.diffIDs)
+	if !ok {
 		return "", false
 	}
-	if s.worker.backend.ContinueContainer(ctx, id, s.root.id, s.config) == nil {
-		return id, true
+	if s.worker.backend.ContinueContainer(ctx, left.container, left.state.ID, s.root.id, s.config) == nil {
+		return left.container, true
 	}
-	tell("remove the container of an earlier step", s.worker.backend.RemoveContainer(context.WithoutCancel(ctx), id))
+	tell("remove the container of an earlier step", s.worker.backend.RemoveContainer(context.WithoutCancel(ctx), left.container))
 	return "", false
 }
 
 // leave keeps the step's container for the next one, until the build ends.
-func (s *step) leave(state, container string) bool {
-	at, ok := s.stageOf(state)
+func (s *step) leave(state record, container string) bool {
+	at, ok := s.stage()
 	if !ok {
 		return false
 	}
 	all, client := &s.worker.stages, s.worker.backend
-	all.leave(at, container)
+	all.leave(waiting{container, at, state})
 	err := s.job.Cleanup(func() error {
 		all.drop(container)
 		return client.RemoveContainer(context.Background(), container)
@@ -88,31 +98,34 @@ func tell(what string, err error) {
 }
 
 // leave keeps a container for the next step of its stage.
-func (s *stages) leave(at stage, container string) {
+func (s *stages) leave(left waiting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waiting == nil {
-		s.waiting = map[stage]string{}
-	}
-	s.waiting[at] = container
+	s.waiting = append(s.waiting, left)
 }
 
-// take answers the container that waits at a stage, which is the caller's then.
-func (s *stages) take(at stage) (container string, ok bool) {
+// take answers the container that waits at a stage with the most of these layers, and no other. It is the caller's then.
+func (s *stages) take(at stage, layers []digest.Digest) (best waiting, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	container, ok = s.waiting[at]
-	delete(s.waiting, at)
-	return container, ok
+	for _, each := range s.waiting {
+		has := each.state.DiffIDs
+		stands := len(has) <= len(layers) && slices.Equal(has, layers[:len(has)])
+		if each.at == at && stands && (!ok || len(has) > len(best.state.DiffIDs)) {
+			best, ok = each, true
+		}
+	}
+	s.forget(best.container)
+	return best, ok
 }
 
 // drop forgets a container that is to be removed.
 func (s *stages) drop(container string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for at, each := range s.waiting {
-		if each == container {
-			delete(s.waiting, at)
-		}
-	}
+	s.forget(container)
+}
+
+func (s *stages) forget(container string) {
+	s.waiting = slices.DeleteFunc(s.waiting, func(each waiting) bool { return each.container == container })
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
+	digest "github.com/opencontainers/go-digest"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
@@ -39,29 +40,44 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 	w, _ := workerOf(t)
 	w.continuesRuns = true
 	one, other := &job{session: "one"}, &job{session: "other"}
-	if !stepOf(w, one, "").leave("state", "container") {
+	if !stepOf(w, one, "").leave(record{ID: "state", DiffIDs: []digest.Digest{"a", "b"}}, "container") {
 		t.Fatal("the container is not kept")
 	}
-	takes := func(next *step, state string) bool {
-		at, ok := next.stageOf(state)
+	takes := func(next *step, layers ...digest.Digest) bool {
+		at, ok := next.stage()
 		if !ok {
 			return false
 		}
-		_, ok = w.stages.take(at)
+		_, ok = w.stages.take(at, layers)
 		return ok
 	}
 	for name, refused := range map[string]bool{
-		"another build's":   takes(stepOf(w, other, ""), "state"),
-		"another state's":   takes(stepOf(w, one, ""), "other"),
-		"another network's": takes(stepOf(w, one, "none"), "state"),
-		"one with a mount":  takes(stepOf(w, one, "", &pb.Mount{Dest: "/cache"}), "state"),
+		"another build's":   takes(stepOf(w, other, ""), "a", "b"),
+		"another state's":   takes(stepOf(w, one, ""), "a", "c"),
+		"an earlier one":    takes(stepOf(w, one, ""), "a"),
+		"another network's": takes(stepOf(w, one, "none"), "a", "b"),
+		"one with a mount":  takes(stepOf(w, one, "", &pb.Mount{Dest: "/cache"}), "a", "b"),
 	} {
 		if refused {
 			t.Errorf("%s took it", name)
 		}
 	}
-	if !takes(stepOf(w, one, ""), "state") || takes(stepOf(w, one, ""), "state") {
+	if !takes(stepOf(w, one, ""), "a", "b") || takes(stepOf(w, one, ""), "a", "b") {
 		t.Error("it is not taken once")
+	}
+}
+
+func TestAStepIsContinuedAcrossLayersThatCameBetween(t *testing.T) {
+	w, _ := workerOf(t)
+	w.continuesRuns = true
+	build := &job{session: "one"}
+	stepOf(w, build, "").leave(record{ID: "base", DiffIDs: []digest.Digest{"a"}}, "further")
+	stepOf(w, build, "").leave(record{ID: "nearer", DiffIDs: []digest.Digest{"a", "b"}}, "nearest")
+	at, _ := stepOf(w, build, "").stage()
+	for _, want := range []string{"nearest", "further", ""} {
+		if got, _ := w.stages.take(at, []digest.Digest{"a", "b", "copied"}); got.container != want {
+			t.Errorf("it goes on in %q, not in %q", got.container, want)
+		}
 	}
 }
 
@@ -75,7 +91,7 @@ func containerThatWaits(t *testing.T) (w *Worker, server *backendtest.Backend, b
 	if err != nil {
 		t.Fatal(err)
 	}
-	stepOf(w, build, "").leave("state", id)
+	stepOf(w, build, "").leave(record{ID: "state"}, id)
 	return w, server, build, id
 }
 

@@ -432,6 +432,7 @@ function testImages(state: State): ImageSource {
         await state.commit((change) => change.images.put(record));
       }
     },
+    openLayers: async () => ({ layers: [], [Symbol.asyncDispose]: async () => {} }),
     forgetUnusedLayers: async () => {},
     diskUsage: () => ({ layersSize: 0n, images: [] }),
   };

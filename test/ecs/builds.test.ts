@@ -75,7 +75,7 @@ CMD ["sh", "-c", "cat /tmp/both; ls /etc/os-release; stat -c '%a %u' /tmp/both /
     const { id, text, error } = await build(socket(), dockerfile, { files, query: { t: "ran:1" } });
     assert.equal(error, undefined, text);
     assert.match(text, /\nsaid\n/);
-    assert.equal(tasks(), 2);
+    assert.equal(tasks(), 1, "a COPY between them is put into it");
     assert.equal(await containers(), "");
     const { text: printed } = await ecs.daemon.docker("run", "--rm", "ran:1");
     assert.equal(printed, "one\ntwo\n1000\n644 1000\n4755 0");
@@ -121,6 +121,39 @@ CMD ["sh", "-c", "cat /three /os-release /four; ls /"]
     );
     assert.equal(listed, "/tmp/three");
     assert.equal((await build(socket(), dockerfile)).id, id);
+  });
+
+  it("keeps a task while files are copied, added and taken away between one RUN and another", async () => {
+    const dockerfile = `${base()} AS from
+${base()}
+RUN mkdir -p /app/old && echo ran > /app/old/file && echo first > /first
+WORKDIR /app/work
+COPY --chown=1000:1000 --chmod=640 a b/
+COPY --from=from --link /etc/passwd /linked
+ADD packed.tar /app/old/
+RUN cat b/a /first > seen; stat -c '%a %u' b/a >> seen; cat /app/old/packed >> seen; head -n 1 /linked >> seen; rm /first
+COPY a /etc/hosts
+RUN ls / >> seen; grep -c copied /etc/hosts >> seen; echo "files: $(find /app -type f | wc -l)"
+CMD ["sh", "-c", "cat /app/work/seen; find /app | sort; stat -c '%a %u:%g' /app/work/b/a"]
+`;
+    const packed = await tarOf([{ name: "packed", content: "packed\n" }]);
+    const files = [
+      { name: "a", content: "copied\n" },
+      { name: "packed.tar", content: packed },
+    ];
+    const { id, text, error } = await build(socket(), dockerfile, { files, query: { t: "between:1" } });
+    assert.equal(error, undefined, text);
+    assert.equal(tasks(), 1, text);
+    assert.match(text, /\nfiles: 4\n/);
+    const printed = await ok("run", "--rm", "between:1");
+    assert.match(printed, /^copied\nfirst\n640 1000\npacked\nroot:x:0:0/);
+    assert.equal(printed.split("\n").filter((line) => line === "first").length, 1, "it was taken away");
+    assert.match(printed, /\n0\n\/app\n\/app\/old\n\/app\/old\/file\n\/app\/old\/packed\n\/app\/work\n/);
+    const layers = JSON.parse(
+      await ok("inspect", "--format", "{{json .RootFS.Layers}}", "between:1"),
+    ) as string[];
+    assert.equal(layers.length, (await busyboxImage()).layers.length + 8);
+    assert.equal((await build(socket(), dockerfile, { files })).id, id);
   });
 
   it("has states between its steps that a user may run by their IDs", async () => {

@@ -22,6 +22,10 @@ type PutOptions struct {
 	NoOverwriteDirNonDir bool
 	// Owner of every entry; nil: as the tar stream says.
 	Owner *Owner
+	// Layer makes the tar stream an OCI layer, whose whiteouts take files away, and
+	// says what in the root file system is not the container's own and stays as it
+	// is. The directory is the root.
+	Layer *Bounds
 }
 
 // Owner is a numeric user and group.
@@ -68,7 +72,7 @@ func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, opti
 		return err
 	}
 	x := &extractor{ctx: ctx, root: r, dest: dest, options: options, source: source, in: tar.NewReader(plain),
-		givesAway: held.Has(unix.CAP_CHOWN), parentFD: -1}
+		givesAway: held.Has(unix.CAP_CHOWN), parentFD: -1, made: map[string]bool{}}
 	defer x.forgetParent()
 	if err := x.run(); err != nil {
 		return err
@@ -162,8 +166,9 @@ type extractor struct {
 	in      *tar.Reader
 	dirs    []dirTime
 
-	givesAway bool   // entries may belong to other users
-	parent    string // the directory that parentFD stands for; "" when there is none
+	made      map[string]bool // paths that a layer has brought, and what they are in
+	givesAway bool            // entries may belong to other users
+	parent    string          // the directory that parentFD stands for; "" when there is none
 	parentFD  int
 }
 
@@ -212,6 +217,11 @@ func (x *extractor) extract(header *tar.Header) error {
 	}
 	if full == x.dest {
 		return nil // the directory itself is there and stays as it is
+	}
+	if x.options.Layer != nil {
+		if done, err := x.extractFromLayer(full); done || err != nil {
+			return err
+		}
 	}
 	parent, err := x.openParent(path.Dir(full))
 	if err != nil {

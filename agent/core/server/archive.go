@@ -198,6 +198,17 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 			_ = root.MakeDirectory(open.WorkingDirectory) // the start says why it cannot be
 		}
 		options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
+		if open.Layer {
+			layered, ok := container.(Layered)
+			if !ok {
+				return Unimplemented{"this agent"}.cannot("ArchivePut of a layer")
+			}
+			bounds, err := layered.Bounds(ctx)
+			if err != nil {
+				return err
+			}
+			options.Layer = &bounds
+		}
 		if open.CopyUidGid {
 			user, err := identity.ResolveIn(directory, open.User, nil)
 			if err != nil {

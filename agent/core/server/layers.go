@@ -25,6 +25,12 @@ type Comparable interface {
 	FileSystem(context.Context) (FileSystem, error)
 }
 
+// Layered is a Container that layers may be put into.
+type Layered interface {
+	// Bounds say what is not the container's own.
+	Bounds(context.Context) (archive.Bounds, error)
+}
+
 // fileSystem finds the container of a call and its file system.
 func (s *service) fileSystem(ctx context.Context, request connect.AnyRequest, call string) (FileSystem, error) {
 	container, err := s.container(ctx, request.Header())

@@ -50,11 +50,25 @@ export interface ImageSource {
    */
   adopt(image: SealedImage): Promise<void>;
 
+  /**
+   * The layers of an image, by its ID, held until disposed of.
+   *
+   * @param signal ends fetching and reading
+   * @throws not-found; system: a registry does not give those that are still there
+   */
+  openLayers(imageId: string, signal: AbortSignal): Promise<ImageLayers>;
+
   /** Clears away those of a removed container's layers (diff IDs) that nothing needs any more. */
   forgetUnusedLayers(diffIds: readonly string[]): Promise<void>;
 
   /** All images with the sizes that they share, and bytes of all layers, shared ones once. */
   diskUsage(): { readonly layersSize: bigint; readonly images: readonly ImageSummary[] };
+}
+
+/** An image's layers, held. */
+export interface ImageLayers extends AsyncDisposable {
+  /** Bottom first; each is opened as a tar, compressed or not. */
+  readonly layers: readonly { readonly open: () => AsyncIterable<Uint8Array> }[];
 }
 
 /** An image to be made of a container. */

@@ -6,7 +6,7 @@ import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { type ImageSummary, ListImagesRequestSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LayerUnpacking } from "../driver.ts";
-import type { ImageCommit, ImageSource, ResolvedImage } from "../image-source.ts";
+import type { ImageCommit, ImageLayers, ImageSource, ResolvedImage } from "../image-source.ts";
 import { abortable } from "./abortable-stream.ts";
 import type { ContentStore } from "./content-store.ts";
 import type { ImageCatalog } from "./image-catalog.ts";
@@ -121,6 +121,10 @@ export class ImagesForContainers implements ImageSource {
       };
       await index.commit({ put: [adopted] });
     });
+  }
+
+  openLayers(imageId: string, signal: AbortSignal): Promise<ImageLayers> {
+    return this.#parts.supply.open(imageId, signal);
   }
 
   async forgetUnusedLayers(diffIds: readonly string[]): Promise<void> {

@@ -5038,8 +5038,12 @@ type ArchivePutOpen struct {
 	CopyUidGid           bool                   `protobuf:"varint,3,opt,name=copy_uid_gid,json=copyUidGid,proto3" json:"copy_uid_gid,omitempty"`                                   // give the entries to the container's user
 	User                 string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`                                                                    // the container's user, for copy_uid_gid
 	WorkingDirectory     string                 `protobuf:"bytes,5,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`                    // made first where it is missing, as a start does; empty: none
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// The tar is an OCI layer: whiteouts take away what they name, and what is
+	// mounted in the container stays as it is. Feature "put-layer"; UNIMPLEMENTED:
+	// this mode has none.
+	Layer         bool `protobuf:"varint,6,opt,name=layer,proto3" json:"layer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ArchivePutOpen) Reset() {
@@ -5105,6 +5109,13 @@ func (x *ArchivePutOpen) GetWorkingDirectory() string {
 		return x.WorkingDirectory
 	}
 	return ""
+}
+
+func (x *ArchivePutOpen) GetLayer() bool {
+	if x != nil {
+		return x.Layer
+	}
+	return false
 }
 
 type ArchivePutResponse struct {
@@ -7980,14 +7991,15 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x05chunk\x18\x02 \x01(\v2!.sockerless.agent.v1.ArchiveChunkH\x00R\x05chunk\x123\n" +
 	"\x03end\x18\x03 \x01(\v2\x1f.sockerless.agent.v1.ArchiveEndH\x00R\x03end\x12>\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"\xbf\x01\n" +
+	"\amessage\"\xd5\x01\n" +
 	"\x0eArchivePutOpen\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x126\n" +
 	"\x18no_overwrite_dir_non_dir\x18\x02 \x01(\bR\x14noOverwriteDirNonDir\x12 \n" +
 	"\fcopy_uid_gid\x18\x03 \x01(\bR\n" +
 	"copyUidGid\x12\x12\n" +
 	"\x04user\x18\x04 \x01(\tR\x04user\x12+\n" +
-	"\x11working_directory\x18\x05 \x01(\tR\x10workingDirectory\"5\n" +
+	"\x11working_directory\x18\x05 \x01(\tR\x10workingDirectory\x12\x14\n" +
+	"\x05layer\x18\x06 \x01(\bR\x05layer\"5\n" +
 	"\x12ArchivePutResponse\x12\x1f\n" +
 	"\vtotal_bytes\x18\x01 \x01(\x04R\n" +
 	"totalBytes\"\x10\n" +

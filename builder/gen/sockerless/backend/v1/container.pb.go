@@ -495,16 +495,20 @@ func (x *StartContainerRequest) GetNextStep() *NextStep {
 }
 
 // The next run of a container of a build that has ended, where it ran before
-// and with the files that it has. From then on it is a container of
-// another image, which has the same files: what it changes are changes of that
-// one. conflict: its files are gone, or it is no container of a build that has
-// ended.
+// and with the files that it has, into which the layers are put that its next
+// image has above the last one. From then on it is a container of that image:
+// what it changes are changes of that one. conflict: its files are gone, or it
+// is no container of a build that has ended; invalid: the image does not stand on
+// the last one.
 type NextStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Image string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"` // as CreateContainer's; the committed state of the last step
+	Image string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"` // as CreateContainer's
 	// Command, environment, user and working directory; nothing else of it is
 	// looked at.
-	Config        *ContainerConfig `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	Config *ContainerConfig `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	// The committed state of the last step, whose files the container has. Empty:
+	// that is `image`.
+	Committed     string `protobuf:"bytes,3,opt,name=committed,proto3" json:"committed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -551,6 +555,13 @@ func (x *NextStep) GetConfig() *ContainerConfig {
 		return x.Config
 	}
 	return nil
+}
+
+func (x *NextStep) GetCommitted() string {
+	if x != nil {
+		return x.Committed
+	}
+	return ""
 }
 
 // A file that a container reads, and that is no part of its files.
@@ -4597,10 +4608,11 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\asecrets\x18\x05 \x03(\v2!.sockerless.backend.v1.SecretFileR\asecrets\x12\x1d\n" +
 	"\n" +
 	"secret_env\x18\x06 \x03(\tR\tsecretEnv\x12<\n" +
-	"\tnext_step\x18\a \x01(\v2\x1f.sockerless.backend.v1.NextStepR\bnextStep\"`\n" +
+	"\tnext_step\x18\a \x01(\v2\x1f.sockerless.backend.v1.NextStepR\bnextStep\"~\n" +
 	"\bNextStep\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12>\n" +
-	"\x06config\x18\x02 \x01(\v2&.sockerless.backend.v1.ContainerConfigR\x06config\"r\n" +
+	"\x06config\x18\x02 \x01(\v2&.sockerless.backend.v1.ContainerConfigR\x06config\x12\x1c\n" +
+	"\tcommitted\x18\x03 \x01(\tR\tcommitted\"r\n" +
 	"\n" +
 	"SecretFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +

@@ -9,13 +9,19 @@ import { ContainerRecordSchema, ImageRecordSchema } from "../../../../../gen/soc
 import type { EngineContext } from "../../context.ts";
 import { withNextStep } from "./next-step.ts";
 
-const image = create(ImageRecordSchema, { id: "sha256:2", diffIds: ["sha256:a", "sha256:b"] });
+const images = new Map(
+  [
+    { id: "sha256:2", diffIds: ["sha256:a", "sha256:b"] },
+    { id: "sha256:committed", diffIds: ["sha256:a"] },
+    { id: "sha256:other", diffIds: ["sha256:c"] },
+  ].map((each) => [each.id, create(ImageRecordSchema, each)]),
+);
 
 function contextOf(continuesRuns: boolean) {
   const config = create(ContainerConfigSchema, { env: ["FROM=image"], workingDir: "/image" });
   return {
     driver: { name: "test", launches: { continuesRuns } },
-    images: { resolve: async () => ({ record: image, config }) },
+    images: { resolve: async (id: string) => ({ record: images.get(id), config }) },
   } as unknown as Pick<EngineContext, "driver" | "images">;
 }
 
@@ -37,13 +43,16 @@ const step = create(NextStepSchema, {
   },
 });
 
-const next = (record: MessageInitShape<typeof ContainerRecordSchema>, continuesRuns = true) =>
-  withNextStep(contextOf(continuesRuns), create(ContainerRecordSchema, record), step);
+const next = (
+  record: MessageInitShape<typeof ContainerRecordSchema>,
+  { continuesRuns = true, committed = "" } = {},
+) => withNextStep(contextOf(continuesRuns), create(ContainerRecordSchema, record), { ...step, committed });
 
 describe("the next step of a container", () => {
   it("is its command, user and variables on the state of the last one", async () => {
-    const { imageId, layerDiffIds, path, args, config } = await next(ran);
-    assert.deepEqual([imageId, layerDiffIds], ["sha256:2", image.diffIds]);
+    const { record, missingLayers } = await next(ran);
+    const { imageId, layerDiffIds, path, args, config } = record;
+    assert.deepEqual([imageId, layerDiffIds, missingLayers], ["sha256:2", ["sha256:a", "sha256:b"], 0]);
     assert.deepEqual([path, args], ["/bin/ash", ["-c", "two"]]);
     assert.deepEqual([config?.user, config?.workingDir, config?.hostname], ["app", "/image", "host"]);
     assert.deepEqual(config?.env.toSorted(), ["B=2", "FROM=image"]);
@@ -53,6 +62,11 @@ describe("the next step of a container", () => {
   it("is for containers of builds alone, that have run, where runs are continued", async () => {
     await assert.rejects(next({ ...ran, config: { ...ran.config, labels: {} } }), { kind: "conflict" });
     await assert.rejects(next({ ...ran, state: {} }), { kind: "conflict" });
-    await assert.rejects(next(ran, false), { kind: "not-implemented" });
+    await assert.rejects(next(ran, { continuesRuns: false }), { kind: "not-implemented" });
+  });
+
+  it("lacks the layers that its image has above the last step's state, on which it has to stand", async () => {
+    assert.equal((await next(ran, { committed: "sha256:committed" })).missingLayers, 1);
+    await assert.rejects(next(ran, { committed: "sha256:other" }), { kind: "invalid" });
   });
 });

@@ -17,7 +17,8 @@ import type { LiveContainer } from "../live/live.ts";
 import { StartPhases } from "../live/start-phases.ts";
 import { containerOfId } from "../decisions/lookup.ts";
 import { startRefusal } from "../decisions/life/refusals.ts";
-import { withNextStep } from "./next-step.ts";
+import { type Continued, withNextStep } from "./next-step.ts";
+import { putLayers } from "./put-layers.ts";
 import { unknownFailureCode } from "../decisions/life/start-failure.ts";
 import { running, startFailed, starting } from "../decisions/life/transitions.ts";
 import { connectedEndpoints } from "../../networks/endpoint-addresses.ts";
@@ -106,11 +107,12 @@ export async function startContainer(
       if (ports !== undefined && ports.publishFailure !== "") {
         throw await recordFailure(context, live, record, systemError(ports.publishFailure));
       }
-      const next = nextStep === undefined ? record : await withNextStep(context, record, nextStep);
+      const step = nextStep === undefined ? undefined : await withNextStep(context, record, nextStep);
+      const next = step?.record ?? record;
       const asked = ports === undefined ? next : withFields(next, { publishedPorts: [...ports.published] });
       const told = withFields(asked, { startPhases: phases.list });
       const begun = await beginStart(context, live, told, by);
-      await runStart(context, live, begun, ended, { left, secrets, continues: nextStep !== undefined });
+      await runStart(context, live, begun, ended, { left, secrets, step });
     });
   });
 }
@@ -204,8 +206,8 @@ interface RunStartOptions {
   /** As for {@link startContainer}. */
   readonly left?: AbortSignal | undefined;
   readonly secrets?: StartSecrets | undefined;
-  /** It runs its next step, where it ran before. */
-  readonly continues?: boolean;
+  /** The container runs where it ran before. */
+  readonly step?: Pick<Continued, "missingLayers"> | undefined;
 }
 
 /**
@@ -218,8 +220,9 @@ async function runStart(
   live: LiveContainer,
   record: ContainerRecord,
   ended: AbortSignal,
-  { ready, left, secrets, continues = false }: RunStartOptions,
+  { ready, left, secrets, step }: RunStartOptions,
 ): Promise<void> {
+  const continues = step !== undefined;
   const phases = live.run.start?.phases ?? new StartPhases();
   try {
     await ready?.();
@@ -246,7 +249,11 @@ async function runStart(
       workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
     );
     const request = { ...startRequestOf(context, live, placed, details), changesAnew: continues };
-    await refuseOldAgent(link, request);
+    const count = step?.missingLayers ?? 0;
+    await refuseOldAgent(link, request, count);
+    if (count > 0) {
+      await putLayers(context.images, link, { imageId: record.imageId, count }, ended);
+    }
     ended.throwIfAborted();
     const started = await startProcess(link, request);
     tellProcess(context, record.id, phases, launched, started);

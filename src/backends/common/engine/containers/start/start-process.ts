@@ -61,11 +61,21 @@ export function startRequestOf(
   });
 }
 
-/** Refuses an agent that is older than what the start is about, and would pass it over. @throws system */
-export async function refuseOldAgent(link: AgentLink, { process, changesAnew }: StartRequest): Promise<void> {
+/**
+ * Refuses an agent that is older than what the start is about, and would pass it over.
+ *
+ * @param missingLayers layers to be put into the container before
+ * @throws system
+ */
+export async function refuseOldAgent(
+  link: AgentLink,
+  { process, changesAnew }: StartRequest,
+  missingLayers = 0,
+): Promise<void> {
   const needed = [
     ...(process?.seccomp === undefined ? [] : [{ feature: seccompFeature, to: "load a seccomp profile" }]),
     ...(changesAnew ? [{ feature: "changes-anew", to: "run another step" }] : []),
+    ...(missingLayers > 0 ? [{ feature: "put-layer", to: "take files between steps" }] : []),
   ];
   if (needed.length === 0) {
     return;
