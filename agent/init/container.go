@@ -77,7 +77,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Sess
 }
 
 // features of this agent that an earlier one lacks.
-var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer"}
+var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer", "secrets"}
 
 // Hello says who answers and what it cannot do.
 func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }
@@ -161,6 +161,9 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 		return err
 	}
 	if err := c.names.prepare(request); err != nil {
+		return err
+	}
+	if err := c.stock.addSecrets(request.Secrets); err != nil {
 		return err
 	}
 	copied := request.Tee != agentv1.Tee_TEE_NONE

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/server"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
 const (
@@ -31,8 +32,9 @@ type stock struct {
 	ready chan struct{}
 	err   error // why there is none
 
-	mu    sync.Mutex
-	files archive.Live
+	mu      sync.Mutex
+	files   archive.Live
+	secrets *secretFiles // of the run, whose paths are in files.Bounds
 }
 
 // beginInventory takes the inventory behind the answer.
@@ -137,6 +139,10 @@ func (s *stock) takeAnew() error {
 	if s.err != nil {
 		return s.err
 	}
+	if s.secrets != nil {
+		s.setMounts(nil, s.secrets.paths)
+		s.secrets = nil
+	}
 	before, err := archive.TakeInventory(context.Background(), s.files.Root, s.files.Bounds, inventoryFiles)
 	if err != nil {
 		return err
@@ -154,18 +160,62 @@ func (s *stock) addVolumes(directories []string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	mounts := maps.Clone(s.files.Bounds.Mounts) // others read the one there was
-	if mounts == nil {
-		mounts = map[string]bool{}
-	}
 	for _, directory := range directories {
 		if err := os.MkdirAll(directory, 0o755); err != nil {
 			return fmt.Errorf("make the directory of a volume: %w", err)
 		}
-		mounts[directory] = true
+	}
+	s.setMounts(directories, nil)
+	return nil
+}
+
+// setMounts changes what counts as mounted.
+func (s *stock) setMounts(added, removed []string) {
+	mounts := maps.Clone(s.files.Bounds.Mounts) // others read the one there was
+	if mounts == nil {
+		mounts = map[string]bool{}
+	}
+	for _, name := range removed {
+		delete(mounts, name)
+	}
+	for _, name := range added {
+		mounts[name] = true
 	}
 	s.files.Bounds.Mounts = mounts
+}
+
+// addSecrets writes the secrets of a run, of which changes and exports tell
+// nothing until the inventory is taken anew.
+func (s *stock) addSecrets(secrets []*agentv1.SecretFile) error {
+	if len(secrets) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	placed, err := placeSecrets(secrets, s.files.Bounds.Touches)
+	if err != nil {
+		return err
+	}
+	if s.secrets != nil {
+		placed.paths = append(placed.paths, s.secrets.paths...)
+	}
+	s.secrets = placed
+	s.setMounts(placed.paths, nil)
 	return nil
+}
+
+// removeSecrets takes away what addSecrets has written, once nothing of the run
+// is left.
+func (s *stock) removeSecrets() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.secrets == nil {
+		return nil
+	}
+	return s.secrets.remove()
 }
 
 // Files opens the container's root.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
@@ -26,6 +27,9 @@ type launcher struct {
 	// prepare is called before the main process is launched; its error is why
 	// the start fails.
 	prepare func(*agentv1.StartRequest) error
+	// clear is called once nothing is left of a run, before its end is told, and
+	// after a launch that failed.
+	clear func()
 	// oom is called when the kernel has killed a process of the container for
 	// want of memory, before that process's end is told.
 	oom func()
@@ -47,21 +51,28 @@ var _ session.Runtime = (*launcher)(nil)
 func newLauncher(powers *powers, reaper *children.Reaper, environ []string) *launcher {
 	return &launcher{
 		powers: powers, reaper: reaper, inherit: platformVariables(environ),
-		prepare: func(*agentv1.StartRequest) error { return nil }, oom: func() {}, kills: oomKills(), living: make(map[*children.Child]struct{}),
+		prepare: func(*agentv1.StartRequest) error { return nil }, clear: func() {}, oom: func() {}, kills: oomKills(), living: make(map[*children.Child]struct{}),
 	}
 }
 
 // Launch starts the main process.
-func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (session.Process, session.Stdio, error) {
+func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (_ session.Process, _ session.Stdio, err error) {
 	spec := request.Process
 	if err := l.prepare(request); err != nil {
 		return nil, session.Stdio{}, err
 	}
+	defer func() {
+		if err != nil {
+			l.clear()
+		}
+	}()
 	main, err := l.mainDefaults(spec)
 	if err != nil {
 		return nil, session.Stdio{}, err
 	}
-	program, err := main.program(spec, l.powers)
+	whole := proto.CloneOf(spec) // an exec has none of the secrets
+	whole.Env = append(whole.Env, request.SecretEnv...)
+	program, err := main.program(whole, l.powers)
 	if err != nil {
 		return nil, session.Stdio{}, err
 	}
@@ -89,6 +100,7 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (ses
 		// As when a PID namespace's init ends: nothing survives the main process.
 		_ = l.SignalAll(context.Background(), unix.SIGKILL)
 		l.forgetPause()
+		l.clear()
 	}()
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -96,6 +96,11 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	self := newContainer(settings, launcher, sessions, record, names, partners, stock,
 		slices.Concat(powers.limitations(), place.limitations(), names.limitations()))
 	launcher.prepare = self.prepare
+	launcher.clear = func() {
+		if err := stock.removeSecrets(); err != nil {
+			logger.Error("a secret is left among the container's files", "error", err)
+		}
+	}
 
 	gate := server.NewGate()
 	web, served, err := serve(settings, self, gate, logger)

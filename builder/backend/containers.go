@@ -122,9 +122,10 @@ func (c *Client) ContinuesRuns(ctx context.Context) (bool, error) {
 
 // ContinueContainer starts the next step in the container of the last one, from whose changes an image was made: the
 // backend puts the layers into it that the step's image has above that.
-func (c *Client) ContinueContainer(ctx context.Context, id, committed, image string, config *backendv1.ContainerConfig) error {
+func (c *Client) ContinueContainer(ctx context.Context, id, committed, image string, config *backendv1.ContainerConfig, secrets Secrets) error {
 	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{
 		Container: id, NextStep: &backendv1.NextStep{Image: image, Config: config, Committed: committed},
+		Secrets: secrets.Files, SecretEnv: secrets.Env,
 	}))
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/proto"
 )
@@ -32,9 +33,12 @@ type waiting struct {
 }
 
 // stage answers what the next step has to have in common with this one; not ok: the step has a container of its own, as it
-// has mounts or secrets, or nobody knows its build.
+// has mounts, or nobody knows its build. Secrets go with their step.
 func (s *step) stage() (_ stage, ok bool) {
-	if !s.worker.continuesRuns || len(s.op.Mounts) > 1 || len(s.op.Secretenv) > 0 || s.host.ReadonlyRootfs {
+	mounts := slices.ContainsFunc(s.op.Mounts, func(each *pb.Mount) bool {
+		return each.Dest != pb.RootMount && each.MountType != pb.MountType_SECRET
+	})
+	if !s.worker.continuesRuns || mounts || s.host.ReadonlyRootfs {
 		return stage{}, false
 	}
 	build := buildOf(s.job)
@@ -66,7 +70,7 @@ func (s *step) continued(ctx context.Context) (id string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	if s.worker.backend.ContinueContainer(ctx, left.container, left.state.ID, s.root.id, s.config) == nil {
+	if s.worker.backend.ContinueContainer(ctx, left.container, left.state.ID, s.root.id, s.config, s.secrets) == nil {
 		return left.container, true
 	}
 	tell("remove the container of an earlier step", s.worker.backend.RemoveContainer(context.WithoutCancel(ctx), left.container))

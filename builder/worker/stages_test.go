@@ -62,7 +62,8 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 			t.Errorf("%s took it", name)
 		}
 	}
-	if !takes(stepOf(w, one, ""), "a", "b") || takes(stepOf(w, one, ""), "a", "b") {
+	secret := &pb.Mount{Dest: "/run/secrets/one", MountType: pb.MountType_SECRET}
+	if !takes(stepOf(w, one, "", secret), "a", "b") || takes(stepOf(w, one, ""), "a", "b") {
 		t.Error("it is not taken once")
 	}
 }

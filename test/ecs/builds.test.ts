@@ -1,6 +1,6 @@
 /** Builds on the ECS backend: what of them is a task, and what AWS is asked for. */
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
@@ -9,7 +9,7 @@ import { after, before, beforeEach, describe, it } from "node:test";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
-import { buildLimitMs } from "../support/command.ts";
+import { buildLimitMs, runCommand } from "../support/command.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
@@ -234,7 +234,7 @@ CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
     await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
   });
 
-  it("with a secret is refused, which goes nowhere", { timeout: pluginLimitMs }, async (t) => {
+  it("gives its steps their secrets by the agent alone", { timeout: pluginLimitMs }, async (t) => {
     const plugin = await findPlugin("buildx");
     if ("missing" in plugin) {
       t.skip(plugin.missing);
@@ -245,15 +245,28 @@ CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
     const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
     t.after(() => rm(directory, { recursive: true }));
     await writeFile(join(directory, "token"), secret);
-    const dockerfile = `${base()}\nRUN --mount=type=secret,id=token cat /run/secrets/token\n`;
+    const dockerfile = `${base()}
+RUN --mount=type=secret,id=token,mode=440,uid=1000 --mount=type=secret,id=token,target=/etc/passwd \
+  stat -c '%a %u' /run/secrets/token > /seen; sha256sum < /run/secrets/token >> /seen; wc -l < /etc/passwd >> /seen
+RUN --mount=type=secret,id=token,env=TOKEN printf %s "$TOKEN" | sha256sum >> /seen; ls -A /run >> /seen; test -z "$OTHER"
+RUN echo "\${TOKEN-none}" >> /seen; grep -c '^root:' /etc/passwd >> /seen
+`;
     await writeFile(join(directory, "Dockerfile"), dockerfile);
-    const given = ["--secret", `id=token,src=${join(directory, "token")}`];
+    const given = ["--secret", `id=token,src=${join(directory, "token")}`, "--tag", "secrets:1"];
     const { code, errorText } = await ecs.daemon.docker("buildx", "build", ...given, directory);
-    assert.equal(code, 1, errorText);
-    assert.match(errorText, /secrets of a start are not implemented by the ecs backend/);
-    assert.equal(await containers(), "");
-    assert.equal(tasks(), 0);
+    assert.equal(code, 0, errorText);
+    assert.equal(tasks(), 1);
+    const digest = createHash("sha256").update(secret).digest("hex");
+    const seen = await ok("run", "--rm", "secrets:1", "cat", "/seen");
+    assert.equal(seen, `440 1000\n${digest}  -\n0\n${digest}  -\nnone\n1`);
+    await ok("save", "--output", join(directory, "image.tar"), "secrets:1");
+    const kept = await runCommand("grep", [
+      ...["-rlaF", "--devices=skip", secret],
+      ...[directory, ecs.daemon.stateDir, ecs.daemon.runDir, ecs.aws.context.directory],
+    ]);
+    assert.equal(kept.text, join(directory, "token"), "nobody else has it");
     assert.doesNotMatch(JSON.stringify(ecs.aws.calls.all()), new RegExp(secret));
+    assert.equal(await containers(), "");
   });
 
   it("that its client leaves takes its task along", async () => {

@@ -12,9 +12,9 @@ import (
 // same name beneath it.
 const opaqueWhiteout = whiteoutPrefix + whiteoutPrefix + ".opq"
 
-// touches says that a path, absolute and clean, is not the container's own, or
+// Touches says that a path, absolute and clean, is not the container's own, or
 // is beneath one that is not.
-func (b Bounds) touches(name string) bool {
+func (b Bounds) Touches(name string) bool {
 	for ; name != "/"; name = path.Dir(name) {
 		if b.Mounts[name] || b.Hidden[name] {
 			return true
@@ -29,7 +29,7 @@ func (b Bounds) touches(name string) bool {
 func (x *extractor) extractFromLayer(full string) (done bool, err error) {
 	hidden, isWhiteout := strings.CutPrefix(path.Base(full), whiteoutPrefix)
 	if !isWhiteout {
-		if x.options.Layer.touches(full) {
+		if x.options.Layer.Touches(full) {
 			return true, nil
 		}
 		for name := full; name != "/" && !x.made[name]; name = path.Dir(name) {
@@ -44,7 +44,7 @@ func (x *extractor) extractFromLayer(full string) (done bool, err error) {
 	} else if hidden == "" || hidden == "." || hidden == ".." {
 		return false, badStream("%q is no whiteout", full)
 	}
-	if x.options.Layer.touches(gone) {
+	if x.options.Layer.Touches(gone) {
 		return true, nil
 	}
 	fd, err := x.root.openDir(directory)
@@ -73,7 +73,7 @@ func (x *extractor) clearBeneath(fd int, directory string) error {
 	}
 	for _, name := range names {
 		full := path.Join(directory, name)
-		if x.options.Layer.touches(full) {
+		if x.options.Layer.Touches(full) {
 			continue
 		}
 		if !x.made[full] {

@@ -60,6 +60,14 @@ export function startDetails(
     drainTimeoutSeconds: drainSeconds,
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
     stopTimeoutSeconds: config?.stopTimeout ?? defaultStopTimeoutS,
+    secrets: (spec.secrets?.files ?? []).map(({ path, content, mode, uid, gid }) => ({
+      path,
+      content,
+      mode,
+      uid,
+      gid,
+    })),
+    secretEnv: [...(spec.secrets?.env ?? [])],
     ...sealed,
   };
 }

@@ -401,9 +401,9 @@ type StartContainerRequest struct {
 	// the backend itself cannot carry out.
 	PublishFailure string `protobuf:"bytes,4,opt,name=publish_failure,json=publishFailure,proto3" json:"publish_failure,omitempty"`
 	// Files that this start alone has. They are handed to the agent, which keeps
-	// them in memory until the container ends; nobody else keeps them, and a start
-	// that a later process of the backend takes up is without them.
-	// UNIMPLEMENTED: this backend has none.
+	// them until the container ends, in memory or, in a cloud, among the
+	// container's files; nobody else keeps them, and a start that a later process
+	// of the backend takes up is without them.
 	Secrets []*SecretFile `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	// Variables (NAME=value) that the main process of this start alone has, in
 	// place of those of the configuration; otherwise as secrets.

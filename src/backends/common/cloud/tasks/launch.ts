@@ -1,9 +1,9 @@
 /** From a container's start to an agent that waits to be told what to run. */
-import { conflict, messageOf, notImplemented, systemError } from "../../../../common/errors.ts";
+import { conflict, invalid, messageOf, systemError } from "../../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundAgent } from "../agents/agent-finder.ts";
 import { RequestStale, type StartStep } from "../cloud-tasks.ts";
-import type { Launched, LaunchProgress, ToldPhase, WorkloadSpec } from "../../driver.ts";
+import type { Launched, LaunchProgress, StartSecrets, ToldPhase, WorkloadSpec } from "../../driver.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
@@ -37,6 +37,8 @@ interface Placing extends StartBounds {
 
 /** Fields of the last run's end, which do not hold for the next run. */
 const anew = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
+/** All secrets of a start together; an agent takes messages of 8 MiB. */
+const maxSecretBytes = 4 * 1024 * 1024;
 /** A task that leaves within this time is not used again: it may be gone before it is told to start. */
 const marginMs = 3_000;
 
@@ -44,7 +46,7 @@ const marginMs = 3_000;
  * Launches a container. What the cloud is asked stands in the books before it is asked, so that a launch which a crash has cut
  * off is taken up by the next call, and happens once. A wait for the account's quota is not counted as the start's.
  *
- * @throws not-implemented: secret files; conflict: nothing is there to be continued; invalid: settings; system or unavailable with the cloud's reason, or with what took longer than a start may
+ * @throws conflict: nothing is there to be continued; invalid: settings, or secrets that are too large; system or unavailable with the cloud's reason, or with what took longer than a start may
  */
 export async function launch(
   context: TaskContext,
@@ -54,9 +56,7 @@ export async function launch(
 ): Promise<Launched> {
   const { book, cloud, clock, settings } = context;
   const { id, generation } = spec.record;
-  if ((spec.secrets?.files.length ?? 0) + (spec.secrets?.env.length ?? 0) > 0) {
-    throw notImplemented(`secrets of a start are not implemented by the ${cloud.names.section} backend`);
-  }
+  refuseLargeSecrets(spec.secrets);
   const known = book.of(id);
   using limit = new StartLimit(settings.startTimeoutMs, cloud.names.section, signal, clock);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
@@ -90,6 +90,19 @@ export async function launch(
   });
   const settled = tellRest(serving.task, phase, context, context.abandoned);
   return { ...(await made(context, serving, limit, reached)), settled };
+}
+
+/** An agent is told of a start in one message, which has a bound. @throws invalid */
+function refuseLargeSecrets(secrets: StartSecrets | undefined): void {
+  const bytes = [
+    ...(secrets?.files ?? []).map(({ content }) => content.length),
+    ...(secrets?.env ?? []).map((each) => Buffer.byteLength(each)),
+  ].reduce((sum, length) => sum + length, 0);
+  if (bytes > maxSecretBytes) {
+    throw invalid(
+      `the secrets of a start take ${bytes} bytes: at most ${maxSecretBytes} are taken to a task`,
+    );
+  }
 }
 
 /** Does a step of a start, and tells how long it took. */

@@ -132,9 +132,9 @@ export type StartContainerRequest = Message<"sockerless.backend.v1.StartContaine
 
   /**
    * Files that this start alone has. They are handed to the agent, which keeps
-   * them in memory until the container ends; nobody else keeps them, and a start
-   * that a later process of the backend takes up is without them.
-   * UNIMPLEMENTED: this backend has none.
+   * them until the container ends, in memory or, in a cloud, among the
+   * container's files; nobody else keeps them, and a start that a later process
+   * of the backend takes up is without them.
    *
    * @generated from field: repeated sockerless.backend.v1.SecretFile secrets = 5;
    */

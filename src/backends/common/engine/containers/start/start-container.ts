@@ -232,7 +232,8 @@ async function runStart(
       await makeStatesRunnable(context, record, ended);
     }
     const workload = workloadOf(context, record, live.reservations.ids(), "joined");
-    const spec = { ...workload, ...(secrets === undefined ? {} : { secrets }), continues };
+    const once = secrets === undefined ? {} : { secrets };
+    const spec = { ...workload, ...once, continues };
     let meeting: Promise<Met> | undefined;
     const meet = (launched: Launched): Promise<Met> => {
       meeting ??= meetAgent(context, live, record, launched);
@@ -245,9 +246,10 @@ async function runStart(
     });
     const { link, placed } = await meet(launched);
     await joinPartners(context, placed);
-    const details = await context.driver.launches.startDetails(
-      workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
-    );
+    const details = await context.driver.launches.startDetails({
+      ...workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
+      ...once,
+    });
     const request = { ...startRequestOf(context, live, placed, details), changesAnew: continues };
     const count = step?.missingLayers ?? 0;
     await refuseOldAgent(link, request, count);

@@ -69,12 +69,13 @@ export function startRequestOf(
  */
 export async function refuseOldAgent(
   link: AgentLink,
-  { process, changesAnew }: StartRequest,
+  { process, changesAnew, secrets, secretEnv }: StartRequest,
   missingLayers = 0,
 ): Promise<void> {
   const needed = [
     ...(process?.seccomp === undefined ? [] : [{ feature: seccompFeature, to: "load a seccomp profile" }]),
     ...(changesAnew ? [{ feature: "changes-anew", to: "run another step" }] : []),
+    ...(secrets.length + secretEnv.length > 0 ? [{ feature: "secrets", to: "have secrets" }] : []),
     ...(missingLayers > 0 ? [{ feature: "put-layer", to: "take files between steps" }] : []),
   ];
   if (needed.length === 0) {
