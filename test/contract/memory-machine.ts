@@ -19,6 +19,7 @@ import type {
 } from "../../src/backends/common/driver.ts";
 import {
   agentsJoin,
+  directTraffic,
   agentsOnSockets,
   fixedLimits,
   namespacesShared,
@@ -186,6 +187,7 @@ export class MemoryMachine {
       ports: this.cloud ? portsOfFrontend : portsOfDriver,
       hostPaths: { kind: "mounted", isSupplied: () => false },
       sharing: this.cloud ? agentsJoin : namespacesShared,
+      traffic: directTraffic,
       workloads: {
         create: async (spec) => {
           this.calls.push("create");

@@ -52,6 +52,7 @@ export interface Driver {
   readonly images: ImagePreparer;
   readonly networks: NetworkFabric;
   readonly sharing: NetworkSharing;
+  readonly traffic: ContainerTraffic;
   readonly volumes: VolumeStore;
   readonly machine: Machine;
   readonly disk: Disk;
@@ -189,7 +190,38 @@ export interface AgentAuthority {
    * @param publicKey as for {@link AgentAuthority.certify}
    */
   certifyPartner(containerId: string, publicKey: Uint8Array): Promise<readonly Uint8Array[]>;
+  /**
+   * The same for the agent of a container that is on a network with this one: it opens what others on a network reach.
+   *
+   * @param publicKey as for {@link AgentAuthority.certify}
+   */
+  certifyPeer(containerId: string, publicKey: Uint8Array): Promise<readonly Uint8Array[]>;
 }
+
+/** A container's agent, by its key. */
+export interface KeyedAgent {
+  readonly containerId: string;
+  /** SHA-256 of its certificate's SubjectPublicKeyInfo. */
+  readonly pin: Uint8Array;
+}
+
+/** How bytes get from one container to another. */
+export type ContainerTraffic =
+  /** Containers reach one another at the addresses that they are told. */
+  | { readonly kind: "direct" }
+  /**
+   * They do not: each is told addresses of its own loopback (`NamesRequest.peers`), and its agent calls the others' through
+   * a relay.
+   */
+  | {
+      readonly kind: "relayed";
+      /**
+       * Has the relay join an agent with these others and nobody else, at once: what it had with others is cut.
+       *
+       * @param pin undefined: the container has no agent any more
+       */
+      allow(containerId: string, pin: Uint8Array | undefined, others: readonly KeyedAgent[]): void;
+    };
 
 /** One mount with everything looked up. */
 export interface ResolvedMount {

@@ -2,6 +2,7 @@
 import { notImplemented, systemError } from "../../common/errors.ts";
 import type {
   AgentAuthority,
+  ContainerTraffic,
   Disk,
   HostPaths,
   Launches,
@@ -36,6 +37,7 @@ export const agentsOnSockets: AgentAuthority = {
   credentialsFor: () => Promise.resolve(undefined),
   certify: refuseCertificate,
   certifyPartner: refuseCertificate,
+  certifyPeer: refuseCertificate,
 };
 
 function refuseCertificate(): Promise<never> {
@@ -68,6 +70,9 @@ export const namespacesShared: NetworkSharing = { kind: "namespace" };
 
 /** Agents make one of their networks. */
 export const agentsJoin: NetworkSharing = { kind: "agents" };
+
+/** Containers reach one another. */
+export const directTraffic: ContainerTraffic = { kind: "direct" };
 
 /** Volumes take no room of a disk as they are written to. */
 export function neverShort(): Promise<void> {

@@ -2,6 +2,7 @@ import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../common/driver.ts";
 import {
   agentsOnSockets,
+  directTraffic,
   namespacesShared,
   nothingSealed,
   plainLaunches,
@@ -47,6 +48,7 @@ export function localDriver(
     ports: portsOfDriver,
     hostPaths: { kind: "mounted", stateDirectory: host.stateDir, isSupplied: isWellKnownSocket },
     sharing: namespacesShared,
+    traffic: directTraffic,
     workloads: localWorkloads({
       host: host.client,
       profile,

@@ -96,6 +96,14 @@ describe("an instance's authority over its agents", () => {
     assert.notEqual(await made.certifyPartner(one, key), first);
   });
 
+  it("certifies the key of a container on the same network under a third name", async () => {
+    const { authority: made } = await authority();
+    const key = frontendKey();
+    const [leaf] = await made.certifyPeer(one, key);
+    const { subjectAltName } = new X509Certificate(Buffer.from(leaf ?? []));
+    assert.equal(subjectAltName, `URI:sockerless://container/${one}/peer`);
+  });
+
   it("refuses what is no key, and does not remember that", async () => {
     const { authority: made } = await authority();
     for (let attempt = 0; attempt < 2; attempt++) {

@@ -29,6 +29,9 @@ export interface CloudAuthority extends AgentAuthority {
   readonly pin: Uint8Array;
 }
 
+/** Roles that a certificate may give at a container's agent. */
+type Holder = "client" | "partner" | "peer";
+
 /** How long certificates are good, milliseconds. */
 interface Term {
   readonly validMs: number;
@@ -56,12 +59,9 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
   const ownCertificates = new Kept<ClientCredentials>(clientTerm, clock);
   const clientsCertificates = new Kept<readonly Uint8Array[]>(clientTerm, clock);
   const partnersCertificates = new Kept<readonly Uint8Array[]>(partnerTerm, clock);
+  const peersCertificates = new Kept<readonly Uint8Array[]>(partnerTerm, clock);
 
-  const issue = (
-    holder: "client" | "partner",
-    containerId: string,
-    publicKey: CryptoKey,
-  ): Promise<X509Certificate> =>
+  const issue = (holder: Holder, containerId: string, publicKey: CryptoKey): Promise<X509Certificate> =>
     X509CertificateGenerator.create({
       serialNumber: randomSerial(),
       subject: `CN=${holder} of ${containerId.slice(0, 12)}`,
@@ -78,7 +78,7 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
         new SubjectAlternativeNameExtension([
           {
             type: "url",
-            value: holder === "client" ? containerUri(containerId) : `${containerUri(containerId)}/partner`,
+            value: holder === "client" ? containerUri(containerId) : `${containerUri(containerId)}/${holder}`,
           },
         ]),
       ],
@@ -90,7 +90,7 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
   };
 
   const issueTo = async (
-    holder: "client" | "partner",
+    holder: Holder,
     containerId: string,
     publicKey: Uint8Array,
   ): Promise<readonly Uint8Array[]> => {
@@ -109,6 +109,8 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
       partnersCertificates.of(holding(containerId, publicKey), () =>
         issueTo("partner", containerId, publicKey),
       ),
+    certifyPeer: (containerId, publicKey) =>
+      peersCertificates.of(holding(containerId, publicKey), () => issueTo("peer", containerId, publicKey)),
   };
 }
 
@@ -150,7 +152,7 @@ function holding(containerId: string, publicKey: Uint8Array): string {
 
 /**
  * The name in both certificates of a connection: the agent's, and those of the clients that may speak to it. Partners have
- * `/partner` behind it, which an agent that knows no partners refuses.
+ * `/partner` behind it and peers `/peer`, which an agent that knows neither refuses.
  */
 function containerUri(containerId: string): string {
   return `sockerless://container/${containerId}`;

@@ -124,6 +124,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     ports: portsOfFrontend,
     hostPaths: hostPathsIgnored,
     sharing: agentsJoin,
+    traffic: finder.traffic,
     disk: writtenAsAgentsTell,
     workloads: cloudWorkloads({ context, mirror, state }),
     images,

@@ -18,6 +18,7 @@ import { sweepExecsRegularly } from "./execs/exec-remains.ts";
 import type { ImageSource } from "../image-source.ts";
 import { LiveContainers } from "./containers/live/live.ts";
 import { AddressBook } from "./networks/address-book.ts";
+import { keepPeers } from "./networks/name-pushes.ts";
 import { keepPartners } from "./networks/partner-pushes.ts";
 import { removeInBackground } from "./containers/remove/remove-container.ts";
 import { removeUnstarted } from "./containers/remove/remove-unstarted.ts";
@@ -110,6 +111,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     await recoverContainers(context, start, lost);
     start.leave();
     keepPartners(context);
+    keepPeers(context);
     sweepExecsRegularly(context);
     removeUnstarted(context);
     tellShortages(context);

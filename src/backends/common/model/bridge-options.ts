@@ -67,7 +67,7 @@ export function bridgeOptionsOf(options: Readonly<Record<string, string>>, inter
   return {
     name: bridgeNameOf(options),
     mtu: read(mtuOption, 0, mtuOf),
-    interconnected: read(iccOption, true, parseBoolean),
+    interconnected: isInterconnected(options),
     masquerades: read(masqueradeOption, true, parseBoolean),
     source: read(sourceOption, "", addressOf),
     addressed: !isIsolated && !isInhibited,
@@ -75,6 +75,11 @@ export function bridgeOptionsOf(options: Readonly<Record<string, string>>, inter
     hostAddress: hostAddress === "0.0.0.0" ? "" : hostAddress,
     interfacePrefix: options[prefixOption] ?? "",
   };
+}
+
+/** Whether containers of a network with these options reach each other. @throws as {@link bridgeOptionsOf} */
+export function isInterconnected({ [iccOption]: value }: Readonly<Record<string, string>>): boolean {
+  return value === undefined || parsed(iccOption, value, parseBoolean);
 }
 
 /** The name that options give a bridge; empty: none. */

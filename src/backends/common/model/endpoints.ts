@@ -7,7 +7,7 @@ import {
   NetworkEndpointSchema,
 } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkFabric } from "../driver.ts";
+import type { Driver } from "../driver.ts";
 import { isContainerMode } from "./container-mode.ts";
 import { configOf, hostConfigOf } from "./records.ts";
 
@@ -74,10 +74,30 @@ export function macOfAddress(address: string): string {
   return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
+/** The driver's parts by which peers reach a container. */
+export interface Reach {
+  readonly networks: Pick<Driver["networks"], "endpointAddresses">;
+  readonly traffic: Pick<Driver["traffic"], "kind">;
+}
+
 /** The address at which peers reach a container by one of its endpoints; empty: they do not. */
 export function peerAddressOf(
   endpoint: NetworkEndpoint | undefined,
-  addresses: NetworkFabric["endpointAddresses"],
+  { networks: { endpointAddresses }, traffic }: Reach,
 ): string {
-  return endpoint?.reachableAddress || (addresses === "real" ? (endpoint?.ipAddress ?? "") : "");
+  const own = endpoint?.ipAddress ?? "";
+  if (traffic.kind === "relayed") {
+    return own === "" ? "" : loopbackOf(own);
+  }
+  return endpoint?.reachableAddress || (endpointAddresses === "real" ? own : "");
+}
+
+/**
+ * The address on the loopback of its peers that stands for an endpoint's: 172.18.0.3 is 127.18.0.3. Addresses that differ
+ * in their first byte alone share one.
+ */
+export function loopbackOf(ipAddress: string): string {
+  const [, second = "0", ...rest] = ipAddress.split(".");
+  // 127.0.0.1 and the resolver's 127.0.0.11 are nobody's.
+  return ["127", second === "0" ? "240" : second, ...rest].join(".");
 }

@@ -6524,7 +6524,14 @@ type NamesRequest struct {
 	// Names and addresses of containers that this one is linked to (`--link`), as
 	// they are now: a line of /etc/hosts whose first name is an entry's first
 	// gets its address. A line that is not there is not made.
-	Hosts         []*HostsEntry `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Hosts []*HostsEntry `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// Containers that this one reaches by the relay that its agent calls, and by
+	// nothing else: the whole list. Connections to others are cut.
+	// init mode with a callback only.
+	Peers []*Peer `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`
+	// Ports that the container's processes will listen on: no peer's is to be had
+	// there.
+	OwnPorts      []*OwnPort `protobuf:"bytes,6,rep,name=own_ports,json=ownPorts,proto3" json:"own_ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6587,6 +6594,145 @@ func (x *NamesRequest) GetHosts() []*HostsEntry {
 	return nil
 }
 
+func (x *NamesRequest) GetPeers() []*Peer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *NamesRequest) GetOwnPorts() []*OwnPort {
+	if x != nil {
+		return x.OwnPorts
+	}
+	return nil
+}
+
+// A container whose ports its peers' agents listen on and carry.
+type Peer struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"` // full ID
+	Pin         []byte                 `protobuf:"bytes,2,opt,name=pin,proto3" json:"pin,omitempty"`                                    // SHA-256 of the SubjectPublicKeyInfo of its agent's certificate
+	// A peer's certificate over this agent's key (Hello.partner_key), leaf first,
+	// DER; for an hour: a later call brings another.
+	Certificates [][]byte `protobuf:"bytes,3,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	// Addresses of the loopback (IPv4) at which its ports are listened on, once one
+	// of its names was asked for or a host's line has the address.
+	Addresses     []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Peer) Reset() {
+	*x = Peer{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Peer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Peer) ProtoMessage() {}
+
+func (x *Peer) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Peer.ProtoReflect.Descriptor instead.
+func (*Peer) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *Peer) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *Peer) GetPin() []byte {
+	if x != nil {
+		return x.Pin
+	}
+	return nil
+}
+
+func (x *Peer) GetCertificates() [][]byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *Peer) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+type OwnPort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      TransportProtocol      `protobuf:"varint,1,opt,name=protocol,proto3,enum=sockerless.agent.v1.TransportProtocol" json:"protocol,omitempty"`
+	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"` // 1 to 65535
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnPort) Reset() {
+	*x = OwnPort{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnPort) ProtoMessage() {}
+
+func (x *OwnPort) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnPort.ProtoReflect.Descriptor instead.
+func (*OwnPort) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *OwnPort) GetProtocol() TransportProtocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return TransportProtocol_TRANSPORT_PROTOCOL_UNSPECIFIED
+}
+
+func (x *OwnPort) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 type NamedNetwork struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -6597,7 +6743,7 @@ type NamedNetwork struct {
 
 func (x *NamedNetwork) Reset() {
 	*x = NamedNetwork{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6609,7 +6755,7 @@ func (x *NamedNetwork) String() string {
 func (*NamedNetwork) ProtoMessage() {}
 
 func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6622,7 +6768,7 @@ func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
 func (*NamedNetwork) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *NamedNetwork) GetName() string {
@@ -6643,15 +6789,18 @@ type NamedPeer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names, aliases, short ID, each also answered as `<name>.<network>`. The
 	// first is what the address resolves back to.
-	Names         []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"` // IPv4 or IPv6
+	Names     []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	Addresses []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"` // IPv4 or IPv6
+	// It is the container that is told, whose agent puts the interface's own
+	// addresses in the place of these.
+	Itself        bool `protobuf:"varint,3,opt,name=itself,proto3" json:"itself,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NamedPeer) Reset() {
 	*x = NamedPeer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6663,7 +6812,7 @@ func (x *NamedPeer) String() string {
 func (*NamedPeer) ProtoMessage() {}
 
 func (x *NamedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6676,7 +6825,7 @@ func (x *NamedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
 func (*NamedPeer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *NamedPeer) GetNames() []string {
@@ -6693,6 +6842,13 @@ func (x *NamedPeer) GetAddresses() []string {
 	return nil
 }
 
+func (x *NamedPeer) GetItself() bool {
+	if x != nil {
+		return x.Itself
+	}
+	return false
+}
+
 type NamesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -6701,7 +6857,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6713,7 +6869,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6726,7 +6882,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
 }
 
 type TunnelRequest struct {
@@ -6744,7 +6900,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6756,7 +6912,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6769,7 +6925,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *TunnelRequest) GetMessage() isTunnelRequest_Message {
@@ -6859,7 +7015,7 @@ type TunnelResponse struct {
 
 func (x *TunnelResponse) Reset() {
 	*x = TunnelResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6871,7 +7027,7 @@ func (x *TunnelResponse) String() string {
 func (*TunnelResponse) ProtoMessage() {}
 
 func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6884,7 +7040,7 @@ func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
 func (*TunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *TunnelResponse) GetMessage() isTunnelResponse_Message {
@@ -6985,7 +7141,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6997,7 +7153,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7010,7 +7166,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *TunnelOpen) GetProtocol() TransportProtocol {
@@ -7042,7 +7198,7 @@ type TunnelOpened struct {
 
 func (x *TunnelOpened) Reset() {
 	*x = TunnelOpened{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7054,7 +7210,7 @@ func (x *TunnelOpened) String() string {
 func (*TunnelOpened) ProtoMessage() {}
 
 func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7067,7 +7223,7 @@ func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpened.ProtoReflect.Descriptor instead.
 func (*TunnelOpened) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
 }
 
 // The field order is fixed: clients decode it by hand.
@@ -7082,7 +7238,7 @@ type TunnelData struct {
 
 func (x *TunnelData) Reset() {
 	*x = TunnelData{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7094,7 +7250,7 @@ func (x *TunnelData) String() string {
 func (*TunnelData) ProtoMessage() {}
 
 func (x *TunnelData) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7107,7 +7263,7 @@ func (x *TunnelData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelData.ProtoReflect.Descriptor instead.
 func (*TunnelData) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *TunnelData) GetOffset() uint64 {
@@ -7133,7 +7289,7 @@ type TunnelEnd struct {
 
 func (x *TunnelEnd) Reset() {
 	*x = TunnelEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7145,7 +7301,7 @@ func (x *TunnelEnd) String() string {
 func (*TunnelEnd) ProtoMessage() {}
 
 func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7158,7 +7314,7 @@ func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelEnd.ProtoReflect.Descriptor instead.
 func (*TunnelEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *TunnelEnd) GetTotalBytes() uint64 {
@@ -7179,7 +7335,7 @@ type TunnelError struct {
 
 func (x *TunnelError) Reset() {
 	*x = TunnelError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7191,7 +7347,7 @@ func (x *TunnelError) String() string {
 func (*TunnelError) ProtoMessage() {}
 
 func (x *TunnelError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7204,7 +7360,7 @@ func (x *TunnelError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelError.ProtoReflect.Descriptor instead.
 func (*TunnelError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *TunnelError) GetReason() TunnelErrorReason {
@@ -7230,7 +7386,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7242,7 +7398,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7255,7 +7411,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ReleaseRequest) GetGeneration() uint64 {
@@ -7273,7 +7429,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7285,7 +7441,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7298,7 +7454,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
 }
 
 type PartnersRequest struct {
@@ -7314,7 +7470,7 @@ type PartnersRequest struct {
 
 func (x *PartnersRequest) Reset() {
 	*x = PartnersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7326,7 +7482,7 @@ func (x *PartnersRequest) String() string {
 func (*PartnersRequest) ProtoMessage() {}
 
 func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7339,7 +7495,7 @@ func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersRequest.ProtoReflect.Descriptor instead.
 func (*PartnersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *PartnersRequest) GetPartners() []*Partner {
@@ -7373,7 +7529,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7385,7 +7541,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7398,7 +7554,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Partner) GetContainerId() string {
@@ -7447,7 +7603,7 @@ type PartnersResponse struct {
 
 func (x *PartnersResponse) Reset() {
 	*x = PartnersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7459,7 +7615,7 @@ func (x *PartnersResponse) String() string {
 func (*PartnersResponse) ProtoMessage() {}
 
 func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7472,7 +7628,7 @@ func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResponse.ProtoReflect.Descriptor instead.
 func (*PartnersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *PartnersResponse) GetFailures() []*PartnerFailure {
@@ -7492,7 +7648,7 @@ type PartnerFailure struct {
 
 func (x *PartnerFailure) Reset() {
 	*x = PartnerFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7504,7 +7660,7 @@ func (x *PartnerFailure) String() string {
 func (*PartnerFailure) ProtoMessage() {}
 
 func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7517,7 +7673,7 @@ func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerFailure.ProtoReflect.Descriptor instead.
 func (*PartnerFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *PartnerFailure) GetContainerId() string {
@@ -7542,7 +7698,7 @@ type ListenersRequest struct {
 
 func (x *ListenersRequest) Reset() {
 	*x = ListenersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7554,7 +7710,7 @@ func (x *ListenersRequest) String() string {
 func (*ListenersRequest) ProtoMessage() {}
 
 func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7567,7 +7723,7 @@ func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListenersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{107}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{109}
 }
 
 type ListenersResponse struct {
@@ -7583,7 +7739,7 @@ type ListenersResponse struct {
 
 func (x *ListenersResponse) Reset() {
 	*x = ListenersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7595,7 +7751,7 @@ func (x *ListenersResponse) String() string {
 func (*ListenersResponse) ProtoMessage() {}
 
 func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7608,7 +7764,7 @@ func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
 func (*ListenersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{108}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ListenersResponse) GetMessage() isListenersResponse_Message {
@@ -7662,7 +7818,7 @@ type ListenerTable struct {
 
 func (x *ListenerTable) Reset() {
 	*x = ListenerTable{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7674,7 +7830,7 @@ func (x *ListenerTable) String() string {
 func (*ListenerTable) ProtoMessage() {}
 
 func (x *ListenerTable) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7687,7 +7843,7 @@ func (x *ListenerTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerTable.ProtoReflect.Descriptor instead.
 func (*ListenerTable) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{109}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ListenerTable) GetListeners() []*Listener {
@@ -7698,16 +7854,19 @@ func (x *ListenerTable) GetListeners() []*Listener {
 }
 
 type Listener struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // as it was bound; 0.0.0.0 or ::, which may take IPv4 too: all
-	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was bound; 0.0.0.0 or ::, which may take IPv4 too: all. Peers are told
+	// the interface's address, and listeners of the loopback not at all.
+	Address       string            `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Port          uint32            `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	Protocol      TransportProtocol `protobuf:"varint,3,opt,name=protocol,proto3,enum=sockerless.agent.v1.TransportProtocol" json:"protocol,omitempty"` // unspecified: TCP; UDP is told to peers only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7719,7 +7878,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7732,7 +7891,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{110}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *Listener) GetAddress() string {
@@ -7747,6 +7906,13 @@ func (x *Listener) GetPort() uint32 {
 		return x.Port
 	}
 	return 0
+}
+
+func (x *Listener) GetProtocol() TransportProtocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return TransportProtocol_TRANSPORT_PROTOCOL_UNSPECIFIED
 }
 
 var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -8203,18 +8369,29 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"tx_dropped\x18\b \x01(\x04R\ttxDropped\"4\n" +
 	"\rUpdateRequest\x12#\n" +
 	"\roci_resources\x18\x01 \x01(\fR\fociResources\"\x10\n" +
-	"\x0eUpdateResponse\"\xbc\x01\n" +
+	"\x0eUpdateResponse\"\xa8\x02\n" +
 	"\fNamesRequest\x12=\n" +
 	"\bnetworks\x18\x01 \x03(\v2!.sockerless.agent.v1.NamedNetworkR\bnetworks\x12\x18\n" +
 	"\aforward\x18\x02 \x01(\bR\aforward\x12\x1c\n" +
 	"\tupstreams\x18\x03 \x03(\tR\tupstreams\x125\n" +
-	"\x05hosts\x18\x04 \x03(\v2\x1f.sockerless.agent.v1.HostsEntryR\x05hosts\"X\n" +
+	"\x05hosts\x18\x04 \x03(\v2\x1f.sockerless.agent.v1.HostsEntryR\x05hosts\x12/\n" +
+	"\x05peers\x18\x05 \x03(\v2\x19.sockerless.agent.v1.PeerR\x05peers\x129\n" +
+	"\town_ports\x18\x06 \x03(\v2\x1c.sockerless.agent.v1.OwnPortR\bownPorts\"}\n" +
+	"\x04Peer\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x10\n" +
+	"\x03pin\x18\x02 \x01(\fR\x03pin\x12\"\n" +
+	"\fcertificates\x18\x03 \x03(\fR\fcertificates\x12\x1c\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\"a\n" +
+	"\aOwnPort\x12B\n" +
+	"\bprotocol\x18\x01 \x01(\x0e2&.sockerless.agent.v1.TransportProtocolR\bprotocol\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"X\n" +
 	"\fNamedNetwork\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
-	"\x05peers\x18\x02 \x03(\v2\x1e.sockerless.agent.v1.NamedPeerR\x05peers\"?\n" +
+	"\x05peers\x18\x02 \x03(\v2\x1e.sockerless.agent.v1.NamedPeerR\x05peers\"W\n" +
 	"\tNamedPeer\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x1c\n" +
-	"\taddresses\x18\x02 \x03(\tR\taddresses\"\x0f\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x16\n" +
+	"\x06itself\x18\x03 \x01(\bR\x06itself\"\x0f\n" +
 	"\rNamesResponse\"\xfc\x01\n" +
 	"\rTunnelRequest\x125\n" +
 	"\x04open\x18\x01 \x01(\v2\x1f.sockerless.agent.v1.TunnelOpenH\x00R\x04open\x125\n" +
@@ -8270,10 +8447,11 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\theartbeat\x18\x02 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
 	"\amessage\"L\n" +
 	"\rListenerTable\x12;\n" +
-	"\tlisteners\x18\x01 \x03(\v2\x1d.sockerless.agent.v1.ListenerR\tlisteners\"8\n" +
+	"\tlisteners\x18\x01 \x03(\v2\x1d.sockerless.agent.v1.ListenerR\tlisteners\"|\n" +
 	"\bListener\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\rR\x04port*I\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12B\n" +
+	"\bprotocol\x18\x03 \x01(\x0e2&.sockerless.agent.v1.TransportProtocolR\bprotocol*I\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMODE_SHIM\x10\x01\x12\r\n" +
@@ -8364,7 +8542,7 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 113)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 115)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                       // 0: sockerless.agent.v1.Mode
 	(Tee)(0),                        // 1: sockerless.agent.v1.Tee
@@ -8465,29 +8643,31 @@ var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(*UpdateRequest)(nil),           // 96: sockerless.agent.v1.UpdateRequest
 	(*UpdateResponse)(nil),          // 97: sockerless.agent.v1.UpdateResponse
 	(*NamesRequest)(nil),            // 98: sockerless.agent.v1.NamesRequest
-	(*NamedNetwork)(nil),            // 99: sockerless.agent.v1.NamedNetwork
-	(*NamedPeer)(nil),               // 100: sockerless.agent.v1.NamedPeer
-	(*NamesResponse)(nil),           // 101: sockerless.agent.v1.NamesResponse
-	(*TunnelRequest)(nil),           // 102: sockerless.agent.v1.TunnelRequest
-	(*TunnelResponse)(nil),          // 103: sockerless.agent.v1.TunnelResponse
-	(*TunnelOpen)(nil),              // 104: sockerless.agent.v1.TunnelOpen
-	(*TunnelOpened)(nil),            // 105: sockerless.agent.v1.TunnelOpened
-	(*TunnelData)(nil),              // 106: sockerless.agent.v1.TunnelData
-	(*TunnelEnd)(nil),               // 107: sockerless.agent.v1.TunnelEnd
-	(*TunnelError)(nil),             // 108: sockerless.agent.v1.TunnelError
-	(*ReleaseRequest)(nil),          // 109: sockerless.agent.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),         // 110: sockerless.agent.v1.ReleaseResponse
-	(*PartnersRequest)(nil),         // 111: sockerless.agent.v1.PartnersRequest
-	(*Partner)(nil),                 // 112: sockerless.agent.v1.Partner
-	(*PartnersResponse)(nil),        // 113: sockerless.agent.v1.PartnersResponse
-	(*PartnerFailure)(nil),          // 114: sockerless.agent.v1.PartnerFailure
-	(*ListenersRequest)(nil),        // 115: sockerless.agent.v1.ListenersRequest
-	(*ListenersResponse)(nil),       // 116: sockerless.agent.v1.ListenersResponse
-	(*ListenerTable)(nil),           // 117: sockerless.agent.v1.ListenerTable
-	(*Listener)(nil),                // 118: sockerless.agent.v1.Listener
-	nil,                             // 119: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                             // 120: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil),   // 121: google.protobuf.Timestamp
+	(*Peer)(nil),                    // 99: sockerless.agent.v1.Peer
+	(*OwnPort)(nil),                 // 100: sockerless.agent.v1.OwnPort
+	(*NamedNetwork)(nil),            // 101: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),               // 102: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),           // 103: sockerless.agent.v1.NamesResponse
+	(*TunnelRequest)(nil),           // 104: sockerless.agent.v1.TunnelRequest
+	(*TunnelResponse)(nil),          // 105: sockerless.agent.v1.TunnelResponse
+	(*TunnelOpen)(nil),              // 106: sockerless.agent.v1.TunnelOpen
+	(*TunnelOpened)(nil),            // 107: sockerless.agent.v1.TunnelOpened
+	(*TunnelData)(nil),              // 108: sockerless.agent.v1.TunnelData
+	(*TunnelEnd)(nil),               // 109: sockerless.agent.v1.TunnelEnd
+	(*TunnelError)(nil),             // 110: sockerless.agent.v1.TunnelError
+	(*ReleaseRequest)(nil),          // 111: sockerless.agent.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),         // 112: sockerless.agent.v1.ReleaseResponse
+	(*PartnersRequest)(nil),         // 113: sockerless.agent.v1.PartnersRequest
+	(*Partner)(nil),                 // 114: sockerless.agent.v1.Partner
+	(*PartnersResponse)(nil),        // 115: sockerless.agent.v1.PartnersResponse
+	(*PartnerFailure)(nil),          // 116: sockerless.agent.v1.PartnerFailure
+	(*ListenersRequest)(nil),        // 117: sockerless.agent.v1.ListenersRequest
+	(*ListenersResponse)(nil),       // 118: sockerless.agent.v1.ListenersResponse
+	(*ListenerTable)(nil),           // 119: sockerless.agent.v1.ListenerTable
+	(*Listener)(nil),                // 120: sockerless.agent.v1.Listener
+	nil,                             // 121: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                             // 122: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil),   // 123: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	9,   // 0: sockerless.agent.v1.ProveRequest.caller_identity:type_name -> sockerless.agent.v1.CallerIdentityChallenge
@@ -8505,8 +8685,8 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	20,  // 12: sockerless.agent.v1.StartRequest.secrets:type_name -> sockerless.agent.v1.SecretFile
 	24,  // 13: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
 	25,  // 14: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	121, // 15: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
-	121, // 16: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
+	123, // 15: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	123, // 16: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
 	32,  // 17: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
 	33,  // 18: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
 	34,  // 19: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
@@ -8521,7 +8701,7 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	43,  // 28: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
 	37,  // 29: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	41,  // 30: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	121, // 31: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	123, // 31: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
 	2,   // 32: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
 	18,  // 33: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
 	42,  // 34: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
@@ -8541,14 +8721,14 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	57,  // 48: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
 	25,  // 49: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
 	42,  // 50: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	121, // 51: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	121, // 52: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	123, // 51: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	123, // 52: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
 	3,   // 53: sockerless.agent.v1.LogsRequest.form:type_name -> sockerless.agent.v1.LogForm
 	66,  // 54: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
 	67,  // 55: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
 	37,  // 56: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	4,   // 57: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	121, // 58: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	123, // 58: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
 	68,  // 59: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
 	68,  // 60: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
 	73,  // 61: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
@@ -8566,96 +8746,100 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	74,  // 73: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
 	37,  // 74: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	88,  // 75: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	121, // 76: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	123, // 76: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
 	91,  // 77: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
 	91,  // 78: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	121, // 79: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	123, // 79: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
 	92,  // 80: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
 	93,  // 81: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
 	94,  // 82: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	119, // 83: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	120, // 84: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	99,  // 85: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	121, // 83: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	122, // 84: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	101, // 85: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
 	21,  // 86: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
-	100, // 87: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	104, // 88: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	106, // 89: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	107, // 90: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	37,  // 91: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	105, // 92: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	106, // 93: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	107, // 94: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	108, // 95: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	37,  // 96: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	6,   // 97: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	7,   // 98: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	112, // 99: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
-	114, // 100: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
-	117, // 101: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
-	37,  // 102: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	118, // 103: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
-	95,  // 104: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	11,  // 105: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	19,  // 106: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	27,  // 107: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	29,  // 108: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
-	31,  // 109: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	44,  // 110: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	46,  // 111: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	50,  // 112: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	48,  // 113: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
-	52,  // 114: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	60,  // 115: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	62,  // 116: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	64,  // 117: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	69,  // 118: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	71,  // 119: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	75,  // 120: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	78,  // 121: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	82,  // 122: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
-	84,  // 123: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	86,  // 124: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	89,  // 125: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	96,  // 126: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	98,  // 127: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	102, // 128: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	111, // 129: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
-	115, // 130: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
-	109, // 131: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 132: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
-	12,  // 133: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	23,  // 134: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	28,  // 135: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	30,  // 136: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
-	38,  // 137: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	45,  // 138: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	47,  // 139: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	51,  // 140: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	49,  // 141: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
-	53,  // 142: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	61,  // 143: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	63,  // 144: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	65,  // 145: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	70,  // 146: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	72,  // 147: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	77,  // 148: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	79,  // 149: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	83,  // 150: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
-	85,  // 151: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	87,  // 152: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	90,  // 153: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	97,  // 154: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	101, // 155: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	103, // 156: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	113, // 157: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
-	116, // 158: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
-	110, // 159: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	10,  // 160: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
-	133, // [133:161] is the sub-list for method output_type
-	105, // [105:133] is the sub-list for method input_type
-	105, // [105:105] is the sub-list for extension type_name
-	105, // [105:105] is the sub-list for extension extendee
-	0,   // [0:105] is the sub-list for field type_name
+	99,  // 87: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
+	100, // 88: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
+	6,   // 89: sockerless.agent.v1.OwnPort.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	102, // 90: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	106, // 91: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	108, // 92: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	109, // 93: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	37,  // 94: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	107, // 95: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	108, // 96: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	109, // 97: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	110, // 98: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	37,  // 99: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	6,   // 100: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	7,   // 101: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	114, // 102: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	116, // 103: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	119, // 104: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	37,  // 105: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	120, // 106: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	6,   // 107: sockerless.agent.v1.Listener.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	95,  // 108: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	11,  // 109: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	19,  // 110: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	27,  // 111: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	29,  // 112: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
+	31,  // 113: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	44,  // 114: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	46,  // 115: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	50,  // 116: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	48,  // 117: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
+	52,  // 118: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	60,  // 119: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	62,  // 120: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	64,  // 121: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	69,  // 122: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	71,  // 123: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	75,  // 124: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	78,  // 125: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	82,  // 126: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
+	84,  // 127: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	86,  // 128: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	89,  // 129: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	96,  // 130: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	98,  // 131: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	104, // 132: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	113, // 133: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	117, // 134: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	111, // 135: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 136: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
+	12,  // 137: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	23,  // 138: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	28,  // 139: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	30,  // 140: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
+	38,  // 141: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	45,  // 142: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	47,  // 143: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	51,  // 144: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	49,  // 145: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
+	53,  // 146: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	61,  // 147: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	63,  // 148: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	65,  // 149: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	70,  // 150: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	72,  // 151: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	77,  // 152: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	79,  // 153: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	83,  // 154: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
+	85,  // 155: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	87,  // 156: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	90,  // 157: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	97,  // 158: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	103, // 159: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	105, // 160: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	115, // 161: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	118, // 162: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	112, // 163: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	10,  // 164: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
+	137, // [137:165] is the sub-list for method output_type
+	109, // [109:137] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	109, // [109:109] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -8730,20 +8914,20 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[94].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[96].OneofWrappers = []any{
 		(*TunnelRequest_Open)(nil),
 		(*TunnelRequest_Data)(nil),
 		(*TunnelRequest_End)(nil),
 		(*TunnelRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[95].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[97].OneofWrappers = []any{
 		(*TunnelResponse_Opened)(nil),
 		(*TunnelResponse_Data)(nil),
 		(*TunnelResponse_End)(nil),
 		(*TunnelResponse_Error)(nil),
 		(*TunnelResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[108].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[110].OneofWrappers = []any{
 		(*ListenersResponse_Table)(nil),
 		(*ListenersResponse_Heartbeat)(nil),
 	}
@@ -8753,7 +8937,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   113,
+			NumMessages:   115,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

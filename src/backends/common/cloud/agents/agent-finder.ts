@@ -1,4 +1,5 @@
 import type { AgentAddress } from "../../../../agent-client/address.ts";
+import type { ContainerTraffic } from "../../driver.ts";
 
 /** An agent that has answered. */
 export interface FoundAgent {
@@ -18,6 +19,8 @@ export interface TaskPlace {
 
 /** How the agents of tasks are reached: dialled at addresses that the cloud tells, or waited for until they call in. */
 export interface AgentFinder {
+  /** How containers whose agents are reached so reach one another. */
+  readonly traffic: ContainerTraffic;
   /** The address at which a frontend or backend reaches an agent that was met. */
   addressOf(agent: FoundAgent): AgentAddress;
   /** The address at which others in the cloud reach that agent's container; empty: they do not. */

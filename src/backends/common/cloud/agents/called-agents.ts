@@ -3,6 +3,8 @@ import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { Clock } from "../../../../common/clock.ts";
 import { fromUnknown, messageOf } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
+import type { ContainerTraffic } from "../../driver.ts";
+import { directTraffic } from "../../ready-made-roles.ts";
 import type { CloudAuthority } from "../authority.ts";
 import type { Caller } from "../callback/relay-messages.ts";
 import type { Relay } from "../callback/relay.ts";
@@ -11,12 +13,15 @@ import type { AgentProof } from "./agent-proof.ts";
 
 /** Parts of the backend that waiting for agents needs. */
 export interface CalledAgentsOptions {
-  readonly relay: Pick<Relay, "path" | "callersOf" | "refuse">;
+  readonly relay: Pick<Relay, "path" | "callersOf" | "refuse" | "allow">;
   readonly authority: Pick<CloudAuthority, "credentialsFor">;
   readonly proof: AgentProof;
   /** Address at which agents call, as they are told. */
   readonly url: string;
-  /** Whether containers reach one another at the addresses that the cloud tells. */
+  /**
+   * Whether containers reach one another at the addresses that the cloud tells. Where they do not, agents carry what
+   * containers of one network send one another, through the relay.
+   */
   readonly reachOneAnother: boolean;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -33,11 +38,31 @@ export function calledAgents(options: CalledAgentsOptions): AgentFinder {
   const firstProven = (containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent> =>
     meetFirstProven(options, containerId, place, signal);
   return {
+    traffic: options.reachOneAnother ? directTraffic : relayedBy(relay),
     addressOf: ({ pin }) => ({ kind: "called", path: relay.path, pin }),
     containerAddressOf: ({ address }) => (options.reachOneAnother ? address : ""),
     await: firstProven,
     meet: firstProven,
     describeSilence: () => `its agent has not called ${url} (does its network let it get there?)`,
+  };
+}
+
+/** Traffic that goes through the relay which agents call. */
+function relayedBy(relay: Pick<Relay, "allow">): ContainerTraffic {
+  const named = (containerId: string, pin: Uint8Array): Caller => ({
+    containerId,
+    pin: Buffer.from(pin).toString("hex"),
+  });
+  return {
+    kind: "relayed",
+    allow: (containerId, pin, others) =>
+      relay.allow(
+        containerId,
+        pin && {
+          pin: named(containerId, pin).pin,
+          others: others.map((other) => named(other.containerId, other.pin)),
+        },
+      ),
   };
 }
 

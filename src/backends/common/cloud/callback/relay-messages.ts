@@ -20,8 +20,19 @@ export interface Caller {
   readonly pin: string;
 }
 
+/** Other agents with which one may have connections. */
+export interface Grant {
+  /** As {@link Caller.pin}: the agent that may. */
+  readonly pin: string;
+  readonly others: readonly Caller[];
+}
+
 /** Messages to the thread. */
-export type ToRelay = { readonly kind: "refuse"; readonly caller: Caller } | { readonly kind: "close" };
+export type ToRelay =
+  | { readonly kind: "refuse"; readonly caller: Caller }
+  /** Replaces what a container's agent may; undefined: nothing. */
+  | { readonly kind: "allow"; readonly containerId: string; readonly grant: Grant | undefined }
+  | { readonly kind: "close" };
 
 /** Messages of the thread. */
 export type FromRelay =

@@ -16,7 +16,8 @@ import { agentPinHeader } from "../../../../agent-client/dial.ts";
 import { messageOf } from "../../../../common/errors.ts";
 import { learnKey } from "./key-proof.ts";
 import { Meetings } from "./meetings.ts";
-import type { FromRelay, RelaySettings, ToRelay } from "./relay-messages.ts";
+import { Passages } from "./passages.ts";
+import type { Caller, FromRelay, RelaySettings, ToRelay } from "./relay-messages.ts";
 
 /** The protocol inside the WebSocket: TLS, whose server is the agent. */
 const subprotocol = "sockerless.agent.v1";
@@ -100,8 +101,8 @@ const webSockets = new WebSocketServer({
 
 agents.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
   const remote = remoteOf(socket);
-  const [, called, containerId = ""] =
-    /\/agents\/([0-9a-f]{16})\/([0-9a-f]{64})$/.exec(request.url ?? "") ?? [];
+  const [, called, containerId = "", peer] =
+    /\/agents\/([0-9a-f]{16})\/([0-9a-f]{64})(?:\/peers\/([0-9a-f]{64}))?$/.exec(request.url ?? "") ?? [];
   if (called !== instance) {
     turnAway(
       remote,
@@ -110,7 +111,12 @@ agents.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) =>
     socket.end(`HTTP/1.1 404 ${STATUS_CODES[404]}\r\nconnection: close\r\n\r\n`);
     return;
   }
-  webSockets.handleUpgrade(request, socket, head, (webSocket) => void meet(webSocket, containerId, remote));
+  webSockets.handleUpgrade(
+    request,
+    socket,
+    head,
+    (webSocket) => void meet(webSocket, containerId, peer, remote),
+  );
 });
 
 /** Alive connections of agents, and when each was heard last. */
@@ -123,7 +129,12 @@ setInterval(() => {
   }
 }, silentForMs / 4).unref();
 
-async function meet(webSocket: WebSocket, containerId: string, remote: string): Promise<void> {
+async function meet(
+  webSocket: WebSocket,
+  containerId: string,
+  peer: string | undefined,
+  remote: string,
+): Promise<void> {
   const hear = (): void => void heard.set(webSocket, performance.now());
   webSocket.on("error", () => {}); // "close" follows.
   webSocket.on("ping", hear);
@@ -136,6 +147,10 @@ async function meet(webSocket: WebSocket, containerId: string, remote: string): 
     const connection = createWebSocketStream(webSocket, { highWaterMark });
     connection.on("error", () => {});
     const caller = { containerId, pin };
+    if (peer !== undefined) {
+      await joinPeers(webSocket, connection, caller, peer);
+      return;
+    }
     webSocket.once("close", () => meetings.lose(caller, connection));
     const refusal = meetings.offer(caller, connection);
     if (refusal !== undefined) {
@@ -145,6 +160,39 @@ async function meet(webSocket: WebSocket, containerId: string, remote: string): 
     webSocket.terminate();
     turnAway(remote, `agent of container ${containerId}: ${messageOf(error)}`);
   }
+}
+
+const passages = new Passages();
+
+/** Joins an agent that calls with one that waits, until one of the two ends it or they may not be joined any more. */
+async function joinPeers(
+  webSocket: WebSocket,
+  connection: Duplex,
+  caller: Caller,
+  peer: string,
+): Promise<void> {
+  const passage = passages.open(caller, peer);
+  const { cut } = passage;
+  const gone = new AbortController();
+  webSocket.once("close", () => {
+    passages.end(passage);
+    gone.abort();
+  });
+  const other = await meetings.want(
+    passage.to,
+    AbortSignal.any([cut.signal, gone.signal, AbortSignal.timeout(wantedWithinMs)]),
+  );
+  const end = (): void => {
+    connection.destroy();
+    other.destroy();
+  };
+  if (cut.signal.aborted || webSocket.readyState !== webSocket.OPEN) {
+    end();
+    return;
+  }
+  cut.signal.addEventListener("abort", end, { once: true });
+  pipeline(connection, other, end);
+  pipeline(other, connection, end);
 }
 
 const clients = createHttp((_request, response) => {
@@ -183,6 +231,9 @@ port.on("message", (message: ToRelay) => {
   switch (message.kind) {
     case "refuse":
       meetings.refuse(message.caller);
+      break;
+    case "allow":
+      passages.allow(message.containerId, message.grant);
       break;
     case "close":
       process.exit(); // Ends the thread, and its connections with it.

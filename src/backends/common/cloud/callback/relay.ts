@@ -11,7 +11,7 @@ import type { Logger } from "../../../../common/logger.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
 import { keyAlgorithm } from "../authority-file.ts";
 import { randomSerial } from "../serial-number.ts";
-import type { Caller, FromRelay, RelaySettings, ToRelay } from "./relay-messages.ts";
+import type { Caller, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-messages.ts";
 
 /** A thread that has ended is followed by another after this time. */
 const restartMs = 1_000;
@@ -30,6 +30,8 @@ export class Relay implements AsyncDisposable {
   /** The last call of each agent that is there, by container and key: who has waited longest comes first. */
   readonly #callers = new Map<string, Map<string, number>>();
   #calls = 0;
+  /** By container: told again to a thread that follows another. */
+  readonly #grants = new Map<string, Grant>();
   readonly #changed = new EventTarget();
   readonly #ended = new AbortController();
   #thread: Worker | undefined;
@@ -80,6 +82,16 @@ export class Relay implements AsyncDisposable {
     this.#tell({ kind: "refuse", caller });
   }
 
+  /** Joins a container's agent with these others and nobody else from now on. Undefined: with nobody. */
+  allow(containerId: string, grant: Grant | undefined): void {
+    if (grant === undefined) {
+      this.#grants.delete(containerId);
+    } else {
+      this.#grants.set(containerId, grant);
+    }
+    this.#tell({ kind: "allow", containerId, grant });
+  }
+
   /** Cuts every connection. */
   async close(): Promise<void> {
     this.#ended.abort(unavailable("the relay of agents was closed"));
@@ -121,6 +133,9 @@ export class Relay implements AsyncDisposable {
     const listening = Promise.withResolvers<void>();
     const thread = new Worker(new URL("./relay-thread.js", import.meta.url), { workerData: this.#settings });
     this.#thread = thread;
+    for (const [containerId, grant] of this.#grants) {
+      this.#tell({ kind: "allow", containerId, grant });
+    }
     let failure: unknown;
     thread.on("error", (error) => {
       failure = error;

@@ -13,6 +13,7 @@ import {
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress, WorkloadSpec } from "../../driver.ts";
 import type { AgentFinder } from "../agents/agent-finder.ts";
+import { directTraffic } from "../../ready-made-roles.ts";
 import { TaskAgents } from "../agents/task-agents.ts";
 import type { CallOutcome } from "../cloud-error.ts";
 import type { StartStep, TaskAnswer, TaskView } from "../cloud-tasks.ts";
@@ -263,6 +264,7 @@ describe("a start", () => {
     const nobody = { credentialsFor: () => Promise.reject(new Error("nobody is dialled here")) };
     const met: string[] = [];
     const finder: AgentFinder = {
+      traffic: directTraffic,
       addressOf: ({ address }) => ({ kind: "unix", path: `/nowhere/${address}` }),
       containerAddressOf: () => "",
       async await(_containerId, { address }) {

@@ -2,6 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { messageOf } from "../../../../common/errors.ts";
+import { every } from "../../../../common/timers.ts";
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { linkedFrom } from "../containers/decisions/links/links.ts";
@@ -9,6 +10,7 @@ import type { AgentLink } from "../containers/live/agent-link.ts";
 import type { Endpoints } from "../../model/endpoints.ts";
 import { namedNetworks, namesFor, peersOn } from "./decisions/names.ts";
 import { networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
+import { allowPeers, ownPortsOf, relayedPeers } from "./relayed-peers.ts";
 
 /** A peer's agent that does not take its names in this time is told them again, and nobody waits for it. */
 const pushTimeoutMs = 2_000;
@@ -17,6 +19,8 @@ const pushTimeoutMs = 2_000;
  * arrive.
  */
 const patientTimeoutMs = 20_000;
+/** Certificates of peers are good for an hour; the authority makes new ones after half of it. */
+const renewalMs = 10 * 60_000;
 
 /**
  * Tells a container that starts, its peers, and those that are linked to it, each other's names: when the promise
@@ -43,6 +47,7 @@ export async function tellLinked(context: EngineContext, containerId: string): P
 /** Tells everybody on the container's networks how it is now: gone, renamed. Behind the return. */
 export function announceChange(context: EngineContext, containerId: string, endpoints: Endpoints): void {
   const networks = namedNetworks(endpoints);
+  allowPeers(context, containerId);
   if (networks.length > 0) {
     void context.background.run(`tell the peers of container ${containerId}`, () =>
       tellPeers(context, networks),
@@ -61,6 +66,25 @@ export async function tellPeers(
     context,
     peers.filter((id) => id !== except),
   );
+}
+
+/**
+ * Tells all containers their peers now, and again before their certificates end, until the engine does: where they reach
+ * one another by their agents alone.
+ */
+export function keepPeers(context: EngineContext): void {
+  if (context.driver.traffic.kind !== "relayed") {
+    return;
+  }
+  const tellAll = (): void =>
+    void context.background.run("tell containers their peers", () =>
+      tellEach(
+        context,
+        [...context.state.containers.values()].map(({ id }) => id),
+      ),
+    );
+  tellAll();
+  every(context.clock, renewalMs, tellAll, context.shutdown);
 }
 
 async function tellEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
@@ -106,6 +130,7 @@ export async function push(context: EngineContext, containerId: string): Promise
 /** Calls to one agent go one after the other, so that the last told is the latest; those that wait share the next. */
 async function pushTo(context: EngineContext, containerId: string): Promise<void> {
   const link = context.live.peek(containerId)?.link;
+  allowPeers(context, containerId); // At once, whatever its agent does.
   await link?.names.run(() => tell(context, containerId, link)); // Without one it is told when its agent is there.
 }
 
@@ -115,7 +140,10 @@ async function tell(context: EngineContext, containerId: string, link: AgentLink
     return;
   }
   try {
-    await link.agent.client.names(namesFor(context, networkOwnerOf(context, record)), {
+    const owner = networkOwnerOf(context, record);
+    const peers = await relayedPeers(context, record, link);
+    const told = { ...namesFor(context, owner), peers, ownPorts: ownPortsOf(context, owner) };
+    await link.agent.client.names(told, {
       timeoutMs: record.phase === Phase.STARTING || link.namesAreLate ? patientTimeoutMs : pushTimeoutMs,
       signal: link.ended.signal,
     });

@@ -8,6 +8,8 @@ import { parseLink } from "../../containers/decisions/links/parse-link.ts";
 export interface NamedPeer {
   readonly names: readonly string[];
   readonly addresses: readonly string[];
+  /** Whether it is the container that is told. */
+  readonly itself?: boolean;
 }
 
 /**
@@ -22,11 +24,11 @@ export function withLinks(peers: readonly NamedPeer[], links: readonly string[])
   }
   const targets = new Map(links.map(parseLink).map(({ name, alias }) => [folded(alias), { name, alias }]));
   return peers
-    .map(({ names, addresses }) => {
+    .map(({ names, ...peer }) => {
       const known = new Set(names.map(folded));
       const own = names.filter((name) => !targets.has(folded(name)));
       const aliases = [...targets.values()].filter(({ name }) => known.has(folded(name)));
-      return { names: [...own, ...aliases.map(({ alias }) => alias)], addresses };
+      return { names: [...own, ...aliases.map(({ alias }) => alias)], ...peer };
     })
     .filter(({ names }) => names.length > 0);
 }

@@ -10,19 +10,18 @@ import {
   NamesRequestSchema,
 } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkFabric } from "../../../driver.ts";
 import type { State } from "../../../state/state.ts";
 import { linkedHosts } from "../../containers/decisions/links/links.ts";
 import { hostConfigOf } from "../../../model/records.ts";
 import { defaultGatewayOf } from "../../../model/default-gateway.ts";
 import { withLinks } from "./endpoint-links.ts";
-import { type Endpoints, peerAddressOf } from "../../../model/endpoints.ts";
+import { type Endpoints, peerAddressOf, type Reach } from "../../../model/endpoints.ts";
 import { builtinNetworks } from "./networks.ts";
 
 /** The engine's parts that these decisions need. */
 export interface NamesContext {
   readonly state: State;
-  readonly driver: { readonly networks: Pick<NetworkFabric, "endpointAddresses"> };
+  readonly driver: Reach;
 }
 
 /** The user-defined networks among endpoints, by name: those on which names resolve. */
@@ -36,9 +35,7 @@ export function namedNetworks(endpoints: Endpoints): readonly string[] {
  */
 export function namesFor(context: NamesContext, record: ContainerRecord): NamesRequest {
   return create(NamesRequestSchema, {
-    networks: namedNetworks(record.endpoints).map((name) =>
-      namedNetwork(context, name, ownValue(record.endpoints, name)?.config?.links ?? []),
-    ),
+    networks: namedNetworks(record.endpoints).map((name) => namedNetwork(context, name, record)),
     hosts: linkedHosts(context, record).map(({ address, names }) => ({ address, names: [...names] })),
     forward: defaultGatewayOf(record.endpoints) !== undefined,
     upstreams: hostConfigOf(record).dns,
@@ -51,19 +48,25 @@ export function peersOn(state: State, networks: readonly string[]): readonly Con
 }
 
 function namedNetwork(
-  { state, driver: { networks } }: NamesContext,
+  { state, driver }: NamesContext,
   name: string,
-  links: readonly string[],
+  { id: asking, endpoints: own }: ContainerRecord,
 ): NamedNetwork {
-  const peers = peersOn(state, [name]).flatMap(({ endpoints }) => {
+  const peers = peersOn(state, [name]).flatMap(({ id, endpoints }) => {
     const endpoint = ownValue(endpoints, name);
-    const address = peerAddressOf(endpoint, networks.endpointAddresses);
-    return address === "" ? [] : [{ names: endpoint?.dnsNames ?? [], addresses: [address] }];
+    const address = peerAddressOf(endpoint, driver);
+    const itself = id === asking;
+    return address === "" ? [] : [{ names: endpoint?.dnsNames ?? [], addresses: [address], itself }];
   });
+  const links = ownValue(own, name)?.config?.links ?? [];
   return create(NamedNetworkSchema, {
     name,
-    peers: withLinks(peers, links).map(({ names, addresses }) =>
-      create(NamedPeerSchema, { names: [...names], addresses: [...addresses] }),
+    peers: withLinks(peers, links).map(({ names, addresses, itself }) =>
+      create(NamedPeerSchema, {
+        names: [...names],
+        addresses: [...addresses],
+        itself: itself === true && driver.traffic.kind === "relayed",
+      }),
     ),
   });
 }

@@ -146,7 +146,7 @@ function environmentOfLink(
 
 /** The address by which it is reached on the default bridge; empty: it is not there now. */
 function addressOf({ driver }: NamesContext, record: ContainerRecord): string {
-  return peerAddressOf(record.endpoints[bridge], driver.networks.endpointAddresses);
+  return peerAddressOf(record.endpoints[bridge], driver);
 }
 
 function isUserDefined(networkMode: string): boolean {
