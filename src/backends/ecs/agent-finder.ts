@@ -23,7 +23,7 @@ export interface EcsAgents {
 }
 
 /** Parts of the backend that reaching agents needs. */
-export interface EcsAgentsOptions extends Omit<CloudSurroundings, "state"> {
+export interface EcsAgentsOptions extends Omit<CloudSurroundings, "state" | "sealer"> {
   readonly config: EcsSection;
   readonly aws: Pick<AwsClients, "stsSignedBy">;
   readonly runDir: string;

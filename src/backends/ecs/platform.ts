@@ -28,7 +28,7 @@ import { ecsVolumes } from "./volumes.ts";
 import { VcpuQuota } from "./vcpu-quota.ts";
 
 /** Parts that the platform is composed of; it owns the clients and the way to agents. */
-export interface EcsPlatformParts extends CloudSurroundings {
+export interface EcsPlatformParts extends Omit<CloudSurroundings, "sealer"> {
   readonly config: EcsSection;
   readonly aws: AwsClients;
   readonly agents: EcsAgents;

@@ -22,13 +22,14 @@ import { type CloudAuthority, createAuthority } from "./authority.ts";
 import { readAuthority } from "./authority-file.ts";
 import { cloudDriver, type CloudSection } from "./driver.ts";
 import type { CloudPlatform } from "./platform.ts";
-import { createSealer } from "./seal.ts";
+import { createSealer, type Sealer } from "./seal.ts";
 import { checkSurroundings } from "./start-checks.ts";
 import { openCloudStored } from "./stored/open-stored.ts";
 
 /** Parts of the process that a platform is made with. */
 export interface CloudSurroundings {
   readonly authority: CloudAuthority;
+  readonly sealer: Sealer;
   readonly state: State;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -73,7 +74,7 @@ export async function startCloudBackend(
   const key = await readAuthority(section.agentCa);
   const authority = await createAuthority(key, clock);
   const sealer = createSealer(key.secret);
-  const made = await platformIn({ authority, state: opened, clock, logger });
+  const made = await platformIn({ authority, sealer, state: opened, clock, logger });
   resources.defer(() => made.close());
   const platform = { ...made, images: imagesWithFaultPoints(made.images) };
   const closing = new AbortController();

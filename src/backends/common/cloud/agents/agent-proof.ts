@@ -27,14 +27,17 @@ export interface AgentProof {
  * The secret that the platform has delivered to the task. Good for one key: an agent that was met is known by its key, and
  * whoever shows its secret with another is not asked for it again.
  *
- * @param secretOf the secret that a container's task was given
+ * @param secretOf the secret that a container's task was given; a launch has one of its own, and the cloud knows of which
+ *   launch a task is
  */
-export function secretProof(secretOf: (containerId: string) => string): AgentProof {
+export function secretProof(
+  secretOf: (containerId: string, place: TaskPlace) => string | Promise<string>,
+): AgentProof {
   return {
-    async check({ containerId, client }, _place, signal) {
+    async check({ containerId, client }, place, signal) {
       const { proof } = await client.prove({}, { signal });
       const shown = proof.case === "secret" ? proof.value : "";
-      if (!timingSafeEqual(digest(shown), digest(secretOf(containerId)))) {
+      if (!timingSafeEqual(digest(shown), digest(await secretOf(containerId, place)))) {
         throw forbidden("it does not have the secret of the container's task");
       }
     },
