@@ -189,9 +189,47 @@ export const acaSchema = z.strictObject({
     optional(text("resource ID")),
     "User-assigned managed identity that pulls images and that containers get.",
   ),
+  agent_image: describe(optional(text("image reference")), "Image that brings the agent into a job.", {
+    defaultText:
+      "the one of this version in `registry_server`, `sockerless:sockerless-agent-<version>-amd64`",
+  }),
   callback_url: describe(
     optional(matching(/^(https|wss):\/\/\S+$/, "an https:// or wss:// URL")),
-    "Address at which agents reach this backend; containers in jobs cannot be dialled.",
+    "Address at which agents reach this backend, itself or by way of an ingress that ends TLS; containers in jobs cannot be dialled.",
+  ),
+  callback_listen: describe(
+    optional(matching(/^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]*):\d{1,5}$/, "`tcp://address:port`")),
+    "Where this backend waits for agents that call, with TLS of its own making; who they are is settled inside.",
+    { defaultText: "all addresses, at the port of `aca.callback_url`" },
+  ),
+  default_cpu: describe(
+    withDefault(matching(/^\d(\.\d{1,2})?$/, "a number of processors"), "1"),
+    "Processors of a container that asks for none. The disk goes with them: 1 GiB at 0.25, 2 at 0.5, 4 at 1, 8 above.",
+  ),
+  default_memory: describe(
+    withDefault(size(), 2 * 1024 ** 3),
+    "Memory of a container that asks for none. Container Apps gives 2 GiB for each processor, neither more nor less: the smallest pair that holds both is taken.",
+  ),
+  replica_timeout: describe(
+    withDefault(duration(), 24 * 60 * 60_000),
+    "How long a container may run at most: Container Apps ends a job's replica then, which is told as an error.",
+  ),
+  quota_timeout: describe(
+    withDefault(duration(), 60 * 60_000),
+    "How long a start waits at most while the environment's processors are used up. This is not counted as `start_timeout`, but for the time in which nothing runs in the environment whose end would make room.",
+  ),
+  api_rates: describe(
+    withDefault(listOf(matching(/^[a-z-]+=\d+\/\d+(\.\d+)?$/, "`name=burst/second`")), []),
+    "Rates at which Azure may be called, where they are not its defaults: `reads`, `writes`, `deletes` of the Resource Manager, `log-queries`: `writes=200/10`.",
+  ),
+  endpoint: describe(
+    optional(matching(/^https?:\/\/\S+$/, "a URL")),
+    "Another address of the Azure Resource Manager, for tests, private links and national clouds.",
+  ),
+  logs_endpoint: describe(
+    optional(matching(/^https?:\/\/\S+$/, "a URL")),
+    "Another address of the queries of Log Analytics.",
+    { defaultText: "`https://api.loganalytics.io`" },
   ),
   ...cloudAgentShape,
 });

@@ -1,0 +1,52 @@
+import { join } from "node:path";
+
+import type { AcaConfig } from "../../common/config/load.ts";
+import { invalid } from "../../common/errors.ts";
+import { componentLogger } from "../../common/logger.ts";
+import type { AgentFinder } from "../common/cloud/agents/agent-finder.ts";
+import { secretProof } from "../common/cloud/agents/agent-proof.ts";
+import { calledAgents } from "../common/cloud/agents/called-agents.ts";
+import { Relay } from "../common/cloud/callback/relay.ts";
+import { instanceOf } from "../common/cloud/instance.ts";
+import type { CloudSurroundings } from "../common/cloud/main.ts";
+
+/** Agents of jobs, which nobody reaches: they call. */
+export interface AcaAgents {
+  readonly finder: AgentFinder;
+  /** Address at which they call. */
+  readonly callbackUrl: string;
+  close(): Promise<void>;
+}
+
+/** Parts of the backend that waiting for agents needs. */
+export interface AcaAgentsOptions extends Omit<CloudSurroundings, "state"> {
+  readonly config: AcaConfig;
+  /** The generation of the start that a task is for. */
+  readonly generationOf: (task: string) => Promise<bigint>;
+}
+
+/**
+ * Waits for agents.
+ *
+ * @throws invalid: `aca.callback_url` is missing; system: the address for agents that call cannot be had
+ */
+export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
+  const { config, authority, sealer, clock, generationOf } = options;
+  const { callbackUrl, callbackListen } = config.aca;
+  if (callbackUrl === undefined) {
+    throw invalid("configuration: aca.callback_url is required: where containers' agents reach this backend");
+  }
+  const logger = componentLogger(options.logger, "agents");
+  const relay = await Relay.start({
+    listen: callbackListen ?? `tcp://[::]:${new URL(callbackUrl).port || "443"}`,
+    path: join(config.runDir, "agents.sock"),
+    instance: instanceOf(authority).replace(/^.*\//, ""),
+    logger,
+  });
+  logger.info(`agents are waited for at ${relay.address}, and told ${callbackUrl}`);
+  const proof = secretProof(async (containerId, { task }) =>
+    sealer.callbackSecret(containerId, await generationOf(task)),
+  );
+  const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: false, clock, logger };
+  return { finder: calledAgents(parts), callbackUrl, close: () => relay.close() };
+}

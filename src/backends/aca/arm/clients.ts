@@ -1,0 +1,195 @@
+/** The clients of Azure: paced, repeated, logged, their errors converted. */
+import { ContainerAppsAPIClient } from "@azure/arm-appcontainers";
+import { StorageManagementClient } from "@azure/arm-storage";
+import {
+  bearerTokenAuthenticationPolicy,
+  createDefaultHttpClient,
+  createHttpHeaders,
+  createPipelineFromOptions,
+  createPipelineRequest,
+  type Pipeline,
+  type PipelineResponse,
+} from "@azure/core-rest-pipeline";
+import { DefaultAzureCredential, type TokenCredential } from "@azure/identity";
+
+import type { Clock } from "../../../common/clock.ts";
+import { unavailable } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { version } from "../../../common/version.ts";
+import type { Rate } from "../../common/cloud/token-bucket.ts";
+import { withCallFaultPoints } from "../../common/fault-points.ts";
+import { AzureError } from "./errors.ts";
+import { pacingPolicy } from "./pacing.ts";
+import type { RateName } from "./rates.ts";
+
+/** Settings of the clients. */
+export interface AzureOptions {
+  readonly subscriptionId: string;
+  /** Address of the Resource Manager; undefined: Azure's own. */
+  readonly endpoint: string | undefined;
+  /** Rates that differ from Azure's defaults. */
+  readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Options that every operation of the SDKs takes. */
+export interface SendOptions {
+  readonly abortSignal: AbortSignal;
+}
+
+/**
+ * Makes one call, which may be a long-running operation to its end.
+ *
+ * @param operation as Azure's specification names it: `Jobs_CreateOrUpdate`
+ * @throws AzureError; the signal's reason
+ */
+export type AzureCall = <T>(
+  operation: string,
+  send: (options: SendOptions) => PromiseLike<T>,
+  signal?: AbortSignal,
+) => Promise<T>;
+
+/** A request for which there is no SDK here. */
+export interface PlainRequest {
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  /** Absolute, with its query. */
+  readonly url: string;
+  /** The audience of the token: `https://api.loganalytics.io/.default`; undefined: the Resource Manager's. */
+  readonly scope?: string | undefined;
+  /** Sent as JSON. */
+  readonly body?: unknown;
+}
+
+/** An answer below 400. */
+export interface PlainAnswer {
+  readonly status: number;
+  header(name: string): string | undefined;
+  /** Parsed JSON; undefined: there is none. */
+  readonly body: unknown;
+}
+
+/** All of Azure. Credentials come from the SDK's default chain. */
+export interface AzureClients {
+  readonly apps: ContainerAppsAPIClient;
+  readonly storage: StorageManagementClient;
+  readonly credential: TokenCredential;
+  readonly call: AzureCall;
+  /** Makes a request by hand, in {@link call}. Refusals throw. */
+  request(request: PlainRequest, options: SendOptions): Promise<PlainAnswer>;
+  /** Address of a resource in the Resource Manager: `path` begins with `/subscriptions/`. */
+  armUrl(path: string, apiVersion: string): string;
+  /** Ends the calls that are under way, and refuses others. */
+  abandon(): void;
+}
+
+const armEndpoint = "https://management.azure.com";
+/** Tokens are for the Resource Manager wherever it is met. */
+const armScope = `${armEndpoint}/.default`;
+/** The SDKs' own policy of repeating; {@link pacingPolicy} repeats. */
+const sdkRetries = { maxRetries: 0 };
+
+/** Makes the clients; nothing is called yet. */
+export function createAzureClients(options: AzureOptions): AzureClients {
+  const abandoned = new AbortController();
+  const { subscriptionId, endpoint = armEndpoint } = options;
+  const credential = new DefaultAzureCredential({ retryOptions: { maxRetries: 2 } });
+  const pacing = pacingPolicy({ ...options, signal: abandoned.signal });
+  const settings = {
+    endpoint,
+    credentialScopes: [armScope],
+    credentials: { scopes: [armScope] },
+    retryOptions: sdkRetries,
+    userAgentOptions: { userAgentPrefix: `sockerless/${version}` },
+  };
+  const paced = <Client extends { readonly pipeline: Pick<Pipeline, "addPolicy"> }>(
+    client: Client,
+  ): Client => {
+    client.pipeline.addPolicy(pacing, { phase: "Retry" });
+    return client;
+  };
+  const http = createDefaultHttpClient();
+  const plain = new Map<string, Pipeline>();
+  const pipelineFor = (scope: string): Pipeline => {
+    const known = plain.get(scope);
+    if (known !== undefined) {
+      return known;
+    }
+    const pipeline = createPipelineFromOptions(settings);
+    pipeline.addPolicy(bearerTokenAuthenticationPolicy({ credential, scopes: scope }));
+    pipeline.addPolicy(pacing, { phase: "Retry" });
+    plain.set(scope, pipeline);
+    return pipeline;
+  };
+  return {
+    apps: paced(new ContainerAppsAPIClient(credential, subscriptionId, { ...settings, $host: endpoint })),
+    storage: paced(new StorageManagementClient(credential, subscriptionId, settings)),
+    credential,
+    call: createCall(abandoned.signal),
+    async request({ method, url, scope = armScope, body }, { abortSignal }) {
+      const request = createPipelineRequest({
+        method,
+        url,
+        abortSignal,
+        ...(body === undefined
+          ? {}
+          : {
+              body: JSON.stringify(body),
+              headers: createHttpHeaders({ "content-type": "application/json" }),
+            }),
+      });
+      return answerOf(await pipelineFor(scope).sendRequest(http, request));
+    },
+    armUrl: (path, apiVersion) => `${endpoint.replace(/\/+$/, "")}${path}?api-version=${apiVersion}`,
+    abandon: () => abandoned.abort(unavailable("the backend is shutting down")),
+  };
+}
+
+function createCall(abandoned: AbortSignal): AzureCall {
+  const call = async (
+    operation: string,
+    send: (options: SendOptions) => PromiseLike<unknown>,
+    signal?: AbortSignal,
+  ): Promise<unknown> => {
+    const abortSignal = signal === undefined ? abandoned : AbortSignal.any([signal, abandoned]);
+    abortSignal.throwIfAborted();
+    try {
+      return await send({ abortSignal });
+    } catch (error) {
+      abortSignal.throwIfAborted();
+      throw error instanceof AzureError ? error : new AzureError(operation, error);
+    }
+  };
+  return withCallFaultPoints(call, (operation) => `azure.${operation}`) as AzureCall;
+}
+
+/** A refusal by hand, with what {@link AzureError} reads. */
+class RefusedRequest extends Error {
+  readonly statusCode: number;
+  readonly code: string | undefined;
+
+  constructor(status: number, body: unknown) {
+    const { error } = (body ?? {}) as {
+      readonly error?: { readonly code?: string; readonly message?: string };
+    };
+    super(error?.message ?? "");
+    this.statusCode = status;
+    this.code = error?.code;
+  }
+}
+
+function answerOf({ status, headers, bodyAsText }: PipelineResponse): PlainAnswer {
+  const body = parsed(bodyAsText ?? "");
+  if (status >= 400) {
+    throw new RefusedRequest(status, body);
+  }
+  return { status, header: (name) => headers.get(name), body };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return text === "" ? undefined : JSON.parse(text);
+  } catch {
+    return undefined; // A gateway's page.
+  }
+}

@@ -1,0 +1,156 @@
+/** Azure's errors, converted once, where a call's answer comes in. */
+import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
+import { type CallOutcome, CloudError } from "../../common/cloud/cloud-error.ts";
+import { statusLine } from "../../common/images/registry/registry-errors.ts";
+
+/**
+ * A call that Azure refused, or that did not reach it. The message names the call and keeps Azure's own text; decide by
+ * `code`, never by the text.
+ */
+export class AzureError extends CloudError {
+  /** The operation as Azure's specification names it: `Jobs_Start`. */
+  readonly operation: string;
+  /** Azure's name of the error (`AuthorizationFailed`), or Node's errno where nobody answered. */
+  readonly code: string;
+  /** HTTP status; 0 where nobody answered, or where an operation that was accepted has failed later. */
+  readonly status: number;
+  readonly outcome: CallOutcome;
+
+  constructor(operation: string, error: unknown) {
+    const status = statusOf(error);
+    const code = codeOf(error, status);
+    const isLogin = isWithoutCredentials(error);
+    const words = isLogin ? withoutCredentials : wordsOf(error, status);
+    super(kindOf(code, status), `${operation}: ${words} (${code})`, error);
+    this.operation = operation;
+    this.code = code;
+    this.status = status;
+    this.outcome = outcomeOf(error, code, status);
+  }
+
+  override get remedy(): string | undefined {
+    return isWithoutCredentials(this.cause)
+      ? `${howToGiveCredentials} (${messageOf(this.cause).split("\n", 1)[0]})`
+      : undefined;
+  }
+}
+
+const withoutCredentials = "there are no credentials for Azure";
+const howToGiveCredentials = `${withoutCredentials}: run \`az login\`, set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or run this backend with a managed identity`;
+
+/** Whether a caught value is Azure's refusal by one of these names. */
+export function isAzureError(error: unknown, ...codes: readonly string[]): error is AzureError {
+  return error instanceof AzureError && codes.includes(error.code);
+}
+
+/** Whether Azure has answered that what was named does not exist. */
+export function isMissing(error: unknown): error is AzureError {
+  return error instanceof AzureError && error.status === notFoundStatus;
+}
+
+/** Whether an answer asks for fewer calls. */
+export function isThrottledStatus(status: number): boolean {
+  return status === tooManyRequests;
+}
+
+/** Whether an answer tells of a fault of Azure's own, after which the same call may well succeed. */
+export function isTransientStatus(status: number): boolean {
+  return status >= 500 || status === requestTimeout;
+}
+
+/** Whether a call that brought no answer may well bring one in a moment. */
+export function isTransientFailure(error: unknown): boolean {
+  return transientErrnos.has(errnoOf(error) ?? errnoOf((error as Error | undefined)?.cause) ?? "");
+}
+
+const requestTimeout = 408;
+const notFoundStatus = 404;
+const tooManyRequests = 429;
+
+const transientErrnos: ReadonlySet<string> = new Set([
+  "EAI_AGAIN",
+  "ECONNABORTED",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND", // The answer of a resolver that has lost its upstream.
+  "EPIPE",
+  "ETIMEDOUT",
+]);
+
+/** The names of the errors of `@azure/identity`: no source of its chain has credentials, or the login was refused. */
+const loginErrors: ReadonlySet<string> = new Set([
+  "CredentialUnavailableError",
+  "AggregateAuthenticationError",
+  "AuthenticationError",
+  "AuthenticationRequiredError",
+]);
+
+function isWithoutCredentials(error: unknown): boolean {
+  return error instanceof Error && loginErrors.has(error.name);
+}
+
+/** The kinds of Azure's errors that are not `system`, which are no fault of the Docker client. */
+const kinds: Readonly<Record<string, ErrorKind>> = {
+  TooManyRequests: "unavailable",
+  SubscriptionRequestsThrottled: "unavailable",
+  ResourceGroupBeingDeleted: "unavailable",
+  ServiceUnavailable: "unavailable",
+};
+
+function kindOf(code: string, status: number): ErrorKind {
+  return kinds[code] ?? (status === tooManyRequests || status === 503 ? "unavailable" : "system");
+}
+
+/**
+ * The effect of a failed call. Anything but an answer leaves it open: it may not have been reached, or its answer may
+ * have been cut.
+ */
+function outcomeOf(error: unknown, code: string, status: number): CallOutcome {
+  if (status === tooManyRequests || kinds[code] === "unavailable") {
+    return "throttled";
+  }
+  return isFailedOperation(error, status) || (status >= 400 && !isTransientStatus(status))
+    ? "refused"
+    : "unknown";
+}
+
+/** Whether Azure has accepted a call, and told later that it came to nothing: the SDK's pollers throw plain errors. */
+function isFailedOperation(error: unknown, status: number): boolean {
+  return (
+    status === 0 &&
+    error instanceof Error &&
+    error.name === "Error" &&
+    errnoOf(error) === undefined &&
+    typeof (error as { readonly code?: unknown }).code === "string"
+  );
+}
+
+function statusOf(error: unknown): number {
+  const { statusCode, status } = (error ?? {}) as {
+    readonly statusCode?: unknown;
+    readonly status?: unknown;
+  };
+  const found = Number(statusCode ?? status ?? 0);
+  return Number.isInteger(found) ? found : 0;
+}
+
+/** The name in Azure's answer, which a gateway's answer has not; Node's errno where nobody answered. */
+function codeOf(error: unknown, status: number): string {
+  const { code } = (error ?? {}) as { readonly code?: unknown };
+  if (typeof code === "string" && code !== "" && code !== "REQUEST_SEND_ERROR") {
+    return code;
+  }
+  const cause = error instanceof Error ? error.cause : undefined;
+  return (
+    errnoOf(error) ?? errnoOf(cause) ?? (status > 0 ? `HTTP ${status}` : ((error as Error)?.name ?? "Error"))
+  );
+}
+
+/** Azure's words; a page of a gateway on the way is none. */
+function wordsOf(error: unknown, status: number): string {
+  const words = messageOf(error);
+  const isPage = /^\s*</.test(words) || words.trim() === "";
+  return isPage && status > 0 ? `Azure or a gateway on the way answered ${statusLine(status)}` : words;
+}

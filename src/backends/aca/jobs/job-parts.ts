@@ -1,0 +1,33 @@
+/** Parts of a job that other folders know how to make: its image, its volumes. */
+import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
+
+import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { StartStep } from "../../common/cloud/cloud-tasks.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+
+/** An image as a job names it. */
+export interface JobImage {
+  /** Name with digest, by which Azure pulls it. */
+  readonly reference: string;
+  /** Path of the agent in it, which runs as root there; undefined: an init container brings the agent. */
+  readonly agent: string | undefined;
+}
+
+/** Makes ready an image for a job. */
+export type JobImages = (image: ImageRecord, record: ContainerRecord, step: StartStep) => Promise<JobImage>;
+
+/** A job's volumes and its main container's mounts of them. */
+export interface JobVolumeParts {
+  readonly volumes: readonly Volume[];
+  readonly mounts: readonly VolumeMount[];
+}
+
+/** Volumes as jobs mount them. */
+export interface JobVolumes {
+  /** Makes ready what a job mounts: environment storages for reading alone are made at their first use. */
+  partsOf(spec: WorkloadSpec, step: StartStep): Promise<JobVolumeParts>;
+  /** Paths of volumes that need no mount: the agent makes their directories. */
+  unmounted(spec: WorkloadSpec): readonly string[];
+  /** @throws invalid: a mount that no job can have */
+  refuseUnfit(mounts: readonly ResolvedMount[]): void;
+}

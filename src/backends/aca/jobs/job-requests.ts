@@ -1,0 +1,86 @@
+/** Requests to Azure for the start of a container: the job to be put, and started. */
+import type { Job } from "@azure/arm-appcontainers";
+
+import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
+import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
+import type { WorkloadSpec } from "../../common/driver.ts";
+import { jobNameOf, nextJobName } from "../tags.ts";
+import { type JobSettings, jobOf } from "./job.ts";
+import type { JobImages, JobVolumes } from "./job-parts.ts";
+import { type DefaultSize, jobSizeOf } from "./sizes.ts";
+
+/** Settings of {@link jobRequests}, and what it calls. */
+export interface JobRequestsOptions {
+  readonly images: JobImages;
+  readonly volumes: JobVolumes;
+  readonly job: JobSettings;
+  readonly defaultSize: DefaultSize;
+}
+
+/** A request as the books have it, in JSON: nothing in it is secret. */
+export interface JobRequest {
+  /** The job's name. */
+  readonly name: string;
+  readonly containerId: string;
+  /** Decimal. */
+  readonly generation: string;
+  readonly job: Job;
+}
+
+/** Requests as JSON of {@link JobRequest}. */
+export function jobRequests(options: JobRequestsOptions): TaskRequests {
+  const { images, volumes, defaultSize } = options;
+
+  const make = async (spec: WorkloadSpec, step: StartStep): Promise<JobRequest> => {
+    const { record } = spec;
+    const [image, mounted] = await Promise.all([
+      images(spec.image, record, step),
+      volumes.partsOf(spec, step),
+    ]);
+    const size = jobSizeOf(record.hostConfig, defaultSize);
+    return {
+      name: jobNameOf(record.id, record.generation),
+      containerId: record.id,
+      generation: String(record.generation),
+      job: jobOf(record, spec.mounts, { image, volumes: mounted, size }, options.job),
+    };
+  };
+
+  return {
+    make: async (spec, step) => JSON.stringify(await make(spec, step)),
+    async renew(request, spec, step) {
+      const { name } = parseRequest(request);
+      return JSON.stringify({ ...(await make(spec, step)), name });
+    },
+    /** Names another job: the same is answered with the execution that it has. */
+    another(request, last) {
+      const before = parseRequest(request);
+      return JSON.stringify({ ...before, name: nextJobName(before.name, last) });
+    },
+    otherCapacity: () => undefined,
+    isAlike: (one, other) => withoutStart(one) === withoutStart(other),
+    sizeOf: (request) => String(parseRequest(request).job.template?.containers?.[0]?.resources?.cpu ?? ""),
+    refuseUnfit({ hostConfig }, mounts) {
+      jobSizeOf(hostConfig, defaultSize);
+      volumes.refuseUnfit(mounts);
+      return Promise.resolve();
+    },
+    fitsQuota: () => Promise.resolve(undefined),
+    unmountedVolumes: (spec) => volumes.unmounted(spec),
+    explainFailure: (error) => error,
+  };
+}
+
+/** Reads a request. */
+export function parseRequest(request: string): JobRequest {
+  return JSON.parse(request) as JobRequest;
+}
+
+/** A job without the start that it is for. */
+function withoutStart(request: string): string {
+  const { job } = parseRequest(request);
+  const { tags: _tags, ...rest } = job;
+  return JSON.stringify(rest, (_key, value: unknown) =>
+    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
+  );
+}

@@ -1,0 +1,90 @@
+/** Executions of jobs as Azure tells of them. Pure. */
+import type { JobExecution } from "@azure/arm-appcontainers";
+
+import type { TaskView } from "../../common/cloud/cloud-tasks.ts";
+import { formatTask, type TaskName } from "../tags.ts";
+
+/** The part of a job that its executions are understood with. */
+export interface JobFacts {
+  /** The instance that made it; empty: it is not sockerless'. */
+  readonly instance: string;
+  readonly containerId: string;
+  readonly generation: bigint;
+  readonly replicaTimeoutMs: number;
+}
+
+/** What else is known of an execution. */
+export interface ExecutionKnowledge {
+  /** Its last status but `Unknown`, which tells nothing. */
+  readonly lastStatus: string;
+  /** The reason for which this backend has had it stopped; undefined: it has not. */
+  readonly stopReason: string | undefined;
+}
+
+const stoppedStatuses: ReadonlySet<string> = new Set(["Succeeded", "Failed", "Degraded", "Stopped"]);
+/** 128 + SIGKILL. */
+const killedExit = 137;
+/** Azure's clock tells seconds. */
+const clockSlackMs = 1_000;
+
+/** Whether an execution has ended. */
+export function isOver(status: string): boolean {
+  return stoppedStatuses.has(status);
+}
+
+/** Reads Azure's description of an execution. */
+export function viewOf(
+  name: TaskName,
+  { status: told = "", startTime, endTime }: Pick<JobExecution, "status" | "startTime" | "endTime">,
+  facts: JobFacts,
+  { lastStatus, stopReason }: ExecutionKnowledge,
+): TaskView {
+  const status = told === "Unknown" || told === "" ? lastStatus || "Processing" : told;
+  const stopped = isOver(status);
+  const ranMs =
+    startTime === undefined || endTime === undefined ? 0 : endTime.getTime() - startTime.getTime();
+  const isTimeout = isFailure(status) && ranMs + clockSlackMs >= facts.replicaTimeoutMs;
+  const interruption = isTimeout
+    ? `the container was ended by Container Apps: a job's replica may run for ${facts.replicaTimeoutMs / 1000} s (aca.replica_timeout)`
+    : status === "Stopped" && stopReason === undefined
+      ? "the job's execution was stopped in Azure"
+      : "";
+  return {
+    task: formatTask(name),
+    status,
+    stopping: stopped,
+    stopped,
+    isReasonTold: stopped,
+    instance: facts.instance,
+    containerId: facts.containerId,
+    generation: facts.generation,
+    address: name.execution,
+    exitCode: exitCodeOf(status),
+    outOfMemory: "",
+    interruption,
+    reason: interruption || reasonOf(status, stopReason),
+    neverRan: false, // Azure does not tell.
+    stoppedAt: stopped ? endTime : undefined,
+    times: { created: startTime },
+  };
+}
+
+function isFailure(status: string): boolean {
+  return status === "Failed" || status === "Degraded";
+}
+
+/** Azure tells no exit codes: that of a failure stands in the agent's last line, or nowhere. */
+function exitCodeOf(status: string): number | undefined {
+  return status === "Succeeded" ? 0 : status === "Stopped" ? killedExit : undefined;
+}
+
+function reasonOf(status: string, stopReason: string | undefined): string {
+  switch (status) {
+    case "Succeeded":
+      return "the job's execution ended before its agent answered";
+    case "Stopped":
+      return `the job's execution was stopped: ${stopReason ?? ""}`;
+    default:
+      return `the job's execution has failed (${status}); Azure tells why in the environment's system log (ContainerAppSystemLogs_CL)`;
+  }
+}

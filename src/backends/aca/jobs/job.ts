@@ -1,0 +1,167 @@
+/** The job of one start of a container. Pure: what is secret is added where the job is put. */
+import type {
+  EnvironmentVar,
+  InitContainer,
+  Job,
+  RegistryCredentials,
+  Volume,
+  VolumeMount,
+} from "@azure/arm-appcontainers";
+
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { type AgentSettings, agentEnvironment } from "../../common/cloud/agents/agent-environment.ts";
+import { agentInImage } from "../../common/cloud/images/agent-image.ts";
+import type { ResolvedMount } from "../../common/driver.ts";
+import { parseNamed } from "../../common/images/reference.ts";
+import { containerTag, generationTag, instanceTag } from "../tags.ts";
+import type { JobImage, JobVolumeParts } from "./job-parts.ts";
+import type { JobSize } from "./sizes.ts";
+
+/** Settings that all jobs of this backend have in common. */
+export interface JobSettings extends AgentSettings {
+  readonly location: string;
+  /** Resource ID. */
+  readonly environmentId: string;
+  /** Name of this instance: `sockerless/<hex>`. */
+  readonly instance: string;
+  /** Image that brings the agent. */
+  readonly agentImage: string;
+  readonly replicaTimeoutMs: number;
+  /** Resource ID of the identity that pulls images and that containers get. */
+  readonly identity: string | undefined;
+  /** The registry whose images are pulled with rights; undefined: none is. */
+  readonly registry: JobRegistry | undefined;
+}
+
+/** A registry as a job names it. */
+export interface JobRegistry {
+  readonly server: string;
+  /** Undefined: the identity pulls. */
+  readonly username: string | undefined;
+}
+
+/** The container that runs the user's process. */
+export const mainContainerName = "main";
+/** The secret by which an agent proves itself when it calls first. */
+export const callbackSecretName = "sockerless-callback";
+/** The password at the configured registry. */
+export const registrySecretName = "sockerless-registry";
+const callbackSecretVariable = "SOCKERLESS_CALLBACK_SECRET";
+
+/** The agent's own directory in every container: its binary and the record of the output. */
+const agentDirectory = "/.sockerless";
+const agentVolume = "sockerless";
+
+/** The job of a container's start: always the same for the same start. */
+export function jobOf(
+  record: ContainerRecord,
+  mounts: readonly ResolvedMount[],
+  parts: { readonly image: JobImage; readonly volumes: JobVolumeParts; readonly size: JobSize },
+  settings: JobSettings,
+): Job {
+  const { image, volumes, size } = parts;
+  const scratch = scratchParts(mounts);
+  const ownMount: VolumeMount = { volumeName: agentVolume, mountPath: agentDirectory };
+  const copied = `${agentDirectory}/sockerless-agent`;
+  const init: InitContainer[] =
+    image.agent === undefined
+      ? [
+          {
+            name: "agent",
+            image: settings.agentImage,
+            command: [agentInImage],
+            args: ["cp", copied],
+            resources: { cpu: 0.25, memory: "0.5Gi" },
+            volumeMounts: [ownMount],
+          },
+        ]
+      : [];
+  const pulled = [image.reference, ...(image.agent === undefined ? [settings.agentImage] : [])];
+  const registries = registriesOf(pulled, settings);
+  return {
+    location: settings.location,
+    environmentId: settings.environmentId,
+    tags: {
+      [instanceTag]: settings.instance,
+      [containerTag]: record.id,
+      [generationTag]: String(record.generation),
+    },
+    ...(settings.identity === undefined
+      ? {}
+      : { identity: { type: "UserAssigned", userAssignedIdentities: { [settings.identity]: {} } } }),
+    configuration: {
+      triggerType: "Manual",
+      replicaTimeout: Math.ceil(settings.replicaTimeoutMs / 1000),
+      replicaRetryLimit: 0,
+      manualTriggerConfig: { parallelism: 1, replicaCompletionCount: 1 },
+      ...(registries.length > 0 ? { registries } : {}),
+    },
+    template: {
+      ...(init.length > 0 ? { initContainers: init } : {}),
+      containers: [
+        {
+          name: mainContainerName,
+          image: image.reference,
+          command: [image.agent ?? copied],
+          args: ["init"],
+          env: environmentOf(record, settings),
+          resources: { cpu: size.cpu, memory: `${size.memory}Gi` },
+          volumeMounts: [ownMount, ...scratch.mounts, ...volumes.mounts],
+        },
+      ],
+      volumes: [{ name: agentVolume, storageType: "EmptyDir" }, ...scratch.volumes, ...volumes.volumes],
+    },
+  };
+}
+
+/** A job with what must stand in no record of ours: it is known at any time from the instance's own secret. */
+export function withSecrets(
+  job: Job,
+  {
+    callback,
+    registryPassword,
+  }: { readonly callback: string; readonly registryPassword?: string | undefined },
+): Job {
+  const needsPassword = (job.configuration?.registries ?? []).some(
+    ({ passwordSecretRef }) => passwordSecretRef,
+  );
+  return {
+    ...job,
+    configuration: {
+      ...(job.configuration ?? { triggerType: "Manual", replicaTimeout: 0 }),
+      secrets: [
+        { name: callbackSecretName, value: callback },
+        ...(needsPassword ? [{ name: registrySecretName, value: registryPassword ?? "" }] : []),
+      ],
+    },
+  };
+}
+
+function environmentOf(record: ContainerRecord, settings: JobSettings): EnvironmentVar[] {
+  return [
+    ...agentEnvironment(record, settings),
+    { name: callbackSecretVariable, secretRef: callbackSecretName },
+  ];
+}
+
+/** Container Apps mounts no tmpfs: those paths are on the job's disk, and as empty at each start. */
+function scratchParts(mounts: readonly ResolvedMount[]): {
+  readonly volumes: readonly Volume[];
+  readonly mounts: readonly VolumeMount[];
+} {
+  const paths = mounts.filter(({ type }) => type === "tmpfs").map(({ destination }) => destination);
+  return {
+    volumes: paths.map((_path, index) => ({ name: `tmpfs-${index}`, storageType: "EmptyDir" })),
+    mounts: paths.map((mountPath, index) => ({ volumeName: `tmpfs-${index}`, mountPath })),
+  };
+}
+
+function registriesOf(images: readonly string[], { registry, identity }: JobSettings): RegistryCredentials[] {
+  if (registry === undefined || !images.some((image) => parseNamed(image).domain === registry.server)) {
+    return [];
+  }
+  const { server, username } = registry;
+  return username === undefined
+    ? [{ server, ...(identity === undefined ? {} : { identity }) }]
+    : [{ server, username, passwordSecretRef: registrySecretName }];
+}

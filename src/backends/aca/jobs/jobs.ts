@@ -1,0 +1,343 @@
+/** Tasks of Container Apps: executions of jobs, of which each has one. They are named `<job>/<execution>`. */
+import type { Job, JobExecution } from "@azure/arm-appcontainers";
+
+import type { Clock } from "../../../common/clock.ts";
+import { componentLogger, type Logger } from "../../../common/logger.ts";
+import type { CloudTasks, TaskAnswer, TaskView } from "../../common/cloud/cloud-tasks.ts";
+import type { AzureClients } from "../arm/clients.ts";
+import { AzureError, isMissing } from "../arm/errors.ts";
+import { containerTag, formatTask, generationTag, instanceTag, parseTask, type TaskName } from "../tags.ts";
+import { withSecrets } from "./job.ts";
+import { type JobRequest, parseRequest } from "./job-requests.ts";
+import { isOver, type JobFacts, viewOf } from "./job-view.ts";
+import { startTroubles } from "./start-troubles.ts";
+
+/** Settings of {@link ContainerJobs}, and what it calls. */
+export interface ContainerJobsOptions {
+  readonly azure: Pick<AzureClients, "apps" | "call">;
+  readonly resourceGroup: string;
+  /** Resource ID of the environment: others' jobs of the resource group may be in another. */
+  readonly environmentId: string;
+  /** Name of this instance: `sockerless/<hex>`. */
+  readonly instance: string;
+  /** The secret by which the agent of a start proves itself. */
+  readonly secretOf: (containerId: string, generation: bigint) => string;
+  readonly registryPassword: string | undefined;
+  /** Whether the books name the execution of a job, which needs not be looked for. */
+  readonly isOnBooks: (job: string) => boolean;
+  /** Hears of jobs whose execution has ended. */
+  readonly ended: (job: string, containerId: string) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** How often a long-running operation is asked about whose answer does not say. */
+const operationPollMs = 1_000;
+/** An execution is listed so long after its start at the latest. */
+const visibleAfterMs = 10_000;
+const visiblePollMs = 1_000;
+const describedAtOnce = 50;
+
+/** The jobs of an instance. Every call throws AzureError. */
+export class ContainerJobs implements CloudTasks {
+  readonly names = {
+    service: "Container Apps",
+    run: "Jobs_Start",
+    place: "environment",
+    log: "Log Analytics",
+    section: "aca",
+  };
+  readonly describedAtOnce = describedAtOnce;
+  readonly troubles = startTroubles;
+  readonly #options: ContainerJobsOptions;
+  readonly #logger: Logger;
+  readonly #facts = new Map<string, JobFacts>();
+  /** Last statuses of executions but `Unknown`, by task. */
+  readonly #statuses = new Map<string, string>();
+  /** Reasons for which this process has had executions stopped, by task. */
+  readonly #stopped = new Map<string, string>();
+
+  constructor(options: ContainerJobsOptions) {
+    this.#options = options;
+    this.#logger = componentLogger(options.logger, "jobs");
+  }
+
+  async run(request: string, signal: AbortSignal): Promise<TaskAnswer> {
+    const asked = parseRequest(request);
+    signal.throwIfAborted();
+    try {
+      const isNew = await this.#put(asked);
+      const { name: job } = asked;
+      const execution = isNew ? undefined : await this.#executionOf(job);
+      return { task: formatTask({ job, execution: execution ?? (await this.#start(job)) }) };
+    } catch (error) {
+      if (error instanceof AzureError) {
+        return { reason: error.message, cause: error };
+      }
+      throw error;
+    }
+  }
+
+  async stop(task: string, reason: string): Promise<void> {
+    const { job, execution } = parseTask(task);
+    const { azure, resourceGroup } = this.#options;
+    this.#stopped.set(task, reason);
+    try {
+      await azure.call("Jobs_StopExecution", (options) =>
+        azure.apps.jobs.beginStopExecution(resourceGroup, job, execution, options),
+      );
+      this.#logger.info({ task, reason }, "stopped a job's execution");
+    } catch (error) {
+      if (!isMissing(error) && !(await this.#hasEnded(task))) {
+        throw error;
+      }
+    }
+  }
+
+  async describe(tasks: readonly string[], signal: AbortSignal) {
+    const looks = await Promise.all(
+      tasks.map(async (task) => ({ task, view: await this.#view(parseTask(task), signal) })),
+    );
+    return {
+      views: looks.map(({ view }) => view).filter((view) => view !== undefined),
+      missing: looks.filter(({ view }) => view === undefined).map(({ task }) => task),
+    };
+  }
+
+  async listOwn(): Promise<readonly string[]> {
+    const jobs = (await this.list()).filter(({ name }) => !this.#options.isOnBooks(name));
+    const found = await Promise.all(
+      jobs.map(async ({ name: job }) => {
+        const executions = await this.#executions(job);
+        return executions.map(({ name = "" }) => formatTask({ job, execution: name }));
+      }),
+    );
+    return found.flat();
+  }
+
+  async isAnyRunning(): Promise<boolean> {
+    const { azure, resourceGroup, environmentId } = this.#options;
+    return await azure.call("Jobs_ListByResourceGroup", async (options) => {
+      for await (const job of azure.apps.jobs.listByResourceGroup(resourceGroup, options)) {
+        if (isIn(job, environmentId)) {
+          const executions = await this.#executions(job.name ?? "");
+          if (executions.some(({ status = "" }) => !isOver(status))) {
+            return true;
+          }
+        }
+      }
+      return false;
+    });
+  }
+
+  /** The part of an execution's name that its lines in Log Analytics have. */
+  logStreamOf(task: string): string {
+    return parseTask(task).execution;
+  }
+
+  /** The generation of the start that a task is for. @throws AzureError; not-found: there is no such job */
+  async generationOf(task: string): Promise<bigint> {
+    return (await this.#factsOf(parseTask(task).job)).generation;
+  }
+
+  /** This instance's jobs, with or without executions. */
+  async list(): Promise<readonly (JobFacts & { readonly name: string })[]> {
+    const { azure, resourceGroup, instance } = this.#options;
+    return await azure.call("Jobs_ListByResourceGroup", async (options) => {
+      const found: (JobFacts & { readonly name: string })[] = [];
+      for await (const job of azure.apps.jobs.listByResourceGroup(resourceGroup, options)) {
+        const facts = factsOf(job);
+        if (job.name !== undefined && facts.instance === instance) {
+          this.#facts.set(job.name, facts);
+          found.push({ ...facts, name: job.name });
+        }
+      }
+      return found;
+    });
+  }
+
+  /** Whether a job has an execution that has not ended. */
+  async isRunning(job: string): Promise<boolean> {
+    return (await this.#executions(job)).some(({ status = "" }) => !isOver(status));
+  }
+
+  /** Removes a job, which ends what it runs; one that is gone is no error. */
+  async remove(job: string): Promise<void> {
+    const { azure, resourceGroup } = this.#options;
+    try {
+      await azure.call("Jobs_Delete", async (options) => {
+        const poller = await azure.apps.jobs.beginDelete(resourceGroup, job, {
+          ...options,
+          updateIntervalInMs: operationPollMs,
+        });
+        await poller.pollUntilDone(options);
+      });
+    } catch (error) {
+      if (!isMissing(error)) {
+        throw error;
+      }
+    }
+    this.#facts.delete(job);
+    for (const known of [this.#statuses, this.#stopped]) {
+      for (const task of known.keys()) {
+        if (parseTask(task).job === job) {
+          known.delete(task);
+        }
+      }
+    }
+  }
+
+  /** Puts the job of a start, unless it is there. @returns whether it was not: then nobody can have started it */
+  async #put({ name, containerId, generation, job }: JobRequest): Promise<boolean> {
+    const { azure, resourceGroup, secretOf, registryPassword } = this.#options;
+    const there = await this.#get(name);
+    if (there?.provisioningState === "Succeeded") {
+      this.#facts.set(name, factsOf(there));
+      return false;
+    }
+    const callback = secretOf(containerId, BigInt(generation));
+    const put = await azure.call("Jobs_CreateOrUpdate", async (options) => {
+      const poller = await azure.apps.jobs.beginCreateOrUpdate(
+        resourceGroup,
+        name,
+        withSecrets(job, { callback, registryPassword }),
+        { ...options, updateIntervalInMs: operationPollMs },
+      );
+      return await poller.pollUntilDone(options);
+    });
+    this.#facts.set(name, factsOf({ ...job, ...put }));
+    return there === undefined;
+  }
+
+  /** Starts a job by its own template: another in the request would lose the mounts. @returns the execution's name */
+  async #start(job: string): Promise<string> {
+    const { azure, resourceGroup } = this.#options;
+    return await azure.call("Jobs_Start", async (options) => {
+      let execution: string | undefined;
+      const poller = await azure.apps.jobs.beginStart(resourceGroup, job, {
+        ...options,
+        updateIntervalInMs: operationPollMs,
+        onResponse(_response, answer) {
+          execution ??= (answer as { readonly name?: string } | undefined)?.name;
+        },
+      });
+      if (execution === undefined) {
+        ({ name: execution } = await poller.pollUntilDone(options));
+      }
+      this.#logger.info({ job, execution }, "started a job");
+      return execution ?? "";
+    });
+  }
+
+  /** The execution of a job that may have been started: a new one is not listed at once. */
+  async #executionOf(job: string): Promise<string | undefined> {
+    const { clock } = this.#options;
+    const untilMs = clock.nowMs() + visibleAfterMs;
+    for (;;) {
+      const [execution] = (await this.#executions(job)).toSorted(byStart);
+      if (execution?.name !== undefined) {
+        return execution.name;
+      }
+      if (clock.nowMs() >= untilMs) {
+        return undefined;
+      }
+      await clock.sleep(visiblePollMs);
+    }
+  }
+
+  async #executions(job: string): Promise<readonly JobExecution[]> {
+    const { azure, resourceGroup } = this.#options;
+    try {
+      return await azure.call("JobsExecutions_List", async (options) => {
+        return await Array.fromAsync(azure.apps.jobsExecutions.list(resourceGroup, job, options));
+      });
+    } catch (error) {
+      if (isMissing(error)) {
+        return [];
+      }
+      throw error;
+    }
+  }
+
+  async #view(name: TaskName, signal: AbortSignal): Promise<TaskView | undefined> {
+    const { azure, resourceGroup, ended } = this.#options;
+    const task = formatTask(name);
+    try {
+      const [execution, facts] = await Promise.all([
+        azure.call(
+          "JobExecution",
+          (options) => azure.apps.jobExecution(resourceGroup, name.job, name.execution, options),
+          signal,
+        ),
+        this.#factsOf(name.job, signal),
+      ]);
+      const knowledge = {
+        lastStatus: this.#statuses.get(task) ?? "",
+        stopReason: this.#stopped.get(task),
+      };
+      const view = viewOf(name, execution, facts, knowledge);
+      this.#statuses.set(task, view.status);
+      if (view.stopped) {
+        ended(name.job, facts.containerId);
+      }
+      return view;
+    } catch (error) {
+      if (isMissing(error)) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  async #hasEnded(task: string): Promise<boolean> {
+    const view = await this.#view(parseTask(task), new AbortController().signal).catch(() => undefined);
+    return view?.stopped === true;
+  }
+
+  async #factsOf(job: string, signal?: AbortSignal): Promise<JobFacts> {
+    const known = this.#facts.get(job);
+    if (known !== undefined) {
+      return known;
+    }
+    const { azure, resourceGroup } = this.#options;
+    const found = await azure.call(
+      "Jobs_Get",
+      (options) => azure.apps.jobs.get(resourceGroup, job, options),
+      signal,
+    );
+    const facts = factsOf(found);
+    this.#facts.set(job, facts);
+    return facts;
+  }
+
+  async #get(job: string): Promise<Job | undefined> {
+    const { azure, resourceGroup } = this.#options;
+    try {
+      return await azure.call("Jobs_Get", (options) => azure.apps.jobs.get(resourceGroup, job, options));
+    } catch (error) {
+      if (isMissing(error)) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+}
+
+/** Reads a job's tags, which anybody may have changed. */
+function factsOf({ tags = {}, configuration }: Job): JobFacts {
+  return {
+    instance: tags[instanceTag] ?? "",
+    containerId: /^[0-9a-f]{64}$/.exec(tags[containerTag] ?? "")?.[0] ?? "",
+    generation: BigInt(/^\d+$/.exec(tags[generationTag] ?? "")?.[0] ?? 0),
+    replicaTimeoutMs: (configuration?.replicaTimeout ?? Number.POSITIVE_INFINITY) * 1000,
+  };
+}
+
+/** Azure writes resource IDs in letters of either case. */
+function isIn({ environmentId = "" }: Job, environment: string): boolean {
+  return environmentId.toLowerCase() === environment.toLowerCase();
+}
+
+function byStart(a: JobExecution, b: JobExecution): number {
+  return (a.startTime?.getTime() ?? 0) - (b.startTime?.getTime() ?? 0);
+}

@@ -1,0 +1,115 @@
+/** The sizes that Container Apps has for jobs. */
+import { invalid } from "../../../common/errors.ts";
+import type { HostConfig, Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+
+/** A job's size. Memory follows from the processors, and so does the disk. */
+export interface JobSize {
+  /** Processors, a multiple of a quarter. */
+  readonly cpu: number;
+  /** GiB. */
+  readonly memory: number;
+  /** GiB, for the container's own files and its log. */
+  readonly disk: number;
+}
+
+/** The size of a container that asks for nothing. */
+export interface DefaultSize {
+  /** Processors. */
+  readonly cpu: number;
+  /** Bytes. */
+  readonly memory: number;
+}
+
+/** Of an environment with workload profiles; one without has half. */
+export const largestCpu = 4;
+const stepCpu = 0.25;
+const memoryPerCpu = 2;
+const gib = 1024 ** 3;
+const nanos = 1_000_000_000;
+/** Docker's default period of CPU quotas, microseconds. */
+const cpuPeriodUs = 100_000;
+const sharesPerCpu = 1024;
+
+/** Disk by processors, ascending. GiB. */
+const disks = [
+  { upTo: 0.25, disk: 1 },
+  { upTo: 0.5, disk: 2 },
+  { upTo: 1, disk: 4 },
+  { upTo: largestCpu, disk: 8 },
+] as const;
+
+/**
+ * The smallest size that holds what a container asks for: `--cpus` or a CPU quota, else `--cpu-shares` (1,024 are one
+ * processor), `--memory`, and `--storage-opt size=`. What is not asked for is the default's, but only as much of it as
+ * the rest brings anyway where the rest is asked for.
+ *
+ * @throws invalid: there is none so large; the size of a disk is none
+ */
+export function jobSizeOf(hostConfig: HostConfig | undefined, defaults: DefaultSize): JobSize {
+  const cpu = cpuOf(hostConfig?.resources);
+  const memory = Number(hostConfig?.resources?.memory ?? 0n);
+  const disk = diskOf(hostConfig?.storageOpt ?? {});
+  const isAsked = cpu > 0 || memory > 0;
+  const wanted = Math.max(
+    isAsked ? cpu : defaults.cpu,
+    (isAsked ? memory : defaults.memory) / gib / memoryPerCpu,
+    disk === 0 ? 0 : cpuOfDisk(disk),
+  );
+  const steps = Math.max(1, Math.ceil(wanted / stepCpu - 1e-9));
+  const size = steps * stepCpu;
+  if (size > largestCpu) {
+    throw invalid(
+      `a job has at most ${largestCpu} vCPU and ${largestCpu * memoryPerCpu} GiB of memory: ` +
+        `${cpu || "no"} vCPU and ${Math.ceil(memory / 1024 ** 2) || "no"} MiB were asked for`,
+    );
+  }
+  return sizeOfCpu(size);
+}
+
+/** Words for a size. */
+export function describeSize({ cpu, memory, disk }: JobSize): string {
+  return `${cpu} vCPU, ${memory} GiB of memory and ${disk} GiB of disk`;
+}
+
+function sizeOfCpu(cpu: number): JobSize {
+  const disk = disks.find(({ upTo }) => cpu <= upTo)?.disk ?? disks[3].disk;
+  return { cpu, memory: cpu * memoryPerCpu, disk };
+}
+
+/** In processors; 0: nothing is asked for. */
+function cpuOf(resources: Resources | undefined): number {
+  if (resources === undefined) {
+    return 0;
+  }
+  if (resources.nanoCpus > 0n) {
+    return Number(resources.nanoCpus) / nanos;
+  }
+  if (resources.cpuQuota > 0n) {
+    return Number(resources.cpuQuota) / (Number(resources.cpuPeriod) || cpuPeriodUs);
+  }
+  return Number(resources.cpuShares) / sharesPerCpu;
+}
+
+/** The disk that `--storage-opt size=` asks for. GiB; 0: none. @throws invalid */
+function diskOf(storageOpt: Readonly<Record<string, string>>): number {
+  const size = storageOpt["size"];
+  if (size === undefined) {
+    return 0;
+  }
+  const match = /^(\d+)([kmgt]?)i?b?$/i.exec(size.trim());
+  if (match === null) {
+    throw invalid(`invalid size: '${size}'`);
+  }
+  const power = ["", "k", "m", "g", "t"].indexOf((match[2] ?? "").toLowerCase());
+  const found = (Number(match[1]) * 1024 ** power) / gib;
+  if (found > disks[3].disk) {
+    throw invalid(`a job has at most ${disks[3].disk} GiB of disk: ${size} was asked for`);
+  }
+  return found;
+}
+
+/** The fewest processors with which a disk comes. */
+function cpuOfDisk(disk: number): number {
+  const index = disks.findIndex((each) => disk <= each.disk);
+  return index < disks.length - 1 ? (disks[index]?.upTo ?? stepCpu) : 1 + stepCpu;
+}

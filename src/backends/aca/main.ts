@@ -1,0 +1,65 @@
+import type { AcaConfig } from "../../common/config/load.ts";
+import type { HeldSockets } from "../../common/held-sockets.ts";
+import type { RunningService } from "../../common/running-service.ts";
+import { instanceOf } from "../common/cloud/instance.ts";
+import { type CloudSurroundings, startCloudBackend } from "../common/cloud/main.ts";
+import type { CloudPlatform } from "../common/cloud/platform.ts";
+import { acaAgents } from "./agents.ts";
+import { createAzureClients } from "./arm/clients.ts";
+import { parseRates } from "./arm/rates.ts";
+import { IdleJobs, isOf } from "./jobs/idle-jobs.ts";
+import { ContainerJobs } from "./jobs/jobs.ts";
+import { acaPlatform, environmentIdOf } from "./platform.ts";
+
+/** Starts the ACA backend: see {@link startCloudBackend}. */
+export function startBackend(
+  config: AcaConfig,
+  signal: AbortSignal,
+  sockets?: HeldSockets,
+): Promise<RunningService> {
+  const section = { ...config.aca, architecture: "amd64" } as const;
+  const platform = (surroundings: CloudSurroundings): Promise<CloudPlatform> =>
+    platformIn(config, surroundings);
+  return startCloudBackend({ config, section, platform }, signal, sockets);
+}
+
+async function platformIn(config: AcaConfig, surroundings: CloudSurroundings): Promise<CloudPlatform> {
+  const { aca, stateDir } = config;
+  const { authority, sealer, state, clock, logger } = surroundings;
+  const azure = createAzureClients({
+    subscriptionId: aca.subscriptionId,
+    endpoint: aca.endpoint,
+    rates: parseRates(aca.apiRates),
+    clock,
+    logger,
+  });
+  const idleJobs = new IdleJobs({
+    jobs: () => jobs,
+    recordOf: (containerId) => state.tasks.get(containerId),
+    clock,
+    logger,
+  });
+  const jobs = new ContainerJobs({
+    azure,
+    resourceGroup: aca.resourceGroup,
+    environmentId: environmentIdOf(aca),
+    instance: instanceOf(authority),
+    secretOf: (containerId, generation) => sealer.callbackSecret(containerId, generation),
+    registryPassword: aca.registryPassword,
+    isOnBooks: (job) => [...state.tasks.values()].some((task) => task.task !== "" && isOf(task, job)),
+    ended: (job, containerId) => idleJobs.ended(job, containerId),
+    clock,
+    logger,
+  });
+  const agents = await acaAgents({
+    ...surroundings,
+    config,
+    generationOf: (task) => jobs.generationOf(task),
+  });
+  try {
+    return acaPlatform({ ...surroundings, config: aca, azure, jobs, idleJobs, agents, stateDir });
+  } catch (error) {
+    await agents.close();
+    throw error;
+  }
+}
