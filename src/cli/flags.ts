@@ -3,7 +3,6 @@ import { type Command as CommanderCommand, Option } from "commander";
 
 import type { BackendName } from "../common/config/schema.ts";
 import { type Command, type Setting, settings } from "../common/config/settings.ts";
-import { isBuilt } from "./services.ts";
 
 const groupTitles = { builder: "Builder:", ecs: "Backend ecs:", aca: "Backend aca:" } as const;
 
@@ -16,7 +15,7 @@ export function settingsOfCommand(command: Command, backend?: BackendName): Sett
   );
 }
 
-/** Adds `--config` and a flag for each setting; the help leaves out those of backends that are not built. */
+/** Adds `--config` and a flag for each setting. */
 export function addFlags(command: CommanderCommand, of: readonly Setting[]): void {
   command.addOption(new Option("--config <file>", "YAML file with settings.").env("SOCKERLESS_CONFIG"));
   for (const setting of of) {
@@ -26,9 +25,7 @@ export function addFlags(command: CommanderCommand, of: readonly Setting[]): voi
     const description = described.replaceAll("`", "");
     for (const option of optionsOf(setting, description)) {
       if (setting.section !== undefined) {
-        option
-          .helpGroup(groupTitles[setting.section])
-          .hideHelp(setting.section !== "builder" && !isBuilt(setting.section));
+        option.helpGroup(groupTitles[setting.section]);
       }
       command.addOption(option);
     }

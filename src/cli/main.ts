@@ -9,7 +9,7 @@ import type { Command as ConfiguredCommand } from "../common/config/settings.ts"
 import { version } from "../common/version.ts";
 import { addFlags, flagValues, settingsOfCommand } from "./flags.ts";
 import { reportFailure } from "./lifetime.ts";
-import { backendService, frontendService, isBuilt } from "./services.ts";
+import { backendService, frontendService } from "./services.ts";
 
 const program = new Command("sockerless")
   .description("The Docker Engine API without a Docker engine.")
@@ -39,7 +39,7 @@ configured(program.command("frontend"), "frontend")
 
 const backend = program.command("backend").description("Run a backend alone.");
 for (const name of backendNames) {
-  configured(backend.command(name, { hidden: !isBuilt(name) }), "backend", name)
+  configured(backend.command(name), "backend", name)
     .description(`Run the ${name} backend.`)
     .action(async (_, command: Command) => {
       const config = configOf(command, "backend", name);
@@ -125,7 +125,6 @@ function configOf(command: Command, as: ConfiguredCommand, backendName?: Backend
     flags: flagValues(options, settingsOfCommand(as, backendName)),
     environment: process.env,
     uid: process.geteuid?.() ?? 0,
-    ...(as === "frontend" ? {} : { checkBackend: (name) => void backendService(name) }),
   });
   for (const warning of warnings) {
     process.stderr.write(`sockerless: ${warning}\n`);

@@ -1,10 +1,6 @@
 /** The programs that a process of sockerless can run, and where their code is. */
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-
 import type { Config } from "../common/config/load.ts";
 import type { BackendName } from "../common/config/schema.ts";
-import { notImplemented } from "../common/errors.ts";
 import type { Supervision } from "../common/held-sockets.ts";
 import type { RunningService } from "../common/running-service.ts";
 
@@ -30,21 +26,12 @@ export interface Service {
 
 /** The frontend. */
 export function frontendService(): Service {
-  return serviceAt("frontend", "../frontend/main.js", "startFrontend", "the frontend");
+  return serviceAt("frontend", "../frontend/main.js", "startFrontend");
 }
 
 /** A backend. */
 export function backendService(name: BackendName): Service {
-  return serviceAt("backend", backendModule(name), "startBackend", `backend "${name}"`);
-}
-
-/** True if this program has that backend. */
-export function isBuilt(name: BackendName): boolean {
-  return existsSync(fileURLToPath(new URL(backendModule(name), import.meta.url)));
-}
-
-function backendModule(name: BackendName): string {
-  return `../backends/${name}/main.js`;
+  return serviceAt("backend", `../backends/${name}/main.js`, "startBackend");
 }
 
 /**
@@ -61,10 +48,6 @@ export async function loadService(service: Service): Promise<StartService> {
   return start as StartService;
 }
 
-function serviceAt(name: string, relative: string, start: string, title: string): Service {
-  const url = new URL(relative, import.meta.url);
-  if (!existsSync(fileURLToPath(url))) {
-    throw notImplemented(`${title} is not built yet`);
-  }
-  return { name, module: url.href, start };
+function serviceAt(name: string, relative: string, start: string): Service {
+  return { name, module: new URL(relative, import.meta.url).href, start };
 }

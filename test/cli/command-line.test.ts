@@ -46,20 +46,13 @@ describe("bin/sockerless", () => {
     assert.doesNotMatch(stderr, stack);
   });
 
-  it("offers no backend that is not built", () => {
-    for (const args of [["serve"], ["backend"], ["backend", "local"]]) {
-      const { status, stdout } = run(join(bin, "sockerless"), ...args, "--help");
-      assert.equal(status, 0);
-      assert.doesNotMatch(stdout, /aca/);
-    }
-    assert.match(run(join(bin, "sockerless"), "serve", "--help").stdout, /--ecs-cluster/);
-  });
-
-  it("says that a backend is not built before it asks for that backend's settings", () => {
-    const { status, stderr } = run(join(bin, "sockerless"), "serve", "--backend", "aca");
-    assert.equal(status, 1);
-    assert.match(stderr, /backend "aca" is not built yet/);
-    assert.doesNotMatch(stderr, /required/);
+  it("offers the settings of each backend, and of one alone those of its own", () => {
+    assert.match(
+      run(join(bin, "sockerless"), "serve", "--help").stdout,
+      /--ecs-cluster[\s\S]*--aca-location/,
+    );
+    assert.match(run(join(bin, "sockerless"), "backend", "--help").stdout, /\baca\b/);
+    assert.doesNotMatch(run(join(bin, "sockerless"), "backend", "local", "--help").stdout, /aca/);
   });
 
   it("says what settings a backend needs", () => {
@@ -67,10 +60,11 @@ describe("bin/sockerless", () => {
       ["serve", "--backend", "ecs"],
       ["backend", "ecs"],
       ["ecs", "push-agent"],
+      ["backend", "aca"],
     ]) {
       const { status, stderr } = run(join(bin, "sockerless"), ...command);
       assert.equal(status, 1);
-      assert.match(stderr, /ecs\.execution_role_arn is required/);
+      assert.match(stderr, /(ecs\.execution_role_arn|aca\.managed_environment_name) is required/);
       assert.doesNotMatch(stderr, stack);
     }
   });

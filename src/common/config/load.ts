@@ -85,8 +85,6 @@ export interface ConfigSources extends Surroundings {
   readonly file?: string;
   /** Values of flags by the setting's name (`ecs.cluster`): text, a list of texts, or a boolean for a switch. */
   readonly flags?: Readonly<Record<string, unknown>>;
-  /** Throws for a backend that cannot be had, before anybody is asked to fill in its section. */
-  readonly checkBackend?: (backend: BackendName) => void;
 }
 
 /** A configuration, and what its reader should be told. */
@@ -109,7 +107,6 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const given = mergeSources(sources, problems);
   const top = problems.parse(topSchema.omit({ builder: true, ecs: true, aca: true }), given.top, undefined);
   const backend = sources.command === "frontend" ? "local" : (sources.backend ?? top?.backend ?? "local");
-  sources.checkBackend?.(backend);
   const builder = problems.parse(builderSchema, given.builder, "builder");
   const ecs = problems.parse(backend === "ecs" ? ecsSchema : ecsSchema.partial(), given.ecs, "ecs");
   const aca = problems.parse(backend === "aca" ? acaSchema : acaSchema.partial(), given.aca, "aca");
