@@ -11,7 +11,7 @@ export const containerTag = "sockerless-container";
 export const generationTag = "sockerless-generation";
 
 /** Digits of a hash that tells names apart. */
-const hashDigits = 8;
+const hashDigits = 6;
 
 /**
  * The name of a container's job: one for each start, since Azure may start a job that was updated by its old template.

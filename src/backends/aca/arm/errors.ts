@@ -116,16 +116,13 @@ function outcomeOf(error: unknown, code: string, status: number): CallOutcome {
     : "unknown";
 }
 
-/** Whether Azure has accepted a call, and told later that it came to nothing: the SDK's pollers throw plain errors. */
+/** Whether Azure has accepted a call, and told later that it came to nothing: the SDK's pollers throw its text alone. */
 function isFailedOperation(error: unknown, status: number): boolean {
-  return (
-    status === 0 &&
-    error instanceof Error &&
-    error.name === "Error" &&
-    errnoOf(error) === undefined &&
-    typeof (error as { readonly code?: unknown }).code === "string"
-  );
+  return status === 0 && failedOperation.test(messageOf(error));
 }
+
+const failedOperation =
+  /^The long-running operation has (?:failed|been canceled)(?:\. (?<code>\w+)\. (?<words>[\s\S]*))?$/;
 
 function statusOf(error: unknown): number {
   const { statusCode, status } = (error ?? {}) as {
@@ -138,6 +135,10 @@ function statusOf(error: unknown): number {
 
 /** The name in Azure's answer, which a gateway's answer has not; Node's errno where nobody answered. */
 function codeOf(error: unknown, status: number): string {
+  const failed = failedOperation.exec(messageOf(error))?.groups?.["code"];
+  if (failed !== undefined) {
+    return failed;
+  }
   const { code } = (error ?? {}) as { readonly code?: unknown };
   if (typeof code === "string" && code !== "" && code !== "REQUEST_SEND_ERROR") {
     return code;
@@ -150,7 +151,7 @@ function codeOf(error: unknown, status: number): string {
 
 /** Azure's words; a page of a gateway on the way is none. */
 function wordsOf(error: unknown, status: number): string {
-  const words = messageOf(error);
+  const words = failedOperation.exec(messageOf(error))?.groups?.["words"] ?? messageOf(error);
   const isPage = /^\s*</.test(words) || words.trim() === "";
   return isPage && status > 0 ? `Azure or a gateway on the way answered ${statusLine(status)}` : words;
 }

@@ -37,6 +37,7 @@ const operationPollMs = 1_000;
 const visibleAfterMs = 10_000;
 const visiblePollMs = 1_000;
 const describedAtOnce = 50;
+const createdStatus = 201;
 
 /** The jobs of an instance. Every call throws AzureError. */
 export class ContainerJobs implements CloudTasks {
@@ -196,17 +197,24 @@ export class ContainerJobs implements CloudTasks {
       return false;
     }
     const callback = secretOf(containerId, BigInt(generation));
-    const put = await azure.call("Jobs_CreateOrUpdate", async (options) => {
+    let status: number | undefined;
+    await azure.call("Jobs_CreateOrUpdate", async (options) => {
       const poller = await azure.apps.jobs.beginCreateOrUpdate(
         resourceGroup,
         name,
         withSecrets(job, { callback, registryPassword }),
-        { ...options, updateIntervalInMs: operationPollMs },
+        {
+          ...options,
+          updateIntervalInMs: operationPollMs,
+          onResponse(response) {
+            status ??= response.status;
+          },
+        },
       );
-      return await poller.pollUntilDone(options);
+      await poller.pollUntilDone(options);
     });
-    this.#facts.set(name, factsOf({ ...job, ...put }));
-    return there === undefined;
+    this.#facts.set(name, factsOf(job));
+    return status === createdStatus; // Even one that the look before has not shown may have been there.
   }
 
   /** Starts a job by its own template: another in the request would lose the mounts. @returns the execution's name */

@@ -29,6 +29,14 @@ export const startTroubles: readonly StartTrouble[] = [
     told: "Azure is still at another operation",
   },
   {
+    name: "new-job",
+    words: /^Jobs_(CreateOrUpdate|Start): .*\((ResourceNotFound|JobNotFound)\)$/s,
+    seen: ["call"],
+    again: { most: 4, firstPauseMs: 1_000 },
+    kind: "system",
+    told: "Azure does not know its job yet",
+  },
+  {
     name: "registry-timeout",
     words:
       /template\.containers.*(i\/o timeout|timed? ?out|connection (reset|refused)|EOF|TOOMANYREQUESTS)/is,

@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { RestError } from "@azure/core-rest-pipeline";
+import { CredentialUnavailableError } from "@azure/identity";
+
+import { remedyOf } from "../../../common/errors.ts";
+import { troubleOf } from "../../common/cloud/start-troubles.ts";
+import { startTroubles } from "../jobs/start-troubles.ts";
+import { AzureError, isMissing } from "./errors.ts";
+
+const refusal = (statusCode: number, code: string, message = "Azure's own words") =>
+  new AzureError("Jobs_CreateOrUpdate", new RestError(message, { statusCode, code }));
+
+describe("an error of Azure", () => {
+  it("names the call and keeps Azure's words and code", () => {
+    const error = refusal(403, "AuthorizationFailed");
+    assert.equal(error.message, "Jobs_CreateOrUpdate: Azure's own words (AuthorizationFailed)");
+    assert.deepEqual([error.code, error.status, error.kind], ["AuthorizationFailed", 403, "system"]);
+    assert.ok(isMissing(refusal(404, "ResourceNotFound")) && !isMissing(error));
+  });
+
+  it("tells what a failed call has done", () => {
+    assert.equal(refusal(403, "AuthorizationFailed").outcome, "refused");
+    assert.equal(refusal(409, "Conflict").outcome, "refused");
+    assert.equal(refusal(429, "TooManyRequests").outcome, "throttled");
+    assert.equal(refusal(500, "InternalServerError").outcome, "unknown");
+    assert.equal(refusal(503, "ServiceUnavailable").kind, "unavailable");
+    const cut = Object.assign(new Error("socket hang up"), { name: "RestError", code: "ECONNRESET" });
+    assert.equal(new AzureError("Jobs_Start", cut).outcome, "unknown");
+  });
+
+  it("takes an operation that was accepted and has failed for a refusal", () => {
+    const words = "The long-running operation has failed. ContainerAppOperationError. the image is unknown";
+    const error = new AzureError("Jobs_CreateOrUpdate", new Error(words));
+    assert.deepEqual([error.outcome, error.code], ["refused", "ContainerAppOperationError"]);
+    assert.equal(error.message, "Jobs_CreateOrUpdate: the image is unknown (ContainerAppOperationError)");
+  });
+
+  it("says what to do without credentials", () => {
+    const error = new AzureError("Jobs_Get", new CredentialUnavailableError("nobody is logged in\nmore"));
+    assert.match(error.message, /^Jobs_Get: there are no credentials for Azure/);
+    assert.match(remedyOf(error) ?? "", /run `az login`.*\(nobody is logged in\)$/);
+  });
+
+  it("has no page of a gateway in it", () => {
+    const { message } = refusal(502, "", "<html>");
+    assert.match(message, /Azure or a gateway on the way answered .*502/);
+  });
+});
+
+describe("troubles of starts", () => {
+  it("that pass are known by Azure's codes and words", () => {
+    for (const [error, name] of [
+      [refusal(403, "AuthorizationFailed"), "authorization"],
+      [refusal(409, "Conflict"), "conflict"],
+      [refusal(404, "ResourceNotFound"), "new-job"],
+      [refusal(400, "MaxCores", "Maximum Allowed Cores exceeded for the Managed Environment"), "core-quota"],
+    ] as const) {
+      assert.equal(troubleOf(startTroubles, "call", error.message)?.name, name);
+    }
+  });
+
+  it("that do not pass are told at once", () => {
+    for (const error of [
+      refusal(404, "ResourceGroupNotFound"),
+      refusal(
+        400,
+        "InvalidParameterValueInContainerTemplate",
+        "template.containers.main.image: MANIFEST_UNKNOWN",
+      ),
+    ]) {
+      assert.equal(troubleOf(startTroubles, "call", error.message), undefined);
+    }
+  });
+});

@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
+
+import {
+  createHttpHeaders,
+  createPipelineRequest,
+  type HttpMethods,
+  type PipelineResponse,
+  RestError,
+} from "@azure/core-rest-pipeline";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { capturedLogger } from "../../common/cloud/testing/captured-logger.ts";
+import { pacingPolicy } from "./pacing.ts";
+import { parseRates, type RateName } from "./rates.ts";
+import type { Rate } from "../../common/cloud/token-bucket.ts";
+
+const job = "https://management.azure.com/subscriptions/s/resourceGroups/g/providers/Microsoft.App/jobs/sk-1";
+
+type Answer = number | Error | { readonly status: number; readonly retryAfter: string };
+
+function setUp(rates: Partial<Record<RateName, Rate>> = {}) {
+  const clock = new ManualClock();
+  const { logger } = capturedLogger();
+  const ending = new AbortController();
+  const policy = pacingPolicy({ rates, clock, logger, signal: ending.signal });
+  const sentMs: number[] = [];
+  /** Sends a request that is answered in turn, the last answer again and again. */
+  const send = (method: HttpMethods, url: string, ...answers: Answer[]): Promise<PipelineResponse> => {
+    let made = 0;
+    return policy.sendRequest(createPipelineRequest({ method, url }), (request) => {
+      sentMs.push(clock.nowMs());
+      const answer = answers[Math.min(made++, answers.length - 1)] ?? 200;
+      if (answer instanceof Error) {
+        return Promise.reject(answer);
+      }
+      const { status, retryAfter } = typeof answer === "number" ? { status: answer, retryAfter: "" } : answer;
+      const headers = createHttpHeaders(retryAfter === "" ? {} : { "retry-after": retryAfter });
+      return Promise.resolve({ request, status, headers });
+    });
+  };
+  return { clock, send, sentMs, ending };
+}
+
+/** Moves the clock until the promise has settled. */
+async function settled<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
+  let open = true;
+  const done = promise.finally(() => {
+    open = false;
+  });
+  done.catch(() => {});
+  while (open) {
+    await clock.advance(100);
+    await setImmediate();
+  }
+  return await done;
+}
+
+const cut = new RestError("socket hang up", { code: "ECONNRESET" });
+
+describe("requests to Azure", () => {
+  it("that are throttled wait as long as Azure says", async () => {
+    const { clock, send, sentMs } = setUp();
+    const { status } = await settled(clock, send("GET", job, { status: 429, retryAfter: "7" }, 200));
+    assert.equal(status, 200);
+    const [first = 0, second = 0] = sentMs;
+    assert.ok(second - first >= 7_000 && second - first < 8_000);
+  });
+
+  it("that are lost, or fail in Azure, are made again a few times", async () => {
+    const { clock, send, sentMs } = setUp();
+    assert.equal((await settled(clock, send("PUT", job, cut, 503, 201))).status, 201);
+    assert.equal(sentMs.length, 3);
+    await assert.rejects(settled(clock, send("GET", job, cut)), /socket hang up/);
+    assert.equal(sentMs.length, 7);
+  });
+
+  it("that start a job are made once, unless Azure has certainly not done it", async () => {
+    const { clock, send, sentMs } = setUp();
+    await assert.rejects(settled(clock, send("POST", `${job}/start`, cut)), /socket hang up/);
+    assert.equal((await settled(clock, send("POST", `${job}/start`, 500))).status, 500);
+    assert.equal(sentMs.length, 2);
+    assert.equal((await settled(clock, send("POST", `${job}/start`, 429, 202))).status, 202);
+  });
+
+  it("that are refused are made once", async () => {
+    const { clock, send, sentMs } = setUp();
+    assert.equal((await settled(clock, send("GET", job, 404))).status, 404);
+    assert.equal(sentMs.length, 1);
+  });
+
+  it("keep to the rates, starts before clearing away", async () => {
+    const { clock, send, sentMs } = setUp(parseRates(["writes=1/1", "deletes=1/1"]));
+    await settled(clock, Promise.all([send("PUT", job), send("POST", `${job}/start`), send("DELETE", job)]));
+    const sorted = sentMs.toSorted((a, b) => a - b);
+    assert.ok((sorted.at(-1) ?? 0) > (sorted[0] ?? 0));
+    assert.equal(sorted.filter((ms) => ms === sorted[0]).length, 2); // The deletion has a rate of its own.
+  });
+
+  it("end with the backend", async () => {
+    const { clock, send, ending } = setUp();
+    const waiting = send("GET", job, { status: 429, retryAfter: "60" });
+    waiting.catch(() => {});
+    await setImmediate();
+    ending.abort(new Error("the backend is shutting down"));
+    await assert.rejects(settled(clock, waiting), /shutting down/);
+  });
+
+  it("have rates that can be configured, by their names", () => {
+    assert.deepEqual(parseRates(["reads=500/50"]), { reads: { burst: 500, perSecond: 50 } });
+    assert.throws(() => parseRates(["write=1/1"]), /there is no rate write: did you mean writes\?/);
+    assert.throws(() => parseRates(["writes=0/1"]), /lets no call through/);
+  });
+});
