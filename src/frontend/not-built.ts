@@ -1,11 +1,8 @@
 /** Endpoints that exist in Docker and are not built here: refused by name, never answered as if they had worked. */
 import { notImplemented } from "../common/errors.ts";
-import type { BackendClients } from "./backend/clients.ts";
+import { backendName } from "./backend/backend-name.ts";
 import type { ReplyContext } from "./request-context.ts";
 import type { HttpMethod, ReplyRoute } from "./router.ts";
-
-/** A backend keeps its name, and a refusal should not cost a call each time. */
-const knownNames = new WeakMap<BackendClients, string>();
 
 /**
  * The route of an endpoint that is not built.
@@ -36,14 +33,4 @@ export async function refuse(
   const name = await backendName(context);
   const hint = instead === undefined ? "" : `; ${instead}`;
   throw notImplemented(`sockerless: ${feature} is not implemented by backend ${JSON.stringify(name)}${hint}`);
-}
-
-async function backendName({ services, signal }: Pick<ReplyContext, "services" | "signal">): Promise<string> {
-  const known = knownNames.get(services.backend);
-  if (known !== undefined) {
-    return known;
-  }
-  const { backend } = await services.backend.system.getCapabilities({}, { signal });
-  knownNames.set(services.backend, backend);
-  return backend;
 }

@@ -8,6 +8,7 @@ import {
   type DisconnectNetworkRequest,
   NetworkService,
 } from "../../gen/sockerless/backend/v1/network_pb.ts";
+import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { serveApi } from "../../../test/support/docker-api.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 
@@ -87,7 +88,6 @@ test("containers are connected and disconnected as the body says", async (t) => 
       removeNetwork: () => {
         throw toConnectError(forbidden("bridge is a pre-defined network and cannot be removed"));
       },
-      pruneNetworks: () => ({ removed: [] }),
     }),
   );
   const endpoint = { Aliases: ["db"], IPAMConfig: { IPv4Address: "10.0.0.7" } };
@@ -99,7 +99,24 @@ test("containers are connected and disconnected as the body says", async (t) => 
   assert.equal((await api.call("POST", "/networks/shop/disconnect", { body: leaving })).status, 200);
   assert.deepEqual([disconnected?.container, disconnected?.force], ["web", true]);
   assert.equal((await api.call("DELETE", "/networks/bridge")).status, 403);
-  const pruned = await api.call("POST", "/networks/prune");
-  assertDescribed("post", "/networks/prune", 200, pruned.json());
-  assert.equal((await api.call("POST", '/networks/prune?filters={"driver":["x"]}')).status, 400);
 });
+
+for (const [backend, told] of [
+  ["local", "shop"],
+  ["ecs", "shop"],
+  ["aca", "5".repeat(64)],
+] as const) {
+  test(`a prune of networks tells what was removed as ${backend} does`, async (t) => {
+    const api = await serveApi(t, (router) => {
+      router.service(SystemService, { getCapabilities: () => ({ backend }) });
+      router.service(NetworkService, {
+        listNetworks: () => ({ networks: [{ name: "shop", id: "5".repeat(64) }] }),
+        pruneNetworks: () => ({ removed: ["shop"] }),
+      });
+    });
+    const pruned = await api.call("POST", "/networks/prune");
+    assertDescribed("post", "/networks/prune", 200, pruned.json());
+    assert.deepEqual(pruned.json(), { NetworksDeleted: [told] });
+    assert.equal((await api.call("POST", '/networks/prune?filters={"driver":["x"]}')).status, 400);
+  });
+}

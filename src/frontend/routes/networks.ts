@@ -1,5 +1,6 @@
 /** `/networks`. */
 import { invalid, notFound, systemError } from "../../common/errors.ts";
+import { backendName } from "../backend/backend-name.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { listOrNull } from "../convert/json-values.ts";
 import { networkToJson } from "../convert/networks.ts";
@@ -70,10 +71,22 @@ async function postNetworksCreate(context: ReplyContext): Promise<void> {
   replyJson(response, 201, { Id: id, Warning: warning });
 }
 
-async function postNetworksPrune({ query, signal, services, response }: ReplyContext): Promise<void> {
+async function postNetworksPrune(context: ReplyContext): Promise<void> {
+  const { query, signal, services, response } = context;
   const filters = readFilters(query, filterKeys.networksToPrune);
+  const ids = await idsToTell(context);
   const { removed } = await services.backend.networks.pruneNetworks({ filters }, { signal });
-  replyJson(response, 200, { NetworksDeleted: listOrNull(removed) });
+  replyJson(response, 200, { NetworksDeleted: listOrNull(removed.map((name) => ids.get(name) ?? name)) });
+}
+
+/** IDs of networks, by name, where a prune tells these: `aca` does, Docker tells names. A network made since has its name. */
+async function idsToTell(context: ReplyContext): Promise<ReadonlyMap<string, string>> {
+  if ((await backendName(context)) !== "aca") {
+    return new Map();
+  }
+  const { services, signal } = context;
+  const { networks } = await services.backend.networks.listNetworks({}, { signal });
+  return new Map(networks.map(({ name, id }) => [name, id]));
 }
 
 async function postNetworksConnect(context: ReplyContext): Promise<void> {

@@ -1,0 +1,20 @@
+/** The name of the backend, where it makes a difference to clients. */
+import type { ReplyContext } from "../request-context.ts";
+import type { BackendClients } from "./clients.ts";
+
+/** A backend keeps its name, which should not cost a call each time. */
+const knownNames = new WeakMap<BackendClients, string>();
+
+/** The backend's name as users write it: `local`. @throws unavailable: it cannot be reached */
+export async function backendName({
+  services,
+  signal,
+}: Pick<ReplyContext, "services" | "signal">): Promise<string> {
+  const known = knownNames.get(services.backend);
+  if (known !== undefined) {
+    return known;
+  }
+  const { backend } = await services.backend.system.getCapabilities({}, { signal });
+  knownNames.set(services.backend, backend);
+  return backend;
+}
