@@ -1,0 +1,140 @@
+/** Shares of one storage account, and the storages of the environment by which jobs mount them. */
+import type { FileShareItem } from "@azure/arm-storage";
+
+import type { AzureClients } from "../arm/clients.ts";
+import { sharePrefix, storageName } from "./names.ts";
+
+/** Settings of {@link AzureFiles}, and what it calls. */
+export interface AzureFilesOptions {
+  readonly azure: Pick<AzureClients, "apps" | "storage" | "call">;
+  readonly resourceGroup: string;
+  readonly environment: string;
+  readonly account: string;
+  /** Jobs mount shares with it: a managed identity mounts none. */
+  readonly accountKey: string;
+}
+
+/** A share as it was made. */
+export interface FoundShare {
+  readonly share: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** The file server of a storage account. */
+const serverDomain = "file.core.windows.net";
+
+/** Everything here may be repeated. Every call throws AzureError. */
+export class AzureFiles {
+  readonly #options: AzureFilesOptions;
+  /** Storages that this process has made: they are made anew by each, so that they have the key of today. */
+  readonly #storages = new Map<string, Promise<void>>();
+
+  constructor(options: AzureFilesOptions) {
+    this.#options = options;
+  }
+
+  get account(): string {
+    return this.#options.account;
+  }
+
+  /** Makes a share, or finds it. */
+  async createShare(share: string, metadata: Record<string, string>, nfs: boolean): Promise<void> {
+    const { azure, resourceGroup, account } = this.#options;
+    const body = { metadata, ...(nfs ? { enabledProtocols: "NFS", rootSquash: "NoRootSquash" } : {}) };
+    await azure.call("FileShares_Create", (options) =>
+      azure.storage.fileShares.create(resourceGroup, account, share, body, options),
+    );
+  }
+
+  /** Removes a share with all that is in it. */
+  async removeShare(share: string): Promise<void> {
+    const { azure, resourceGroup, account } = this.#options;
+    await azure.call("FileShares_Delete", (options) =>
+      azure.storage.fileShares.delete(resourceGroup, account, share, options),
+    );
+  }
+
+  /** The shares of sockerless in the account, those of others too. */
+  async listShares(): Promise<FoundShare[]> {
+    const { azure, resourceGroup, account } = this.#options;
+    const listed = await azure.call("FileShares_List", async (options) => {
+      const found: FileShareItem[] = [];
+      const pages = azure.storage.fileShares.list(resourceGroup, account, {
+        ...options,
+        filter: sharePrefix,
+      });
+      for await (const item of pages) {
+        found.push(item);
+      }
+      return found;
+    });
+    const wanted = listed.filter(
+      ({ name, deleted }) => name?.startsWith(sharePrefix) === true && deleted !== true,
+    );
+    return await Promise.all(wanted.map(({ name = "", metadata }) => this.#found(name, metadata)));
+  }
+
+  /** A listing does not promise metadata. */
+  async #found(share: string, listed: Record<string, string> | undefined): Promise<FoundShare> {
+    if (listed !== undefined) {
+      return { share, metadata: listed };
+    }
+    const { azure, resourceGroup, account } = this.#options;
+    const { metadata = {} } = await azure.call("FileShares_Get", (options) =>
+      azure.storage.fileShares.get(resourceGroup, account, share, options),
+    );
+    return { share, metadata };
+  }
+
+  /**
+   * Makes the storage by which jobs mount a share; once in the life of this process.
+   *
+   * @returns its name
+   */
+  async ensureStorage(share: string, nfs: boolean, readOnly: boolean): Promise<string> {
+    const name = storageName(share, readOnly);
+    let made = this.#storages.get(name);
+    if (made === undefined) {
+      made = this.#createStorage(name, share, nfs, readOnly);
+      this.#storages.set(name, made);
+      made.catch(() => this.#storages.delete(name));
+    }
+    await made;
+    return name;
+  }
+
+  async #createStorage(name: string, share: string, nfs: boolean, readOnly: boolean): Promise<void> {
+    const { azure, resourceGroup, environment, account, accountKey } = this.#options;
+    const accessMode = readOnly ? "ReadOnly" : "ReadWrite";
+    const properties = nfs
+      ? {
+          nfsAzureFile: {
+            server: `${account}.${serverDomain}`,
+            shareName: `/${account}/${share}`,
+            accessMode,
+          },
+        }
+      : { azureFile: { accountName: account, accountKey, shareName: share, accessMode } };
+    await azure.call("ManagedEnvironmentsStorages_CreateOrUpdate", (options) =>
+      azure.apps.managedEnvironmentsStorages.createOrUpdate(
+        resourceGroup,
+        environment,
+        name,
+        { properties },
+        options,
+      ),
+    );
+  }
+
+  /** Removes the storages of a share: Azure keeps one that a job names. */
+  async removeStorages(share: string): Promise<void> {
+    const { azure, resourceGroup, environment } = this.#options;
+    for (const readOnly of [true, false]) {
+      const name = storageName(share, readOnly);
+      this.#storages.delete(name);
+      await azure.call("ManagedEnvironmentsStorages_Delete", (options) =>
+        azure.apps.managedEnvironmentsStorages.delete(resourceGroup, environment, name, options),
+      );
+    }
+  }
+}

@@ -1,0 +1,68 @@
+/** The volumes of a container as its job has them. Pure, but for the storages that are made. */
+import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
+
+import { invalid } from "../../../common/errors.ts";
+import type { StartStep } from "../../common/cloud/cloud-tasks.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+import type { JobVolumeParts } from "../jobs/job-parts.ts";
+import { mountOptionsOf, parseVolumeOptions } from "./options.ts";
+import { shareOf } from "./reference.ts";
+
+/** Makes the storage by which a share is mounted, and answers its name. */
+export type EnsureStorage = (share: string, nfs: boolean, readOnly: boolean) => Promise<string>;
+
+/** The volumes that a container shares with others: each as often as its uses differ in what may be written. */
+export async function jobMounts(
+  spec: WorkloadSpec,
+  step: StartStep,
+  ensureStorage: EnsureStorage,
+): Promise<JobVolumeParts> {
+  const volumes = new Map<string, Volume>();
+  const mounts: VolumeMount[] = [];
+  for (const { volume, destination, readOnly, subpath = "" } of spec.mounts) {
+    const reference = volume === undefined ? undefined : shareOf(volume);
+    if (volume === undefined || reference === undefined) {
+      continue;
+    }
+    const options = parseVolumeOptions(volume.options);
+    const name = await step(`Azure has not made the storage by which volume ${volume.name} is mounted`, () =>
+      ensureStorage(reference.share, options.nfs, readOnly),
+    );
+    const mountOptions = mountOptionsOf(options, spec.record.config?.user ?? "");
+    volumes.set(name, {
+      name,
+      storageType: options.nfs ? "NfsAzureFile" : "AzureFile",
+      storageName: name,
+      ...(mountOptions === undefined ? {} : { mountOptions }),
+    });
+    mounts.push({
+      volumeName: name,
+      mountPath: destination,
+      ...(subpath === "" ? {} : { subPath: subpath }),
+    });
+  }
+  return { volumes: [...volumes.values()], mounts };
+}
+
+/**
+ * Paths of volumes that are directories of the container's own: the agent makes them, the image's content stays. Each run
+ * has them as the image has.
+ */
+export function unmountedVolumes({ mounts }: WorkloadSpec): readonly string[] {
+  return mounts
+    .filter(({ volume }) => volume !== undefined && shareOf(volume) === undefined)
+    .map(({ destination }) => destination);
+}
+
+/** Refuses a new container that is to mount what no job can. @throws invalid */
+export function refuseMounts(mounts: readonly ResolvedMount[]): void {
+  const refused = mounts.find(
+    ({ volume, destination }) =>
+      volume !== undefined && shareOf(volume) !== undefined && destination.includes(":"),
+  );
+  if (refused !== undefined) {
+    throw invalid(
+      `invalid mount config for type "volume": invalid mount path: '${refused.destination}': Azure Container Apps takes no mount path with a colon`,
+    );
+  }
+}

@@ -1,0 +1,89 @@
+/** Metadata of a share that tell its volume, written and read. */
+import { create } from "@bufbuild/protobuf";
+import { z } from "zod";
+
+import { openMap } from "../../../common/open-map.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { type VolumeRecord, VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { volumeMountpoint } from "./names.ts";
+import { formatShare, type ShareReference } from "./reference.ts";
+
+/** Names are identifiers, and travel as headers: case does not count. */
+const volumeKey = "sockerless_volume";
+const instanceKey = "sockerless_instance";
+const detailsKey = "sockerless_details";
+/** Azure takes 8 KiB of metadata for a share, names included. */
+const longestDetails = 7 * 1024;
+
+const detailsSchema = z.object({
+  /** Seconds and nanoseconds. */
+  created: z.tuple([z.number(), z.number()]),
+  labels: openMap(z.string()),
+  options: openMap(z.string()),
+});
+
+/** Metadata as Azure answers them. */
+type Metadata = Readonly<Record<string, string>>;
+
+/** The metadata of a volume's share. Labels that are too long are left out, and it is logged. */
+export function shareMetadata(
+  volume: VolumeRecord,
+  instance: string,
+  logger: Logger,
+): Record<string, string> {
+  const details: z.output<typeof detailsSchema> = {
+    created: [Number(volume.created?.seconds ?? 0n), volume.created?.nanos ?? 0],
+    labels: volume.labels,
+    options: volume.options,
+  };
+  let written = encode(details);
+  if (written.length > longestDetails) {
+    logger.warn(
+      { volume: volume.name },
+      "the volume's labels do not fit in its share's metadata: they are in the state alone",
+    );
+    written = encode({ ...details, labels: {} });
+  }
+  return { [volumeKey]: volume.name, [instanceKey]: instance, [detailsKey]: written };
+}
+
+/** The instance of sockerless that made a share; undefined: none did. */
+export function instanceOfShare(metadata: Metadata): string | undefined {
+  return metadataValue(metadata, instanceKey);
+}
+
+/** The record of the volume that a share is. @returns undefined: it names none */
+export function volumeOfShare(reference: ShareReference, metadata: Metadata): VolumeRecord | undefined {
+  const name = metadataValue(metadata, volumeKey);
+  if (name === undefined) {
+    return undefined;
+  }
+  const { created: [seconds, nanos] = [0, 0], labels = {}, options = {} } = decode(metadata) ?? {};
+  return create(VolumeRecordSchema, {
+    name,
+    driver: "azure-files",
+    created: { seconds: BigInt(seconds), nanos },
+    labels,
+    options,
+    mountpoint: volumeMountpoint(name),
+    driverReference: formatShare(reference),
+  });
+}
+
+function encode(details: z.output<typeof detailsSchema>): string {
+  return Buffer.from(JSON.stringify(details)).toString("base64url");
+}
+
+/** @returns undefined: there are none, or somebody has changed them */
+function decode(metadata: Metadata): Partial<z.output<typeof detailsSchema>> | undefined {
+  try {
+    const text = Buffer.from(metadataValue(metadata, detailsKey) ?? "", "base64url").toString("utf8");
+    return detailsSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}
+
+function metadataValue(metadata: Metadata, key: string): string | undefined {
+  return Object.entries(metadata).find(([name]) => name.toLowerCase() === key)?.[1];
+}

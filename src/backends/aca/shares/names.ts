@@ -1,0 +1,47 @@
+/** Names of a volume's things in Azure. Pure. */
+import { createHash } from "node:crypto";
+
+import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+
+/**
+ * Azure takes 3 to 63 lowercase letters, digits and single hyphens for a share, and for a storage of an environment at
+ * most 32, the first a letter: one name serves for both, and a storage for reading has three characters more.
+ */
+const longestKept = 12;
+const hashLength = 12;
+const readOnlySuffix = "-ro";
+
+/** Names of shares begin so. */
+export const sharePrefix = "sk-";
+
+/**
+ * The name of a volume's share, and of the environment's storage that mounts it: `sk-<name>-<hash>`. The hash keeps volumes
+ * apart whose names differ in what Azure does not take, those of other instances, and those that had the name before: Azure
+ * makes no share under a name while it deletes another of that name.
+ */
+export function shareName(
+  { name, created }: Pick<VolumeRecord, "name" | "created">,
+  instance: string,
+): string {
+  const at = created === undefined ? "" : `${created.seconds}.${created.nanos}`;
+  const hash = createHash("sha256")
+    .update([instance, name, at].join("\n"))
+    .digest("hex")
+    .slice(0, hashLength);
+  const kept = name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .slice(0, longestKept)
+    .replaceAll(/^-|-$/g, "");
+  return [sharePrefix.slice(0, -1), kept, hash].filter((part) => part !== "").join("-");
+}
+
+/** The name of the storage by which a share is mounted. */
+export function storageName(share: string, readOnly: boolean): string {
+  return readOnly ? `${share}${readOnlySuffix}` : share;
+}
+
+/** The directory that Docker's clients are shown for a volume. There is none: the volume is a share. */
+export function volumeMountpoint(name: string): string {
+  return `/mnt/azure/${name}`;
+}

@@ -1,0 +1,207 @@
+/**
+ * A named volume is a share of the configured storage account and a storage of the environment, by which jobs mount it.
+ *
+ * Anonymous volumes are directories of the container that has them (their records have no `driver_reference`).
+ */
+import type { Clock } from "../../common/clock.ts";
+import { fromUnknown, invalid, SockerlessError } from "../../common/errors.ts";
+import { componentLogger, type Logger } from "../../common/logger.ts";
+import { pauseAfter } from "../../common/pauses.ts";
+import type { ContainerRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { isRefusal } from "../common/cloud/cloud-error.ts";
+import type { UnappliedSetting, VolumeRules, VolumeStore } from "../common/driver.ts";
+import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
+import { UnsettledError } from "../common/unsettled-error.ts";
+import type { AzureFiles } from "./shares/azure-files.ts";
+import type { JobVolumes } from "./jobs/job-parts.ts";
+import { jobMounts, refuseMounts, unmountedVolumes } from "./shares/job-mounts.ts";
+import { instanceOfShare, shareMetadata, volumeOfShare } from "./shares/metadata.ts";
+import { shareName, volumeMountpoint } from "./shares/names.ts";
+import { parseVolumeOptions } from "./shares/options.ts";
+import { formatShare, shareOf } from "./shares/reference.ts";
+
+/** Settings of {@link acaVolumes}, and what it calls. */
+export interface AcaVolumesOptions {
+  /** Undefined: there is no storage account, and no named volume. */
+  readonly files: AzureFiles | undefined;
+  /** Deletes jobs that nobody needs any more: Azure keeps a storage that a job names. */
+  readonly dropIdleJobs: () => Promise<void>;
+  readonly clock: Clock;
+  /** Name of this instance (`sockerless/<hex>`), in the metadata of what it makes. */
+  readonly instance: string;
+  readonly logger: Logger;
+}
+
+/** Volumes, and what jobs need to know of them. */
+export type AcaVolumes = VolumeStore & JobVolumes;
+
+/** The rules of volumes on ACA. A job that does not run mounts nothing: the volumes that it named may go. */
+const rules: VolumeRules = {
+  drivers: [{ name: "azure-files", sharing: "shared", content: "here" }],
+  elsewhere: {
+    block:
+      "a job can be given no disk of its own: use --driver azure-files, whose volumes containers share and keep",
+    efs: "EFS is Amazon's: use --driver azure-files",
+    tmpfs: "containers share no memory: use --tmpfs, which is each container's own",
+  },
+  usedBy: "running",
+  forceOnUsed: "remove",
+  inUseMessage: "volume is in use",
+};
+
+/** A container takes volumes from another that are not shared, since they are directories of each container's own. */
+export const unsharedVolumes: UnappliedSetting & { isSet(record: ContainerRecord): boolean } = {
+  name: "--volumes-from (anonymous volumes)",
+  why: "the other container's anonymous volumes are not shared: each container has directories of its own for them, and a restart begins with new ones; name the volumes that are to be shared",
+  isSet: ({ mounts, anonymousVolumes, takenSubpaths }) =>
+    mounts.some(
+      ({ type, name, destination }) =>
+        type === "volume" && anonymousVolumes.includes(name) && Object.hasOwn(takenSubpaths, destination),
+    ),
+};
+
+/** A container that has ended has left its job by then. */
+const idleWithinMs = 30_000;
+const pauses = { firstMs: 500, longestMs: 5_000 };
+
+/** The volumes of this backend. Failures keep Azure's words. */
+export function acaVolumes(options: AcaVolumesOptions): AcaVolumes {
+  const { files } = options;
+  return files === undefined ? anonymousVolumes() : sharedVolumes(files, options);
+}
+
+function sharedVolumes(
+  files: AzureFiles,
+  { instance, dropIdleJobs, clock, logger: parent }: AcaVolumesOptions,
+): AcaVolumes {
+  const logger = componentLogger(parent, "volumes");
+
+  const make = async (record: VolumeRecord, share: string, nfs: boolean): Promise<void> => {
+    try {
+      await files.createShare(share, shareMetadata(record, instance, logger), nfs);
+    } catch (error) {
+      throw isRefusal(error) ? error : unsettled(error);
+    }
+    try {
+      await files.ensureStorage(share, nfs, false);
+    } catch (error) {
+      if (!isRefusal(error)) {
+        throw unsettled(error);
+      }
+      await files.removeShare(share).catch((cause: unknown) => {
+        logger.warn({ err: cause, share }, "a share is left behind");
+        throw unsettled(error);
+      });
+      throw error;
+    }
+  };
+
+  /** The environment first: jobs that begin meanwhile are refused, and do not wait for a share that is gone. */
+  const takeAway = async (share: string): Promise<void> => {
+    const deadline = clock.nowMs() + idleWithinMs;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await files.removeStorages(share);
+        break;
+      } catch (error) {
+        // A container that is gone has its job for a moment.
+        if (!isRefusal(error) || clock.nowMs() > deadline) {
+          throw error;
+        }
+      }
+      await clock.sleep(pauseAfter(attempt, pauses));
+      await dropIdleJobs();
+    }
+    await files.removeShare(share);
+  };
+
+  return {
+    rules,
+    parts: partsReady,
+    watchRoom: neverShort,
+    partsOf: (spec, step) =>
+      jobMounts(spec, step, (share, nfs, readOnly) => files.ensureStorage(share, nfs, readOnly)),
+    unmounted: unmountedVolumes,
+    refuseUnfit: refuseMounts,
+
+    async create(record) {
+      const { nfs } = parseVolumeOptions(record.options);
+      const mountpoint = volumeMountpoint(record.name);
+      if (record.anonymous) {
+        return { reference: "", mountpoint, status: {} };
+      }
+      if (shareOf(record) !== undefined) {
+        return { reference: record.driverReference, mountpoint, status: {} }; // It is as it was made, as with Docker.
+      }
+      const reference = { account: files.account, share: shareName(record, instance) };
+      await told("create", record.name, make(record, reference.share, nfs));
+      logger.info({ volume: record.name, ...reference }, "made a volume");
+      return { reference: formatShare(reference), mountpoint, status: {} };
+    },
+
+    async remove(record) {
+      if (record.anonymous) {
+        return;
+      }
+      // One that was never answered may have been made all the same.
+      const share = shareOf(record)?.share ?? shareName(record, instance);
+      await told("remove", record.name, takeAway(share));
+      logger.info({ volume: record.name, share }, "removed a volume and all that was in it");
+    },
+
+    async found(): Promise<readonly VolumeRecord[]> {
+      const ours = new Map<string, VolumeRecord>();
+      for (const { share, metadata } of await files.listShares()) {
+        const owner = instanceOfShare(metadata);
+        const record = volumeOfShare({ account: files.account, share }, metadata);
+        if (record === undefined || owner !== instance || ours.has(record.name)) {
+          const reason =
+            owner === instance ? "the volume has another one" : `it is of instance ${owner ?? "?"}`;
+          logger.info({ share, volume: record?.name, reason }, "a share of sockerless is not adopted");
+        } else {
+          ours.set(record.name, record);
+        }
+      }
+      return [...ours.values()];
+    },
+  };
+}
+
+/** Without a storage account: containers have directories of their own, and nothing can be named. */
+function anonymousVolumes(): AcaVolumes {
+  return {
+    rules,
+    parts: partsReady,
+    found: nothingFound,
+    watchRoom: neverShort,
+    partsOf: () => Promise.resolve({ volumes: [], mounts: [] }),
+    unmounted: unmountedVolumes,
+    refuseUnfit: refuseMounts,
+    async create({ anonymous, name, options }) {
+      parseVolumeOptions(options);
+      if (!anonymous) {
+        throw invalid(
+          `create ${name}: there is nowhere to keep a volume: set aca.storage_account_name and aca.storage_account_key`,
+        );
+      }
+      return { reference: "", mountpoint: volumeMountpoint(name), status: {} };
+    },
+    remove: () => Promise.resolve(),
+  };
+}
+
+/** The failure of an operation names the volume. */
+async function told<T>(verb: string, volume: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    const { kind, message } = fromUnknown(error);
+    const Failure = error instanceof UnsettledError ? UnsettledError : SockerlessError;
+    throw new Failure(kind, `${verb} ${volume}: ${message}`, error);
+  }
+}
+
+function unsettled(error: unknown): UnsettledError {
+  const { kind, message } = fromUnknown(error);
+  return new UnsettledError(kind, message, error);
+}
