@@ -1,0 +1,48 @@
+/** Texts of queries in the Kusto language, in which nothing of what they are about is code. Pure. */
+
+/** A string of the language: whatever is in it stays in it. */
+export function stringLiteral(text: string): string {
+  const escaped = Array.from(text, (character) =>
+    /[\w .:/-]/.test(character)
+      ? character
+      : [...Array(character.length).keys()]
+          .map((at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, "0")}`)
+          .join(""),
+  );
+  return `"${escaped.join("")}"`;
+}
+
+/** A number of the language. */
+export function realLiteral(value: number): string {
+  return `real(${value})`;
+}
+
+/** The columns that are read, by their names in the table. */
+export const columns = { time: "_timestamp_d", line: "Log_s" } as const;
+
+const table = "ContainerAppConsoleLogs_CL";
+
+/** A part of the output of one execution's container. */
+export interface OutputQuery {
+  readonly execution: string;
+  readonly container: string;
+  readonly order: "asc" | "desc";
+  /** Seconds since 1970; rows at that time are among them where `inclusive`. Ascending: from here on; descending: up to here. */
+  readonly bound?: { readonly time: number; readonly inclusive: boolean } | undefined;
+  /** The most rows that are answered. */
+  readonly most: number;
+}
+
+/** The query. Replicas are named after their execution. */
+export function outputQuery({ execution, container, order, bound, most }: OutputQuery): string {
+  const operator = `${order === "asc" ? ">" : "<"}${bound?.inclusive === true ? "=" : ""}`;
+  return [
+    table,
+    `| where ContainerGroupName_s == ${stringLiteral(execution)} or ContainerGroupName_s startswith_cs ${stringLiteral(`${execution}-`)}`,
+    `| where ContainerName_s == ${stringLiteral(container)}`,
+    ...(bound === undefined ? [] : [`| where ${columns.time} ${operator} ${realLiteral(bound.time)}`]),
+    `| order by ${columns.time} ${order}`,
+    `| take ${most}`,
+    `| project ${columns.time}, ${columns.line}`,
+  ].join("\n");
+}

@@ -1,0 +1,204 @@
+/**
+ * The log of a container in Log Analytics, for when neither its agent nor what was taken in of its log is there. Lines come
+ * there after half a minute or two, and some never do: a log whose end is missing says so.
+ */
+import { z } from "zod";
+
+import type { Clock } from "../../../common/clock.ts";
+import { systemError } from "../../../common/errors.ts";
+import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { CloudError } from "../../common/cloud/cloud-error.ts";
+import { agentLine } from "../../common/cloud/stored/markers.ts";
+import type { CloudLog } from "../../common/cloud/stored/stored-service.ts";
+import { type LogEvent, type LogStreams, streamLog } from "../../common/cloud/stored/stream-log.ts";
+import type { AzureClients } from "../arm/clients.ts";
+import { isAzureError } from "../arm/errors.ts";
+import { columns, outputQuery, type OutputQuery } from "./kql.ts";
+
+/** Settings of {@link logAnalyticsLog}, and what it calls. */
+export interface LogAnalyticsOptions extends Pick<LogStreams, "streamsOf"> {
+  readonly azure: Pick<AzureClients, "call" | "request">;
+  /** Undefined: Azure's own. */
+  readonly endpoint: string | undefined;
+  /** ID of the workspace; undefined: there is none, and no log. */
+  readonly workspaceId: string | undefined;
+  /** The container of a job whose output is the log. */
+  readonly container: string;
+  readonly clock: Clock;
+}
+
+const defaultEndpoint = "https://api.loganalytics.io";
+/** Tokens are for Azure's own wherever it is met. */
+const scope = `${defaultEndpoint}/.default`;
+/** Lines of a container have 16 KiB at most, an answer 64 MB. */
+const pageRows = 2_000;
+const nsPerUs = 1_000n;
+const usPerSecond = 1e6;
+/** Lines come so late; what has not come by then will not. */
+const latestMs = 150_000;
+/** The agent's last line of a run begins so. */
+const endOfRun = "exit generation=";
+
+/** Output that is told of a log whose end is missing. */
+const incomplete =
+  "[sockerless] the end of this log has not come to Log Analytics: lines come there late, and some never do";
+
+const answerSchema = z.object({
+  tables: z.array(
+    z.object({
+      name: z.string(),
+      columns: z.array(z.object({ name: z.string() })),
+      rows: z.array(z.array(z.unknown())),
+    }),
+  ),
+  error: z.object({ code: z.string().optional(), message: z.string().optional() }).optional(),
+});
+
+interface Row {
+  /** Seconds since 1970. */
+  readonly time: number;
+  readonly line: string;
+}
+
+/** The log of a backend's containers. Reading throws AzureError; system: an answer that is none, or a part of one. */
+export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
+  if (options.workspaceId === undefined) {
+    return { lines: nothing, agentLines: nothing };
+  }
+  const query = outputReader(options);
+  const log = streamLog({
+    streamsOf: options.streamsOf,
+    forward: (execution, fromNs, signal) => {
+      const from = fromNs === undefined ? undefined : Number(fromNs / nsPerUs) / usPerSecond;
+      return rowsOf(query, { execution, order: "asc", from }, Number.POSITIVE_INFINITY, signal);
+    },
+    backward: (execution, mostPages, signal) =>
+      rowsOf(query, { execution, order: "desc", from: undefined }, mostPages, signal),
+  });
+  /** First looks for the ends of runs that have not come, milliseconds, by execution. */
+  const missedSinceMs = new Map<string, number>();
+  return {
+    async *agentLines(containerId, signal) {
+      const execution = options.streamsOf(containerId).at(-1) ?? "";
+      for await (const line of log.agentLines(containerId, signal)) {
+        if (line.startsWith(endOfRun)) {
+          missedSinceMs.delete(execution);
+        }
+        yield line;
+      }
+      const nowMs = options.clock.nowMs();
+      const sinceMs = missedSinceMs.get(execution) ?? nowMs;
+      missedSinceMs.set(execution, sinceMs);
+      if (execution !== "" && nowMs - sinceMs < latestMs) {
+        throw new LateLines(`the end of ${execution} may still come to Log Analytics`);
+      }
+    },
+    async *lines(containerId, range, signal) {
+      let timeNs = 0n;
+      for await (const piece of log.lines(containerId, range, signal)) {
+        ({ timeNs } = piece);
+        yield piece;
+      }
+      const last = options.streamsOf(containerId).at(-1);
+      if (last !== undefined && range.beforeLastTask !== true && !(await hasEnd(query, last, signal))) {
+        const data = Buffer.from(`${incomplete}\n`);
+        yield { stream: Stream.STDERR, timeNs, data, begins: true, ends: true };
+      }
+    },
+  };
+}
+
+/** Lines that were looked for and may yet come. */
+class LateLines extends CloudError {
+  readonly outcome = "unknown";
+
+  constructor(message: string) {
+    super("unavailable", message);
+  }
+}
+
+/** Whether the end of an execution's run is among its last lines. */
+async function hasEnd(query: Reader, execution: string, signal: AbortSignal): Promise<boolean> {
+  const { rows } = await query({ execution, order: "desc", bound: undefined }, signal);
+  return rows.some(({ line }) => agentLine(line)?.startsWith(endOfRun) === true);
+}
+
+/** Asks for a page. */
+type Reader = (
+  asked: Pick<OutputQuery, "execution" | "order" | "bound">,
+  signal: AbortSignal,
+) => Promise<{ readonly rows: readonly Row[]; readonly isLast: boolean }>;
+
+function outputReader({ azure, endpoint, workspaceId = "", container }: LogAnalyticsOptions): Reader {
+  const url = `${endpoint ?? defaultEndpoint}/v1/workspaces/${encodeURIComponent(workspaceId)}/query`;
+  return async (asked, signal) => {
+    const query = outputQuery({ ...asked, container, most: pageRows });
+    try {
+      const answer = await azure.call(
+        "Query_Execute",
+        (options) => azure.request({ method: "POST", url, scope, body: { query } }, options),
+        signal,
+      );
+      const rows = rowsOfAnswer(answer.body);
+      return { rows, isLast: rows.length < pageRows };
+    } catch (error) {
+      if (isWithoutTable(error)) {
+        return { rows: [], isLast: true };
+      }
+      throw error;
+    }
+  };
+}
+
+/**
+ * Pages of rows, one after the other. A page ends where a time does, since rows of one time have no order: those of the
+ * last time are asked for again with the next.
+ */
+async function* rowsOf(
+  query: Reader,
+  {
+    execution,
+    order,
+    from,
+  }: Pick<OutputQuery, "execution" | "order"> & { readonly from: number | undefined },
+  mostPages: number,
+  signal: AbortSignal,
+): AsyncGenerator<LogEvent> {
+  let bound: OutputQuery["bound"] = from === undefined ? undefined : { time: from, inclusive: true };
+  for (let pages = 0; pages < mostPages; pages++) {
+    const { rows, isLast } = await query({ execution, order, bound }, signal);
+    const end = rows.at(-1)?.time;
+    const isOneTime = rows[0]?.time === end;
+    const whole = isLast || isOneTime ? rows : rows.filter(({ time }) => time !== end);
+    for (const { time, line } of whole) {
+      yield { message: line, timeNs: BigInt(Math.round(time * usPerSecond)) * nsPerUs };
+    }
+    if (isLast || end === undefined) {
+      return;
+    }
+    bound = { time: end, inclusive: !isOneTime };
+  }
+}
+
+/** Reads columns by their names: the order of columns is nobody's promise. */
+function rowsOfAnswer(body: unknown): Row[] {
+  const parsed = answerSchema.safeParse(body);
+  const table = parsed.data?.tables.find(({ name }) => name === "PrimaryResult") ?? parsed.data?.tables[0];
+  const names = table?.columns.map(({ name }) => name) ?? [];
+  const [time, line] = [names.indexOf(columns.time), names.indexOf(columns.line)];
+  if (table === undefined || time === -1 || line === -1) {
+    throw systemError("Log Analytics has answered a query with something else than its columns");
+  }
+  if (parsed.data?.error !== undefined) {
+    const { code = "", message = "" } = parsed.data.error;
+    throw systemError(`Log Analytics has answered a part of a log alone: ${message} (${code})`);
+  }
+  return table.rows.map((row) => ({ time: Number(row[time]), line: String(row[line] ?? "") }));
+}
+
+/** A workspace has the table, and its columns, once the first line has come: until then a query of them is a mistake. */
+function isWithoutTable(error: unknown): boolean {
+  return isAzureError(error, "BadArgumentError");
+}
+
+async function* nothing(): AsyncGenerator<never> {}
