@@ -31,6 +31,7 @@ const tests =
     : [
         ...["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"],
         ...["test/builds/beside-buildkit.test.ts", "test/ecs/moto.test.ts"],
+        "test/local/hostile-images.test.ts",
       ];
 const failures: string[] = [];
 
@@ -51,7 +52,7 @@ function run(name: string, program: string, args: readonly string[], cwd: string
 run(
   "tests",
   process.execPath,
-  ["--import", "tsx", "scripts/integration.ts", "--test-timeout=7200000", ...tests],
+  ["--import", "tsx", "scripts/integration.ts", "--test-timeout=7200000", "--test-concurrency=1", ...tests],
   root,
 );
 if (chosen.length === 0) {
