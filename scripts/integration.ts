@@ -1,6 +1,6 @@
 /**
- * The integration tests, one file at a time, and what they leave behind. Arguments are files or folders of test/; without
- * them all run. Flags are passed to `node --test` (`--test-name-pattern=…`).
+ * The integration tests, two files at a time, and what they leave behind. Arguments are files or folders of test/; without
+ * them all run. Flags are passed to `node --test` (`--test-name-pattern=…`, `--test-concurrency=1`).
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -16,6 +16,9 @@ if (args.includes("--help")) {
   );
   process.exit();
 }
+/** Files that run side by side: many of them wait more than they compute. */
+const lanes = 2;
+
 const flags = args.filter((arg) => arg.startsWith("-"));
 const chosen = args.filter((arg) => !arg.startsWith("-"));
 
@@ -25,7 +28,7 @@ const tests = spawn(
   [
     "--test",
     "--enable-source-maps",
-    "--test-concurrency=1",
+    `--test-concurrency=${lanes}`,
     "--test-timeout=900000",
     "--test-reporter=spec",
     ...flags,

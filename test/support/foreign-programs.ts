@@ -54,11 +54,13 @@ export async function buildForeignProgram(name: keyof typeof programs): Promise<
   try {
     const output = join(scratch, program.file);
     const flags = `-s -w -X ${program.stamp}=${version}`;
-    const built = await runCommand(
-      "nice",
-      ["go", "build", "-trimpath", "-ldflags", flags, "-o", output, program.package],
-      { cwd: module, env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=1" }, timeout: programLimitMs },
-    ).catch((error: unknown) => ({ code: -1, errorText: String(error) }));
+    const args = ["build", "-trimpath", "-ldflags", flags, "-o", output, program.package];
+    // Not by two files of tests at once: the second one has it from Go's cache.
+    const built = await runCommand("flock", ["--no-fork", module, "nice", "go", ...args], {
+      cwd: module,
+      env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=1" },
+      timeout: programLimitMs,
+    }).catch((error: unknown) => ({ code: -1, errorText: String(error) }));
     if (built.code !== 0) {
       return { missing: `${program.file} ${version} cannot be built: ${built.errorText.slice(-500)}` };
     }

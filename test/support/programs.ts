@@ -5,10 +5,14 @@ import { checkout } from "./daemon.ts";
 const folder = join(checkout, "test/programs");
 const goEnv = { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local" };
 
-/** Builds one of `test/programs` and answers its path; Go's own cache makes the second time quick. */
+/**
+ * Builds one of `test/programs` and answers its path. Two files of tests never build at once: the second one finds the
+ * program up to date, and Go does not write over what may be running.
+ */
 export async function buildProgram(name: string): Promise<string> {
   const output = join(checkout, "build/test", name);
-  const built = await runCommand("go", ["build", "-trimpath", "-o", output, `./${name}`], {
+  const args = ["build", "-trimpath", "-o", output, `./${name}`];
+  const built = await runCommand("flock", ["--no-fork", folder, "go", ...args], {
     cwd: folder,
     env: goEnv,
     timeout: buildLimitMs,

@@ -47,8 +47,10 @@ export async function testBuildEnv(
   recordFile?: string,
 ): Promise<Record<string, string>> {
   const args = ["build", "-tags=faultpoints", "-trimpath", "-buildvcs=false", "-o", agentPath];
-  const built = await runCommand("go", [...args, "./cmd/sockerless-agent"], {
-    cwd: join(checkout, "agent"),
+  const cwd = join(checkout, "agent");
+  // Another file of tests may build it, too: the second one finds it up to date, and does not write over what may be running.
+  const built = await runCommand("flock", ["--no-fork", cwd, "go", ...args, "./cmd/sockerless-agent"], {
+    cwd,
     env: { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local" },
     timeout: buildLimitMs,
   });
