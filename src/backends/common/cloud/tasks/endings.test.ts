@@ -75,10 +75,12 @@ describe("the linger of a task", () => {
 describe("a run that its platform has stopped", () => {
   const taken = taskView({ interruption: "its capacity was taken back" });
   const finishedAt = new Date();
+  const ended = { code: 143, oomKilled: false, finishedAt, platformStop: true };
 
-  for (const [agent, endRun] of [
-    ["still answers", () => Promise.resolve({ code: 143, oomKilled: false, finishedAt, platformStop: true })],
-    ["has left", () => Promise.reject(new Error("it does not answer"))],
+  for (const [agent, now, endRun] of [
+    ["still answers", taken, () => Promise.resolve(ended)],
+    ["still answers, and the cloud tells once it has left", taskView(), () => Promise.resolve(ended)],
+    ["has left", taken, () => Promise.reject(new Error("it does not answer"))],
   ] as const) {
     it(`ends for the reason that the cloud tells, where its agent ${agent}`, async () => {
       const tasks = new Map<string, TaskRecord>();
@@ -92,10 +94,17 @@ describe("a run that its platform has stopped", () => {
         {
           book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
           agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(true) },
-          poller: { describe: () => Promise.resolve([taken]) },
+          poller: {
+            describe: () => Promise.resolve([now]),
+            listen(_task: string, hear: TaskListener) {
+              hear(taskView());
+              hear({ ...taken, stopped: true });
+              return () => {};
+            },
+          },
           stored: { drain: () => Promise.resolve() },
           departures: { expect: () => {} },
-          startSettings: { lingerMs: 0 },
+          startSettings: { lingerMs: 60_000 },
           clock: new ManualClock(),
           logger: { warn: () => {} },
         } as unknown as TaskContext,

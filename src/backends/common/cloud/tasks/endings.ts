@@ -3,6 +3,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { messageOf, unavailable } from "../../../../common/errors.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
+import { after } from "../../../../common/timers.ts";
 import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
@@ -11,6 +12,8 @@ import type { TaskContext } from "./task-context.ts";
 
 /** The cloud may neither know nor list a task so soon after its start: whoever asks then asks again. */
 const knownAfterMs = 10_000;
+/** A task whose agent was let go has ended so long after, and the cloud has told of it. */
+const toldAfterMs = 30_000;
 
 /**
  * Takes in the log of a run that is over, as it should be or not, and lets its task linger or go.
@@ -144,13 +147,13 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   });
   if (exit === undefined) {
     // It was never told to start, or has left: the cloud may have told it to.
-    await book.note(task.containerId, { endReason: await interruption(context, task) });
+    await book.note(task.containerId, { endReason: (await interruption(context, task)) ?? "" });
     await sendAway(context, task);
     return;
   }
   // The agent of a task that the cloud stops may still answer, or have left: whichever it does, the cloud tells why.
   const error = exit.platformStop ? await interruption(context, task) : "";
-  await book.noteEnd(task.containerId, { ...exit, error }, task.phase);
+  await book.noteEnd(task.containerId, { ...exit, error: error ?? "" }, task.phase);
   // As its agent counts: from the exit, however long the log takes. Its clock may be ahead of this one.
   const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.startSettings.lingerMs;
   await stored
@@ -161,6 +164,11 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
         `the log of a container could not be taken from its agent, and is read from ${context.cloud.names.log}: ${messageOf(error)}`,
       ),
     );
+  if (error === undefined) {
+    await sendAway(context, task);
+    await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });
+    return;
+  }
   if (context.startSettings.lingerMs === 0) {
     await sendAway(context, task);
     return;
@@ -172,14 +180,35 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   watchDeparture(context, lingering);
 }
 
-/** Words for what the cloud, or somebody in it, has done to a task; empty: nothing, or nobody knows. */
-async function interruption(context: TaskContext, task: TaskRecord): Promise<string> {
+/**
+ * Words for what the cloud, or somebody in it, has done to a task; empty: nothing, or nobody knows; undefined: the cloud
+ * has not told yet.
+ */
+async function interruption(context: TaskContext, task: TaskRecord): Promise<string | undefined> {
   try {
     const [view] = await context.poller.describe([task.task]);
-    return view?.interruption ?? "";
+    const words = view?.interruption ?? "";
+    const isTold = view === undefined || words !== "" || view.isReasonTold || view.stopped;
+    return isTold ? words : undefined;
   } catch (error) {
     context.logger.warn({ err: error, task: task.task }, `cannot ask how a task ended: ${messageOf(error)}`);
     return "";
+  }
+}
+
+/** The same of a task that ends: some clouds tell why only then. */
+async function interruptionAtEnd({ poller, clock }: TaskContext, { task }: TaskRecord): Promise<string> {
+  const told = Promise.withResolvers<string>();
+  const unlisten = poller.listen(task, (view) => {
+    if (view === "missing" || view.stopped) {
+      told.resolve(view === "missing" ? "" : view.interruption);
+    }
+  });
+  using _limit = after(clock, toldAfterMs, () => told.resolve(""));
+  try {
+    return await told.promise;
+  } finally {
+    unlisten();
   }
 }
 
