@@ -1,4 +1,4 @@
-/** AWS's published request rates, as token buckets. Off until a test turns them on. */
+/** A cloud's published request rates, as token buckets. Off until a test turns them on. */
 import type { SimulatedClock } from "./clock.ts";
 
 /** A bucket that some operations share. */
@@ -29,6 +29,12 @@ export class Rates {
   constructor(clock: Pick<SimulatedClock, "nowMs">, rates: readonly Rate[]) {
     this.#clock = clock;
     this.#rates = rates;
+  }
+
+  /** Replaces all rates; their buckets are full then. */
+  define(rates: readonly Rate[]): void {
+    this.#rates = rates;
+    this.#buckets.clear();
   }
 
   /** Changes a rate; its bucket is full then. */

@@ -78,6 +78,11 @@ export class ImageStore {
     return await image;
   }
 
+  /** Answers an image's digest, without fetching it. @throws {PullFailed} */
+  async find(reference: string, access: RegistryAccess): Promise<string> {
+    return await currentDigest(reference, access);
+  }
+
   async #fetch(reference: string, digest: string, access: RegistryAccess): Promise<Image> {
     const directory = path.join(this.#directory, createHash("sha256").update(reference).digest("hex"));
     const layout = path.join(directory, "layout");
@@ -147,4 +152,12 @@ async function readConfig(layout: string): Promise<ImageConfig> {
   const manifest = (await readJson(blob(index.manifests[0]))) as { config: { digest: string } };
   const { config } = (await readJson(blob(manifest.config))) as { config?: ImageConfig };
   return config ?? {};
+}
+
+/** `domain/repository:tag` of a reference as Docker writes it. */
+export function qualifiedReference(reference: string): string {
+  const [first = "", ...rest] = reference.split("/");
+  const hasDomain = rest.length > 0 && (/[.:]/.test(first) || first === "localhost");
+  const named = hasDomain ? reference : `docker.io/${rest.length > 0 ? reference : `library/${reference}`}`;
+  return /[:@][^/]*$/.test(named.slice(named.indexOf("/"))) ? named : `${named}:latest`;
 }

@@ -166,7 +166,8 @@ ip netns delete ${name}
     resolver,
     ipv6Resolver,
   }: {
-    readonly metadata: number;
+    /** Port of the metadata service; absent: the cloud has none at an address. */
+    readonly metadata?: number;
     readonly resolver: number;
     /** Port of the resolver at {@link hostIpv6Address}; absent: no task has IPv6 alone. */
     readonly ipv6Resolver?: number | undefined;
@@ -176,7 +177,7 @@ ip netns delete ${name}
 table ip services {
   chain prerouting {
     type nat hook prerouting priority -100;
-    ip daddr ${metadataAddress} tcp dport 80 dnat to ${this.hostAddress}:${metadata}
+    ${metadata === undefined ? "" : `ip daddr ${metadataAddress} tcp dport 80 dnat to ${this.hostAddress}:${metadata}`}
     ip daddr ${this.resolverAddress} udp dport 53 dnat to ${this.hostAddress}:${resolver}
   }
 }

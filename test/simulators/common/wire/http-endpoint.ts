@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 
 /** A request, whole. */
@@ -28,6 +29,7 @@ export type PathHandler = (request: IncomingMessage, response: ServerResponse) =
 /** An endpoint on loopback. */
 export class HttpEndpoint {
   readonly #cloud: string;
+  readonly #scheme: "http" | "https";
   readonly #handle: (request: WireRequest, requestId: string) => Promise<WireAnswer>;
   readonly #paths: PathHandler[] = [];
   readonly #server: Server;
@@ -35,15 +37,22 @@ export class HttpEndpoint {
   /**
    * @param cloud for what is printed where something is wrong
    * @param handle answers, or throws {@link ConnectionCut}
+   * @param tls PEM of key and certificate; absent: plain HTTP
    */
-  constructor(cloud: string, handle: (request: WireRequest, requestId: string) => Promise<WireAnswer>) {
+  constructor(
+    cloud: string,
+    handle: (request: WireRequest, requestId: string) => Promise<WireAnswer>,
+    tls?: { readonly key: string; readonly cert: string },
+  ) {
     this.#cloud = cloud;
+    this.#scheme = tls === undefined ? "http" : "https";
     this.#handle = handle;
-    this.#server = createServer((request, response) => {
-      if (!this.#paths.some((serve) => serve(request, response))) {
+    const serve = (request: IncomingMessage, response: ServerResponse): void => {
+      if (!this.#paths.some((each) => each(request, response))) {
         void this.#serve(request, response);
       }
-    });
+    };
+    this.#server = tls === undefined ? createServer(serve) : createTlsServer(tls, serve);
     this.#server.keepAliveTimeout = 60_000;
   }
 
@@ -56,7 +65,7 @@ export class HttpEndpoint {
   async listen(): Promise<string> {
     this.#server.listen(0, "127.0.0.1");
     await once(this.#server, "listening");
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `${this.#scheme}://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
   async close(): Promise<void> {

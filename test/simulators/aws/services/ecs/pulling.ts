@@ -5,6 +5,7 @@ import type { Cloud } from "../../cloud.ts";
 import {
   type Image,
   PullFailed,
+  qualifiedReference,
   type ImageStore,
   type RegistryAccess,
 } from "../../../common/machine/images.ts";
@@ -23,7 +24,7 @@ export async function pullImage(
   executionRoleArn: string | undefined,
 ): Promise<Image> {
   const given = container.image ?? "";
-  const reference = qualified(given);
+  const reference = qualifiedReference(given);
   const access = accessTo(cloud, container, reference, executionRoleArn);
   try {
     return await images.pull(reference, access);
@@ -78,12 +79,4 @@ function accessTo(
 
 function pullFailed(reason: string, cause: unknown): StartFailed {
   return new StartFailed(`CannotPullContainerError: ${reason}`, "TaskFailedToStart", cause);
-}
-
-/** `domain/repository:tag` of a reference as Docker writes it. */
-function qualified(reference: string): string {
-  const [first = "", ...rest] = reference.split("/");
-  const hasDomain = rest.length > 0 && (/[.:]/.test(first) || first === "localhost");
-  const named = hasDomain ? reference : `docker.io/${rest.length > 0 ? reference : `library/${reference}`}`;
-  return /[:@][^/]*$/.test(named.slice(named.indexOf("/"))) ? named : `${named}:latest`;
 }

@@ -1,0 +1,253 @@
+/** The simulated Azure: one subscription with one resource group, which speaks Azure's protocols and really runs jobs. */
+import { randomUUID } from "node:crypto";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
+
+import { makeCertificates } from "../../support/certificates.ts";
+import { CallLog } from "../common/calls.ts";
+import { SimulatedClock } from "../common/clock.ts";
+import { Faults } from "../common/faults.ts";
+import { Machine } from "../common/machine/machine.ts";
+import { Rates } from "../common/rates.ts";
+import { HttpEndpoint, type WireAnswer, type WireRequest } from "../common/wire/http-endpoint.ts";
+import type { Context } from "./context.ts";
+import { identityPaths, serveEntra, serveIdentity } from "./entra/endpoints.ts";
+import { Entra, type Principal } from "./entra/entra.ts";
+import { App } from "./services/app/app.ts";
+import { type Delays, defaultSwitches, noDelays, type Switches } from "./switches.ts";
+import { Arm } from "./wire/arm.ts";
+import { notSimulated } from "./wire/fault.ts";
+import { publishedRates } from "./wire/rates.ts";
+
+/** Settings of a simulated subscription. */
+export interface AzureOptions {
+  readonly location?: string;
+  readonly delays?: Partial<Delays>;
+  readonly switches?: Partial<Switches>;
+  /** Whether executions only go through the motions, with no machine behind them: to count calls with thousands of them. */
+  readonly lightweight?: boolean;
+}
+
+/** Names and IDs of a fresh subscription's contents. */
+export interface Subscription {
+  readonly subscriptionId: string;
+  readonly tenantId: string;
+  readonly resourceGroup: string;
+  readonly location: string;
+  /** The managed environment. */
+  readonly environment: string;
+  readonly environmentId: string;
+  /** `customerId` of the Log Analytics workspace. */
+  readonly workspaceId: string;
+}
+
+/** A running simulator. */
+export class Azure implements AsyncDisposable {
+  /** `https://127.0.0.1:port`: Resource Manager, Entra ID and Log Analytics. */
+  readonly endpoint: string;
+  /** `http://127.0.0.1:port`: tokens of managed identities. */
+  readonly identityEndpoint: string;
+  /** Path of the PEM of the authority that signed {@link endpoint}'s certificate. */
+  readonly caFile: string;
+  readonly context: Context;
+  readonly subscription: Subscription;
+  /** The jobs' executions, and what no call of the API does to them. */
+  readonly app: App;
+  /**
+   * This machine's address as replicas see it: where something must listen that they are to reach. Lightweight
+   * subscriptions have 127.0.0.1.
+   */
+  readonly hostAddress: string;
+  readonly #stack: AsyncDisposableStack;
+
+  constructor(
+    parts: Pick<
+      Azure,
+      "endpoint" | "identityEndpoint" | "caFile" | "context" | "subscription" | "app" | "hostAddress"
+    >,
+    stack: AsyncDisposableStack,
+  ) {
+    this.endpoint = parts.endpoint;
+    this.identityEndpoint = parts.identityEndpoint;
+    this.caFile = parts.caFile;
+    this.context = parts.context;
+    this.subscription = parts.subscription;
+    this.app = parts.app;
+    this.hostAddress = parts.hostAddress;
+    this.#stack = stack;
+  }
+
+  get clock(): SimulatedClock {
+    return this.context.clock;
+  }
+
+  get calls(): CallLog {
+    return this.context.calls;
+  }
+
+  get faults(): Faults {
+    return this.context.faults;
+  }
+
+  get rates(): Rates {
+    return this.context.rates;
+  }
+
+  get delays(): Delays {
+    return this.context.delays;
+  }
+
+  get switches(): Switches {
+    return this.context.switches;
+  }
+
+  get entra(): Entra {
+    return this.context.entra;
+  }
+
+  /** The keys of the `aca:` section of a configuration that uses this subscription, without the callback's. */
+  get config(): Record<string, string> {
+    const { subscription } = this;
+    return {
+      subscription_id: subscription.subscriptionId,
+      resource_group: subscription.resourceGroup,
+      managed_environment_name: subscription.environment,
+      location: subscription.location,
+      log_analytics_workspace_id: subscription.workspaceId,
+      endpoint: this.endpoint,
+    };
+  }
+
+  /** Environment variables by which another process' `DefaultAzureCredential` is this principal, and trusts the endpoint. */
+  environmentFor(principal: Principal = this.entra.administrator): Record<string, string> {
+    return {
+      IDENTITY_ENDPOINT: `${this.identityEndpoint}${identityPaths.appService}`,
+      IDENTITY_HEADER: this.entra.headerFor(principal),
+      NODE_EXTRA_CA_CERTS: this.caFile,
+    };
+  }
+
+  /** Lets this process trust the endpoint from now on. */
+  async trustHere(): Promise<void> {
+    setDefaultCACertificates([...getCACertificates("default"), await readFile(this.caFile, "utf8")]);
+  }
+
+  /** A token for Resource Manager, for requests by hand. */
+  token(principal: Principal = this.entra.administrator, audience = "https://management.azure.com"): string {
+    return this.entra.issue(principal, audience).token;
+  }
+
+  /** Ends everything; nothing is left behind. */
+  async stop(): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+/** Starts a simulated subscription. */
+export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
+  await using stack = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-azure-"));
+  stack.defer(() => rm(directory, { recursive: true }));
+  const clock = new SimulatedClock();
+  stack.defer(() => clock.stop());
+  const switches = { ...defaultSwitches(), ...options.switches };
+  const tenantId = randomUUID();
+  const context: Context = {
+    subscriptionId: randomUUID(),
+    tenantId,
+    resourceGroup: "sockerless",
+    location: options.location ?? "westeurope",
+    clock,
+    calls: new CallLog(),
+    faults: new Faults(),
+    rates: new Rates(clock, []),
+    delays: { ...noDelays(), ...options.delays },
+    switches,
+    entra: new Entra(tenantId, clock, switches),
+    directory,
+  };
+  const machine =
+    options.lightweight === true
+      ? undefined
+      : stack.use(await Machine.start({ directory, sleep: (ms, signal) => clock.sleep(ms, signal) }));
+  const app = stack.use(
+    await App.start(
+      context,
+      {
+        shares: {
+          mount: () => Promise.reject(notSimulated("a share")),
+        },
+        registries: {
+          credentialsFor: () => {
+            throw notSimulated("a registry of identities");
+          },
+        },
+        onLine: () => {},
+      },
+      machine,
+    ),
+  );
+  const providers = [app.provider];
+  context.rates.define(publishedRates(providers));
+  const arm = new Arm(context);
+  for (const provider of providers) {
+    arm.add(provider);
+  }
+  const { endpoint, caFile } = await listen(context, stack, (request, requestId) =>
+    arm.serve(request, requestId),
+  );
+  const identity = new HttpEndpoint("Azure's identities", (request) =>
+    Promise.resolve(serveIdentity(context, request)),
+  );
+  const identityEndpoint = await identity.listen();
+  stack.defer(() => identity.close());
+  const subscription = prepare(context, app);
+  const hostAddress = machine?.vpc.hostAddress ?? "127.0.0.1";
+  return new Azure(
+    { endpoint, identityEndpoint, caFile, context, subscription, app, hostAddress },
+    stack.move(),
+  );
+}
+
+/** Opens the endpoint with TLS, as the SDKs send tokens by nothing else. */
+async function listen(
+  context: Context,
+  stack: AsyncDisposableStack,
+  serve: (request: WireRequest, requestId: string) => Promise<WireAnswer>,
+): Promise<{ readonly endpoint: string; readonly caFile: string }> {
+  const folder = join(context.directory, "certificates");
+  await mkdir(folder);
+  const { server: files } = await makeCertificates(folder);
+  const [key, cert] = await Promise.all([readFile(files.key, "utf8"), readFile(files.cert, "utf8")]);
+  const server = new HttpEndpoint(
+    "Azure",
+    async (request, requestId) => serveEntra(context, request) ?? (await serve(request, requestId)),
+    { key, cert },
+  );
+  const endpoint = await server.listen();
+  stack.defer(() => server.close());
+  return { endpoint, caFile: files.ca };
+}
+
+/** Makes what a user makes before sockerless runs. */
+function prepare(context: Context, app: App): Subscription {
+  const { subscriptionId, tenantId, resourceGroup, location } = context;
+  const environment = "sockerless";
+  const workspaceId = randomUUID();
+  const { id: environmentId } = app.environments.add(environment, workspaceId);
+  return {
+    subscriptionId,
+    tenantId,
+    resourceGroup,
+    location,
+    environment,
+    environmentId,
+    workspaceId,
+  };
+}

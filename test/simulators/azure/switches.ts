@@ -1,0 +1,69 @@
+/** Beliefs about the cloud that no specification backs, and how long it takes. README.md lists them. */
+
+/** The beliefs; all of them can be changed at any time. */
+export interface Switches {
+  /** For so many simulated milliseconds other calls do not see new jobs, executions and storages. */
+  eventualConsistencyMs: number;
+  /** For so many simulated milliseconds after an update of a job, its starts take the template before it. */
+  updatesAreLateMs: number;
+  /** For so many simulated milliseconds a new role assignment, or its end, has no effect. */
+  roleAssignmentsAreLateMs: number;
+  /** Containers that a start overrides have no mounts. */
+  overridesDropMounts: boolean;
+  /** A job whose images cannot be pulled is refused when it is written. */
+  imagesAreChecked: boolean;
+  /** An environment's storage that a job names cannot be deleted. */
+  storagesInUseAreKept: boolean;
+  /** The status of an execution until its containers run. */
+  executionsBeginAs: "Running" | "Processing";
+  /** Seconds that answers to throttled and asynchronous calls ask a client to wait. */
+  retryAfterSeconds: number;
+  /** CPU and memory that a job may have in all its containers: a consumption-only environment has 2. */
+  maxCpu: number;
+}
+
+/** The position of each switch that is believed to be Azure's, and the fastest for delays. */
+export function defaultSwitches(): Switches {
+  return {
+    eventualConsistencyMs: 0,
+    updatesAreLateMs: 0,
+    roleAssignmentsAreLateMs: 0,
+    overridesDropMounts: true,
+    imagesAreChecked: true,
+    storagesInUseAreKept: true,
+    executionsBeginAs: "Running",
+    retryAfterSeconds: 1,
+    maxCpu: 4,
+  };
+}
+
+/** How long the cloud takes, in simulated milliseconds. */
+export interface Delays {
+  /** The asynchronous operation of a write of a job. 0: it has ended when the call is answered, as for the next three. */
+  writeJob: number;
+  /** The same of a deletion of a job. */
+  deleteJob: number;
+  /** The same of a start. */
+  start: number;
+  /** The same of a stop. */
+  stop: number;
+  /** From the start until a machine is found. */
+  scheduling: number;
+  /** Added to what the pull of the images really takes. */
+  pull: number;
+  /** From the end of the last container until the execution has its last status. */
+  ending: number;
+}
+
+/** No delays. */
+export function noDelays(): Delays {
+  return {
+    writeJob: 0,
+    deleteJob: 0,
+    start: 0,
+    stop: 0,
+    scheduling: 0,
+    pull: 0,
+    ending: 0,
+  };
+}

@@ -1,0 +1,24 @@
+/**
+ * Token buckets of Azure Resource Manager, per subscription, principal and region, after "Understand how Azure Resource
+ * Manager throttles requests": reads 250 + 25/s, writes 200 + 10/s, deletes 200 + 10/s.
+ */
+import type { Rate } from "../../common/rates.ts";
+import type { ArmOperation, ResourceProvider } from "./provider.ts";
+
+/** The rates of some providers' operations. */
+export function publishedRates(providers: readonly ResourceProvider[]): Rate[] {
+  const named = (belongs: (operation: ArmOperation) => boolean): string[] =>
+    providers.flatMap(({ name, operations }) =>
+      operations.filter(belongs).map((operation) => `${name}.${operation.name}`),
+    );
+  return [
+    { name: "reads", operations: named(({ method }) => method === "GET"), burst: 250, perSecond: 25 },
+    {
+      name: "writes",
+      operations: named(({ method }) => method !== "GET" && method !== "DELETE"),
+      burst: 200,
+      perSecond: 10,
+    },
+    { name: "deletes", operations: named(({ method }) => method === "DELETE"), burst: 200, perSecond: 10 },
+  ];
+}
