@@ -68,6 +68,16 @@ export class OwnRepository {
     return this.#named.domain;
   }
 
+  /** The repository's path in its registry. */
+  get path(): string {
+    return this.#named.path;
+  }
+
+  /** Name with a digest, by which tasks pull an image that is there. */
+  reference(digest: string): string {
+    return `${repositoryName(this.#named)}@${digest}`;
+  }
+
   /** Whether a reference that {@link putImage} answered is this repository's. */
   holds(reference: string): boolean {
     return reference.startsWith(`${repositoryName(this.#named)}@`);
@@ -85,12 +95,12 @@ export class OwnRepository {
     blobPath: (digest: string) => string,
     signal: AbortSignal,
   ): Promise<string> {
-    return await this.#connected(signal, async (registry) => {
+    return await this.connected(signal, async (registry) => {
       const tag = this.#tagOf(image);
       const digest =
-        (await this.#digestOf(registry, tag, signal)) ??
+        (await this.digestOf(registry, tag, signal)) ??
         (await this.#upload(registry, image, tag, blobPath, signal));
-      return `${repositoryName(this.#named)}@${digest}`;
+      return this.reference(digest);
     });
   }
 
@@ -106,8 +116,8 @@ export class OwnRepository {
     config: Uint8Array,
     signal: AbortSignal,
   ): Promise<{ readonly reference: string; readonly isNew: boolean }> {
-    return await this.#connected(signal, async (registry) => {
-      const known = await this.#digestOf(registry, tag, signal);
+    return await this.connected(signal, async (registry) => {
+      const known = await this.digestOf(registry, tag, signal);
       const configDigest = sha256Of(config);
       await this.#uploadBytes(registry, config, signal);
       const sent = await this.#uploadLayer(registry, layer, [], signal);
@@ -116,7 +126,7 @@ export class OwnRepository {
       if (isNew) {
         await registry.putManifest(this.#named.path, tag, manifest, signal);
       }
-      return { reference: `${repositoryName(this.#named)}@${manifest.digest}`, isNew };
+      return { reference: this.reference(manifest.digest), isNew };
     });
   }
 
@@ -145,8 +155,12 @@ export class OwnRepository {
     await this.#options.tags.remove(this.#named.path, tag);
   }
 
-  /** A token that is refused is asked for anew, once. */
-  async #connected<T>(signal: AbortSignal, work: (registry: Registry) => Promise<T>): Promise<T> {
+  /**
+   * Does something with the registry. A token that is refused is asked for anew, once.
+   *
+   * @throws as {@link putImage}
+   */
+  async connected<T>(signal: AbortSignal, work: (registry: Registry) => Promise<T>): Promise<T> {
     const { credentials, registry: options } = this.#options;
     for (let attempt = 1; ; attempt++) {
       try {
@@ -164,7 +178,8 @@ export class OwnRepository {
     }
   }
 
-  async #digestOf(registry: Registry, tag: string, signal: AbortSignal): Promise<string | undefined> {
+  /** The digest of a tag's manifest; undefined: there is no such tag. */
+  async digestOf(registry: Registry, tag: string, signal: AbortSignal): Promise<string | undefined> {
     try {
       return (await registry.manifest(this.#named.path, tag, signal)).digest;
     } catch (error) {

@@ -3,7 +3,7 @@ import { z } from "zod";
 
 import { invalid } from "../../../../common/errors.ts";
 import { isSha256Digest, sha256Of } from "../digest.ts";
-import { acceptedManifests, maxJsonBytes } from "../manifest.ts";
+import { acceptedManifests, maxJsonBytes, parseJson } from "../manifest.ts";
 import { Authorizer, NoCredentials, refusalOfResponse } from "./authorizer.ts";
 import type { Credentials } from "./credentials.ts";
 import { registryEndpoints, type RegistryEndpoint } from "./endpoints.ts";
@@ -247,6 +247,38 @@ export class Registry implements Disposable {
     const url = this.#url(`/v2/${path}/manifests/${reference}`);
     const headers = { "content-type": manifest.mediaType };
     await this.#created({ method: "PUT", url, headers, body: manifest.bytes, signal }, pushScope(path));
+  }
+
+  /**
+   * Removes what is at a path of the registry; what is not there is no error.
+   *
+   * @param scope right that it needs: `repository:name:delete`
+   * @throws RegistryRefusal, RegistryUnreachable
+   */
+  async remove(target: string, scope: string, signal: AbortSignal): Promise<void> {
+    const response = await this.#authorized({ method: "DELETE", url: this.#url(target), signal }, scope);
+    if (response.status !== 404 && (response.status < 200 || response.status >= 300)) {
+      throw await refusalOfResponse(response);
+    }
+    response.discard();
+  }
+
+  /**
+   * A document that is none of the distribution's, of an interface that a registry has beside it.
+   *
+   * @returns its JSON; undefined: there is none
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: no JSON
+   */
+  async document(target: string, scope: string, signal: AbortSignal): Promise<unknown> {
+    const response = await this.#authorized({ method: "GET", url: this.#url(target), signal }, scope);
+    if (response.status === 404) {
+      response.discard();
+      return undefined;
+    }
+    if (response.status !== 200) {
+      throw await refusalOfResponse(response);
+    }
+    return parseJson(await response.bytes(maxJsonBytes), target);
   }
 
   async #created(request: HttpRequest, scope: string): Promise<void> {
