@@ -1,0 +1,239 @@
+/**
+ * Images that run as root although they name another user, which Azure would run them as: the agent could do nothing for
+ * their containers then. Such an image is the original's layers, and the agent's on top; no layer passes this process.
+ */
+import { z } from "zod";
+
+import { invalid } from "../../../common/errors.ts";
+import { shortId } from "../../../common/ids.ts";
+import { agentInImage } from "../../common/cloud/images/agent-image.ts";
+import type { OwnRepository } from "../../common/cloud/images/own-repository.ts";
+import { hexOf, sha256Of } from "../../common/images/digest.ts";
+import {
+  type Descriptor,
+  type ImageManifest,
+  maxJsonBytes,
+  mediaTypes,
+  parseJson,
+  parseManifest,
+} from "../../common/images/manifest.ts";
+import { type NamedReference, parseNamed } from "../../common/images/reference.ts";
+import type { FetchedManifest, Registry } from "../../common/images/registry/registry.ts";
+import { listTags, removeTag } from "./tags.ts";
+
+/** Settings of {@link DerivedImages}, and what it calls. */
+export interface DerivedImagesOptions {
+  readonly repository: OwnRepository;
+  /** Fetches an image into the repository, under a tag. */
+  readonly importAs: (source: NamedReference, tag: string, signal: AbortSignal) => Promise<void>;
+  /** The image that brings the agent. */
+  readonly agentImage: string;
+  /** This sockerless: others may keep the same images in the same repository. */
+  readonly instance: string;
+}
+
+/** An image's documents in the repository. */
+interface Fetched {
+  readonly manifest: ImageManifest;
+  readonly mediaType: string;
+  /** JSON. */
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** Layers' media types, in manifests of Docker's own kind. */
+const dockerLayer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+
+const rootfsSchema = z.object({ diff_ids: z.array(z.string()) });
+
+/** The derived images of this instance. Every call throws AzureError, or system with the registry's refusal. */
+export class DerivedImages {
+  readonly #options: DerivedImagesOptions;
+  readonly #making = new Map<string, Promise<string>>();
+
+  constructor(options: DerivedImagesOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Makes the image that is derived from another and from today's agent, unless it is there.
+   *
+   * @param original by digest
+   * @returns the reference by which jobs pull it
+   */
+  async ensure(original: string, signal: AbortSignal): Promise<string> {
+    const source = parseNamed(original);
+    const making = this.#making.get(original);
+    if (making !== undefined) {
+      return await making;
+    }
+    const made = this.#make(source, signal).finally(() => this.#making.delete(original));
+    this.#making.set(original, made);
+    return await made;
+  }
+
+  async #make(source: NamedReference, signal: AbortSignal): Promise<string> {
+    const { repository } = this.#options;
+    const agent = await this.#here(parseNamed(this.#options.agentImage), this.#tagOf("agent", ""), signal);
+    const tag = this.#tagOf("run", source.digest ?? "", agent);
+    const known = await repository.connected(signal, (registry) =>
+      repository.digestOf(registry, tag, signal),
+    );
+    if (known !== undefined) {
+      return repository.reference(known);
+    }
+    const original = await this.#here(source, this.#tagOf("base", source.digest ?? ""), signal);
+    return await repository.connected(signal, async (registry) => {
+      const path = repository.path;
+      const derived = derive(
+        await fetchImage(registry, path, original, signal),
+        await fetchImage(registry, path, agent, signal),
+      );
+      const { digest, length } = { digest: sha256Of(derived.config), length: derived.config.length };
+      if (!(await registry.hasBlob(path, digest, signal))) {
+        const open = async function* (): AsyncGenerator<Uint8Array> {
+          yield derived.config;
+        };
+        await registry.uploadBlob(path, digest, { length, open }, undefined, signal);
+      }
+      await registry.putManifest(path, tag, derived.manifest, signal);
+      return repository.reference(derived.manifest.digest);
+    });
+  }
+
+  /** Has an image in the repository, with its layers. @returns its digest there */
+  async #here(source: NamedReference, tag: string, signal: AbortSignal): Promise<string> {
+    const { repository, importAs } = this.#options;
+    const find = (reference: string): Promise<string | undefined> =>
+      repository.connected(signal, (registry) => repository.digestOf(registry, reference, signal));
+    if (source.domain === repository.domain && source.path === repository.path) {
+      const digest = source.digest ?? (await find(source.tag ?? "latest"));
+      if (digest === undefined) {
+        throw invalid(`there is no image ${this.#options.agentImage}: run \`sockerless aca push-agent\``);
+      }
+      return digest;
+    }
+    if (source.digest === undefined) {
+      throw invalid(
+        `aca.agent_image must have a digest where it is not in ${repository.domain}/${repository.path}`,
+      );
+    }
+    if ((await find(tag)) !== source.digest) {
+      await importAs(source, tag, signal);
+    }
+    return source.digest;
+  }
+
+  /** Removes what was made of an image that nobody runs any more. */
+  async remove(original: string, signal: AbortSignal): Promise<void> {
+    const { digest = "" } = parseNamed(original);
+    await this.#removeTags((made) => made === shortOf(digest), signal);
+  }
+
+  /** Removes what was made of images that are not among these, by digest. */
+  async sweep(originals: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+    const known = new Set([...originals].map(shortOf));
+    await this.#removeTags((made) => !known.has(made), signal);
+  }
+
+  async #removeTags(isUnwanted: (original: string) => boolean, signal: AbortSignal): Promise<void> {
+    const { repository } = this.#options;
+    const own = this.#instanceMark();
+    for (const tag of await listTags(repository, signal)) {
+      const { original, instance } = ownTag.exec(tag)?.groups ?? {};
+      if (original !== undefined && instance === own && isUnwanted(original)) {
+        await removeTag(repository, tag, signal);
+      }
+    }
+  }
+
+  /** `run-<original>-<instance>-<agent>`, digests short. */
+  #tagOf(kind: "run" | "base" | "agent", original: string, agent?: string): string {
+    const parts = [kind, shortOf(original), this.#instanceMark(), agent === undefined ? "" : shortOf(agent)];
+    return parts.filter((part) => part !== "").join("-");
+  }
+
+  #instanceMark(): string {
+    return shortOf(sha256Of(this.#options.instance));
+  }
+}
+
+const shortLength = 24;
+const ownTag = /^(run|base)-(?<original>[0-9a-f]{24})-(?<instance>[0-9a-f]{24})(-[0-9a-f]{24})?$/;
+
+/** Enough of a digest to tell it from others; empty: none. */
+function shortOf(digest: string): string {
+  return digest === "" ? "" : hexOf(digest).slice(0, shortLength);
+}
+
+async function fetchImage(
+  registry: Registry,
+  path: string,
+  digest: string,
+  signal: AbortSignal,
+): Promise<Fetched> {
+  const { bytes, mediaType } = await registry.manifest(path, digest, signal);
+  const document = parseManifest(bytes, mediaType);
+  if (document.kind !== "manifest") {
+    throw invalid(`${path}@${shortId(hexOf(digest))} is an index of images: one of them is needed`);
+  }
+  const { manifest } = document;
+  const blob = await registry.blob(path, manifest.config.digest, 0, signal);
+  const config = parseJson(await bytesOf(blob.body, maxJsonBytes), "image configuration");
+  return { manifest, mediaType: document.mediaType, config: config as Record<string, unknown> };
+}
+
+async function bytesOf(body: AsyncIterable<Uint8Array>, most: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > most) {
+      throw invalid(`an image configuration has more than ${most} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** The image of another's layers and the agent's, which runs as root; what else it is made of is the other's. */
+export function derive(
+  original: Fetched,
+  agent: Pick<Fetched, "manifest" | "config">,
+): { readonly config: Uint8Array; readonly manifest: FetchedManifest } {
+  const isDockers = original.mediaType === mediaTypes.dockerManifest;
+  const layers = agent.manifest.layers.map((layer) => ({
+    ...pickDescriptor(layer),
+    mediaType: isDockers ? dockerLayer : layer.mediaType,
+  }));
+  const { config: defaults, rootfs, history } = original.config as Record<string, Record<string, unknown>>;
+  const steps = Array.isArray(history) ? history : undefined;
+  const config = Buffer.from(
+    JSON.stringify({
+      ...original.config,
+      config: { ...defaults, User: "0", Entrypoint: [agentInImage], Cmd: ["init"] },
+      rootfs: { ...rootfs, diff_ids: [...diffIdsOf(original.config), ...diffIdsOf(agent.config)] },
+      ...(steps === undefined ? {} : { history: [...steps, { created_by: "sockerless: the agent" }] }),
+    }),
+  );
+  const bytes = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: original.mediaType,
+      config: { ...pickDescriptor(original.manifest.config), digest: sha256Of(config), size: config.length },
+      layers: [...original.manifest.layers.map(pickDescriptor), ...layers],
+    }),
+  );
+  return { config, manifest: { bytes, digest: sha256Of(bytes), mediaType: original.mediaType } };
+}
+
+function pickDescriptor({
+  mediaType,
+  digest,
+  size,
+}: Descriptor): Pick<Descriptor, "mediaType" | "digest" | "size"> {
+  return { mediaType, digest, size };
+}
+
+function diffIdsOf({ rootfs }: Readonly<Record<string, unknown>>): readonly string[] {
+  return rootfsSchema.parse(rootfs).diff_ids;
+}

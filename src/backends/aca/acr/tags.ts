@@ -1,0 +1,33 @@
+/** Tags of a repository in ACR, and their removal with what nobody else names. */
+import { z } from "zod";
+
+import type { OwnRepository } from "../../common/cloud/images/own-repository.ts";
+
+const tagsSchema = z.object({ tags: z.array(z.object({ name: z.string() })).nullish() });
+
+/** All tags of a repository. */
+export async function listTags(repository: OwnRepository, signal: AbortSignal): Promise<readonly string[]> {
+  return await repository.connected(signal, (registry) => registry.tags(repository.path, signal));
+}
+
+/**
+ * Takes a tag from its image, and removes the image with its last one: ACR keeps what has none. A tag that is not there is
+ * no error.
+ */
+export async function removeTag(repository: OwnRepository, tag: string, signal: AbortSignal): Promise<void> {
+  const { path } = repository;
+  const mayDelete = `repository:${path}:delete`;
+  const mayRead = `repository:${path}:metadata_read`;
+  await repository.connected(signal, async (registry) => {
+    const digest = await repository.digestOf(registry, tag, signal);
+    if (digest === undefined) {
+      return;
+    }
+    await registry.remove(`/acr/v1/${path}/_tags/${tag}`, mayDelete, signal);
+    const others = await registry.document(`/acr/v1/${path}/_tags?digest=${digest}&n=2`, mayRead, signal);
+    const isNamed = (tagsSchema.safeParse(others).data?.tags ?? []).some(({ name }) => name !== tag);
+    if (!isNamed) {
+      await registry.remove(`/v2/${path}/manifests/${digest}`, mayDelete, signal);
+    }
+  });
+}

@@ -1,0 +1,207 @@
+/**
+ * Images as jobs run them: those of this backend's own, and those that are derived for users other than root, are in the
+ * configured registry.
+ */
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+
+import type { Clock } from "../../common/clock.ts";
+import { conflict, errnoOf, invalid, messageOf } from "../../common/errors.ts";
+import { componentLogger, type Logger } from "../../common/logger.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { agentInImage } from "../common/cloud/images/agent-image.ts";
+import { cloudImages } from "../common/cloud/images/cloud-images.ts";
+import { OwnRepository } from "../common/cloud/images/own-repository.ts";
+import type { CloudImages } from "../common/cloud/platform.ts";
+import type { Sweep } from "../common/cloud/sweeps.ts";
+import { hexOf } from "../common/images/digest.ts";
+import { parseImageConfig } from "../common/images/image-config.ts";
+import { parseNamed } from "../common/images/reference.ts";
+import type { RegistryOptions } from "../common/images/registry/registry.ts";
+import { AcrCredentials, isAcr } from "./acr/credentials.ts";
+import { DerivedImages } from "./acr/derived-images.ts";
+import { importImage } from "./acr/imports.ts";
+import { listTags, removeTag } from "./acr/tags.ts";
+import type { AzureClients } from "./arm/clients.ts";
+import type { JobImages } from "./jobs/job-parts.ts";
+
+/** The setting that names the registry. */
+export const registrySetting = "aca.registry_server";
+
+/** Settings of {@link acaRepository}, and what it calls. */
+export interface AcaRepositoryOptions {
+  readonly azure: Pick<AzureClients, "call" | "credential">;
+  /** `name.azurecr.io` */
+  readonly registryServer: string;
+  readonly registryUsername: string | undefined;
+  readonly registryPassword: string | undefined;
+  /** Path of the repository in the registry. */
+  readonly repositoryPath: string;
+  readonly registry: RegistryOptions;
+  /** For files on their way, and nothing else. */
+  readonly workDirectory: string;
+  /** Name of this instance: `sockerless/<hex>`. */
+  readonly instance: string;
+  readonly clock: Clock;
+}
+
+/** The repository in ACR. @throws invalid: the configuration names none */
+export function acaRepository(options: AcaRepositoryOptions): OwnRepository {
+  const { registryServer, repositoryPath, registry, workDirectory, instance } = options;
+  const { signal } = new AbortController(); // The registry's silence ends these calls.
+  const repository: OwnRepository = new OwnRepository({
+    uri: `${registryServer}/${repositoryPath}`,
+    setting: registrySetting,
+    credentials: credentialsOf(options),
+    tags: {
+      list: () => listTags(repository, signal),
+      remove: (_path, tag) => removeTag(repository, tag, signal),
+    },
+    registry,
+    workDirectory,
+    instance,
+  });
+  return repository;
+}
+
+function credentialsOf(
+  options: Pick<
+    AcaRepositoryOptions,
+    "azure" | "registryUsername" | "registryPassword" | "registry" | "clock"
+  > & {
+    readonly registryServer: string | undefined;
+  },
+): AcrCredentials {
+  const { registryServer: server, registryUsername: username, registryPassword: password } = options;
+  return new AcrCredentials({ ...options, server, username, password });
+}
+
+/** Settings of {@link acaImages}, and what it calls. */
+export interface AcaImagesOptions
+  extends Omit<AcaRepositoryOptions, "registryServer" | "workDirectory" | "azure"> {
+  readonly azure: AzureClients;
+  /** Undefined: only images that were pulled can run, and as root alone. */
+  readonly registryServer: string | undefined;
+  readonly subscriptionId: string;
+  readonly resourceGroup: string;
+  /** The image that brings the agent into jobs. */
+  readonly agentImage: string;
+  /** The images that this backend has. */
+  readonly known: () => Iterable<Pick<ImageRecord, "driverReference">>;
+  /** The backend's state directory, in which images' configurations are. */
+  readonly stateDir: string;
+  readonly logger: Logger;
+}
+
+/** Images, and what jobs need to know of them. */
+export interface AcaImages {
+  readonly images: CloudImages;
+  /** Images as jobs pull them. */
+  readonly forJobs: JobImages;
+  readonly sweeps: readonly Sweep[];
+  /** Ends what is under way. */
+  close(): void;
+}
+
+/** The images of this backend. @throws invalid: the configured registry is none */
+export function acaImages(options: AcaImagesOptions): AcaImages {
+  const { registryServer, repositoryPath, agentImage, instance, stateDir } = options;
+  const logger = componentLogger(options.logger, "images");
+  const closed = new AbortController();
+  const workDirectory = path.join(stateDir, "uploads");
+  const repository =
+    registryServer === undefined ? undefined : acaRepository({ ...options, registryServer, workDirectory });
+  const derived =
+    repository === undefined
+      ? undefined
+      : new DerivedImages({
+          repository,
+          importAs: (source, tag, signal) =>
+            importImage(
+              { ...options, server: repository.domain },
+              source,
+              `${repositoryPath}:${tag}`,
+              signal,
+            ),
+          agentImage,
+          instance,
+        });
+  const common = cloudImages({
+    repository,
+    ...{ setting: registrySetting, registryName: "ACR", isOwnRegistry: isAcr },
+    ...{ credentials: credentialsOf(options), workDirectory, logger: options.logger },
+  });
+
+  return {
+    images: {
+      ...common,
+      async discard(image) {
+        await common.discard(image);
+        if (derived !== undefined && image.driverReference !== "") {
+          await derived.remove(image.driverReference, closed.signal).catch((error: unknown) => {
+            logger.warn(
+              { err: error, image: image.id },
+              `what was derived of a removed image stays in ACR for now: ${messageOf(error)}`,
+            );
+          });
+        }
+      },
+    },
+    async forJobs(image, record, step) {
+      const reference = image.driverReference;
+      if (reference === "") {
+        throw conflict(`image ${image.id} has been removed: a container of it cannot be started any more`);
+      }
+      const user = (await userOf(image, stateDir)) ?? record.config?.user ?? "";
+      if (isRoot(user)) {
+        return { reference, agent: undefined };
+      }
+      if (derived === undefined) {
+        throw invalid(
+          `the image runs as ${user}, and jobs have no setting for users: set ${registrySetting} to a registry in which one that runs as root can be derived from it`,
+        );
+      }
+      const root = await step("Azure's registry has not made an image of it that begins as root", () =>
+        derived.ensure(reference, closed.signal),
+      );
+      return { reference: root, agent: agentInImage };
+    },
+    sweeps:
+      derived === undefined
+        ? []
+        : [
+            {
+              what: "derived images",
+              run: async (signal) => derived.sweep(digestsOf(options.known()), signal),
+            },
+          ],
+    close: () => closed.abort(),
+  };
+}
+
+/** Digests of the images as they are pulled. */
+function digestsOf(images: Iterable<Pick<ImageRecord, "driverReference">>): ReadonlySet<string> {
+  return new Set(
+    [...images].flatMap(({ driverReference }) =>
+      driverReference === "" ? [] : (parseNamed(driverReference).digest ?? []),
+    ),
+  );
+}
+
+/** The user that an image names; undefined: its configuration is not here any more. */
+async function userOf({ id }: ImageRecord, stateDir: string): Promise<string | undefined> {
+  try {
+    const config = await readFile(path.join(stateDir, "blobs", "sha256", hexOf(id)));
+    return parseImageConfig(config).config.user;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** Whether processes of an image begin as root, with whatever group. */
+function isRoot(user: string): boolean {
+  return /^(0+|root)?(:|$)/.test(user);
+}
