@@ -83,6 +83,19 @@ configured(ecs.command("prune"), "backend", "ecs")
     }
   });
 
+const aca = program.command("aca").description("Prepare what the aca backend uses in Azure.");
+configured(aca.command("push-agent"), "backend", "aca")
+  .description("Put the image that brings the agent into jobs into aca.registry_server, and print its name.")
+  .option("--agent <file>", "An agent for amd64, where the one that was built here is for another processor.")
+  .action(async ({ agent }: { readonly agent?: string }, command: Command) => {
+    const config = configOf(command, "backend", "aca");
+    if (config.backend === "aca") {
+      const { pushAgent } = await import("../backends/aca/push-agent.ts");
+      const { reference, isNew } = await pushAgent(config, agent);
+      process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
+    }
+  });
+
 configured(program.command("why"), "frontend")
   .description("Tell how far a container's start has come, what took how long, and what went wrong.")
   .argument("<container>", "Its name or ID, at DOCKER_HOST or --host.")

@@ -4,6 +4,7 @@ import type { RunningService } from "../../common/running-service.ts";
 import { instanceOf } from "../common/cloud/instance.ts";
 import { type CloudSurroundings, startCloudBackend } from "../common/cloud/main.ts";
 import type { CloudPlatform } from "../common/cloud/platform.ts";
+import { registryOptions } from "../common/serve-engine.ts";
 import { acaAgents } from "./agents.ts";
 import { createAzureClients } from "./arm/clients.ts";
 import { parseRates } from "./arm/rates.ts";
@@ -57,7 +58,8 @@ async function platformIn(config: AcaConfig, surroundings: CloudSurroundings): P
     generationOf: (task) => jobs.generationOf(task),
   });
   try {
-    return acaPlatform({ ...surroundings, config: aca, azure, jobs, idleJobs, agents, stateDir });
+    const registry = registryOptions(config);
+    return acaPlatform({ ...surroundings, config: aca, azure, jobs, idleJobs, agents, registry, stateDir });
   } catch (error) {
     await agents.close();
     throw error;

@@ -1,26 +1,26 @@
-import path from "node:path";
-
 import type { AcaSection } from "../../common/config/load.ts";
-import { conflict, invalid } from "../../common/errors.ts";
+import { invalid } from "../../common/errors.ts";
 import { agentTag } from "../common/cloud/images/agent-image.ts";
-import { cloudImages } from "../common/cloud/images/cloud-images.ts";
 import { instanceOf } from "../common/cloud/instance.ts";
 import type { CloudSurroundings } from "../common/cloud/main.ts";
 import { noMirror } from "../common/cloud/name-mirror.ts";
 import type { CloudPlatform } from "../common/cloud/platform.ts";
-import type { CloudLog } from "../common/cloud/stored/stored-service.ts";
-import type { NetworkFabric, VolumeStore } from "../common/driver.ts";
-import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
+import type { RegistryOptions } from "../common/images/registry/registry.ts";
 import type { AcaAgents } from "./agents.ts";
 import type { AzureClients } from "./arm/clients.ts";
 import { acaCapabilities } from "./capabilities.ts";
+import { acaImages } from "./images.ts";
 import type { IdleJobs } from "./jobs/idle-jobs.ts";
-import type { JobImages, JobVolumes } from "./jobs/job-parts.ts";
+import { mainContainerName } from "./jobs/job.ts";
 import { jobRequests } from "./jobs/job-requests.ts";
 import type { ContainerJobs } from "./jobs/jobs.ts";
+import { logAnalyticsLog } from "./logs/log-analytics.ts";
 import { acaMachine } from "./machine.ts";
+import { acaNetworks } from "./networks.ts";
 import { acaSettings } from "./settings.ts";
+import { AzureFiles } from "./shares/azure-files.ts";
 import { acaChecks } from "./start-checks.ts";
+import { acaVolumes, unsharedVolumes } from "./volumes.ts";
 
 /** Parts that the platform is composed of; it owns them. */
 export interface AcaPlatformParts extends CloudSurroundings {
@@ -29,26 +29,45 @@ export interface AcaPlatformParts extends CloudSurroundings {
   readonly jobs: ContainerJobs;
   readonly idleJobs: IdleJobs;
   readonly agents: AcaAgents;
+  readonly registry: RegistryOptions;
   readonly stateDir: string;
 }
 
 /** Azure: jobs of Container Apps. @throws invalid: a setting is missing */
 export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
-  const { config, azure, jobs, idleJobs, agents, authority, logger } = parts;
+  const { config, azure, jobs, idleJobs, agents, authority, state, clock, logger } = parts;
+  const instance = instanceOf(authority);
+  const agentImage = agentImageOf(config);
+  const images = acaImages({
+    registryServer: config.registryServer,
+    registryUsername: config.registryUsername,
+    registryPassword: config.registryPassword,
+    subscriptionId: config.subscriptionId,
+    resourceGroup: config.resourceGroup,
+    ...{ azure, repositoryPath, agentImage, instance, clock, logger },
+    registry: parts.registry,
+    known: () => state.images.values(),
+    stateDir: parts.stateDir,
+  });
+  const volumes = acaVolumes({
+    files: filesOf(config, azure),
+    dropIdleJobs: () => idleJobs.sweep(),
+    ...{ instance, clock, logger },
+  });
   return {
     name: "aca",
     capabilities: acaCapabilities,
-    settings: acaSettings(),
+    settings: acaSettings([{ ...unsharedVolumes, isSet: (_host, record) => unsharedVolumes.isSet(record) }]),
     tasks: jobs,
     requests: jobRequests({
-      images: jobImages,
-      volumes: jobVolumes,
+      images: images.forJobs,
+      volumes,
       defaultSize: { cpu: Number(config.defaultCpu), memory: config.defaultMemory },
       job: {
         location: config.location,
         environmentId: environmentIdOf(config),
-        instance: instanceOf(authority),
-        agentImage: agentImageOf(config),
+        instance,
+        agentImage,
         replicaTimeoutMs: config.replicaTimeout,
         identity: config.identity,
         registry:
@@ -61,31 +80,40 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
       },
     }),
     finder: agents.finder,
-    log: noLog,
-    mirror: noMirror,
-    images: cloudImages({
-      repository: undefined,
-      setting: "aca.registry_server",
-      registryName: "ACR",
-      isOwnRegistry: () => false,
-      credentials: {
-        get: (domain) => Promise.reject(invalid(`there are no credentials for ${domain}`)),
-        forget() {},
-      },
-      workDirectory: path.join(parts.stateDir, "uploads"),
-      logger,
+    log: logAnalyticsLog({
+      azure,
+      endpoint: config.logsEndpoint,
+      workspaceId: config.logAnalyticsWorkspaceId,
+      container: mainContainerName,
+      streamsOf: (containerId) => state.tasks.get(containerId)?.logStreams ?? [],
+      clock,
     }),
-    networks,
+    mirror: noMirror,
+    images: images.images,
+    networks: acaNetworks,
     volumes,
     machine: acaMachine(config),
     checks: acaChecks(config, azure, logger),
-    sweeps: [{ what: "jobs", run: () => idleJobs.sweep() }],
+    sweeps: [{ what: "jobs", run: () => idleJobs.sweep() }, ...images.sweeps],
     abandon: () => azure.abandon(),
     async close() {
       azure.abandon();
+      images.close();
       await Promise.all([idleJobs.close(), agents.close()]);
     },
   };
+}
+
+function filesOf(
+  { resourceGroup, managedEnvironmentName, storageAccountName, storageAccountKey }: AcaSection,
+  azure: AzureClients,
+): AzureFiles | undefined {
+  return storageAccountName === undefined
+    ? undefined
+    : new AzureFiles({
+        ...{ azure, resourceGroup, environment: managedEnvironmentName },
+        ...{ account: storageAccountName, accountKey: storageAccountKey },
+      });
 }
 
 /** Resource ID of the configured environment. */
@@ -112,55 +140,3 @@ export function agentImageOf({ agentImage, registryServer }: AcaSection): string
 
 /** The repository in `aca.registry_server` for the agent's image and for images that are loaded, imported or committed. */
 export const repositoryPath = "sockerless";
-
-const jobImages: JobImages = (image) =>
-  image.driverReference === ""
-    ? Promise.reject(
-        conflict(`image ${image.id} has been removed: a container of it cannot be started any more`),
-      )
-    : Promise.resolve({ reference: image.driverReference, agent: undefined });
-
-const jobVolumes: JobVolumes = {
-  partsOf: () => Promise.resolve({ volumes: [], mounts: [] }),
-  unmounted: ({ mounts }) =>
-    mounts.filter(({ volume }) => volume !== undefined).map(({ destination }) => destination),
-  refuseUnfit() {},
-};
-
-const noLog: CloudLog = { lines: nothing, agentLines: nothing };
-
-async function* nothing(): AsyncIterable<never> {}
-
-const networks: NetworkFabric = {
-  addressPools: [
-    { base: "172.17.0.0/16", size: 16 },
-    { base: "172.18.0.0/16", size: 24 },
-  ],
-  bridgeSettings: "ignore",
-  endpointAddresses: "virtual",
-  ensure: () => Promise.resolve(""),
-  remove: () => Promise.resolve(),
-  found: nothingFound,
-  connect: () => Promise.resolve(),
-  disconnect: () => Promise.resolve(),
-  renamed() {},
-  usedRoutes: nothingFound,
-};
-
-const volumes: VolumeStore = {
-  rules: {
-    drivers: [{ name: "azure-files", sharing: "shared", content: "here" }],
-    usedBy: "running",
-    forceOnUsed: "remove",
-  },
-  parts: partsReady,
-  found: nothingFound,
-  watchRoom: neverShort,
-  create({ anonymous, name }) {
-    if (!anonymous) {
-      throw invalid(`create ${name}: named volumes are not implemented by the aca backend yet`);
-    }
-    return Promise.resolve({ reference: "", mountpoint: `/mnt/azure/${name}`, status: {} });
-  },
-  remove: () => Promise.resolve(),
-};

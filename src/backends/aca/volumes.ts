@@ -180,9 +180,7 @@ function anonymousVolumes(): AcaVolumes {
     async create({ anonymous, name, options }) {
       parseVolumeOptions(options);
       if (!anonymous) {
-        throw invalid(
-          `create ${name}: there is nowhere to keep a volume: set aca.storage_account_name and aca.storage_account_key`,
-        );
+        throw invalid(`create ${name}: there is nowhere to keep a volume: set aca.storage_account_name`);
       }
       return { reference: "", mountpoint: volumeMountpoint(name), status: {} };
     },

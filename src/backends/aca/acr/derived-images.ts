@@ -49,6 +49,8 @@ const rootfsSchema = z.object({ diff_ids: z.array(z.string()) });
 export class DerivedImages {
   readonly #options: DerivedImagesOptions;
   readonly #making = new Map<string, Promise<string>>();
+  /** Tags of images that this process has fetched: one that is named by a tag elsewhere may be another today. */
+  readonly #imported = new Set<string>();
 
   constructor(options: DerivedImagesOptions) {
     this.#options = options;
@@ -112,15 +114,13 @@ export class DerivedImages {
       }
       return digest;
     }
-    if (source.digest === undefined) {
-      throw invalid(
-        `aca.agent_image must have a digest where it is not in ${repository.domain}/${repository.path}`,
-      );
+    const imported = (await find(tag)) ?? "";
+    if (imported === source.digest || (source.digest === undefined && this.#imported.has(tag))) {
+      return imported;
     }
-    if ((await find(tag)) !== source.digest) {
-      await importAs(source, tag, signal);
-    }
-    return source.digest;
+    await importAs(source, tag, signal);
+    this.#imported.add(tag);
+    return source.digest ?? (await find(tag)) ?? "";
   }
 
   /** Removes what was made of an image that nobody runs any more. */

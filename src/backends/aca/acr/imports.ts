@@ -29,13 +29,12 @@ const registriesSchema = z.object({
 /**
  * Has the registry fetch an image, layers and all, under a name of its own; one that is there under that name goes.
  *
- * @param source with a digest
  * @param target `repository:tag`
  * @throws AzureError; not-found: the registry is not in the resource group
  */
 export async function importImage(
   options: ImportOptions,
-  { domain, path, digest = "" }: NamedReference,
+  { domain, path, tag = "latest", digest }: NamedReference,
   target: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -44,7 +43,7 @@ export async function importImage(
   const url = azure.armUrl(`${resourceId}/importImage`, apiVersion);
   const from = domain === options.server ? { resourceId } : { registryUri: domain };
   const body = {
-    source: { ...from, sourceImage: `${path}@${digest}` },
+    source: { ...from, sourceImage: digest === undefined ? `${path}:${tag}` : `${path}@${digest}` },
     targetTags: [target],
     mode: "Force",
   };

@@ -100,7 +100,8 @@ describe("a log in Log Analytics", () => {
     const lines = many(5_000);
     const space = workspace({ one: [...lines, ended] });
     const found = await linesOf(space);
-    assert.deepEqual(found.toSorted(), lines.map(([, text]) => `out:${text}`).toSorted());
+    assert.equal(found.length, lines.length);
+    assert.deepEqual(new Set(found), new Set(lines.map(([, text]) => `out:${text}`)));
     const oneTime = workspace({
       one: [...Array.from({ length: 2_000 }, (): Line => [5, "x"]), [6, "y"], ended],
     });

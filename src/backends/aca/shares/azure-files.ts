@@ -10,8 +10,8 @@ export interface AzureFilesOptions {
   readonly resourceGroup: string;
   readonly environment: string;
   readonly account: string;
-  /** Jobs mount shares with it: a managed identity mounts none. */
-  readonly accountKey: string;
+  /** Jobs mount shares with it: a managed identity mounts none. Undefined: Azure is asked for it. */
+  readonly accountKey: string | undefined;
 }
 
 /** A share as it was made. */
@@ -104,7 +104,7 @@ export class AzureFiles {
   }
 
   async #createStorage(name: string, share: string, nfs: boolean, readOnly: boolean): Promise<void> {
-    const { azure, resourceGroup, environment, account, accountKey } = this.#options;
+    const { azure, resourceGroup, environment, account } = this.#options;
     const accessMode = readOnly ? "ReadOnly" : "ReadWrite";
     const properties = nfs
       ? {
@@ -114,7 +114,7 @@ export class AzureFiles {
             accessMode,
           },
         }
-      : { azureFile: { accountName: account, accountKey, shareName: share, accessMode } };
+      : { azureFile: { accountName: account, accountKey: await this.#key(), shareName: share, accessMode } };
     await azure.call("ManagedEnvironmentsStorages_CreateOrUpdate", (options) =>
       azure.apps.managedEnvironmentsStorages.createOrUpdate(
         resourceGroup,
@@ -124,6 +124,17 @@ export class AzureFiles {
         options,
       ),
     );
+  }
+
+  async #key(): Promise<string> {
+    const { azure, resourceGroup, account, accountKey } = this.#options;
+    if (accountKey !== undefined) {
+      return accountKey;
+    }
+    const { keys = [] } = await azure.call("StorageAccounts_ListKeys", (options) =>
+      azure.storage.storageAccounts.listKeys(resourceGroup, account, options),
+    );
+    return keys[0]?.value ?? "";
   }
 
   /** Removes the storages of a share: Azure keeps one that a job names. */
