@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
-import { messageOf } from "../../common/errors.ts";
+import { fromUnknown, messageOf } from "../../common/errors.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import {
   ContainerRecordSchema,
@@ -17,6 +17,7 @@ import { passing } from "../common/cloud/testing/passing.ts";
 import { workloadSpec } from "../common/cloud/testing/workload-spec.ts";
 import type { ResolvedMount } from "../common/driver.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
+import { AzureError } from "./arm/errors.ts";
 import { AzureFiles, type AzureFilesOptions } from "./shares/azure-files.ts";
 import { shareName } from "./shares/names.ts";
 import { shareOf } from "./shares/reference.ts";
@@ -41,6 +42,10 @@ function setUp({ listsMetadata = true } = {}) {
   const used = new Set<string>();
   /** Looks after which these jobs are gone. */
   let rounds = 2;
+  const keepUsed = (name: string): void => {
+    used.add(name);
+    rounds = Number.POSITIVE_INFINITY;
+  };
   const clock = new ManualClock();
   const call = async (operation: string, send: (options: object) => PromiseLike<unknown>) => {
     calls.push(operation);
@@ -82,9 +87,10 @@ function setUp({ listsMetadata = true } = {}) {
     },
     async delete(_group: string, _environment: string, name: string) {
       if (used.has(name)) {
-        throw failedCall(
-          "refused",
-          `Cannot delete Managed environment storage '${name}' because it's still in use.`,
+        const message = `Cannot delete Managed environment storage '${name}' because it's still in use.`;
+        throw new AzureError(
+          "ManagedEnvironmentsStorages_Delete",
+          Object.assign(new Error(message), { statusCode: 409, code: "ManagedEnvironmentStorageInUse" }),
         );
       }
       storages.delete(name);
@@ -111,7 +117,7 @@ function setUp({ listsMetadata = true } = {}) {
       instance,
       logger: log.logger,
     });
-  return { shares, storages, calls, failing, used, clock, log, open, volumes: open() };
+  return { shares, storages, calls, failing, used, keepUsed, clock, log, open, volumes: open() };
 }
 
 function volume(name: string, more: MessageInitShape<typeof VolumeRecordSchema> = {}): VolumeRecord {
@@ -210,6 +216,11 @@ describe("a named volume", () => {
     assert.equal(azure.shares.size, 0);
     await azure.volumes.remove(record);
     const busy = await made(azure, "busy");
+    azure.keepUsed(shareOf(busy)?.share ?? "");
+    await assert.rejects(passing(azure.clock, azure.volumes.remove(busy)), (error) => {
+      assert.deepEqual([fromUnknown(error).kind, messageOf(error)], ["conflict", "volume is in use"]);
+      return true;
+    });
     azure.failing.set("ManagedEnvironmentsStorages_Delete", "refused");
     await assert.rejects(
       passing(azure.clock, azure.volumes.remove(busy)),
@@ -345,6 +356,10 @@ describe("a mount path with a colon", () => {
     assert.throws(
       () => azure.volumes.refuseUnfit([mount(record, { destination: "/a:b" })]),
       /no mount path with a colon/,
+    );
+    assert.throws(
+      () => azure.volumes.refuseUnfit([{ type: "tmpfs", destination: "/t:mp", readOnly: false }]),
+      /type "tmpfs": invalid mount path: '\/t:mp'/,
     );
     azure.volumes.refuseUnfit([mount(record), mount(volume("anonymous"), { destination: "/a:b" })]);
   });

@@ -4,7 +4,7 @@
  * Anonymous volumes are directories of the container that has them (their records have no `driver_reference`).
  */
 import type { Clock } from "../../common/clock.ts";
-import { fromUnknown, invalid, SockerlessError } from "../../common/errors.ts";
+import { conflict, fromUnknown, invalid, SockerlessError } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { ContainerRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -12,6 +12,7 @@ import { isRefusal } from "../common/cloud/cloud-error.ts";
 import type { UnappliedSetting, VolumeRules, VolumeStore } from "../common/driver.ts";
 import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
+import { AzureError } from "./arm/errors.ts";
 import type { AzureFiles } from "./shares/azure-files.ts";
 import type { JobVolumes } from "./jobs/job-parts.ts";
 import { jobMounts, refuseMounts, unmountedVolumes } from "./shares/job-mounts.ts";
@@ -35,6 +36,8 @@ export interface AcaVolumesOptions {
 /** Volumes, and what jobs need to know of them. */
 export type AcaVolumes = VolumeStore & JobVolumes;
 
+const inUseMessage = "volume is in use";
+
 /** The rules of volumes on ACA. A job that does not run mounts nothing: the volumes that it named may go. */
 const rules: VolumeRules = {
   drivers: [{ name: "azure-files", sharing: "shared", content: "here" }],
@@ -46,7 +49,7 @@ const rules: VolumeRules = {
   },
   usedBy: "running",
   forceOnUsed: "remove",
-  inUseMessage: "volume is in use",
+  inUseMessage,
 };
 
 /** A container takes volumes from another that are not shared, since they are directories of each container's own. */
@@ -104,9 +107,9 @@ function sharedVolumes(
         await files.removeStorages(share);
         break;
       } catch (error) {
-        // A container that is gone has its job for a moment.
+        // A container that is gone has its job for a moment, one that has ended for as long as it lingers.
         if (!isRefusal(error) || clock.nowMs() > deadline) {
-          throw error;
+          throw isInUse(error) ? conflict(inUseMessage, error) : error;
         }
       }
       await clock.sleep(pauseAfter(attempt, pauses));
@@ -194,9 +197,17 @@ async function told<T>(verb: string, volume: string, work: Promise<T>): Promise<
     return await work;
   } catch (error) {
     const { kind, message } = fromUnknown(error);
+    if (kind === "conflict") {
+      throw error; // In the seed's words.
+    }
     const Failure = error instanceof UnsettledError ? UnsettledError : SockerlessError;
     throw new Failure(kind, `${verb} ${volume}: ${message}`, error);
   }
+}
+
+/** Whether Azure keeps something because a job names it. */
+function isInUse(error: unknown): boolean {
+  return error instanceof AzureError && error.status === 409;
 }
 
 function unsettled(error: unknown): UnsettledError {

@@ -57,12 +57,13 @@ export function unmountedVolumes({ mounts }: WorkloadSpec): readonly string[] {
 /** Refuses a new container that is to mount what no job can. @throws invalid */
 export function refuseMounts(mounts: readonly ResolvedMount[]): void {
   const refused = mounts.find(
-    ({ volume, destination }) =>
-      volume !== undefined && shareOf(volume) !== undefined && destination.includes(":"),
+    ({ type, volume, destination }) =>
+      destination.includes(":") &&
+      (type === "tmpfs" || (volume !== undefined && shareOf(volume) !== undefined)),
   );
   if (refused !== undefined) {
     throw invalid(
-      `invalid mount config for type "volume": invalid mount path: '${refused.destination}': Azure Container Apps takes no mount path with a colon`,
+      `invalid mount config for type "${refused.type}": invalid mount path: '${refused.destination}': Azure Container Apps takes no mount path with a colon`,
     );
   }
 }
