@@ -16,6 +16,7 @@ import {
   ImageRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
+import type { ToldPhase } from "../common/driver.ts";
 import { hexOf, sha256Of } from "../common/images/digest.ts";
 import { mediaTypes } from "../common/images/manifest.ts";
 import { AcrCredentials, isAcr } from "./acr/credentials.ts";
@@ -195,6 +196,7 @@ class FakeAcr {
 const agentLayer = Buffer.from("the agent");
 const layer = Buffer.alloc(100_000, "layer");
 const step = <T>(_stillTo: string, work: () => Promise<T>): Promise<T> => work();
+const noPhase = (): void => {};
 const container = create(ContainerRecordSchema, {});
 
 async function setUp(
@@ -240,7 +242,7 @@ describe("an image that runs as root", () => {
   it("is pulled by jobs where it came from, and the agent is brought to it", async (t) => {
     for (const user of ["", "0", "root", "root:app", ":50"]) {
       const { acr, image, open } = await setUp(t, { user });
-      const found = await open().forJobs(image, container, step);
+      const found = await open().forJobs(image, container, step, noPhase);
       assert.deepEqual(found, { reference: image.driverReference, agent: undefined });
       assert.deepEqual([acr.uploaded, acr.imports.length], [0, 0]);
     }
@@ -253,12 +255,12 @@ describe("an image that runs as another user", () => {
       const { acr, image, digest, open } = await setUp(t, { type });
       const images = open();
       const [found, again] = await Promise.all([
-        images.forJobs(image, container, step),
-        images.forJobs(image, container, step),
+        images.forJobs(image, container, step, noPhase),
+        images.forJobs(image, container, step, noPhase),
       ]);
       assert.deepEqual(again, found);
       assert.equal(found.agent, "/sockerless-agent");
-      assert.deepEqual(await open().forJobs(image, container, step), found);
+      assert.deepEqual(await open().forJobs(image, container, step, noPhase), found);
       assert.deepEqual(acr.imports, [
         {
           source: { registryUri: "registry.example.com", sourceImage: `app@${digest}` },
@@ -294,12 +296,25 @@ describe("an image that runs as another user", () => {
     }
   });
 
+  it("takes its time as a phase of the start", async (t) => {
+    const { image, open } = await setUp(t);
+    const told: ToldPhase[] = [];
+    await open().forJobs(image, container, step, (phase) => told.push(phase));
+    assert.deepEqual(
+      told.map(({ name, until }) => [name, until !== undefined]),
+      [
+        ["image", false],
+        ["image", true],
+      ],
+    );
+  });
+
   it("is gone with the image that it was derived from, and another instance keeps its own", async (t) => {
     const { acr, image, open } = await setUp(t);
     const images = open();
-    await images.forJobs(image, container, step);
+    await images.forJobs(image, container, step, noPhase);
     const before = acr.tags.size;
-    await open("sockerless/2").forJobs(image, container, step);
+    await open("sockerless/2").forJobs(image, container, step, noPhase);
     const { size } = acr.tags;
     assert.ok(size > before, "each has tags of its own");
     await images.images.discard(image);
@@ -313,7 +328,7 @@ describe("an image that runs as another user", () => {
   it("is swept once this backend has no such image", async (t) => {
     const { acr, image, known, open } = await setUp(t);
     const images = open();
-    await images.forJobs(image, container, step);
+    await images.forJobs(image, container, step, noPhase);
     const sweep = async (): Promise<void> => {
       for (const { run } of images.sweeps) {
         await run(AbortSignal.timeout(10_000));
@@ -328,13 +343,16 @@ describe("an image that runs as another user", () => {
 
   it("cannot run without a registry, and says what to set", async (t) => {
     const { image, open } = await setUp(t, { registry: false });
-    await assert.rejects(open().forJobs(image, container, step), /runs as app, .* set aca.registry_server/);
+    await assert.rejects(
+      open().forJobs(image, container, step, noPhase),
+      /runs as app, .* set aca.registry_server/,
+    );
   });
 
   it("needs the agent's image", async (t) => {
     const { acr, image, open } = await setUp(t);
     acr.tags.delete("agent");
-    await assert.rejects(open().forJobs(image, container, step), /run `sockerless aca push-agent`/);
+    await assert.rejects(open().forJobs(image, container, step, noPhase), /run `sockerless aca push-agent`/);
   });
 });
 
@@ -342,7 +360,7 @@ describe("an image that was removed", () => {
   it("starts no container", async (t) => {
     const { image, open } = await setUp(t);
     const gone = { ...image, driverReference: "" };
-    await assert.rejects(open().forJobs(gone, container, step), /has been removed/);
+    await assert.rejects(open().forJobs(gone, container, step, noPhase), /has been removed/);
   });
 });
 

@@ -105,7 +105,7 @@ export interface AcaImages {
 
 /** The images of this backend. @throws invalid: the configured registry is none */
 export function acaImages(options: AcaImagesOptions): AcaImages {
-  const { registryServer, repositoryPath, agentImage, instance, stateDir } = options;
+  const { registryServer, repositoryPath, agentImage, instance, stateDir, clock } = options;
   const logger = componentLogger(options.logger, "images");
   const closed = new AbortController();
   const workDirectory = path.join(stateDir, "uploads");
@@ -147,7 +147,7 @@ export function acaImages(options: AcaImagesOptions): AcaImages {
         }
       },
     },
-    async forJobs(image, record, step) {
+    async forJobs(image, record, step, phase) {
       const reference = image.driverReference;
       if (reference === "") {
         throw conflict(`image ${image.id} has been removed: a container of it cannot be started any more`);
@@ -161,9 +161,12 @@ export function acaImages(options: AcaImagesOptions): AcaImages {
           `the image runs as ${user}, and jobs have no setting for users: set ${registrySetting} to a registry in which one that runs as root can be derived from it`,
         );
       }
+      const from = new Date(clock.nowMs());
+      phase({ name: "image", by: "backend", from });
       const root = await step("Azure's registry has not made an image of it that begins as root", () =>
         derived.ensure(reference, closed.signal),
       );
+      phase({ name: "image", by: "backend", from, until: new Date(clock.nowMs()) });
       return { reference: root, agent: agentInImage };
     },
     sweeps:

@@ -347,6 +347,7 @@ export interface ToldPhase {
   readonly name:
     | "accepted"
     | "launch"
+    | "image"
     | "definition"
     | "request"
     | "provisioning"

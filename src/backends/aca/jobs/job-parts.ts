@@ -3,7 +3,7 @@ import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
 
 import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { StartStep } from "../../common/cloud/cloud-tasks.ts";
-import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+import type { LaunchProgress, ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 
 /** An image as a job names it. */
 export interface JobImage {
@@ -14,7 +14,12 @@ export interface JobImage {
 }
 
 /** Makes ready an image for a job. */
-export type JobImages = (image: ImageRecord, record: ContainerRecord, step: StartStep) => Promise<JobImage>;
+export type JobImages = (
+  image: ImageRecord,
+  record: ContainerRecord,
+  step: StartStep,
+  phase: LaunchProgress["phase"],
+) => Promise<JobImage>;
 
 /** A job's volumes and its main container's mounts of them. */
 export interface JobVolumeParts {

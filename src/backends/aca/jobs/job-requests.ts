@@ -3,7 +3,7 @@ import type { Job } from "@azure/arm-appcontainers";
 
 import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
 import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
-import type { WorkloadSpec } from "../../common/driver.ts";
+import type { LaunchProgress, WorkloadSpec } from "../../common/driver.ts";
 import { jobNameOf, nextJobName } from "../tags.ts";
 import { type JobSettings, jobOf } from "./job.ts";
 import type { JobImages, JobVolumes } from "./job-parts.ts";
@@ -31,10 +31,14 @@ export interface JobRequest {
 export function jobRequests(options: JobRequestsOptions): TaskRequests {
   const { images, volumes, defaultSize } = options;
 
-  const make = async (spec: WorkloadSpec, step: StartStep): Promise<JobRequest> => {
+  const make = async (
+    spec: WorkloadSpec,
+    step: StartStep,
+    phase: LaunchProgress["phase"] = () => {},
+  ): Promise<JobRequest> => {
     const { record } = spec;
     const [image, mounted] = await Promise.all([
-      images(spec.image, record, step),
+      images(spec.image, record, step, phase),
       volumes.partsOf(spec, step),
     ]);
     const size = jobSizeOf(record.hostConfig, defaultSize);
@@ -47,10 +51,10 @@ export function jobRequests(options: JobRequestsOptions): TaskRequests {
   };
 
   return {
-    make: async (spec, step) => JSON.stringify(await make(spec, step)),
-    async renew(request, spec, step) {
+    make: async (spec, step, phase) => JSON.stringify(await make(spec, step, phase)),
+    async renew(request, spec, step, phase) {
       const { name } = parseRequest(request);
-      return JSON.stringify({ ...(await make(spec, step)), name });
+      return JSON.stringify({ ...(await make(spec, step, phase)), name });
     },
     /** Names another job: the same is answered with the execution that it has. */
     another(request, last) {

@@ -8,7 +8,7 @@
  * - Failures of the cloud's are {@link CloudError}s, which tell what is known of what they have done.
  */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount, WorkloadSpec } from "../driver.ts";
+import type { LaunchProgress, ResolvedMount, WorkloadSpec } from "../driver.ts";
 import type { StartTrouble } from "./start-troubles.ts";
 
 /** A cloud's own terms, for messages to users. */
@@ -136,10 +136,19 @@ export type StartStep = <T>(stillTo: string, step: () => Promise<T>) => Promise<
  * The requests for containers' tasks: text that is kept in the books and tells a later process everything.
  */
 export interface TaskRequests {
-  /** Makes ready what a task is made from, and the request: the same for the same start, whoever asks. */
-  make(spec: WorkloadSpec, step: StartStep): Promise<string>;
+  /**
+   * Makes ready what a task is made from, and the request: the same for the same start, whoever asks.
+   *
+   * @param phase hears of parts that take their time; absent: nobody does
+   */
+  make(spec: WorkloadSpec, step: StartStep, phase?: LaunchProgress["phase"]): Promise<string>;
   /** The request that is {@link RequestStale}, made anew for the same task. */
-  renew(request: string, spec: WorkloadSpec, step: StartStep): Promise<string>;
+  renew(
+    request: string,
+    spec: WorkloadSpec,
+    step: StartStep,
+    phase?: LaunchProgress["phase"],
+  ): Promise<string>;
   /**
    * The same request for another task than the last that was asked for: the same whoever asks.
    *

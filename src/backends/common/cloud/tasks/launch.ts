@@ -138,7 +138,7 @@ async function prepare(
     return await reuse(context, spec, known);
   }
   const request = await timed("definition", context, bounds, () =>
-    context.requests.make(spec, stepsOf(context, spec, bounds)),
+    context.requests.make(spec, stepsOf(context, spec, bounds), bounds.phase),
   );
   if (known !== undefined && (await canServe(context, known, request))) {
     return await reuse(context, spec, known);
@@ -304,7 +304,12 @@ async function place(
       if (!(error instanceof RequestStale)) {
         throw error;
       }
-      const again = await context.requests.renew(request, spec, stepsOf(context, spec, placing));
+      const again = await context.requests.renew(
+        request,
+        spec,
+        stepsOf(context, spec, placing),
+        placing.phase,
+      );
       await context.book.note(id, { request: again });
       return await run(again);
     }
