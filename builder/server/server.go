@@ -21,6 +21,7 @@ import (
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/frontend"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/gateway"
 	"github.com/moby/buildkit/frontend/gateway/forwarder"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
@@ -77,10 +78,14 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 	}
 	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
 	dockerfile := &localFrontend{forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)}
+	containers, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
+	if err != nil {
+		return nil, err
+	}
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: history, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
-		Frontends:    map[string]frontend.Frontend{"dockerfile.v0": dockerfile, "gateway.v0": &builtInFrontend{dockerfile}},
+		Frontends:    map[string]frontend.Frontend{"dockerfile.v0": dockerfile, "gateway.v0": &frontends{dockerfile, containers}},
 		CacheManager: cache,
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
 			"inline": inlinecache.ResolveCacheExporterFunc(), "local": localcache.ResolveCacheExporterFunc(sessions),
@@ -144,15 +149,18 @@ func tell(what string, err error) {
 // Close closes the caches.
 func (s *Server) Close() error { return s.controller.Close() }
 
-// builtInFrontend serves `# syntax=docker/dockerfile:…` by the frontend that is linked in, and refuses others by name.
-type builtInFrontend struct{ dockerfile frontend.Frontend }
+// frontends serves `# syntax=docker/dockerfile:…` by the frontend that is linked in, and runs others, and pinned ones, as
+// containers.
+type frontends struct{ builtIn, containers frontend.Frontend }
 
-func (f *builtInFrontend) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
+func (f *frontends) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
 	name := strings.TrimPrefix(options["source"], "docker.io/")
-	if repository, _, _ := strings.Cut(name, ":"); strings.Contains(name, "@") || (repository != "docker/dockerfile" && repository != "docker/dockerfile-upstream") {
-		return nil, fmt.Errorf("sockerless: the Dockerfile frontend %s is not implemented by the builder: leave the syntax line out, or name docker/dockerfile without a digest", options["source"])
+	repository, _, _ := strings.Cut(name, ":")
+	solve := f.containers.Solve
+	if !strings.Contains(name, "@") && (repository == "docker/dockerfile" || repository == "docker/dockerfile-upstream") {
+		solve = f.builtIn.Solve
 	}
-	return f.dockerfile.Solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
+	return solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
 }
 
 // ServeHTTP routes requests, whose paths come without an API version.

@@ -137,7 +137,13 @@ func (g *growing) begin(ctx context.Context) error {
 }
 
 func (g *growing) Mount(context.Context, bool, session.Group) (snapshot.Mountable, error) {
-	return directory(g.skeleton.dir), nil
+	return skeletonOf{directory(g.skeleton.dir), g.base}, nil
+}
+
+// skeletonOf is the directory of a state that grows on another, or on nothing.
+type skeletonOf struct {
+	directory
+	base *ref
 }
 
 func (g *growing) Release(ctx context.Context) error {

@@ -21,7 +21,6 @@ import (
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/executor"
-	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage"
 	localexporter "github.com/moby/buildkit/exporter/local"
@@ -343,22 +342,11 @@ func (w *Worker) ContentStore() *ctdsnapshot.Store { return w.content }
 // LeaseManager keeps that history's leases.
 func (w *Worker) LeaseManager() *leaseutil.Manager { return w.leases }
 
-// Executor is none: commands run in the operations themselves.
-func (w *Worker) Executor() executor.Executor { return noExecutor{} }
+// Executor runs what is no step: containers of frontends.
+func (w *Worker) Executor() executor.Executor { return frontends{w} }
 
 // CacheManager is for operations that stack states.
 func (w *Worker) CacheManager() cache.Manager { return &manager{Worker: w} }
 
 // CDIManager is none: no devices are given to a step.
 func (w *Worker) CDIManager() *cdidevices.Manager { return nil }
-
-// noExecutor refuses what BuildKit runs otherwise than as a step: containers of frontends, and debugging.
-type noExecutor struct{}
-
-var errNoExecutor = errors.New("sockerless: a container of a frontend is not implemented by the builder")
-
-func (noExecutor) Run(context.Context, string, executor.Mount, []executor.Mount, executor.ProcessInfo, chan<- struct{}) (resourcestypes.Recorder, error) {
-	return nil, errNoExecutor
-}
-
-func (noExecutor) Exec(context.Context, string, executor.ProcessInfo) error { return errNoExecutor }

@@ -462,12 +462,6 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
         (await buildx("--platform", foreign, files)).errorText,
         /RUN for linux\/\S+ is not implemented/,
       );
-      const pinned = `docker/dockerfile:1@sha256:${"0".repeat(64)}`;
-      await context("refused", { Dockerfile: `# syntax=${pinned}\nFROM busybox\n` });
-      assert.match(
-        (await buildx(files)).errorText,
-        /the Dockerfile frontend docker\/dockerfile:1@sha256:0+ is not implemented by the builder/,
-      );
     }),
   );
 

@@ -182,11 +182,6 @@ CMD ["cat", "made", "greeting"]
       const { error } = await build(socket(), `FROM busybox\n${instruction}\n`);
       assert.match(error?.message ?? "", feature);
     }
-    const { error } = await build(socket(), "# syntax=example.com/own/frontend\nFROM busybox\n");
-    assert.match(
-      error?.message ?? "",
-      /frontend .*example\.com\/own\/frontend.* is not implemented by the builder/,
-    );
   });
 
   test("ends with its client, and takes its container along", async () => {

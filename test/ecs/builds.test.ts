@@ -1,7 +1,7 @@
 /** Builds on the ECS backend: what of them is a task, and what AWS is asked for. */
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs, runCommand } from "../support/command.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { TestRegistry } from "../support/registry.ts";
@@ -266,6 +267,24 @@ RUN echo "\${TOKEN-none}" >> /seen; grep -c '^root:' /etc/passwd >> /seen
     ]);
     assert.equal(kept.text, join(directory, "token"), "nobody else has it");
     assert.doesNotMatch(JSON.stringify(ecs.aws.calls.all()), new RegExp(secret));
+    assert.equal(await containers(), "");
+  });
+
+  it("has a foreign frontend run as a task", { timeout: programLimitMs }, async (t) => {
+    const program = await buildForeignProgram("frontend");
+    if ("missing" in program) {
+      t.skip(program.missing);
+      return;
+    }
+    const frontend = `FROM scratch\nCOPY --chmod=755 frontend /bin/\nENTRYPOINT ["/bin/frontend"]\n`;
+    const files = [{ name: "frontend", content: await readFile(program.path) }];
+    const name = `${registry.host}/own/frontend:1`;
+    await built(socket(), frontend, { files, query: { t: name } });
+    await ok("push", name);
+    ecs.aws.calls.clear();
+    const made = await built(socket(), `# syntax=${name}\n${base()}\nRUN echo ran > /ran\n`);
+    assert.equal(tasks(), 2, "its own, and the stage's");
+    assert.equal(await ok("run", "--rm", made, "cat", "/ran"), "ran");
     assert.equal(await containers(), "");
   });
 

@@ -7,21 +7,31 @@ import { join } from "node:path";
 import { runCommand } from "./command.ts";
 import { checkout } from "./daemon.ts";
 
-/** By the folder of test/programs that names their version. */
+/** Modules of test/programs name their versions. */
 const programs = {
   buildkit: {
+    module: "buildkit",
     file: "buildkitd",
     package: "github.com/moby/buildkit/cmd/buildkitd",
     version: /moby\/buildkit (v\S+)/,
     stamp: "github.com/moby/buildkit/version.Version",
   },
+  frontend: {
+    module: "buildkit",
+    file: "dockerfile-frontend",
+    package: "github.com/moby/buildkit/frontend/dockerfile/cmd/dockerfile-frontend",
+    version: /moby\/buildkit (v\S+)/,
+    stamp: "main.Version",
+  },
   buildx: {
+    module: "buildx",
     file: "docker-buildx",
     package: "github.com/docker/buildx/cmd/buildx",
     version: /docker\/buildx (v\S+)/,
     stamp: "github.com/docker/buildx/version.Version",
   },
   compose: {
+    module: "compose",
     file: "docker-compose",
     package: "github.com/docker/compose/v2/cmd",
     version: /docker\/compose\/v2 (v\S+)/,
@@ -40,7 +50,7 @@ export type ForeignProgram = { readonly path: string } | { readonly missing: str
 /** The path of a program, which is built where it is not there yet. */
 export async function buildForeignProgram(name: keyof typeof programs): Promise<ForeignProgram> {
   const program = programs[name];
-  const module = join(checkout, "test/programs", name);
+  const module = join(checkout, "test/programs", program.module);
   const cache = join(caches, name);
   const description = await readFile(join(module, "go.mod"), "utf8");
   const version = program.version.exec(description)?.[1] ?? "";

@@ -1,0 +1,170 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/executor"
+	resourcestypes "github.com/moby/buildkit/executor/resources/types"
+	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	pkgerrors "github.com/pkg/errors"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// frontends runs the containers of foreign frontends, which speak to the builder by their standard streams.
+type frontends struct{ *Worker }
+
+var _ executor.Executor = frontends{}
+
+// errExec refuses what only debuggers and few frontends ask for.
+var errExec = errors.New("sockerless: further processes in a container of a frontend are not implemented by the builder")
+
+func (frontends) Exec(context.Context, string, executor.ProcessInfo) error { return errExec }
+
+// Run runs a process in a container of the backend, made of a state, of whose files nothing is kept.
+func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (_ resourcestypes.Recorder, err error) {
+	defer recovered(&err)
+	if process.Meta.Tty {
+		return nil, errors.New("sockerless: a terminal in a container of a frontend is not implemented by the builder")
+	}
+	image, release, err := f.imageOf(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, release(context.WithoutCancel(ctx))) }()
+	files, err := filesOf(ctx, mounts)
+	if err != nil {
+		return nil, err
+	}
+	config, host := configOf(process.Meta)
+	config.Image, config.OpenStdin, config.StdinOnce = image, true, true
+	id, _, err := f.backend.CreateContainer(ctx, config, host)
+	if err != nil {
+		return nil, backend.Plain(err)
+	}
+	defer func() { err = errors.Join(err, f.backend.RemoveContainer(context.WithoutCancel(ctx), id)) }()
+	// Ends the copying of what the container will not read any more.
+	defer process.Stdin.Close()
+	stdio := backend.Stdio{Stdin: process.Stdin, Stdout: process.Stdout, Stderr: process.Stderr}
+	code, err := f.backend.RunAttached(ctx, id, backend.Secrets{Files: files}, stdio, func() {
+		if started != nil {
+			close(started)
+		}
+	})
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	command := strings.Join(process.Meta.Args, " ")
+	if err != nil {
+		return nil, pkgerrors.Wrapf(backend.Plain(err), "process %q did not complete successfully", command)
+	}
+	if code != 0 {
+		return nil, pkgerrors.Wrapf(&gatewaypb.ExitError{ExitCode: uint32(code)}, "process %q did not complete successfully", command)
+	}
+	return nil, nil
+}
+
+func configOf(meta executor.Meta) (*backendv1.ContainerConfig, *backendv1.HostConfig) {
+	config := &backendv1.ContainerConfig{
+		User: meta.User, WorkingDir: meta.Cwd, Hostname: meta.Hostname, Env: meta.Env,
+		Entrypoint:  &backendv1.StringList{Values: meta.Args[:1]},
+		Cmd:         &backendv1.StringList{Values: meta.Args[1:]},
+		Healthcheck: &backendv1.HealthConfig{Test: []string{"NONE"}},
+	}
+	host := &backendv1.HostConfig{ReadonlyRootfs: meta.ReadonlyRootFS, Resources: &backendv1.Resources{}}
+	switch meta.NetMode {
+	case pb.NetMode_NONE:
+		host.NetworkMode = "none"
+	case pb.NetMode_HOST:
+		host.NetworkMode = "host"
+	}
+	for _, each := range meta.ExtraHosts {
+		host.ExtraHosts = append(host.ExtraHosts, each.Host+":"+each.IP.String())
+	}
+	return config, host
+}
+
+// imageOf answers the image of the state that a container begins with, and what lets go of it.
+func (f frontends) imageOf(ctx context.Context, root executor.Mount) (string, func(context.Context) error, error) {
+	mounted, err := root.Src.Mount(ctx, false)
+	if err != nil {
+		return "", nil, err
+	}
+	if on, ok := mounted.(skeletonOf); ok && on.base != nil {
+		return on.base.id, func(context.Context) error { return nil }, nil
+	} else if !ok {
+		return "", nil, fmt.Errorf("sockerless: a container of a frontend on a %T is not implemented by the builder", mounted)
+	}
+	empty, err := f.states.install(ctx, nil, nil, origin{description: "scratch", kind: client.UsageRecordTypeInternal})
+	if err != nil {
+		return "", nil, err
+	}
+	scratch := f.stateRef(empty)
+	return scratch.id, scratch.Release, nil
+}
+
+// maxMounted bounds what is shown to a container as files.
+const maxMounted = 1 << 20
+
+// filesOf reads the directories of this machine that BuildKit mounts into the containers of frontends: each has what is
+// known of its build. Mounts of states are refused.
+func filesOf(ctx context.Context, mounts []executor.Mount) ([]*backendv1.SecretFile, error) {
+	var files []*backendv1.SecretFile
+	for _, each := range mounts {
+		mounted, err := each.Src.Mount(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		switch mounted.(type) {
+		case directory, skeletonOf:
+			return nil, fmt.Errorf("sockerless: the mount at %s of a frontend's container is not implemented by the builder", each.Dest)
+		}
+		specs, release, err := mounted.Mount()
+		if err != nil {
+			return nil, err
+		}
+		for _, spec := range specs {
+			read, err := filesBeneath(spec.Source, each.Dest)
+			if err != nil {
+				return nil, errors.Join(err, release())
+			}
+			files = append(files, read...)
+		}
+		if err := release(); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+func filesBeneath(source, dest string) ([]*backendv1.SecretFile, error) {
+	var files []*backendv1.SecretFile
+	err := filepath.WalkDir(source, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() || info.Size() > maxMounted {
+			return fmt.Errorf("sockerless: %s: only small files are shown to a container of a frontend", name)
+		}
+		content, err := os.ReadFile(name)
+		files = append(files, &backendv1.SecretFile{
+			Path: path.Join(dest, strings.TrimPrefix(name, source)), Content: content, Mode: uint32(info.Mode().Perm()),
+		})
+		return err
+	})
+	return files, err
+}
