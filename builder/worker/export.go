@@ -53,14 +53,25 @@ func (e *imageExporter) Resolve(_ context.Context, id int, attributes map[string
 		}
 		made.names = append(made.names, reference.TagNameOnly(named))
 	}
-	if text := attributes[string(exptypes.OptKeyPush)]; text != "" {
-		push, err := strconv.ParseBool(text)
-		if err != nil {
-			return nil, fmt.Errorf("non-bool value specified for push: %w", err)
-		}
-		made.push = push
+	var err error
+	made.push, err = isOn(attributes, exptypes.OptKeyPush, false)
+	return made, err
+}
+
+// isOn reads an option as BuildKit does: one without a value is on.
+func isOn(attributes map[string]string, name exptypes.ImageExporterOptKey, otherwise bool) (bool, error) {
+	text, ok := attributes[string(name)]
+	if !ok {
+		return otherwise, nil
 	}
-	return made, nil
+	if text == "" {
+		return true, nil
+	}
+	on, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, fmt.Errorf("non-bool value specified for %s: %w", name, err)
+	}
+	return on, nil
 }
 
 func (e *imageExport) ID() int                  { return e.id }
@@ -86,24 +97,41 @@ func (e *imageExport) Export(ctx context.Context, source *exporter.Source, build
 	return response, nil, nil, err
 }
 
-// refuseOptions refuses what would make an image of one platform, or its name, another one than the backend makes. Clients
-// send others by themselves.
+// unbuiltOptions are on or off, and would make another image of one platform, or another name, than the backend makes.
+var unbuiltOptions = []exptypes.ImageExporterOptKey{
+	exptypes.OptKeyPushByDigest, exptypes.OptKeyNameCanonical, exptypes.OptKeyOCITypes, exptypes.OptKeyRewriteTimestamp,
+	exptypes.OptKeyForceCompression, exptypes.OptKeyPreferNondistLayers, exptypes.OptKeyInsecure, exptypes.OptKeyDanglingEmptyOnly,
+	exptypes.OptKeyOCIArtifact, exptypes.OptKeyForceInlineAttestations,
+}
+
+// refuseOptions refuses what an image of one platform would not have. What it does not know is metadata, as in BuildKit.
 func refuseOptions(attributes map[string]string) error {
-	for name, value := range attributes {
-		isOn, err := strconv.ParseBool(value)
-		isOff := err == nil && !isOn
-		isRefused := false
-		switch exptypes.ImageExporterOptKey(name) {
-		case exptypes.OptKeyPushByDigest, exptypes.OptKeyNameCanonical, exptypes.OptKeyOCITypes, exptypes.OptKeyRewriteTimestamp,
-			exptypes.OptKeyForceCompression, exptypes.OptKeyPreferNondistLayers:
-			isRefused = !isOff
-		case exptypes.OptKeyLayerCompression, exptypes.OptKeyCompressionLevel, exptypes.OptKeyDanglingPrefix:
-			isRefused = true
-		default:
-			isRefused = strings.HasPrefix(name, "annotation")
+	refusal := func(name string) error {
+		return fmt.Errorf("sockerless: --output with %s=%s is not implemented by the builder for an image of one platform", name, attributes[name])
+	}
+	for _, name := range unbuiltOptions {
+		if on, err := isOn(attributes, name, false); err != nil {
+			return err
+		} else if on {
+			return refusal(string(name))
 		}
-		if isRefused {
-			return fmt.Errorf("sockerless: --output with %s=%s is not implemented by the builder for an image of one platform", name, value)
+	}
+	// Every image of the backend can be run at once, whatever is said of `unpack`.
+	if _, err := isOn(attributes, exptypes.OptKeyUnpack, false); err != nil {
+		return err
+	}
+	if stored, err := isOn(attributes, exptypes.OptKeyStore, true); err != nil {
+		return err
+	} else if !stored {
+		return refusal(string(exptypes.OptKeyStore))
+	}
+	for name := range attributes {
+		switch exptypes.ImageExporterOptKey(name) {
+		case exptypes.OptKeyLayerCompression, exptypes.OptKeyCompressionLevel, exptypes.OptKeyDanglingPrefix:
+			return refusal(name)
+		}
+		if strings.HasPrefix(name, "annotation") {
+			return refusal(name)
 		}
 	}
 	return nil

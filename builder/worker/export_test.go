@@ -19,6 +19,11 @@ func TestOptionsThatAnImageWouldNotHaveAreRefused(t *testing.T) {
 		"name-canonical=true":   {"name-canonical": "true"},
 		"oci-mediatypes=true":   {"oci-mediatypes": "true"},
 		"dangling-name-prefix=": {"dangling-name-prefix": ""},
+		"store=false":           {"store": "false"},
+		"registry.insecure=1":   {"registry.insecure": "1"},
+		"oci-artifact=true":     {"oci-artifact": "true"},
+		`value specified for unpack: strconv.ParseBool: parsing "maybe"`: {"unpack": "maybe"},
+		`value specified for store: strconv.ParseBool: parsing "no"`:     {"store": "no"},
 	} {
 		instance, err := (&imageExporter{worker: w}).Resolve(context.Background(), 0, attributes)
 		if err != nil {
@@ -31,7 +36,16 @@ func TestOptionsThatAnImageWouldNotHaveAreRefused(t *testing.T) {
 	if left := server.Images(); len(left) != 0 {
 		t.Errorf("left %v", left)
 	}
-	if err := refuseOptions(map[string]string{"name": "a,b", "push": "true", "push-by-digest": "false", "unpack": "false", "store": "false", "source-date-epoch": "1", "prefer-image-digest": "true"}); err != nil {
+	if err := refuseOptions(map[string]string{"name": "a,b", "push": "true", "push-by-digest": "false", "unpack": "false", "store": "", "unheard-of": "x", "source-date-epoch": "1", "prefer-image-digest": "true"}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnOptionWithoutAValueIsOn(t *testing.T) {
+	for text, want := range map[string]bool{"": true, "true": true, "0": false} {
+		made, err := (&imageExporter{}).Resolve(context.Background(), 0, map[string]string{"push": text})
+		if err != nil || made.(*imageExport).push != want {
+			t.Errorf("push=%s: %v, %v", text, made, err)
+		}
 	}
 }
