@@ -1,9 +1,11 @@
 /**
- * The integration tests, two files at a time, and what they leave behind. Arguments are files or folders of test/; without
- * them all run. Flags are passed to `node --test` (`--test-name-pattern=…`, `--test-concurrency=1`).
+ * The integration tests, two files at a time but for some that run alone, and what they leave behind. Arguments are files
+ * or folders of test/; without them all run. Flags are passed to `node --test` (`--test-name-pattern=…`,
+ * `--test-concurrency=1`).
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { globSync } from "node:fs";
 
 import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
@@ -16,36 +18,63 @@ if (args.includes("--help")) {
   );
   process.exit();
 }
+
 /** Files that run side by side: many of them wait more than they compute. */
 const lanes = 2;
+/** Tests that count what comes late, or what memory a process takes: nothing of ours runs beside them. */
+const alone = ["test/api/docker-py", "test/ecs/api/docker-py", "test/load/", "test/local/idle"];
 
 const flags = args.filter((arg) => arg.startsWith("-"));
 const chosen = args.filter((arg) => !arg.startsWith("-"));
+const files = globSync(chosen.length === 0 ? ["dist/test/**/*.test.js"] : chosen.map(compiled), {
+  cwd: root,
+});
+const isAlone = (file: string): boolean => alone.some((beginning) => file.startsWith(`dist/${beginning}`));
 
 const testRun = beginTestRun();
-const tests = spawn(
-  process.execPath,
-  [
-    "--test",
-    "--enable-source-maps",
-    `--test-concurrency=${lanes}`,
-    "--test-timeout=900000",
-    "--test-reporter=spec",
-    ...flags,
-    ...(chosen.length === 0 ? ["dist/test/**/*.test.js"] : chosen.map(compiled)),
-  ],
-  { cwd: root, stdio: "inherit", env: { ...process.env, ...testRun.env } },
-);
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.on(signal, () => tests.kill(signal));
+let interrupted = false;
+if (files.length === 0) {
+  console.error(`there are no tests in ${chosen.join(", ")}`);
 }
-const [code] = (await once(tests, "exit")) as [number | null];
+const beside = await run(
+  files.filter((file) => !isAlone(file)),
+  lanes,
+);
+const isWell = (interrupted || (await run(files.filter(isAlone), 1))) && beside && files.length > 0;
 
 const leaks = await testRun.findLeaks();
 if (leaks.length > 0) {
   console.error(`the tests left behind:\n${leaks.map((leak) => `  ${leak}`).join("\n")}`);
 }
-process.exitCode = code === 0 && leaks.length === 0 ? 0 : 1;
+process.exitCode = isWell && leaks.length === 0 ? 0 : 1;
+
+/** Runs files, so many at once; false: a test has failed. */
+async function run(chosenFiles: readonly string[], concurrency: number): Promise<boolean> {
+  if (chosenFiles.length === 0) {
+    return true;
+  }
+  const tests = spawn(
+    process.execPath,
+    [
+      "--test",
+      "--enable-source-maps",
+      `--test-concurrency=${concurrency}`,
+      "--test-timeout=900000",
+      "--test-reporter=spec",
+      ...flags,
+      ...chosenFiles,
+    ],
+    { cwd: root, stdio: "inherit", env: { ...process.env, ...testRun.env } },
+  );
+  const pass = (signal: NodeJS.Signals): void => {
+    interrupted = true;
+    tests.kill(signal);
+  };
+  process.on("SIGINT", pass).on("SIGTERM", pass);
+  const [code] = (await once(tests, "exit")) as [number | null];
+  process.off("SIGINT", pass).off("SIGTERM", pass);
+  return code === 0;
+}
 
 /** `test/cli` as the pattern of its compiled tests, `test/cli/x.test.ts` as the compiled file. */
 function compiled(path: string): string {
