@@ -29,18 +29,19 @@ const chosen = args.filter((arg) => !arg.startsWith("-"));
 const files = globSync(chosen.length === 0 ? ["dist/test/**/*.test.js"] : chosen.map(compiled), {
   cwd: root,
 });
+if (files.length === 0) {
+  console.error(`there are no tests in ${chosen.join(", ")}`);
+  process.exit(1);
+}
 const isAlone = (file: string): boolean => alone.some((beginning) => file.startsWith(`dist/${beginning}`));
 
 const testRun = beginTestRun();
 let interrupted = false;
-if (files.length === 0) {
-  console.error(`there are no tests in ${chosen.join(", ")}`);
-}
 const beside = await run(
   files.filter((file) => !isAlone(file)),
   lanes,
 );
-const isWell = (interrupted || (await run(files.filter(isAlone), 1))) && beside && files.length > 0;
+const isWell = (interrupted || (await run(files.filter(isAlone), 1))) && beside;
 
 const leaks = await testRun.findLeaks();
 if (leaks.length > 0) {
