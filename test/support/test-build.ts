@@ -36,16 +36,10 @@ if (armed !== undefined) {
   Reflect.set(globalThis, Symbol.for("sockerless.test-build"), build);
 }
 
-/**
- * Builds the agent, and answers the environment of `sockerless serve` in which it is a test build.
- *
- * @param faultPointFile where the step is named at which a process is to die
- * @param recordFile where the backend writes which steps it comes to; undefined: nowhere
- */
-export async function testBuildEnv(
-  faultPointFile: string,
-  recordFile?: string,
-): Promise<Record<string, string>> {
+let agentBuild: Promise<void> | undefined;
+
+/** Builds the agent with its fault points. */
+async function buildAgent(): Promise<void> {
   const args = ["build", "-tags=faultpoints", "-trimpath", "-buildvcs=false", "-o", agentPath];
   const cwd = join(checkout, "agent");
   // Another file of tests may build it, too: the second one finds it up to date, and does not write over what may be running.
@@ -57,6 +51,20 @@ export async function testBuildEnv(
   if (built.code !== 0) {
     throw new Error(`the agent does not build:\n${built.errorText}`);
   }
+}
+
+/**
+ * Builds the agent, and answers the environment of `sockerless serve` in which it is a test build.
+ *
+ * @param faultPointFile where the step is named at which a process is to die
+ * @param recordFile where the backend writes which steps it comes to; undefined: nowhere
+ */
+export async function testBuildEnv(
+  faultPointFile: string,
+  recordFile?: string,
+): Promise<Record<string, string>> {
+  agentBuild ??= buildAgent();
+  await agentBuild;
   const nodeOptions = `${process.env["NODE_OPTIONS"] ?? ""} --import=${import.meta.url}`.trim();
   return {
     [variable]: faultPointFile,
