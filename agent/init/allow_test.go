@@ -16,7 +16,7 @@ import (
 
 func TestAPartnerDoesNotReachTheAgentInAnotherNotation(t *testing.T) {
 	t.Parallel()
-	p := &partnership{Mirror: mirror.New(mirror.Options{}), port: 9111}
+	p := &partnership{Mirror: mirror.New(mirror.Options{}), port: 9111, peers: &peerage{}}
 	t.Cleanup(p.Close)
 	for address, want := range map[string]error{
 		"127.0.0.1:80":            nil,
@@ -43,12 +43,14 @@ type tellingLink struct {
 	taken chan struct{}
 }
 
-func (l *tellingLink) Follow(ctx context.Context, told func([]netip.AddrPort)) error {
-	told([]netip.AddrPort{l.at})
+func (l *tellingLink) Follow(ctx context.Context, told func(mirror.Listeners)) error {
+	told(mirror.Listeners{TCP: []netip.AddrPort{l.at}})
 	close(l.taken)
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+func (*tellingLink) Exchange(context.Context, netip.AddrPort) net.Conn { return nil }
 
 func (*tellingLink) Carry(_ context.Context, conn *net.TCPConn, _ netip.AddrPort) { conn.Close() }
 
@@ -63,7 +65,7 @@ func TestAPartnerDoesNotReachMirrors(t *testing.T) {
 	}
 	link := &tellingLink{at: free.Addr().(*net.TCPAddr).AddrPort(), taken: make(chan struct{})}
 	free.Close()
-	p := &partnership{port: 9111, Mirror: mirror.New(mirror.Options{
+	p := &partnership{port: 9111, peers: &peerage{}, Mirror: mirror.New(mirror.Options{
 		Listening: mirror.Listening,
 		IsOwn:     func(netip.AddrPort) bool { return false },
 		Address:   func() netip.Addr { return netip.Addr{} },

@@ -73,7 +73,7 @@ type clientRule struct {
 const maxClientChain = 4
 
 // admit refuses every client but those whose certificate the pinned CA has
-// issued for this container, as one that controls it or as a partner. chain is the client's: its own certificate first.
+// issued for this container, as one that controls it, a partner or a peer. chain is the client's: its own certificate first.
 func (r *clientRule) admit(chain []*x509.Certificate) error {
 	if len(chain) < 2 || len(chain) > maxClientChain {
 		return fmt.Errorf("%d certificates came, the client's and its CA's are wanted", len(chain))
@@ -110,9 +110,8 @@ func (r *clientRule) admit(chain []*x509.Certificate) error {
 	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
 		return errors.New("the client's certificate is not for client authentication")
 	}
-	want := containerURI(r.containerID)
-	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != want.String() && leaf.URIs[0].String() != partnerURI(r.containerID).String() {
-		return fmt.Errorf("the client's certificate is for %v, not for %s", leaf.URIs, want)
+	if r.roleBy(leaf) == 0 {
+		return fmt.Errorf("the client's certificate is for %v, not for %s", leaf.URIs, containerURI(r.containerID))
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Sess
 }
 
 // features of this agent that an earlier one lacks.
-var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer", "secrets"}
+var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer", "secrets", "peers"}
 
 // Hello says who answers and what it cannot do.
 func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }
@@ -160,6 +160,7 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	if err := c.stock.addVolumes(request.VolumeDirectories); err != nil {
 		return err
 	}
+	c.partners.peers.begin()
 	if err := c.names.prepare(request); err != nil {
 		return err
 	}

@@ -88,11 +88,11 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 		Logger:      logger,
 	})
 	launcher.oom = sessions.OutOfMemory
-	names := newNameService(powers, logger)
 	partners, err := newPartnership(settings, logger)
 	if err != nil {
 		return 0, err
 	}
+	names := newNameService(powers, partners.peers.ask, logger)
 	self := newContainer(settings, launcher, sessions, record, names, partners, stock,
 		slices.Concat(powers.limitations(), place.limitations(), names.limitations()))
 	launcher.prepare = self.prepare
@@ -109,6 +109,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	}
 	logger.Info("the agent is ready", "listen", settings.listen, "container", settings.containerID)
 	exitCode = self.stay(signals, launcher, logger)
+	self.partners.peers.Close()
 	self.partners.Close()
 	leave(self, gate, web, logger)
 	if err := <-served; err != nil && self.Sessions.State().Started == nil {
@@ -141,7 +142,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 	}
 	self.pin = pinOf(certificate)
 	rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
-	listeners, err := listen(settings, certificate, rule, logger)
+	listeners, err := listen(settings, self, certificate, rule, logger)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -175,7 +176,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 }
 
 // listen opens the ways by which the agent is reached.
-func listen(settings *settings, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) ([]net.Listener, error) {
+func listen(settings *settings, self *container, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) ([]net.Listener, error) {
 	var listeners []net.Listener
 	if settings.listen != "" {
 		listener, err := net.Listen("tcp", settings.listen)
@@ -185,8 +186,10 @@ func listen(settings *settings, certificate tls.Certificate, rule *clientRule, l
 		listeners = append(listeners, listener)
 	}
 	if c := settings.callback; c != nil {
-		listeners = append(listeners, callback.Listen(callback.Options{URL: c.url, Instance: settings.pin,
-			ContainerID: settings.containerID, Certificate: certificate, PingEvery: c.pingEvery, Logger: logger}))
+		calling := callback.Listen(callback.Options{URL: c.url, Instance: settings.pin,
+			ContainerID: settings.containerID, Certificate: certificate, PingEvery: c.pingEvery, Logger: logger})
+		self.partners.peers.call = calling.DialPeer
+		listeners = append(listeners, calling)
 	}
 	for i, listener := range listeners {
 		listeners[i] = newGatekeeper(listener, rule.tlsConfig(certificate), logger)

@@ -25,6 +25,9 @@ var _ server.Named = (*container)(nil)
 
 // Names tells the container's resolver what it answers; the first call opens it.
 func (c *container) Names(_ context.Context, request *agentv1.NamesRequest) error {
+	if err := c.partners.tellPeers(request); err != nil {
+		return err
+	}
 	if err := c.names.readdress(request.Hosts); err != nil {
 		return err
 	}
@@ -35,7 +38,8 @@ func (c *container) Names(_ context.Context, request *agentv1.NamesRequest) erro
 // /etc/resolv.conf and, once names were told, a resolver on 127.0.0.11.
 type nameService struct {
 	logger  *slog.Logger
-	refusal error // why no resolver can be opened; nil: one can
+	refusal error              // why no resolver can be opened; nil: one can
+	asked   func([]netip.Addr) // called with the addresses of a name before they are answered
 
 	mu       sync.Mutex
 	hosts    *managedFile
@@ -45,8 +49,8 @@ type nameService struct {
 	linked   []*agentv1.HostsEntry     // where linked containers are, as told last
 }
 
-func newNameService(own *powers, logger *slog.Logger) *nameService {
-	n := &nameService{logger: logger, hosts: openManaged("/etc/hosts"), resolv: openManaged("/etc/resolv.conf")}
+func newNameService(own *powers, asked func([]netip.Addr), logger *slog.Logger) *nameService {
+	n := &nameService{logger: logger, asked: asked, hosts: openManaged("/etc/hosts"), resolv: openManaged("/etc/resolv.conf")}
 	if !own.pidOne {
 		n.hosts.refusal, n.resolv.refusal = errNotPIDOne, errNotPIDOne
 	}
@@ -171,7 +175,7 @@ func (n *nameService) tell(table *names.Table, asked bool) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the resolver: %w", err), packets.Close())
 	}
-	n.resolver = names.Serve(packets, listener, table, n.upstreams, n.logger)
+	n.resolver = names.Serve(packets, listener, table, names.Options{Upstreams: n.upstreams, Asked: n.asked, Logger: n.logger})
 	if err := n.configure(); err != nil {
 		go n.resolver.Close() // a question under way may wait for n.mu
 		n.resolver = nil

@@ -33,6 +33,7 @@ type partnership struct {
 	key       *ecdsa.PrivateKey // shown to partners' agents; it never leaves the process
 	publicKey []byte            // SubjectPublicKeyInfo, DER
 	port      uint16            // the agent's own; 0: none
+	peers     *peerage
 }
 
 func newPartnership(settings *settings, logger *slog.Logger) (*partnership, error) {
@@ -44,9 +45,10 @@ func newPartnership(settings *settings, logger *slog.Logger) (*partnership, erro
 	if p.publicKey, err = x509.MarshalPKIXPublicKey(&key.PublicKey); err != nil {
 		return nil, fmt.Errorf("make the key for partners: %w", err)
 	}
+	p.peers = newPeerage(p, logger)
 	p.Mirror = mirror.New(mirror.Options{
 		Listening: mirror.Listening,
-		IsOwn:     p.isAgents,
+		IsOwn:     func(address netip.AddrPort) bool { return p.isAgents(address) || p.peers.isAt(address.Addr()) },
 		Reserved:  []netip.AddrPort{netip.AddrPortFrom(resolverAddress, resolverPort)},
 		Address: func() netip.Addr {
 			address, _ := ownAddress()
@@ -88,6 +90,20 @@ func (p *partnership) allow(network string, address netip.AddrPort) error {
 	if !isOwnAddress(address.Addr()) {
 		return connect.NewError(connect.CodePermissionDenied, fmt.Errorf("%s is not an address of this container", address.Addr()))
 	}
+	if p.isAgents(address) || p.peers.isAt(address.Addr()) || p.Holds(address) {
+		return unix.ECONNREFUSED
+	}
+	return nil
+}
+
+// allowPeer refuses addresses that a peer may not reach. It may reach what is
+// listened on at the interface, as from outside: nothing of the loopback, to
+// which servers give more.
+func (p *partnership) allowPeer(address netip.AddrPort) error {
+	address = netip.AddrPortFrom(address.Addr().Unmap().WithZone(""), address.Port())
+	if address.Addr().IsLoopback() || !isOwnAddress(address.Addr()) {
+		return connect.NewError(connect.CodePermissionDenied, fmt.Errorf("%s is not an address by which others reach this container", address.Addr()))
+	}
 	if p.isAgents(address) || p.Holds(address) {
 		return unix.ECONNREFUSED
 	}
@@ -107,10 +123,25 @@ func isOwnAddress(address netip.Addr) bool {
 
 // Listeners tells where the container's processes listen.
 func (c *container) Listeners(ctx context.Context, tell func(*agentv1.ListenerTable) error) error {
-	err := c.partners.Watch(ctx, func(listeners []netip.AddrPort) error {
+	watch := c.partners.WatchAll
+	translate := atInterface
+	if roleOf(ctx) != peers {
+		translate = func(listeners mirror.Listeners) mirror.Listeners { return listeners }
+		watch = func(ctx context.Context, tell func(mirror.Listeners) error) error {
+			return c.partners.Watch(ctx, func(own []netip.AddrPort) error { return tell(mirror.Listeners{TCP: own}) })
+		}
+	}
+	err := watch(ctx, func(listeners mirror.Listeners) error {
+		listeners = translate(listeners)
 		table := &agentv1.ListenerTable{}
-		for _, listener := range listeners {
-			table.Listeners = append(table.Listeners, &agentv1.Listener{Address: listener.Addr().String(), Port: uint32(listener.Port())})
+		for protocol, bound := range map[agentv1.TransportProtocol][]netip.AddrPort{
+			agentv1.TransportProtocol_TRANSPORT_PROTOCOL_TCP: listeners.TCP,
+			agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP: listeners.UDP,
+		} {
+			for _, listener := range bound {
+				table.Listeners = append(table.Listeners, &agentv1.Listener{
+					Protocol: protocol, Address: listener.Addr().String(), Port: uint32(listener.Port())})
+			}
 		}
 		return tell(table)
 	})
@@ -149,15 +180,9 @@ func (p *partnership) check(partner *agentv1.Partner) (mirror.Partner, error) {
 		return mirror.Partner{}, fmt.Errorf("port %d is out of range", partner.Port)
 	case len(partner.Pin) != 32:
 		return mirror.Partner{}, errors.New("a pin of 32 bytes is wanted")
-	case len(partner.Certificates) == 0:
-		return mirror.Partner{}, errors.New("a certificate is wanted")
 	}
-	leaf, err := x509.ParseCertificate(partner.Certificates[0])
-	if err != nil {
+	if err := p.checkCertificates(partner.Certificates); err != nil {
 		return mirror.Partner{}, err
-	}
-	if !p.key.PublicKey.Equal(leaf.PublicKey) {
-		return mirror.Partner{}, errors.New("the certificate is for another key")
 	}
 	return mirror.Partner{
 		ContainerID: partner.ContainerId,

@@ -16,10 +16,13 @@ import (
 )
 
 // partner is a client that may do what a container with the same network may.
-func (k *task) partner() agentv1connect.AgentServiceClient {
+func (k *task) partner() agentv1connect.AgentServiceClient { return k.as("partner") }
+
+// as is a client whose certificate names a role.
+func (k *task) as(role string) agentv1connect.AgentServiceClient {
 	k.t.Helper()
 	certificate := k.ca.issue(k.id, func(c *x509.Certificate) {
-		name, err := url.Parse("sockerless://container/" + k.id + "/partner")
+		name, err := url.Parse("sockerless://container/" + k.id + "/" + role)
 		must(k.t, err)
 		c.URIs = []*url.URL{name}
 	})

@@ -3,6 +3,7 @@ package containerinit
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -23,6 +24,9 @@ const (
 	// partners are agents of containers that share this one's network: they see
 	// where its processes listen and connect to that.
 	partners
+	// peers are agents of containers on one network with this one: they see where
+	// its processes listen for others, and connect to that.
+	peers
 )
 
 // partnerURI is the name in the certificate of a partner.
@@ -30,7 +34,12 @@ func partnerURI(containerID string) *url.URL {
 	return containerURI(containerID).JoinPath("partner")
 }
 
-// partnerCalls are all that a partner may ask.
+// peerURI is the name in the certificate of a peer.
+func peerURI(containerID string) *url.URL {
+	return containerURI(containerID).JoinPath("peer")
+}
+
+// partnerCalls are all that a partner or peer may ask.
 var partnerCalls = map[string]bool{
 	agentv1connect.AgentServiceListenersProcedure: true,
 	agentv1connect.AgentServiceTunnelProcedure:    true,
@@ -55,14 +64,24 @@ func (r *clientRule) withRole(ctx context.Context, conn net.Conn) context.Contex
 
 // roleOf is the role of a client that was admitted.
 func (r *clientRule) roleOf(state tls.ConnectionState) role {
-	if len(state.PeerCertificates) == 0 || len(state.PeerCertificates[0].URIs) != 1 {
+	if len(state.PeerCertificates) == 0 {
 		return 0
 	}
-	switch state.PeerCertificates[0].URIs[0].String() {
+	return r.roleBy(state.PeerCertificates[0])
+}
+
+// roleBy is the role that a client's certificate names.
+func (r *clientRule) roleBy(leaf *x509.Certificate) role {
+	if len(leaf.URIs) != 1 {
+		return 0
+	}
+	switch leaf.URIs[0].String() {
 	case containerURI(r.containerID).String():
 		return controls
 	case partnerURI(r.containerID).String():
 		return partners
+	case peerURI(r.containerID).String():
+		return peers
 	}
 	return 0
 }
@@ -70,16 +89,16 @@ func (r *clientRule) roleOf(state tls.ConnectionState) role {
 var errNobody = connect.NewError(connect.CodePermissionDenied, errors.New("nobody vouches for this client"))
 
 var errNotForPartners = connect.NewError(connect.CodePermissionDenied,
-	errors.New("a container that shares the network may connect to its listeners, and nothing else"))
+	errors.New("another container may connect to this one's listeners, and nothing else"))
 
 // byRole refuses what a client's role does not cover.
 func byRole(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch of := roleOf(r.Context()); {
-		case of == controls, of == partners && partnerCalls[r.URL.Path]:
+		case of == controls, (of == partners || of == peers) && partnerCalls[r.URL.Path]:
 			next.ServeHTTP(w, r)
-		case of == partners:
+		case of == partners, of == peers:
 			_ = refuse.Write(w, r, errNotForPartners)
 		default:
 			_ = refuse.Write(w, r, errNobody)

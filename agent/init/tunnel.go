@@ -13,10 +13,15 @@ var _ server.Reachable = (*container)(nil)
 
 // DialPort connects to a port as the container sees it.
 func (c *container) DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error) {
-	if roleOf(ctx) == partners {
-		if err := c.partners.allow(network, address); err != nil {
-			return nil, err
-		}
+	var refusal error
+	switch roleOf(ctx) {
+	case partners:
+		refusal = c.partners.allow(network, address)
+	case peers:
+		refusal = c.partners.allowPeer(address)
+	}
+	if refusal != nil {
+		return nil, refusal
 	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, network, address.String())

@@ -78,7 +78,7 @@ func (r *resolver) tell(table *names.Table, asked bool) error {
 	if err := redirectResolver(namespace, packets.LocalAddr().(*net.UDPAddr).Port, listener.Addr().(*net.TCPAddr).Port); err != nil {
 		return errors.Join(fmt.Errorf("redirect questions to the resolver: %w", err), packets.Close(), listener.Close())
 	}
-	r.opened = names.Serve(packets, listener, table, names.MachineUpstreams, r.logger)
+	r.opened = names.Serve(packets, listener, table, names.Options{Upstreams: names.MachineUpstreams, Logger: r.logger})
 	return nil
 }
 

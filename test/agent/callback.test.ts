@@ -9,6 +9,7 @@ import { pipeline } from "node:stream/promises";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect } from "node:tls";
 
+import { Code } from "@connectrpc/connect";
 import { WebSocket } from "ws";
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
@@ -26,6 +27,7 @@ import { conflict, isErrorKind, unavailable } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { grpcStatus, HostileAgent } from "./hostile-agent.ts";
 import { type AgentProcess, pinText, spawnInitAgent } from "./init-agent.ts";
 
 /** A backend as far as agents that call see it. */
@@ -309,6 +311,47 @@ describe("agents that call", () => {
     caller.once("message", () => caller.send(JSON.stringify({ certificate: "A".repeat(10_000) })));
     await once(caller, "close");
     await until(() => backend.warnings().find((line) => line.includes("are enough to show a key")));
+  });
+
+  it("reach others where the backend lets them, until it does not, and then may do little", async () => {
+    const backend = await startBackend();
+    const { relay, authority } = backend;
+    const [own, other, third] = [newId(), newId(), newId()];
+    startAgent(backend, other, `https://127.0.0.1:${portOf(backend)}`, secretOf(backend, other));
+    const there = { containerId: other, pin: Buffer.from((await meet(backend, other)).pin).toString("hex") };
+    const hostile = await HostileAgent.make(own);
+    const instance = instanceOf(authority).replace("sockerless/", "");
+    const call = (containerId: string, shown = hostile): Promise<WebSocket> =>
+      shown.call(
+        `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${own}/peers/${containerId}`,
+        instance,
+      );
+    const isRefused = async (socket: WebSocket): Promise<void> => {
+      const known = backend.warnings().length;
+      await once(socket, "close");
+      await until(() =>
+        backend
+          .warnings()
+          .slice(known)
+          .find((line) => line.includes("may not reach")),
+      );
+    };
+    await isRefused(await call(other));
+    relay.allow(own, { pin: hostile.pin, others: [there] });
+    await isRefused(await call(third));
+    await isRefused(await call(other, await HostileAgent.make(own))); // Another that claims to be that container.
+    const certificates = await authority.certifyPeer(other, hostile.publicKey);
+    const session = await hostile.speak(await call(other), certificates);
+    assert.equal(await grpcStatus(session, "Hello"), Code.PermissionDenied);
+    const others = await hostile.speak(
+      await call(other),
+      await authority.certifyPeer(third, hostile.publicKey),
+    );
+    await assert.rejects(grpcStatus(others, "Hello"));
+    const cut = once(session, "close");
+    relay.allow(own, { pin: hostile.pin, others: [] });
+    await cut;
+    await isRefused(await call(other));
   });
 
   it("do not wait for a relay that was closed", async () => {

@@ -19,15 +19,28 @@ const ttl = 600
 // Resolver answers the questions of one container.
 type Resolver struct {
 	table   atomic.Pointer[Table]
+	asked   func([]netip.Addr)
 	forward forwarder
 	servers []*dns.Server
 	serving sync.WaitGroup
 	logger  *slog.Logger
 }
 
+// Options are what a Resolver works with.
+type Options struct {
+	Upstreams Upstreams
+	// Asked is called with the addresses of a name of the table before they are
+	// answered; nil: nobody wants to know.
+	Asked  func([]netip.Addr)
+	Logger *slog.Logger
+}
+
 // Serve begins to answer on both sockets, which the resolver owns from then on.
-func Serve(packets net.PacketConn, listener net.Listener, table *Table, upstreams Upstreams, logger *slog.Logger) *Resolver {
-	r := &Resolver{forward: newForwarder(upstreams), logger: logger}
+func Serve(packets net.PacketConn, listener net.Listener, table *Table, options Options) *Resolver {
+	r := &Resolver{asked: options.Asked, forward: newForwarder(options.Upstreams), logger: options.Logger}
+	if r.asked == nil {
+		r.asked = func([]netip.Addr) {}
+	}
 	r.table.Store(table)
 	handler := dns.HandlerFunc(r.answer)
 	r.servers = []*dns.Server{{PacketConn: packets, Handler: handler}, {Listener: listener, Handler: handler}}
@@ -40,7 +53,7 @@ func Serve(packets net.PacketConn, listener net.Listener, table *Table, upstream
 			defer r.serving.Done()
 			defer close(ended)
 			if err := server.ActivateAndServe(); err != nil && !errors.Is(err, net.ErrClosed) {
-				logger.Error("the resolver ended", "error", err)
+				r.logger.Error("the resolver ended", "error", err)
 			}
 		}()
 		select { // a server that has not started cannot be shut down
@@ -68,6 +81,8 @@ func (r *Resolver) answer(w dns.ResponseWriter, query *dns.Msg) {
 	response := table.answer(query)
 	if response == nil {
 		response = r.ask(table, query, w.LocalAddr().Network())
+	} else if addresses := addressesIn(response); len(addresses) > 0 {
+		r.asked(addresses)
 	}
 	if w.LocalAddr().Network() == "udp" {
 		response.Truncate(acceptedSize(query))
@@ -111,6 +126,19 @@ func (t *Table) answer(query *dns.Msg) *dns.Msg {
 		response.Answer[i], response.Answer[j] = response.Answer[j], response.Answer[i]
 	})
 	return response
+}
+
+// addressesIn are the IPv4 addresses of an answer.
+func addressesIn(response *dns.Msg) []netip.Addr {
+	var addresses []netip.Addr
+	for _, record := range response.Answer {
+		if a, ok := record.(*dns.A); ok {
+			if address, ok := netip.AddrFromSlice(a.A.To4()); ok {
+				addresses = append(addresses, address)
+			}
+		}
+	}
+	return addresses
 }
 
 func recordOf(header dns.RR_Header, address netip.Addr) dns.RR {

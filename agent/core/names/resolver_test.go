@@ -36,7 +36,7 @@ func resolve(t *testing.T, told *agentv1.NamesRequest) (*Resolver, func(network,
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolver := Serve(packets, listener, NewTable(told), MachineUpstreams, slog.New(slog.DiscardHandler))
+	resolver := Serve(packets, listener, NewTable(told), Options{Upstreams: MachineUpstreams, Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(resolver.Close)
 	return resolver, func(network, name string, kind uint16) *dns.Msg {
 		t.Helper()

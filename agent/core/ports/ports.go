@@ -239,7 +239,7 @@ func (s *Set) listen(port shimspec.PublishedPort, address netip.AddrPort) (forwa
 		if err != nil {
 			return nil, 0, err
 		}
-		f, err := newUDPForwarder(socket, target, family == "6", s.logger)
+		f, err := newUDPForwarder(socket, target.dial, family == "6", s.logger)
 		if err != nil {
 			socket.Close()
 			return nil, 0, err

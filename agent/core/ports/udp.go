@@ -30,7 +30,7 @@ var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 // so that answers find back.
 type udpForwarder struct {
 	socket *net.UDPConn
-	target target
+	dial   func(context.Context) (net.Conn, error)
 	ipv6   bool
 	logger *slog.Logger
 
@@ -46,7 +46,18 @@ type udpClient struct {
 	server net.Conn
 }
 
-func newUDPForwarder(socket *net.UDPConn, target target, ipv6 bool, logger *slog.Logger) (*udpForwarder, error) {
+// ForwardDatagrams gives every client of an IPv4 socket a connection of its own
+// from dial, which must not take long, until the socket is closed.
+func ForwardDatagrams(ctx context.Context, socket *net.UDPConn, dial func(context.Context) (net.Conn, error), logger *slog.Logger) error {
+	f, err := newUDPForwarder(socket, dial, false, logger)
+	if err != nil {
+		return err
+	}
+	f.serve(ctx)
+	return nil
+}
+
+func newUDPForwarder(socket *net.UDPConn, dial func(context.Context) (net.Conn, error), ipv6 bool, logger *slog.Logger) (*udpForwarder, error) {
 	raw, err := socket.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -63,7 +74,7 @@ func newUDPForwarder(socket *net.UDPConn, target target, ipv6 bool, logger *slog
 		return nil, fmt.Errorf("ask for datagrams' destination: %w", failed)
 	}
 	return &udpForwarder{
-		socket: socket, target: target, ipv6: ipv6, logger: logger,
+		socket: socket, dial: dial, ipv6: ipv6, logger: logger,
 		clients: make(map[netip.AddrPort]*udpClient),
 	}, nil
 }
@@ -104,12 +115,12 @@ func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, contr
 		return known
 	}
 	if count >= udpClients {
-		f.logger.Warn("too many clients of a published UDP port", "limit", udpClients)
+		f.logger.Warn("too many clients of a forwarded UDP port", "limit", udpClients)
 		return nil
 	}
-	server, err := f.target.dial(ctx)
+	server, err := f.dial(ctx)
 	if err != nil {
-		f.logger.Debug("connect to a published port's target", "error", err)
+		f.logger.Debug("connect to a forwarded port's target", "error", err)
 		return nil
 	}
 	client := &udpClient{address: address, source: answerFrom(control), server: server}

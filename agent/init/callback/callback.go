@@ -40,8 +40,9 @@ const (
 	firstPause, lastPause = 500 * time.Millisecond, 3 * time.Second
 	// toldEvery is how often failures are logged that go on.
 	toldEvery = 10 * time.Second
-	// maxConnections bounds those that the backend uses at once.
-	maxConnections = 128
+	// maxConnections bounds those that the backend uses at once, most of which it
+	// gives to other agents (maxToOne in src/backends/common/cloud/callback).
+	maxConnections = 512
 	// Subprotocol is what the WebSockets carry: TLS, whose server is the agent.
 	Subprotocol = "sockerless.agent.v1"
 	// nonceSize is the length of what the backend wants signed.
@@ -152,7 +153,7 @@ func (l *Listener) offer() error {
 		return context.Cause(l.ctx)
 	}
 	free := func() { <-l.places }
-	conn, err := l.dial()
+	conn, err := l.dial(l.ctx, l.where)
 	if err != nil {
 		free()
 		return err
@@ -174,11 +175,17 @@ func (l *Listener) offer() error {
 	}
 }
 
+// DialPeer makes a connection that the backend joins with one of another
+// container's agent, where it lets this one: else it ends.
+func (l *Listener) DialPeer(ctx context.Context, containerID string) (net.Conn, error) {
+	return l.dial(ctx, l.where.JoinPath("peers", containerID))
+}
+
 // dial opens a WebSocket. Pings run until the connection ends.
-func (l *Listener) dial() (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(l.ctx, attemptTimeout)
+func (l *Listener) dial(ctx context.Context, where *url.URL) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	socket, _, err := websocket.Dial(ctx, l.where.String(), &websocket.DialOptions{
+	socket, _, err := websocket.Dial(ctx, where.String(), &websocket.DialOptions{
 		HTTPClient: l.client, Subprotocols: []string{Subprotocol}, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {

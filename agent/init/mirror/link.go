@@ -22,6 +22,8 @@ import (
 
 const (
 	connectTimeout = 5 * time.Second
+	// relayedTimeout is more than a relay waits for an agent to call.
+	relayedTimeout = 15 * time.Second
 	// idleTimeout is how long a connection is kept that nobody uses.
 	idleTimeout = 30 * time.Second
 	// maxHandshakes bounds those at a time with one agent, which refuses more than
@@ -46,9 +48,11 @@ var errSilent = errors.New("its agent has been silent for 30 s")
 // connection's window back as data is read: carried connections have HTTP/2
 // connections of their own, so that a reader that stalls holds up nothing else.
 type agentLink struct {
-	agent       string // address and port
+	agent       string // address and port, or a name for it
 	tls         *tls.Config
 	credentials func() [][]byte
+	reach       func(ctx context.Context) (net.Conn, error)
+	proofTime   time.Duration                     // for TLS, with what lies on the way
 	handshakes  chan struct{}                     // a place for each that is under way
 	client      agentv1connect.AgentServiceClient // over the connection of Follow
 	transport   *http.Transport
@@ -57,8 +61,24 @@ type agentLink struct {
 // NewLink makes a link whose connections prove themselves with key and the
 // credentials of the time when they are made.
 func NewLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte) Link {
+	agent := partner.Agent.String()
+	dialer := net.Dialer{Timeout: connectTimeout}
+	return newLink(partner, key, credentials, agent, connectTimeout, func(ctx context.Context) (net.Conn, error) {
+		return dialer.DialContext(ctx, "tcp", agent)
+	})
+}
+
+// NewRelayedLink makes one to an agent that nobody dials: reach answers what a
+// relay joins with a connection of that agent.
+func NewRelayedLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte, reach func(ctx context.Context) (net.Conn, error)) Link {
+	return newLink(partner, key, credentials, partner.ContainerID[:12], relayedTimeout, reach)
+}
+
+func newLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte, agent string, proofTime time.Duration, reach func(ctx context.Context) (net.Conn, error)) *agentLink {
 	l := &agentLink{
-		agent: partner.Agent.String(),
+		agent:     agent,
+		reach:     reach,
+		proofTime: proofTime,
 		tls: &tls.Config{
 			MinVersion:         tls.VersionTLS13,
 			NextProtos:         []string{"h2"},
@@ -116,7 +136,7 @@ func (l *agentLink) haveEnded() bool {
 }
 
 // dial makes a connection that has proved itself.
-func (l *agentLink) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (l *agentLink) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, silenceLimit, errSilent)
 	defer cancel()
 	select {
@@ -125,11 +145,11 @@ func (l *agentLink) dial(ctx context.Context, network, address string) (net.Conn
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	conn, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, network, address)
+	conn, err := l.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	proof, cancel := context.WithTimeout(ctx, connectTimeout)
+	proof, cancel := context.WithTimeout(ctx, l.proofTime)
 	defer cancel()
 	secure := tls.Client(conn, l.tls)
 	if err := secure.HandshakeContext(proof); err != nil {
@@ -151,7 +171,7 @@ func checkPin(state tls.ConnectionState, pin []byte) error {
 func (l *agentLink) Close() { l.transport.CloseIdleConnections() }
 
 // Follow tells where the partner's processes listen.
-func (l *agentLink) Follow(ctx context.Context, told func([]netip.AddrPort)) error {
+func (l *agentLink) Follow(ctx context.Context, told func(Listeners)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(silenceLimit, func() { cancel(errSilent) })
@@ -192,14 +212,19 @@ func trueCause(ctx context.Context, err error) error {
 	return err
 }
 
-func parseTable(table *agentv1.ListenerTable) ([]netip.AddrPort, error) {
-	listeners := make([]netip.AddrPort, 0, len(table.Listeners))
+func parseTable(table *agentv1.ListenerTable) (Listeners, error) {
+	var listeners Listeners
 	for _, listener := range table.Listeners {
 		address, err := netip.ParseAddr(listener.Address)
 		if err != nil || listener.Port < 1 || listener.Port > 65535 {
-			return nil, fmt.Errorf("no process can listen at %q, port %d", listener.Address, listener.Port)
+			return Listeners{}, fmt.Errorf("no process can listen at %q, port %d", listener.Address, listener.Port)
 		}
-		listeners = append(listeners, netip.AddrPortFrom(address.Unmap().WithZone(""), uint16(listener.Port)))
+		at := netip.AddrPortFrom(address.Unmap().WithZone(""), uint16(listener.Port))
+		if listener.Protocol == agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP {
+			listeners.UDP = append(listeners.UDP, at)
+		} else {
+			listeners.TCP = append(listeners.TCP, at)
+		}
 	}
 	return listeners, nil
 }

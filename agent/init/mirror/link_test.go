@@ -112,8 +112,8 @@ func TestALinkTellsWhereThePartnerListens(t *testing.T) {
 	follow := func(link Link) error {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		return link.Follow(ctx, func(listeners []netip.AddrPort) {
-			told <- listeners
+		return link.Follow(ctx, func(listeners Listeners) {
+			told <- listeners.TCP
 			cancel()
 		})
 	}
@@ -183,7 +183,7 @@ func following(t *testing.T, link Link) {
 	t.Helper()
 	told := make(chan struct{})
 	go func() {
-		_ = link.Follow(t.Context(), func([]netip.AddrPort) { close(told) })
+		_ = link.Follow(t.Context(), func(Listeners) { close(told) })
 	}()
 	select {
 	case <-told:

@@ -11,17 +11,41 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 )
 
-// stateListen is TCP_LISTEN as the kernel writes it.
-const stateListen = "0A"
+// States as the kernel writes them: TCP_LISTEN, and that of a socket for
+// datagrams that is connected to nobody.
+const (
+	stateListen      = "0A"
+	stateUnconnected = "07"
+)
 
 // Listening reads where processes listen on TCP in this process's network
 // namespace, this process included.
 func Listening() ([]netip.AddrPort, error) {
+	return socketsIn(stateListen, "/proc/self/net/tcp", "/proc/self/net/tcp6")
+}
+
+// waitingForDatagrams reads where processes wait for datagrams of anybody. Ports
+// that the kernel chooses are left out: a client has one that waits for an
+// answer, and nobody could know it beforehand.
+func waitingForDatagrams() ([]netip.AddrPort, error) {
+	found, err := socketsIn(stateUnconnected, "/proc/self/net/udp", "/proc/self/net/udp6")
+	if err != nil {
+		return nil, err
+	}
+	first, last := uint16(32768), uint16(60999) // the kernel's own range
+	if content, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		_, _ = fmt.Sscan(string(content), &first, &last)
+	}
+	return slices.DeleteFunc(found, func(at netip.AddrPort) bool { return first <= at.Port() && at.Port() <= last }), nil
+}
+
+func socketsIn(state string, paths ...string) ([]netip.AddrPort, error) {
 	var found []netip.AddrPort
-	for _, path := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+	for _, path := range paths {
 		file, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
 			continue
@@ -29,7 +53,7 @@ func Listening() ([]netip.AddrPort, error) {
 		if err != nil {
 			return nil, err
 		}
-		found, err = parseSockets(file, found)
+		found, err = parseSockets(file, state, found)
 		file.Close()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
@@ -38,13 +62,13 @@ func Listening() ([]netip.AddrPort, error) {
 	return found, nil
 }
 
-// parseSockets adds the listening sockets of a table of the kernel's to found.
-func parseSockets(table io.Reader, found []netip.AddrPort) ([]netip.AddrPort, error) {
+// parseSockets adds the sockets in a state of a table of the kernel's to found.
+func parseSockets(table io.Reader, state string, found []netip.AddrPort) ([]netip.AddrPort, error) {
 	lines := bufio.NewScanner(table)
 	lines.Scan() // the heading
 	for lines.Scan() {
 		fields := bytes.Fields(lines.Bytes())
-		if len(fields) < 4 || string(fields[3]) != stateListen {
+		if len(fields) < 4 || string(fields[3]) != state {
 			continue
 		}
 		address, err := parseAddress(string(fields[1]))

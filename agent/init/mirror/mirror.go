@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -33,6 +34,9 @@ type Options struct {
 	IsOwn func(netip.AddrPort) bool
 	// Reserved are addresses where the agent may yet listen itself.
 	Reserved []netip.AddrPort
+	// IsKept says whether a port, at any address, is left to the container's own
+	// processes; nil: none is.
+	IsKept func(network string, port uint16) bool
 	// Address is the one by which others reach the container; invalid: there is none.
 	Address func() netip.Addr
 	// Dial makes a link to a partner's agent; credentials answers the certificates
@@ -47,6 +51,16 @@ type Partner struct {
 	Agent       netip.AddrPort
 	Pin         []byte   // SHA-256 of the agent's SubjectPublicKeyInfo
 	Credentials [][]byte // certificates to show to the agent, leaf first, DER
+	// At are the addresses of the loopback that have all of its listeners; none:
+	// they have theirs.
+	At []netip.Addr
+}
+
+// Listeners are where processes listen.
+type Listeners struct{ TCP, UDP []netip.AddrPort }
+
+func (l Listeners) equal(other Listeners) bool {
+	return slices.Equal(l.TCP, other.TCP) && slices.Equal(l.UDP, other.UDP)
 }
 
 func (p Partner) isSameAgent(other Partner) bool {
@@ -92,12 +106,21 @@ func (m *Mirror) Close() {
 // of all of them are mirrored, and answers why some are not.
 func (m *Mirror) Tell(ctx context.Context, partners []Partner, wait time.Duration) map[string]error {
 	m.replace(partners)
+	return m.Await(ctx, nil, wait)
+}
+
+// Await waits, at most for a time, until the listeners of some partners are
+// mirrored, and answers why some are not. nil: of all.
+func (m *Mirror) Await(ctx context.Context, ids []string, wait time.Duration) map[string]error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		m.mu.Lock()
 		failures, changed := m.failures(), m.changed.Next()
 		m.mu.Unlock()
+		if ids != nil {
+			maps.DeleteFunc(failures, func(id string, _ error) bool { return !slices.Contains(ids, id) })
+		}
 		if len(failures) == 0 {
 			return nil
 		}
@@ -124,7 +147,9 @@ func (m *Mirror) replace(partners []Partner) {
 		named[told.ContainerID] = true
 		known := m.partners[told.ContainerID]
 		if known != nil && known.told.Load().isSameAgent(told) {
-			known.told.Store(&told)
+			if before := known.told.Swap(&told); !slices.Equal(before.At, told.At) {
+				known.reconcile()
+			}
 			continue
 		}
 		if known != nil {
@@ -156,15 +181,35 @@ func (m *Mirror) failures() map[string]error {
 // Watch tells where the container's own processes listen, first and whenever
 // that has changed, until ctx or the mirror ends or tell fails.
 func (m *Mirror) Watch(ctx context.Context, tell func([]netip.AddrPort) error) error {
-	var told []netip.AddrPort
+	read := func() (Listeners, error) {
+		own, err := m.ownListeners()
+		return Listeners{TCP: own}, err
+	}
+	return m.watch(ctx, read, func(listeners Listeners) error { return tell(listeners.TCP) })
+}
+
+// WatchAll is Watch, and tells datagrams' sockets too.
+func (m *Mirror) WatchAll(ctx context.Context, tell func(Listeners) error) error {
+	return m.watch(ctx, func() (Listeners, error) {
+		own, err := m.ownListeners()
+		if err != nil {
+			return Listeners{}, err
+		}
+		sockets, err := waitingForDatagrams()
+		return Listeners{TCP: own, UDP: sorted(slices.DeleteFunc(sockets, m.options.IsOwn))}, err
+	}, tell)
+}
+
+func (m *Mirror) watch(ctx context.Context, read func() (Listeners, error), tell func(Listeners) error) error {
+	var told Listeners
 	for first := true; ; first = false {
 		begun := time.Now()
-		listeners, err := m.ownListeners()
+		listeners, err := read()
 		if err != nil {
 			return err
 		}
 		took := time.Since(begun)
-		if first || !slices.Equal(listeners, told) {
+		if first || !listeners.equal(told) {
 			if err := tell(listeners); err != nil {
 				return err
 			}
@@ -196,8 +241,12 @@ func (m *Mirror) ownListeners() ([]netip.AddrPort, error) {
 	own := slices.DeleteFunc(all, func(address netip.AddrPort) bool {
 		return mirrored[address] || m.options.IsOwn(address)
 	})
-	slices.SortFunc(own, netip.AddrPort.Compare)
-	return slices.Compact(own), nil
+	return sorted(own), nil
+}
+
+func sorted(addresses []netip.AddrPort) []netip.AddrPort {
+	slices.SortFunc(addresses, netip.AddrPort.Compare)
+	return slices.Compact(addresses)
 }
 
 // Holds says whether connections to an address would come to a mirror.

@@ -27,11 +27,11 @@ func newFakeLink() *fakeLink {
 	return &fakeLink{tables: make(chan []netip.AddrPort), lost: make(chan error), carried: make(chan netip.AddrPort, 8)}
 }
 
-func (f *fakeLink) Follow(ctx context.Context, told func([]netip.AddrPort)) error {
+func (f *fakeLink) Follow(ctx context.Context, told func(Listeners)) error {
 	for {
 		select {
 		case table := <-f.tables:
-			told(table)
+			told(Listeners{TCP: table})
 		case err := <-f.lost:
 			return err
 		case <-ctx.Done():
@@ -44,6 +44,8 @@ func (f *fakeLink) Carry(_ context.Context, conn *net.TCPConn, to netip.AddrPort
 	f.carried <- to
 	conn.Close()
 }
+
+func (f *fakeLink) Exchange(context.Context, netip.AddrPort) net.Conn { return nil }
 
 func (f *fakeLink) Close() {}
 

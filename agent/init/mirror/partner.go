@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/ports"
 )
 
 const (
@@ -30,10 +33,13 @@ const (
 type Link interface {
 	// Follow tells where the partner's processes listen, first and whenever that
 	// has changed, until ctx ends or the agent cannot be reached.
-	Follow(ctx context.Context, told func([]netip.AddrPort)) error
+	Follow(ctx context.Context, told func(Listeners)) error
 	// Carry moves a connection's bytes to and from an address as the partner sees
 	// it, until both directions have ended, and closes it.
 	Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort)
+	// Exchange is a connection for datagrams to and from an address as the
+	// partner sees it, until ctx ends. What it cannot move is lost.
+	Exchange(ctx context.Context, to netip.AddrPort) net.Conn
 	// Close lets connections go that nobody uses.
 	Close()
 }
@@ -47,7 +53,7 @@ type partner struct {
 	cancel  context.CancelFunc
 
 	// Under the mirror's mutex.
-	listeners []netip.AddrPort
+	listeners Listeners
 	failure   error // why they are not known; nil: they are
 	mirrors   map[place]*listener
 	taken     map[place]bool // held by somebody here
@@ -64,7 +70,7 @@ type said struct {
 
 // listener is one that mirrors a partner's.
 type listener struct {
-	*net.TCPListener
+	io.Closer
 	at     place
 	remote netip.Addr // as the partner bound it
 }
@@ -95,13 +101,13 @@ func (p *partner) run() {
 	pause := firstPause
 	for p.context.Err() == nil {
 		var reached time.Time
-		err := p.link.Follow(p.context, func(listeners []netip.AddrPort) {
+		err := p.link.Follow(p.context, func(listeners Listeners) {
 			if reached.IsZero() {
 				reached = time.Now()
 			}
 			p.take(listeners, nil)
 		})
-		p.take(nil, err)
+		p.take(Listeners{}, err)
 		if p.context.Err() != nil {
 			return
 		}
@@ -122,16 +128,17 @@ func (p *partner) run() {
 
 // take notes where the partner listens, or why that is not known, and brings the
 // mirrors in line.
-func (p *partner) take(listeners []netip.AddrPort, failure error) {
+func (p *partner) take(listeners Listeners, failure error) {
 	m := p.mirror
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(listeners) > maxListeners {
+	if count := len(listeners.TCP) + len(listeners.UDP); count > maxListeners {
 		if !p.said.tooMany {
 			p.said.tooMany = true
-			m.options.Logger.Warn("not all listeners of a container with the same network are mirrored", "container", p.told.Load().ContainerID, "count", len(listeners))
+			m.options.Logger.Warn("not all listeners of a container with the same network are mirrored", "container", p.told.Load().ContainerID, "count", count)
 		}
-		listeners = listeners[:maxListeners]
+		listeners.TCP = listeners.TCP[:min(len(listeners.TCP), maxListeners)]
+		listeners.UDP = listeners.UDP[:min(len(listeners.UDP), maxListeners-len(listeners.TCP))]
 	}
 	p.listeners, p.failure = listeners, failure
 	p.reconcile()
@@ -161,7 +168,11 @@ func (p *partner) retry() {
 func (p *partner) reconcile() {
 	var wanted map[place]netip.Addr
 	if p.context.Err() == nil && p.failure == nil {
-		wanted = placesOf(p.listeners, p.mirror.options.Address())
+		if at := p.told.Load().At; len(at) > 0 {
+			wanted = placesAt(at, p.listeners)
+		} else {
+			wanted = placesOf(p.listeners.TCP, p.mirror.options.Address())
+		}
 	}
 	for at, l := range p.mirrors {
 		if remote, still := wanted[at]; !still || remote != l.remote {
@@ -184,13 +195,22 @@ func (p *partner) reconcile() {
 
 // isReserved says whether a place is the agent's own to take.
 func (p *partner) isReserved(at place) bool {
+	if kept := p.mirror.options.IsKept; kept != nil && kept(at.network, at.bind.Port()) {
+		return true
+	}
 	return p.mirror.options.IsOwn(at.bind) || slices.ContainsFunc(p.mirror.options.Reserved, at.covers)
 }
 
 // listen opens a mirror. A port that is taken here is its holder's.
 func (p *partner) listen(at place, remote netip.Addr) {
 	m := p.mirror
-	opened, err := net.ListenTCP(at.network, net.TCPAddrFromAddrPort(at.bind))
+	var opened io.Closer
+	var err error
+	if at.network == "udp4" {
+		opened, err = net.ListenUDP(at.network, net.UDPAddrFromAddrPort(at.bind))
+	} else {
+		opened, err = net.ListenTCP(at.network, net.TCPAddrFromAddrPort(at.bind))
+	}
 	if err != nil {
 		if !p.said.ports[at] && len(p.said.ports) < portsLogged {
 			p.said.ports[at] = true
@@ -205,15 +225,26 @@ func (p *partner) listen(at place, remote netip.Addr) {
 	p.mirrors[at] = l
 	m.open[l] = struct{}{}
 	m.work.Add(1)
-	go p.accept(l)
+	go func() {
+		defer m.work.Done()
+		switch socket := opened.(type) {
+		case *net.TCPListener:
+			p.accept(socket, l)
+		case *net.UDPConn:
+			to := netip.AddrPortFrom(remote, at.bind.Port())
+			dial := func(ctx context.Context) (net.Conn, error) { return p.link.Exchange(ctx, to), nil }
+			if err := ports.ForwardDatagrams(p.context, socket, dial, m.options.Logger); err != nil {
+				m.options.Logger.Error("datagrams are not carried", "address", at.bind.String(), "error", err)
+			}
+		}
+	}()
 }
 
 // accept forwards connections until the mirror ends. Connections outlive it, as
 // they outlive a process's listener.
-func (p *partner) accept(l *listener) {
-	defer p.mirror.work.Done()
+func (p *partner) accept(socket *net.TCPListener, l *listener) {
 	for {
-		conn, err := l.AcceptTCP()
+		conn, err := socket.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}

@@ -6,7 +6,7 @@ import (
 
 // place is where a listener of a partner is mirrored here.
 type place struct {
-	network string // "tcp4", "tcp6"; "tcp": an IPv6 socket that takes IPv4 too
+	network string // "tcp4", "tcp6", "udp4"; "tcp": an IPv6 socket that takes IPv4 too
 	bind    netip.AddrPort
 }
 
@@ -43,6 +43,20 @@ func placesOf(listeners []netip.AddrPort, own netip.Addr) map[place]netip.Addr {
 		at := place{network, netip.AddrPortFrom(bind, listener.Port())}
 		if _, taken := places[at]; !taken {
 			places[at] = bound
+		}
+	}
+	return places
+}
+
+// placesAt answers the same for a partner whose listeners are all at some
+// addresses here.
+func placesAt(at []netip.Addr, listeners Listeners) map[place]netip.Addr {
+	places := make(map[place]netip.Addr)
+	for network, bound := range map[string][]netip.AddrPort{"tcp4": listeners.TCP, "udp4": listeners.UDP} {
+		for _, listener := range bound {
+			for _, here := range at {
+				places[place{network, netip.AddrPortFrom(here, listener.Port())}] = listener.Addr()
+			}
 		}
 	}
 	return places

@@ -16,7 +16,7 @@ func TestListeningSocketsAreReadFromTheKernelsTables(t *testing.T) {
    3: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1
    4: 0000000000000000FFFF00000100007F:0051 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1
 `
-	found, err := parseSockets(strings.NewReader(table), nil)
+	found, err := parseSockets(strings.NewReader(table), stateListen, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestListeningSocketsAreReadFromTheKernelsTables(t *testing.T) {
 	if !reflect.DeepEqual(found, want) {
 		t.Errorf("found %v, not %v", found, want)
 	}
-	if _, err := parseSockets(strings.NewReader("heading\n0: x:y z 0A\n"), nil); err == nil {
+	if _, err := parseSockets(strings.NewReader("heading\n0: x:y z 0A\n"), stateListen, nil); err == nil {
 		t.Error("nonsense was taken for a table")
 	}
 }

@@ -1,0 +1,110 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// waitingDatagrams bounds those of one exchange that are not sent yet; others
+// are lost.
+const waitingDatagrams = 256
+
+// exchange is a client's side of an exchange of datagrams.
+type exchange struct {
+	net.Conn // what comes, a datagram a read
+	out      chan []byte
+	cancel   context.CancelCauseFunc
+}
+
+// Exchange moves datagrams through the partner's agent. It waits for nobody: the
+// tunnel opens while the first datagrams wait. All exchanges share the
+// connection of Follow, since none of them ever holds up another.
+func (l *agentLink) Exchange(ctx context.Context, to netip.AddrPort) net.Conn {
+	ctx, cancel := context.WithCancelCause(ctx)
+	near, far := net.Pipe()
+	e := &exchange{Conn: near, out: make(chan []byte, waitingDatagrams), cancel: cancel}
+	go func() {
+		defer far.Close()
+		stop := context.AfterFunc(ctx, func() { far.Close() }) // ends a write that waits
+		defer stop()
+		cancel(l.exchange(ctx, cancel, e.out, far, to))
+	}()
+	return e
+}
+
+// Write sends a datagram, or loses it.
+func (e *exchange) Write(datagram []byte) (int, error) {
+	select {
+	case e.out <- bytes.Clone(datagram):
+	default:
+	}
+	return len(datagram), nil
+}
+
+// Close ends the exchange.
+func (e *exchange) Close() error {
+	e.cancel(net.ErrClosed)
+	return e.Conn.Close()
+}
+
+// exchange runs until ctx ends or the partner's side does.
+func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc, out <-chan []byte, in net.Conn, to netip.AddrPort) error {
+	stream := l.client.Tunnel(ctx)
+	defer func() {
+		_ = stream.CloseRequest()
+		_ = stream.CloseResponse()
+	}()
+	open := &agentv1.TunnelOpen{
+		Protocol: agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP, Host: to.Addr().String(), Port: uint32(to.Port())}
+	if err := stream.Send(&agentv1.TunnelRequest{Message: &agentv1.TunnelRequest_Open{Open: open}}); err != nil {
+		return err
+	}
+	sent := make(chan struct{})
+	defer func() { <-sent }()
+	defer cancel(nil)
+	go func() {
+		defer close(sent)
+		var offset uint64
+		beats := time.NewTicker(heartbeatEvery)
+		defer beats.Stop()
+		for {
+			request := &agentv1.TunnelRequest{Message: &agentv1.TunnelRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
+			select {
+			case datagram := <-out:
+				request = &agentv1.TunnelRequest{Message: &agentv1.TunnelRequest_Data{Data: &agentv1.TunnelData{Offset: offset, Data: datagram}}}
+				offset += uint64(len(datagram))
+			case <-beats.C:
+			case <-ctx.Done():
+				return
+			}
+			if err := stream.Send(request); err != nil {
+				return // it is received why
+			}
+		}
+	}()
+	silence := time.AfterFunc(silenceLimit, func() { cancel(errSilent) })
+	defer silence.Stop()
+	for {
+		response, err := stream.Receive()
+		if err != nil {
+			return err
+		}
+		silence.Reset(silenceLimit)
+		switch message := response.Message.(type) {
+		case *agentv1.TunnelResponse_Data:
+			if _, err := in.Write(message.Data.Data); err != nil {
+				return err
+			}
+		case *agentv1.TunnelResponse_End:
+			return net.ErrClosed
+		case *agentv1.TunnelResponse_Error:
+			return errors.New(message.Error.Message)
+		}
+	}
+}
