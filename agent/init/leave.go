@@ -171,7 +171,7 @@ func (c *container) exitCode() int {
 }
 
 // leave lets the calls under way finish, tells the watchers and ends.
-func leave(self *container, gate *server.Gate, web *http.Server, logger *slog.Logger) {
+func leave(self *container, gate *server.Gate, web *http.Server, drain func(context.Context), logger *slog.Logger) {
 	gate.Close()
 	self.Sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: server.ErrLeaving.Message()})
 	ctx, cancel := context.WithTimeout(context.Background(), self.terms.drain)
@@ -190,4 +190,7 @@ func leave(self *container, gate *server.Gate, web *http.Server, logger *slog.Lo
 	if web.Shutdown(ctx) != nil {
 		web.Close()
 	}
+	ctx, cancelDrain := context.WithTimeout(context.Background(), self.terms.drain)
+	defer cancelDrain()
+	drain(ctx)
 }

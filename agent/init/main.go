@@ -103,7 +103,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	}
 
 	gate := server.NewGate()
-	web, served, err := serve(settings, self, gate, logger)
+	web, drain, served, err := serve(settings, self, gate, logger)
 	if err != nil {
 		return 0, err
 	}
@@ -111,7 +111,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	exitCode = self.stay(signals, launcher, logger)
 	self.partners.peers.Close()
 	self.partners.Close()
-	leave(self, gate, web, logger)
+	leave(self, gate, web, drain, logger)
 	if err := <-served; err != nil && self.Sessions.State().Started == nil {
 		return 0, err
 	}
@@ -134,17 +134,18 @@ func harden() error {
 	return nil
 }
 
-// serve begins to answer clients that are admitted.
-func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (*http.Server, <-chan error, error) {
+// serve begins to answer clients that are admitted. drain waits, once the server
+// was closed, until what it has written has arrived.
+func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web *http.Server, drain func(context.Context), served <-chan error, err error) {
 	certificate, err := newCertificate(settings.containerID, time.Now())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	self.pin = pinOf(certificate)
 	rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
-	listeners, err := listen(settings, self, certificate, rule, logger)
+	listeners, drain, err := listen(settings, self, certificate, rule, logger)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
 		if id != "" && id != settings.containerID {
@@ -152,9 +153,15 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		}
 		return self, nil
 	})
-	web := server.WithPings(server.NewServer(byRole(gate.Wrap(handler)), logger))
+	web = server.NewServer(byRole(gate.Wrap(handler)), logger)
+	if settings.callback == nil {
+		web = server.WithPings(web)
+	} else {
+		// A connection that was cut is silent until it goes on; WebSockets have pings of their own.
+		server.BearCuts(settings.callback.resumeWithin)
+	}
 	web.ConnContext = rule.withRole
-	served := make(chan error, 1)
+	ended := make(chan error, 1)
 	go func() {
 		ends := make(chan error)
 		for _, listener := range listeners {
@@ -170,31 +177,32 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		if len(errs) > 0 {
 			self.abandon()
 		}
-		served <- errors.Join(errs...)
+		ended <- errors.Join(errs...)
 	}()
-	return web, served, nil
+	return web, drain, ended, nil
 }
 
 // listen opens the ways by which the agent is reached.
-func listen(settings *settings, self *container, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) ([]net.Listener, error) {
-	var listeners []net.Listener
+func listen(settings *settings, self *container, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) (listeners []net.Listener, drain func(context.Context), err error) {
+	drain = func(context.Context) {}
 	if settings.listen != "" {
 		listener, err := net.Listen("tcp", settings.listen)
 		if err != nil {
-			return nil, fmt.Errorf("serve the agent: %w", err)
+			return nil, nil, fmt.Errorf("serve the agent: %w", err)
 		}
 		listeners = append(listeners, listener)
 	}
 	if c := settings.callback; c != nil {
-		calling := callback.Listen(callback.Options{URL: c.url, Instance: settings.pin,
-			ContainerID: settings.containerID, Certificate: certificate, PingEvery: c.pingEvery, Logger: logger})
+		calling := callback.Listen(callback.Options{URL: c.url, Instance: settings.pin, ContainerID: settings.containerID,
+			Certificate: certificate, PingEvery: c.pingEvery, ResumeWithin: c.resumeWithin, Logger: logger})
 		self.partners.peers.call = calling.DialPeer
 		listeners = append(listeners, calling)
+		drain = calling.Drain
 	}
 	for i, listener := range listeners {
 		listeners[i] = newGatekeeper(listener, rule.tlsConfig(certificate), logger)
 	}
-	return listeners, nil
+	return listeners, drain, nil
 }
 
 // recordPlace is where the output is recorded.

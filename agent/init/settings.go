@@ -38,7 +38,9 @@ type settings struct {
 type callbackSettings struct {
 	url       *url.URL
 	pingEvery time.Duration
-	secret    string // empty: the platform has delivered none
+	// resumeWithin is how long a connection may be cut; above 0.
+	resumeWithin time.Duration
+	secret       string // empty: the platform has delivered none
 }
 
 const (
@@ -65,6 +67,7 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	listen := text("listen", "SOCKERLESS_LISTEN", "", "TCP address to serve on; "+defaultListen+" unless there is a callback")
 	callbackURL := text("callback-url", "SOCKERLESS_CALLBACK_URL", "", "where the backend waits for an agent that nobody can dial, https or wss")
 	ping := text("callback-ping", "SOCKERLESS_CALLBACK_PING", callback.PingEvery.String(), "how often connections to there are pinged")
+	resume := text("callback-resume", "SOCKERLESS_CALLBACK_RESUME", callback.ResumeWithin.String(), "how long a connection to there may be cut before it is given up")
 	pin := text("client-ca-pin", "SOCKERLESS_CLIENT_CA_PIN", "", "sha256/BASE64 of the client CA's public key")
 	signal := text("stop-signal", "SOCKERLESS_STOP_SIGNAL", "SIGTERM", "the container's own stop signal, name or number")
 	linger := text("linger", "SOCKERLESS_LINGER", defaultLinger.String(), "how long to stay after the main process has exited")
@@ -95,24 +98,28 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	s.log, errs[5] = parseLog(*logSize, *logFiles)
 	s.await, errs[6] = parseDuration("start timeout", *await)
 	if *callbackURL != "" {
-		s.callback, errs[7] = parseCallback(*callbackURL, *ping, getenv("SOCKERLESS_CALLBACK_SECRET"))
+		s.callback, errs[7] = parseCallback(*callbackURL, *ping, *resume, getenv("SOCKERLESS_CALLBACK_SECRET"))
 	}
 	return s, errors.Join(errs[:]...)
 }
 
 // parseCallback takes the secret from the environment only: a command line is
 // for everybody to read.
-func parseCallback(text, ping, secret string) (*callbackSettings, error) {
+func parseCallback(text, ping, resume, secret string) (*callbackSettings, error) {
 	where, err := url.Parse(text)
 	if err != nil || where.Scheme != "https" && where.Scheme != "wss" || where.Host == "" || where.User != nil {
 		return nil, fmt.Errorf("callback URL %q: an https or wss URL is wanted", text)
 	}
 	where.Scheme = "https"
-	every, err := parseDuration("callback ping", ping)
-	if err == nil && every == 0 {
-		err = errors.New("callback ping: a time above 0 is wanted")
+	every, pingErr := parseDuration("callback ping", ping)
+	within, resumeErr := parseDuration("callback resume", resume)
+	if err := errors.Join(pingErr, resumeErr); err != nil {
+		return nil, err
 	}
-	return &callbackSettings{url: where, pingEvery: every, secret: secret}, err
+	if every == 0 || within == 0 {
+		return nil, errors.New("callback ping, callback resume: times above 0 are wanted")
+	}
+	return &callbackSettings{url: where, pingEvery: every, resumeWithin: within, secret: secret}, nil
 }
 
 func parsePin(text string) ([]byte, error) {

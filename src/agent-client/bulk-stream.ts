@@ -213,6 +213,9 @@ export class BulkStream {
   #checkSilence(): void {
     const now = performance.now();
     const { heartbeat, expectsHeartbeats } = this.#call;
+    if (this.#connection.isCut(this.#stream)) {
+      this.#lastReceived = now;
+    }
     if (heartbeat !== undefined && now - this.#lastSent >= heartbeatAfterMs - heartbeatAfterMs / 4) {
       this.send(heartbeat);
     }
@@ -230,7 +233,7 @@ export class BulkStream {
     const reset = this.#stream.rstCode ?? constants.NGHTTP2_NO_ERROR;
     if (this.#error === undefined) {
       if (reset !== constants.NGHTTP2_NO_ERROR) {
-        this.#error = errorOfReset(reset);
+        this.#error = this.#connection.failureOf(this.#stream) ?? errorOfReset(reset);
       } else if (this.#status === "none" || !this.#reader.atBoundary) {
         this.#error = new ConnectError("the connection to the agent was cut", Code.Unavailable);
       }

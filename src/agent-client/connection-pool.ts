@@ -26,6 +26,7 @@ export class ConnectionPool {
       connection = new AgentConnection(target, {
         onIdle: () => this.#connections.delete(key),
         windows: this.#windows,
+        outlivesCuts: true,
       });
       this.#connections.set(key, connection);
     }

@@ -6,6 +6,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { ByteBudget } from "../common/byte-budget.ts";
 import { type AgentTarget, describeAddress } from "./address.ts";
 import { dial } from "./dial.ts";
+import type { Link } from "./link.ts";
 import { leastWindow, ReceiveWindow } from "./receive-window.ts";
 
 /** Streams of one session share its window, so that many that stall slow the rest down: then another session is due. */
@@ -15,6 +16,8 @@ const idleCloseMs = 60_000;
 /** Milliseconds between pings and for their answer: a peer behind a network may vanish without a word. */
 const pingIntervalMs = 10_000;
 const pingTimeoutMs = 20_000;
+/** The same where another connection then takes the place of this one, sooner than streams end for silence. */
+const linkPingTimeoutMs = 8_000;
 
 /** Settings of a stream. */
 export interface StreamOptions {
@@ -34,6 +37,8 @@ export interface ConnectionOptions {
   readonly onIdle?: (() => void) | undefined;
   /** Budget that the streams' receive windows are taken from; undefined: each has a large one of its own. */
   readonly windows?: ByteBudget | undefined;
+  /** Whether streams to an agent that calls go on after a cut. Without it they fail, and soon tell that it is gone. */
+  readonly outlivesCuts?: boolean;
 }
 
 /**
@@ -105,6 +110,17 @@ export class AgentConnection {
     this.#sessionOf.get(stream)?.window?.read(bytes);
   }
 
+  /** True while a stream of {@link request} waits for its connection to go on: its peer's silence means nothing. */
+  isCut(stream: ClientHttp2Stream): boolean {
+    return this.#sessionOf.get(stream)?.isCut === true;
+  }
+
+  /** Why the connection of a stream of {@link request} did not go on after a cut; undefined: it has, or never does. */
+  failureOf(stream: ClientHttp2Stream): ConnectError | undefined {
+    const failure = this.#sessionOf.get(stream)?.failure;
+    return failure === undefined ? undefined : new ConnectError(failure.message, Code.Unavailable);
+  }
+
   /** Ends every stream with an error and refuses new ones. May be called again. */
   close(): void {
     this.#closed = true;
@@ -117,11 +133,14 @@ export class AgentConnection {
     try {
       const { credentials } = this.#target;
       const shown = typeof credentials === "function" ? await credentials() : credentials;
-      const { windows, onIdle } = this.#options;
+      const { windows, onIdle, outlivesCuts } = this.#options;
       const initial = windows === undefined ? undefined : leastWindow;
-      const session = await dial({ ...this.#target, credentials: shown }, initial);
+      const { session, link } = await dial(
+        { ...this.#target, credentials: shown },
+        { window: initial, outlivesCuts },
+      );
       const window = windows === undefined ? undefined : new ReceiveWindow(session, windows);
-      const live = new LiveSession(session, this.#target.address.kind !== "unix", window);
+      const live = new LiveSession(session, this.#target.address.kind !== "unix", { window, link });
       this.#sessions.add(live);
       session.once("close", () => {
         this.#sessions.delete(live);
@@ -142,6 +161,7 @@ export class AgentConnection {
 class LiveSession {
   readonly window: ReceiveWindow | undefined;
   readonly #session: ClientHttp2Session;
+  readonly #link: Link | undefined;
   readonly #pings: boolean;
   #streams = 0;
   #carriesInput: boolean = false;
@@ -150,10 +170,20 @@ class LiveSession {
   #pingTimer: NodeJS.Timeout | undefined;
   #pongTimer: NodeJS.Timeout | undefined;
 
-  constructor(session: ClientHttp2Session, pings: boolean, window: ReceiveWindow | undefined) {
+  constructor(
+    session: ClientHttp2Session,
+    pings: boolean,
+    { window, link }: { readonly window: ReceiveWindow | undefined; readonly link: Link | undefined },
+  ) {
     this.#session = session;
+    this.#link = link;
     this.#pings = pings;
     this.window = window;
+    link?.on("cut", () => {
+      if (this.#streams === 0) {
+        session.destroy(); // Nobody waits for it to go on.
+      }
+    });
     session.on("goaway", () => {
       this.#leaving = true;
     });
@@ -161,9 +191,17 @@ class LiveSession {
     this.#becomeIdle();
   }
 
+  get isCut(): boolean {
+    return this.#link?.isCut === true;
+  }
+
+  get failure(): Error | undefined {
+    return this.#link?.errored ?? undefined;
+  }
+
   /** True if it takes another stream now. */
   hasRoomFor({ carriesInput = false }: StreamOptions): boolean {
-    if (this.#leaving || this.#session.closed || this.#session.destroyed) {
+    if (this.#leaving || this.isCut || this.#session.closed || this.#session.destroyed) {
       return false;
     }
     if (carriesInput && this.#carriesInput) {
@@ -212,6 +250,10 @@ class LiveSession {
       return;
     }
     this.#session.unref();
+    if (this.isCut) {
+      this.#session.destroy();
+      return;
+    }
     if (this.#leaving) {
       this.#session.close();
       return;
@@ -223,9 +265,13 @@ class LiveSession {
     if (this.#pongTimer !== undefined || this.#session.destroyed) {
       return;
     }
-    this.#pongTimer = setTimeout(() => {
-      this.#session.destroy(new ConnectError("the agent stopped answering", Code.Unavailable));
-    }, pingTimeoutMs).unref();
+    const link = this.#link;
+    this.#pongTimer =
+      link === undefined
+        ? setTimeout(() => {
+            this.#session.destroy(new ConnectError("the agent stopped answering", Code.Unavailable));
+          }, pingTimeoutMs).unref()
+        : setInterval(() => link.renew(), linkPingTimeoutMs).unref();
     this.#session.ping(() => {
       clearTimeout(this.#pongTimer);
       this.#pongTimer = undefined;

@@ -83,7 +83,7 @@ const targetOf = (port: number, pin: Uint8Array, shown = credentials): DialTarge
 
 test("an agent is known by its key, and sees the client's certificate", async (t) => {
   const { port, sessions } = await serve(t);
-  const session = await dial(targetOf(port, agent.pin));
+  const { session } = await dial(targetOf(port, agent.pin));
   // In TLS 1.3 the client is done first.
   const socket = (await until(() => sessions[0])).socket as TLSSocket;
   assert.equal(socket.getPeerCertificate().subject.CN, "client");

@@ -3,12 +3,14 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { request as requestHttp } from "node:http";
 import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
 import { connect as connectNet, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type CalledAddress, type ClientCredentials, type DialTarget, describeAddress } from "./address.ts";
 import { messageOf } from "../common/errors.ts";
+import { AgentGoneError, Link } from "./link.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
 
 /** HTTP/2's default frame of 16 KiB costs 40 % of the throughput. */
@@ -25,14 +27,36 @@ const connectTimeoutMs = 10_000;
 /** Header of a `CONNECT` to the relay of agents that call: the agent's pin, hexadecimal. */
 export const agentPinHeader = "sockerless-agent-pin";
 
+/** Settings of a connection. */
+export interface DialOptions {
+  /** How much the agent may send on one stream before we have read it, bytes. */
+  readonly window?: number | undefined;
+  /** Whether it goes on after a cut, where the agent is one that calls. */
+  readonly outlivesCuts?: boolean | undefined;
+}
+
+/** An HTTP/2 session to an agent. */
+export interface Dialled {
+  readonly session: ClientHttp2Session;
+  /** The connection beneath, where it goes on after a cut. */
+  readonly link: Link | undefined;
+}
+
 /**
  * Connects and opens an HTTP/2 session.
  *
- * @param window how much the agent may send on one stream before we have read it, in bytes
  * @throws ConnectError `Unavailable` when nobody answers, `Internal` when another than the pinned key answers
  */
-export async function dial(target: DialTarget, window = streamWindow): Promise<ClientHttp2Session> {
-  const socket = await connectSocket(target);
+export async function dial(
+  target: DialTarget,
+  { window = streamWindow, outlivesCuts = false }: DialOptions = {},
+): Promise<Dialled> {
+  const { address } = target;
+  const link =
+    address.kind === "called" && outlivesCuts
+      ? await Link.open(() => connectThrough(target, address))
+      : undefined;
+  const socket = await connectSocket(target, link);
   const session = connectHttp2("http://agent", {
     createConnection: () => socket,
     maxSessionMemory,
@@ -42,7 +66,7 @@ export async function dial(target: DialTarget, window = streamWindow): Promise<C
   session.on("error", () => {});
   await settled(session, socket, target);
   session.setLocalWindowSize(connectionWindow);
-  return session;
+  return { session, link };
 }
 
 /** Resolves once the peer has said how many streams it takes: before that a client knows no limit. */
@@ -72,15 +96,17 @@ function silence(): Error {
   return new Error(`no answer within ${connectTimeoutMs / 1000} s`);
 }
 
-async function connectSocket(target: DialTarget): Promise<Socket> {
+async function connectSocket(target: DialTarget, link: Link | undefined): Promise<Socket> {
   const { address } = target;
   switch (address.kind) {
     case "unix":
       return await connected(connectNet({ path: address.path }), "connect", target);
     case "tcp":
       return await connectToPinned(target, address.pin, { host: address.host, port: address.port });
-    case "called":
-      return await connectToPinned(target, address.pin, { socket: await connectThrough(target, address) });
+    case "called": {
+      const socket: Duplex = link ?? (await connectThrough(target, address));
+      return await connectToPinned(target, address.pin, { socket });
+    }
     case "relay": {
       const { host, port, authority } = address;
       return await connectSecurely(target, {
@@ -136,7 +162,8 @@ function connectThrough(target: DialTarget, { path, pin }: CalledAddress): Promi
         resolve(socket);
       } else {
         socket.destroy();
-        reject(unreachable(target, new Error(statusMessage)));
+        const reason = statusCode === 410 ? new AgentGoneError(statusMessage) : new Error(statusMessage);
+        reject(unreachable(target, reason));
       }
     });
     request.end();

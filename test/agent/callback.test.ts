@@ -1,5 +1,6 @@
 /** Agents that nobody can dial, the relay that they call, and proxies between the two. */
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
@@ -12,7 +13,10 @@ import { connect } from "node:tls";
 import { Code } from "@connectrpc/connect";
 import { WebSocket } from "ws";
 
+import { AgentStream, type Outcome, type StreamFailure } from "../../src/agent-client/agent-stream.ts";
 import { createAgentClient } from "../../src/agent-client/client.ts";
+import { AgentConnection } from "../../src/agent-client/connection.ts";
+import { encodeOpenExec, sessionStream } from "../../src/agent-client/session.ts";
 import type { FoundAgent } from "../../src/backends/common/cloud/agents/agent-finder.ts";
 import { type AgentProof, secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
 import { calledAgents } from "../../src/backends/common/cloud/agents/called-agents.ts";
@@ -66,7 +70,9 @@ describe("agents that call", () => {
   };
   const portOf = ({ relay }: Backend): number => Number(new URL(relay.address).port);
   const startProxy = async (backend: Backend, idleMs?: number): Promise<TlsEndingProxy> =>
-    resources.use(await startTlsEndingProxy(directory, portOf(backend), idleMs));
+    resources.use(
+      await startTlsEndingProxy(directory, portOf(backend), idleMs === undefined ? {} : { idleMs }),
+    );
   const startAgent = (
     { authority }: Backend,
     containerId: string,
@@ -135,7 +141,7 @@ describe("agents that call", () => {
     const idleMs = 3_000;
     const proxy = await startProxy(backend, idleMs);
     const containerId = newId();
-    const ping = { SOCKERLESS_CALLBACK_PING: "250ms" };
+    const ping = { SOCKERLESS_CALLBACK_PING: "1s" };
     startAgent(backend, containerId, proxy.url, { ...secretOf(backend, containerId), ...ping });
     const found = await meet(backend, containerId);
     // Those that wait, and one that is in use without a word.
@@ -352,6 +358,71 @@ describe("agents that call", () => {
     relay.allow(own, { pin: hostile.pin, others: [] });
     await cut;
     await isRefused(await call(other));
+  });
+
+  /** Runs `cat` in a container whose link passes a proxy; what comes of it is collected. */
+  const startEcho = async (env: Readonly<Record<string, string>> = {}) => {
+    const backend = await startBackend();
+    const proxy = await startProxy(backend);
+    const containerId = newId();
+    const agent = startAgent(backend, containerId, proxy.url, { ...secretOf(backend, containerId), ...env });
+    const { pin } = await meet(backend, containerId);
+    const process = {
+      args: ["cat"],
+      user: "0:0",
+      workingDir: "/",
+      env: [`PATH=${globalThis.process.env["PATH"]}`],
+    };
+    await clientOf(backend, containerId, { address: "", pin }).start({
+      generation: 1n,
+      process: { ...process, args: ["sleep", "1000"] },
+    });
+    const credentials = await backend.authority.credentialsFor(containerId);
+    const address = { kind: "called", path: backend.relay.path, pin } as const;
+    const connection = new AgentConnection({ address, credentials, containerId }, { outlivesCuts: true });
+    resources.defer(() => connection.close());
+    const received: Buffer[] = [];
+    const over = Promise.withResolvers<Outcome | StreamFailure>();
+    const first = encodeOpenExec({ execId: newId(), process, attachStdin: true, attachStdout: true });
+    const stream = await AgentStream.open(
+      connection,
+      sessionStream,
+      { containerId, first, carriesInput: true },
+      {
+        opened: () => {},
+        data: (_channel, source, start, end) => received.push(Buffer.from(source.subarray(start, end))),
+        outputEnded: () => {},
+        ended: over.resolve,
+        failed: over.resolve,
+      },
+    );
+    return { proxy, agent, stream, over: over.promise, received };
+  };
+
+  it("lose no byte to cuts, neither way", async () => {
+    const { proxy, stream, over, received } = await startEcho();
+    const sent = randomBytes(24 * 1024 * 1024);
+    for (let start = 0; start < sent.length; start += 65_536) {
+      await new Promise<void>((taken) => stream.sendInput(sent.subarray(start, start + 65_536), taken));
+      if (start % (3 * 1024 * 1024) === 0) {
+        proxy.cut();
+      }
+    }
+    stream.endInput();
+    assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
+    assert.ok(Buffer.concat(received).equals(sent));
+  });
+
+  it("are given up, and never taken for ended, after a cut beyond the limit", async () => {
+    const { proxy, agent, stream, over } = await startEcho({ SOCKERLESS_CALLBACK_RESUME: "500ms" });
+    proxy.setOpen(false);
+    proxy.cut();
+    await untilTrue(() => agent.said().includes("cut for too long"));
+    stream.endInput(); // The process has ended with its connection, as far as anybody can tell.
+    proxy.setOpen(true);
+    const failure = await over;
+    assert.equal(failure.kind, "unavailable");
+    assert.match("message" in failure ? failure.message : "", /the connection to the agent was cut/);
   });
 
   it("do not wait for a relay that was closed", async () => {

@@ -1,15 +1,24 @@
 /** Tasks in subnets that let nothing in: their agents call the backend (`ecs.agent_mode: callback`). */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 
 import type { Aws } from "../simulators/aws/aws.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { processOf } from "../support/processes.ts";
+import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { untilTrue } from "../support/until.ts";
+
+/** A peer that says nothing for as long is taken for gone (proto/sockerless/agent/v1/agent.proto), if its link is there. */
+const silenceMs = 30_000;
 
 /** A group whose members reach one another and are reached by nobody else. */
 function closedGroup({ services, account }: Aws): string {
@@ -21,18 +30,23 @@ function closedGroup({ services, account }: Aws): string {
 }
 
 describe("tasks whose agents call the backend", () => {
+  const resources = new AsyncDisposableStack();
   let under: EcsDaemon;
   let directory: string;
+  let proxy: TlsEndingProxy;
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), "skl-callback-"));
+    resources.defer(() => rm(directory, { recursive: true }));
     under = await EcsDaemon.start({
       leastPrivilege: true,
       ecs: async (aws) => {
         const port = await freePort();
         const host = aws.services.network.subnets()[0]?.routerAddress ?? "";
+        proxy = resources.use(await startTlsEndingProxy(directory, port, { host }));
         return {
           agent_mode: "callback",
-          callback_url: `wss://${host}:${port}/sockerless`,
+          callback_url: `wss://${host}:${proxy.port}/sockerless`,
+          callback_listen: `tcp://127.0.0.1:${port}`,
           security_groups: [closedGroup(aws)],
           agent_ingress: [],
           linger: "5s",
@@ -44,7 +58,7 @@ describe("tasks whose agents call the backend", () => {
   });
   after(async () => {
     await under?.stop();
-    await rm(directory, { recursive: true });
+    await resources.disposeAsync();
   });
 
   it("run, and have their streams", async () => {
@@ -110,6 +124,65 @@ describe("tasks whose agents call the backend", () => {
     assert.equal(await daemon.ok("exec", "stays", "echo", "again"), "again");
     await daemon.ok("stop", "stays");
     assert.equal(await daemon.ok("wait", "stays"), "9");
+  });
+
+  /** A client under way, what it has written, and its exit code. */
+  const begin = (...args: string[]) => {
+    const client = spawn("docker", args, {
+      env: under.daemon.clientEnv,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const chunks: Buffer[] = [];
+    client.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
+    const closed = once(client, "close").then(([code]) => Number(code));
+    return { output: client.stdout, text: () => Buffer.concat(chunks), closed };
+  };
+  const count = (lines: number): string =>
+    `i=0; while [ $i -lt ${lines} ]; do echo $i; i=$((i+1)); usleep 10000; done`;
+  const counted = (lines: number): string => Array.from({ length: lines }, (_, n) => `${n}\n`).join("");
+
+  it("go on, byte for byte, after a cut that is longer than the silence of a peer that is gone", async () => {
+    const { daemon } = under;
+    const fill = "head -c 30000000 /dev/urandom > /big; sha256sum < /big > /sum";
+    await daemon.ok(
+      ...["run", "--detach", "--name", "far", "busybox", "sh", "-c"],
+      `${fill}; until [ -e /go ]; do usleep 10000; done; ${count(400)}; until [ -e /end ]; do usleep 10000; done`,
+    );
+    await untilTrue(async () => (await daemon.docker("exec", "far", "cat", "/sum")).text.length === 67);
+    const sum = (await daemon.ok("exec", "far", "cat", "/sum")).slice(0, 64);
+    const log = begin("logs", "--follow", "far");
+    const exec = begin("exec", "far", "sh", "-c", `touch /go; ${count(400)}; exit 3`);
+    const copy = begin("cp", "far:/big", "-");
+    const run = begin("run", "--rm", "busybox", "sh", "-c", `${count(400)}; exit 5`);
+    await once(copy.output, "data");
+    copy.output.pause(); // So that it is under way.
+    await untilTrue(() => [exec, log, run].every((client) => client.text().length > 0));
+    proxy.setOpen(false);
+    proxy.cut();
+    await delay(silenceMs + 1_000);
+    proxy.setOpen(true);
+    copy.output.resume();
+    assert.deepEqual(await Promise.all([exec.closed, copy.closed, run.closed]), [3, 0, 5]);
+    await daemon.ok("exec", "far", "touch", "/end");
+    assert.equal(await log.closed, 0);
+    for (const told of [log, exec, run]) {
+      assert.equal(String(told.text()), counted(400));
+    }
+    assert.equal(createHash("sha256").update(copy.text().subarray(512, 30_000_512)).digest("hex"), sum);
+    await daemon.ok("rm", "--force", "far");
+  });
+
+  it("go on, byte for byte, after the backend was killed", async () => {
+    const { daemon } = under;
+    await daemon.ok("run", "--detach", "--name", "near", "busybox", "sleep", "1000");
+    const exec = begin("exec", "near", "sh", "-c", `${count(300)}; exit 3`);
+    await untilTrue(() => exec.text().length > 0);
+    const backend = await processOf(daemon, "backend");
+    process.kill(backend, "SIGKILL");
+    await processOf(daemon, "backend", backend);
+    assert.equal(await exec.closed, 3);
+    assert.equal(String(exec.text()), counted(300));
+    await daemon.ok("rm", "--force", "near");
   });
 
   it("are refused without what they prove themselves by", async () => {

@@ -10,6 +10,7 @@ import { makeCertificates } from "./certificates.ts";
 export interface TlsEndingProxy extends AsyncDisposable {
   /** `https://127.0.0.1:port` */
   readonly url: string;
+  readonly port: number;
   /** How often a connection was dropped because nothing had passed. */
   readonly dropped: () => number;
   /** Milliseconds that the oldest open connection is there. */
@@ -18,25 +19,33 @@ export interface TlsEndingProxy extends AsyncDisposable {
   readonly seen: () => Buffer;
   /** Cuts all connections. */
   cut(): void;
+  /** Lets nobody through, or everybody again. */
+  setOpen(isOpen: boolean): void;
 }
 
 /**
- * Starts one on loopback.
+ * Starts one.
  *
  * @param directory for its certificate
  * @param port of the server on loopback
+ * @param host address on which it listens
  */
 export async function startTlsEndingProxy(
   directory: string,
   port: number,
-  idleMs = 60_000,
+  { idleMs = 60_000, host = "127.0.0.1" } = {},
 ): Promise<TlsEndingProxy> {
   const { server: files } = await makeCertificates(directory);
   const [key, cert] = await Promise.all([readFile(files.key), readFile(files.cert)]);
   const clients = new Map<TLSSocket, number>();
   const seen: Buffer[] = [];
   let dropped = 0;
+  let isOpen = true;
   const proxy = createServer({ key, cert }, (client) => {
+    if (!isOpen) {
+      client.on("error", () => {}).destroy();
+      return;
+    }
     clients.set(client, performance.now());
     const server = connect({ host: "127.0.0.1", port, rejectUnauthorized: false });
     client.on("data", (chunk: Buffer) => seen.push(chunk));
@@ -55,19 +64,24 @@ export async function startTlsEndingProxy(
     }
   });
   proxy.on("tlsClientError", () => {});
-  proxy.listen(0, "127.0.0.1");
+  proxy.listen(0, host);
   await once(proxy, "listening");
   const cut = (): void => {
     for (const client of clients.keys()) {
       client.destroy();
     }
   };
+  const { port: own } = proxy.address() as AddressInfo;
   return {
-    url: `https://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+    url: `https://127.0.0.1:${own}`,
+    port: own,
     dropped: () => dropped,
     oldestMs: () => Math.max(0, ...[...clients.values()].map((sinceMs) => performance.now() - sinceMs)),
     seen: () => Buffer.concat(seen),
     cut,
+    setOpen: (open) => {
+      isOpen = open;
+    },
     async [Symbol.asyncDispose]() {
       const closed = once(proxy, "close");
       proxy.close();

@@ -19,7 +19,12 @@ var (
 )
 
 // errSilent ends a stream whose peer sends neither data nor heartbeats.
-var errSilent = errors.New("the peer has been silent for 30 s: the stream is cut")
+var errSilent = errors.New("the peer has been silent for too long: the stream is cut")
+
+// BearCuts has every stream stay when its peer is silent for that much longer,
+// because what carries it may be cut for as long and go on. It is called before
+// anything is served.
+func BearCuts(limit time.Duration) { silenceLimit += limit }
 
 // sender sends the messages of one stream and, when there are none, heartbeats.
 type sender[M any] struct {

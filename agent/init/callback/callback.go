@@ -1,6 +1,7 @@
 // Package callback reaches a backend that cannot reach the agent: the agent
 // dials the backend, over WebSockets, and serves there what it would serve on a
-// port, TLS included. docs/formats.md describes what goes over the wire.
+// port, TLS included. docs/formats.md describes what goes over the wire. A
+// connection may be a link, which outlives the WebSockets that carry it.
 //
 // The WebSocket is anonymous, and so is its own TLS, which a proxy on the way may
 // end: who the agent and its client are is settled by the TLS inside it. An agent
@@ -14,14 +15,19 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -32,12 +38,15 @@ const (
 	handshakeTimeout = 10 * time.Second
 	attemptTimeout   = 30 * time.Second
 	// PingEvery is how often a connection that waits or is in use is pinged:
-	// proxies on the way forget silent ones after a minute.
-	PingEvery   = 20 * time.Second
-	pingTimeout = 20 * time.Second
+	// proxies on the way forget silent ones after a minute. The answer has as long.
+	PingEvery = 20 * time.Second
 	// Pauses between attempts that fail; with their spread they are shorter than
 	// the time for which the backend has its clients wait for the agent.
 	firstPause, lastPause = 500 * time.Millisecond, 3 * time.Second
+	// ResumeWithin is how long a connection may be cut. Pings and attempts to
+	// reach the backend take their time before it is noticed and mended.
+	ResumeWithin = 2 * time.Minute
+	drainPoll    = 5 * time.Millisecond
 	// toldEvery is how often failures are logged that go on.
 	toldEvery = 10 * time.Second
 	// maxConnections bounds those that the backend uses at once, most of which it
@@ -56,7 +65,9 @@ type Options struct {
 	ContainerID string
 	Certificate tls.Certificate // the agent's own, as it is shown inside
 	PingEvery   time.Duration
-	Logger      *slog.Logger
+	// ResumeWithin is how long a connection may be cut before it is given up.
+	ResumeWithin time.Duration
+	Logger       *slog.Logger
 }
 
 // Listener hands out the connections that the backend begins to use. There is
@@ -66,10 +77,15 @@ type Listener struct {
 	where   *url.URL
 	client  *http.Client
 
-	ctx    context.Context
+	ctx    context.Context // of the calling
 	cancel context.CancelCauseFunc
+	closed context.Context // nothing is handed out any more
+	close  context.CancelFunc
 	taken  chan net.Conn
 	places chan struct{}
+
+	mu    sync.Mutex
+	links map[linkID]*link
 }
 
 // Listen begins to call the backend.
@@ -78,6 +94,7 @@ func Listen(options Options) *Listener {
 		options: options,
 		where:   options.URL.JoinPath("agents", instanceOf(options.Instance), options.ContainerID),
 		taken:   make(chan net.Conn), places: make(chan struct{}, maxConnections),
+		links: map[linkID]*link{},
 	}
 	l.client = &http.Client{
 		Transport: &http.Transport{
@@ -91,6 +108,7 @@ func Listen(options Options) *Listener {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.closed, l.close = context.WithCancel(l.ctx)
 	go l.run()
 	return l
 }
@@ -104,14 +122,14 @@ func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.taken:
 		return conn, nil
-	case <-l.ctx.Done():
-		return nil, context.Cause(l.ctx)
+	case <-l.closed.Done():
+		return nil, net.ErrClosed
 	}
 }
 
-// Close ends the calling. Connections in use go on.
+// Close hands out no more connections. Those in use go on; Drain ends the calling.
 func (l *Listener) Close() error {
-	l.cancel(net.ErrClosed)
+	l.close()
 	return nil
 }
 
@@ -160,18 +178,79 @@ func (l *Listener) offer() error {
 	}
 	used := &usedConn{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer), free: free}
 	stop := context.AfterFunc(l.ctx, func() { conn.Close() })
-	_, err = used.reader.Peek(1)
+	first, err := used.reader.Peek(1)
 	stop()
 	if err != nil {
 		used.Close()
 		return fmt.Errorf("a connection that waited for the backend: %w", err)
 	}
-	select {
-	case l.taken <- used:
+	if first[0] == opensLink || first[0] == resumesLink {
+		go l.link(used)
 		return nil
-	case <-l.ctx.Done():
-		used.Close()
-		return context.Cause(l.ctx)
+	}
+	return l.hand(used)
+}
+
+// hand gives a connection to whoever accepts it.
+func (l *Listener) hand(conn net.Conn) error {
+	select {
+	case l.taken <- conn:
+		return nil
+	case <-l.closed.Done():
+		conn.Close()
+		return net.ErrClosed
+	}
+}
+
+// link has a connection carry the link that it names, until it is lost.
+func (l *Listener) link(carrier *usedConn) {
+	defer carrier.Close()
+	var opening [openingSize]byte
+	carrier.SetReadDeadline(time.Now().Add(handshakeTimeout))
+	if _, err := io.ReadFull(carrier.reader, opening[:]); err != nil {
+		return
+	}
+	carrier.SetReadDeadline(time.Time{})
+	id := linkID(opening[1:])
+	arrived := binary.BigEndian.Uint64(opening[1+linkIDSize:])
+	l.mu.Lock()
+	known := l.links[id]
+	isNew := opening[0] == opensLink && known == nil && len(l.links) < maxConnections
+	var outer net.Conn
+	if isNew {
+		known, outer = newLink(l.options.ResumeWithin, l.options.Logger, func() { l.forget(id) })
+		l.links[id] = known
+	}
+	l.mu.Unlock()
+	if known == nil || (opening[0] == opensLink) != isNew {
+		refuseLink(carrier)
+		return
+	}
+	if isNew && l.hand(outer) != nil {
+		return
+	}
+	known.carry(carrier, carrier.reader, arrived)
+}
+
+func (l *Listener) forget(id linkID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.links, id)
+}
+
+// Drain waits until the peers have got what was written, once all links were
+// closed: at most until ctx ends, and for those that are cut until they are
+// given up. Then nobody is called any more.
+func (l *Listener) Drain(ctx context.Context) {
+	defer l.cancel(net.ErrClosed)
+	for {
+		l.mu.Lock()
+		links := slices.Collect(maps.Values(l.links))
+		l.mu.Unlock()
+		if len(links) == 0 || ctx.Err() != nil && !slices.ContainsFunc(links, (*link).isCut) {
+			return
+		}
+		time.Sleep(drainPoll)
 	}
 }
 
@@ -243,7 +322,7 @@ func (l *Listener) keepAlive(ctx context.Context, socket *websocket.Conn) {
 	for {
 		select {
 		case <-ticker.C:
-			ping, cancel := context.WithTimeout(ctx, pingTimeout)
+			ping, cancel := context.WithTimeout(ctx, l.options.PingEvery)
 			err := socket.Ping(ping)
 			cancel()
 			if err != nil {

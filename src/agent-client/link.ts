@@ -1,0 +1,325 @@
+/**
+ * A connection to an agent that calls, which outlives the loss of what carries it: what was sent is kept until it has
+ * arrived, and sent again on the next carrier. docs/formats.md has its frames, `agent/init/callback/link.go` its other end.
+ */
+import { randomBytes } from "node:crypto";
+import { Duplex } from "node:stream";
+
+import { messageOf } from "../common/errors.ts";
+
+const opensLink = 1;
+const resumesLink = 2;
+const idSize = 16;
+/** Bytes that have come, 8 of them, and the length of the data behind, 4. */
+const frameHead = 12;
+/** Stands for the length of a frame behind which nothing comes. */
+const endsLink = 0xffff_ffff;
+/** Bytes that were sent and have not arrived, as far as is known; beyond it nothing more is taken. */
+const maxKept = 2 * 1024 * 1024;
+/** Bytes that come before the agent is told. */
+const ackAfter = 256 * 1024;
+/** The time that an agent has to answer on a carrier. */
+const answerWithinMs = 10_000;
+const pauseMs = 250;
+
+/** The agent is gone for good: nobody can go on with a connection to it. */
+export class AgentGoneError extends Error {}
+
+/** Settings of a {@link Link}. */
+export interface LinkOptions {
+  /** The time that it may be without a carrier, milliseconds. The agent's own is 120,000 too. */
+  readonly limitMs?: number;
+}
+
+/**
+ * The client's end. It emits `cut` when its carrier is lost, and `error` when no other was had in time.
+ */
+export class Link extends Duplex {
+  readonly #connect: () => Promise<Duplex>;
+  readonly #limitMs: number;
+  readonly #id = randomBytes(idSize);
+  #carrier: Duplex | undefined;
+  /** Set while another carrier is looked for. */
+  #search: Promise<void> | undefined;
+  #kept: Uint8Array[] = [];
+  #keptBytes = 0;
+  /** Bytes before those that are kept. */
+  #base = 0;
+  #received = 0;
+  #told = 0;
+  #head: Buffer = Buffer.alloc(0);
+  /** Bytes of the frame's data that are still to come. */
+  #rest = 0;
+  #room: (() => void) | undefined;
+  /** Nothing more is sent. */
+  #finished: boolean = false;
+  /** Nothing more comes. */
+  #isOver: boolean = false;
+
+  /**
+   * Opens a link.
+   *
+   * @param connect a connection of the agent's; may be called again at any time. @throws AgentGoneError: there will be none
+   * @throws Error: as `connect` does
+   */
+  static async open(connect: () => Promise<Duplex>, options: LinkOptions = {}): Promise<Link> {
+    const link = new Link(connect, options);
+    const carrier = await connect();
+    carrier.write(link.#opening(opensLink));
+    link.#use(carrier);
+    return link;
+  }
+
+  private constructor(connect: () => Promise<Duplex>, { limitMs = 120_000 }: LinkOptions) {
+    super({ allowHalfOpen: false });
+    this.#connect = connect;
+    this.#limitMs = limitMs;
+  }
+
+  /** True while nothing carries it. */
+  get isCut(): boolean {
+    return this.#carrier === undefined;
+  }
+
+  /** Looks for another carrier, since nothing comes of this one. */
+  renew(): void {
+    this.#search ??= this.#resume().finally(() => {
+      this.#search = undefined;
+      if (this.isCut && !this.destroyed && !this.#isOver) {
+        this.renew();
+      }
+    });
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, written: () => void): void {
+    this.#kept.push(chunk);
+    this.#keptBytes += chunk.length;
+    if (this.#carrier !== undefined) {
+      this.#send(this.#carrier, chunk);
+    }
+    if (this.#keptBytes <= maxKept) {
+      written();
+    } else {
+      this.#room = written;
+    }
+  }
+
+  override _read(): void {
+    this.#carrier?.resume();
+  }
+
+  override _final(done: () => void): void {
+    this.#finished = true;
+    this.#carrier?.end(this.#frameHead(endsLink));
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    const carrier = this.#carrier;
+    this.#carrier = undefined;
+    this.#kept = [];
+    if (carrier?.writable === true) {
+      carrier.end(this.#frameHead(endsLink));
+    }
+    carrier?.resume();
+    carrier?.once("finish", () => carrier.destroy());
+    done(error);
+  }
+
+  #opening(kind: number): Buffer {
+    const opening = Buffer.alloc(1 + idSize + 8);
+    opening[0] = kind;
+    opening.set(this.#id, 1);
+    opening.writeBigUInt64BE(BigInt(this.#received), 1 + idSize);
+    return opening;
+  }
+
+  #frameHead(length: number): Buffer {
+    const head = Buffer.allocUnsafe(frameHead);
+    head.writeBigUInt64BE(BigInt(this.#received), 0);
+    head.writeUInt32BE(length, 8);
+    this.#told = this.#received;
+    return head;
+  }
+
+  #send(carrier: Duplex, chunk: Uint8Array): void {
+    carrier.cork();
+    carrier.write(this.#frameHead(chunk.length));
+    carrier.write(chunk);
+    carrier.uncork();
+  }
+
+  #use(carrier: Duplex): void {
+    this.#carrier = carrier;
+    this.#head = Buffer.alloc(0);
+    this.#rest = 0;
+    const lose = (): void => {
+      if (this.#carrier !== carrier) {
+        return;
+      }
+      this.#carrier = undefined;
+      carrier.destroy();
+      if (this.#finished) {
+        this.#end(); // The agent has closed what we had ended.
+      } else if (!this.destroyed) {
+        this.emit("cut");
+        this.renew();
+      }
+    };
+    carrier.on("data", (chunk: Buffer) => {
+      if (this.#carrier === carrier) {
+        this.#receive(carrier, chunk);
+      }
+    });
+    carrier.on("error", lose);
+    carrier.once("end", lose);
+    carrier.once("close", lose);
+  }
+
+  #receive(carrier: Duplex, bytes: Buffer): void {
+    let chunk = bytes;
+    let wantsMore = true;
+    while (chunk.length > 0 && !this.destroyed) {
+      if (this.#rest > 0) {
+        const data = chunk.subarray(0, this.#rest);
+        chunk = chunk.subarray(data.length);
+        this.#rest -= data.length;
+        this.#received += data.length;
+        wantsMore = this.push(data);
+        continue;
+      }
+      const missing = frameHead - this.#head.length;
+      this.#head = Buffer.concat([this.#head, chunk.subarray(0, missing)]);
+      chunk = chunk.subarray(missing);
+      if (this.#head.length === frameHead) {
+        const head = this.#head;
+        this.#head = Buffer.alloc(0);
+        this.#acknowledge(Number(head.readBigUInt64BE(0)));
+        this.#rest = head.readUInt32BE(8);
+        if (this.#rest === endsLink) {
+          this.#carrier = undefined;
+          carrier.destroy();
+          this.#end();
+          return;
+        }
+      }
+    }
+    if (!wantsMore) {
+      carrier.pause();
+    }
+    if (this.#received - this.#told >= ackAfter && !this.destroyed) {
+      carrier.write(this.#frameHead(0));
+    }
+  }
+
+  #end(): void {
+    this.#isOver = true;
+    this.push(null);
+  }
+
+  /** Forgets what has arrived. */
+  #acknowledge(arrived: number): void {
+    if (arrived < this.#base || arrived > this.#base + this.#keptBytes) {
+      this.destroy(new Error("the agent tells of bytes that it was not sent"));
+      return;
+    }
+    let gone = arrived - this.#base;
+    this.#base = arrived;
+    this.#keptBytes -= gone;
+    while (gone > 0) {
+      const [first = new Uint8Array()] = this.#kept;
+      if (first.length > gone) {
+        this.#kept[0] = first.subarray(gone);
+        break;
+      }
+      gone -= first.length;
+      this.#kept.shift();
+    }
+    if (this.#keptBytes <= maxKept) {
+      const room = this.#room;
+      this.#room = undefined;
+      room?.();
+    }
+  }
+
+  async #resume(): Promise<void> {
+    const givenUpAt = performance.now() + this.#limitMs;
+    let reason: unknown;
+    while (!this.destroyed) {
+      try {
+        await this.#goOn();
+        return;
+      } catch (error) {
+        reason = error;
+        if (
+          error instanceof AgentGoneError ||
+          (error instanceof Error && error.cause instanceof AgentGoneError)
+        ) {
+          break;
+        }
+      }
+      if (performance.now() >= givenUpAt) {
+        break;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+    this.destroy(new Error(`the connection to the agent was cut: ${messageOf(reason)}`));
+  }
+
+  /** Goes on with another carrier. @throws Error: there is none, or it is of no use */
+  async #goOn(): Promise<void> {
+    const carrier = await this.#connect();
+    carrier.write(this.#opening(resumesLink));
+    const head = await readHead(carrier).catch((error: unknown) => {
+      carrier.on("error", () => {}).destroy();
+      throw error;
+    });
+    if (this.destroyed) {
+      carrier.destroy();
+      return;
+    }
+    if (head.readUInt32BE(8) === endsLink) {
+      carrier.destroy();
+      throw new AgentGoneError("the agent has given it up");
+    }
+    const before = this.#carrier;
+    this.#carrier = undefined;
+    before?.destroy();
+    this.#acknowledge(Number(head.readBigUInt64BE(0)));
+    if (this.destroyed) {
+      carrier.destroy();
+      return;
+    }
+    carrier.write(this.#frameHead(0)); // So that the agent knows that it was heard.
+    for (const chunk of this.#kept) {
+      this.#send(carrier, chunk);
+    }
+    if (this.#finished) {
+      carrier.end(this.#frameHead(endsLink));
+    }
+    carrier.unshift(head);
+    this.#use(carrier);
+    carrier.resume();
+  }
+}
+
+/** The first frame's head. @throws Error: it does not come */
+function readHead(carrier: Duplex): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const settle = (settled: () => void): void => {
+      clearTimeout(timer);
+      carrier.off("readable", read).off("error", fail).off("close", fail);
+      settled();
+    };
+    const fail = (error?: unknown): void =>
+      settle(() => reject(error instanceof Error ? error : new Error("the agent's connection was closed")));
+    const read = (): void => {
+      const head = carrier.read(frameHead) as Buffer | null;
+      if (head !== null) {
+        settle(() => resolve(head));
+      }
+    };
+    const timer = setTimeout(() => fail(new Error("the agent does not answer")), answerWithinMs);
+    carrier.on("readable", read).on("error", fail).on("close", fail);
+  });
+}
