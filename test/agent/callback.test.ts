@@ -1,6 +1,8 @@
 /** Agents that nobody can dial, the relay that they call, and proxies between the two. */
+import "reflect-metadata";
+
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { KeyObject, randomBytes, sign } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
@@ -11,6 +13,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect } from "node:tls";
 
 import { Code } from "@connectrpc/connect";
+import { X509CertificateGenerator } from "@peculiar/x509";
 import { WebSocket } from "ws";
 
 import { AgentStream, type Outcome, type StreamFailure } from "../../src/agent-client/agent-stream.ts";
@@ -20,7 +23,7 @@ import { encodeOpenExec, sessionStream } from "../../src/agent-client/session.ts
 import type { FoundAgent } from "../../src/backends/common/cloud/agents/agent-finder.ts";
 import { type AgentProof, secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
 import { calledAgents } from "../../src/backends/common/cloud/agents/called-agents.ts";
-import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
+import { keyAlgorithm, readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
 import { type CloudAuthority, createAuthority } from "../../src/backends/common/cloud/authority.ts";
 import { Relay } from "../../src/backends/common/cloud/callback/relay.ts";
 import { instanceOf } from "../../src/backends/common/cloud/instance.ts";
@@ -40,6 +43,18 @@ interface Backend {
   readonly authority: CloudAuthority;
   readonly sealer: Sealer;
   readonly warnings: () => string[];
+}
+
+/** A key, and a certificate that it has signed itself. */
+async function stallingKey(): Promise<{ readonly key: KeyObject; readonly certificate: Buffer }> {
+  const keys = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    serialNumber: "01",
+    name: "CN=stalls",
+    keys,
+    signingAlgorithm: keyAlgorithm,
+  });
+  return { key: KeyObject.from(keys.privateKey), certificate: Buffer.from(certificate.rawData) };
 }
 
 describe("agents that call", () => {
@@ -93,7 +108,7 @@ describe("agents that call", () => {
   const finderOf = (backend: Backend, given?: AgentProof) => {
     const { relay, authority, sealer } = backend;
     const ownSecret = secretProof((containerId) => sealer.callbackSecret(containerId, 1n));
-    const { logger, warnings } = capturedLogger();
+    const { logger, warnings, lines } = capturedLogger();
     const finder = calledAgents({
       relay,
       authority,
@@ -103,7 +118,7 @@ describe("agents that call", () => {
       clock: systemClock,
       logger,
     });
-    return { finder, warnings };
+    return { finder, warnings, told: () => lines.map(({ msg }) => String(msg)) };
   };
   const meet = (backend: Backend, containerId: string): Promise<FoundAgent> =>
     finderOf(backend).finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
@@ -307,6 +322,38 @@ describe("agents that call", () => {
     startAgent(backend, containerId, url, secretOf(backend, containerId));
     await meet(backend, containerId);
     assert.ok(backend.warnings().length < 30, String(backend.warnings().length));
+  });
+
+  it("get through beside keys that nobody proves, however many they are, which are bounded and logged", async () => {
+    const backend = await startBackend();
+    const instance = instanceOf(backend.authority).replace("sockerless/", "");
+    const containerId = newId();
+    const path = `/agents/${instance}/${containerId}`;
+    // Each has a key of its own, shows it, and says nothing more.
+    const callers = await Promise.all(
+      Array.from({ length: 40 }, async () => {
+        const { key, certificate } = await stallingKey();
+        const socket = new WebSocket(`wss://127.0.0.1:${portOf(backend)}${path}`, "sockerless.agent.v1", {
+          rejectUnauthorized: false,
+        });
+        resources.defer(() => socket.terminate());
+        const [nonce] = (await once(socket, "message")) as [Buffer];
+        const signed = `sockerless callback ${instance} ${containerId} ${nonce.toString("hex")}`;
+        const signature = sign("sha256", Buffer.from(signed), key).toString("base64");
+        socket.send(JSON.stringify({ certificate: certificate.toString("base64"), signature }));
+        return socket;
+      }),
+    );
+    const { finder, told } = finderOf(backend);
+    const signal = AbortSignal.timeout(120_000);
+    const met = finder.await(containerId, { task: "task", address: "" }, signal);
+    await Promise.all(callers.slice(0, 16).map((caller) => once(caller, "message"))); // The first are being asked.
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    startAgent(backend, containerId, url, secretOf(backend, containerId));
+    const client = clientOf(backend, containerId, await met);
+    assert.equal((await client.hello({})).containerId, containerId);
+    const lines = told().filter((line) => line.includes("has not proven itself"));
+    assert.ok(lines.length > 0 && lines.length <= 10, String(lines.length));
   });
 
   it("show their keys in few bytes", async () => {

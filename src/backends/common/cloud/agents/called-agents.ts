@@ -5,6 +5,7 @@ import { fromUnknown, messageOf } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
 import type { ContainerTraffic } from "../../driver.ts";
 import { directTraffic } from "../../ready-made-roles.ts";
+import { Limiter } from "../../images/limiter.ts";
 import type { CloudAuthority } from "../authority.ts";
 import type { Caller } from "../callback/relay-messages.ts";
 import type { Relay } from "../callback/relay.ts";
@@ -13,7 +14,7 @@ import type { AgentProof } from "./agent-proof.ts";
 
 /** Parts of the backend that waiting for agents needs. */
 export interface CalledAgentsOptions {
-  readonly relay: Pick<Relay, "path" | "callersOf" | "refuse" | "allow">;
+  readonly relay: Pick<Relay, "path" | "callersOf" | "has" | "doubt" | "refuse" | "allow">;
   readonly authority: Pick<CloudAuthority, "credentialsFor">;
   readonly proof: AgentProof;
   /** Address at which agents call, as they are told. */
@@ -27,10 +28,14 @@ export interface CalledAgentsOptions {
   readonly logger: Logger;
 }
 
-/** Time that an agent has to prove itself. */
-const proofLimitMs = 15_000;
-/** Pause after a proof that could be neither had nor refused. */
-const pauseMs = 1_000;
+/** Times that a key has to prove itself: more with each attempt, so that those who only stall take little. */
+const proofLimitsMs = [4_000, 8_000, 15_000] as const;
+/** Keys of one container that are asked for their proof at once. */
+const maxAsked = 16;
+/** Pauses after a proof that could be neither had nor refused; none is kept waiting for another's. */
+const pausesMs = [1_000, 2_000, 5_000, 10_000] as const;
+/** Keys that have not proven themselves are told one by one, up to here. */
+const maxTold = 10;
 
 /** Reaches agents by the connections that they make. */
 export function calledAgents(options: CalledAgentsOptions): AgentFinder {
@@ -72,36 +77,103 @@ async function meetFirstProven(
   place: TaskPlace,
   signal: AbortSignal,
 ): Promise<FoundAgent> {
-  const { relay, clock, logger } = options;
-  const elsewhere = new Set<string>();
-  for await (const caller of relay.callersOf(containerId, signal)) {
-    if (elsewhere.has(caller.pin)) {
-      continue; // It waits for whoever asks for its own task.
+  const { relay } = options;
+  const over = new AbortController();
+  const first = Promise.withResolvers<FoundAgent>();
+  const scope = AbortSignal.any([signal, over.signal]);
+  const known = new Set<string>();
+  const asking = new Asking(options, place, scope);
+  const askAll = async (): Promise<never> => {
+    for await (const caller of relay.callersOf(containerId, scope)) {
+      if (known.has(caller.pin)) {
+        continue; // It is being asked, or there is nothing to ask it for.
+      }
+      known.add(caller.pin);
+      void asking.ask(caller).then((outcome) => {
+        if (typeof outcome === "object") {
+          first.resolve(outcome);
+        } else if (outcome === "left") {
+          known.delete(caller.pin);
+        }
+      }, first.reject);
     }
-    const about = { container: containerId, task: place.task, key: caller.pin };
-    try {
-      const pin = await prove(options, caller, place, signal);
-      logger.debug(about, "an agent that called has proven itself");
-      return { address: place.address, pin };
-    } catch (error) {
-      signal.throwIfAborted();
-      const { kind } = fromUnknown(error);
-      if (kind === "conflict") {
-        elsewhere.add(caller.pin);
-        logger.info(about, `an agent that called is another task's: ${messageOf(error)}`);
-      } else if (kind === "forbidden") {
-        relay.refuse(caller);
-        logger.warn(about, `an agent that called is not whom it claims to be: ${messageOf(error)}`);
-      } else {
-        logger.info(
-          { ...about, err: error },
-          `an agent that called has not proven itself: ${messageOf(error)}`,
-        );
-        await clock.sleep(pauseMs, signal);
+    throw scope.reason;
+  };
+  try {
+    return await Promise.race([first.promise, askAll()]);
+  } finally {
+    over.abort();
+  }
+}
+
+/** Keys of one container that are asked to prove that they run in a task. */
+class Asking {
+  readonly #options: CalledAgentsOptions;
+  readonly #place: TaskPlace;
+  readonly #signal: AbortSignal;
+  /** Keys have their turn in the order of their calls, so that those who stall keep nobody from it for long. */
+  readonly #turns = new Limiter(maxAsked);
+  #told = 0;
+
+  constructor(options: CalledAgentsOptions, place: TaskPlace, signal: AbortSignal) {
+    this.#options = options;
+    this.#place = place;
+    this.#signal = signal;
+  }
+
+  /**
+   * Asks a key until it has proven itself or cannot.
+   *
+   * @returns "refused": it is another's; "left": it is not there any more
+   * @throws the signal's reason
+   */
+  async ask(caller: Caller): Promise<FoundAgent | "refused" | "left"> {
+    const { relay, clock } = this.#options;
+    for (let tries = 0; ; tries++) {
+      const outcome = await this.#askOnce(caller, tries);
+      if (outcome !== "unknown") {
+        return outcome;
+      }
+      await clock.sleep(pausesMs[Math.min(tries, pausesMs.length - 1)] ?? 0, this.#signal);
+      if (!relay.has(caller)) {
+        return "left";
       }
     }
   }
-  throw signal.reason;
+
+  async #askOnce(caller: Caller, tries: number): Promise<FoundAgent | "refused" | "unknown"> {
+    const { relay, logger } = this.#options;
+    const { task, address } = this.#place;
+    const about = { container: caller.containerId, task, key: caller.pin };
+    const limitMs = proofLimitsMs[Math.min(tries, proofLimitsMs.length - 1)] ?? 0;
+    using _turn = await this.#turns.acquire(this.#signal);
+    try {
+      const pin = await prove(this.#options, caller, this.#place, this.#signal, limitMs);
+      logger.debug(about, "an agent that called has proven itself");
+      return { address, pin };
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      const { kind } = fromUnknown(error);
+      if (kind === "conflict") {
+        logger.info(about, `an agent that called is another task's: ${messageOf(error)}`);
+        return "refused"; // It waits for whoever asks for its own task.
+      }
+      if (kind === "forbidden") {
+        relay.refuse(caller);
+        logger.warn(about, `an agent that called is not whom it claims to be: ${messageOf(error)}`);
+        return "refused";
+      }
+      relay.doubt(caller);
+      if (tries === 0 && ++this.#told <= maxTold) {
+        const more = this.#told === maxTold ? "; others are not told" : "";
+        logger.info(
+          { ...about, err: error },
+          `an agent that called has not proven itself: ${messageOf(error)}${more}`,
+        );
+      }
+      return "unknown";
+    }
+  }
 }
 
 async function prove(
@@ -109,6 +181,7 @@ async function prove(
   { containerId, pin: shown }: Caller,
   place: TaskPlace,
   signal: AbortSignal,
+  limitMs: number,
 ): Promise<Uint8Array> {
   const pin = new Uint8Array(Buffer.from(shown, "hex"));
   const agent = createAgentClient(
@@ -116,7 +189,7 @@ async function prove(
     { containerId, credentials: () => authority.credentialsFor(containerId) },
   );
   try {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(proofLimitMs)]);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
     await proof.check({ containerId, pin, client: agent.client }, place, limit);
     return pin;
   } finally {

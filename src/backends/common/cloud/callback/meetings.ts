@@ -8,11 +8,15 @@ const maxOffers = 4;
 /** Connections that wait of agents that nobody has wanted yet: anybody can make a key. */
 const maxUnwanted = 256;
 
+/** Somebody wants an agent that is refused. */
+export const agentRefused = new Error("the agent is refused");
+
 /** One agent's side and its clients' side. */
 interface Meeting {
   readonly caller: Caller;
   readonly offers: Set<Duplex>;
-  readonly wants: Set<(offer: Duplex) => void>;
+  /** Told of an offer, or that there will be none. */
+  readonly wants: Set<(offer: Duplex | undefined) => void>;
   /** Somebody has asked for this agent and not called it another since. */
   isWanted: boolean;
   used: number;
@@ -68,8 +72,15 @@ export class Meetings {
     }
   }
 
-  /** A connection of an agent, as soon as there is one. @throws the signal's reason */
+  /**
+   * A connection of an agent, as soon as there is one.
+   *
+   * @throws the signal's reason; {@link agentRefused}
+   */
   async want(caller: Caller, signal: AbortSignal): Promise<Duplex> {
+    if (this.#refused.has(keyOf(caller))) {
+      throw agentRefused;
+    }
     const meeting = this.#meetingOf(caller);
     meeting.isWanted = true;
     const [offer] = meeting.offers;
@@ -79,10 +90,15 @@ export class Meetings {
       return offer;
     }
     return await new Promise((resolve, reject) => {
-      const want = (found: Duplex): void => {
+      const want = (found: Duplex | undefined): void => {
         meeting.wants.delete(want);
         signal.removeEventListener("abort", leave);
-        resolve(found);
+        if (found === undefined) {
+          this.#forgetIdle(meeting);
+          reject(agentRefused);
+        } else {
+          resolve(found);
+        }
       };
       const leave = (): void => {
         meeting.wants.delete(want);
@@ -102,8 +118,21 @@ export class Meetings {
       this.#refused.delete(oldest);
     }
     this.#refused.add(key);
-    for (const offer of this.#meetings.get(key)?.offers ?? []) {
+    const meeting = this.#meetings.get(key);
+    for (const offer of meeting?.offers ?? []) {
       offer.destroy();
+    }
+    for (const want of meeting?.wants ?? []) {
+      want(undefined);
+    }
+  }
+
+  /** Takes an agent for one that nobody wants. */
+  doubt(caller: Caller): void {
+    const meeting = this.#meetings.get(keyOf(caller));
+    if (meeting !== undefined) {
+      meeting.isWanted = meeting.wants.size > 0;
+      this.#limitUnwanted();
     }
   }
 

@@ -29,7 +29,7 @@ export interface Grant {
 
 /** Messages to the thread. */
 export type ToRelay =
-  | { readonly kind: "refuse"; readonly caller: Caller }
+  | { readonly kind: "doubt" | "refuse"; readonly caller: Caller }
   /** Replaces what a container's agent may; undefined: nothing. */
   | { readonly kind: "allow"; readonly containerId: string; readonly grant: Grant | undefined }
   | { readonly kind: "close" };

@@ -15,7 +15,7 @@ import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
 import { agentPinHeader } from "../../../../agent-client/dial.ts";
 import { messageOf } from "../../../../common/errors.ts";
 import { learnKey } from "./key-proof.ts";
-import { Meetings } from "./meetings.ts";
+import { agentRefused, Meetings } from "./meetings.ts";
 import { Passages } from "./passages.ts";
 import type { Caller, FromRelay, RelaySettings, ToRelay } from "./relay-messages.ts";
 
@@ -222,13 +222,17 @@ async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Pro
     pipeline(socket, connection, () => {});
     // The stream of a WebSocket that has closed neither finishes nor closes by itself: all that came of it was passed on.
     pipeline(connection, socket, () => connection.destroy());
-  } catch {
-    socket.end("HTTP/1.1 503 the agent has not called\r\n\r\n");
+  } catch (error) {
+    const status = error === agentRefused ? "410 the agent is gone" : "503 the agent has not called";
+    socket.end(`HTTP/1.1 ${status}\r\n\r\n`);
   }
 }
 
 port.on("message", (message: ToRelay) => {
   switch (message.kind) {
+    case "doubt":
+      meetings.doubt(message.caller);
+      break;
     case "refuse":
       meetings.refuse(message.caller);
       break;

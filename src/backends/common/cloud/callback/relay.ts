@@ -77,6 +77,16 @@ export class Relay implements AsyncDisposable {
     }
   }
 
+  /** Whether a connection of a caller is there, in use or not. */
+  has({ containerId, pin }: Caller): boolean {
+    return this.#callers.get(containerId)?.has(pin) === true;
+  }
+
+  /** Takes a caller for one that nobody wants, until it is wanted again: it has not proven itself. */
+  doubt(caller: Caller): void {
+    this.#tell({ kind: "doubt", caller });
+  }
+
   /** Has no more to do with a caller that is not whom it was taken for. */
   refuse(caller: Caller): void {
     this.#tell({ kind: "refuse", caller });
