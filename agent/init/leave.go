@@ -171,7 +171,7 @@ func (c *container) exitCode() int {
 }
 
 // leave lets the calls under way finish, tells the watchers and ends.
-func leave(self *container, gate *server.Gate, web *http.Server, drain func(context.Context), logger *slog.Logger) {
+func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx context.Context, isPatient bool), logger *slog.Logger) {
 	gate.Close()
 	self.Sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: server.ErrLeaving.Message()})
 	ctx, cancel := context.WithTimeout(context.Background(), self.terms.drain)
@@ -192,5 +192,8 @@ func leave(self *container, gate *server.Gate, web *http.Server, drain func(cont
 	}
 	ctx, cancelDrain := context.WithTimeout(context.Background(), self.terms.drain)
 	defer cancelDrain()
-	drain(ctx)
+	self.mu.Lock()
+	isStopped := self.platformStop
+	self.mu.Unlock()
+	drain(ctx, !isStopped) // A platform that says stop kills soon, and takes the exit code with it.
 }

@@ -136,7 +136,7 @@ func harden() error {
 
 // serve begins to answer clients that are admitted. drain waits, once the server
 // was closed, until what it has written has arrived.
-func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web *http.Server, drain func(context.Context), served <-chan error, err error) {
+func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web *http.Server, drain func(ctx context.Context, isPatient bool), served <-chan error, err error) {
 	certificate, err := newCertificate(settings.containerID, time.Now())
 	if err != nil {
 		return nil, nil, nil, err
@@ -183,8 +183,8 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 }
 
 // listen opens the ways by which the agent is reached.
-func listen(settings *settings, self *container, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) (listeners []net.Listener, drain func(context.Context), err error) {
-	drain = func(context.Context) {}
+func listen(settings *settings, self *container, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) (listeners []net.Listener, drain func(ctx context.Context, isPatient bool), err error) {
+	drain = func(context.Context, bool) {}
 	if settings.listen != "" {
 		listener, err := net.Listen("tcp", settings.listen)
 		if err != nil {

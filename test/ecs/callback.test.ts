@@ -130,12 +130,16 @@ describe("tasks whose agents call the backend", () => {
   const begin = (...args: string[]) => {
     const client = spawn("docker", args, {
       env: under.daemon.clientEnv,
-      stdio: ["ignore", "pipe", "inherit"],
+      stdio: ["ignore", "pipe", "pipe"],
     });
     const chunks: Buffer[] = [];
     client.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
+    let errors = "";
+    client.stderr.on("data", (chunk: Buffer) => {
+      errors += String(chunk);
+    });
     const closed = once(client, "close").then(([code]) => Number(code));
-    return { output: client.stdout, text: () => Buffer.concat(chunks), closed };
+    return { output: client.stdout, text: () => Buffer.concat(chunks), errors: () => errors, closed };
   };
   const count = (lines: number): string =>
     `i=0; while [ $i -lt ${lines} ]; do echo $i; i=$((i+1)); usleep 10000; done`;
@@ -170,6 +174,21 @@ describe("tasks whose agents call the backend", () => {
     }
     assert.equal(createHash("sha256").update(copy.text().subarray(512, 30_000_512)).digest("hex"), sum);
     await daemon.ok("rm", "--force", "far");
+  });
+
+  it("are told to be gone once their tasks have ended during a cut", async () => {
+    const { daemon } = under;
+    await daemon.ok("run", "--detach", "--name", "lost", "busybox", "sleep", "1000");
+    const exec = begin("exec", "lost", "sh", "-c", "echo begun; sleep 1000");
+    await untilTrue(() => exec.text().length > 0);
+    proxy.setOpen(false);
+    proxy.cut();
+    await daemon.ok("kill", "lost");
+    const code = await exec.closed;
+    proxy.setOpen(true);
+    assert.ok(code > 0, String(code));
+    assert.match(exec.errors(), /the connection to the agent was cut: .*the agent is gone/);
+    await daemon.ok("rm", "--force", "lost");
   });
 
   it("go on, byte for byte, after the backend was killed", async () => {

@@ -239,15 +239,15 @@ func (l *Listener) forget(id linkID) {
 }
 
 // Drain waits until the peers have got what was written, once all links were
-// closed: at most until ctx ends, and for those that are cut until they are
-// given up. Then nobody is called any more.
-func (l *Listener) Drain(ctx context.Context) {
+// closed: at most until ctx ends, or, if there is time for that, until those
+// that are cut are given up. Then nobody is called any more.
+func (l *Listener) Drain(ctx context.Context, isPatient bool) {
 	defer l.cancel(net.ErrClosed)
 	for {
 		l.mu.Lock()
 		links := slices.Collect(maps.Values(l.links))
 		l.mu.Unlock()
-		if len(links) == 0 || ctx.Err() != nil && !slices.ContainsFunc(links, (*link).isCut) {
+		if len(links) == 0 || ctx.Err() != nil && !(isPatient && slices.ContainsFunc(links, (*link).isCut)) {
 			return
 		}
 		time.Sleep(drainPoll)

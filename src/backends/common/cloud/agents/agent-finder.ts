@@ -37,6 +37,8 @@ export interface AgentFinder {
    * @throws unavailable: it does not answer
    */
   meet(containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent>;
+  /** Its task has stopped: whoever waits for its agent to call again hears so. */
+  forget(containerId: string, agent: FoundAgent): void;
   /**
    * A clause for an agent that was awaited in vain: that it does not answer at this address, or has not called, and
    * why that may be.

@@ -34,7 +34,7 @@ const proofLimitsMs = [4_000, 8_000, 15_000] as const;
 const maxAsked = 16;
 /** Pauses after a proof that could be neither had nor refused; none is kept waiting for another's. */
 const pausesMs = [1_000, 2_000, 5_000, 10_000] as const;
-/** Keys that have not proven themselves are told one by one, up to here. */
+/** Keys that have not proven themselves are told one by one up to here. */
 const maxTold = 10;
 
 /** Reaches agents by the connections that they make. */
@@ -48,6 +48,7 @@ export function calledAgents(options: CalledAgentsOptions): AgentFinder {
     containerAddressOf: ({ address }) => (options.reachOneAnother ? address : ""),
     await: firstProven,
     meet: firstProven,
+    forget: (containerId, { pin }) => relay.refuse({ containerId, pin: Buffer.from(pin).toString("hex") }),
     describeSilence: () => `its agent has not called ${url} (does its network let it get there?)`,
   };
 }

@@ -50,6 +50,7 @@ export function dialledAgents(options: DialOptions): AgentFinder {
       const credentials = await authority.credentialsFor(containerId);
       return { address, pin: await learnPin({ host: address, port: agentPort }, credentials, signal) };
     },
+    forget: () => {},
     describeSilence: (address) =>
       `its agent does not answer at ${isIPv6(address) ? `[${address}]` : address}:${agentPort} (${hint})`,
   };

@@ -68,6 +68,14 @@ export class TaskAgents {
     return address === undefined ? undefined : { address, ...this.#optionsFor(task.containerId) };
   }
 
+  /** Has nobody wait for the agent of a task that has stopped. */
+  forget(task: TaskRecord): void {
+    const agent = metAgent(task);
+    if (agent !== undefined) {
+      this.#finder.forget(task.containerId, agent);
+    }
+  }
+
   /** Whether the agent answers. */
   async answers(task: TaskRecord): Promise<boolean> {
     return await this.#call(task, async ({ client }) => {

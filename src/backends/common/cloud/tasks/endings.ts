@@ -219,7 +219,7 @@ async function sendAway(context: TaskContext, task: TaskRecord): Promise<void> {
     await departures.stop(task.task, "the container has ended");
   }
   await context.book.note(task.containerId, { phase: TaskPhase.GONE });
-  departures.expect(task.task, clock.nowMs(), () => Promise.resolve());
+  departures.expect(task.task, clock.nowMs(), async () => agents.forget(task));
 }
 
 function watchDeparture(context: TaskContext, task: TaskRecord): void {

@@ -272,6 +272,7 @@ describe("a start", () => {
         return { address, pin };
       },
       meet: never,
+      forget: () => {},
       describeSilence: () => "its agent has not called",
     };
     const view = taskView({ task: "task/1", address: "rendezvous" });

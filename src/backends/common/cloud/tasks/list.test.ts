@@ -62,7 +62,10 @@ function setUp(
   const context = {
     ...{ cloud, book, clock, logger, instance: "one" },
     poller: { describe: async () => views },
-    agents: { addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }) },
+    agents: {
+      addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
+      forget: () => {},
+    },
     ends: new ToldEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
     abandoned,
   } as unknown as TaskContext;

@@ -75,6 +75,9 @@ async function knownWorkload(
   view: TaskView,
 ): Promise<FoundWorkload | undefined> {
   const isOver = hasEnded(view);
+  if (isOver) {
+    context.agents.forget(task);
+  }
   if (task.phase === TaskPhase.SERVING && isOver) {
     return await bury(context, task, async () => {
       const told = view.exitCode === undefined ? await context.ends.of(task) : undefined;
