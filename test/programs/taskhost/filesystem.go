@@ -41,7 +41,7 @@ func serveFileSystem(args []string) error {
 	if err != nil {
 		return err
 	}
-	device, err := mountFuse(flags.Arg(1))
+	device, err := mountFuse(flags.Arg(1), "efs", "")
 	if err != nil {
 		return err
 	}
@@ -51,13 +51,14 @@ func serveFileSystem(args []string) error {
 	return serve(device, *chown)
 }
 
-func mountFuse(mountPoint string) (device int, err error) {
+// mountFuse mounts a file system of a kind that this process is to serve.
+func mountFuse(mountPoint, kind, more string) (device int, err error) {
 	device, err = syscall.Open("/dev/fuse", syscall.O_RDWR, 0)
 	if err != nil {
 		return 0, fmt.Errorf("open /dev/fuse: %w", err)
 	}
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", device)
-	if err := syscall.Mount("efs", mountPoint, "fuse.efs", 0, options); err != nil {
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other%s", device, more)
+	if err := syscall.Mount(kind, mountPoint, "fuse."+kind, 0, options); err != nil {
 		return 0, fmt.Errorf("mount %s: %w", mountPoint, err)
 	}
 	return device, nil
@@ -97,6 +98,11 @@ func serve(device int, chown bool) error {
 	}
 	root := &node{LoopbackNode: fs.LoopbackNode{RootData: data}, chown: chown}
 	data.RootNode = root
+	return serveNodes(device, root, true)
+}
+
+// serveNodes serves a mounted file system until it is unmounted.
+func serveNodes(device int, root fs.InodeEmbedder, locks bool) error {
 	// Other tasks change the same files: nothing may be remembered.
 	var never time.Duration
 	server, err := fs.Mount(fmt.Sprintf("/dev/fd/%d", device), root, &fs.Options{
@@ -104,7 +110,7 @@ func serve(device int, chown bool) error {
 		AttrTimeout:     &never,
 		NegativeTimeout: &never,
 		NullPermissions: true,
-		MountOptions:    fuse.MountOptions{EnableLocks: true, MaxWrite: 1 << 20},
+		MountOptions:    fuse.MountOptions{EnableLocks: locks, MaxWrite: 1 << 20},
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@
 //	taskhost pause                           holds a PID namespace that a task's containers share
 //	taskhost wrap PROGRAM [ARGUMENT]...      is process 1 of a container that asks for an init
 //	taskhost filesystem DIRECTORY MOUNTPOINT shows a directory as an EFS access point does
+//	taskhost share DIRECTORY MOUNTPOINT      shows a directory as an SMB share without POSIX extensions
 package main
 
 import (
@@ -22,7 +23,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: taskhost init|pause|wrap|filesystem")
+		return errors.New("usage: taskhost init|pause|wrap|filesystem|share")
 	}
 	switch args[0] {
 	case "init":
@@ -33,6 +34,8 @@ func run(args []string) error {
 		return wrap(args[1:])
 	case "filesystem":
 		return serveFileSystem(args[1:])
+	case "share":
+		return serveShare(args[1:])
 	default:
 		return fmt.Errorf("%s: no such mode", args[0])
 	}

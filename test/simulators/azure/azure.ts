@@ -16,6 +16,8 @@ import type { Context } from "./context.ts";
 import { identityPaths, serveEntra, serveIdentity } from "./entra/endpoints.ts";
 import { Entra, type Principal } from "./entra/entra.ts";
 import { App } from "./services/app/app.ts";
+import { mountShare } from "./services/storage/mounts.ts";
+import { Storage } from "./services/storage/storage.ts";
 import { type Delays, defaultSwitches, noDelays, type Switches } from "./switches.ts";
 import { Arm } from "./wire/arm.ts";
 import { notSimulated } from "./wire/fault.ts";
@@ -41,6 +43,9 @@ export interface Subscription {
   readonly environmentId: string;
   /** `customerId` of the Log Analytics workspace. */
   readonly workspaceId: string;
+  /** The storage account, and its first key. */
+  readonly storageAccount: string;
+  readonly storageAccountKey: string;
 }
 
 /** A running simulator. */
@@ -55,6 +60,8 @@ export class Azure implements AsyncDisposable {
   readonly subscription: Subscription;
   /** The jobs' executions, and what no call of the API does to them. */
   readonly app: App;
+  /** Storage accounts and their shares. */
+  readonly storage: Storage;
   /**
    * This machine's address as replicas see it: where something must listen that they are to reach. Lightweight
    * subscriptions have 127.0.0.1.
@@ -65,7 +72,14 @@ export class Azure implements AsyncDisposable {
   constructor(
     parts: Pick<
       Azure,
-      "endpoint" | "identityEndpoint" | "caFile" | "context" | "subscription" | "app" | "hostAddress"
+      | "endpoint"
+      | "identityEndpoint"
+      | "caFile"
+      | "context"
+      | "subscription"
+      | "app"
+      | "storage"
+      | "hostAddress"
     >,
     stack: AsyncDisposableStack,
   ) {
@@ -75,6 +89,7 @@ export class Azure implements AsyncDisposable {
     this.context = parts.context;
     this.subscription = parts.subscription;
     this.app = parts.app;
+    this.storage = parts.storage;
     this.hostAddress = parts.hostAddress;
     this.#stack = stack;
   }
@@ -116,6 +131,8 @@ export class Azure implements AsyncDisposable {
       managed_environment_name: subscription.environment,
       location: subscription.location,
       log_analytics_workspace_id: subscription.workspaceId,
+      storage_account_name: subscription.storageAccount,
+      storage_account_key: subscription.storageAccountKey,
       endpoint: this.endpoint,
     };
   }
@@ -176,13 +193,15 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
     options.lightweight === true
       ? undefined
       : stack.use(await Machine.start({ directory, sleep: (ms, signal) => clock.sleep(ms, signal) }));
+  const storage = new Storage(context, async (directory) => machine?.fileSystems.end(directory));
   const app = stack.use(
     await App.start(
       context,
       {
-        shares: {
-          mount: () => Promise.reject(notSimulated("a share")),
-        },
+        mount: (mount) =>
+          machine === undefined
+            ? Promise.reject(notSimulated("a share without a machine"))
+            : mountShare(context, storage, machine, mount),
         registries: {
           credentialsFor: () => {
             throw notSimulated("a registry of identities");
@@ -193,7 +212,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
       machine,
     ),
   );
-  const providers = [app.provider];
+  const providers = [app.provider, storage.provider];
   context.rates.define(publishedRates(providers));
   const arm = new Arm(context);
   for (const provider of providers) {
@@ -207,10 +226,10 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
   );
   const identityEndpoint = await identity.listen();
   stack.defer(() => identity.close());
-  const subscription = prepare(context, app);
+  const subscription = prepare(context, app, storage);
   const hostAddress = machine?.vpc.hostAddress ?? "127.0.0.1";
   return new Azure(
-    { endpoint, identityEndpoint, caFile, context, subscription, app, hostAddress },
+    { endpoint, identityEndpoint, caFile, context, subscription, app, storage, hostAddress },
     stack.move(),
   );
 }
@@ -236,11 +255,12 @@ async function listen(
 }
 
 /** Makes what a user makes before sockerless runs. */
-function prepare(context: Context, app: App): Subscription {
+function prepare(context: Context, app: App, storage: Storage): Subscription {
   const { subscriptionId, tenantId, resourceGroup, location } = context;
   const environment = "sockerless";
   const workspaceId = randomUUID();
   const { id: environmentId } = app.environments.add(environment, workspaceId);
+  const account = storage.add("sockerless");
   return {
     subscriptionId,
     tenantId,
@@ -249,5 +269,7 @@ function prepare(context: Context, app: App): Subscription {
     environment,
     environmentId,
     workspaceId,
+    storageAccount: account.name,
+    storageAccountKey: account.keys[0],
   };
 }

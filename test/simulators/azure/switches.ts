@@ -14,6 +14,10 @@ export interface Switches {
   imagesAreChecked: boolean;
   /** An environment's storage that a job names cannot be deleted. */
   storagesInUseAreKept: boolean;
+  /** For so many simulated milliseconds after a share was deleted, none of its name can be made. */
+  deletedSharesBlockNamesMs: number;
+  /** Root may change modes of files on a share that belong to another user. */
+  rootMayChmodShares: boolean;
   /** The status of an execution until its containers run. */
   executionsBeginAs: "Running" | "Processing";
   /** Seconds that answers to throttled and asynchronous calls ask a client to wait. */
@@ -31,6 +35,8 @@ export function defaultSwitches(): Switches {
     overridesDropMounts: true,
     imagesAreChecked: true,
     storagesInUseAreKept: true,
+    deletedSharesBlockNamesMs: 0,
+    rootMayChmodShares: false,
     executionsBeginAs: "Running",
     retryAfterSeconds: 1,
     maxCpu: 4,

@@ -114,7 +114,8 @@ export class Arm {
       this.#checkGroup(path["resourceGroupName"]);
       check(operation, { path, query, body });
       const apiVersion = query.get("api-version") ?? "";
-      const call: ArmCall = { origin, apiVersion, path, query, body, principal };
+      const { headers } = request;
+      const call: ArmCall = { origin, apiVersion, path, query, headers, body, principal };
       return Promise.resolve(operation.run(call));
     });
   }

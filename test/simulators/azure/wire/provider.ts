@@ -10,6 +10,7 @@ export interface ArmCall {
   /** Names in the path, by the template's. */
   readonly path: Readonly<Record<string, string>>;
   readonly query: URLSearchParams;
+  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   /** The body as JSON; undefined: there is none. */
   readonly body: unknown;
   readonly principal: Principal;

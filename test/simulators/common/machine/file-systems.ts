@@ -16,6 +16,22 @@ export interface FileSystemMount {
   readonly allowsChown: boolean;
 }
 
+/** A directory of a file server, as an SMB client without POSIX extensions shows it. */
+export interface ShareMount {
+  readonly hostDirectory: string;
+  /** The owner of all files, their group and modes (octal). */
+  readonly uid: number;
+  readonly gid: number;
+  readonly fileMode: string;
+  readonly dirMode: string;
+  /** Whether there can be symbolic links. */
+  readonly symlinks: boolean;
+  /** Whether locks are the client's own, unseen by others. */
+  readonly localLocks: boolean;
+  /** Whether root may change modes, besides the owner. */
+  readonly rootMayChmod: boolean;
+}
+
 const nobody = 65_534;
 
 /** The views of file systems that tasks of a simulator have mounted; equal ones are shared, as their caches are. */
@@ -23,6 +39,7 @@ export class FileSystemViews {
   readonly #enclosure: Enclosure;
   readonly #directory: string;
   readonly #views = new Map<string, Promise<string>>();
+  #made = 0;
 
   constructor(enclosure: Enclosure, directory: string) {
     this.#enclosure = enclosure;
@@ -38,30 +55,69 @@ export class FileSystemViews {
       }
       return hostDirectory;
     }
+    return await this.#shared(mount, accessPointCommand(mount, posixUser));
+  }
+
+  /** The directory of a share to bind into a container. */
+  async share(mount: ShareMount): Promise<string> {
+    return await this.#shared(mount, shareCommand(mount));
+  }
+
+  /** Ends all views of a directory. */
+  async end(hostDirectory: string): Promise<void> {
+    const ended = [...this.#views].filter(
+      ([key]) => (JSON.parse(key) as { hostDirectory: string }).hostDirectory === hostDirectory,
+    );
+    for (const [key, view] of ended) {
+      this.#views.delete(key);
+      await this.#enclosure.run(["umount", "--lazy", await view]);
+    }
+  }
+
+  async #shared(mount: FileSystemMount | ShareMount, command: readonly string[]): Promise<string> {
     const key = JSON.stringify(mount);
     const existing = this.#views.get(key);
     if (existing !== undefined) {
       return await existing;
     }
-    const made = this.#serve(mount, posixUser, path.join(this.#directory, String(this.#views.size)));
+    this.#made += 1;
+    const made = this.#serve(mount.hostDirectory, command, path.join(this.#directory, String(this.#made)));
     this.#views.set(key, made);
+    made.catch(() => this.#views.delete(key)); // The next task tries again.
     return await made;
   }
 
-  async #serve(
-    { hostDirectory, rootSquash, allowsChown }: FileSystemMount,
-    { uid, gid, secondaryGids }: NonNullable<FileSystemMount["posixUser"]>,
-    mountPoint: string,
-  ): Promise<string> {
+  async #serve(hostDirectory: string, command: readonly string[], mountPoint: string): Promise<string> {
     await mkdir(mountPoint, { recursive: true });
-    const user = rootSquash && uid === 0 ? nobody : uid;
-    const flags = [
-      `-uid=${user}`,
-      `-gid=${gid}`,
-      `-groups=${secondaryGids.join(",")}`,
-      `-chown=${allowsChown}`,
-    ];
-    await this.#enclosure.serve([this.#enclosure.program, "filesystem", ...flags, hostDirectory, mountPoint]);
+    await this.#enclosure.serve([this.#enclosure.program, ...command, hostDirectory, mountPoint]);
     return mountPoint;
   }
+}
+
+function accessPointCommand(
+  { rootSquash, allowsChown }: FileSystemMount,
+  { uid, gid, secondaryGids }: NonNullable<FileSystemMount["posixUser"]>,
+): string[] {
+  const user = rootSquash && uid === 0 ? nobody : uid;
+  return [
+    "filesystem",
+    `-uid=${user}`,
+    `-gid=${gid}`,
+    `-groups=${secondaryGids.join(",")}`,
+    `-chown=${allowsChown}`,
+  ];
+}
+
+function shareCommand(mount: ShareMount): string[] {
+  const { uid, gid, fileMode, dirMode, symlinks, localLocks, rootMayChmod } = mount;
+  return [
+    "share",
+    `-uid=${uid}`,
+    `-gid=${gid}`,
+    `-file_mode=${fileMode}`,
+    `-dir_mode=${dirMode}`,
+    `-mfsymlinks=${symlinks}`,
+    `-nobrl=${localLocks}`,
+    `-root-chmod=${rootMayChmod}`,
+  ];
 }

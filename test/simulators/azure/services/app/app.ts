@@ -6,14 +6,16 @@ import { LongOperations } from "../../wire/long-running.ts";
 import type { ResourceProvider } from "../../wire/provider.ts";
 import { Addresses } from "./addresses.ts";
 import { Environments } from "./environments.ts";
-import { type ConsoleLine, type ExecutionRun, replicaGroup, type ShareMounts } from "./execution-run.ts";
+import { type ConsoleLine, type ExecutionRun, type Mounted, replicaGroup } from "./execution-run.ts";
 import { Executions, type SeenExecution } from "./executions.ts";
 import { Jobs } from "./jobs.ts";
 import { type IdentityRegistries, Puller } from "./pulling.ts";
+import type { StorageMount } from "../storage/mounts.ts";
 
 /** Other services, as Container Apps uses them. */
 export interface AppServices {
-  readonly shares: ShareMounts;
+  /** Mounts an environment's storage. @throws Error whose message is the mount's */
+  mount(mount: StorageMount): Promise<Mounted>;
   readonly registries: IdentityRegistries;
   onLine(line: ConsoleLine): void;
 }
@@ -39,7 +41,18 @@ export class App implements AsyncDisposable {
       machine,
       puller,
       addresses,
-      shares: services.shares,
+      shares: {
+        mount: async ({ environmentId, volume, options }) => {
+          const environment = this.environments.byId(environmentId);
+          const name = volume.storageName ?? "";
+          const storage =
+            environment === undefined ? undefined : this.environments.storage(environment, name);
+          if (storage === undefined) {
+            throw new Error(`storage ${name} is not there`);
+          }
+          return await services.mount({ storage, options });
+        },
+      },
       onLine: (line) => {
         this.#lines.push(line);
         services.onLine(line);

@@ -2,7 +2,7 @@
 import type { Context } from "../../context.ts";
 import { isSame, resourceId } from "../../context.ts";
 import { loadSchemas } from "../../models/schema.ts";
-import { ArmFault, resourceNotFound } from "../../wire/fault.ts";
+import { ArmFault, notSimulated, resourceNotFound } from "../../wire/fault.ts";
 import { type ArmCall, type ArmOperation, inGroup } from "../../wire/provider.ts";
 import type { StorageBody } from "./bodies.ts";
 
@@ -218,8 +218,11 @@ function checkStorage(name: string, properties: NonNullable<StorageBody["propert
   }
   if (azureFile !== undefined) {
     const { accountName = "", accountKey = "", accountKeyVaultProperties } = azureFile;
-    if (accountName === "" || (accountKey === "" && accountKeyVaultProperties === undefined)) {
-      invalid("accountName and accountKey, or accountKeyVaultProperties, are required");
+    if (accountKeyVaultProperties !== undefined) {
+      throw notSimulated("an account's key in Key Vault");
+    }
+    if (accountName === "" || accountKey === "") {
+      invalid("accountName and accountKey are required");
     }
     if (!shareName.test(azureFile.shareName ?? "")) {
       invalid(`'${azureFile.shareName ?? ""}' is no name of a share`);

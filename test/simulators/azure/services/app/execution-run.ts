@@ -1,6 +1,6 @@
 /** The way of one execution of a job: from its start to its last status. */
 import { randomInt } from "node:crypto";
-import { chmod, mkdir } from "node:fs/promises";
+import { chmod, mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Context } from "../../context.ts";
@@ -33,7 +33,16 @@ export interface ShareMounts {
     readonly environmentId: string;
     readonly volume: VolumeBody;
     readonly options: ReadonlyMap<string, string>;
-  }): Promise<{ readonly directory: string; readonly readOnly: boolean }>;
+  }): Promise<Mounted>;
+}
+
+/** A volume of a replica. */
+export interface Mounted {
+  /** The directory to bind, which need not be there outside the machine's own namespaces. */
+  readonly directory: string;
+  /** The directory where its files lie. */
+  readonly files: string;
+  readonly readOnly: boolean;
 }
 
 /** A line of a container on its way to Log Analytics. */
@@ -311,11 +320,8 @@ export class ExecutionRun {
           if (volume === undefined) {
             throw new Error(`volume ${volumeName} is not there`);
           }
-          const source = join(volume.directory, subPath);
-          if (subPath !== "") {
-            await mkdir(source, { recursive: true });
-          }
-          return { source, target: mountPath, readOnly: volume.readOnly };
+          await makeBelow(volume.files, subPath);
+          return { source: join(volume.directory, subPath), target: mountPath, readOnly: volume.readOnly };
         }),
       );
       specs.push({
@@ -361,10 +367,7 @@ export class ExecutionRun {
     }
   }
 
-  async #openVolumes(
-    machine: Machine,
-    replica: string,
-  ): Promise<ReadonlyMap<string, { readonly directory: string; readonly readOnly: boolean }>> {
+  async #openVolumes(machine: Machine, replica: string): Promise<ReadonlyMap<string, Mounted>> {
     const { shares } = this.#services;
     const { job, template } = this.#request;
     const opened = (template.volumes ?? []).map(async (volume) => {
@@ -373,7 +376,7 @@ export class ExecutionRun {
         const directory = join(machine.taskDirectory(replica), "volumes", name);
         await mkdir(directory, { recursive: true });
         await chmod(directory, 0o777);
-        return [name, { directory, readOnly: false }] as const;
+        return [name, { directory, files: directory, readOnly: false }] as const;
       }
       const options = parseMountOptions(volume.mountOptions ?? "");
       const environmentId = job.properties?.environmentId ?? "";
@@ -456,3 +459,16 @@ export class ExecutionRun {
 export const replicaGroup = "replicas";
 
 const pullBackOffMs = 10_000;
+
+/** Makes a directory of a volume, and follows no link out of it. */
+async function makeBelow(files: string, subPath: string): Promise<void> {
+  let directory = await realpath(files);
+  for (const name of subPath.split("/").filter((part) => part !== "" && part !== ".")) {
+    const below = join(directory, name);
+    await mkdir(below, { recursive: true });
+    directory = await realpath(below);
+    if (directory !== below) {
+      throw new Error(`subPath ${subPath} leads out of its volume`);
+    }
+  }
+}
