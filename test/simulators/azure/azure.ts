@@ -16,6 +16,7 @@ import type { Context } from "./context.ts";
 import { identityPaths, serveEntra, serveIdentity } from "./entra/endpoints.ts";
 import { Entra, type Principal } from "./entra/entra.ts";
 import { App } from "./services/app/app.ts";
+import { Logs } from "./services/logs/logs.ts";
 import { mountShare } from "./services/storage/mounts.ts";
 import { Storage } from "./services/storage/storage.ts";
 import { type Delays, defaultSwitches, noDelays, type Switches } from "./switches.ts";
@@ -194,7 +195,8 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
       ? undefined
       : stack.use(await Machine.start({ directory, sleep: (ms, signal) => clock.sleep(ms, signal) }));
   const storage = new Storage(context, async (directory) => machine?.fileSystems.end(directory));
-  const app = stack.use(
+  const logs = new Logs(context);
+  const app: App = stack.use(
     await App.start(
       context,
       {
@@ -207,7 +209,10 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
             throw notSimulated("a registry of identities");
           },
         },
-        onLine: () => {},
+        onLine: (line) => {
+          const environment = app.environments.byId(line.environmentId);
+          logs.put(environment?.workspaceId ?? "", environment?.name ?? "", line);
+        },
       },
       machine,
     ),
@@ -219,14 +224,14 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
     arm.add(provider);
   }
   const { endpoint, caFile } = await listen(context, stack, (request, requestId) =>
-    arm.serve(request, requestId),
+    logs.serves(request) ? logs.serve(request, requestId) : arm.serve(request, requestId),
   );
   const identity = new HttpEndpoint("Azure's identities", (request) =>
     Promise.resolve(serveIdentity(context, request)),
   );
   const identityEndpoint = await identity.listen();
   stack.defer(() => identity.close());
-  const subscription = prepare(context, app, storage);
+  const subscription = prepare(context, app, storage, logs);
   const hostAddress = machine?.vpc.hostAddress ?? "127.0.0.1";
   return new Azure(
     { endpoint, identityEndpoint, caFile, context, subscription, app, storage, hostAddress },
@@ -255,10 +260,11 @@ async function listen(
 }
 
 /** Makes what a user makes before sockerless runs. */
-function prepare(context: Context, app: App, storage: Storage): Subscription {
+function prepare(context: Context, app: App, storage: Storage, logs: Logs): Subscription {
   const { subscriptionId, tenantId, resourceGroup, location } = context;
   const environment = "sockerless";
   const workspaceId = randomUUID();
+  logs.add("sockerless", workspaceId);
   const { id: environmentId } = app.environments.add(environment, workspaceId);
   const account = storage.add("sockerless");
   return {

@@ -20,6 +20,8 @@ export interface Switches {
   rootMayChmodShares: boolean;
   /** The status of an execution until its containers run. */
   executionsBeginAs: "Running" | "Processing";
+  /** Each line of this number never reaches Log Analytics; 0: all lines do. */
+  logLossEvery: number;
   /** Seconds that answers to throttled and asynchronous calls ask a client to wait. */
   retryAfterSeconds: number;
   /** CPU and memory that a job may have in all its containers: a consumption-only environment has 2. */
@@ -38,6 +40,7 @@ export function defaultSwitches(): Switches {
     deletedSharesBlockNamesMs: 0,
     rootMayChmodShares: false,
     executionsBeginAs: "Running",
+    logLossEvery: 0,
     retryAfterSeconds: 1,
     maxCpu: 4,
   };
@@ -59,6 +62,8 @@ export interface Delays {
   pull: number;
   /** From the end of the last container until the execution has its last status. */
   ending: number;
+  /** From a line of a container until a query finds it. */
+  logIngestion: number;
 }
 
 /** No delays. */
@@ -71,5 +76,6 @@ export function noDelays(): Delays {
     scheduling: 0,
     pull: 0,
     ending: 0,
+    logIngestion: 0,
   };
 }

@@ -1,0 +1,275 @@
+/** Log Analytics: the table of containers' output, and queries over it. */
+import type { Context } from "../../context.ts";
+import { resourceId } from "../../context.ts";
+import { type Principal, TokenRefused } from "../../entra/entra.ts";
+import type { Fault } from "../../../common/faults.ts";
+import { ConnectionCut, type WireAnswer, type WireRequest } from "../../../common/wire/http-endpoint.ts";
+import { underFault } from "../../../common/wire/under-fault.ts";
+import { isObject, type Schema, violations } from "../../models/schema.ts";
+import { ArmFault } from "../../wire/fault.ts";
+import { queryOperation } from "../../wire/rates.ts";
+import type { ConsoleLine } from "../app/execution-run.ts";
+import { type ColumnType, QueryRefused, runQuery, type Row, type Table } from "./kql.ts";
+
+/** A workspace. */
+interface Workspace {
+  /** `customerId` */
+  readonly id: string;
+  readonly name: string;
+  readonly rows: { readonly row: Row; readonly visibleAt: number }[];
+  lines: number;
+}
+
+const consoleTable = "ContainerAppConsoleLogs_CL";
+const consoleColumns: Readonly<Record<string, ColumnType>> = {
+  TenantId: "string",
+  TimeGenerated: "datetime",
+  ContainerJobName_s: "string",
+  ContainerGroupName_s: "string",
+  ContainerName_s: "string",
+  ContainerImage_s: "string",
+  EnvironmentName_s: "string",
+  Log_s: "string",
+  Stream_s: "string",
+  _timestamp_d: "real",
+  time_t: "datetime",
+  Type: "string",
+};
+
+const queryBody: Schema = {
+  kind: "object",
+  properties: {
+    query: { schema: { kind: "string" }, required: true },
+    timespan: { schema: { kind: "string" } },
+    workspaces: { schema: { kind: "list", element: { kind: "string" } } },
+  },
+};
+
+const audience = "https://api.loganalytics.io";
+const path = /^\/v1\/workspaces\/([^/]+)\/query$/;
+
+export class Logs {
+  readonly #context: Context;
+  readonly #workspaces: Workspace[] = [];
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /** Makes a workspace, as an administrator does. @param id its `customerId` */
+  add(name: string, id: string): void {
+    this.#workspaces.push({ id, name, rows: [], lines: 0 });
+  }
+
+  /** Takes a line of a container; it can be found after the delay. */
+  put(workspaceId: string, environment: string, line: ConsoleLine): void {
+    const { clock, delays, switches, tenantId } = this.#context;
+    const workspace = this.#workspaces.find(({ id }) => id === workspaceId);
+    if (workspace === undefined) {
+      return;
+    }
+    workspace.lines += 1;
+    if (switches.logLossEvery > 0 && workspace.lines % switches.logLossEvery === 0) {
+      return;
+    }
+    const now = clock.now();
+    workspace.rows.push({
+      visibleAt: clock.nowMs() + delays.logIngestion,
+      row: {
+        TenantId: tenantId,
+        TimeGenerated: now,
+        ContainerJobName_s: line.job,
+        ContainerGroupName_s: line.replica,
+        ContainerName_s: line.container,
+        ContainerImage_s: line.image,
+        EnvironmentName_s: environment,
+        Log_s: line.text,
+        Stream_s: "stdout",
+        _timestamp_d: now.getTime() / 1000 + (workspace.lines % 1000) / 1_000_000,
+        time_t: now,
+        Type: consoleTable,
+      },
+    });
+  }
+
+  /** Whether a request is for this service. */
+  serves({ url }: WireRequest): boolean {
+    return path.test(url.pathname);
+  }
+
+  /** @throws ConnectionCut on demand */
+  async serve(request: WireRequest, requestId: string): Promise<WireAnswer> {
+    const startedAt = performance.now();
+    const { clock, calls } = this.#context;
+    const [service = "", operation = ""] = queryOperation.split(".");
+    const logged = {
+      service,
+      operation,
+      principal: "",
+      requestId,
+      input: undefined as unknown,
+      at: clock.nowMs(),
+    };
+    const record = (status: number, error?: string): void => {
+      const tookMs = performance.now() - startedAt;
+      calls.record({ ...logged, status, tookMs, ...(error === undefined ? {} : { error }) });
+    };
+    const headers = { "content-type": "application/json; charset=utf-8", "x-ms-request-id": requestId };
+    try {
+      const principal = this.#authenticate(request);
+      logged.principal = principal.objectId;
+      logged.input = read(request);
+      const table = await this.#answer(request, principal, logged.input);
+      record(200);
+      return { status: 200, headers, body: JSON.stringify({ tables: [table] }) };
+    } catch (error) {
+      if (error instanceof ConnectionCut) {
+        record(0, "connection cut");
+        throw error;
+      }
+      const fault = asFault(error);
+      record(fault.status, fault.code);
+      const inner =
+        error instanceof QueryRefused ? { innererror: { code: error.code, message: error.message } } : {};
+      const body = JSON.stringify({ error: { code: fault.code, message: fault.message, ...inner } });
+      return { status: fault.status, headers: { ...headers, ...fault.headers }, body };
+    }
+  }
+
+  async #answer(request: WireRequest, principal: Principal, input: unknown): Promise<object> {
+    const { rates, faults, clock, switches } = this.#context;
+    const [service = "", operation = ""] = queryOperation.split(".");
+    const retryAfter = { "retry-after": String(switches.retryAfterSeconds) };
+    if (rates.take(queryOperation, input) !== undefined) {
+      throw new ArmFault(429, "ThrottledError", "The maximum number of queries was exceeded.", retryAfter);
+    }
+    const refuse = ({ code, message = "injected", status = 400 }: NonNullable<Fault["error"]>): ArmFault =>
+      new ArmFault(status, code, message, status === 429 ? retryAfter : {});
+    return await underFault(faults.take(service, operation, input), clock, refuse, () => {
+      const workspace = this.#find(request);
+      this.#authorize(principal, workspace);
+      if (request.method !== "POST") {
+        throw new ArmFault(405, "MethodNotAllowed", "queries are simulated by POST");
+      }
+      return Promise.resolve(this.#run(workspace, input));
+    });
+  }
+
+  #run(workspace: Workspace, input: unknown): object {
+    const found = violations(queryBody, input);
+    if (found.length > 0 || !isObject(input)) {
+      throw new ArmFault(
+        400,
+        "BadArgumentError",
+        `The request had some invalid properties: ${found.join("; ")}`,
+      );
+    }
+    const { query, timespan, workspaces } = input as {
+      readonly query: string;
+      readonly timespan?: string;
+      readonly workspaces?: readonly string[];
+    };
+    if (workspaces !== undefined && workspaces.length > 0) {
+      throw new ArmFault(501, "NotSimulated", "a query over several workspaces is not simulated");
+    }
+    const now = this.#context.clock.now();
+    const within = timespan === undefined ? () => true : parseTimespan(timespan, now);
+    const result = runQuery(query, {
+      now,
+      table: (name) => (name === consoleTable ? this.#console(workspace, within) : undefined),
+    });
+    return show(result);
+  }
+
+  /** A custom table exists once something has been put into it. Rows are in no order that a query might rely on. */
+  #console({ rows }: Workspace, within: (time: Date) => boolean): Table | undefined {
+    const now = this.#context.clock.nowMs();
+    const arrived = rows.filter(({ visibleAt }) => visibleAt <= now).map(({ row }) => row);
+    return arrived.length === 0
+      ? undefined
+      : {
+          columns: consoleColumns,
+          rows: arrived.filter((row) => within(row["TimeGenerated"] as Date)).toReversed(),
+        };
+  }
+
+  #authenticate({ headers }: WireRequest): Principal {
+    const origin = `https://${String(headers["host"] ?? "")}`;
+    try {
+      return this.#context.entra.callerOf(headers["authorization"] as string | undefined, [audience, origin]);
+    } catch (error) {
+      throw error instanceof TokenRefused ? new ArmFault(401, "InvalidTokenError", error.message) : error;
+    }
+  }
+
+  #find({ url }: WireRequest): Workspace {
+    const id = path.exec(url.pathname)?.[1];
+    const workspace = this.#workspaces.find((each) => each.id === id);
+    if (workspace === undefined) {
+      throw new ArmFault(404, "WorkspaceNotFoundError", "The workspace could not be found.");
+    }
+    return workspace;
+  }
+
+  #authorize(principal: Principal, { name }: Workspace): void {
+    const scope = resourceId(this.#context, `Microsoft.OperationalInsights/workspaces/${name}`);
+    if (
+      !this.#context.entra.allows(principal, "Microsoft.OperationalInsights/workspaces/query/read", scope)
+    ) {
+      const message = "The provided credentials have insufficient access to perform the requested operation";
+      throw new ArmFault(403, "InsufficientAccessError", message);
+    }
+  }
+}
+
+function asFault(error: unknown): ArmFault {
+  if (error instanceof QueryRefused) {
+    return new ArmFault(400, "BadArgumentError", "The request had some invalid properties");
+  }
+  return error instanceof ArmFault
+    ? error
+    : new ArmFault(500, "InternalServerError", String((error as Error).stack));
+}
+
+function read({ body }: WireRequest): unknown {
+  try {
+    return JSON.parse(body.toString());
+  } catch (error) {
+    throw new ArmFault(400, "BadArgumentError", (error as Error).message);
+  }
+}
+
+function show({ columns, rows }: Table): object {
+  const names = Object.keys(columns);
+  return {
+    name: "PrimaryResult",
+    columns: names.map((name) => ({ name, type: columns[name] })),
+    rows: rows.map((row) => names.map((name) => row[name] ?? null)),
+  };
+}
+
+/** Times within a duration until now, or an interval, of ISO 8601. */
+function parseTimespan(text: string, now: Date): (time: Date) => boolean {
+  const [first = "", second] = text.split("/");
+  const [from, to] =
+    second === undefined
+      ? [now.getTime() - durationOf(first), now.getTime()]
+      : first.startsWith("P")
+        ? [Date.parse(second) - durationOf(first), Date.parse(second)]
+        : [
+            Date.parse(first),
+            second.startsWith("P") ? Date.parse(first) + durationOf(second) : Date.parse(second),
+          ];
+  if (Number.isNaN(from) || Number.isNaN(to)) {
+    throw new ArmFault(400, "BadArgumentError", `The timespan '${text}' is invalid.`);
+  }
+  return (time) => time.getTime() >= from && time.getTime() <= to;
+}
+
+function durationOf(text: string): number {
+  const parts = /^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?$/.exec(text);
+  const [days = 0, hours = 0, minutes = 0, seconds = 0] = (parts ?? [])
+    .slice(1)
+    .map((part) => Number(part ?? 0));
+  return parts === null ? Number.NaN : (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000;
+}
