@@ -17,6 +17,7 @@ import { identityPaths, serveEntra, serveIdentity } from "./entra/endpoints.ts";
 import { Entra, type Principal } from "./entra/entra.ts";
 import { App } from "./services/app/app.ts";
 import { Logs } from "./services/logs/logs.ts";
+import { Registry } from "./services/registry/registry.ts";
 import { mountShare } from "./services/storage/mounts.ts";
 import { Storage } from "./services/storage/storage.ts";
 import { type Delays, defaultSwitches, noDelays, type Switches } from "./switches.ts";
@@ -63,6 +64,8 @@ export class Azure implements AsyncDisposable {
   readonly app: App;
   /** Storage accounts and their shares. */
   readonly storage: Storage;
+  /** The container registry. */
+  readonly registry: Registry;
   /**
    * This machine's address as replicas see it: where something must listen that they are to reach. Lightweight
    * subscriptions have 127.0.0.1.
@@ -80,6 +83,7 @@ export class Azure implements AsyncDisposable {
       | "subscription"
       | "app"
       | "storage"
+      | "registry"
       | "hostAddress"
     >,
     stack: AsyncDisposableStack,
@@ -91,6 +95,7 @@ export class Azure implements AsyncDisposable {
     this.subscription = parts.subscription;
     this.app = parts.app;
     this.storage = parts.storage;
+    this.registry = parts.registry;
     this.hostAddress = parts.hostAddress;
     this.#stack = stack;
   }
@@ -134,6 +139,9 @@ export class Azure implements AsyncDisposable {
       log_analytics_workspace_id: subscription.workspaceId,
       storage_account_name: subscription.storageAccount,
       storage_account_key: subscription.storageAccountKey,
+      registry_server: this.registry.host,
+      registry_username: this.registry.name,
+      registry_password: this.registry.password,
       endpoint: this.endpoint,
     };
   }
@@ -195,6 +203,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
       ? undefined
       : stack.use(await Machine.start({ directory, sleep: (ms, signal) => clock.sleep(ms, signal) }));
   const storage = new Storage(context, async (directory) => machine?.fileSystems.end(directory));
+  const registry = stack.use(await Registry.start(context, "sockerless"));
   const logs = new Logs(context);
   const app: App = stack.use(
     await App.start(
@@ -204,11 +213,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
           machine === undefined
             ? Promise.reject(notSimulated("a share without a machine"))
             : mountShare(context, storage, machine, mount),
-        registries: {
-          credentialsFor: () => {
-            throw notSimulated("a registry of identities");
-          },
-        },
+        registries: registry,
         onLine: (line) => {
           const environment = app.environments.byId(line.environmentId);
           logs.put(environment?.workspaceId ?? "", environment?.name ?? "", line);
@@ -217,7 +222,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
       machine,
     ),
   );
-  const providers = [app.provider, storage.provider];
+  const providers = [app.provider, storage.provider, registry.provider];
   context.rates.define(publishedRates(providers));
   const arm = new Arm(context);
   for (const provider of providers) {
@@ -234,7 +239,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
   const subscription = prepare(context, app, storage, logs);
   const hostAddress = machine?.vpc.hostAddress ?? "127.0.0.1";
   return new Azure(
-    { endpoint, identityEndpoint, caFile, context, subscription, app, storage, hostAddress },
+    { endpoint, identityEndpoint, caFile, context, subscription, app, storage, registry, hostAddress },
     stack.move(),
   );
 }

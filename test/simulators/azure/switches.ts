@@ -20,6 +20,8 @@ export interface Switches {
   rootMayChmodShares: boolean;
   /** The status of an execution until its containers run. */
   executionsBeginAs: "Running" | "Processing";
+  /** Layers are fetched by a redirection to a storage account, which refuses the registry's credentials. */
+  layersAreElsewhere: boolean;
   /** Each line of this number never reaches Log Analytics; 0: all lines do. */
   logLossEvery: number;
   /** Seconds that answers to throttled and asynchronous calls ask a client to wait. */
@@ -40,6 +42,7 @@ export function defaultSwitches(): Switches {
     deletedSharesBlockNamesMs: 0,
     rootMayChmodShares: false,
     executionsBeginAs: "Running",
+    layersAreElsewhere: true,
     logLossEvery: 0,
     retryAfterSeconds: 1,
     maxCpu: 4,
@@ -64,6 +67,8 @@ export interface Delays {
   ending: number;
   /** From a line of a container until a query finds it. */
   logIngestion: number;
+  /** An import of an image on the server's side, added to the copy. */
+  importImage: number;
 }
 
 /** No delays. */
@@ -77,5 +82,6 @@ export function noDelays(): Delays {
     pull: 0,
     ending: 0,
     logIngestion: 0,
+    importImage: 0,
   };
 }

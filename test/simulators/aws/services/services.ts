@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Cloud } from "../cloud.ts";
 import type { Context } from "../context.ts";
 import type { ServiceHandler } from "../wire/service.ts";
-import { DockerRegistry } from "./ecr/docker-registry.ts";
+import { DockerRegistry } from "../../common/registry/docker-registry.ts";
 import { ecrService } from "./ecr/ecr.ts";
 import { imageRegistry } from "./ecr/pulling.ts";
 import { RegistryFront } from "./ecr/registry-front.ts";

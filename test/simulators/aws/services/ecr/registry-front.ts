@@ -15,7 +15,7 @@ import { pipeline } from "node:stream/promises";
 
 import type { Context } from "../../context.ts";
 import type { Principal } from "../../iam/access.ts";
-import type { DockerRegistry } from "./docker-registry.ts";
+import type { DockerRegistry } from "../../../common/registry/docker-registry.ts";
 import type { EcrState, Repository } from "./state.ts";
 
 /** The most that a manifest may have, in bytes. */

@@ -1,4 +1,4 @@
-/** Debian's `docker-registry`, which keeps the blobs and checks manifests; ECR's own rules are before it. */
+/** Debian's `docker-registry`, which keeps the blobs and checks manifests; a cloud's own rules are before it. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -25,7 +25,7 @@ export class DockerRegistry implements AsyncDisposable {
       JSON.stringify({
         version: "0.1",
         log: { level: "info", formatter: "json", accesslog: { disabled: true } },
-        storage: { filesystem: { rootdirectory: join(directory, "storage") } },
+        storage: { filesystem: { rootdirectory: join(directory, "storage") }, delete: { enabled: true } },
         http: { addr: "127.0.0.1:0", relativeurls: true },
       }),
     );
