@@ -79,6 +79,11 @@ describe("the ACA module", async () => {
       broad.map(([, role]) => role),
       ["Container Apps Jobs Contributor"],
     );
+    const onRegistry = [...roles.matchAll(/role = "([^"]+)", scope = id /g)];
+    assert.deepEqual(
+      onRegistry.map(([, role]) => role),
+      ["AcrPush", "Container Registry Data Importer and Data Reader", "AcrDelete"],
+    );
     assert.doesNotMatch(roles, /"(Owner|Contributor|User Access Administrator)"/);
   });
 

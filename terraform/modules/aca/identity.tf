@@ -26,7 +26,12 @@ locals {
       "logs"        = { role = "Log Analytics Reader", scope = azurerm_log_analytics_workspace.this.id }
       "volumes"     = { role = "Storage Account Contributor", scope = azurerm_storage_account.this.id }
     },
-    { for id in azurerm_container_registry.this[*].id : "images" => { role = "AcrPush", scope = id } },
+    # Images of other users than root are fetched by the registry itself, and what is made of them goes with them.
+    [for id in azurerm_container_registry.this[*].id : {
+      "images"   = { role = "AcrPush", scope = id }
+      "imports"  = { role = "Container Registry Data Importer and Data Reader", scope = id }
+      "removals" = { role = "AcrDelete", scope = id }
+    }]...
   )
 }
 
