@@ -53,16 +53,20 @@ export class EngineBench {
   /**
    * @param cloud containers run somewhere else
    * @param clock the backend's; the machine's unless said
+   * @param prepare what the machine is like before the backend starts
    */
   static async start({
     cloud = false,
     clock = systemClock,
+    prepare = () => {},
   }: {
     readonly cloud?: boolean;
     readonly clock?: Clock;
+    readonly prepare?: (machine: MemoryMachine) => void;
   } = {}): Promise<EngineBench> {
     const bench = new EngineBench(mkdtempSync(path.join(tmpdir(), "engine-")), clock);
     bench.machine.cloud = cloud;
+    prepare(bench.machine);
     await bench.startBackend();
     return bench;
   }

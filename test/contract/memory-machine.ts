@@ -13,7 +13,9 @@ import type {
   Driver,
   FoundWorkload,
   LaunchProgress,
+  NetworkFabric,
   UnappliedSetting,
+  VolumeRules,
   VolumeShortage,
   WorkloadSpec,
 } from "../../src/backends/common/driver.ts";
@@ -118,6 +120,10 @@ export class MemoryMachine {
   tellShortage: ((shortage: VolumeShortage) => Promise<void>) | undefined;
   /** Settings that it accepts and does not apply. */
   notApplied: (record: ContainerRecord) => readonly UnappliedSetting[] = () => [];
+  /** Another driver's networks; undefined: its own. */
+  networkFabric: NetworkFabric | undefined;
+  /** Another driver's rules of volumes; undefined: its own. */
+  volumeRules: VolumeRules | undefined;
   /** Features that agents name in their Hello. */
   agentFeatures: readonly string[] = ["seccomp"];
   #sockets = 0;
@@ -241,7 +247,7 @@ export class MemoryMachine {
           known: async () => [],
         },
       },
-      networks: {
+      networks: this.networkFabric ?? {
         bridgeSettings: "apply",
         endpointAddresses: this.cloud ? "virtual" : "real",
         ensure: async (record) => {
@@ -267,7 +273,7 @@ export class MemoryMachine {
         usedRoutes: async () => ["10.0.0.0/8", "172.17.5.0/24"],
       },
       volumes: {
-        rules: {
+        rules: this.volumeRules ?? {
           drivers: [
             { name: "local", sharing: "shared", content: "here-without-options" },
             { name: "single", sharing: "exclusive", content: "here" },
