@@ -1,4 +1,4 @@
-/** What the specification of volumes and networks on Container Apps has in its own words, over an engine. */
+/** Words of the specification for volumes and networks on Container Apps, over an engine. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
