@@ -12,11 +12,6 @@ export function stringLiteral(text: string): string {
   return `"${escaped.join("")}"`;
 }
 
-/** A number of the language. */
-export function realLiteral(value: number): string {
-  return `real(${value})`;
-}
-
 /** The columns that are read, by their names in the table. */
 export const columns = { time: "_timestamp_d", line: "Log_s" } as const;
 
@@ -40,7 +35,7 @@ export function outputQuery({ execution, container, order, bound, most }: Output
     table,
     `| where ContainerGroupName_s == ${stringLiteral(execution)} or ContainerGroupName_s startswith_cs ${stringLiteral(`${execution}-`)}`,
     `| where ContainerName_s == ${stringLiteral(container)}`,
-    ...(bound === undefined ? [] : [`| where ${columns.time} ${operator} ${realLiteral(bound.time)}`]),
+    ...(bound === undefined ? [] : [`| where ${columns.time} ${operator} ${bound.time}`]),
     `| order by ${columns.time} ${order}`,
     `| take ${most}`,
     `| project ${columns.time}, ${columns.line}`,

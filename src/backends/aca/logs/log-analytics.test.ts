@@ -20,7 +20,7 @@ function workspace(executions: Readonly<Record<string, readonly Line[]>>, { colu
   let failure: Error | undefined;
   const answer = (query: string): unknown => {
     const name = /ContainerGroupName_s == "([^"]*)"/.exec(query)?.[1] ?? "";
-    const [, operator = "", bound = ""] = /_timestamp_d ([<>]=?) real\(([\d.]+)\)/.exec(query) ?? [];
+    const [, operator = "", bound = ""] = /_timestamp_d ([<>]=?) ([\d.]+)/.exec(query) ?? [];
     const isDescending = query.includes("| order by _timestamp_d desc");
     const within = ([time]: Line): boolean =>
       operator === "" ||

@@ -59,10 +59,7 @@ export class AzureFiles {
     const { azure, resourceGroup, account } = this.#options;
     const listed = await azure.call("FileShares_List", async (options) => {
       const found: FileShareItem[] = [];
-      const pages = azure.storage.fileShares.list(resourceGroup, account, {
-        ...options,
-        filter: sharePrefix,
-      });
+      const pages = azure.storage.fileShares.list(resourceGroup, account, options);
       for await (const item of pages) {
         found.push(item);
       }
