@@ -20,11 +20,15 @@ export function startBackend(
 ): Promise<RunningService> {
   const section = { ...config.aca, architecture: "amd64" } as const;
   const platform = (surroundings: CloudSurroundings): Promise<CloudPlatform> =>
-    platformIn(config, surroundings);
+    acaPlatformOf(config, surroundings);
   return startCloudBackend({ config, section, platform }, signal, sockets);
 }
 
-async function platformIn(config: AcaConfig, surroundings: CloudSurroundings): Promise<CloudPlatform> {
+/** The platform of a configuration; what it has opened ends with it. @throws invalid: a setting is missing */
+export async function acaPlatformOf(
+  config: AcaConfig,
+  surroundings: CloudSurroundings,
+): Promise<CloudPlatform> {
   const { aca, stateDir } = config;
   const { authority, sealer, state, clock, logger } = surroundings;
   const azure = createAzureClients({
@@ -48,6 +52,7 @@ async function platformIn(config: AcaConfig, surroundings: CloudSurroundings): P
     secretOf: (containerId, generation) => sealer.callbackSecret(containerId, generation),
     registryPassword: aca.registryPassword,
     isOnBooks: (job) => [...state.tasks.values()].some((task) => task.task !== "" && isOf(task, job)),
+    isContainer: (containerId) => state.tasks.get(containerId) !== undefined,
     ended: (job, containerId) => idleJobs.ended(job, containerId),
     clock,
     logger,

@@ -25,6 +25,8 @@ export interface ContainerJobsOptions {
   readonly registryPassword: string | undefined;
   /** Whether the books name the execution of a job, which needs not be looked for. */
   readonly isOnBooks: (job: string) => boolean;
+  /** Whether the books have a container. */
+  readonly isContainer: (containerId: string) => boolean;
   /** Hears of jobs whose execution has ended. */
   readonly ended: (job: string, containerId: string) => void;
   readonly clock: Clock;
@@ -57,6 +59,8 @@ export class ContainerJobs implements CloudTasks {
   readonly #statuses = new Map<string, string>();
   /** Reasons for which this process has had executions stopped, by task. */
   readonly #stopped = new Map<string, string>();
+  /** Jobs that containers on this process' books have had: once nobody names them, they are on their way out. */
+  readonly #served = new Set<string>();
 
   constructor(options: ContainerJobsOptions) {
     this.#options = options;
@@ -66,6 +70,7 @@ export class ContainerJobs implements CloudTasks {
   async run(request: string, signal: AbortSignal): Promise<TaskAnswer> {
     const asked = parseRequest(request);
     signal.throwIfAborted();
+    this.#served.add(asked.name);
     try {
       const isNew = await this.#put(asked);
       const { name: job } = asked;
@@ -106,7 +111,10 @@ export class ContainerJobs implements CloudTasks {
   }
 
   async listOwn(): Promise<readonly string[]> {
-    const jobs = (await this.list()).filter(({ name }) => !this.#options.isOnBooks(name));
+    const { isOnBooks, isContainer } = this.#options;
+    const jobs = (await this.list()).filter(
+      ({ name, containerId }) => !isOnBooks(name) && (!this.#served.has(name) || isContainer(containerId)),
+    );
     const found = await Promise.all(
       jobs.map(async ({ name: job }) => {
         const executions = await this.#executions(job);
@@ -179,6 +187,7 @@ export class ContainerJobs implements CloudTasks {
       }
     }
     this.#facts.delete(job);
+    this.#served.delete(job);
     for (const known of [this.#statuses, this.#stopped]) {
       for (const task of known.keys()) {
         if (parseTask(task).job === job) {
@@ -268,8 +277,11 @@ export class ContainerJobs implements CloudTasks {
   }
 
   async #view(name: TaskName, signal: AbortSignal): Promise<TaskView | undefined> {
-    const { azure, resourceGroup, ended } = this.#options;
+    const { azure, resourceGroup, ended, isOnBooks } = this.#options;
     const task = formatTask(name);
+    if (isOnBooks(name.job)) {
+      this.#served.add(name.job);
+    }
     try {
       const [execution, facts] = await Promise.all([
         azure.call(
