@@ -1,0 +1,115 @@
+/** Starts that a moment's trouble of Azure does not fail, that happen once whatever becomes of answers, and ends by others. */
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+
+import type { Fault } from "../simulators/common/faults.ts";
+import { AcaDaemon } from "../support/aca-daemon.ts";
+import { untilTrue } from "../support/until.ts";
+
+describe("containers as jobs of an Azure that", () => {
+  let aca: AcaDaemon;
+
+  before(async () => {
+    aca = await AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s", replica_timeout: "10m" } });
+  });
+  after(() => aca?.stop());
+  beforeEach(() => aca.azure.calls.clear());
+  afterEach(() => aca.azure.faults.clear());
+
+  const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);
+  const runs = (word: string): Promise<string> => ok("run", "--rm", "busybox", "echo", word);
+  const calls = (operation: string): number => aca.azure.calls.count(`app.${operation}`);
+  const jobOf = (id: string): string => `sk-${id.slice(0, 12)}`;
+  const stopInAzure = async (execution: string): Promise<void> => {
+    const { endpoint, subscription } = aca.azure;
+    const job = execution.slice(0, execution.lastIndexOf("-"));
+    const group = `/subscriptions/${subscription.subscriptionId}/resourceGroups/${subscription.resourceGroup}`;
+    const path = `${group}/providers/Microsoft.App/jobs/${job}/executions/${execution}/stop`;
+    await aca.azure.trustHere();
+    const { ok: isDone } = await fetch(`${endpoint}${path}?api-version=2025-07-01`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${aca.azure.token()}` },
+    });
+    assert.ok(isDone);
+  };
+  const started = async (
+    ...script: string[]
+  ): Promise<{ readonly id: string; readonly execution: string }> => {
+    const id = await ok("run", "--detach", "busybox", ...script);
+    const execution = aca.azure.app.executions.find(({ job }) => job === jobOf(id));
+    assert.ok(execution);
+    return { id, execution: execution.name };
+  };
+
+  /** Runs a container, of whose starts' calls one meets a fault. */
+  const runWith = async (fault: Omit<Fault, "where">): Promise<string> => {
+    const id = await ok("create", "busybox", "echo", "ran");
+    aca.azure.faults.add({ ...fault, where: (input) => JSON.stringify(input).includes(jobOf(id)) });
+    assert.equal(await ok("start", "--attach", id), "ran");
+    return id;
+  };
+
+  it("loses answers, before or after it has done its work, runs them once", async () => {
+    const faults = ["Jobs_CreateOrUpdate", "Jobs_Start"].flatMap((operation) =>
+      (["before", "after"] as const).map((cut) => ({ operation, cut })),
+    );
+    await Promise.all(
+      faults.map(async ({ operation, cut }) => {
+        const id = await runWith({ on: `app.${operation}`, cut });
+        const starts = aca.azure.calls
+          .all("app.Jobs_Start")
+          .filter(({ input }) => JSON.stringify(input).includes(jobOf(id)));
+        const isAgain = operation === "Jobs_Start" && cut === "before";
+        assert.equal(starts.length, isAgain ? 2 : 1, `${operation} ${cut}`);
+        await ok("rm", id);
+      }),
+    );
+  });
+
+  it("has given a role only just, is throttled or at another operation lets them start a little later", async () => {
+    const errors = [
+      { code: "AuthorizationFailed", status: 403 },
+      { code: "TooManyRequests", status: 429 },
+      { code: "Conflict", status: 409 },
+      { code: "ServiceUnavailable", status: 503 },
+    ];
+    const ran = errors.map((error) => runWith({ on: "app.Jobs_CreateOrUpdate", error }));
+    await ok("rm", ...(await Promise.all(ran)));
+  });
+
+  it("takes its time, and shows what it has made later", async () => {
+    Object.assign(aca.azure.delays, { writeJob: 1_500, start: 500, deleteJob: 500 });
+    aca.azure.switches.eventualConsistencyMs = 1_500;
+    try {
+      assert.equal(await runs("late"), "late");
+      assert.equal(calls("Jobs_Start"), 1);
+    } finally {
+      Object.assign(aca.azure.delays, { writeJob: 0, start: 0, deleteJob: 0 });
+      aca.azure.switches.eventualConsistencyMs = 0;
+    }
+  });
+
+  it("stops an execution on an administrator's behalf never ends them with 0, and says so", async () => {
+    const { id, execution } = await started(
+      "sh",
+      "-c",
+      "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done",
+    );
+    await untilTrue(async () => (await ok("logs", id)) === "up");
+    await stopInAzure(execution);
+    assert.equal(await ok("wait", id), "255");
+    await untilTrue(async () =>
+      /stopped in Azure/.test(await ok("inspect", "--format", "{{.State.Error}}", id)),
+    );
+    await ok("rm", id);
+  });
+
+  it("cuts a replica off at its timeout says that it did", async () => {
+    const { id } = await started("sleep", "1000000");
+    aca.azure.clock.advance(10 * 60_000);
+    assert.notEqual(await ok("wait", id), "0");
+    const told = /replica may run for 600 s \(aca.replica_timeout\)/;
+    await untilTrue(async () => told.test(await ok("inspect", "--format", "{{.State.Error}}", id)));
+    await ok("rm", id);
+  });
+});
