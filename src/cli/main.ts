@@ -83,7 +83,7 @@ configured(ecs.command("prune"), "backend", "ecs")
     }
   });
 
-const aca = program.command("aca").description("Prepare what the aca backend uses in Azure.");
+const aca = program.command("aca").description("Prepare and tidy what the aca backend uses in Azure.");
 configured(aca.command("push-agent"), "backend", "aca")
   .description("Put the image that brings the agent into jobs into aca.registry_server, and print its name.")
   .option("--agent <file>", "An agent for amd64, where the one that was built here is for another processor.")
@@ -93,6 +93,23 @@ configured(aca.command("push-agent"), "backend", "aca")
       const { pushAgent } = await import("../backends/aca/push-agent.ts");
       const { reference, isNew } = await pushAgent(config, agent);
       process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
+    }
+  });
+configured(aca.command("prune"), "backend", "aca")
+  .description(
+    "Tell what sockerless has made in Azure and no backend's state knows. The backend must not run.",
+  )
+  .option("--orphans", "Remove it.")
+  .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
+  .action(async (options: { readonly orphans?: true; readonly instance?: string }, command: Command) => {
+    const config = configOf(command, "backend", "aca");
+    if (config.backend === "aca") {
+      const { prune } = await import("../backends/aca/orphans.ts");
+      await prune(config, {
+        remove: options.orphans === true,
+        instance: options.instance,
+        report: (line) => process.stdout.write(`${line}\n`),
+      });
     }
   });
 

@@ -33,6 +33,11 @@ export interface ContainerJobsOptions {
   readonly logger: Logger;
 }
 
+/** A job of sockerless. */
+export interface FoundJob extends JobFacts {
+  readonly name: string;
+}
+
 /** How often a long-running operation is asked about whose answer does not say. */
 const operationPollMs = 1_000;
 /** An execution is listed so long after its start at the latest. */
@@ -150,13 +155,19 @@ export class ContainerJobs implements CloudTasks {
   }
 
   /** This instance's jobs, with or without executions. */
-  async list(): Promise<readonly (JobFacts & { readonly name: string })[]> {
-    const { azure, resourceGroup, instance } = this.#options;
+  async list(): Promise<readonly FoundJob[]> {
+    const { instance } = this.#options;
+    return (await this.listAll()).filter((job) => job.instance === instance);
+  }
+
+  /** The jobs of all instances of sockerless in the resource group. */
+  async listAll(): Promise<readonly FoundJob[]> {
+    const { azure, resourceGroup } = this.#options;
     return await azure.call("Jobs_ListByResourceGroup", async (options) => {
-      const found: (JobFacts & { readonly name: string })[] = [];
+      const found: FoundJob[] = [];
       for await (const job of azure.apps.jobs.listByResourceGroup(resourceGroup, options)) {
         const facts = factsOf(job);
-        if (job.name !== undefined && facts.instance === instance) {
+        if (job.name !== undefined && facts.instance !== "") {
           this.#facts.set(job.name, facts);
           found.push({ ...facts, name: job.name });
         }

@@ -1,0 +1,140 @@
+/** `sockerless aca prune`: what sockerless has made in Azure and nobody's state knows. */
+import type { AcaConfig } from "../../common/config/load.ts";
+import { messageOf, unavailable } from "../../common/errors.ts";
+import { orphanedImages } from "../common/cloud/orphans/images.ts";
+import type { Known, Orphan } from "../common/cloud/orphans/orphan.ts";
+import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../common/cloud/orphans/prune.ts";
+import { registryOptions } from "../common/serve-engine.ts";
+import { shortId } from "../../common/ids.ts";
+import { type AzureClients, createAzureClients } from "./arm/clients.ts";
+import { parseRates } from "./arm/rates.ts";
+import { acaRepository } from "./images.ts";
+import { ContainerJobs } from "./jobs/jobs.ts";
+import { environmentIdOf, repositoryPath } from "./platform.ts";
+import { AzureFiles } from "./shares/azure-files.ts";
+import { instanceOfShare, volumeOfShare } from "./shares/metadata.ts";
+import { formatShare } from "./shares/reference.ts";
+
+/** Looks for orphans in Azure: see {@link pruneCloud}. */
+export async function prune(config: AcaConfig, request: PruneRequest): Promise<void> {
+  const { subscriptionId, endpoint, apiRates, agentCa } = config.aca;
+  await pruneCloud(
+    config,
+    agentCa,
+    (surroundings) => {
+      const { clock, logger } = surroundings;
+      const rates = parseRates(apiRates);
+      const azure = createAzureClients({ subscriptionId, endpoint, rates, clock, logger });
+      const tasksOf = (instance: string): ContainerJobs => jobsOf(config, azure, instance, surroundings);
+      return {
+        tasksOf,
+        finder: {
+          meet: () => Promise.reject(unavailable("agents call the backend, and nobody else")),
+        },
+        orphans: (known) => findOrphans(config, azure, surroundings, known),
+        close: () => azure.abandon(),
+      };
+    },
+    request,
+  );
+}
+
+function jobsOf(
+  { aca }: AcaConfig,
+  azure: AzureClients,
+  instance: string,
+  { clock, logger }: Pick<PruneSurroundings, "clock" | "logger">,
+): ContainerJobs {
+  return new ContainerJobs({
+    ...{ azure, instance, clock, logger },
+    resourceGroup: aca.resourceGroup,
+    environmentId: environmentIdOf(aca),
+    secretOf: () => "", // Nothing is started here.
+    registryPassword: undefined,
+    isOnBooks: () => false,
+    isContainer: () => false,
+    ended() {},
+  });
+}
+
+async function findOrphans(
+  config: AcaConfig,
+  azure: AzureClients,
+  surroundings: PruneSurroundings,
+  known: Known,
+): Promise<Orphan[]> {
+  const { aca } = config;
+  const { instance: own, clock } = surroundings;
+  const found = await orphanedJobs(jobsOf(config, azure, own, surroundings), own, known);
+  if (aca.storageAccountName !== undefined) {
+    const files = new AzureFiles({
+      azure,
+      resourceGroup: aca.resourceGroup,
+      environment: aca.managedEnvironmentName,
+      account: aca.storageAccountName,
+      accountKey: aca.storageAccountKey,
+    });
+    found.push(...(await orphanedShares(files, own, known)));
+  }
+  if (aca.registryServer !== undefined) {
+    const { registryServer, registryUsername, registryPassword } = aca;
+    const repository = acaRepository({
+      ...{ azure, registryServer, registryUsername, registryPassword, repositoryPath, clock },
+      registry: registryOptions(config),
+      workDirectory: config.stateDir,
+      instance: own,
+    });
+    found.push(...(await orphanedImages(repository, own, known)));
+  }
+  return found;
+}
+
+/** Jobs of any instance that run nothing, of containers that this state does not know. */
+async function orphanedJobs(jobs: ContainerJobs, own: string, known: Known): Promise<Orphan[]> {
+  const found: Orphan[] = [];
+  for (const { name, containerId, instance } of await jobs.listAll()) {
+    if ((instance === own && known.hasContainer(containerId)) || (await jobs.isRunning(name))) {
+      continue;
+    }
+    found.push({
+      kind: "job",
+      id: name,
+      purpose: `container ${shortId(containerId)}`,
+      instance,
+      async remove() {
+        await jobs.remove(name);
+        return undefined;
+      },
+    });
+  }
+  return found;
+}
+
+/** Shares of volumes, with the storages by which jobs mount them, and all that is in them. */
+async function orphanedShares(files: AzureFiles, own: string, known: Known): Promise<Orphan[]> {
+  const found: Orphan[] = [];
+  for (const { share, metadata } of await files.listShares()) {
+    const volume = volumeOfShare({ account: files.account, share }, metadata);
+    const instance = instanceOfShare(metadata) ?? "";
+    const isKnown = instance === own && known.hasVolume(formatShare({ account: files.account, share }));
+    if (volume === undefined || isKnown) {
+      continue;
+    }
+    found.push({
+      kind: "share",
+      id: share,
+      purpose: `volume ${volume.name}`,
+      instance,
+      async remove() {
+        try {
+          await files.removeStorages(share);
+          await files.removeShare(share);
+          return undefined;
+        } catch (error) {
+          return messageOf(error);
+        }
+      },
+    });
+  }
+  return found;
+}
