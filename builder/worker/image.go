@@ -190,13 +190,16 @@ func credentialsFor(ctx context.Context, named reference.Named, sessions *sessio
 
 // ResolveSourceMetadata answers an image's configuration, on which a Dockerfile's first stage stands.
 func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (*sourceresolver.MetaResponse, error) {
-	name, ok := strings.CutPrefix(op.Identifier, srctypes.DockerImageScheme+"://")
-	if !ok {
-		return nil, notImplemented(op.Identifier)
-	}
 	var group session.Group
 	if job != nil {
 		group = job.Session()
+	}
+	if name, ok := strings.CutPrefix(op.Identifier, srctypes.OCIScheme+"://"); ok {
+		return w.resolveLayout(ctx, op, name, options, sessions, group)
+	}
+	name, ok := strings.CutPrefix(op.Identifier, srctypes.DockerImageScheme+"://")
+	if !ok {
+		return nil, notImplemented(op.Identifier)
 	}
 	mode := op.Attrs[pb.AttrImageResolveMode]
 	if options.ImageOpt != nil && options.ImageOpt.ResolveMode != "" {

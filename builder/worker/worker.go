@@ -153,9 +153,8 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 		return nil, err
 	}
 	w.sources.Register(w.git)
-	w.sources.Register(&unbuiltSource{[]string{
-		srctypes.OCIScheme, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme,
-	}})
+	w.sources.Register(&ociLayoutSource{w})
+	w.sources.Register(&unbuiltSource{[]string{srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme}})
 	if w.continuesRuns, err = client.ContinuesRuns(ctx); err != nil {
 		return nil, fmt.Errorf("ask what the backend can do: %w", err)
 	}

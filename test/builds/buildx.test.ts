@@ -1,7 +1,7 @@
 /** `docker buildx` with its docker driver: BuildKit's control API and sessions, hijacked from the Docker API. */
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, randomUUID } from "node:crypto";
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -448,6 +448,43 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
       assert.match(again.errorText, /#(\d+) \[\S+ 6\/6\] RUN .*\n#\1 CACHED\n/);
       const refused = await buildx("http://169.254.169.254/context.git");
       assert.match(refused.errorText, /the address of a metadata service/);
+    }),
+  );
+
+  test(
+    "takes images of OCI layouts as contexts, and nothing for what it is not",
+    ofBuildx(async () => {
+      const base = await context("layout-base", {
+        Dockerfile: "FROM busybox\nRUN echo laid out > /laid\nENV LAID=out\n",
+      });
+      const layout = join(directory, "layout");
+      const written = await buildx("--output", `type=oci,dest=${layout},tar=false`, base);
+      assert.equal(written.code, 0, written.errorText);
+      const files = await context("of-layout", {
+        Dockerfile:
+          "FROM named\nRUN cat /laid > /out; echo $LAID >> /out\nFROM busybox\nCOPY --from=named /laid /copied\nCOPY --from=0 /out /out\n",
+      });
+      const args = ["--build-context", `named=oci-layout://${layout}`];
+      // The layers come from the client, not from what the first build has left.
+      await ok("builder", "prune", "--all", "--force");
+      const made = await buildx(...args, "--tag", "layout:1", files);
+      assert.equal(made.code, 0, made.errorText);
+      assert.equal(await ok("run", "--rm", "layout:1", "cat", "/out", "/copied"), "laid out\nout\nlaid out");
+      const again = await buildx(...args, files);
+      assert.match(again.errorText, /#(\d+) \[.*\] RUN cat .*\n#\1 CACHED\n/);
+      const index = JSON.parse(await readFile(join(layout, "index.json"), "utf8")) as {
+        manifests: { digest: string }[];
+      };
+      const blob = (digest: string | undefined) => join(layout, "blobs", (digest ?? "").replace(":", "/"));
+      const manifest = JSON.parse(await readFile(blob(index.manifests[0]?.digest), "utf8")) as {
+        config: { digest: string };
+      };
+      const config = await readFile(blob(manifest.config.digest), "utf8");
+      await chmod(blob(manifest.config.digest), 0o600);
+      await writeFile(blob(manifest.config.digest), config.replace("LAID=out", "LAID=bad"));
+      const other = await buildx(...args, "--no-cache", files);
+      assert.equal(other.code, 1);
+      assert.match(other.errorText, /what the client sends is not sha256:/);
     }),
   );
 
