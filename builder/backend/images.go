@@ -19,7 +19,7 @@ import (
 type Layer struct {
 	DiffID  digest.Digest
 	Size    int64
-	Content io.Reader
+	Content io.WriterTo
 }
 
 // InstallImage makes an image of a configuration, `ofBuild` one that users do not see, whose layers the backend has, but for the top one where that is
@@ -88,11 +88,11 @@ func sendArchive(stream *loadStream, config []byte, id digest.Digest, diffIDs []
 		return stream.Send(&backendv1.LoadImageRequest{Message: &backendv1.LoadImageRequest_Chunk{Chunk: chunk}})
 	}}
 	archive := tar.NewWriter(out)
-	add := func(name string, size int64, content io.Reader) error {
+	add := func(name string, size int64, content io.WriterTo) error {
 		if err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: size, ModTime: time.Unix(0, 0)}); err != nil {
 			return err
 		}
-		_, err := io.CopyBuffer(archive, struct{ io.Reader }{content}, make([]byte, chunkBytes))
+		_, err := content.WriteTo(archive)
 		return err
 	}
 	if top != nil {

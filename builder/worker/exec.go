@@ -288,13 +288,8 @@ func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string) (*r
 	if _, err := os.Lstat(resolved); err != nil {
 		return nil, "", fmt.Errorf("%q: not found", name)
 	}
-	out, err := w.unnamedFile()
-	if err != nil {
-		return nil, "", err
-	}
-	defer out.Close()
 	selected := strings.TrimPrefix(resolved, dir)
-	layer, err := writeLayer(out, dir, nil, selected)
+	layer, err := measured(&layerContent{dir: dir, beneath: selected})
 	if err != nil {
 		return nil, "", fmt.Errorf("write a layer: %w", err)
 	}

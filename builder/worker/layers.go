@@ -69,64 +69,80 @@ func marksOf(dir string) (map[string]mark, error) {
 	return found, err
 }
 
-// writeLayer writes what differs in a directory, beneath a path in it ("": the whole), from the marks before as a layer,
-// and answers its measure.
-func writeLayer(out *os.File, dir string, before map[string]mark, beneath string) (*backend.Layer, error) {
+// layerContent is what differs in a directory, beneath a path in it ("": the whole), from the marks before. It is written as
+// often as it is asked for, and is the same for as long as nothing changes there.
+type layerContent struct {
+	dir     string
+	before  map[string]mark
+	beneath string
+}
+
+// measured answers a layer and its measure, of which nothing is kept: it is written where it is to go.
+func measured(content *layerContent) (*backend.Layer, error) {
 	hash := sha256.New()
-	size := &counter{}
-	buffered := bufio.NewWriterSize(io.MultiWriter(out, hash, size), 1<<20)
+	size, err := content.WriteTo(hash)
+	if err != nil {
+		return nil, err
+	}
+	return &backend.Layer{DiffID: digest.NewDigest(digest.SHA256, hash), Size: size, Content: content}, nil
+}
+
+// WriteTo writes the layer's tar.
+func (c *layerContent) WriteTo(out io.Writer) (int64, error) {
+	size := &counter{to: out}
+	buffered := bufio.NewWriterSize(size, 1<<20)
 	archive := tar.NewWriter(buffered)
-	writer := &layerWriter{archive: archive, dir: dir, written: map[string]bool{}, links: map[uint64]string{}}
+	writer := &layerWriter{archive: archive, dir: c.dir, written: map[string]bool{}, links: map[uint64]string{}}
 	// Whether what is there now is a directory.
 	after := map[string]bool{}
-	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(c.dir, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		name := strings.TrimPrefix(file, dir)
+		name := strings.TrimPrefix(file, c.dir)
 		after[name] = entry.IsDir()
 		info, err := entry.Info()
 		if err != nil {
 			return err
 		}
-		if name != beneath && !strings.HasPrefix(name, beneath+"/") {
+		if name != c.beneath && !strings.HasPrefix(name, c.beneath+"/") {
 			return nil
 		}
-		if known, ok := before[name]; name == "" || (ok && known == markOf(info)) {
+		if known, ok := c.before[name]; name == "" || (ok && known == markOf(info)) {
 			return nil
 		}
 		return writer.add(name)
 	})
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	// In one order: the same changes are the same layer.
-	for _, name := range slices.Sorted(maps.Keys(before)) {
+	for _, name := range slices.Sorted(maps.Keys(c.before)) {
 		// An entry that went with its directory needs no whiteout of its own.
 		_, isThere := after[name]
 		if parent := strings.TrimSuffix(path.Dir(name), "/"); !isThere && after[parent] {
 			if err := writer.remove(name); err != nil {
-				return nil, err
+				return 0, err
 			}
 		}
 	}
 	if err := archive.Close(); err != nil {
-		return nil, err
+		return 0, err
 	}
-	if err := buffered.Flush(); err != nil {
-		return nil, err
-	}
-	if _, err := out.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	return &backend.Layer{DiffID: digest.NewDigest(digest.SHA256, hash), Size: size.bytes, Content: out}, nil
+	err = buffered.Flush()
+	return size.bytes, err
 }
 
-type counter struct{ bytes int64 }
+// counter counts what passes.
+type counter struct {
+	to    io.Writer
+	bytes int64
+}
 
 func (c *counter) Write(data []byte) (int, error) {
-	c.bytes += int64(len(data))
-	return len(data), nil
+	n, err := c.to.Write(data)
+	c.bytes += int64(n)
+	return n, err
 }
 
 // layerWriter writes entries after the directories that they are in.

@@ -2,12 +2,15 @@ package worker
 
 import (
 	"archive/tar"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	digest "github.com/opencontainers/go-digest"
 
 	"github.com/sockerless/sockerless/builder/backend"
 )
@@ -20,17 +23,16 @@ func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string)
 		t.Fatal(err)
 	}
 	change()
-	out, err := os.Create(filepath.Join(t.TempDir(), "layer"))
+	layer, err := measured(&layerContent{dir: dir, before: before})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { out.Close() })
-	layer, err := writeLayer(out, dir, before, "")
-	if err != nil {
-		t.Fatal(err)
+	var out bytes.Buffer
+	if size, err := layer.Content.WriteTo(&out); err != nil || size != layer.Size || digest.FromBytes(out.Bytes()) != layer.DiffID {
+		t.Errorf("%d bytes are written, not %d of %s: %v", size, layer.Size, layer.DiffID, err)
 	}
 	var entries []string
-	for archive := tar.NewReader(layer.Content); ; {
+	for archive := tar.NewReader(&out); ; {
 		header, err := archive.Next()
 		if err == io.EOF {
 			return layer, entries

@@ -153,12 +153,7 @@ func (g *growing) Release(ctx context.Context) error {
 // Commit makes what was changed a layer, and a state of it.
 func (g *growing) Commit(ctx context.Context) (cache.ImmutableRef, error) {
 	defer g.Release(ctx)
-	file, err := g.worker.unnamedFile()
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	layer, err := writeLayer(file, g.skeleton.dir, g.before, "")
+	layer, err := measured(&layerContent{dir: g.skeleton.dir, before: g.before})
 	if err != nil {
 		return nil, fmt.Errorf("write a layer: %w", err)
 	}
