@@ -13,6 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
@@ -186,7 +187,11 @@ type agent struct {
 	server.Core
 	container *localContainer
 	log       *log.Writer
+	handOvers *handover.Offers
 }
+
+// HandOvers takes clients' connections.
+func (a *agent) HandOvers() *handover.Offers { return a.handOvers }
 
 var _ server.Container = (*agent)(nil)
 

@@ -59,11 +59,14 @@ func (s *shim) wait() {
 // leave ends the watches, once open sessions have got everything.
 func (s *shim) leave() {
 	s.gate.Close()
+	// The container's end is recorded by now, or nobody is there to record it.
+	s.sessions.AcknowledgeAll()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseDrain)
 	defer cancel()
 	if err := s.gate.WaitIdle(ctx); err != nil {
 		s.logger.Warn("a slow client is cut")
 	}
+	s.handOvers.Close()
 	s.sessions.Release()
 	ctx, cancelWatches := context.WithTimeout(context.Background(), watchDrain)
 	defer cancelWatches()

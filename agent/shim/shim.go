@@ -23,6 +23,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/core/ports"
@@ -63,6 +64,7 @@ type shim struct {
 	ports     *ports.Set
 	sockets   *dockerSockets
 	resolver  *resolver
+	handOvers *handover.Offers
 	gate      *server.Gate
 	http      *http.Server
 }
@@ -214,8 +216,11 @@ func (s *shim) serve(served chan<- error) error {
 		return fmt.Errorf("use the inherited agent socket: %w", err)
 	}
 	s.resolver = &resolver{namespace: s.spec.NetworkNamespace, logger: s.logger}
+	s.handOvers = handover.NewOffers(shimspec.ContainerPaths{Run: filepath.Dir(s.spec.AgentSocket)}.HandOverSocket(), s.logger)
 	self := &networkedAgent{
-		agent:    &agent{Core: server.Core{Sessions: s.sessions}, container: s.container, log: s.log},
+		agent: &agent{
+			Core: server.Core{Sessions: s.sessions}, container: s.container, log: s.log, handOvers: s.handOvers,
+		},
 		resolver: s.resolver,
 		hosts:    filepath.Join(shimspec.ContainerPaths{Dir: filepath.Dir(s.spec.ExitRecord)}.Files(), "hosts"),
 	}

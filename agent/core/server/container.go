@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/log"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
@@ -33,6 +34,8 @@ type Container interface {
 	Resize(context.Context, *agentv1.ResizeRequest) error
 	Signal(context.Context, *agentv1.SignalRequest) error
 	ExecInspect(ctx context.Context, execID string, refuse bool) (*agentv1.ExecInspectResponse, error)
+	// Acknowledge says what a watcher has recorded.
+	Acknowledge(ctx context.Context, sequence uint64) error
 	Watch(context.Context) (Watcher, error)
 	Pause(context.Context) error
 	Resume(context.Context) error
@@ -56,6 +59,11 @@ type Session interface {
 	// Leave ends the session with `detached`, behind its output so far.
 	Leave()
 	Close()
+}
+
+// HandOvers is a Container that takes clients' connections itself.
+type HandOvers interface {
+	HandOvers() *handover.Offers
 }
 
 // Watcher receives events (see session.Watcher).
@@ -115,6 +123,9 @@ func (u Unimplemented) Signal(context.Context, *agentv1.SignalRequest) error {
 func (u Unimplemented) ExecInspect(context.Context, string, bool) (*agentv1.ExecInspectResponse, error) {
 	return nil, u.cannot("ExecInspect")
 }
+
+// Acknowledge is not implemented.
+func (u Unimplemented) Acknowledge(context.Context, uint64) error { return u.cannot("Acknowledge") }
 
 // Watch is not implemented.
 func (u Unimplemented) Watch(context.Context) (Watcher, error) { return nil, u.cannot("Watch") }

@@ -43,6 +43,12 @@ func (c Core) ExecInspect(_ context.Context, execID string, refuse bool) (*agent
 	return c.Sessions.ExecInspect(execID, refuse)
 }
 
+// Acknowledge says what a watcher has recorded.
+func (c Core) Acknowledge(_ context.Context, sequence uint64) error {
+	c.Sessions.Acknowledge(sequence)
+	return nil
+}
+
 // Watch begins with the whole state.
 func (c Core) Watch(context.Context) (Watcher, error) { return c.Sessions.Watch(), nil }
 

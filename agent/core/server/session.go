@@ -21,18 +21,27 @@ func (s *service) Session(ctx context.Context, stream *sessionStream) error {
 	if err != nil {
 		return wireError(err)
 	}
-	opened, err := openSession(ctx, cancel, container, stream)
+	first, err := firstMessage(ctx, cancel, stream.Receive)
+	if err != nil {
+		return wireError(err)
+	}
+	opened, err := openSession(ctx, container, first)
 	if err != nil {
 		return wireError(err)
 	}
 	defer opened.Close()
-	// The receiver ends with this call: its Receive fails then, and ctx is done.
-	go (&stdinReceiver{ctx: ctx, cancel: cancel, session: opened, stream: stream, body: bulkOf(ctx)}).run()
-
 	out := newSender(stream.Send, func() *agentv1.SessionResponse {
 		return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
 	})
 	defer out.stop()
+	if offering := offeringOf(container, opened, first); offering != nil {
+		offering.stream, offering.out = stream, out
+		if over, err := offering.run(ctx, cancel); over || err != nil {
+			return wireError(err)
+		}
+	}
+	// The receiver ends with this call: its Receive fails then, and ctx is done.
+	go (&stdinReceiver{ctx: ctx, cancel: cancel, session: opened, stream: stream, body: bulkOf(ctx)}).run()
 	for {
 		response, err := opened.Next(ctx)
 		if err != nil {
@@ -55,12 +64,7 @@ func isLast(response *agentv1.SessionResponse) bool {
 	return false
 }
 
-// openSession takes the first message that is no heartbeat.
-func openSession(ctx context.Context, cancel context.CancelCauseFunc, container Container, stream *sessionStream) (Session, error) {
-	first, err := firstMessage(ctx, cancel, stream.Receive)
-	if err != nil {
-		return nil, err
-	}
+func openSession(ctx context.Context, container Container, first *agentv1.SessionRequest) (Session, error) {
 	switch message := first.Message.(type) {
 	case *agentv1.SessionRequest_OpenExec:
 		return container.Exec(ctx, message.OpenExec)

@@ -101,6 +101,12 @@ func (s *service) ExecInspect(ctx context.Context, request *connect.Request[agen
 	})
 }
 
+func (s *service) Acknowledge(ctx context.Context, request *connect.Request[agentv1.AcknowledgeRequest]) (*connect.Response[agentv1.AcknowledgeResponse], error) {
+	return unary(ctx, s, request, func(c Container, acknowledge *agentv1.AcknowledgeRequest) (*agentv1.AcknowledgeResponse, error) {
+		return &agentv1.AcknowledgeResponse{}, c.Acknowledge(ctx, acknowledge.Sequence)
+	})
+}
+
 func (s *service) Pause(ctx context.Context, request *connect.Request[agentv1.PauseRequest]) (*connect.Response[agentv1.PauseResponse], error) {
 	return unary(ctx, s, request, func(c Container, _ *agentv1.PauseRequest) (*agentv1.PauseResponse, error) {
 		return &agentv1.PauseResponse{}, c.Pause(ctx)

@@ -21,7 +21,7 @@ func (c *Sessions) Attach(open *agentv1.OpenAttach) *Session {
 	if r.over() && !open.ReplayLog {
 		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_NOT_RUNNING, "the container is not running", 0)
 	}
-	s := &Session{queue: newQueue(), opening: started(r.pid(), r.tty)}
+	s := &Session{queue: newQueue(), opening: started(r.pid(), r.tty), owner: c}
 	s.leave = func() {
 		r.outputs.unsubscribe(s.queue)
 		c.mu.Lock()

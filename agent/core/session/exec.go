@@ -57,7 +57,7 @@ func (c *Sessions) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 	if err != nil {
 		failure := &StartError{ExitCode: 126, Message: err.Error()}
 		errors.As(err, &failure)
-		c.endExec(open.ExecId, e, ExitStatus{Code: failure.ExitCode, FinishedAt: time.Now()})
+		c.endExec(open.ExecId, e, false, ExitStatus{Code: failure.ExitCode, FinishedAt: time.Now()})
 		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, failure.Message, failure.ExitCode)
 	}
 
@@ -68,6 +68,7 @@ func (c *Sessions) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 		stderr: streams.Stderr,
 	}}, nil)
 	s.leave = func() { out.unsubscribe(s.queue) }
+	s.owner, s.execID = c, open.ExecId
 	in := newInput()
 	in.connect(stdio)
 	if streams.Stdin {
@@ -89,7 +90,7 @@ func (c *Sessions) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 		<-process.Done()
 		out.drain()
 		in.close()
-		c.endExec(open.ExecId, e, process.Status())
+		s.end = c.endExec(open.ExecId, e, open.HandOver != nil, process.Status())
 		s.queue.finish(exited(process.Status()))
 	}()
 	return s
@@ -133,15 +134,16 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-// endExec records an exec's end and tells the watchers, before its session.
-func (c *Sessions) endExec(id string, e *exec, status ExitStatus) {
+// endExec records an exec's end and tells the watchers, before its session. Where
+// that is owed to a client it answers what has to be acknowledged.
+func (c *Sessions) endExec(id string, e *exec, owed bool, status ExitStatus) (sequence uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.recordExecEnd(id, e, status)
+	return c.recordExecEnd(id, e, owed, status)
 }
 
 // recordExecEnd is endExec with c.mu held.
-func (c *Sessions) recordExecEnd(id string, e *exec, status ExitStatus) {
+func (c *Sessions) recordExecEnd(id string, e *exec, owed bool, status ExitStatus) (sequence uint64) {
 	e.exit = &status
 	e.process, e.stdio = nil, Stdio{}
 	c.ended = append(c.ended, id)
@@ -152,8 +154,14 @@ func (c *Sessions) recordExecEnd(id string, e *exec, status ExitStatus) {
 	if c.run.over() {
 		c.persist(c.state()) // the main process's end is on record already
 	}
-	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_ExecEnded{ExecEnded: e.endedMessage(id)}})
+	event := &agentv1.WatchResponse{Event: &agentv1.WatchResponse_ExecEnded{ExecEnded: e.endedMessage(id)}}
+	if owed {
+		sequence = c.hub.owe(event)
+	} else {
+		c.hub.publish(event)
+	}
 	c.changed.Notify()
+	return sequence
 }
 
 // awaitExecEnds waits, bounded, until no exec runs.
@@ -172,7 +180,7 @@ func (c *Sessions) ExecInspect(id string, refuse bool) (*agentv1.ExecInspectResp
 	if e == nil && refuse && len(id) > 0 && len(id) <= execIDLimit {
 		e = &exec{}
 		c.execs[id] = e
-		c.recordExecEnd(id, e, ExitStatus{Code: refusedExecCode, FinishedAt: time.Now()})
+		c.recordExecEnd(id, e, false, ExitStatus{Code: refusedExecCode, FinishedAt: time.Now()})
 	}
 	if e == nil {
 		return nil, noSuchExec(id)

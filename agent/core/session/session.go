@@ -23,6 +23,12 @@ type Session struct {
 	input  *input             // nil: stdin is not attached
 	closes func() closePolicy // known once the input is connected
 
+	// owner and execID say whose end the watchers are told; end is its sequence,
+	// where it has to be acknowledged, and known once the last message is.
+	owner  *Sessions
+	execID string
+	end    uint64
+
 	leave     func() // takes the session out of what feeds it
 	leaveOnce sync.Once
 }

@@ -51,6 +51,7 @@ type Sessions struct {
 	health     []*agentv1.HealthResult
 	hub        hub
 	changed    change.Signal // told of every change that Start or Ended waits for
+	left       []leaving     // clients that left by their keys, until that is acknowledged
 }
 
 // run is one start of the main process, from before it begins.
@@ -134,6 +135,9 @@ func (c *Sessions) state() *agentv1.ContainerState {
 	}
 	for _, id := range c.ended {
 		state.EndedExecs = append(state.EndedExecs, c.execs[id].endedMessage(id))
+	}
+	for _, l := range c.left {
+		state.DetachedStreams = append(state.DetachedStreams, l.detached)
 	}
 	for id, e := range c.execs {
 		if e.process != nil && e.exit == nil {

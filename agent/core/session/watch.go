@@ -21,8 +21,11 @@ type hub struct {
 	sequence uint64 // of the last event; the state in which the agent begins is 1
 	// generation of the last start that was accepted; 0: none
 	generation uint64
-	watchers   map[*Watcher]struct{}
-	released   bool
+	// owed is the sequence of the last event that somebody waits to have
+	// acknowledged, acknowledged that of the last which was.
+	owed, acknowledged uint64
+	watchers           map[*Watcher]struct{}
+	released           bool
 }
 
 // Watcher receives what happens to the container.
@@ -45,11 +48,23 @@ func (h *hub) publish(event *agentv1.WatchResponse) {
 	}
 }
 
+// owe stamps and hands out an event that is to be acknowledged, and answers its
+// sequence.
+func (h *hub) owe(event *agentv1.WatchResponse) uint64 {
+	event.Acknowledge = true
+	h.publish(event)
+	h.owed = h.sequence
+	return h.owed
+}
+
 // add makes a watcher whose first event is state.
 func (h *hub) add(state *agentv1.ContainerState, remove func(*Watcher)) *Watcher {
 	w := &Watcher{hub: h, ready: make(chan struct{}, 1)}
 	w.closed = sync.OnceFunc(func() { remove(w) })
-	w.push(&agentv1.WatchResponse{Sequence: h.sequence, Generation: h.generation, Event: &agentv1.WatchResponse_State{State: state}})
+	w.push(&agentv1.WatchResponse{
+		Sequence: h.sequence, Generation: h.generation, Acknowledge: h.owed > h.acknowledged,
+		Event: &agentv1.WatchResponse_State{State: state},
+	})
 	h.watchers[w] = struct{}{}
 	return w
 }

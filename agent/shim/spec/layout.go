@@ -79,6 +79,9 @@ func (p ContainerPaths) Files() string { return filepath.Join(p.Dir, "files") }
 // AgentSocket is the shim's socket.
 func (p ContainerPaths) AgentSocket() string { return filepath.Join(p.Run, "agent.sock") }
 
+// HandOverSocket is where the shim takes clients' connections.
+func (p ContainerPaths) HandOverSocket() string { return filepath.Join(p.Run, "hand.sock") }
+
 // ReadyRecord is ready.json, written by the shim, read by the host process.
 func (p ContainerPaths) ReadyRecord() string { return filepath.Join(p.Run, "ready.json") }
 

@@ -1,9 +1,34 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import fc from "fast-check";
 
+import { checkout } from "../../../test/support/daemon.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
+
 import { DetachScanner, defaultDetachKeys, detachKeysOf, parseDetachKeys } from "./detach-keys.ts";
+import { BufferSupply, OutputBuffers } from "./output-buffers.ts";
+
+/** Bytes are in hex. */
+interface DetachVector {
+  readonly keys: string;
+  readonly chunks: readonly string[];
+  readonly passed: string;
+  readonly detached: boolean;
+}
+
+/** See {@link DetachVector}. */
+interface FrameVector {
+  readonly stream: number;
+  readonly data: string;
+  readonly frame: string;
+}
+
+const vectors = <Vector>(name: string): readonly Vector[] =>
+  JSON.parse(readFileSync(join(checkout, "test/fixtures/streams", name), "utf8")) as Vector[];
+const unhex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, "hex"));
 
 /** Bytes of chunks that a scanner lets through, in hex, until the keys. */
 function typed(keys: Uint8Array, chunks: readonly Uint8Array[]): { passed: string; detached: boolean } {
@@ -53,6 +78,34 @@ test("the keys are found wherever the chunks are cut, and nothing before them is
       },
     ),
   );
+});
+
+test("the keys are found as in agents, which read the same vectors", () => {
+  for (const { keys, chunks, ...found } of vectors<DetachVector>("detach-keys.json")) {
+    assert.deepEqual(
+      typed(
+        unhex(keys),
+        chunks.map((chunk) => unhex(chunk)),
+      ),
+      found,
+    );
+  }
+});
+
+test("frames are as in agents, which read the same vectors", () => {
+  for (const { stream, data, frame } of vectors<FrameVector>("frames.json")) {
+    let made = "";
+    const output = new OutputBuffers("multiplexed", new BufferSupply(1, new ByteBudget(1024 * 1024)), {
+      post: (buffer, length) => {
+        made += Buffer.from(buffer.subarray(0, length)).toString("hex");
+      },
+      exhausted: () => {},
+      available: () => {},
+    });
+    output.write(stream, unhex(data), 0, data.length / 2);
+    output.end();
+    assert.equal(made, frame);
+  }
 });
 
 test("what only begins like the keys goes on to the process, as in dockerd", () => {

@@ -78,6 +78,9 @@ const (
 	AgentServiceLookUpUserProcedure = "/sockerless.agent.v1.AgentService/LookUpUser"
 	// AgentServiceWatchProcedure is the fully-qualified name of the AgentService's Watch RPC.
 	AgentServiceWatchProcedure = "/sockerless.agent.v1.AgentService/Watch"
+	// AgentServiceAcknowledgeProcedure is the fully-qualified name of the AgentService's Acknowledge
+	// RPC.
+	AgentServiceAcknowledgeProcedure = "/sockerless.agent.v1.AgentService/Acknowledge"
 	// AgentServicePauseProcedure is the fully-qualified name of the AgentService's Pause RPC.
 	AgentServicePauseProcedure = "/sockerless.agent.v1.AgentService/Pause"
 	// AgentServiceResumeProcedure is the fully-qualified name of the AgentService's Resume RPC.
@@ -159,6 +162,10 @@ type AgentServiceClient interface {
 	// misses nothing; then one message a change. An exec's end is sent here
 	// before the session's `exit`. Ends with `released` when the agent leaves.
 	Watch(context.Context, *connect.Request[v1.WatchRequest]) (*connect.ServerStreamForClient[v1.WatchResponse], error)
+	// Says that the caller has recorded what its watch told up to an event: clients
+	// whose connections the agent holds hear of it from then on. Made for events
+	// that ask for it; may be repeated, by any watcher. Shims only.
+	Acknowledge(context.Context, *connect.Request[v1.AcknowledgeRequest]) (*connect.Response[v1.AcknowledgeResponse], error)
 	// Freezes and thaws every process of the container. Both may be repeated.
 	Pause(context.Context, *connect.Request[v1.PauseRequest]) (*connect.Response[v1.PauseResponse], error)
 	Resume(context.Context, *connect.Request[v1.ResumeRequest]) (*connect.Response[v1.ResumeResponse], error)
@@ -316,6 +323,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Watch")),
 			connect.WithClientOptions(opts...),
 		),
+		acknowledge: connect.NewClient[v1.AcknowledgeRequest, v1.AcknowledgeResponse](
+			httpClient,
+			baseURL+AgentServiceAcknowledgeProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Acknowledge")),
+			connect.WithClientOptions(opts...),
+		),
 		pause: connect.NewClient[v1.PauseRequest, v1.PauseResponse](
 			httpClient,
 			baseURL+AgentServicePauseProcedure,
@@ -441,6 +454,7 @@ type agentServiceClient struct {
 	execInspect *connect.Client[v1.ExecInspectRequest, v1.ExecInspectResponse]
 	lookUpUser  *connect.Client[v1.LookUpUserRequest, v1.LookUpUserResponse]
 	watch       *connect.Client[v1.WatchRequest, v1.WatchResponse]
+	acknowledge *connect.Client[v1.AcknowledgeRequest, v1.AcknowledgeResponse]
 	pause       *connect.Client[v1.PauseRequest, v1.PauseResponse]
 	resume      *connect.Client[v1.ResumeRequest, v1.ResumeResponse]
 	logs        *connect.Client[v1.LogsRequest, v1.LogsResponse]
@@ -509,6 +523,11 @@ func (c *agentServiceClient) LookUpUser(ctx context.Context, req *connect.Reques
 // Watch calls sockerless.agent.v1.AgentService.Watch.
 func (c *agentServiceClient) Watch(ctx context.Context, req *connect.Request[v1.WatchRequest]) (*connect.ServerStreamForClient[v1.WatchResponse], error) {
 	return c.watch.CallServerStream(ctx, req)
+}
+
+// Acknowledge calls sockerless.agent.v1.AgentService.Acknowledge.
+func (c *agentServiceClient) Acknowledge(ctx context.Context, req *connect.Request[v1.AcknowledgeRequest]) (*connect.Response[v1.AcknowledgeResponse], error) {
+	return c.acknowledge.CallUnary(ctx, req)
 }
 
 // Pause calls sockerless.agent.v1.AgentService.Pause.
@@ -643,6 +662,10 @@ type AgentServiceHandler interface {
 	// misses nothing; then one message a change. An exec's end is sent here
 	// before the session's `exit`. Ends with `released` when the agent leaves.
 	Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error
+	// Says that the caller has recorded what its watch told up to an event: clients
+	// whose connections the agent holds hear of it from then on. Made for events
+	// that ask for it; may be repeated, by any watcher. Shims only.
+	Acknowledge(context.Context, *connect.Request[v1.AcknowledgeRequest]) (*connect.Response[v1.AcknowledgeResponse], error)
 	// Freezes and thaws every process of the container. Both may be repeated.
 	Pause(context.Context, *connect.Request[v1.PauseRequest]) (*connect.Response[v1.PauseResponse], error)
 	Resume(context.Context, *connect.Request[v1.ResumeRequest]) (*connect.Response[v1.ResumeResponse], error)
@@ -796,6 +819,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Watch")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceAcknowledgeHandler := connect.NewUnaryHandler(
+		AgentServiceAcknowledgeProcedure,
+		svc.Acknowledge,
+		connect.WithSchema(agentServiceMethods.ByName("Acknowledge")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServicePauseHandler := connect.NewUnaryHandler(
 		AgentServicePauseProcedure,
 		svc.Pause,
@@ -928,6 +957,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceLookUpUserHandler.ServeHTTP(w, r)
 		case AgentServiceWatchProcedure:
 			agentServiceWatchHandler.ServeHTTP(w, r)
+		case AgentServiceAcknowledgeProcedure:
+			agentServiceAcknowledgeHandler.ServeHTTP(w, r)
 		case AgentServicePauseProcedure:
 			agentServicePauseHandler.ServeHTTP(w, r)
 		case AgentServiceResumeProcedure:
@@ -1011,6 +1042,10 @@ func (UnimplementedAgentServiceHandler) LookUpUser(context.Context, *connect.Req
 
 func (UnimplementedAgentServiceHandler) Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Watch is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Acknowledge(context.Context, *connect.Request[v1.AcknowledgeRequest]) (*connect.Response[v1.AcknowledgeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Acknowledge is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Pause(context.Context, *connect.Request[v1.PauseRequest]) (*connect.Response[v1.PauseResponse], error) {

@@ -1,0 +1,258 @@
+package handover
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sockerless/sockerless/agent/core/memory"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+const (
+	// farewell is how long a client that does not read is given to take the last line.
+	farewell = 2 * time.Second
+	// hangUp is how long one may take to close its end. What it still sends is read:
+	// left unread it would turn the close into a reset.
+	hangUp = 10 * time.Second
+	// bufferSize is what is read of a client at once.
+	bufferSize = 64 << 10
+)
+
+// recordLimit bounds the wait for the backend's record of an end; a variable, so
+// that tests need not wait as long.
+var recordLimit = 30 * time.Second
+
+// Streams of Docker's frames.
+const (
+	stdout byte = 1
+	stderr byte = 2
+)
+
+var (
+	buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+	errDetached = errors.New("the detach keys were typed")
+)
+
+// Session is one exec or attachment (see session.Session).
+type Session interface {
+	Next(context.Context) (*agentv1.SessionResponse, error)
+	WriteStdin(context.Context, []byte) error
+	CloseStdin()
+	Leave()
+	Close()
+	// AwaitRecord waits until the end of the session is on the backend's record,
+	// where clients ask for it next.
+	AwaitRecord(context.Context) error
+	// TellDetached has the backend record that the client has left by its keys.
+	TellDetached(context.Context) error
+}
+
+// Way is how a session is shown to its client.
+type Way struct {
+	Multiplexed bool   // output has Docker's headers
+	DetachKeys  []byte // none: the client cannot detach
+	Stdin       bool   // what the client sends goes to the process; else it is dropped
+}
+
+// FrameHeader is Docker's header of a frame.
+func FrameHeader(stream byte, length int) (header [8]byte) {
+	header[0] = stream
+	binary.BigEndian.PutUint32(header[4:], uint32(length))
+	return header
+}
+
+// carrier carries one client's bytes.
+type carrier struct {
+	client  Client
+	session Session
+	way     Way
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+
+	header  [8]byte
+	carried agentv1.SessionCarried
+
+	mu         sync.Mutex
+	deaf       bool // the client takes no more output
+	inputEnded bool
+}
+
+// Carry carries a client's bytes until the session ends or the client leaves, and
+// closes the connection. It answers how much that was, and the last message.
+func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *agentv1.SessionResponse) {
+	c := &carrier{client: client, session: session, way: way}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	defer c.cancel(nil)
+	received := make(chan uint64, 1)
+	go func() { received <- c.input() }()
+	last := c.output()
+	c.cancel(nil)
+	_ = client.Conn.SetReadDeadline(time.Unix(1, 0)) // a read that waits is over
+	c.carried.InputBytes = <-received
+	last = c.end(last)
+	go drop(client.Conn)
+	return &c.carried, last
+}
+
+// output moves the process's output, and answers the last message. nil: the client
+// has typed its detach keys.
+func (c *carrier) output() *agentv1.SessionResponse {
+	for {
+		response, err := c.session.Next(c.ctx)
+		if err != nil {
+			return nil
+		}
+		switch message := response.Message.(type) {
+		case *agentv1.SessionResponse_Stdout:
+			c.write(stdout, message.Stdout.Data)
+		case *agentv1.SessionResponse_Stderr:
+			c.write(stderr, message.Stderr.Data)
+		case *agentv1.SessionResponse_Exit, *agentv1.SessionResponse_Error, *agentv1.SessionResponse_Detached:
+			return response
+		}
+	}
+}
+
+// write gives output to the client, waiting as long as it does not read. A client
+// that takes no more may still have sent what is to be read.
+func (c *carrier) write(stream byte, data []byte) {
+	if c.isDeaf() {
+		return
+	}
+	if _, err := c.framed(stream, data); err != nil {
+		c.mu.Lock()
+		c.deaf = true
+		gone := !c.way.Stdin || c.inputEnded
+		c.mu.Unlock()
+		if gone {
+			c.session.Leave()
+		}
+		return
+	}
+	c.carried.OutputBytes += uint64(len(data))
+	memory.Moved(len(data))
+}
+
+func (c *carrier) isDeaf() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.deaf
+}
+
+func (c *carrier) framed(stream byte, data []byte) (int64, error) {
+	if !c.way.Multiplexed {
+		n, err := c.client.Conn.Write(data)
+		return int64(n), err
+	}
+	c.header = FrameHeader(stream, len(data))
+	frame := net.Buffers{c.header[:], data}
+	return frame.WriteTo(c.client.Conn)
+}
+
+// input moves the client's bytes to the process until the client closes its half,
+// detaches or leaves, or the session ends. It answers how many came.
+func (c *carrier) input() (received uint64) {
+	buffer := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	keys := NewScanner(c.way.DetachKeys)
+	take := func(data []byte) bool {
+		received += uint64(len(data))
+		memory.Moved(len(data))
+		if !c.way.Stdin {
+			return true
+		}
+		pass, detached := keys.Scan(data)
+		if len(pass) > 0 && c.session.WriteStdin(c.ctx, pass) != nil {
+			return false
+		}
+		if detached {
+			c.cancel(errDetached)
+		}
+		return !detached
+	}
+	if len(c.client.Early) > 0 && !take(c.client.Early) {
+		return received
+	}
+	c.client.Early = nil
+	for {
+		n, err := c.client.Conn.Read(buffer[:])
+		if n > 0 && !take(buffer[:n]) {
+			return received
+		}
+		if c.ctx.Err() != nil {
+			return received
+		}
+		if err != nil {
+			c.endInput(err)
+			return received
+		}
+	}
+}
+
+func (c *carrier) endInput(err error) {
+	c.mu.Lock()
+	c.inputEnded = true
+	gone := c.deaf || !errors.Is(err, io.EOF)
+	c.mu.Unlock()
+	if c.way.Stdin {
+		c.session.CloseStdin()
+	}
+	if gone {
+		c.session.Leave()
+	}
+}
+
+// end tells the client how the session ended, once the backend knows. It answers
+// the session's last message.
+func (c *carrier) end(last *agentv1.SessionResponse) *agentv1.SessionResponse {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), recordLimit,
+		errors.New("the backend has not recorded the end of the stream in time"))
+	defer cancel()
+	if last == nil {
+		c.session.Close()
+		if err := c.session.TellDetached(ctx); err != nil {
+			return c.cut(err.Error())
+		}
+		last = &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Detached{Detached: &agentv1.SessionDetached{}}}
+	}
+	switch message := last.Message.(type) {
+	case *agentv1.SessionResponse_Exit:
+		if err := c.session.AwaitRecord(ctx); err != nil {
+			return c.cut(err.Error())
+		}
+	case *agentv1.SessionResponse_Error:
+		// A start that failed is told to the client that asked for it.
+		if message.Error.Reason != agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED {
+			c.cut(message.Error.Message)
+			return last
+		}
+	}
+	_ = c.client.Conn.CloseWrite()
+	return last
+}
+
+// cut says in the stream what went wrong, and closes it both ways at once: nobody
+// is to take that for the end.
+func (c *carrier) cut(text string) *agentv1.SessionResponse {
+	_ = c.client.Conn.SetWriteDeadline(time.Now().Add(farewell))
+	_, _ = c.framed(stderr, []byte(text+"\r\n"))
+	_ = c.client.Conn.CloseWrite()
+	_ = c.client.Conn.CloseRead()
+	return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Error{Error: &agentv1.SessionError{
+		Reason: agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, Message: text,
+	}}}
+}
+
+// drop reads what a client still sends, until it closes its end, and closes ours.
+func drop(conn *net.UnixConn) {
+	defer conn.Close()
+	if conn.SetReadDeadline(time.Now().Add(hangUp)) == nil {
+		_, _ = io.Copy(io.Discard, conn)
+	}
+}

@@ -1,0 +1,36 @@
+package handover
+
+// Scanner looks for detach keys in terminal input, across the borders of what is
+// read. As in dockerd, bytes that may be the beginning of the keys are held back
+// until the next byte decides, and a byte that disappoints does not itself begin
+// the keys anew. The frontend has the same for the streams of its workers.
+type Scanner struct {
+	keys    []byte
+	matched int
+	buffer  []byte
+}
+
+// NewScanner looks for keys; without any it finds nothing.
+func NewScanner(keys []byte) *Scanner { return &Scanner{keys: keys} }
+
+// Scan takes the next bytes of input. It answers those that go to the process,
+// valid until the next call, and whether the keys were typed: what came behind
+// them is dropped.
+func (s *Scanner) Scan(input []byte) (pass []byte, detached bool) {
+	if len(s.keys) == 0 {
+		return input, false
+	}
+	s.buffer = append(s.buffer[:0], s.keys[:s.matched]...)
+	for _, b := range input {
+		s.buffer = append(s.buffer, b)
+		if b != s.keys[s.matched] {
+			s.matched = 0
+			continue
+		}
+		if s.matched++; s.matched == len(s.keys) {
+			s.matched = 0
+			return s.buffer[:len(s.buffer)-len(s.keys)], true
+		}
+	}
+	return s.buffer[:len(s.buffer)-s.matched], false
+}

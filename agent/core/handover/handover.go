@@ -1,0 +1,132 @@
+// Package handover moves a client's connection from the process that has answered
+// the client to the agent that has the bytes. The connection is a descriptor in a
+// message to a unix socket (SCM_RIGHTS): whoever sends it keeps a copy or closes
+// it, whoever receives it owns it, and each side demands that the other is its
+// own user. The frontend's helper sends (Send), a shim takes (Offers) and carries
+// the client's bytes from then on (Carry).
+package handover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// patience bounds one message from a peer that is on this machine.
+	patience = 10 * time.Second
+	// earlyLimit bounds what was read of a connection before it was handed on.
+	earlyLimit = 4 << 20
+	// headLimit bounds the line that comes with a descriptor.
+	headLimit = 1 << 10
+)
+
+// head is the line, JSON, that comes with a descriptor. Early bytes follow it.
+type head struct {
+	Token string `json:"token"`
+	Early int    `json:"early"`
+}
+
+// Client is a client's connection.
+type Client struct {
+	Conn *net.UnixConn
+	// Early is what was read of it before.
+	Early []byte
+}
+
+// Send gives a descriptor of a client's connection, and what was read of it
+// before, to whoever made an offer. The descriptor stays the caller's to close.
+func Send(socket, token string, fd int, early []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	dialled, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return err
+	}
+	conn := dialled.(*net.UnixConn)
+	defer conn.Close()
+	if err := demandOwnUser(conn); err != nil {
+		return err
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	line, err := json.Marshal(head{Token: token, Early: len(early)})
+	if err != nil {
+		return err
+	}
+	if _, _, err := conn.WriteMsgUnix(append(line, '\n'), unix.UnixRights(fd), nil); err != nil {
+		return err
+	}
+	if len(early) > 0 { // without any the receiver may have closed its end
+		_, err = conn.Write(early)
+	}
+	return err
+}
+
+// demandOwnUser refuses a peer that is another user's process.
+func demandOwnUser(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var failure error
+	if err := raw.Control(func(fd uintptr) {
+		peer, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if failure != nil {
+		return failure
+	}
+	if int(peer.Uid) != os.Geteuid() {
+		return fmt.Errorf("the peer is of user %d", peer.Uid)
+	}
+	return nil
+}
+
+// OneDescriptor takes the descriptor out of a message's control data. One that has
+// more or fewer is refused, and nothing of it stays open.
+func OneDescriptor(control []byte, flags int) (int, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return -1, err
+	}
+	var all []int
+	for _, message := range messages {
+		if fds, err := unix.ParseUnixRights(&message); err == nil {
+			all = append(all, fds...)
+		}
+	}
+	if len(all) == 1 && flags&unix.MSG_CTRUNC == 0 {
+		return all[0], nil
+	}
+	for _, fd := range all {
+		_ = unix.Close(fd)
+	}
+	return -1, errors.New("a message has one descriptor")
+}
+
+// ControlSpace is room for more descriptors than a message may have.
+var ControlSpace = unix.CmsgSpace(8 * 4)
+
+// connectionOf makes a descriptor a connection. It owns the descriptor.
+func connectionOf(fd int) (*net.UnixConn, error) {
+	file := os.NewFile(uintptr(fd), "client")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
+	}
+	client, isUnix := conn.(*net.UnixConn)
+	if !isUnix {
+		conn.Close()
+		return nil, errors.New("the client's connection is no unix socket")
+	}
+	return client, nil
+}

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/handover"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// offerLimit is how long a session waits for its client's connection, also once its
+// caller is gone, which may have sent it just before.
+const offerLimit = 10 * time.Second
+
+// offering is a session whose client's connection may be handed on.
+type offering struct {
+	offers  *handover.Offers
+	session handover.Session
+	way     handover.Way
+	stream  *sessionStream
+	out     *sender[agentv1.SessionResponse]
+}
+
+// offeringOf answers nil where all goes over the call.
+func offeringOf(container Container, session Session, first *agentv1.SessionRequest) *offering {
+	asked := first.GetOpenExec().GetHandOver()
+	stdin := first.GetOpenExec().GetAttachStdin()
+	if attach := first.GetOpenAttach(); attach != nil {
+		asked, stdin = attach.HandOver, attach.Stdin
+	}
+	taker, takes := container.(HandOvers)
+	handed, can := session.(handover.Session)
+	if asked == nil || !takes || !can {
+		return nil
+	}
+	return &offering{
+		offers: taker.HandOvers(), session: handed,
+		way: handover.Way{Multiplexed: asked.Multiplexed, DetachKeys: asked.DetachKeys, Stdin: stdin},
+	}
+}
+
+// run makes the offer and, where the connection comes, carries it to the end of the
+// session: also when the caller has gone meanwhile. It answers whether the session
+// is over; else it goes on over the call.
+func (o *offering) run(ctx context.Context, cancel context.CancelCauseFunc) (over bool, err error) {
+	first, err := o.session.Next(ctx)
+	if err != nil {
+		return true, err
+	}
+	if isLast(first) {
+		return true, o.out.finish(first)
+	}
+	offer, err := o.offers.Make()
+	if err != nil {
+		return false, o.out.Send(first) // it is in the log
+	}
+	defer offer.Withdraw()
+	first.GetStarted().Offer = &agentv1.HandOverOffer{Socket: offer.Socket, Token: offer.Token}
+	if err := o.out.Send(first); err != nil {
+		return true, err
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- o.kept(cancel) }()
+	limit := time.NewTimer(offerLimit)
+	defer limit.Stop()
+	for {
+		select {
+		case client := <-offer.Taken:
+			return true, o.carry(client)
+		case err := <-answer:
+			if err != nil {
+				answer = nil // the caller is gone, or only listens
+				continue
+			}
+			if client, taken := offer.Withdraw(); taken {
+				return true, o.carry(client)
+			}
+			return false, nil
+		case <-limit.C:
+			if client, taken := offer.Withdraw(); taken {
+				return true, o.carry(client)
+			}
+			return true, connect.NewError(connect.CodeDeadlineExceeded, errors.New("the client's connection did not come"))
+		}
+	}
+}
+
+// kept waits until the caller says that the session is to go on over the call. An
+// error is the call's end.
+func (o *offering) kept(cancel context.CancelCauseFunc) error {
+	for {
+		request, err := hearing(cancel, o.stream.Receive)
+		switch {
+		case err != nil:
+			return err
+		case request.GetKeep() != nil:
+			return nil
+		case request.GetHeartbeat() == nil:
+			err := connect.NewError(connect.CodeInvalidArgument, errors.New("the session was offered, and not kept"))
+			cancel(err)
+			return err
+		}
+	}
+}
+
+func (o *offering) carry(client handover.Client) error {
+	// Errors mean that the caller is gone, which changes nothing.
+	_ = o.out.Send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Handed{Handed: &agentv1.SessionHanded{}}})
+	carried, last := handover.Carry(client, o.session, o.way)
+	_ = o.out.Send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Carried{Carried: carried}})
+	return o.out.finish(last)
+}
