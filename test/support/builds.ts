@@ -39,12 +39,18 @@ export async function build(
     readonly files?: readonly TarEntry[];
     readonly query?: Readonly<Record<string, string>>;
     readonly headers?: Readonly<Record<string, string>>;
+    /** As of `callApi`. */
+    readonly onText?: (text: string) => void;
   } = {},
 ): Promise<BuildAnswer> {
   const body = await tarOf([...(options.files ?? []), { name: "Dockerfile", content: dockerfile }]);
   const query = new URLSearchParams(options.query);
   const headers = { "Content-Type": "application/x-tar", ...options.headers };
-  const { status, text } = await callApi(socket, "POST", `/v1.48/build?${query}`, { body, headers });
+  const { status, text } = await callApi(socket, "POST", `/v1.48/build?${query}`, {
+    body,
+    headers,
+    ...(options.onText !== undefined && { onText: options.onText }),
+  });
   if (status !== 200) {
     const { message } = JSON.parse(text) as { readonly message: string };
     return { status, text: message, error: { message }, id: undefined };
