@@ -22,7 +22,10 @@ if (args.includes("--help")) {
 /** Files that run side by side: many of them wait more than they compute. */
 const lanes = 2;
 /** Tests that count what comes late, or what memory a process takes: nothing of ours runs beside them. */
-const alone = ["test/api/docker-py", "test/ecs/api/docker-py", "test/load/", "test/local/idle"];
+const alone = [
+  ...["test/api/docker-py", "test/ecs/api/docker-py", "test/conformance/conformance"],
+  ...["test/load/", "test/local/idle"],
+];
 
 const flags = args.filter((arg) => arg.startsWith("-"));
 const chosen = args.filter((arg) => !arg.startsWith("-"));
