@@ -148,7 +148,7 @@ async function ended(process: ChildProcess): Promise<void> {
 /** A unix socket that leads to a port of this machine: it is there in every network namespace. */
 export async function openGate(path: string, port: number): Promise<AsyncDisposable> {
   const gate = createServer((socket) => {
-    const there = connect({ host: "127.0.0.1", port });
+    const there = connect({ host: "127.0.0.1", port, noDelay: true });
     pipeline(socket, there, socket, () => {});
   });
   gate.listen(path);

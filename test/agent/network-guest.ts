@@ -2,6 +2,7 @@
  * A program inside the network of a container: it serves and connects as the container's processes would. Run by
  * {@link NetworkGuest}, which sends it the questions below.
  */
+import { randomBytes } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { Resolver } from "node:dns/promises";
 import { once } from "node:events";
@@ -28,8 +29,8 @@ export interface GuestCalls {
   hold(name: string, port: number): Promise<string>;
   /** Resolves once the connection that stays is gone, with why. */
   lost(): Promise<string>;
-  /** Sends so many bytes by name and reads them again. @returns milliseconds */
-  bulk(name: string, port: number, bytes: number): Promise<number>;
+  /** Sends so many bytes by name and reads them again. @throws Error: others came, or not all of them */
+  bulk(name: string, port: number, bytes: number): Promise<void>;
 }
 
 const servers = new Map<number, Server>();
@@ -54,7 +55,7 @@ async function served(server: Server, port: number, host: string): Promise<void>
 const calls: GuestCalls = {
   gate: (port, path) =>
     served(
-      createServer((socket) => {
+      createServer({ noDelay: true }, (socket) => {
         const there = connect({ path });
         pipeline(socket, there, socket, () => {});
       }),
@@ -118,25 +119,13 @@ const calls: GuestCalls = {
   lost: async () => (await held?.gone) ?? "nothing is held",
   async bulk(name, port, bytes) {
     const socket = await connected(name, port);
-    await once(socket, "data");
-    const begunMs = performance.now();
-    const chunk = Buffer.alloc(64 * 1024, "x");
-    void (async () => {
-      for (let sent = 0; sent < bytes; sent += chunk.length) {
-        if (!socket.write(chunk)) {
-          await once(socket, "drain");
-        }
-      }
-      socket.end();
-    })();
-    let received = 0;
-    for await (const part of socket) {
-      received += (part as Buffer).length;
+    await once(socket, "data"); // From where it came.
+    const sent = randomBytes(bytes);
+    socket.end(sent);
+    const received = Buffer.concat((await socket.toArray()) as Buffer[]);
+    if (!received.equals(sent)) {
+      throw new Error(`${received.length} bytes came, ${sent.length} were sent`);
     }
-    if (received < bytes) {
-      throw new Error(`${received} of ${bytes} bytes came`);
-    }
-    return performance.now() - begunMs;
   },
 };
 

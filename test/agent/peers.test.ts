@@ -175,6 +175,10 @@ describe("containers on a network that do not reach one another", () => {
     await assert.rejects(client.ask("talk", "server", 6000, "hello"), /ECONNREFUSED/);
   });
 
+  it("lose no byte of what is more than all windows", async () => {
+    await inside("first").ask("bulk", "server", 5432, 12 * 1024 * 1024);
+  });
+
   it("exchange datagrams, each client for itself", async () => {
     const [client, server] = [inside("first"), inside("server")];
     await server.ask("serveDatagrams", "0.0.0.0", 5353);
