@@ -116,14 +116,18 @@ export class NetworkGuest {
     });
   }
 
-  /** @throws the guest's failure */
+  /** @throws the guest's failure; Error: it does not answer within two minutes */
   async ask<Call extends keyof GuestCalls>(
     call: Call,
     ...args: Parameters<GuestCalls[Call]>
   ): Promise<Awaited<ReturnType<GuestCalls[Call]>>> {
     const number = ++this.#asked;
     const { value, failure } = await new Promise<GuestAnswer>((resolve) => {
-      this.#open.set(number, resolve);
+      const silent = setTimeout(() => resolve({ number, failure: `${call}: no answer` }), 120_000);
+      this.#open.set(number, (answer) => {
+        clearTimeout(silent);
+        resolve(answer);
+      });
       this.#process.send({ number, call, args } satisfies GuestQuestion);
     });
     if (failure !== undefined) {

@@ -197,6 +197,7 @@ describe("containers on a network that do not reach one another", () => {
     for (const port of [7000, 7001, 7002, 7003]) {
       await server.ask("serve", "0.0.0.0", port);
     }
+    assert.deepEqual(await talk(inside("first"), "server", 7003), answer); // All of them are told.
     // One that it has before it asks for others, which was there before.
     await guest.ask("serve", "0.0.0.0", 7000);
     assert.deepEqual(await talk(guest, "server", 7003), answer);
