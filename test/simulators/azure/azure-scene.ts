@@ -166,6 +166,16 @@ export class AzureScene implements AsyncDisposable {
     });
   }
 
+  /** Waits until an execution has written a line: its process is at work then, and has its signal handlers. */
+  async said(execution: string, line: string): Promise<void> {
+    await untilTrue(() => this.azure.app.linesOf(execution).includes(line));
+  }
+
+  /** Waits for the first reason why a container of an execution ended or did not begin. */
+  async complaint(execution: string): Promise<string> {
+    return await until(() => this.azure.app.execution(execution).ends[0]?.reason);
+  }
+
   /** Runs one container to its end; answers what it logged. */
   async output(name: string, script: string, more: JobInput = {}): Promise<string[]> {
     await this.write(name, script, more);

@@ -4,7 +4,6 @@ import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 
-import { untilTrue } from "../../support/until.ts";
 import { AzureScene } from "./azure-scene.ts";
 
 let scene: AzureScene;
@@ -17,7 +16,11 @@ after(() => scene[Symbol.asyncDispose]());
 
 test("an execution runs its containers for real, with its variables, secrets and size", async () => {
   const lines = await scene.output("real", "id -u; hostname; echo $CONTAINER_APP_JOB_NAME $KEY $PLAIN", {
-    configuration: { triggerType: "Manual", replicaTimeout: 60, secrets: [{ name: "key", value: "secret" }] },
+    configuration: {
+      triggerType: "Manual",
+      replicaTimeout: 600,
+      secrets: [{ name: "key", value: "secret" }],
+    },
     containers: [
       {
         name: "main",
@@ -74,7 +77,7 @@ test("a start that overrides containers drops their mounts, unless it is switche
 
 test("an exit code other than 0 is a failure, after as many replicas as may be tried", async () => {
   await scene.write("retry", "exit 3", {
-    configuration: { triggerType: "Manual", replicaTimeout: 60, replicaRetryLimit: 1 },
+    configuration: { triggerType: "Manual", replicaTimeout: 600, replicaRetryLimit: 1 },
   });
   const seen = await scene.ended(await scene.start("retry"));
   assert.equal(seen.status, "Failed");
@@ -86,24 +89,25 @@ test("an exit code other than 0 is a failure, after as many replicas as may be t
 });
 
 test("a stopped execution gets SIGTERM, and SIGKILL after 30 seconds", async () => {
-  await scene.write("stop", "trap 'echo term' TERM; while :; do sleep 0.1; done");
+  await scene.write("stop", "trap 'echo term' TERM; echo ready; while :; do sleep 0.1; done");
   const execution = await scene.start("stop");
-  await scene.running(execution);
+  await scene.said(execution, "ready");
   await scene.ask("POST", `Microsoft.App/jobs/stop/executions/${execution}/stop`);
-  await untilTrue(() => scene.azure.app.linesOf(execution).includes("term"));
+  await scene.said(execution, "term");
   assert.equal(await scene.status("stop", execution), "Running");
   const seen = await scene.endedInTime(execution);
   assert.deepEqual([seen.status, seen.ends[0]?.exitCode], ["Stopped", 137]);
 });
 
 test("a replica that takes longer than it may fails", async () => {
-  await scene.write("timeout", "trap 'exit 143' TERM; while :; do sleep 0.1; done", {
-    configuration: { triggerType: "Manual", replicaTimeout: 100 },
+  await scene.write("timeout", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done", {
+    configuration: { triggerType: "Manual", replicaTimeout: 1000 },
   });
   const execution = await scene.start("timeout");
-  await scene.running(execution);
-  const seen = await scene.endedInTime(execution);
-  assert.deepEqual([seen.status, seen.ends[0]?.exitCode], ["Failed", 143]);
+  await scene.said(execution, "ready");
+  scene.azure.clock.advance(1_000_000);
+  const seen = await scene.ended(execution);
+  assert.deepEqual([seen.status, seen.ends[0]?.exitCode], ["Failed", 7]);
 });
 
 test("a job whose image is not there is refused, or waits for it until its time is up", async () => {
@@ -119,11 +123,7 @@ test("a job whose image is not there is refused, or waits for it until its time 
   await scene.write("missing", "", { containers });
   scene.azure.switches.imagesAreChecked = true;
   const execution = await scene.start("missing");
-  await untilTrue(() => scene.azure.app.execution(execution).ends.length > 0);
-  assert.match(
-    scene.azure.app.execution(execution).ends[0]?.reason ?? "",
-    /^ImagePullBackOff: MANIFEST_UNKNOWN/,
-  );
+  assert.match(await scene.complaint(execution), /^ImagePullBackOff: MANIFEST_UNKNOWN/);
   assert.equal(await scene.status("missing", execution), "Running");
   assert.equal((await scene.endedInTime(execution)).status, "Failed");
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
+import { untilTrue } from "../../support/until.ts";
 import { AzureScene } from "./azure-scene.ts";
 
 let scene: AzureScene;
@@ -111,7 +112,7 @@ test("a job is written, read without its secrets, patched, listed and deleted", 
 test("what takes time is followed by Azure-AsyncOperation, or by Location", async () => {
   await using slow = await AzureScene.start({
     lightweight: true,
-    delays: { writeJob: 10_000, start: 10_000, deleteJob: 10_000 },
+    delays: { writeJob: 600_000, start: 600_000, deleteJob: 600_000 },
   });
   const created = await slow.ask("PUT", job("slow"), slow.job("true"));
   assert.equal(created.status, 201);
@@ -123,33 +124,33 @@ test("what takes time is followed by Azure-AsyncOperation, or by Location", asyn
     (await slow.ask("POST", `${job("slow")}/start`)).body.error.code,
     "ContainerAppOperationInProgress",
   );
-  slow.azure.clock.advance(10_000);
+  slow.azure.clock.advance(600_000);
   assert.equal((await slow.follow(status)).body.status, "Succeeded");
   const started = await slow.ask("POST", `${job("slow")}/start`);
   assert.equal(started.status, 202);
   const location = started.headers.get("location") ?? "";
   assert.equal((await slow.follow(location)).status, 202);
-  slow.azure.clock.advance(10_000);
+  slow.azure.clock.advance(600_000);
   assert.deepEqual((await slow.follow(location)).body, started.body);
   const deleted = await slow.ask("DELETE", job("slow"));
   assert.equal(deleted.status, 202);
   assert.equal((await slow.ask("GET", job("slow"))).body.properties.provisioningState, "Deleting");
-  slow.azure.clock.advance(10_000);
+  slow.azure.clock.advance(600_000);
   assert.equal((await slow.follow(deleted.headers.get("location") ?? "")).status, 200);
   assert.equal((await slow.ask("GET", job("slow"))).status, 404);
 });
 
 test("new jobs and executions are seen by others when the cloud is consistent again", async () => {
   const { azure } = scene;
-  azure.switches.eventualConsistencyMs = 5_000;
+  azure.switches.eventualConsistencyMs = 600_000;
   try {
     await scene.write("new", "true");
     assert.equal(await refused("POST", `${job("new")}/start`), "404 ResourceNotFound");
-    azure.clock.advance(5_000);
+    azure.clock.advance(600_000);
     const execution = await scene.start("new");
     const executions = `${job("new")}/executions`;
     assert.deepEqual((await scene.ask("GET", executions)).body.value, []);
-    azure.clock.advance(5_000);
+    azure.clock.advance(600_000);
     assert.equal((await scene.ask("GET", executions)).body.value[0].name, execution);
   } finally {
     azure.switches.eventualConsistencyMs = 0;
@@ -158,7 +159,7 @@ test("new jobs and executions are seen by others when the cloud is consistent ag
 
 test("an update in place may start the template before it", async () => {
   const { azure } = scene;
-  azure.switches.updatesAreLateMs = 60_000;
+  azure.switches.updatesAreLateMs = 3_600_000;
   await scene.write("late", "first");
   await scene.write("late", "second");
   const argsOf = async (execution: string): Promise<string> => {
@@ -166,22 +167,34 @@ test("an update in place may start the template before it", async () => {
     return body.properties.template.containers[0].args[0];
   };
   assert.equal(await argsOf(await scene.start("late")), "first");
-  azure.clock.advance(60_000);
+  azure.clock.advance(3_600_000);
   assert.equal(await argsOf(await scene.start("late")), "second");
   azure.switches.updatesAreLateMs = 0;
+});
+
+test("an execution whose time is up before it runs ends too", async () => {
+  const { azure } = scene;
+  await scene.write("brief", "true");
+  azure.delays.pull = 300_000;
+  const execution = await scene.start("brief");
+  await untilTrue(() => azure.app.execution(execution).replicas.length === 1);
+  azure.clock.advance(600_000);
+  await azure.app.execution(execution).finished;
+  assert.equal(await scene.status("brief", execution), "Failed");
+  azure.delays.pull = 0;
 });
 
 test("above ARM's rates a call is refused with how long to wait", async () => {
   await using busy = await AzureScene.start({ lightweight: true });
   const { azure } = busy;
   azure.rates.enabled = true;
-  azure.rates.override("reads", { burst: 2, perSecond: 1 });
+  azure.rates.override("reads", { burst: 2, perSecond: 0.001 });
   await busy.ask("GET", "Microsoft.App/jobs");
   await busy.ask("GET", "Microsoft.App/jobs");
   const { status, headers, body } = await busy.ask("GET", "Microsoft.App/jobs");
   assert.deepEqual([status, headers.get("retry-after")], [429, "1"]);
   assert.equal(body.error.code, "SubscriptionRequestsThrottled");
-  azure.clock.advance(1_000);
+  azure.clock.advance(1_000_000);
   assert.equal((await busy.ask("GET", "Microsoft.App/jobs")).status, 200);
 });
 
@@ -189,7 +202,7 @@ test("a role has effect some time after it was assigned", async () => {
   const { azure } = scene;
   const principal = azure.entra.createApplication();
   const options = { token: azure.token(principal) };
-  azure.switches.roleAssignmentsAreLateMs = 60_000;
+  azure.switches.roleAssignmentsAreLateMs = 3_600_000;
   azure.entra.assign(
     principal,
     ["Microsoft.App/jobs/read"],
@@ -197,7 +210,7 @@ test("a role has effect some time after it was assigned", async () => {
   );
   azure.switches.roleAssignmentsAreLateMs = 0;
   assert.equal(await refused("GET", "Microsoft.App/jobs", undefined, options), "403 AuthorizationFailed");
-  azure.clock.advance(60_000);
+  azure.clock.advance(3_600_000);
   assert.equal((await scene.ask("GET", "Microsoft.App/jobs", undefined, options)).status, 200);
   assert.equal(await refused("DELETE", job("any"), undefined, options), "403 AuthorizationFailed");
 });

@@ -37,12 +37,12 @@ async function refusal(text: string): Promise<string> {
 
 test("output is found after a while, by job, execution and time, and the table is there from then on", async () => {
   const { azure } = scene;
-  azure.delays.logIngestion = 60_000;
+  azure.delays.logIngestion = 600_000;
   const table = "ContainerAppConsoleLogs_CL";
   await scene.output("talker", "echo one; echo 'it'\\''s \"two\"'; echo three");
   const [seen] = azure.app.executions;
   assert.equal(await refusal(table), "SemanticError");
-  azure.clock.advance(60_000);
+  azure.clock.advance(600_000);
   azure.delays.logIngestion = 0;
   const mine = `where ContainerGroupName_s startswith '${seen?.name}' and ContainerName_s == "main"`;
   const log = "order by _timestamp_d asc | project Log_s";

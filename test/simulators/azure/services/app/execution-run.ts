@@ -440,6 +440,10 @@ export class ExecutionRun {
     this.status = "Running";
     const { signal } = this.#stopping;
     const stopped = new Promise<number>((resolve) => {
+      // Time that is put forward may have ended it since.
+      if (signal.aborted) {
+        resolve(143);
+      }
       signal.addEventListener("abort", () => resolve(143), { once: true });
     });
     const exitCode = await Promise.race([this.#pretended.promise, stopped]);
