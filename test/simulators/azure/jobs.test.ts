@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { untilTrue } from "../../support/until.ts";
-import { AzureScene } from "./azure-scene.ts";
+import { type Answer, AzureScene } from "./azure-scene.ts";
 
 let scene: AzureScene;
 
@@ -182,6 +182,33 @@ test("an execution whose time is up before it runs ends too", async () => {
   await azure.app.execution(execution).finished;
   assert.equal(await scene.status("brief", execution), "Failed");
   azure.delays.pull = 0;
+});
+
+test("lists come in pages, which links chain", async () => {
+  const { azure } = scene;
+  await scene.write("paged", "true");
+  const started = [await scene.start("paged"), await scene.start("paged"), await scene.start("paged")];
+  azure.switches.pageSize = 2;
+  const namesOf = ({ body }: Answer): string[] => body.value.map(({ name }: { name: string }) => name);
+  const first = await scene.ask("GET", `${job("paged")}/executions`);
+  const second = await scene.follow(first.body.nextLink);
+  azure.switches.pageSize = 100;
+  assert.deepEqual([...namesOf(first), ...namesOf(second)], started.toReversed());
+  assert.equal(second.body.nextLink, undefined);
+});
+
+test("an execution can have any status, and executions end as they are told", async () => {
+  const { azure } = scene;
+  await scene.write("told", "true");
+  const execution = await scene.start("told");
+  for (const status of ["Unknown", "Degraded", "Processing"] as const) {
+    azure.app.tell(execution, status);
+    assert.equal(await scene.status("told", execution), status);
+  }
+  azure.app.tell(execution, undefined);
+  azure.app.end(execution, 0);
+  await azure.app.execution(execution).finished;
+  assert.equal(await scene.status("told", execution), "Succeeded");
 });
 
 test("above ARM's rates a call is refused with how long to wait", async () => {

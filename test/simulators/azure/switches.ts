@@ -24,6 +24,8 @@ export interface Switches {
   layersAreElsewhere: boolean;
   /** Each line of this number never reaches Log Analytics; 0: all lines do. */
   logLossEvery: number;
+  /** Entries in a page of a list of jobs or executions. */
+  pageSize: number;
   /** Seconds that answers to throttled and asynchronous calls ask a client to wait. */
   retryAfterSeconds: number;
   /** CPU and memory that a job may have in all its containers: a consumption-only environment has 2. */
@@ -44,6 +46,7 @@ export function defaultSwitches(): Switches {
     executionsBeginAs: "Running",
     layersAreElsewhere: true,
     logLossEvery: 0,
+    pageSize: 100,
     retryAfterSeconds: 1,
     maxCpu: 4,
   };

@@ -115,7 +115,8 @@ export class Arm {
       check(operation, { path, query, body });
       const apiVersion = query.get("api-version") ?? "";
       const { headers } = request;
-      const call: ArmCall = { origin, apiVersion, path, query, headers, body, principal };
+      const url = `${origin}${request.url.pathname}`;
+      const call: ArmCall = { origin, url, apiVersion, path, query, headers, body, principal };
       return Promise.resolve(operation.run(call));
     });
   }

@@ -6,6 +6,8 @@ import type { Schema } from "../models/schema.ts";
 export interface ArmCall {
   /** `https://127.0.0.1:port`, as the caller wrote it. */
   readonly origin: string;
+  /** The whole URL without its query. */
+  readonly url: string;
   readonly apiVersion: string;
   /** Names in the path, by the template's. */
   readonly path: Readonly<Record<string, string>>;

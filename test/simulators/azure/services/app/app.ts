@@ -6,7 +6,13 @@ import { LongOperations } from "../../wire/long-running.ts";
 import type { ResourceProvider } from "../../wire/provider.ts";
 import { Addresses } from "./addresses.ts";
 import { Environments } from "./environments.ts";
-import { type ConsoleLine, type ExecutionRun, type Mounted, replicaGroup } from "./execution-run.ts";
+import {
+  type ConsoleLine,
+  type ExecutionRun,
+  type ExecutionStatus,
+  type Mounted,
+  replicaGroup,
+} from "./execution-run.ts";
 import { Executions, type SeenExecution } from "./executions.ts";
 import { Jobs } from "./jobs.ts";
 import { type IdentityRegistries, Puller } from "./pulling.ts";
@@ -118,6 +124,11 @@ export class App implements AsyncDisposable {
   /** Lets a replica be killed without warning, as when its machine fails. */
   kill(name: string): void {
     this.#run(name).crash();
+  }
+
+  /** Lets the API tell another status of an execution than its true one; undefined: the true one again. */
+  tell(name: string, status: ExecutionStatus | undefined): void {
+    this.#run(name).told = status;
   }
 
   /** Drops everything from and to a replica, until it is restored. */

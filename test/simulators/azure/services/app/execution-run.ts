@@ -98,6 +98,8 @@ export function randomName(length: number): string {
 /** A running execution. */
 export class ExecutionRun {
   status: ExecutionStatus;
+  /** The status that the API tells instead of the true one. */
+  told: ExecutionStatus | undefined;
   readonly startedAt: Date;
   endedAt: Date | undefined;
   /** Ends of containers, of all replicas in order. */

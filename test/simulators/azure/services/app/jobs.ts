@@ -4,6 +4,7 @@ import { isSame, resourceId } from "../../context.ts";
 import { isObject, loadSchemas } from "../../models/schema.ts";
 import { ArmFault, notSimulated, resourceNotFound } from "../../wire/fault.ts";
 import type { LongAnswer, LongOperations } from "../../wire/long-running.ts";
+import { pageOf, pageParameter } from "../../wire/pages.ts";
 import { type ArmAnswer, type ArmCall, type ArmOperation, inGroup } from "../../wire/provider.ts";
 import type { ContainerBody, JobBody, TemplateBody } from "./bodies.ts";
 import type { Environment, Environments } from "./environments.ts";
@@ -73,16 +74,18 @@ export class Jobs {
     const jobs = inGroup("Microsoft.App", "/jobs");
     const job = `${jobs}/{jobName}`;
     const execution = `${job}/executions/{jobExecutionName}`;
-    const list = (): ArmAnswer => ({
-      status: 200,
-      body: { value: this.#seen().map((each) => this.#show(each)) },
-    });
+    const list = (call: ArmCall): ArmAnswer =>
+      this.#page(
+        call,
+        this.#seen().map((each) => this.#show(each)),
+      );
     return [
       {
         name: "Jobs_ListBySubscription",
         method: "GET",
         path: "/providers/Microsoft.App/jobs",
         action: `${jobType}/read`,
+        query: [pageParameter],
         run: list,
       },
       {
@@ -90,6 +93,7 @@ export class Jobs {
         method: "GET",
         path: jobs,
         action: `${jobType}/read`,
+        query: [pageParameter],
         run: list,
       },
       {
@@ -153,13 +157,13 @@ export class Jobs {
         method: "GET",
         path: `${job}/executions`,
         action: `${jobType}/executions/read`,
-        query: ["$filter"],
+        query: ["$filter", pageParameter],
         run: (call) => {
           if (call.query.has("$filter")) {
             throw notSimulated("$filter");
           }
           const value = this.#executions.of(this.#find(call).name).map((each) => this.#showExecution(each));
-          return { status: 200, body: { value } };
+          return this.#page(call, value);
         },
       },
       {
@@ -180,6 +184,10 @@ export class Jobs {
         },
       },
     ];
+  }
+
+  #page(call: ArmCall, values: readonly object[]): ArmAnswer {
+    return pageOf(call, values, this.#context.switches.pageSize);
   }
 
   async #write(
@@ -385,7 +393,7 @@ export class Jobs {
       name,
       type: `${jobType}/executions`,
       properties: {
-        status: run.status,
+        status: run.told ?? run.status,
         startTime: run.startedAt.toISOString(),
         ...(run.endedAt !== undefined && { endTime: run.endedAt.toISOString() }),
         template: {
