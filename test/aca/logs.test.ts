@@ -1,0 +1,55 @@
+/** Logs of containers from a simulated Log Analytics, where no agent is left and nothing was taken in. */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+
+import { AcaDaemon } from "../support/aca-daemon.ts";
+import type { CommandResult } from "../support/command.ts";
+import { untilTrue } from "../support/until.ts";
+
+describe("logs in Log Analytics", () => {
+  let aca: AcaDaemon;
+
+  before(async () => {
+    aca = await AcaDaemon.start({
+      aca: async ({ endpoint }) => ({
+        ...{ linger: "1s", drain_timeout: "1s", log_drain_max: "1", logs_endpoint: endpoint },
+      }),
+    });
+  });
+  after(async () => {
+    await aca?.stop();
+  });
+
+  const run = async (name: string): Promise<void> => {
+    const script = "for n in 1 2 3 4 5; do echo out $n; echo err $n >&2; done";
+    await aca.daemon.ok("run", "--detach", "--name", name, "busybox", "sh", "-c", script);
+    await aca.daemon.ok("wait", name);
+  };
+  const logs = (...args: string[]): Promise<CommandResult> => aca.daemon.docker("logs", ...args);
+  const queries = (): number => aca.azure.calls.count("loganalytics.Query_Execute");
+  const lines = (word: string): string => [1, 2, 3, 4, 5].map((number) => `${word} ${number}`).join("\n");
+
+  it("are whole, both streams told apart, and have last lines", async () => {
+    await run("whole");
+    // From the agent first; then from Log Analytics, where the last lines may come later.
+    await untilTrue(async () => {
+      const before = queries();
+      const { text, errorText } = await logs("whole");
+      return queries() > before && text === lines("out") && errorText === lines("err");
+    });
+    const { text, errorText } = await logs("--tail", "2", "whole");
+    assert.equal([text, errorText].join("\n").trim().split("\n").length, 2);
+  });
+
+  it("say that their end has not come", async () => {
+    aca.azure.delays.logIngestion = 3_600_000;
+    await run("late");
+    await untilTrue(async () => {
+      const { text, errorText } = await logs("late");
+      return text === "" && /^\[sockerless\] the end of this log has not come/.test(errorText);
+    });
+    aca.azure.clock.advance(3_600_000);
+    const { text, errorText } = await logs("late");
+    assert.deepEqual([text, errorText], [lines("out"), lines("err")]);
+  });
+});
