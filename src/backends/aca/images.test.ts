@@ -105,6 +105,9 @@ class FakeAcr {
       return [200, {}, JSON.stringify({ refresh_token: "refresh" })];
     }
     if (pathname === "/oauth2/token") {
+      if (headers.authorization === `Basic ${Buffer.from("here:sesame").toString("base64")}`) {
+        return [200, {}, '{"access_token":"access"}'];
+      }
       const form = new URLSearchParams(body.toString());
       return form.get("refresh_token") === "refresh"
         ? [200, {}, '{"access_token":"access"}']
@@ -168,10 +171,6 @@ class FakeAcr {
       header: (name) => ({ location: "http://arm/poll", "retry-after": "0.001" })[name],
     });
     const request = async ({ method, url, body }: PlainRequest): Promise<PlainAnswer> => {
-      if (url.includes("/registries?")) {
-        const id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/here";
-        return answer(200, { value: [{ id, properties: { loginServer: this.host } }] });
-      }
       if (method === "GET") {
         polls += 1;
         return answer(polls % 3 === 0 ? 200 : 202);
@@ -222,8 +221,8 @@ async function setUp(
     acaImages({
       azure,
       registryServer: registry ? acr.host : undefined,
-      registryUsername: undefined,
-      registryPassword: undefined,
+      registryUsername: "here",
+      registryPassword: "sesame",
       repositoryPath: "sockerless",
       subscriptionId: "s",
       resourceGroup: "g",

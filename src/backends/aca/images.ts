@@ -118,7 +118,7 @@ export function acaImages(options: AcaImagesOptions): AcaImages {
           repository,
           importAs: (source, tag, signal) =>
             importImage(
-              { ...options, server: repository.domain },
+              { ...options, server: repository.domain, username: options.registryUsername },
               source,
               `${repositoryPath}:${tag}`,
               signal,

@@ -1,8 +1,6 @@
 /** Images that a registry in Azure fetches from another by itself. */
-import { z } from "zod";
-
 import type { Clock } from "../../../common/clock.ts";
-import { notFound, systemError } from "../../../common/errors.ts";
+import { invalid, systemError } from "../../../common/errors.ts";
 import type { NamedReference } from "../../common/images/reference.ts";
 import type { AzureClients, PlainAnswer } from "../arm/clients.ts";
 import { isAcr } from "./credentials.ts";
@@ -14,6 +12,8 @@ export interface ImportOptions {
   readonly resourceGroup: string;
   /** The registry's host. */
   readonly server: string;
+  /** A user of it; undefined: none is configured. */
+  readonly username: string | undefined;
   readonly clock: Clock;
 }
 
@@ -22,15 +22,11 @@ const pollMs = 2_000;
 /** An import of the largest images takes minutes; whoever waits has a limit of its own. */
 const longestMs = 30 * 60_000;
 
-const registriesSchema = z.object({
-  value: z.array(z.object({ id: z.string(), properties: z.object({ loginServer: z.string() }) })),
-});
-
 /**
  * Has the registry fetch an image, layers and all, under a name of its own; one that is there under that name goes.
  *
  * @param target `repository:tag`
- * @throws AzureError; not-found: the registry is not in the resource group
+ * @throws AzureError; invalid: the configuration names no registry in Azure
  */
 export async function importImage(
   options: ImportOptions,
@@ -39,7 +35,7 @@ export async function importImage(
   signal: AbortSignal,
 ): Promise<void> {
   const { azure, clock } = options;
-  const resourceId = await registryId(options, signal);
+  const resourceId = registryId(options);
   const url = azure.armUrl(`${resourceId}/importImage`, apiVersion);
   const from = domain === options.server ? { resourceId } : { registryUri: domain };
   const body = {
@@ -67,23 +63,11 @@ export async function importImage(
   }
 }
 
-/** The registry's resource ID: one of Azure's own names has its name in it, another is looked for. */
-async function registryId(options: ImportOptions, signal: AbortSignal): Promise<string> {
-  const { azure, subscriptionId, resourceGroup, server } = options;
-  const registries = `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}/providers/Microsoft.ContainerRegistry/registries`;
-  if (isAcr(server)) {
-    return `${registries}/${server.split(".", 1)[0]}`;
+/** The registry's resource ID. One that is met under another host than its own is named as its administrator's account is. */
+function registryId({ subscriptionId, resourceGroup, server, username }: ImportOptions): string {
+  const name = isAcr(server) ? server.split(".", 1)[0] : username;
+  if (name === undefined) {
+    throw invalid(`aca.registry_server must be the login server of a registry in Azure, not ${server}`);
   }
-  const { body } = await azure.call(
-    "Registries_ListByResourceGroup",
-    (call) => azure.request({ method: "GET", url: azure.armUrl(registries, apiVersion) }, call),
-    signal,
-  );
-  const found = registriesSchema
-    .safeParse(body)
-    .data?.value.find(({ properties }) => properties.loginServer.toLowerCase() === server.toLowerCase());
-  if (found === undefined) {
-    throw notFound(`there is no registry ${server} in the resource group ${resourceGroup}`);
-  }
-  return found.id;
+  return `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}/providers/Microsoft.ContainerRegistry/registries/${name}`;
 }

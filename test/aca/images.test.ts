@@ -1,0 +1,53 @@
+/** Images on a simulated Azure: pushed, fetched by the registry itself, derived, and gone again. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { AcaDaemon } from "../support/aca-daemon.ts";
+import { busyboxImage, dockerArchive } from "../support/images.ts";
+
+describe("images on Container Apps", () => {
+  let aca: AcaDaemon;
+
+  before(async () => {
+    aca = await AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } });
+    await aca.account.registry.push("other-user", "latest", await busyboxImage({ User: "1000:1000" }));
+  });
+  after(async () => {
+    await aca?.stop();
+  });
+
+  const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);
+  const imports = (): number => aca.azure.calls.count("registry.Registries_ImportImage");
+
+  it("of other users than root run as these, from layers that the registry has fetched itself", async () => {
+    const image = aca.account.image("other-user:latest");
+    assert.equal(await ok("run", "--rm", image, "id", "-u"), "1000");
+    const before = imports();
+    assert.ok(before > 0);
+    assert.equal(await ok("run", "--rm", "--user", "0", image, "id", "-u"), "0");
+    assert.equal(imports(), before, "it is derived once");
+    await ok("rmi", image);
+  });
+
+  it("of root are pulled as they are", async () => {
+    const before = imports();
+    assert.equal(await ok("run", "--rm", "busybox", "id", "-u"), "0");
+    assert.equal(imports(), before);
+  });
+
+  it("that are loaded are put into the registry, and run from there", async () => {
+    const scratch = await mkdtemp(join(tmpdir(), "skl-aca-images-"));
+    try {
+      const file = join(scratch, "image.tar");
+      const image = await busyboxImage({ User: "1001", Labels: { loaded: "yes" } });
+      await writeFile(file, await dockerArchive([{ image, tags: ["loaded:latest"] }]));
+      await ok("load", "--input", file);
+      assert.equal(await ok("run", "--rm", "loaded", "id", "-u"), "1001");
+    } finally {
+      await rm(scratch, { recursive: true });
+    }
+  });
+});
