@@ -260,12 +260,14 @@ func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveReques
 			return here, nil
 		})
 	}()
+	served := s.worker.Serve(own.ID(), directory)
 	request.FrontendAttrs["local-sessionid:context"] = own.ID()
 	request.FrontendAttrs["local-sessionid:dockerfile"] = own.ID()
 	if request.Session == "" {
 		request.Session = own.ID()
 	}
 	return func() {
+		served()
 		own.Close()
 		<-running
 	}, nil

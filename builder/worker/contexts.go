@@ -55,6 +55,8 @@ type contextDir struct {
 	path string
 	// Names whose files they are; "" is nobody's, and is not kept.
 	key string
+	// Somebody else removes it, once its build is over.
+	isBorrowed bool
 
 	mu sync.Mutex
 	// BuildKit's metadata of the files: their checksums, of which its own cache in memory keeps those of few directories.
@@ -81,15 +83,27 @@ func (d *contextDir) set(key string, value []byte) {
 
 func (d *contextDir) remove() error {
 	contenthash.ClearCacheContext(&content{id: d.path})
+	if d.isBorrowed {
+		return nil
+	}
 	return os.RemoveAll(d.path)
 }
 
 // contexts are the directories of build contexts, forgotten when the builder ends.
 type contexts struct {
 	root string
+	// Directories by session.
+	served sync.Map
 
 	mu   sync.Mutex
 	idle []*contextDir
+}
+
+// Serve has the files of a session, by its ID, be those of a directory of this machine until `done` is called: where a
+// build wants all of them they are not copied.
+func (w *Worker) Serve(sessionID, directory string) (done func()) {
+	w.contexts.served.Store(sessionID, directory)
+	return func() { w.contexts.served.Delete(sessionID) }
 }
 
 func (c *contexts) take(key string) (*contextDir, error) {

@@ -54,6 +54,9 @@ const sessionTimeout = 5 * time.Second
 
 func (i *localInstance) Snapshot(ctx context.Context, job solver.JobContext) (made cache.ImmutableRef, err error) {
 	defer recovered(&err)
+	if directory, ok := i.worker.contexts.served.Load(i.id.SessionID); ok && i.isWhole() {
+		return i.worker.contextRef("context:"+identity.NewID(), &contextDir{path: directory.(string), isBorrowed: true}), nil
+	}
 	if i.id.SessionID != "" {
 		waiting, cancel := context.WithTimeout(ctx, sessionTimeout)
 		caller, err := i.sessions.Get(waiting, i.id.SessionID, false)
@@ -70,6 +73,11 @@ func (i *localInstance) Snapshot(ctx context.Context, job solver.JobContext) (ma
 		return err
 	})
 	return made, err
+}
+
+// isWhole tells that nothing is to be left out. Paths that are followed say what will be read, no more.
+func (i *localInstance) isWhole() bool {
+	return len(i.id.IncludePatterns) == 0 && len(i.id.ExcludePatterns) == 0 && !i.id.MetadataOnly
 }
 
 func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cache.ImmutableRef, error) {

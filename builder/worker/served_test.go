@@ -1,0 +1,41 @@
+package worker
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/moby/buildkit/source/local"
+)
+
+func TestADirectoryOfThisMachineIsReadWhereItIs(t *testing.T) {
+	w := &Worker{contexts: &contexts{root: t.TempDir()}}
+	served := t.TempDir()
+	write(t, served, "file", "content")
+	done := w.Serve("session", served)
+	instance := &localInstance{worker: w, id: &local.LocalIdentifier{Name: "context", SessionID: "session", FollowPaths: []string{"file"}}}
+	made, err := instance.Snapshot(context.Background(), &job{session: "session"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := directoryOf(context.Background(), made); err != nil || dir != served {
+		t.Errorf("it is read at %q, %v", dir, err)
+	}
+	must(t, made.Release(context.Background()))
+	if _, err := os.Stat(filepath.Join(served, "file")); err != nil {
+		t.Errorf("it went with the build: %v", err)
+	}
+	for name, id := range map[string]*local.LocalIdentifier{
+		"with files that are left out": {SessionID: "session", ExcludePatterns: []string{"file"}},
+		"with some files":              {SessionID: "session", IncludePatterns: []string{"file"}},
+	} {
+		if (&localInstance{worker: w, id: id}).isWhole() {
+			t.Errorf("a context %s is whole", name)
+		}
+	}
+	done()
+	if _, ok := w.contexts.served.Load("session"); ok {
+		t.Error("it is served when its request is over")
+	}
+}
