@@ -11,13 +11,31 @@ import type { AgentConnection } from "./connection.ts";
 
 /** Facts about a stream that are known once the agent has taken it. */
 export type Opened =
-  | { readonly kind: "session"; readonly pid: number; readonly tty: boolean }
+  | {
+      readonly kind: "session";
+      readonly pid: number;
+      readonly tty: boolean;
+      /** Set if the client's connection may be handed on. */
+      readonly offer?: HandOverOffer;
+    }
   | { readonly kind: "logs" }
   | { readonly kind: "export" }
   | { readonly kind: "tunnel" }
   | { readonly kind: "archive"; readonly stat: ArchivedPath }
   /** The archive that is to come is taken. */
   | { readonly kind: "archive-put" };
+
+/** The agent takes the client's connection at a unix socket, once, from whoever has the token. */
+export interface HandOverOffer {
+  readonly socket: string;
+  readonly token: string;
+}
+
+/** Bytes that went over a connection that was handed on. */
+export interface CarriedBytes {
+  readonly input: number;
+  readonly output: number;
+}
 
 /** A `PathStat`, as plain data. */
 export interface ArchivedPath {
@@ -51,6 +69,10 @@ export interface StreamListener {
   data(channel: number, source: Uint8Array, start: number, end: number): void;
   /** No more data comes; input may go on. Only of kinds whose directions end apart. */
   outputEnded(): void;
+  /** The agent has the client's connection: data and input no longer come this way. Only of sessions. */
+  handed?(): void;
+  /** Told of such a connection before `ended` or `failed`. */
+  carried?(bytes: CarriedBytes): void;
   ended(outcome: Outcome): void;
   failed(failure: StreamFailure): void;
 }
@@ -59,6 +81,8 @@ export interface StreamListener {
 export type StreamSignal =
   | { readonly type: "heartbeat" }
   | { readonly type: "opened"; readonly opened: Opened }
+  | { readonly type: "handed" }
+  | { readonly type: "carried"; readonly bytes: CarriedBytes }
   /** No more output: the stream ends when the input has ended too. */
   | { readonly type: "output-ended"; readonly totalBytes: number }
   | { readonly type: "ended"; readonly outcome: Outcome }
@@ -79,6 +103,8 @@ export interface StreamKind {
   readonly inputEnd?: (inputBytes: number) => { readonly message: Uint8Array; readonly last: boolean };
   /** The message that says that the client has gone, and that its input so far still counts. */
   readonly leave?: Uint8Array;
+  /** The message that says that the client's connection is not handed on. */
+  readonly keep?: Uint8Array;
   /** @throws where the bytes are no message of this kind */
   readonly decode: (message: Uint8Array) => StreamSignal;
 }
@@ -170,6 +196,14 @@ export class AgentStream {
     this.#endIfBothEnded();
   }
 
+  /** Nobody takes the offer that came with `opened`. */
+  keep(): void {
+    const { keep } = this.#kind;
+    if (keep !== undefined && !this.#over) {
+      this.#stream?.send(keep);
+    }
+  }
+
   /** Stops reading, so that the agent stops sending. */
   pause(): void {
     if (!this.#over) {
@@ -229,6 +263,12 @@ export class AgentStream {
         break;
       case "opened":
         this.#listener.opened(signal.opened);
+        break;
+      case "handed":
+        this.#listener.handed?.();
+        break;
+      case "carried":
+        this.#listener.carried?.(signal.bytes);
         break;
       case "output-ended":
         this.#endOutput(signal.totalBytes);

@@ -32,6 +32,11 @@ const leave = toBinary(
   create(SessionRequestSchema, { message: { case: "leave", value: {} } }),
 );
 
+const keep = toBinary(
+  SessionRequestSchema,
+  create(SessionRequestSchema, { message: { case: "keep", value: {} } }),
+);
+
 /** Sessions: input is stdin, output is stdout and stderr. */
 export const sessionStream: StreamKind = {
   path: "/sockerless.agent.v1.AgentService/Session",
@@ -44,6 +49,7 @@ export const sessionStream: StreamKind = {
   expectsHeartbeats: true,
   inputEnd: () => ({ message: closeStdin, last: false }),
   leave,
+  keep,
   decode: (bytes) => signalOf(bytes),
 };
 
@@ -69,8 +75,19 @@ function signalOf(bytes: Uint8Array): StreamSignal {
     case "started":
       return {
         type: "opened",
-        opened: { kind: "session", pid: Number(message.value.pid), tty: message.value.tty },
+        opened: {
+          kind: "session",
+          pid: Number(message.value.pid),
+          tty: message.value.tty,
+          ...(message.value.offer === undefined ? {} : { offer: message.value.offer }),
+        },
       };
+    case "handed":
+      return { type: "handed" };
+    case "carried": {
+      const { inputBytes, outputBytes } = message.value;
+      return { type: "carried", bytes: { input: Number(inputBytes), output: Number(outputBytes) } };
+    }
     case "exit":
       return { type: "ended", outcome: { kind: "exit", exitCode: message.value.code } };
     case "detached":

@@ -1,6 +1,7 @@
 /** The frontend as a process: the Docker API on the configured addresses, for the backend at the configured address. */
 import { createClient } from "@connectrpc/connect";
 
+import { builtPrograms } from "../common/built-programs.ts";
 import { systemClock } from "../common/clock.ts";
 import type { Config } from "../common/config/load.ts";
 import type { Supervision } from "../common/held-sockets.ts";
@@ -18,6 +19,7 @@ import { ContainerTunnels } from "./publish/tunnels.ts";
 import { routes } from "./route-table.ts";
 import { DockerApiServer } from "./server.ts";
 import { AgentTargets } from "./streams/agent-targets.ts";
+import { HandOver } from "./streams/hand-over.ts";
 import { StreamPool } from "./streams/stream-pool.ts";
 import { ExecEnds } from "./streams/exec-ends.ts";
 
@@ -56,10 +58,22 @@ export async function startFrontend(
   const isDebugging = logger.isLevelEnabled("debug");
   const execEnds = new ExecEnds(ways.backend.execs, supervision);
   const startBuilder = config.backend === "aca" ? undefined : supervision?.startBuilder;
-  const services = { ...ways, clock: systemClock, presence, isDebugging, publisher, execEnds, startBuilder };
+  const handsOn = config.handOver && config.backend === "local" && reach.address.startsWith("unix://");
+  const handOver = handsOn ? new HandOver(builtPrograms.agent, logger) : undefined;
+  const services = {
+    ...ways,
+    clock: systemClock,
+    presence,
+    isDebugging,
+    publisher,
+    execEnds,
+    startBuilder,
+    handOver,
+  };
   const server = new DockerApiServer({ routes, services, version, logger });
   const close = async (): Promise<void> => {
     await server.close();
+    handOver?.close();
     await publisher?.close();
     await services.streams.close();
     await presence.close();

@@ -11,6 +11,7 @@ import type { BackendPresence } from "./backend/presence.ts";
 import type { StartBuilder } from "./builder.ts";
 import type { Publisher } from "./publish/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
+import type { HandOver } from "./streams/hand-over.ts";
 import type { ExecEnds } from "./streams/exec-ends.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
 
@@ -26,6 +27,8 @@ export interface FrontendServices {
   /** Agents that the frontend can dial, and the credentials for it. */
   readonly agents: AgentTargets;
   readonly execEnds: ExecEnds;
+  /** Gives clients' connections to agents; undefined: all streams go through the workers. */
+  readonly handOver: HandOver | undefined;
   /** The log tells everything: what `/info` calls debugging. */
   readonly isDebugging: boolean;
   /** Listens for published ports; undefined: this frontend does not. */

@@ -138,13 +138,12 @@ export class Scene {
    * Asserts that the clients of before have heard what was said: every line, once, from the first on.
    *
    * @param log the whole log of the printer
-   * @param streams whether those that follow it heard it to its end; else they were cut, in the middle of a
-   *   line perhaps
+   * @param whole those that heard it to its end; the others were cut, in the middle of a line perhaps
    */
-  assertHeard(log: string, streams: "whole" | "cut"): void {
+  assertHeard(log: string, whole: readonly string[]): void {
     for (const name of ["attach", "logs", "inside"]) {
       const heard = this.clients[name]?.stdout ?? "";
-      if (streams === "whole" && name !== "inside") {
+      if (whole.includes(name)) {
         assert.equal(heard, `${log}\n`, `${name} heard everything`);
       } else {
         assert.ok(`${log}\n`.startsWith(heard), `${name} heard what was said`);
@@ -246,12 +245,23 @@ export class Scene {
   }
 }
 
+/** The clients whose connections the frontend itself serves: the others' are their containers' agents'. */
+const servedByFrontend = ["logs", "wait"];
+
 /** Every client ends with an error, and says why. */
-export async function assertSentAway(scene: Scene): Promise<void> {
-  for (const [name, client] of Object.entries(scene.clients)) {
+export async function assertSentAway(scene: Scene, who = Object.keys(scene.clients)): Promise<void> {
+  for (const [name, client] of Object.entries(scene.clients).filter(([name]) => who.includes(name))) {
     assert.notEqual(await client.exitCode(), 0, `${name} does not end well`);
     // The CLI takes it that a daemon which cannot be asked for the exec's code has died, and says nothing.
     assert.ok(client.stderr !== "" || name === "exec" || name === "inside", `${name} says why`);
+  }
+}
+
+/** Clients that a frontend serves are sent away by its end, those that agents serve hear on. */
+export async function assertServedByAgents(scene: Scene): Promise<void> {
+  await assertSentAway(scene, servedByFrontend);
+  for (const client of [scene.exec, scene.attached]) {
+    await client.receives(client.stdout.length);
   }
 }
 

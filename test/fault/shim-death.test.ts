@@ -9,7 +9,7 @@ import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { interfacesOf, untilOnly } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
-import { assertNumbered, assertSentAway, Scene } from "./scene.ts";
+import { assertNumbered, assertSentAway, assertServedByAgents, Scene } from "./scene.ts";
 
 const setting = withDaemon();
 
@@ -37,7 +37,7 @@ test("a container whose shim dies has exited with 255 and a reason, clients are 
     const log = await daemon.ok("logs", "printer");
     assert.ok(log.startsWith(before.trimEnd()), "its log is still there");
     assertNumbered(log, 0);
-    scene.assertHeard(log, "cut");
+    scene.assertHeard(log, []);
     await untilOnly(daemon, id, [`${daemon.stateDir}/containers/${id}`]);
 
     await scene.openGate(); // the others go on
@@ -82,13 +82,13 @@ test("a shim that dies while no backend runs is found dead by the next one", asy
     await assertSentAway(scene);
     const log = await daemon.ok("logs", "printer");
     assert.ok(log.startsWith(before.trimEnd()), "its log is still there");
-    scene.assertHeard(log, "cut");
+    scene.assertHeard(log, []);
     assert.equal(await daemon.ok("wait", "gated"), "42");
   }
   await until(() => interfacesOf(daemon).length === 0 || undefined);
 });
 
-test("SIGTERM answers what is under way, sends followers away with an error, and leaves containers running", async () => {
+test("SIGTERM answers what is under way, sends away whom the frontend serves with an error, and leaves containers running", async () => {
   const { daemon } = setting;
   await using scene = await Scene.set(daemon);
   const logBefore = await daemon.ok("logs", "printer");
@@ -106,7 +106,7 @@ test("SIGTERM answers what is under way, sends followers away with an error, and
   const stopped = await stopping;
   assert.equal(stopped.text, "slow", stopped.errorText);
   await down;
-  await assertSentAway(scene);
+  await assertServedByAgents(scene);
 
   await scene.openGate();
   await scene.assertConnected(); // without a daemon
@@ -114,7 +114,8 @@ test("SIGTERM answers what is under way, sends followers away with an error, and
   assert.equal(await daemon.ok("inspect", "--format={{.State.ExitCode}}", "slow"), "5");
   await daemon.ok("rm", "slow");
   const log = await scene.assertWhole(logBefore);
-  scene.assertHeard(log, "cut");
+  scene.assertHeard(log, ["attach"]);
+  await assertSentAway(scene);
 });
 
 test("kill -9 of the supervisor ends backend, frontend and host, and no container", async () => {
@@ -126,12 +127,13 @@ test("kill -9 of the supervisor ends backend, frontend and host, and no containe
   );
   process.kill(daemon.pid, "SIGKILL");
   await until(() => pids.every((pid) => !isAlive(pid)) || undefined);
-  await assertSentAway(scene);
+  await assertServedByAgents(scene);
   await scene.openGate();
   await scene.assertConnected();
   await daemon.launch();
   const log = await scene.assertWhole(logBefore);
-  scene.assertHeard(log, "cut");
+  scene.assertHeard(log, ["attach"]);
+  await assertSentAway(scene);
 });
 
 /** True if nobody listens on a socket; undefined while somebody does. */

@@ -77,6 +77,7 @@ export async function serveApi(
       isDebugging: logger.isLevelEnabled("debug"),
       execEnds: new ExecEnds(clients.execs),
       startBuilder: undefined,
+      handOver: undefined,
       // Most tests open no stream, and threads take a moment to start.
       get streams() {
         streams ??= new StreamPool(1);

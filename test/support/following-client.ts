@@ -44,6 +44,11 @@ export class FollowingClient {
     this.#child.stdin?.write(text);
   }
 
+  /** No more standard input. */
+  endInput(): void {
+    this.#child.stdin?.end();
+  }
+
   /** Waits until more than so much has come, or this text. */
   async receives(wanted: number | string = 0): Promise<void> {
     await until(() => {

@@ -4,18 +4,23 @@ import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
 /** A process of a daemon other than a shim. */
-export type DaemonRole = "backend" | "builder" | "frontend" | "host";
+export type DaemonRole = "backend" | "builder" | "frontend" | "host" | "streams";
 
 const commandOf: Readonly<Record<DaemonRole, RegExp>> = {
   backend: /^sockerless-backend\b/,
   builder: /^\S*\/sockerless-builder /,
   frontend: /^sockerless-frontend\b/,
   host: /^\S*sockerless-agent host /,
+  streams: /^\S*sockerless-agent streams$/,
 };
+
+/** The roles whose processes are another's. */
+const parentRole: Partial<Record<DaemonRole, DaemonRole>> = { host: "backend", streams: "frontend" };
 
 /** Process ID of one of the daemon's processes; undefined while it does not run. */
 export function findProcess(daemon: Daemon, role: DaemonRole): number | undefined {
-  const parent = role === "host" ? findProcess(daemon, "backend") : daemon.pid;
+  const owner = parentRole[role];
+  const parent = owner === undefined ? daemon.pid : findProcess(daemon, owner);
   return processIds().find((pid) => parentOf(pid) === parent && commandOf[role].test(commandLineOf(pid)));
 }
 

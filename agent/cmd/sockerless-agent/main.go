@@ -14,6 +14,7 @@ import (
 	"github.com/sockerless/sockerless/agent/init/stage"
 	"github.com/sockerless/sockerless/agent/reaper"
 	"github.com/sockerless/sockerless/agent/shim"
+	"github.com/sockerless/sockerless/agent/streams"
 )
 
 // initName is the name under which the binary is the init of `docker run
@@ -26,6 +27,7 @@ var modes = map[string]func(arguments []string) int{
 	"host":       host.Main,
 	"shim":       shim.Main,
 	"init":       containerinit.Main,
+	"streams":    streams.Main,
 	"cp":         containerinit.Copy,
 	"copy-image": containerinit.CopyImage,
 	"version":    printVersion,
@@ -42,7 +44,7 @@ func main() {
 			os.Exit(mode(os.Args[2:]))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|init|cp|copy-image|version …")
+	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|streams|init|cp|copy-image|version …")
 	os.Exit(2)
 }
 

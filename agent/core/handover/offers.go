@@ -91,7 +91,7 @@ func (o *Offers) listen() error {
 	if err != nil {
 		return err
 	}
-	// Whoever came before is told apart by its credentials.
+	// A peer that came before is told apart by its credentials.
 	if err := os.Chmod(o.path, 0o600); err != nil {
 		listener.Close()
 		return err

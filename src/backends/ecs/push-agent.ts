@@ -3,7 +3,7 @@ import { systemClock } from "../../common/clock.ts";
 import type { EcsConfig } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
 import { processLogger } from "../../common/logger.ts";
-import { builtPrograms } from "../common/built-programs.ts";
+import { builtPrograms } from "../../common/built-programs.ts";
 import { type PushedAgent, pushAgentImage } from "../common/cloud/images/agent-image.ts";
 import type { OwnRepository } from "../common/cloud/images/own-repository.ts";
 import { registryOptions } from "../common/serve-engine.ts";

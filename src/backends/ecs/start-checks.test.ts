@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 
 import type { EcsSection } from "../../common/config/load.ts";
 import type { AwsClients } from "./aws/clients.ts";
-import { builtPrograms } from "../common/built-programs.ts";
+import { builtPrograms } from "../../common/built-programs.ts";
 import { agentImageId, agentTag } from "../common/cloud/images/agent-image.ts";
 import { checkSurroundings } from "../common/cloud/start-checks.ts";
 import { ecsChecks } from "./start-checks.ts";

@@ -8,7 +8,7 @@ import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
 import type { EcsSection } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
-import { builtPrograms } from "../common/built-programs.ts";
+import { builtPrograms } from "../../common/built-programs.ts";
 import type { StartCheck } from "../common/cloud/start-checks.ts";
 import { agentPort } from "../common/cloud/agents/agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";

@@ -8,7 +8,7 @@ import type { HeldSockets } from "../../common/held-sockets.ts";
 import { processLogger } from "../../common/logger.ts";
 import { makeDirectories } from "../../common/make-directories.ts";
 import type { RunningService } from "../../common/running-service.ts";
-import { builtPrograms } from "../common/built-programs.ts";
+import { builtPrograms } from "../../common/built-programs.ts";
 import {
   driverWithFaultPoints,
   imagesWithFaultPoints,

@@ -45,6 +45,8 @@ export interface CommonConfig {
   readonly listen: string;
   /** True if the frontend listens for published ports of containers in the cloud. */
   readonly publish: boolean;
+  /** True if the frontend hands clients' connections to the agents of local containers. */
+  readonly handOver: boolean;
   readonly stateDir: string;
   readonly runDir: string;
   readonly logLevel: LogLevel;
@@ -236,6 +238,7 @@ function resolveCommon(
     listen,
     backendAddress: top.backend_address ?? listen.replace(/^tcp:/, "https:"),
     publish: top.publish ?? command === "serve",
+    handOver: top.hand_over,
     stateDir,
     runDir,
     logLevel: top.log_level,

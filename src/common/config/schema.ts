@@ -284,6 +284,10 @@ export const topSchema = z.strictObject({
     "The frontend listens for the published ports of containers in the cloud.",
     { defaultText: "`true` in `serve`, else `false`" },
   ),
+  hand_over: describe(
+    withDefault(onOff(), true),
+    "Clients on a unix socket are handed to the agents of local containers, which serve `exec` and `attach` themselves: these streams are faster and outlive the frontend. Off: all streams go through the frontend.",
+  ),
   tlscacert: describe(optional(path()), "Certificates that a peer's certificate must be signed by."),
   tlscert: describe(
     optional(path()),

@@ -2,7 +2,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { invalid } from "../../common/errors.ts";
-import type { OpenExecSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { HandOverSchema, OpenExecSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import {
   type ExecConfig,
   ExecConfigSchema,
@@ -73,7 +73,10 @@ export function openExecOf(
   execId: string,
   config: ExecConfig,
   additionalGroups: string[],
-  detach: boolean,
+  {
+    detach,
+    handOver,
+  }: { readonly detach: boolean; readonly handOver?: MessageInitShape<typeof HandOverSchema> | undefined },
 ): MessageInitShape<typeof OpenExecSchema> {
   const { consoleHeight: height, consoleWidth: width } = config;
   return {
@@ -92,6 +95,7 @@ export function openExecOf(
     attachStdout: config.attachStdout,
     attachStderr: config.attachStderr,
     detach,
+    ...(handOver !== undefined && { handOver }),
   };
 }
 

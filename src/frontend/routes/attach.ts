@@ -43,7 +43,8 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   const attachment = await Attachment.reserve(context, context.parameters["id"] ?? "", wanted);
   const { tty, openStdin } = attachment.accepted;
   const multiplexed = !tty;
-  const request = { wanted, detachKeys, framing: multiplexed ? "multiplexed" : "raw" } as const;
+  const framing = multiplexed ? "multiplexed" : "raw";
+  const request = { wanted, detachKeys, framing, client: connection.socket } as const;
   const opened = await openAtOnce(context, attachment, request);
   prepareForStreaming(connection.socket);
   const socket = connection.accept(multiplexed);

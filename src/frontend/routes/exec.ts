@@ -163,13 +163,16 @@ async function openExec(
     throw new Error("the backend answered the start of an exec without its configuration");
   }
   const attached = config.attachStdin || config.attachStdout || config.attachStderr;
-  const open = encodeOpenExec(openExecOf(execId, config, additionalGroups, start.detach || !attached));
+  const detach = start.detach || !attached;
   const detachKeys = config.tty && config.attachStdin ? detachKeysOf(config.detachKeys) : new Uint8Array();
+  const mayHandOn = !detach && context.services.handOver?.mayTake(context.socket, endpoint) === true;
+  const handOver = mayHandOn ? { multiplexed: !start.tty, detachKeys } : undefined;
+  const open = encodeOpenExec(openExecOf(execId, config, additionalGroups, { detach, handOver }));
   try {
     return await openStreamAt(
       { services: context.services, signal: endOfFrontend(context.signal) },
       endpoint,
-      { kind: "session", open, carriesInput: config.attachStdin, detachKeys },
+      { kind: "session", open, carriesInput: config.attachStdin, detachKeys, mayHandOn },
       start.tty ? "raw" : "multiplexed",
     );
   } catch (error) {

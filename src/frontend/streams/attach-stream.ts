@@ -22,6 +22,8 @@ export interface AttachRequest {
   readonly wanted: WantedStreams;
   readonly detachKeys: Uint8Array;
   readonly framing: Framing;
+  /** The client's connection, where it may be handed on. */
+  readonly client?: Duplex;
 }
 
 /**
@@ -48,6 +50,10 @@ export async function openAttachment(
     if (place === undefined) {
       return undefined;
     }
+    const detachKeys = tty && stdin ? request.detachKeys : new Uint8Array();
+    const { client } = request;
+    const { handOver } = context.services;
+    const mayHandOn = client !== undefined && handOver?.mayTake(client, place.endpoint) === true;
     const open = encodeOpenAttach({
       attachId: place.attachId,
       stdin,
@@ -55,10 +61,10 @@ export async function openAttachment(
       stderr: wanted.stderr,
       replayLog: wanted.logs,
       stream: true,
+      ...(mayHandOn && { handOver: { multiplexed: framing === "multiplexed", detachKeys } }),
     });
-    const detachKeys = tty && stdin ? request.detachKeys : new Uint8Array();
     try {
-      const operation = { kind: "session", open, carriesInput: stdin, detachKeys } as const;
+      const operation = { kind: "session", open, carriesInput: stdin, detachKeys, mayHandOn } as const;
       return (await openStreamAt(context, place.endpoint, operation, framing)).link;
     } catch (error) {
       const left = isErrorKind(error, "unavailable") || isErrorKind(error, "conflict");

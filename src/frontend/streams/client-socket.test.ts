@@ -51,7 +51,8 @@ test("what a client sent while there was no room for it arrives, also when its c
   // The server ends an exchange when its connection closes, before anybody else hears of that.
   const exchange = new AbortController();
   socket.once("close", () => exchange.abort(new Error("the client is gone")));
-  const context = { logger: createLogger({ level: "silent", process: "test" }), signal: exchange.signal };
+  const logger = createLogger({ level: "silent", process: "test" });
+  const context = { logger, signal: exchange.signal, services: { handOver: undefined } };
   const onDetach = (): Promise<void> => Promise.resolve();
   const ended = streamToClient(context, socket, link, { stdin: true, multiplexed: false, onDetach });
 

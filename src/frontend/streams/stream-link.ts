@@ -1,5 +1,11 @@
 /** One stream as the main thread sees it; its other end is in a worker. */
-import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
+import type {
+  CarriedBytes,
+  HandOverOffer,
+  Opened,
+  Outcome,
+  StreamFailure,
+} from "../../agent-client/agent-stream.ts";
 import type { ByteBudget } from "../../common/byte-budget.ts";
 import { SockerlessError } from "../../common/errors.ts";
 import { type FromWorker, inputBatch, onItsWay, type ToWorker } from "./thread-messages.ts";
@@ -25,6 +31,7 @@ export class StreamLink {
   readonly #inputBudget: ByteBudget;
   readonly #opened = Promise.withResolvers<Opened>();
   readonly #ended = Promise.withResolvers<Outcome>();
+  readonly #handed = Promise.withResolvers<void>();
   /** Output that came before somebody took it; the budget of the worker bounds it. */
   #waiting: { readonly buffer: Uint8Array; readonly length: number }[] = [];
   #sink: OutputSink | undefined;
@@ -37,6 +44,8 @@ export class StreamLink {
   #outputEnd: (() => void) | undefined;
   #isOpen: boolean = false;
   #over: boolean = false;
+  #offer: HandOverOffer | undefined;
+  #carried: CarriedBytes | undefined;
 
   /**
    * @param died rejects when the worker's thread ends before the stream does
@@ -48,6 +57,7 @@ export class StreamLink {
     // A failure is heard by the caller that waits for one of them; the other must not count as unhandled.
     this.#opened.promise.catch(() => {});
     this.#ended.promise.catch(() => {});
+    this.#handed.promise.catch(() => {});
     port.on("message", (message: FromWorker) => this.#receive(message));
     died.catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
@@ -66,6 +76,26 @@ export class StreamLink {
    */
   get ended(): Promise<Outcome> {
     return this.#ended.promise;
+  }
+
+  /** Resolves once the agent has the client's connection. Rejects with a {@link StreamError} when it never will. */
+  get handed(): Promise<void> {
+    return this.#handed.promise;
+  }
+
+  /** The agent's offer to take the client's connection, once the stream is open; undefined: it made none. */
+  get offer(): HandOverOffer | undefined {
+    return this.#offer;
+  }
+
+  /** Bytes that the agent carried, once the stream has ended; undefined: it told none. */
+  get carried(): CarriedBytes | undefined {
+    return this.#carried;
+  }
+
+  /** Says that the client's connection is not handed on, before any input. */
+  keep(): void {
+    this.#post({ type: "keep" });
   }
 
   /** Takes the output, what came before included. May be called once. */
@@ -149,6 +179,7 @@ export class StreamLink {
     switch (message.type) {
       case "opened":
         this.#isOpen = true;
+        this.#offer = message.opened.kind === "session" ? message.opened.offer : undefined;
         this.#opened.resolve(message.opened);
         break;
       case "output":
@@ -157,6 +188,12 @@ export class StreamLink {
         } else {
           this.#deliver(this.#sink, message.buffer, message.length);
         }
+        break;
+      case "handed":
+        this.#handed.resolve();
+        break;
+      case "carried":
+        this.#carried = message.bytes;
         break;
       case "output-end":
         this.#outputEnd?.();
@@ -174,6 +211,13 @@ export class StreamLink {
             new StreamError({ kind: "system", message: "the stream ended unopened", exitCode: 0 }),
           );
         }
+        this.#handed.reject(
+          new StreamError({
+            kind: "system",
+            message: "the stream ended before it was handed on",
+            exitCode: 0,
+          }),
+        );
         this.#ended.resolve(message.outcome);
         this.#close();
         break;
@@ -204,6 +248,7 @@ export class StreamLink {
     const error = new StreamError(failure);
     this.#opened.reject(error);
     this.#ended.reject(error);
+    this.#handed.reject(error);
     this.#close();
   }
 

@@ -113,5 +113,8 @@ export class StreamPool {
 
 /** A stream of which little comes: the way to a worker and back would take longer than its work. */
 function isShort(operation: StreamOperation): boolean {
-  return operation.kind === "logs" && operation.isShort === true;
+  return (
+    (operation.kind === "logs" && operation.isShort === true) ||
+    (operation.kind === "session" && operation.mayHandOn === true)
+  );
 }

@@ -3,7 +3,7 @@ import type { Duplex } from "node:stream";
 
 import type { Outcome } from "../../agent-client/agent-stream.ts";
 import { messageOf } from "../../common/errors.ts";
-import type { HijackContext } from "../request-context.ts";
+import type { FrontendServices, HijackContext } from "../request-context.ts";
 import { abortClient, joinClient } from "./client-socket.ts";
 import type { ExecEnd } from "./exec-ends.ts";
 import type { StreamLink } from "./stream-link.ts";
@@ -23,26 +23,32 @@ export interface StreamToClient {
 
 /**
  * Copies both ways, then closes the client's connection: as usual when the process ended or the client detached, with a
- * message and abnormally when the stream was cut, so that nobody takes that for success.
+ * message and abnormally when the stream was cut, so that nobody takes that for success. Where the agent takes the client's
+ * connection, this is over as soon as it has.
  */
 export async function streamToClient(
-  { logger, signal }: Pick<HijackContext, "logger" | "signal">,
+  context: Pick<HijackContext, "logger" | "signal"> & {
+    readonly services: Pick<FrontendServices, "handOver">;
+  },
   socket: Duplex,
   link: StreamLink,
-  { stdin, multiplexed, processEnd, isToldElsewhere, onDetach }: StreamToClient,
+  shown: StreamToClient,
 ): Promise<void> {
+  const { stdin, processEnd, onDetach } = shown;
+  const { signal } = context;
   let outcome: Outcome;
   try {
+    if (
+      link.offer !== undefined &&
+      (await context.services.handOver?.give(socket, link, link.offer)) === true
+    ) {
+      context.logger.debug("a stream is handed on");
+      void followHanded(context, socket, link, shown);
+      return;
+    }
     outcome = await joinClient(socket, link, { stdin, signal });
   } catch (error) {
-    if (isToldElsewhere?.(error) === true) {
-      socket.end();
-    } else if (!socket.destroyed) {
-      logger.warn({ err: error }, "a stream was cut");
-      // Its next request is for the exit code, and takes the absence of one for 0.
-      await processEnd?.cut();
-      abortClient(socket, messageOf(error), multiplexed);
-    }
+    await cut(context, socket, error, shown);
     return;
   }
   if (outcome.kind === "exit") {
@@ -52,4 +58,42 @@ export async function streamToClient(
     await onDetach();
   }
   socket.end();
+}
+
+async function cut(
+  { logger }: Pick<HijackContext, "logger">,
+  socket: Duplex,
+  error: unknown,
+  { multiplexed, processEnd, isToldElsewhere }: StreamToClient,
+): Promise<void> {
+  if (isToldElsewhere?.(error) === true) {
+    socket.end();
+  } else if (!socket.destroyed) {
+    logger.warn({ err: error }, "a stream was cut");
+    // Its next request is for the exit code, and takes the absence of one for 0.
+    await processEnd?.cut();
+    abortClient(socket, messageOf(error), multiplexed);
+  }
+}
+
+/**
+ * Follows a stream whose connection the agent has, for the log, and because its death would look like the end: the copy
+ * of the connection that is held here is closed once the agent has said how it ended. Nothing of ours reaches a client to
+ * whom the agent has told the end: it shuts the connection down.
+ */
+async function followHanded(
+  context: Pick<HijackContext, "logger">,
+  socket: Duplex,
+  link: StreamLink,
+  shown: StreamToClient,
+): Promise<void> {
+  const began = performance.now();
+  try {
+    const outcome = await link.ended;
+    const ms = Math.round(performance.now() - began);
+    context.logger.debug({ ...outcome, ...link.carried, ms }, "a stream that was handed on has ended");
+  } catch (error) {
+    await cut(context, socket, error, shown);
+  }
+  socket.end(() => socket.destroy()); // The agent reads what the client still sends.
 }

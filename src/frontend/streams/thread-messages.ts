@@ -13,7 +13,7 @@
  * - The worker acknowledges each `input` with `input-taken`. How many bytes it has is the main thread's to say.
  */
 import type { DialTarget } from "../../agent-client/address.ts";
-import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
+import type { CarriedBytes, Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
 import type { StreamPort } from "./thread-ports.ts";
 
 /** The size of an output buffer in bytes. */
@@ -48,6 +48,8 @@ export type StreamOperation =
       readonly carriesInput: boolean;
       /** Keys in the input that end the session; empty: none. */
       readonly detachKeys: Uint8Array;
+      /** True if the client's connection is to be handed on, so that few bytes come this way. */
+      readonly mayHandOn?: boolean;
     }
   | {
       readonly kind: "logs";
@@ -74,6 +76,8 @@ export interface StreamTask {
 export type ToWorker =
   | { readonly type: "input"; readonly chunks: readonly Uint8Array[] }
   | { readonly type: "input-end" }
+  /** The client's connection is not handed on, whatever was offered. */
+  | { readonly type: "keep" }
   | { readonly type: "returned"; readonly buffer: Uint8Array }
   /** The stream is given up. The worker answers nothing more. */
   | { readonly type: "cancel" }
@@ -83,6 +87,9 @@ export type ToWorker =
 /** From the worker to the main thread. */
 export type FromWorker =
   | { readonly type: "opened"; readonly opened: Opened }
+  /** The agent has the client's connection: of output and input nothing more comes this way. */
+  | { readonly type: "handed" }
+  | { readonly type: "carried"; readonly bytes: CarriedBytes }
   | { readonly type: "output"; readonly buffer: Uint8Array; readonly length: number }
   | { readonly type: "input-taken"; readonly bytes: number }
   /** No more output; input may go on. */

@@ -81,6 +81,8 @@ class WorkerStream {
     const listener: StreamListener = {
       opened: (opened) => this.#post({ type: "opened", opened }),
       data: (channel, source, start, end) => this.#output.write(channel, source, start, end),
+      handed: () => this.#post({ type: "handed" }),
+      carried: (bytes) => this.#post({ type: "carried", bytes }),
       outputEnded: () => {
         this.#output.end();
         this.#post({ type: "output-end" });
@@ -117,6 +119,9 @@ class WorkerStream {
         break;
       case "input-end":
         this.#whenDialled(() => this.#agent?.endInput());
+        break;
+      case "keep":
+        this.#whenDialled(() => this.#agent?.keep());
         break;
       case "returned":
         this.#output.returned(message.buffer);
@@ -236,7 +241,7 @@ class WorkerStream {
 function carriesInput(operation: StreamOperation): boolean {
   switch (operation.kind) {
     case "session":
-      return operation.carriesInput;
+      return operation.carriesInput && operation.mayHandOn !== true;
     case "archive-put":
     case "tunnel":
       return true;

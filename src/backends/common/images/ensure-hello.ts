@@ -1,7 +1,7 @@
 /** The built-in image at the start of a backend. */
 import { messageOf, remedyOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
-import { builtPrograms } from "../built-programs.ts";
+import { builtPrograms } from "../../../common/built-programs.ts";
 import type { Images } from "./images.ts";
 
 /** Writing an image of 2 MB, and unpacking it where the driver wants that. */

@@ -6,13 +6,15 @@ import type {
   ContainerState as AgentState,
   ExitStatus,
   HealthResult,
+  StreamDetached,
   WatchResponse,
 } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { ContainerStatus } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { ContainerStatus, StreamUse } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { probeEvents } from "../../events/decisions/probe-events.ts";
 import { execEnded, execStarted } from "../../execs/exec-ends.ts";
+import { recordStreamUse } from "../streams/record-stream-use.ts";
 import type { AgentLink } from "../live/agent-link.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { healthAfter, healthName } from "../decisions/life/health.ts";
@@ -24,6 +26,8 @@ import { adoptPause } from "./pause-container.ts";
 
 /** How long a receiver waits for a heartbeat before it takes the stream as cut. */
 const silenceMs = 30_000;
+/** How long an agent may take to be told that what it told is recorded. */
+const callTimeoutMs = 10_000;
 /** Exit code on record for a process that ended with 0 because its platform stopped it. */
 const unfinishedCode = 255;
 /** Pauses between attempts to reach an agent again. */
@@ -79,6 +83,9 @@ async function followWatch(
       heard();
       if (!isOfEarlierRun(message, link)) {
         await handleMessage(context, live, link, message);
+        if (message.acknowledge) {
+          await link.agent.client.acknowledge({ sequence: message.sequence }, { timeoutMs: callTimeoutMs });
+        }
       }
     }
   } finally {
@@ -117,8 +124,22 @@ async function handleMessage(
     case "oom":
       await handleOutOfMemory(context, live, link);
       break;
+    case "streamDetached":
+      await recordDetached(context, live.id, event.value);
+      break;
     default:
       break; // `started` is the start's own answer; `released` and heartbeats change nothing.
+  }
+}
+
+/** Journals that a client has left a stream that its agent carries. Of a container that is gone there is nothing to tell. */
+async function recordDetached(
+  context: EngineContext,
+  container: string,
+  { execId }: StreamDetached,
+): Promise<void> {
+  if (context.state.containers.get(container) !== undefined) {
+    await recordStreamUse(context, { container, use: StreamUse.DETACHED, execId });
   }
 }
 
@@ -134,6 +155,9 @@ async function handleState(
   }
   for (const { execId, exit } of state.endedExecs) {
     await execEnded(context, execId, exit?.code);
+  }
+  for (const detached of state.detachedStreams) {
+    await recordDetached(context, live.id, detached);
   }
   if (state.outOfMemory && context.state.containers.get(live.id)?.state?.oomKilled !== true) {
     await handleOutOfMemory(context, live, link);

@@ -11,7 +11,7 @@ import { findContainer } from "../decisions/lookup.ts";
 /** Journals one use. @throws not-found; invalid: no such use */
 export async function recordStreamUse(
   context: EngineContext,
-  { container, use, execId }: RecordStreamUseRequest,
+  { container, use, execId }: Pick<RecordStreamUseRequest, "container" | "use" | "execId">,
 ): Promise<void> {
   const record = findContainer(context.state, container);
   const event =

@@ -1,4 +1,4 @@
-/** The Go programs that `npm run build` puts into the checkout; this file runs as dist/src/backends/common/built-programs.js. */
+/** The Go programs that `npm run build` puts into the checkout; this file runs as dist/src/common/built-programs.js. */
 import { fileURLToPath } from "node:url";
 
 /** Executables by what they are, for the machine that they were built on. */
@@ -9,5 +9,5 @@ export const builtPrograms = {
 } as const;
 
 function builtProgram(name: string): string {
-  return fileURLToPath(new URL(`../../../../build/${name}`, import.meta.url));
+  return fileURLToPath(new URL(`../../../build/${name}`, import.meta.url));
 }

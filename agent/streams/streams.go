@@ -1,0 +1,176 @@
+// Package streams is the helper beside a frontend: it passes clients' connections
+// on to the agents of their containers, which a Node process cannot do itself. It
+// listens nowhere, starts nothing, and holds no connection longer than that takes.
+//
+// The frontend talks to it over Node's IPC channel: lines of JSON, and a descriptor
+// with each message that has a handle (`child.send(message, handle)`).
+package streams
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/descriptors"
+	"github.com/sockerless/sockerless/agent/core/handover"
+	"github.com/sockerless/sockerless/agent/core/memory"
+)
+
+// channelVariable names the descriptor of the IPC channel.
+const channelVariable = "NODE_CHANNEL_FD"
+
+// Messages of Node's own on the channel (lib/internal/child_process.js).
+const (
+	withHandle   = "NODE_HANDLE"
+	acknowledged = "NODE_HANDLE_ACK"
+)
+
+// message is one line from the frontend.
+type message struct {
+	Command string   `json:"cmd"`
+	Handed  handedOn `json:"msg"`
+}
+
+// handedOn says where a connection goes, and what was read of it.
+type handedOn struct {
+	ID     int    `json:"id"`
+	Socket string `json:"socket"`
+	Token  string `json:"token"`
+	Early  []byte `json:"early"` // base64
+}
+
+// failure answers a connection that was not passed on.
+type failure struct {
+	ID    int    `json:"id"`
+	Error string `json:"error"`
+}
+
+// Main is `sockerless-agent streams`. It answers the process's exit code, once the
+// frontend is gone and what it has sent is passed on.
+func Main([]string) int {
+	memory.BeSmall()
+	// Signals of a terminal, and of a stop, are the frontend's to follow.
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
+	fd, err := strconv.Atoi(os.Getenv(channelVariable))
+	if err == nil {
+		err = descriptors.CloseInherited(fd)
+	}
+	if err == nil {
+		err = serve(fd)
+	}
+	if err != nil {
+		slog.Error("no connections can be handed on", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(fd int) error {
+	file := os.NewFile(uintptr(fd), "channel")
+	conn, err := net.FileConn(file)
+	file.Close()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	channel, isUnix := conn.(*net.UnixConn)
+	if !isUnix {
+		return errors.New("the channel is no unix socket")
+	}
+	return (&helper{channel: channel}).run()
+}
+
+// helper serves one frontend.
+type helper struct {
+	channel *net.UnixConn
+	handles []int // received, and not yet claimed by their messages
+	writing sync.Mutex
+	passing sync.WaitGroup
+}
+
+func (h *helper) run() error {
+	defer h.passing.Wait()
+	lines := bufio.NewReader(readerWithHandles{h})
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var m message
+		if err := json.Unmarshal(line, &m); err != nil {
+			return err
+		}
+		if m.Command != withHandle {
+			continue
+		}
+		if len(h.handles) == 0 {
+			return errors.New("a message came without its descriptor")
+		}
+		fd := h.handles[0]
+		h.handles = h.handles[1:]
+		// Node sends the next one only then.
+		if err := h.tell(map[string]string{"cmd": acknowledged}); err != nil {
+			slog.Debug("the frontend is gone", "error", err)
+		}
+		h.passing.Add(1)
+		go func() {
+			defer h.passing.Done()
+			h.pass(fd, m.Handed)
+		}()
+	}
+}
+
+// pass gives a connection to the agent that has offered to take it.
+func (h *helper) pass(fd int, to handedOn) {
+	err := handover.Send(to.Socket, to.Token, fd, to.Early)
+	_ = unix.Close(fd)
+	if err != nil {
+		_ = h.tell(failure{ID: to.ID, Error: err.Error()}) // a frontend that is gone needs no answer
+	}
+}
+
+func (h *helper) tell(value any) error {
+	line, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	_, err = h.channel.Write(append(line, '\n'))
+	return err
+}
+
+// readerWithHandles reads the channel, and keeps the descriptors that come along in
+// their order.
+type readerWithHandles struct{ *helper }
+
+func (r readerWithHandles) Read(p []byte) (int, error) {
+	control := make([]byte, handover.ControlSpace)
+	n, controlled, flags, _, err := r.channel.ReadMsgUnix(p, control) // closed at an execution
+	if err != nil {
+		return 0, err
+	}
+	if controlled > 0 {
+		fd, err := handover.OneDescriptor(control[:controlled], flags)
+		if err != nil {
+			return 0, err
+		}
+		r.handles = append(r.handles, fd)
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}

@@ -1,0 +1,167 @@
+/**
+ * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
+ * itself. A helper process passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
+ * is decided here alone ({@link HandOver.mayTake}); all others go through the workers.
+ */
+import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
+
+import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
+import { systemError } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import { pauseAfter } from "../../common/pauses.ts";
+import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import type { StreamLink } from "./stream-link.ts";
+
+/** A helper that has run this long is no longer held to the ends of those before it. */
+const stableAfterMs = 60_000;
+
+/** The helper's answer for a connection that it could not pass on. */
+interface Failure {
+  readonly id: number;
+  readonly error: string;
+}
+
+/** The handle beneath a socket. */
+interface Handle {
+  readStop(): void;
+}
+
+/** The helper beside this frontend, which it outlives only as long as it has something to pass on. */
+export class HandOver {
+  readonly #program: string;
+  readonly #logger: Logger;
+  readonly #pending = new Map<number, (error: Error) => void>();
+  #helper: ChildProcess | undefined;
+  #startedAt = 0;
+  #ends = 0;
+  #restarting: NodeJS.Timeout | undefined;
+  #isClosed = false;
+  #lastId = 0;
+
+  /** @param program the agent's executable */
+  constructor(program: string, logger: Logger) {
+    this.#program = program;
+    this.#logger = logger;
+    this.#start();
+  }
+
+  /**
+   * True for a client on a unix socket whose stream an agent on this machine has: it is worth asking the agent for an
+   * offer. Not over TLS, and not where what the client gets is framed by us, as on a WebSocket, which has no such socket.
+   */
+  mayTake(client: Duplex, endpoint: AgentEndpoint | undefined): boolean {
+    return (
+      this.#isReady &&
+      client instanceof Socket &&
+      !(client instanceof TLSSocket) &&
+      !client.destroyed &&
+      client.remoteAddress === undefined &&
+      endpoint?.address.case === "unixPath"
+    );
+  }
+
+  /**
+   * Gives a client's connection to the agent that has made an offer, with what was read of it. From then on this process
+   * has a copy of the connection, in which nothing is to be read or written while the agent lives: it only keeps the
+   * client from taking the agent's death for the end of the stream.
+   *
+   * @returns false where the connection stays here after all: its client is gone, or the helper
+   * @throws SockerlessError when nobody knows who has it
+   */
+  async give(client: Duplex, link: StreamLink, { socket, token }: HandOverOffer): Promise<boolean> {
+    await written(client);
+    const handle = client.destroyed ? undefined : handleOf(client);
+    const helper = this.#helper;
+    if (handle === undefined || helper === undefined || !this.#isReady) {
+      link.keep();
+      return false;
+    }
+    const early = takeRead(client, handle);
+    const id = ++this.#lastId;
+    const failed = Promise.withResolvers<never>();
+    this.#pending.set(id, failed.reject);
+    try {
+      const message = { id, socket, token, early: early.toString("base64") };
+      helper.send(message, handle as unknown as SendHandle, undefined, (error) => {
+        if (error !== null) {
+          failed.reject(error);
+        }
+      });
+      await Promise.race([link.handed, failed.promise]);
+      return true;
+    } finally {
+      this.#pending.delete(id);
+    }
+  }
+
+  /** Lets the helper end. Streams that were handed on go on. */
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#restarting);
+    if (this.#helper?.connected === true) {
+      this.#helper.disconnect();
+    }
+  }
+
+  get #isReady(): boolean {
+    return this.#helper?.connected === true && !this.#isClosed;
+  }
+
+  #start(): void {
+    this.#startedAt = performance.now();
+    // In a session of its own: it may have something to pass on when a terminal's Ctrl-C ends this process.
+    const helper = spawn(this.#program, ["streams"], {
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      detached: true,
+    });
+    this.#helper = helper;
+    helper.unref();
+    helper.channel?.unref();
+    helper.on("message", ({ id, error }: Failure) => this.#pending.get(id)?.(systemError(error)));
+    helper.on("error", (error) => this.#logger.debug({ err: error }, "helper of streams"));
+    helper.once("close", (code, signal) => this.#ended(signal ?? `exit code ${code}`));
+  }
+
+  #ended(reason: string): void {
+    this.#helper = undefined;
+    for (const fail of this.#pending.values()) {
+      fail(systemError(`the helper that hands connections on has ended (${reason})`));
+    }
+    if (this.#isClosed) {
+      return;
+    }
+    this.#ends = performance.now() - this.#startedAt > stableAfterMs ? 1 : this.#ends + 1;
+    this.#logger.warn({ reason }, "the helper of streams has ended: starting it again");
+    this.#restarting = setTimeout(
+      () => this.#start(),
+      pauseAfter(this.#ends, { firstMs: 100, longestMs: 60_000 }),
+    ).unref();
+  }
+}
+
+/** Waits until everything that was written to a socket is the kernel's. */
+async function written(client: Duplex): Promise<void> {
+  if (client.writableLength > 0 && !client.destroyed) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    client.write("", () => resolve());
+    await promise;
+  }
+}
+
+function handleOf(client: Duplex): Handle | undefined {
+  return (client as unknown as { readonly _handle?: Handle | null })._handle ?? undefined;
+}
+
+/** Takes what was read of a socket, and has no more read. The two are one step: the kernel is read between steps only. */
+function takeRead(client: Duplex, handle: Handle): Buffer {
+  client.pause();
+  const chunks: Buffer[] = [];
+  for (let chunk: unknown = client.read(); Buffer.isBuffer(chunk); chunk = client.read()) {
+    chunks.push(chunk);
+  }
+  handle.readStop();
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,215 @@
+/**
+ * Streams whose connections the container's agent serves itself: what a client sends and gets is the same wherever it was
+ * cut, and whoever else dies. The tests of streams in test/api run here this way, in test/ecs the other, and with
+ * SOCKERLESS_HAND_OVER=false here as well.
+ */
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { describe, test } from "node:test";
+
+import { callApi } from "../support/docker-api.ts";
+import { FollowingClient } from "../support/following-client.ts";
+import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
+import { channelText, hijackRequest, RawClient } from "../support/raw-client.ts";
+import { until, untilTrue } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+/** How often each process is killed; `npm run soak` takes its time. */
+const kills = process.env["SOCKERLESS_SOAK"] === "1" ? 50 : 1;
+const manyStreams = 100;
+
+const setting = withDaemon({ args: ["--log-level", "debug"] });
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+
+const run = (name: string, ...command: string[]) =>
+  ok("run", "-di", "--name", name, "busybox", ...(command.length > 0 ? command : ["sleep", "1000"]));
+
+async function exec(container: string, ...cmd: string[]): Promise<string> {
+  const body = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Cmd: cmd };
+  const created = await callApi(setting.daemon.socket, "POST", `/v1.51/containers/${container}/exec`, {
+    body,
+  });
+  return (created.json() as { readonly Id: string }).Id;
+}
+
+async function exitCodeOf(id: string): Promise<unknown> {
+  const answer = await callApi(setting.daemon.socket, "GET", `/v1.51/exec/${id}/json`);
+  const { Running, ExitCode } = answer.json() as { readonly Running: boolean; readonly ExitCode: number };
+  return Running ? "it runs" : ExitCode;
+}
+
+const startRequest = (id: string) => hijackRequest(`/v1.51/exec/${id}/start`, { body: '{"Detach":false}' });
+
+/** How many connections were handed on. */
+const handedOn = () => setting.daemon.output.split("a stream is handed on").length - 1;
+
+/** Starts streams, and waits until each was handed on. */
+async function handed<Stream>(count: number, begin: () => Promise<Stream> | Stream): Promise<Stream[]> {
+  const before = handedOn();
+  const streams = await Promise.all(Array.from({ length: count }, begin));
+  await untilTrue(() => handedOn() - before >= count);
+  return streams;
+}
+
+/** A client of an exec of `cat`, that has been answered. */
+async function catIn(container: string): Promise<RawClient> {
+  const id = await exec(container, "cat");
+  const client = new RawClient(setting.daemon.socket).send(startRequest(id));
+  await client.answered();
+  return client;
+}
+
+/** Sends a text to a `cat`, and gets it back, to the end. */
+async function assertEchoes(client: RawClient, text: string): Promise<void> {
+  client.socket.end(text);
+  await client.end();
+  assert.equal(channelText(client.body, 1), text);
+  client.close();
+}
+
+const descriptorsOf = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
+
+/** Kills a process, and waits for its successor. */
+async function kill(role: DaemonRole): Promise<void> {
+  const pid = await processOf(setting.daemon, role);
+  process.kill(pid, "SIGKILL");
+  await until(() => !isAlive(pid) || undefined);
+  await processOf(setting.daemon, role, pid);
+}
+
+describe("a stream that was handed on", () => {
+  test("has every byte of standard input, wherever the client's packets are cut and whenever it ends", async () => {
+    await run("cuts");
+    const before = handedOn();
+    const text = "all";
+    let streams = 0;
+    for (let cut = 0; cut <= text.length; cut += 1) {
+      for (const ends of ["with the first packet", "once it is answered", "once it is echoed"]) {
+        const id = await exec("cuts", "cat");
+        const client = new RawClient(setting.daemon.socket);
+        if (ends === "with the first packet") {
+          client.send(startRequest(id) + text.slice(0, cut));
+          client.socket.end(text.slice(cut));
+        } else {
+          client.send(startRequest(id) + text.slice(0, cut));
+          await client.answered();
+          client.send(text.slice(cut));
+          if (ends === "once it is echoed") {
+            await untilTrue(() => client.body.length > 0);
+          }
+          client.socket.end();
+        }
+        await client.end();
+        client.close();
+        assert.equal(channelText(client.body, 1), text, `cut at ${cut}, ends ${ends}`);
+        assert.equal(await exitCodeOf(id), 0);
+        streams += 1;
+      }
+    }
+    await untilTrue(() => handedOn() - before === streams);
+    await ok("rm", "-f", "cuts");
+  });
+
+  for (const role of ["frontend", "backend"] as const) {
+    test(`outlives a ${role} that is killed: every byte and the exit code come`, async () => {
+      await run("lasts", "cat");
+      for (let n = 0; n < kills; n += 1) {
+        const script = "echo begun; cat; exit 42";
+        const [client] = await handed(
+          1,
+          () => new FollowingClient(setting.daemon, "exec", "-i", "lasts", "sh", "-c", script),
+        );
+        const [attached] = await handed(
+          1,
+          () => new FollowingClient(setting.daemon, "attach", "--sig-proxy=false", "lasts"),
+        );
+        assert.ok(client !== undefined && attached !== undefined);
+        attached.write("one\n");
+        await attached.receives("one\n");
+        await kill(role);
+        for (const each of [client, attached]) {
+          each.write("after\n");
+          await each.receives("after\n");
+        }
+        client.endInput();
+        assert.equal(await client.exitCode(), 42, client.stderr);
+        assert.equal(client.stdout, "begun\nafter\n");
+        assert.equal(attached.stdout, "one\nafter\n");
+        await attached.leave();
+      }
+      await ok("rm", "-f", "lasts");
+    });
+  }
+
+  test("ends for its client once a backend knows the exit code, if it takes the next one", async () => {
+    await run("ended");
+    const [client] = await handed(
+      1,
+      () => new FollowingClient(setting.daemon, "exec", "-i", "ended", "sh", "-c", "cat; exit 43"),
+    );
+    assert.ok(client !== undefined);
+    const pid = await processOf(setting.daemon, "backend");
+    process.kill(setting.daemon.pid, "SIGSTOP"); // No next one yet.
+    process.kill(pid, "SIGKILL");
+    await until(() => !isAlive(pid) || undefined);
+    client.write("last\n");
+    client.endInput();
+    await client.receives("last\n");
+    process.kill(setting.daemon.pid, "SIGCONT");
+    assert.equal(await client.exitCode(), 43, client.stderr);
+    await ok("rm", "-f", "ended");
+  });
+
+  test("outlives a frontend that is told to end, with a hundred of them", async () => {
+    await run("many");
+    const clients = await handed(manyStreams, () => catIn("many"));
+    const pid = await processOf(setting.daemon, "frontend");
+    process.kill(pid, "SIGTERM");
+    await processOf(setting.daemon, "frontend", pid);
+    await Promise.all(clients.map((client, n) => assertEchoes(client, `stream ${n}`)));
+    await untilTrue(async () => (await setting.daemon.docker("version")).code === 0); // It had taken its socket along.
+    await ok("rm", "-f", "many");
+  });
+
+  test("leaves no descriptor in the frontend or its helper, with 32 at a time", async () => {
+    await run("counted");
+    const pids = [await processOf(setting.daemon, "frontend"), await processOf(setting.daemon, "streams")];
+    const count = 32;
+    const streams = async () => {
+      const clients = await handed(count, () => catIn("counted"));
+      await Promise.all(clients.map((client) => assertEchoes(client, "x")));
+    };
+    await streams(); // The first ones bring connections that stay.
+    const before = await settled(() => pids.map(descriptorsOf));
+    await streams();
+    // Connections between our own processes come and go; what streams leave would be as many as they.
+    await untilTrue(() => pids.every((pid, index) => descriptorsOf(pid) < (before[index] ?? 0) + count / 2));
+    await ok("rm", "-f", "counted");
+  });
+
+  test("outlives its helper, without which others go through the frontend until there is a new one", async () => {
+    await run("helped");
+    const [earlier] = await handed(1, () => catIn("helped"));
+    assert.ok(earlier !== undefined);
+    const pid = await processOf(setting.daemon, "streams");
+    process.kill(pid, "SIGKILL");
+    await until(() => !isAlive(pid) || undefined);
+    await assertEchoes(await catIn("helped"), "meanwhile");
+    await processOf(setting.daemon, "streams", pid);
+    const [later] = await handed(1, () => catIn("helped"));
+    assert.ok(later !== undefined);
+    await Promise.all([assertEchoes(earlier, "earlier"), assertEchoes(later, "later")]);
+    await ok("rm", "-f", "helped");
+  });
+});
+
+/** A value that two looks in a row have in common. */
+async function settled<Value>(look: () => Value): Promise<Value> {
+  let last = JSON.stringify(look());
+  return await until(() => {
+    const now = look();
+    const isSame = JSON.stringify(now) === last;
+    last = JSON.stringify(now);
+    return isSame ? now : undefined;
+  });
+}
