@@ -3,7 +3,7 @@ import { systemClock } from "../../common/clock.ts";
 import type { AcaConfig } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
 import { processLogger } from "../../common/logger.ts";
-import { builtPrograms } from "../common/built-programs.ts";
+import { builtPrograms } from "../../common/built-programs.ts";
 import { type PushedAgent, pushAgentImage } from "../common/cloud/images/agent-image.ts";
 import { registryOptions } from "../common/serve-engine.ts";
 import { createAzureClients } from "./arm/clients.ts";
