@@ -5,7 +5,7 @@ import type { Rate } from "../../common/cloud/token-bucket.ts";
 
 /** Azure's published defaults. Where they differ, `aca.api_rates` says so. */
 export const defaultRates = {
-  /** Of the Resource Manager, each for a subscription, principal and region. */
+  /** The Resource Manager counts each kind of call for a subscription, principal and region. */
   reads: { burst: 250, perSecond: 25 },
   writes: { burst: 200, perSecond: 10 },
   deletes: { burst: 200, perSecond: 10 },

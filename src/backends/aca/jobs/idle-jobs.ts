@@ -10,7 +10,7 @@ import type { ContainerJobs } from "./jobs.ts";
 /** Parts and settings of {@link IdleJobs}. */
 export interface IdleJobsOptions {
   readonly jobs: () => Pick<ContainerJobs, "list" | "isRunning" | "remove">;
-  /** What the books have of a container; undefined: nothing. */
+  /** The books' record of a container; undefined: there is none. */
   readonly recordOf: (containerId: string) => TaskRecord | undefined;
   readonly clock: Clock;
   readonly logger: Logger;

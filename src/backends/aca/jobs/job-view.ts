@@ -13,7 +13,7 @@ export interface JobFacts {
   readonly replicaTimeoutMs: number;
 }
 
-/** What else is known of an execution. */
+/** Knowledge of an execution beside its description. */
 export interface ExecutionKnowledge {
   /** Its last status but `Unknown`, which tells nothing. */
   readonly lastStatus: string;

@@ -20,7 +20,7 @@ export interface DefaultSize {
   readonly memory: number;
 }
 
-/** Of an environment with workload profiles; one without has half. */
+/** The bound of an environment with workload profiles; one without has half. */
 export const largestCpu = 4;
 const stepCpu = 0.25;
 const memoryPerCpu = 2;
