@@ -37,6 +37,7 @@ export interface AcaPlatformParts extends CloudSurroundings {
 export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
   const { config, azure, jobs, idleJobs, agents, authority, state, clock, logger } = parts;
   const instance = instanceOf(authority);
+  const defaultSize = { cpu: Number(config.defaultCpu), memory: config.defaultMemory };
   const agentImage = agentImageOf(config);
   const images = acaImages({
     registryServer: config.registryServer,
@@ -57,12 +58,15 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
   return {
     name: "aca",
     capabilities: acaCapabilities,
-    settings: acaSettings([{ ...unsharedVolumes, isSet: (_host, record) => unsharedVolumes.isSet(record) }]),
+    settings: acaSettings(
+      [{ ...unsharedVolumes, isSet: (_host, record) => unsharedVolumes.isSet(record) }],
+      defaultSize,
+    ),
     tasks: jobs,
     requests: jobRequests({
       images: images.forJobs,
       volumes,
-      defaultSize: { cpu: Number(config.defaultCpu), memory: config.defaultMemory },
+      defaultSize,
       job: {
         location: config.location,
         environmentId: environmentIdOf(config),

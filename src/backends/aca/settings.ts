@@ -12,6 +12,7 @@ import { isContainerMode } from "../common/model/container-mode.ts";
 import { unpublishedPorts } from "../common/model/ports.ts";
 import { parseSecurityOptions } from "../common/security/options.ts";
 import type { SeccompProfile } from "../common/security/seccomp.ts";
+import { type DefaultSize, toldSize } from "./jobs/sizes.ts";
 
 /** One setting. */
 export interface JobSetting extends UnappliedSetting {
@@ -197,8 +198,9 @@ export const notApplied: readonly JobSetting[] = [
  * The rules for settings of jobs.
  *
  * @param more settings that are not applied, which other parts of the backend know
+ * @param defaultSize of a container that asks for none
  */
-export function acaSettings(more: readonly JobSetting[] = []): SettingRules {
+export function acaSettings(more: readonly JobSetting[], defaultSize: DefaultSize): SettingRules {
   return {
     unsupportedByExecs: ({ privileged }) => (privileged ? ["exec --privileged"] : []),
     unsupported(record) {
@@ -208,7 +210,10 @@ export function acaSettings(more: readonly JobSetting[] = []): SettingRules {
       }
       return names;
     },
-    notApplied: (record) => settingsOf([...notApplied, ...more], record),
+    notApplied(record) {
+      const size = toldSize(record.hostConfig, defaultSize);
+      return [...settingsOf([...notApplied, ...more], record), ...(size === undefined ? [] : [size])];
+    },
   };
 }
 

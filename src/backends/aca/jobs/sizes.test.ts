@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { HostConfigSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { describeSize, jobSizeOf } from "./sizes.ts";
+import { describeSize, jobSizeOf, toldSize } from "./sizes.ts";
 
 const gib = 1024 ** 3;
 const defaults = { cpu: 1, memory: 2 * gib };
@@ -46,6 +46,19 @@ describe("jobSizeOf", () => {
       /a job has at most 4 vCPU and 8 GiB of memory: 5 vCPU and no MiB were asked for/,
     );
     assert.throws(() => sizeOf({ resources: { memory: 9n * 1024n ** 3n } }), /no vCPU and 9216 MiB/);
+  });
+
+  it("is told where it is another than was asked for, or its disk is small", () => {
+    const told = (resources: MessageInitShape<typeof HostConfigSchema>["resources"]) =>
+      toldSize(create(HostConfigSchema, resources === undefined ? {} : { resources }), defaults)?.why;
+    assert.equal(told(undefined), undefined);
+    assert.equal(told({ nanoCpus: 2_000_000_000n }), undefined);
+    assert.equal(
+      told({ memory: 600n * 1024n ** 2n }),
+      "the container gets 0.5 vCPU, 1 GiB of memory and 2 GiB of disk",
+    );
+    assert.match(told({ memory: 512n * 1024n ** 2n }) ?? "", /1 GiB of disk/);
+    assert.match(told({ nanoCpus: 1_100_000_000n }) ?? "", /1.25 vCPU/);
   });
 
   it("has words for a size", () => {

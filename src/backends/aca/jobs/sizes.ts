@@ -1,6 +1,7 @@
 /** The sizes that Container Apps has for jobs. */
 import { invalid } from "../../../common/errors.ts";
 import type { HostConfig, Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { UnappliedSetting } from "../../common/driver.ts";
 
 /** A job's size. Memory follows from the processors, and so does the disk. */
 export interface JobSize {
@@ -64,6 +65,25 @@ export function jobSizeOf(hostConfig: HostConfig | undefined, defaults: DefaultS
     );
   }
   return sizeOfCpu(size);
+}
+
+/**
+ * Tells the size of a container that has asked for one and gets another, or a smaller disk than those that ask for nothing.
+ *
+ * @throws as {@link jobSizeOf}
+ */
+export function toldSize(
+  hostConfig: HostConfig | undefined,
+  defaults: DefaultSize,
+): UnappliedSetting | undefined {
+  const cpu = cpuOf(hostConfig?.resources);
+  const memory = Number(hostConfig?.resources?.memory ?? 0n);
+  const size = jobSizeOf(hostConfig, defaults);
+  const isOther = (cpu > 0 && size.cpu !== cpu) || (memory > 0 && size.memory * gib !== memory);
+  const isSmall = size.disk < jobSizeOf(undefined, defaults).disk;
+  return isOther || ((cpu > 0 || memory > 0) && isSmall)
+    ? { name: "--cpus and --memory exactly", why: `the container gets ${describeSize(size)}` }
+    : undefined;
 }
 
 /** Words for a size. */
