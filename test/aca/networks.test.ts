@@ -1,0 +1,55 @@
+/** Networks on Container Apps: records with virtual addresses, in the specification's words. */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+
+import { AcaDaemon } from "../support/aca-daemon.ts";
+
+describe("networks on Container Apps", () => {
+  let aca: AcaDaemon;
+
+  before(async () => {
+    aca = await AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } });
+  });
+  after(async () => {
+    await aca?.stop();
+  });
+
+  const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);
+
+  const writes = (): number =>
+    aca.azure.calls.all().filter(({ operation }) => operation.includes("Create")).length;
+
+  it("are nothing in Azure, give virtual addresses, and stay while containers are on them", async () => {
+    const before = writes();
+    const id = await ok("network", "create", "--label", "a=b", "net");
+    assert.match(id, /^[0-9a-f]{64}$/);
+    assert.equal(
+      await ok("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "net"),
+      "172.18.0.0/24",
+    );
+    assert.equal(writes(), before);
+    const container = await ok(
+      ...[
+        "run",
+        "--detach",
+        "--name",
+        "db",
+        "--network",
+        "net",
+        "--network-alias",
+        "postgres",
+        "busybox",
+        "sleep",
+        "600",
+      ],
+    );
+    const endpoint = "{{with .NetworkSettings.Networks.net}}{{.IPAddress}} {{.Gateway}} {{.Aliases}}{{end}}";
+    assert.equal(await ok("inspect", "--format", endpoint, "db"), "172.18.0.2 172.18.0.1 [postgres]");
+    const { errorText } = await aca.daemon.docker("network", "rm", "net");
+    assert.match(errorText, /^Error response from daemon: network has active endpoints$/m);
+    await ok("network", "disconnect", "--force", "net", "db");
+    await ok("rm", "--force", container);
+    assert.equal(await ok("network", "prune", "--force", "--filter", "label=a=c"), "");
+    assert.equal((await ok("network", "prune", "--force")).trim(), `Deleted Networks:\n${id}`);
+  });
+});
