@@ -36,7 +36,7 @@ function reduce(mappers: Mappers): Mappers {
 }
 
 const fixtures = join(import.meta.dirname, "fixtures");
-const scratch = mkdtempSync(join(tmpdir(), "arm-appcontainers-"));
+const scratch = mkdtempSync(join(tmpdir(), "sockerless-mappers-"));
 try {
   const wanted = `@azure/arm-appcontainers@${process.argv[2] ?? "3.0.0"}`;
   writeFileSync(join(scratch, "package.json"), "{}"); // npm installs beside it, and not above
