@@ -9,6 +9,7 @@ import { makeCertificates } from "../../support/certificates.ts";
 import { CallLog } from "../common/calls.ts";
 import { SimulatedClock } from "../common/clock.ts";
 import { Faults } from "../common/faults.ts";
+import { claimDirectory } from "../common/machine/leftovers.ts";
 import { Machine } from "../common/machine/machine.ts";
 import { Rates } from "../common/rates.ts";
 import { HttpEndpoint, type WireAnswer, type WireRequest } from "../common/wire/http-endpoint.ts";
@@ -198,6 +199,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
     entra: new Entra(tenantId, clock, switches),
     directory,
   };
+  await claimDirectory(directory);
   const machine =
     options.lightweight === true
       ? undefined
