@@ -223,7 +223,7 @@ func (w *Worker) makeBlob(ctx context.Context, diffID digest.Digest, config bkco
 			err = errors.Join(err, os.Remove(file.Name()))
 		}
 	}()
-	digester, size := digest.Canonical.Digester(), &counter{}
+	digester, size := digest.Canonical.Digester(), &counter{to: io.Discard}
 	compress, finalize := config.Type.Compress(ctx, config)
 	if finalize != nil {
 		// It would add to the layer what its compression is for.
