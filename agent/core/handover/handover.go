@@ -20,7 +20,7 @@ import (
 
 const (
 	// patience bounds one message from a peer that is on this machine.
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 	// earlyLimit bounds what was read of a connection before it was handed on.
 	earlyLimit = 4 << 20
 	// headLimit bounds the line that comes with a descriptor.

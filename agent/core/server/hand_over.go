@@ -13,7 +13,7 @@ import (
 
 // offerLimit is how long a session waits for its client's connection, also once its
 // caller is gone, which may have sent it just before.
-const offerLimit = 10 * time.Second
+const offerLimit = 30 * time.Second
 
 // offering is a session whose client's connection may be handed on.
 type offering struct {

@@ -2599,7 +2599,7 @@ func (x *HandOver) GetDetachKeys() []byte {
 	return nil
 }
 
-// A client's connection that is sent to the socket with this token, within 10 s and
+// A client's connection that is sent to the socket with this token, within 30 s and
 // once, is the session's from then on: the call tells `handed`, later `carried` and
 // the last message, and its end changes nothing for the client.
 type HandOverOffer struct {

@@ -1211,7 +1211,7 @@ export const HandOverSchema: GenMessage<HandOver> = /*@__PURE__*/
   messageDesc(file_sockerless_agent_v1_agent, 26);
 
 /**
- * A client's connection that is sent to the socket with this token, within 10 s and
+ * A client's connection that is sent to the socket with this token, within 30 s and
  * once, is the session's from then on: the call tells `handed`, later `carried` and
  * the last message, and its end changes nothing for the client.
  *
