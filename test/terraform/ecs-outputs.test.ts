@@ -105,6 +105,34 @@ describe("the outputs of the ECS module", { skip }, () => {
     ]);
   });
 
+  it("hold a configuration for agents that call, where nobody is let in", async () => {
+    await using other = await Workspace.create(
+      moduleCall(
+        "ecs",
+        { callback_url: "wss://sockerless.example.com:8443", callback_listen: "tcp://[::]:9443" },
+        ["sockerless_config", "task_role_arn"],
+      ),
+    );
+    await other.planAndApply();
+    const all = await other.outputs();
+    const file = join(other.directory, "config.yaml");
+    await writeFile(file, String(all["sockerless_config"]));
+    const { config, warnings } = loadConfig({ command: "serve", environment: {}, uid: 0, file });
+    assert.ok(config.backend === "ecs");
+    assert.deepEqual(warnings, []);
+    const { agentMode, callbackUrl, callbackListen, agentIngress, taskRoleArn } = config.ecs;
+    assert.deepEqual(
+      { agentMode, callbackUrl, callbackListen, agentIngress, taskRoleArn },
+      {
+        agentMode: "callback",
+        callbackUrl: "wss://sockerless.example.com:8443",
+        callbackListen: "tcp://[::]:9443",
+        agentIngress: [],
+        taskRoleArn: all["task_role_arn"],
+      },
+    );
+  });
+
   it("hold the backend's policy, which is deploy/iam/backend-policy.json with names filled in", () => {
     assert.deepEqual(normalise(documented("backend-policy.json")), normalise(policy()));
   });

@@ -78,6 +78,15 @@ const options: readonly Option[] = [
     },
   },
   {
+    title: "agents that call",
+    variables: { callback_url: "wss://sockerless.example.com:8443" },
+    check: (plan) => {
+      assert.equal(count(plan, "aws_vpc_security_group_ingress_rule", "agent_from_cidr"), 0);
+      assert.equal(count(plan, "aws_vpc_security_group_ingress_rule", "agent_from_security_group"), 0);
+      assert.equal(count(plan, "aws_vpc_security_group_ingress_rule", "task_from_task"), 1);
+    },
+  },
+  {
     title: "VPC endpoints in an existing VPC",
     variables: {
       ...existing,

@@ -59,6 +59,8 @@ export const samples: Readonly<Record<"ecs" | "ecs-service" | "aca", ModuleSampl
       vpc_endpoint_services: { wrong: [["ECR"], [""]], right: ["ecs"] },
       agent_ingress_cidrs: { wrong: networks.map((network) => [network]), right: ["10.8.0.0/16"] },
       agent_ingress_security_group_ids: { wrong: [[""], ["10.0.0.0/8"]], right: ["sg-0a"] },
+      callback_url: { wrong: ["", "http://sockerless.example.com", "wss://a b"] },
+      callback_listen: { wrong: ["", "8443", "tcp://[::]"] },
       capacity_provider: { wrong: ["", "EC2"], right: "FARGATE_SPOT" },
       efs_performance_mode: { wrong: ["", "max"], right: "maxIO" },
       efs_throughput_mode: { wrong: ["", "fast"], right: "provisioned" },
@@ -207,6 +209,16 @@ export const contradictions: Readonly<Record<keyof typeof samples, readonly Cont
       title: "an existing VPC without subnets",
       variables: { create_vpc: false, vpc_id: "vpc-0a" },
       message: /must name an existing VPC/,
+    },
+    {
+      title: "agents that call, and somebody who may reach them",
+      variables: { callback_url: "wss://sockerless.example.com", agent_ingress_cidrs: ["10.8.0.0/16"] },
+      message: /Agents that call are reached by nobody/,
+    },
+    {
+      title: "an address for agents that do not call",
+      variables: { callback_listen: "tcp://[::]:8443" },
+      message: /callback_listen is for agents that call/,
     },
     {
       title: "a VPC's ID together with a new VPC",

@@ -59,7 +59,8 @@ locals {
   # Some services' endpoints have another name in China; `aws ec2 describe-vpc-endpoint-services` there lists them.
   china_endpoint_services = ["ec2", "ecr.api", "ecr.dkr", "elasticfilesystem", "sts"]
 
-  agent_ingress_is_open_to_vpc = length(var.agent_ingress_cidrs) + length(var.agent_ingress_security_group_ids) == 0
+  agents_call                  = var.callback_url != null
+  agent_ingress_is_open_to_vpc = !local.agents_call && length(var.agent_ingress_cidrs) + length(var.agent_ingress_security_group_ids) == 0
   agent_ingress_cidrs          = local.agent_ingress_is_open_to_vpc ? [local.vpc_cidr] : var.agent_ingress_cidrs
 
   ecs_prefix           = "arn:${local.partition}:ecs:${local.region}:${local.account_id}"
@@ -109,6 +110,9 @@ locals {
         ecr_repository         = one(aws_ecr_repository.this[*].repository_url)
         pull_through_caches    = length(local.pull_through_caches) > 0 ? local.pull_through_caches : null
         agent_ingress          = concat(local.agent_ingress_cidrs, var.agent_ingress_security_group_ids)
+        agent_mode             = local.agents_call ? "callback" : null
+        callback_url           = var.callback_url
+        callback_listen        = var.callback_listen
         cloud_map_namespace_id = aws_service_discovery_private_dns_namespace.this.id
       } : key => value if value != null
     }

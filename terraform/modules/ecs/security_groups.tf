@@ -6,6 +6,18 @@ resource "aws_security_group" "task" {
   name        = "${var.name}-task"
   tags        = merge(local.tags, { Name = "${var.name}-task" })
   vpc_id      = local.vpc_id
+
+  lifecycle {
+    precondition {
+      condition     = !local.agents_call || length(var.agent_ingress_cidrs) + length(var.agent_ingress_security_group_ids) == 0
+      error_message = "Agents that call are reached by nobody: leave agent_ingress_cidrs and agent_ingress_security_group_ids out, or callback_url."
+    }
+
+    precondition {
+      condition     = local.agents_call || var.callback_listen == null
+      error_message = "callback_listen is for agents that call: set callback_url, too."
+    }
+  }
 }
 
 resource "aws_vpc_security_group_ingress_rule" "task_from_task" {

@@ -201,6 +201,28 @@ variable "agent_ingress_security_group_ids" {
   }
 }
 
+variable "callback_url" {
+  description = "Address at which the agents call the backend, for tasks that let nobody in; null: frontends and the backend dial the agents. With it there is no rule for port 9111."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.callback_url == null || can(regex("^(https|wss)://[^\\s]+$", var.callback_url))
+    error_message = "The callback URL must look like wss://sockerless.example.com:8443."
+  }
+}
+
+variable "callback_listen" {
+  description = "Where the backend waits for agents that call; null: all addresses, at the port of `callback_url`."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.callback_listen == null || can(regex("^tcp://(\\[[0-9a-fA-F:.]+\\]|[^\\s/:]*):[0-9]{1,5}$", var.callback_listen))
+    error_message = "The address must look like tcp://[::]:8443."
+  }
+}
+
 # Cluster
 
 variable "enable_container_insights" {
