@@ -1,7 +1,7 @@
 /**
  * The whole loops, fault sweeps and suites of others, of which `npm test` runs samples, and a session on moto: every
  * fault point, the loads at their full sizes, a thousand runs of each kind, the Go tests without their short cuts, and
- * each Go fuzz target for a while. Arguments are those of the integration tests and leave out what is Go:
+ * each Go fuzz target for a while; the clients on ECS once more with agents that call. Arguments are those of the integration tests and leave out what is Go:
  * `npm run soak -- test/ecs` is for the ECS backend.
  */
 import { spawnSync } from "node:child_process";
@@ -33,13 +33,22 @@ const tests =
         ...["test/builds/beside-buildkit.test.ts", "test/ecs/moto.test.ts"],
         "test/local/hostile-images.test.ts",
       ];
+/** Tests that run with agents that call, too. */
+const onEcs = ["test/ecs/api"];
 const failures: string[] = [];
 
 const testRun = beginTestRun();
 
-function run(name: string, program: string, args: readonly string[], cwd: string): void {
+function run(
+  name: string,
+  program: string,
+  args: readonly string[],
+  cwd: string,
+  variables: Readonly<Record<string, string>> = {},
+): void {
   console.log(`soak: ${name}`);
-  const env = { ...process.env, ...testRun.env, SOCKERLESS_SOAK: "1", SOCKERLESS_STORM_RUNS: "1000" };
+  const whole = { SOCKERLESS_SOAK: "1", SOCKERLESS_STORM_RUNS: "1000", ...variables };
+  const env = { ...process.env, ...testRun.env, ...whole };
   const startedAt = performance.now();
   const { status } = spawnSync(program, args, { cwd, env, stdio: "inherit" });
   const minutes = ((performance.now() - startedAt) / 60_000).toFixed(1);
@@ -49,13 +58,14 @@ function run(name: string, program: string, args: readonly string[], cwd: string
   }
 }
 
-run(
-  "tests",
-  process.execPath,
-  ["--import", "tsx", "scripts/integration.ts", "--test-timeout=7200000", "--test-concurrency=1", ...tests],
-  root,
-);
+const once = ["--test-timeout=7200000", "--test-concurrency=1"];
+const integration = ["--import", "tsx", "scripts/integration.ts", ...once];
+run("tests", process.execPath, [...integration, ...tests], root);
 if (chosen.length === 0) {
+  run("clients on ECS with agents that call", process.execPath, [...integration, ...onEcs], root, {
+    SOCKERLESS_TEST_AGENTS: "callback",
+    SOCKERLESS_SOAK: "",
+  });
   run(
     "Docker's own suites",
     process.execPath,

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
-import type { Aws } from "../simulators/aws/aws.ts";
+import { callingAgents } from "../support/calling-agents.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
@@ -19,15 +19,6 @@ import { untilTrue } from "../support/until.ts";
 
 /** A peer that says nothing for as long is taken for gone (proto/sockerless/agent/v1/agent.proto), if its link is there. */
 const silenceMs = 30_000;
-
-/** A group whose members reach one another and are reached by nobody else. */
-function closedGroup({ services, account }: Aws): string {
-  const { groups } = services.network;
-  const { groupId } = groups.create("closed", "nobody comes in", {}, account.vpcId);
-  const everything = { protocol: "-1", fromPort: -1, toPort: -1 } as const;
-  groups.authorize(groupId, [{ groupId, direction: "ingress", ...everything, peer: { groupId } }], {});
-  return groupId;
-}
 
 describe("tasks whose agents call the backend", () => {
   const resources = new AsyncDisposableStack();
@@ -44,11 +35,8 @@ describe("tasks whose agents call the backend", () => {
         const host = aws.services.network.subnets()[0]?.routerAddress ?? "";
         proxy = resources.use(await startTlsEndingProxy(directory, port, { host }));
         return {
-          agent_mode: "callback",
-          callback_url: `wss://${host}:${proxy.port}/sockerless`,
+          ...(await callingAgents(aws, proxy.port)),
           callback_listen: `tcp://127.0.0.1:${port}`,
-          security_groups: [closedGroup(aws)],
-          agent_ingress: [],
           linger: "5s",
           drain_timeout: "2s",
         };

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { type Aws, type AwsOptions, startAws } from "../simulators/aws/aws.ts";
+import { agentsCall, callingAgents } from "./calling-agents.ts";
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
 
@@ -58,7 +59,14 @@ export class EcsAccount implements AsyncDisposable {
     const config = configIn(directory);
     const given = typeof options.ecs === "function" ? await options.ecs(aws) : options.ecs;
     const isClosed = options.leastPrivilege === true;
-    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), efs_iam: isClosed, ...given };
+    const ways = agentsCall && !("agent_mode" in (given ?? {})) ? await callingAgents(aws) : {};
+    const ecs = {
+      ...aws.config,
+      ...ways,
+      agent_ca: join(directory, "agent-ca.pem"),
+      efs_iam: isClosed,
+      ...given,
+    };
     await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
     const key = isClosed ? await leastPrivilege(aws) : aws.credentials;
     const env = awsEnvironment(key);

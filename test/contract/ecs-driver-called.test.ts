@@ -1,0 +1,6 @@
+/** The driver whose agents call (`ecs.agent_mode: callback`), in subnets that let nothing in. */
+import { callingAgents } from "../support/calling-agents.ts";
+import { driverContract } from "./driver-contract.ts";
+import { ecsDriver } from "./ecs-driver.ts";
+
+driverContract("callback-mode ecs", () => ecsDriver(callingAgents));
