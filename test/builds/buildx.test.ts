@@ -452,6 +452,34 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
   );
 
   test(
+    "checks a Dockerfile, and refuses by name what is not built",
+    ofBuildx(async () => {
+      const files = await context("refused", { Dockerfile: "FROM busybox\nRUN true\n" });
+      const checked = await setting.daemon.docker("buildx", "build", "--check", files);
+      assert.match(checked.text + checked.errorText, /Check complete, no warnings found/);
+      const foreign = process.arch === "arm64" ? "linux/amd64" : "linux/arm64";
+      assert.match(
+        (await buildx("--platform", foreign, files)).errorText,
+        /RUN for linux\/\S+ is not implemented/,
+      );
+    }),
+  );
+
+  test(
+    "has its worker and its cache seen and pruned",
+    ofBuildx(async () => {
+      assert.match(
+        await ok("buildx", "inspect"),
+        /Status:\s+running\nBuildKit version:\s+v0\.33\.1\nPlatforms:\s+linux\//,
+      );
+      assert.match(await ok("buildx", "du", "--verbose"), /Description:\s+\[one 2\/2\] RUN echo one > \/one/);
+      assert.match(await ok("buildx", "prune", "--force", "--all"), /Total:\s+[\d.]+\w?B/);
+      const usage = await callApi(setting.daemon.socket, "GET", "/v1.48/system/df");
+      assert.deepEqual((usage.json() as { BuildCache: unknown }).BuildCache, []);
+    }),
+  );
+
+  test(
     "takes images of OCI layouts as contexts, and nothing for what it is not",
     ofBuildx(async () => {
       const base = await context("layout-base", {
@@ -485,34 +513,6 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
       const other = await buildx(...args, "--no-cache", files);
       assert.equal(other.code, 1);
       assert.match(other.errorText, /what the client sends is not sha256:/);
-    }),
-  );
-
-  test(
-    "checks a Dockerfile, and refuses by name what is not built",
-    ofBuildx(async () => {
-      const files = await context("refused", { Dockerfile: "FROM busybox\nRUN true\n" });
-      const checked = await setting.daemon.docker("buildx", "build", "--check", files);
-      assert.match(checked.text + checked.errorText, /Check complete, no warnings found/);
-      const foreign = process.arch === "arm64" ? "linux/amd64" : "linux/arm64";
-      assert.match(
-        (await buildx("--platform", foreign, files)).errorText,
-        /RUN for linux\/\S+ is not implemented/,
-      );
-    }),
-  );
-
-  test(
-    "has its worker and its cache seen and pruned",
-    ofBuildx(async () => {
-      assert.match(
-        await ok("buildx", "inspect"),
-        /Status:\s+running\nBuildKit version:\s+v0\.33\.1\nPlatforms:\s+linux\//,
-      );
-      assert.match(await ok("buildx", "du", "--verbose"), /Description:\s+\[one 2\/2\] RUN echo one > \/one/);
-      assert.match(await ok("buildx", "prune", "--force", "--all"), /Total:\s+[\d.]+\w?B/);
-      const usage = await callApi(setting.daemon.socket, "GET", "/v1.48/system/df");
-      assert.deepEqual((usage.json() as { BuildCache: unknown }).BuildCache, []);
     }),
   );
 });
