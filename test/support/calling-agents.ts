@@ -19,6 +19,9 @@ export async function callingAgents(
   const { groupId } = groups.create("closed", "nobody comes in", {}, account.vpcId);
   const everything = { protocol: "-1", fromPort: -1, toPort: -1 } as const;
   groups.authorize(groupId, [{ groupId, direction: "ingress", ...everything, peer: { groupId } }], {});
+  const nfs = { protocol: "tcp", fromPort: 2049, toPort: 2049, peer: { groupId } } as const;
+  const mountTargets = account.efsSecurityGroupId;
+  groups.authorize(mountTargets, [{ groupId: mountTargets, direction: "ingress", ...nfs }], {});
   return {
     agent_mode: "callback",
     callback_url: `wss://${host}:${port ?? (await freePort())}/sockerless`,
