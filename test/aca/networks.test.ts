@@ -52,4 +52,20 @@ describe("networks on Container Apps", () => {
     assert.equal(await ok("network", "prune", "--force", "--filter", "label=a=c"), "");
     assert.equal((await ok("network", "prune", "--force")).trim(), `Deleted Networks:\n${id}`);
   });
+
+  it("lead from one job to another by name and alias, whichever starts first", async () => {
+    await ok("network", "create", "lane");
+    const detached = ["run", "--detach", "--network", "lane"];
+    const ask = (name: string): string => `until echo hello | nc ${name} 5432 | grep hello; do sleep 1; done`;
+    await ok(...detached, "--name", "early", "busybox", "sh", "-c", ask("postgres"));
+    const server = [...detached, "--name", "db", "--network-alias", "postgres"];
+    await ok(...server, "busybox", "nc", "-ll", "-p", "5432", "-e", "cat");
+    assert.equal(await ok("wait", "early"), "0");
+    assert.equal(await ok("logs", "early"), "hello");
+    assert.equal(await ok("run", "--rm", "--network", "lane", "busybox", "sh", "-c", ask("db")), "hello");
+    await ok("network", "create", "other");
+    const apart = ["run", "--rm", "--network", "other", "busybox", "nc", "db", "5432"];
+    assert.notEqual((await aca.daemon.docker(...apart)).code, 0);
+    await ok("rm", "--force", "early", "db");
+  });
 });
