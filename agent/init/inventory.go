@@ -118,7 +118,15 @@ func (c *container) Bounds(ctx context.Context) (archive.Bounds, error) {
 	}
 	c.stock.mu.Lock()
 	defer c.stock.mu.Unlock()
-	return c.stock.files.Bounds, nil
+	bounds := c.stock.files.Bounds
+	if secrets := c.stock.secrets; secrets != nil && secrets.isRemoved() {
+		// What is put there now is the container's, although its changes do not tell of it yet.
+		bounds.Mounts = maps.Clone(bounds.Mounts)
+		for _, name := range secrets.paths {
+			delete(bounds.Mounts, name)
+		}
+	}
+	return bounds, nil
 }
 
 func unknownChangesCode(err error) connect.Code {

@@ -143,3 +143,6 @@ func (f *secretFiles) remove() error {
 	f.undo, f.times = nil, nil
 	return failed
 }
+
+// isRemoved tells whether the secrets were taken away.
+func (f *secretFiles) isRemoved() bool { return f.undo == nil }

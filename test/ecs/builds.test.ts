@@ -249,8 +249,9 @@ CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
     const dockerfile = `${base()}
 RUN --mount=type=secret,id=token,mode=440,uid=1000 --mount=type=secret,id=token,target=/etc/passwd \
   stat -c '%a %u' /run/secrets/token > /seen; sha256sum < /run/secrets/token >> /seen; wc -l < /etc/passwd >> /seen
+COPY Dockerfile /etc/passwd
 RUN --mount=type=secret,id=token,env=TOKEN printf %s "$TOKEN" | sha256sum >> /seen; ls -A /run >> /seen; test -z "$OTHER"
-RUN echo "\${TOKEN-none}" >> /seen; grep -c '^root:' /etc/passwd >> /seen
+RUN echo "\${TOKEN-none}" >> /seen; grep -c '^COPY' /etc/passwd >> /seen
 `;
     await writeFile(join(directory, "Dockerfile"), dockerfile);
     const given = ["--secret", `id=token,src=${join(directory, "token")}`, "--tag", "secrets:1"];
