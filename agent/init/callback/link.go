@@ -54,6 +54,7 @@ type link struct {
 	kept     bytes.Buffer
 	base     uint64 // bytes before kept
 	next     uint64 // offset of the byte that is sent next on this carrier
+	sent     uint64 // bytes that were ever sent, on whichever carrier
 	received uint64 // bytes that have come
 	told     uint64 // what the peer was told of them
 	finished bool   // the agent sends no more
@@ -171,11 +172,12 @@ func (l *link) close() {
 // acknowledge forgets what has arrived; l.mu is held. False: nothing was sent
 // that could have.
 func (l *link) acknowledge(arrived uint64) bool {
-	if arrived < l.base || arrived > l.base+uint64(l.kept.Len()) {
+	if arrived < l.base || arrived > l.sent {
 		return false
 	}
 	l.kept.Next(int(arrived - l.base))
 	l.base = arrived
+	l.next = max(l.next, arrived) // It may have come on an earlier carrier.
 	if l.kept.Len() == 0 && l.kept.Cap() > maxFrame {
 		l.kept = bytes.Buffer{}
 	}
@@ -223,6 +225,7 @@ func (l *link) send(carrier net.Conn) {
 		unsent := l.kept.Bytes()[l.next-l.base:]
 		data = append(data[:0], unsent[:min(len(unsent), maxFrame)]...)
 		l.next += uint64(len(data))
+		l.sent = max(l.sent, l.next)
 		l.told = l.received
 		length := uint32(len(data))
 		if len(data) == 0 && l.finished {

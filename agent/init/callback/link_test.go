@@ -1,0 +1,68 @@
+package callback
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+)
+
+// linkTo has a link that was cut be carried by a connection, and returns its
+// peer's end.
+func linkTo(l *link, arrived uint64) net.Conn {
+	carrier, peer := net.Pipe()
+	go l.carry(carrier, bufio.NewReader(carrier), arrived)
+	return peer
+}
+
+// readFrame reads a frame's head and its data.
+func readFrame(t *testing.T, peer net.Conn) (arrived uint64, data []byte) {
+	t.Helper()
+	var head [frameHead]byte
+	if _, err := io.ReadFull(peer, head[:]); err != nil {
+		t.Fatal(err)
+	}
+	data = make([]byte, binary.BigEndian.Uint32(head[8:]))
+	if _, err := io.ReadFull(peer, data); err != nil {
+		t.Fatal(err)
+	}
+	return binary.BigEndian.Uint64(head[:]), data
+}
+
+func TestAPeerMayHaveGotMoreThanItsCarrierBrought(t *testing.T) {
+	const size = 3 * maxFrame
+	ended := make(chan struct{})
+	l, agent := newLink(time.Minute, slog.New(slog.DiscardHandler), func() { close(ended) })
+	go agent.Write(make([]byte, size))
+	first := linkTo(l, 0)
+	for got := 0; got < size; {
+		_, data := readFrame(t, first)
+		got += len(data)
+	}
+	second := linkTo(l, 0) // The bytes of the first were still on the way as it was asked for.
+	readFrame(t, second)
+	if _, err := second.Write(frame(nil, size, 0, nil)); err != nil {
+		t.Fatal(err)
+	}
+	go agent.Write([]byte("more"))
+	for {
+		if _, data := readFrame(t, second); string(data) == "more" {
+			break
+		}
+	}
+	if _, err := second.Write(frame(nil, size+5, 0, nil)); err != nil { // more than was ever sent
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, second); err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	agent.Close()
+	l.mu.Lock()
+	l.close()
+	l.mu.Unlock()
+	<-ended
+}
