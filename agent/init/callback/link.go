@@ -144,10 +144,10 @@ func (l *link) lose(carrier net.Conn, reason error) {
 	})
 }
 
-// hasLeft tells a WebSocket that was closed in order, because its client has
-// gone, from one that was cut.
+// hasLeft tells a WebSocket that the relay closed, without a status, as its client has
+// gone, from one that was cut, or closed by a proxy on the way.
 func hasLeft(reason error) bool {
-	return reason == nil || reason == io.EOF || websocket.CloseStatus(reason) != -1
+	return reason == nil || websocket.CloseStatus(reason) == websocket.StatusNoStatusRcvd
 }
 
 func (l *link) isCut() bool {

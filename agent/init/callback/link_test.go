@@ -8,6 +8,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // linkTo has a link that was cut be carried by a connection, and returns its
@@ -65,4 +67,18 @@ func TestAPeerMayHaveGotMoreThanItsCarrierBrought(t *testing.T) {
 	l.close()
 	l.mu.Unlock()
 	<-ended
+}
+
+func TestOnlyTheRelaysOwnCloseFrameTellsThatTheClientHasLeft(t *testing.T) {
+	if !hasLeft(websocket.CloseError{Code: websocket.StatusNoStatusRcvd}) {
+		t.Error("a close frame without a status was taken for a cut")
+	}
+	for _, code := range []websocket.StatusCode{websocket.StatusServiceRestart, websocket.StatusInternalError} {
+		if hasLeft(websocket.CloseError{Code: code}) {
+			t.Errorf("a proxy's %v was taken for the client's leaving", code)
+		}
+	}
+	if hasLeft(io.EOF) { // That is what 1000 and 1001 are read as.
+		t.Error("a proxy's leaving was taken for the client's")
+	}
 }
