@@ -266,12 +266,18 @@ class LiveSession {
       return;
     }
     const link = this.#link;
+    let received = link?.received;
     this.#pongTimer =
       link === undefined
         ? setTimeout(() => {
             this.#session.destroy(new ConnectError("the agent stopped answering", Code.Unavailable));
           }, pingTimeoutMs).unref()
-        : setInterval(() => link.renew(), linkPingTimeoutMs).unref();
+        : setInterval(() => {
+            if (link.received === received) {
+              link.renew();
+            }
+            received = link.received;
+          }, linkPingTimeoutMs).unref();
     this.#session.ping(() => {
       clearTimeout(this.#pongTimer);
       this.#pongTimer = undefined;

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type Duplex, duplexPair } from "node:stream";
 import { describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import { AgentGoneError, Link } from "./link.ts";
 
@@ -44,5 +45,43 @@ describe("a connection that was cut", () => {
     frame.writeBigUInt64BE(1n);
     agent.write(frame);
     assert.match(String((await failed)[0]), /bytes that it was not sent/);
+  });
+
+  const frame = (data: string): Buffer => {
+    const head = Buffer.alloc(12);
+    head.writeUInt32BE(data.length, 8);
+    return Buffer.concat([head, Buffer.from(data)]);
+  };
+
+  it("brings each byte once where the carrier before goes on while another is asked for", async () => {
+    const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
+    const carriers = [first, second];
+    const link = await Link.open(async () => carriers.shift() ?? assert.fail());
+    let received = "";
+    link.on("data", (chunk: Buffer) => {
+      received += String(chunk);
+    });
+    link.renew();
+    await once(next, "readable"); // The opening: nothing has come.
+    agent.write(frame("abc"));
+    await setImmediate();
+    assert.ok(!first.destroyed, "the agent would take the client for gone");
+    next.write(frame("abcdef"));
+    while (received.length < 6) {
+      await setImmediate();
+    }
+    assert.equal(received, "abcdef");
+    assert.ok(first.destroyed);
+    link.destroy();
+  });
+
+  it("goes on where another carrier was asked for in vain, without need", async () => {
+    const { link, agent } = await openLink(new AgentGoneError("nobody calls"));
+    link.renew();
+    await setImmediate();
+    agent.write(frame("abc"));
+    const [chunk] = (await once(link, "data")) as [Buffer];
+    assert.equal(String(chunk), "abc");
+    link.destroy();
   });
 });

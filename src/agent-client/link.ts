@@ -39,6 +39,8 @@ export class Link extends Duplex {
   readonly #limitMs: number;
   readonly #id = randomBytes(idSize);
   #carrier: Duplex | undefined;
+  /** One that is given up as soon as the agent has another. Closed before that it would tell the agent that we have left. */
+  #former: Duplex | undefined;
   /** Set while another carrier is looked for. */
   #search: Promise<void> | undefined;
   #kept: Uint8Array[] = [];
@@ -81,6 +83,11 @@ export class Link extends Duplex {
     return this.#carrier === undefined;
   }
 
+  /** Bytes that have come. */
+  get received(): number {
+    return this.#received;
+  }
+
   /** Looks for another carrier, since nothing comes of this one. */
   renew(): void {
     this.#search ??= this.#resume().finally(() => {
@@ -115,8 +122,9 @@ export class Link extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    const carrier = this.#carrier;
+    const carrier = this.#carrier ?? this.#former;
     this.#carrier = undefined;
+    this.#former = undefined;
     this.#kept = [];
     if (carrier?.writable === true) {
       carrier.end(this.#frameHead(endsLink));
@@ -263,12 +271,21 @@ export class Link extends Duplex {
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
-    this.destroy(new Error(`the connection to the agent was cut: ${messageOf(reason)}`));
+    if (this.isCut) {
+      this.destroy(new Error(`the connection to the agent was cut: ${messageOf(reason)}`));
+    }
   }
 
   /** Goes on with another carrier. @throws Error: there is none, or it is of no use */
   async #goOn(): Promise<void> {
     const carrier = await this.#connect();
+    if (this.destroyed || this.#isOver) {
+      carrier.destroy();
+      return;
+    }
+    // The agent sends anew what comes from here on.
+    this.#former ??= this.#carrier;
+    this.#carrier = undefined;
     carrier.write(this.#opening(resumesLink));
     const head = await readHead(carrier).catch((error: unknown) => {
       carrier.on("error", () => {}).destroy();
@@ -282,9 +299,8 @@ export class Link extends Duplex {
       carrier.destroy();
       throw new AgentGoneError("the agent has given it up");
     }
-    const before = this.#carrier;
-    this.#carrier = undefined;
-    before?.destroy();
+    this.#former?.destroy();
+    this.#former = undefined;
     this.#acknowledge(Number(head.readBigUInt64BE(0)));
     if (this.destroyed) {
       carrier.destroy();
