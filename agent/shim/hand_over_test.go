@@ -263,6 +263,25 @@ func TestDetachKeysAreRecordedBeforeTheClientHearsOfIt(t *testing.T) {
 	}
 }
 
+func TestDetachKeysAreHeardThoughTheProcessPrintsAndTheClientDoesNotRead(t *testing.T) {
+	c := launch(t, launchOptions{args: sleeper})
+	c.mustRun()
+	told := c.recording()
+	s := c.exec("chatty", &agentv1.ProcessSpec{Args: []string{"yes"}}, overConnection(false, "\x10\x11"))
+	client, fd := pair(t)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1)) // the least there is
+	s.handOn(fd, nil)
+	_, err := io.ReadFull(client, make([]byte, 1<<20)) // from here on there is always more
+	must(t, err)
+	_, err = client.Write([]byte("\x10\x11"))
+	must(t, err)
+	await(t, told, func(w *agentv1.WatchResponse) bool { return w.GetStreamDetached().GetExecId() == "chatty" })
+	all(t, client)
+	if s.finish(); !s.detached {
+		t.Fatalf("%v", s.exit)
+	}
+}
+
 func TestASessionThatKeepsItsCallGoesOnOverIt(t *testing.T) {
 	c := launch(t, launchOptions{args: sleeper})
 	c.mustRun()

@@ -103,7 +103,7 @@ func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *a
 // output moves the process's output, and answers the last message. nil: the client
 // has typed its detach keys.
 func (c *carrier) output() *agentv1.SessionResponse {
-	for {
+	for c.ctx.Err() == nil { // a session that always has more does not look
 		response, err := c.session.Next(c.ctx)
 		if err != nil {
 			return nil
@@ -117,6 +117,7 @@ func (c *carrier) output() *agentv1.SessionResponse {
 			return response
 		}
 	}
+	return nil
 }
 
 // write gives output to the client, waiting as long as it does not read. A client
@@ -173,6 +174,7 @@ func (c *carrier) input() (received uint64) {
 		}
 		if detached {
 			c.cancel(errDetached)
+			_ = c.client.Conn.SetWriteDeadline(time.Unix(1, 0)) // a write that waits is over
 		}
 		return !detached
 	}
