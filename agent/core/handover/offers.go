@@ -66,7 +66,7 @@ func (f *Offer) Withdraw() (Client, bool) {
 	}
 }
 
-// Close ends all offers, and removes the socket.
+// Close ends all offers. The socket's file stays, as it may be a successor's.
 func (o *Offers) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -91,6 +91,7 @@ func (o *Offers) listen() error {
 	if err != nil {
 		return err
 	}
+	listener.SetUnlinkOnClose(false) // the path may be a successor's by then
 	// A peer that came before is told apart by its credentials.
 	if err := os.Chmod(o.path, 0o600); err != nil {
 		listener.Close()
