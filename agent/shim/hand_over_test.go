@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -279,6 +280,21 @@ func TestDetachKeysAreHeardThoughTheProcessPrintsAndTheClientDoesNotRead(t *test
 	all(t, client)
 	if s.finish(); !s.detached {
 		t.Fatalf("%v", s.exit)
+	}
+}
+
+func TestOutputThatAClientHasNotReadOutlivesTheShim(t *testing.T) {
+	c := launch(t, launchOptions{args: sh("yes | head -c 1000000")})
+	events := c.watch()
+	s := c.attach(&agentv1.OpenAttach{AttachId: "paused", HandOver: &agentv1.HandOver{}})
+	c.mustRun("paused")
+	client := s.handed(nil)
+	await(t, events, exitedEvent)
+	must(t, c.shim.Process.Signal(unix.SIGTERM))
+	s.finish().expectExit(0)
+	<-c.dead
+	if got := all(t, client); got != strings.Repeat("y\n", 500_000) {
+		t.Fatalf("%d bytes came, or others", len(got))
 	}
 }
 

@@ -61,6 +61,7 @@ func (s *shim) leave() {
 	s.gate.Close()
 	// The container's end is recorded by now, or nobody is there to record it.
 	s.sessions.AcknowledgeAll()
+	s.handOvers.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseDrain)
 	defer cancel()
 	if err := s.gate.WaitIdle(ctx); err != nil {

@@ -91,6 +91,13 @@ func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *a
 	defer c.cancel(nil)
 	received := make(chan uint64, 1)
 	go func() { received <- c.input() }()
+	go func() {
+		select {
+		case <-client.Leaving:
+			_ = takeMore(client.Conn) // else the client has to read while it is waited for
+		case <-c.ctx.Done():
+		}
+	}()
 	last := c.output()
 	c.cancel(nil)
 	_ = client.Conn.SetReadDeadline(time.Unix(1, 0)) // a read that waits is over

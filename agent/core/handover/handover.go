@@ -23,6 +23,8 @@ const (
 	patience = 30 * time.Second
 	// earlyLimit bounds what was read of a connection before it was handed on.
 	earlyLimit = 4 << 20
+	// kernelRoom is what a client may leave unread when a shim leaves.
+	kernelRoom = 8 << 20
 	// headLimit bounds the line that comes with a descriptor.
 	headLimit = 1 << 10
 )
@@ -38,6 +40,8 @@ type Client struct {
 	Conn *net.UnixConn
 	// Early is what was read of it before.
 	Early []byte
+	// Leaving is closed once output has to be the kernel's soon.
+	Leaving <-chan struct{}
 }
 
 // Send gives a descriptor of a client's connection, and what was read of it
@@ -114,6 +118,25 @@ func OneDescriptor(control []byte, flags int) (int, error) {
 
 // ControlSpace is room for more descriptors than a message may have.
 var ControlSpace = unix.CmsgSpace(8 * 4)
+
+// takeMore makes room in the kernel for what a client has not read: it stays
+// readable when this process is gone. A write that waits goes on.
+func takeMore(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failure error
+	if err := raw.Control(func(fd uintptr) {
+		failure = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, kernelRoom)
+		if failure != nil { // only root may exceed the system's limit
+			failure = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, kernelRoom)
+		}
+	}); err != nil {
+		return err
+	}
+	return failure
+}
 
 // connectionOf makes a descriptor a connection. It owns the descriptor.
 func connectionOf(fd int) (*net.UnixConn, error) {

@@ -25,11 +25,14 @@ type Offers struct {
 	listener *net.UnixListener
 	open     map[string]*Offer
 	closed   bool
+
+	leaving     chan struct{}
+	leavingOnce sync.Once
 }
 
 // NewOffers makes offers of connections at a unix socket, which nobody has made yet.
 func NewOffers(path string, logger *slog.Logger) *Offers {
-	return &Offers{path: path, logger: logger, open: make(map[string]*Offer)}
+	return &Offers{path: path, logger: logger, open: make(map[string]*Offer), leaving: make(chan struct{})}
 }
 
 // Offer is one stream's.
@@ -65,6 +68,10 @@ func (f *Offer) Withdraw() (Client, bool) {
 		return Client{}, false
 	}
 }
+
+// Leave says that this process leaves soon: what waits for clients that read slowly
+// is given to the kernel, from which they may read it later.
+func (o *Offers) Leave() { o.leavingOnce.Do(func() { close(o.leaving) }) }
 
 // Close ends all offers. The socket's file stays, as it may be a successor's.
 func (o *Offers) Close() {
@@ -173,6 +180,6 @@ func (o *Offers) give(client *net.UnixConn, begin []byte, rest io.Reader) error 
 		return errors.New("no stream waits for it")
 	}
 	delete(o.open, h.Token)
-	offer.Taken <- Client{Conn: client, Early: early}
+	offer.Taken <- Client{Conn: client, Early: early, Leaving: o.leaving}
 	return nil
 }
