@@ -120,7 +120,7 @@ func (c *container) Bounds(ctx context.Context) (archive.Bounds, error) {
 	defer c.stock.mu.Unlock()
 	bounds := c.stock.files.Bounds
 	if secrets := c.stock.secrets; secrets != nil && secrets.isRemoved() {
-		// What is put there now is the container's, although its changes do not tell of it yet.
+		// A layer that is put there is the container's, although changes do not tell of it yet.
 		bounds.Mounts = maps.Clone(bounds.Mounts)
 		for _, name := range secrets.paths {
 			delete(bounds.Mounts, name)
