@@ -81,6 +81,11 @@ describe("a run that its platform has stopped", () => {
     ["still answers", taken, () => Promise.resolve(ended)],
     ["still answers, and the cloud tells once it has left", taskView(), () => Promise.resolve(ended)],
     ["has left", taken, () => Promise.reject(new Error("it does not answer"))],
+    [
+      "has left, and the cloud tells later",
+      taskView(),
+      () => Promise.reject(new Error("it does not answer")),
+    ],
   ] as const) {
     it(`ends for the reason that the cloud tells, where its agent ${agent}`, async () => {
       const tasks = new Map<string, TaskRecord>();

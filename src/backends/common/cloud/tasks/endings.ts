@@ -147,8 +147,12 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   });
   if (exit === undefined) {
     // It was never told to start, or has left: the cloud may have told it to.
-    await book.note(task.containerId, { endReason: (await interruption(context, task)) ?? "" });
+    const told = await interruption(context, task);
+    await book.note(task.containerId, { endReason: told ?? "" });
     await sendAway(context, task);
+    if (told === undefined) {
+      await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });
+    }
     return;
   }
   // The agent of a task that the cloud stops may still answer, or have left: whichever it does, the cloud tells why.
