@@ -92,6 +92,9 @@ export class ContainerJobs implements CloudTasks {
   async stop(task: string, reason: string): Promise<void> {
     const { job, execution } = parseTask(task);
     const { azure, resourceGroup } = this.#options;
+    if (isOver(this.#statuses.get(task) ?? "")) {
+      return; // Not by us.
+    }
     this.#stopped.set(task, reason);
     try {
       await azure.call("Jobs_StopExecution", (options) =>
@@ -234,7 +237,8 @@ export class ContainerJobs implements CloudTasks {
       await poller.pollUntilDone(options);
     });
     this.#facts.set(name, factsOf(job));
-    return status === createdStatus; // Even one that the look before has not shown may have been there.
+    // Even one that the look before has not shown may have been there, and a change of one is answered alike.
+    return there === undefined && status === createdStatus;
   }
 
   /** Starts a job by its own template: another in the request would lose the mounts. @returns the execution's name */
@@ -242,15 +246,21 @@ export class ContainerJobs implements CloudTasks {
     const { azure, resourceGroup } = this.#options;
     return await azure.call("Jobs_Start", async (options) => {
       let execution: string | undefined;
-      const poller = await azure.apps.jobs.beginStart(resourceGroup, job, {
-        ...options,
-        updateIntervalInMs: operationPollMs,
-        onResponse(_response, answer) {
-          execution ??= (answer as { readonly name?: string } | undefined)?.name;
-        },
-      });
-      if (execution === undefined) {
-        ({ name: execution } = await poller.pollUntilDone(options));
+      try {
+        const poller = await azure.apps.jobs.beginStart(resourceGroup, job, {
+          ...options,
+          updateIntervalInMs: operationPollMs,
+          onResponse(_response, answer) {
+            execution ??= (answer as { readonly name?: string } | undefined)?.name;
+          },
+        });
+        if (execution === undefined) {
+          ({ name: execution } = await poller.pollUntilDone(options));
+        }
+      } catch (error) {
+        if (execution === undefined) {
+          throw error; // else the start was accepted, and only a look at its operation was refused
+        }
       }
       this.#logger.info({ job, execution }, "started a job");
       return execution ?? "";
