@@ -68,4 +68,11 @@ describe("networks on Container Apps", () => {
     assert.notEqual((await aca.daemon.docker(...apart)).code, 0);
     await ok("rm", "--force", "early", "db");
   });
+
+  it("cannot be kept from a job, whose agent has to call", async () => {
+    const { code, errorText } = await aca.daemon.docker("run", "--network", "none", "busybox", "true");
+    assert.equal(code, 125);
+    assert.match(errorText, /--network none/);
+    assert.equal(await ok("ps", "--all", "--quiet"), "");
+  });
 });

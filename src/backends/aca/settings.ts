@@ -62,6 +62,11 @@ export const refused: readonly JobSetting[] = [
     isSet: (host) => isContainerMode(host.networkMode),
   },
   {
+    name: "--network none",
+    why: "a job's agent has to call, by the network that its container has",
+    isSet: (host) => host.networkMode === "none",
+  },
+  {
     name: "--cgroup-parent",
     why: "the host's control groups are Azure's",
     isSet: ({ resources }) => (resources?.cgroupParent ?? "") !== "",
