@@ -2,7 +2,8 @@
 import { logDrivers } from "../../src/backends/common/logging/log-options.ts";
 import { defaultRates, regionsOfSlowLogs, slowLogReads } from "../../src/backends/ecs/aws/rates.ts";
 import { limitsMissing } from "../../src/backends/ecs/machine.ts";
-import { type FargateSetting, notApplied, refused, unsharedCaches } from "../../src/backends/ecs/settings.ts";
+import { notApplied, refused, unsharedCaches } from "../../src/backends/ecs/settings.ts";
+import type { CloudSetting } from "../../src/backends/common/cloud/setting-rules.ts";
 import { longestWaitMs, type StartTrouble } from "../../src/backends/common/cloud/start-troubles.ts";
 import { startTroubles } from "../../src/backends/ecs/tasks/start-troubles.ts";
 
@@ -89,7 +90,7 @@ function troubleRow({ name, words, seen, again, told }: StartTrouble): string {
   return `| \`${name}\` | \`${words.source.replaceAll("|", "\\|")}\` | ${where} | ${tried} | ${told} |`;
 }
 
-function table(settings: readonly Pick<FargateSetting, "name" | "why">[]): string[] {
+function table(settings: readonly Pick<CloudSetting, "name" | "why">[]): string[] {
   return [
     "| setting | why |",
     "|---|---|",

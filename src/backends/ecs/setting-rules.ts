@@ -1,8 +1,8 @@
 import type { EcsSection } from "../../common/config/load.ts";
-import { agentSeccomp } from "../common/cloud/agent-seccomp.ts";
+import { type CloudSetting, settingRules } from "../common/cloud/setting-rules.ts";
 import type { SettingRules } from "../common/driver.ts";
 import { isContainerMode } from "../common/model/container-mode.ts";
-import { notApplied, refused, settingsOf, unsharedCaches } from "./settings.ts";
+import { notApplied, refused, unsharedCaches } from "./settings.ts";
 
 /** Facts of tasks that {@link ecsSettings} goes by. */
 export interface TaskFacts {
@@ -14,18 +14,17 @@ export interface TaskFacts {
   readonly hasFileSystem: boolean;
 }
 
+/** Refused where agents call: the agent of the container whose network is shared is reached by no other. */
+const sharedNetwork: CloudSetting = {
+  name: "--network container:NAME with ecs.agent_mode: callback",
+  why: "the agents of the two do not reach each other",
+  isSet: ({ networkMode }) => isContainerMode(networkMode),
+};
+
 /** The rules for settings of tasks: which are refused, and which are not applied. */
-export const ecsSettings = ({ architecture, agentMode, hasFileSystem }: TaskFacts): SettingRules => ({
-  unsupportedByExecs: ({ privileged }) => (privileged ? ["exec --privileged"] : []),
-  unsupported(record) {
-    const names = settingsOf(refused, record).map(({ name }) => name);
-    if (agentMode === "callback" && isContainerMode(record.hostConfig?.networkMode ?? "")) {
-      names.push("--network container:NAME with ecs.agent_mode: callback"); // Its agent is reached by no other.
-    }
-    if (names.length === 0 && record.hostConfig !== undefined) {
-      agentSeccomp(record.hostConfig, architecture); // refuses what the agent would
-    }
-    return names;
-  },
-  notApplied: (record) => settingsOf(hasFileSystem ? notApplied : [...notApplied, unsharedCaches], record),
-});
+export const ecsSettings = ({ architecture, agentMode, hasFileSystem }: TaskFacts): SettingRules =>
+  settingRules({
+    refused: agentMode === "callback" ? [...refused, sharedNetwork] : refused,
+    notApplied: hasFileSystem ? notApplied : [...notApplied, unsharedCaches],
+    architecture,
+  });
