@@ -6,6 +6,7 @@ import { z } from "zod";
 import type { Clock } from "../../../common/clock.ts";
 import { type RegistryAuth, RegistryAuthSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { RepositoryCredentials } from "../../common/cloud/images/own-repository.ts";
+import { type RegistryToken, RegistryTokens } from "../../common/cloud/images/registry-tokens.ts";
 import { refusalOfResponse } from "../../common/images/registry/authorizer.ts";
 import { registryEndpoints } from "../../common/images/registry/endpoints.ts";
 import { HttpClient } from "../../common/images/registry/http-client.ts";
@@ -25,8 +26,6 @@ export interface AcrCredentialsOptions {
   readonly clock: Clock;
 }
 
-/** A token that ends sooner is not used for an upload that may take as long. */
-const spareMs = 30 * 60_000;
 /** The life of a token that does not tell its own. */
 const shortestLifeMs = 60 * 60_000;
 /** The audience of tokens for registries. */
@@ -42,58 +41,38 @@ export function isAcr(domain: string): boolean {
   return host.test(domain);
 }
 
-interface Token {
-  readonly auth: RegistryAuth;
-  readonly expiresMs: number;
-}
-
-/** Asks once for all who need a token of a registry at a time, and again when it ends. */
+/** The configured user of a registry, or tokens of those that know the login. */
 export class AcrCredentials implements RepositoryCredentials {
   readonly #options: AcrCredentialsOptions;
-  readonly #tokens = new Map<string, Promise<Token>>();
+  readonly #tokens: RegistryTokens;
 
   constructor(options: AcrCredentialsOptions) {
     this.#options = options;
+    this.#tokens = new RegistryTokens((domain) => this.#ask(domain), options.clock);
   }
 
   /** @throws AzureError: there is no login, or it may not use the registry */
   async get(domain: string): Promise<RegistryAuth> {
-    const { server, username, password = "", clock } = this.#options;
-    if (domain === server && username !== undefined) {
-      return create(RegistryAuthSchema, { username, password });
-    }
-    const known = this.#tokens.get(domain);
-    if (known !== undefined) {
-      const { auth, expiresMs } = await known;
-      if (clock.nowMs() < expiresMs - spareMs) {
-        return auth;
-      }
-      if (this.#tokens.get(domain) === known) {
-        this.#tokens.delete(domain);
-      }
-    }
-    const asked = this.#tokens.get(domain) ?? this.#ask(domain);
-    return (await asked).auth;
+    const { server, username, password = "" } = this.#options;
+    return domain === server && username !== undefined
+      ? create(RegistryAuthSchema, { username, password })
+      : await this.#tokens.get(domain);
   }
 
   forget(domain: string): void {
-    this.#tokens.delete(domain);
+    this.#tokens.forget(domain);
   }
 
-  #ask(domain: string): Promise<Token> {
+  async #ask(domain: string): Promise<RegistryToken> {
     const { azure, clock } = this.#options;
-    const asked = azure
-      .call("Registry_ExchangeToken", async ({ abortSignal }) => {
-        const login = await azure.credential.getToken(scope, { abortSignal });
-        return await this.#exchange(domain, login?.token ?? "", abortSignal);
-      })
-      .then((identityToken) => ({
-        auth: create(RegistryAuthSchema, { identityToken }),
-        expiresMs: expiryOf(identityToken) ?? clock.nowMs() + shortestLifeMs,
-      }));
-    this.#tokens.set(domain, asked);
-    asked.catch(() => this.#tokens.delete(domain));
-    return asked;
+    const identityToken = await azure.call("Registry_ExchangeToken", async ({ abortSignal }) => {
+      const login = await azure.credential.getToken(scope, { abortSignal });
+      return await this.#exchange(domain, login?.token ?? "", abortSignal);
+    });
+    return {
+      auth: create(RegistryAuthSchema, { identityToken }),
+      expiresMs: expiryOf(identityToken) ?? clock.nowMs() + shortestLifeMs,
+    };
   }
 
   async #exchange(domain: string, accessToken: string, signal: AbortSignal): Promise<string> {

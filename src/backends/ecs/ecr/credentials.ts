@@ -6,6 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import { type RegistryAuth, RegistryAuthSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
+import { type RegistryToken, RegistryTokens } from "../../common/cloud/images/registry-tokens.ts";
 import type { AwsClients } from "../aws/clients.ts";
 
 /** Settings of {@link EcrCredentials}, and what it calls. */
@@ -14,8 +15,6 @@ export interface EcrCredentialsOptions {
   readonly clock: Clock;
 }
 
-/** A token that ends sooner is not used for an upload that may take as long. */
-const spareMs = 30 * 60_000;
 /** Hosts of ECR, with the ends of AWS's own names: a host elsewhere that begins alike must not be shown a token. */
 const host =
   /^(?<account>\d{12})\.dkr[.-]ecr(-fips)?\.(?<region>[a-z0-9-]+)\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
@@ -31,18 +30,14 @@ export function isIpv4Ecr(name: string): boolean {
   return isEcr(domain) && !/\.on\.(aws|amazonwebservices\.com\.cn)$/.test(domain);
 }
 
-interface Token {
-  readonly auth: RegistryAuth;
-  readonly expiresMs: number;
-}
-
-/** Asks once for all who need a token of a registry at a time, and again when it ends. */
+/** Tokens of ECR's registries. */
 export class EcrCredentials {
-  readonly #options: EcrCredentialsOptions;
-  readonly #tokens = new Map<string, Promise<Token>>();
+  readonly #aws: EcrCredentialsOptions["aws"];
+  readonly #tokens: RegistryTokens;
 
-  constructor(options: EcrCredentialsOptions) {
-    this.#options = options;
+  constructor({ aws, clock }: EcrCredentialsOptions) {
+    this.#aws = aws;
+    this.#tokens = new RegistryTokens((domain) => this.#ask(domain), clock);
   }
 
   /**
@@ -51,46 +46,29 @@ export class EcrCredentials {
    * @param domain the registry's host; one that is not {@link isEcr} is asked for where the configuration says
    * @throws AwsError
    */
-  async get(domain: string): Promise<RegistryAuth> {
-    const { clock } = this.#options;
-    const known = this.#tokens.get(domain);
-    if (known !== undefined) {
-      const { auth, expiresMs } = await known;
-      if (clock.nowMs() < expiresMs - spareMs) {
-        return auth;
-      }
-      if (this.#tokens.get(domain) === known) {
-        this.#tokens.delete(domain);
-      }
-    }
-    const asked = this.#tokens.get(domain) ?? this.#ask(domain);
-    return (await asked).auth;
+  get(domain: string): Promise<RegistryAuth> {
+    return this.#tokens.get(domain);
   }
 
   /** The registry took the token no more. */
   forget(domain: string): void {
-    this.#tokens.delete(domain);
+    this.#tokens.forget(domain);
   }
 
-  #ask(domain: string): Promise<Token> {
-    const { aws } = this.#options;
+  async #ask(domain: string): Promise<RegistryToken> {
     const { account, region } = host.exec(domain)?.groups ?? {};
-    const ecr = region === undefined ? aws.ecr : aws.ecrIn(region);
-    const asked = ecr
-      .send(new GetAuthorizationTokenCommand(account === undefined ? {} : { registryIds: [account] }))
-      .then((answer) => {
-        const [data] = answer.authorizationData ?? [];
-        const [username, password] = Buffer.from(data?.authorizationToken ?? "", "base64")
-          .toString("utf8")
-          .split(":");
-        if (username === undefined || password === undefined) {
-          throw systemError("ecr: GetAuthorizationToken: the answer has no token");
-        }
-        const auth = create(RegistryAuthSchema, { username, password });
-        return { auth, expiresMs: data?.expiresAt?.getTime() ?? 0 };
-      });
-    this.#tokens.set(domain, asked);
-    asked.catch(() => this.#tokens.delete(domain));
-    return asked;
+    const ecr = region === undefined ? this.#aws.ecr : this.#aws.ecrIn(region);
+    const answer = await ecr.send(
+      new GetAuthorizationTokenCommand(account === undefined ? {} : { registryIds: [account] }),
+    );
+    const [data] = answer.authorizationData ?? [];
+    const [username, password] = Buffer.from(data?.authorizationToken ?? "", "base64")
+      .toString("utf8")
+      .split(":");
+    if (username === undefined || password === undefined) {
+      throw systemError("ecr: GetAuthorizationToken: the answer has no token");
+    }
+    const auth = create(RegistryAuthSchema, { username, password });
+    return { auth, expiresMs: data?.expiresAt?.getTime() ?? 0 };
   }
 }
