@@ -1,6 +1,5 @@
 /** The rates at which Azure lets a subscription's principal call it, and the order of calls that share one. */
-import { nearestName } from "../../../common/config/nearest-name.ts";
-import { invalid } from "../../../common/errors.ts";
+import { parseRates as readRates } from "../../common/cloud/configured-rates.ts";
 import type { Rate } from "../../common/cloud/token-bucket.ts";
 
 /** Azure's published defaults. Where they differ, `aca.api_rates` says so. */
@@ -45,29 +44,7 @@ export function paceOf(method: string, url: string): Pace {
   }
 }
 
-/**
- * Reads `aca.api_rates`: `writes=400/20`.
- *
- * @throws invalid: a rate that there is not, with the nearest name, or one that lets nothing through
- */
+/** Reads `aca.api_rates`: `writes=400/20`. @throws as {@link readRates} does */
 export function parseRates(settings: readonly string[]): Partial<Record<RateName, Rate>> {
-  const rates: Partial<Record<RateName, Rate>> = {};
-  for (const setting of settings) {
-    const [name = "", value = ""] = setting.split("=");
-    if (!isRateName(name)) {
-      const meant = nearestName(name, Object.keys(defaultRates));
-      const hint = meant === undefined ? "" : `: did you mean ${meant}?`;
-      throw invalid(`configuration: aca.api_rates: there is no rate ${name}${hint}`);
-    }
-    const [burst = 0, perSecond = 0] = value.split("/").map(Number);
-    if (!(burst >= 1 && perSecond > 0)) {
-      throw invalid(`configuration: aca.api_rates: ${setting} lets no call through`);
-    }
-    rates[name] = { burst, perSecond };
-  }
-  return rates;
-}
-
-function isRateName(name: string): name is RateName {
-  return Object.hasOwn(defaultRates, name);
+  return readRates("aca.api_rates", defaultRates, settings);
 }
