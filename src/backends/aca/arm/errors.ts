@@ -1,6 +1,6 @@
 /** Azure's errors, converted once, where a call's answer comes in. */
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
-import { type CallOutcome, CloudError } from "../../common/cloud/cloud-error.ts";
+import { type CallOutcome, CloudError, transientErrnos } from "../../common/cloud/cloud-error.ts";
 import { statusLine } from "../../common/images/registry/registry-errors.ts";
 
 /**
@@ -66,18 +66,6 @@ export function isTransientFailure(error: unknown): boolean {
 const requestTimeout = 408;
 const notFoundStatus = 404;
 const tooManyRequests = 429;
-
-const transientErrnos: ReadonlySet<string> = new Set([
-  "EAI_AGAIN",
-  "ECONNABORTED",
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENOTFOUND", // The answer of a resolver that has lost its upstream.
-  "EPIPE",
-  "ETIMEDOUT",
-]);
 
 /** The names of the errors of `@azure/identity`: no source of its chain has credentials, or the login was refused. */
 const loginErrors: ReadonlySet<string> = new Set([

@@ -26,3 +26,16 @@ export function isThrottled(error: unknown): boolean {
 export function isUndone(error: unknown): boolean {
   return error instanceof CloudError && error.outcome !== "unknown";
 }
+
+/** Node's errnos after which the same call may well succeed in a moment: the way to the cloud was lost. */
+export const transientErrnos: ReadonlySet<string> = new Set([
+  "EAI_AGAIN",
+  "ECONNABORTED",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND", // The answer of a resolver that has lost its upstream.
+  "EPIPE",
+  "ETIMEDOUT",
+]);

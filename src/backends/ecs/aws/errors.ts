@@ -1,6 +1,6 @@
 /** AWS's errors, converted once, where a call's answer comes in. */
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
-import { type CallOutcome, CloudError } from "../../common/cloud/cloud-error.ts";
+import { type CallOutcome, CloudError, transientErrnos } from "../../common/cloud/cloud-error.ts";
 import { statusLine } from "../../common/images/registry/registry-errors.ts";
 
 /** The services that this backend calls, as its messages name them. */
@@ -136,15 +136,7 @@ const throttled: ReadonlySet<string> = new Set([
 ]);
 
 const transient: ReadonlySet<string> = new Set([
-  "EAI_AGAIN",
-  "ECONNABORTED",
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENOTFOUND", // The answer of a resolver that has lost its upstream.
-  "EPIPE",
-  "ETIMEDOUT",
+  ...transientErrnos,
   "TimeoutError",
   "RequestTimeout",
   "ServerException",
