@@ -4,14 +4,14 @@
  * Anonymous volumes are directories of the container that has them (their records have no `driver_reference`).
  */
 import type { Clock } from "../../common/clock.ts";
-import { conflict, fromUnknown, invalid, SockerlessError } from "../../common/errors.ts";
+import { conflict, fromUnknown, invalid, isErrorKind } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { ContainerRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { isRefusal } from "../common/cloud/cloud-error.ts";
 import type { UnappliedSetting, VolumeRules, VolumeStore } from "../common/driver.ts";
 import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
-import { UnsettledError } from "../common/unsettled-error.ts";
+import { failureOf, UnsettledError } from "../common/unsettled-error.ts";
 import { AzureError } from "./arm/errors.ts";
 import type { AzureFiles } from "./shares/azure-files.ts";
 import type { JobVolumes } from "./jobs/job-parts.ts";
@@ -196,12 +196,8 @@ async function told<T>(verb: string, volume: string, work: Promise<T>): Promise<
   try {
     return await work;
   } catch (error) {
-    const { kind, message } = fromUnknown(error);
-    if (kind === "conflict") {
-      throw error; // In the seed's words.
-    }
-    const Failure = error instanceof UnsettledError ? UnsettledError : SockerlessError;
-    throw new Failure(kind, `${verb} ${volume}: ${message}`, error);
+    // A conflict is told in the specification's words.
+    throw isErrorKind(error, "conflict") ? error : failureOf(`${verb} ${volume}`, error);
   }
 }
 

@@ -7,12 +7,11 @@
 import type { EFSClient } from "@aws-sdk/client-efs";
 
 import type { Clock } from "../../common/clock.ts";
-import { fromUnknown, SockerlessError } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { Phase, type VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { VolumeRules, VolumeStore } from "../common/driver.ts";
 import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
-import { UnsettledError } from "../common/unsettled-error.ts";
+import { failureOf } from "../common/unsettled-error.ts";
 import { volumeMountpoint } from "./access-points/mountpoint.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { parseVolumeOptions } from "./access-points/options.ts";
@@ -176,8 +175,6 @@ async function told<T>(verb: string, volume: string, work: Promise<T>): Promise<
   try {
     return await work;
   } catch (error) {
-    const { kind, message } = fromUnknown(error);
-    const Failure = error instanceof UnsettledError ? UnsettledError : SockerlessError;
-    throw new Failure(kind, `${verb} ${volume}: ${message}`, error);
+    throw failureOf(`${verb} ${volume}`, error);
   }
 }
