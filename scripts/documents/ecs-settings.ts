@@ -1,7 +1,7 @@
 /** `docs/backends/ecs-settings.md`: Docker's settings that Fargate cannot honour, from the tables that decide it. */
 import { logDrivers } from "../../src/backends/common/logging/log-options.ts";
 import { defaultRates, regionsOfSlowLogs, slowLogReads } from "../../src/backends/ecs/aws/rates.ts";
-import { limitsMissing } from "../../src/backends/ecs/machine.ts";
+import { limitsMissing } from "../../src/backends/common/cloud/machine.ts";
 import { notApplied, refused, unsharedCaches } from "../../src/backends/ecs/settings.ts";
 import type { CloudSetting } from "../../src/backends/common/cloud/setting-rules.ts";
 import { longestWaitMs, type StartTrouble } from "../../src/backends/common/cloud/start-troubles.ts";

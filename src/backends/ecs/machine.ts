@@ -1,46 +1,15 @@
-import { maskedPaths, readonlyPaths } from "../common/default-paths.ts";
-import type { LimitFeature, Machine, MachineFacts } from "../common/driver.ts";
 import type { EcsSection } from "../../common/config/load.ts";
+import { cloudMachine } from "../common/cloud/machine.ts";
+import type { Machine } from "../common/driver.ts";
 
 /** Facts of a cluster for `docker info`. Fargate shows no machine, so they are the most that one task can have. */
 export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "architecture">): Machine {
-  const facts: MachineFacts = {
+  return cloudMachine({
     name: config.cluster,
     operatingSystem: `AWS Fargate (${config.region})`,
-    osVersion: "",
-    kernelVersion: "",
     architecture: config.architecture === "arm64" ? "aarch64" : "x86_64",
-    ncpu: largestVcpu,
-    memTotal: largestMemory,
-    storageDriver: "fargate",
-    storageStatus: [],
-    cgroupDriver: "none",
-    cgroupVersion: "2",
-    cgroupControllers: ["cpu", "memory"],
-    runtimes: [{ name: "fargate", path: "", version: "", commit: "" }],
-    securityOptions: [],
-    warnings: [],
-    maskedPaths,
-    readonlyPaths,
-    missingLimits: limitsMissing,
-  };
-  return { facts: () => Promise.resolve(facts) };
+    ncpu: 16,
+    memTotal: 120n * 1024n ** 3n,
+    runtime: "fargate",
+  });
 }
-
-const largestVcpu = 16;
-const largestMemory = 120n * 1024n ** 3n;
-
-/** A task has processors, memory and disk to itself, and Fargate keeps its other limits. */
-export const limitsMissing: ReadonlySet<LimitFeature> = new Set([
-  "swappiness",
-  "reservation",
-  "oom-kill-disable",
-  "pids",
-  "cpuset",
-  "io-weight",
-  "io-weight-device",
-  "io-read-bps",
-  "io-write-bps",
-  "io-read-iops",
-  "io-write-iops",
-]);

@@ -1,6 +1,7 @@
 /** The sizes that Container Apps has for jobs. */
 import { invalid } from "../../../common/errors.ts";
-import type { HostConfig, Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { askedCpus } from "../../common/cloud/asked-cpus.ts";
 import type { UnappliedSetting } from "../../common/driver.ts";
 
 /** A job's size. Memory follows from the processors, and so does the disk. */
@@ -24,12 +25,9 @@ export interface DefaultSize {
 /** The bound of an environment with workload profiles; one without has half. */
 export const largestCpu = 4;
 const stepCpu = 0.25;
-const memoryPerCpu = 2;
+/** GiB. */
+export const memoryPerCpu = 2;
 const gib = 1024 ** 3;
-const nanos = 1_000_000_000;
-/** Docker's default period of CPU quotas, microseconds. */
-const cpuPeriodUs = 100_000;
-const sharesPerCpu = 1024;
 
 /** Disk by processors, ascending. GiB. */
 const disks = [
@@ -47,7 +45,7 @@ const disks = [
  * @throws invalid: there is none so large; the size of a disk is none
  */
 export function jobSizeOf(hostConfig: HostConfig | undefined, defaults: DefaultSize): JobSize {
-  const cpu = cpuOf(hostConfig?.resources);
+  const cpu = askedCpus(hostConfig?.resources);
   const memory = Number(hostConfig?.resources?.memory ?? 0n);
   const disk = diskOf(hostConfig?.storageOpt ?? {});
   const isAsked = cpu > 0 || memory > 0;
@@ -76,7 +74,7 @@ export function toldSize(
   hostConfig: HostConfig | undefined,
   defaults: DefaultSize,
 ): UnappliedSetting | undefined {
-  const cpu = cpuOf(hostConfig?.resources);
+  const cpu = askedCpus(hostConfig?.resources);
   const memory = Number(hostConfig?.resources?.memory ?? 0n);
   const size = jobSizeOf(hostConfig, defaults);
   const isOther = (cpu > 0 && size.cpu !== cpu) || (memory > 0 && size.memory * gib !== memory);
@@ -94,20 +92,6 @@ export function describeSize({ cpu, memory, disk }: JobSize): string {
 function sizeOfCpu(cpu: number): JobSize {
   const disk = disks.find(({ upTo }) => cpu <= upTo)?.disk ?? disks[3].disk;
   return { cpu, memory: cpu * memoryPerCpu, disk };
-}
-
-/** In processors; 0: nothing is asked for. */
-function cpuOf(resources: Resources | undefined): number {
-  if (resources === undefined) {
-    return 0;
-  }
-  if (resources.nanoCpus > 0n) {
-    return Number(resources.nanoCpus) / nanos;
-  }
-  if (resources.cpuQuota > 0n) {
-    return Number(resources.cpuQuota) / (Number(resources.cpuPeriod) || cpuPeriodUs);
-  }
-  return Number(resources.cpuShares) / sharesPerCpu;
 }
 
 /** The disk that `--storage-opt size=` asks for. GiB; 0: none. @throws invalid */

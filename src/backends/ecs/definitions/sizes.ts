@@ -1,6 +1,7 @@
 /** The sizes that Fargate has for tasks. */
 import { invalid } from "../../../common/errors.ts";
 import type { Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { askedCpus } from "../../common/cloud/asked-cpus.ts";
 
 /** A task's size, in AWS's units. */
 export interface TaskSize {
@@ -15,9 +16,6 @@ export const smallestSize: TaskSize = { cpu: 256, memory: 512 };
 
 const gib = 1024;
 const cpuUnits = 1024;
-const nanos = 1_000_000_000;
-/** Docker's default period of CPU quotas, microseconds. */
-const cpuPeriodUs = 100_000;
 
 interface CpuSize {
   readonly cpu: number;
@@ -48,7 +46,7 @@ function memories(fromGib: number, toGib: number, stepGib: number): readonly num
  * @throws invalid: there is none so large
  */
 export function taskSizeOf(resources: Resources | undefined): TaskSize {
-  const cpu = Math.ceil(cpuOf(resources) * cpuUnits);
+  const cpu = Math.ceil(askedCpus(resources) * cpuUnits);
   const memory = Math.ceil(Number(resources?.memory ?? 0n) / 1024 ** 2);
   for (const size of sizes) {
     const fitting = size.cpu < cpu ? undefined : size.memories.find((each) => each >= memory);
@@ -61,18 +59,4 @@ export function taskSizeOf(resources: Resources | undefined): TaskSize {
     `a task has at most ${(largest?.cpu ?? 0) / cpuUnits} vCPU and ${(largest?.memories.at(-1) ?? 0) / gib} GiB of memory: ` +
       `${cpu / cpuUnits} vCPU and ${memory} MiB were asked for`,
   );
-}
-
-/** In vCPU. */
-function cpuOf(resources: Resources | undefined): number {
-  if (resources === undefined) {
-    return 0;
-  }
-  if (resources.nanoCpus > 0n) {
-    return Number(resources.nanoCpus) / nanos;
-  }
-  if (resources.cpuQuota > 0n) {
-    return Number(resources.cpuQuota) / (Number(resources.cpuPeriod) || cpuPeriodUs);
-  }
-  return Number(resources.cpuShares) / cpuUnits;
 }
