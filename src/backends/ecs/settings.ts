@@ -69,12 +69,6 @@ export const refused: readonly CloudSetting[] = [
     isSet: asks.sshOfStep,
   },
   {
-    name: "RUN --mount=type=bind,rw",
-    why: "a task has what it mounts of images for reading alone",
-    isSet: (host, record) =>
-      asks.isStep(record) && host.mounts.some(({ type, readOnly }) => type === "image" && !readOnly),
-  },
-  {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
     why: "a task definition for Fargate takes no `dockerSecurityOptions`, and a process may load a filter itself only with CAP_SYS_ADMIN, which Fargate gives no container, or with no-new-privileges (seccomp(2)). With `--security-opt no-new-privileges` the agent loads the profile; without a profile Fargate's own holds",
     isSet: asks.profileWithPrivileges,

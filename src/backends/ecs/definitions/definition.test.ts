@@ -253,6 +253,21 @@ describe("a task definition", () => {
     assert.equal(whole?.logConfiguration?.logDriver, "awslogs");
   });
 
+  it("gives a mount that is written to a copy of its own", () => {
+    const mounts = [
+      imageMount("tools"),
+      imageMount("tools", { destination: "/mine", readOnly: false }),
+      imageMount("tools", { destination: "/yours", readOnly: false }),
+    ];
+    const main = definition({}, { mounts }).containerDefinitions?.at(-1);
+    const mounted = main?.mountPoints?.slice(-3) ?? [];
+    assert.deepEqual(
+      mounted.map(({ readOnly }) => readOnly),
+      [true, false, false],
+    );
+    assert.equal(new Set(mounted.map(({ sourceVolume }) => sourceVolume)).size, 3);
+  });
+
   it("mounts no more images than a task has containers for", () => {
     const mounts = (count: number) =>
       Array.from({ length: count }, (_, at) => imageMount(`image-${at}`, { destination: `/mnt/${at}` }));

@@ -36,23 +36,22 @@ export function imageMountParts(
   const volumes = new Map<string, Volume>();
   const containers = new Map<string, ContainerDefinition>();
   const mountPoints: MountPoint[] = [];
-  for (const { image, subpath = "", destination } of mounts) {
+  for (const mount of mounts) {
+    const { image, subpath = "", destination, readOnly } = mount;
     if (image === undefined) {
       continue;
     }
-    const name = partName(image, subpath);
+    const name = partName(image, mount);
     volumes.set(name, { name });
     containers.set(name, copyingContainer(name, subpath, taskImage(image), agent));
-    mountPoints.push({ sourceVolume: name, containerPath: destination, readOnly: true });
+    mountPoints.push({ sourceVolume: name, containerPath: destination, readOnly });
   }
   return { volumes: [...volumes.values()], mountPoints, containers: [...containers.values()] };
 }
 
 /** Refuses more images, or parts of images, than a task can have. @throws invalid */
 export function refuseTooManyImages(mounts: readonly ResolvedMount[]): void {
-  const names = mounts.flatMap(({ image, subpath = "" }) =>
-    image === undefined ? [] : [partName(image, subpath)],
-  );
+  const names = mounts.flatMap((mount) => (mount.image === undefined ? [] : [partName(mount.image, mount)]));
   const { size } = new Set(names);
   if (size > mostMountedImages) {
     throw invalid(
@@ -61,9 +60,10 @@ export function refuseTooManyImages(mounts: readonly ResolvedMount[]): void {
   }
 }
 
-/** The name of a part: the same for mounts that show the same. */
-function partName({ id }: ImageRecord, subpath: string): string {
-  return `image-${createHash("sha256").update(`${id}\n${subpath}`).digest("hex").slice(0, nameDigits)}`;
+/** The name of a part: the same for mounts that show the same, which those that are written to do not. */
+function partName({ id }: ImageRecord, { subpath = "", destination, readOnly }: ResolvedMount): string {
+  const shown = [id, subpath, ...(readOnly ? [] : [destination])].join("\n");
+  return `image-${createHash("sha256").update(shown).digest("hex").slice(0, nameDigits)}`;
 }
 
 function copyingContainer(
