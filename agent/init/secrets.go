@@ -37,7 +37,7 @@ func placeSecrets(secrets []*agentv1.SecretFile, isMounted func(string) bool) (*
 	placed := &secretFiles{times: map[string]times{}}
 	for _, secret := range secrets {
 		if err := placed.add(secret, isMounted); err != nil {
-			return nil, errors.Join(fmt.Errorf("put a secret at %s: %w", secret.Path, err), placed.remove())
+			return nil, errors.Join(fmt.Errorf("put a file at %s: %w", secret.Path, err), placed.remove())
 		}
 	}
 	for directory, kept := range placed.times {

@@ -67,7 +67,7 @@ func TestASecretIsPutIntoNoVolume(t *testing.T) {
 		Secrets: []*agentv1.SecretFile{{Path: "/first", Content: []byte("secret")}, secret},
 		Process: &agentv1.ProcessSpec{Args: []string{"/probe", "env"}, Capabilities: dockerCapabilities},
 	})
-	if told := answer.GetFailure().GetMessage(); !strings.Contains(told, "put a secret at /data/below/token: a mount would keep it") {
+	if told := answer.GetFailure().GetMessage(); !strings.Contains(told, "put a file at /data/below/token: a mount would keep it") {
 		t.Errorf("%v", answer)
 	}
 	if told := changes(t, k.client()); len(told) != 0 {

@@ -111,13 +111,13 @@ func (c *Client) StartContainer(ctx context.Context, id string, secrets Secrets)
 	return err
 }
 
-// ContinuesRuns reports whether ContinueContainer is there.
-func (c *Client) ContinuesRuns(ctx context.Context) (bool, error) {
+// Info tells what the backend is, and how its containers run.
+func (c *Client) Info(ctx context.Context) (*backendv1.GetInfoResponse, error) {
 	response, err := c.System.GetInfo(ctx, connect.NewRequest(&backendv1.GetInfoRequest{}))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	return response.Msg.ContinuesRuns, nil
+	return response.Msg, nil
 }
 
 // ContinueContainer starts the next step in the container of the last one, from whose changes an image was made: the

@@ -254,6 +254,11 @@ func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 	}
 	from := s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef
 	selector := path.Join("/", mount.Selector)
+	if files, ok := from.(*ref); ok && s.worker.mountsDirectoriesOnly {
+		if given, err := s.giveFile(ctx, mount, files, selector); given || err != nil {
+			return err
+		}
+	}
 	state, err := stateOf(from)
 	if files, ok := from.(*ref); ok && !files.isState() {
 		state, selector, err = s.worker.stateOfContext(ctx, files, selector)

@@ -91,6 +91,19 @@ func TestAMountOfTheContextLeavesACopysEqualState(t *testing.T) {
 	mounted.end(context.Background())
 }
 
+func TestAMountedFileGoesWithTheStartWhereDirectoriesAloneAreMounted(t *testing.T) {
+	w, server, mount := mounting(t)
+	w.mountsDirectoriesOnly = true
+	mounted := mount()
+	if len(mounted.host.Mounts)+len(server.Images()) != 0 {
+		t.Errorf("mounted are %v of %v", mounted.host.Mounts, server.Images())
+	}
+	given := mounted.secrets.Files
+	if len(given) != 1 || given[0].Path != "/mounted" || string(given[0].Content) != "content" || given[0].Mode != 0o644 {
+		t.Errorf("given are %v", given)
+	}
+}
+
 func TestAMountThatIsNotRemovedFailsNoStep(t *testing.T) {
 	_, server, mount := mounting(t)
 	mounted := mount()

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/moby/buildkit/solver"
-	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/proto"
 )
@@ -33,12 +32,9 @@ type waiting struct {
 }
 
 // stage answers what the next step has to have in common with this one; not ok: the step has a container of its own, as it
-// has mounts, or nobody knows its build. Secrets go with their step.
+// has mounts, or nobody knows its build. Secrets and other files that are given with a start go with their step.
 func (s *step) stage() (_ stage, ok bool) {
-	mounts := slices.ContainsFunc(s.op.Mounts, func(each *pb.Mount) bool {
-		return each.Dest != pb.RootMount && each.MountType != pb.MountType_SECRET
-	})
-	if !s.worker.continuesRuns || mounts || s.host.ReadonlyRootfs {
+	if !s.worker.continuesRuns || len(s.host.Mounts)+len(s.host.Tmpfs) > 0 || s.host.ReadonlyRootfs {
 		return stage{}, false
 	}
 	build := buildOf(s.job)

@@ -29,10 +29,10 @@ func (j *job) Cleanup(do func() error) error {
 	return nil
 }
 
-func stepOf(w *Worker, build *job, network string, mounts ...*pb.Mount) *step {
+func stepOf(w *Worker, build *job, network string, mounts ...*backendv1.Mount) *step {
 	return &step{
-		execOp: &execOp{worker: w, op: &pb.ExecOp{Mounts: append([]*pb.Mount{{Dest: "/"}}, mounts...)}}, job: build,
-		host: &backendv1.HostConfig{NetworkMode: network}, config: &backendv1.ContainerConfig{},
+		execOp: &execOp{worker: w, op: &pb.ExecOp{}}, job: build,
+		host: &backendv1.HostConfig{NetworkMode: network, Mounts: mounts}, config: &backendv1.ContainerConfig{},
 	}
 }
 
@@ -56,14 +56,15 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 		"another state's":   takes(stepOf(w, one, ""), "a", "c"),
 		"an earlier one":    takes(stepOf(w, one, ""), "a"),
 		"another network's": takes(stepOf(w, one, "none"), "a", "b"),
-		"one with a mount":  takes(stepOf(w, one, "", &pb.Mount{Dest: "/cache"}), "a", "b"),
+		"one with a mount":  takes(stepOf(w, one, "", &backendv1.Mount{Target: "/cache"}), "a", "b"),
 	} {
 		if refused {
 			t.Errorf("%s took it", name)
 		}
 	}
-	secret := &pb.Mount{Dest: "/run/secrets/one", MountType: pb.MountType_SECRET}
-	if !takes(stepOf(w, one, "", secret), "a", "b") || takes(stepOf(w, one, ""), "a", "b") {
+	withSecret := stepOf(w, one, "")
+	withSecret.secrets.Files = []*backendv1.SecretFile{{Path: "/run/secrets/one"}}
+	if !takes(withSecret, "a", "b") || takes(stepOf(w, one, ""), "a", "b") {
 		t.Error("it is not taken once")
 	}
 }

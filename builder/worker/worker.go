@@ -63,6 +63,8 @@ type Worker struct {
 	limits   Limits
 	// Whether the backend runs a step in the container of the one before.
 	continuesRuns bool
+	// Whether single files are given with a start instead of being mounted.
+	mountsDirectoriesOnly bool
 
 	references references
 	sources    *source.Manager
@@ -155,9 +157,11 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	w.sources.Register(w.git)
 	w.sources.Register(&ociLayoutSource{w})
 	w.sources.Register(&unbuiltSource{[]string{srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme}})
-	if w.continuesRuns, err = client.ContinuesRuns(ctx); err != nil {
+	info, err := client.Info(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("ask what the backend can do: %w", err)
 	}
+	w.continuesRuns, w.mountsDirectoriesOnly = info.ContinuesRuns, info.MountsDirectoriesOnly
 	if err := client.RemoveLeftContainers(ctx); err != nil {
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
 	}

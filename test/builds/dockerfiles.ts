@@ -319,12 +319,23 @@ RUN --mount=type=tmpfs,target=/scratch echo gone > /scratch/x && test -e /scratc
     files: someTree,
   },
   {
-    name: "RUN with a cache that has an owner, and with a file of an image",
+    name: "RUN with a cache that has an owner",
     notOnEcs: true,
     dockerfile: `FROM busybox
 RUN --mount=type=cache,target=/cache,id=beside,mode=0711,uid=3 stat -c '%a %u' /cache > /cache-stat; echo kept > /cache/x
-RUN --mount=type=bind,from=busybox,source=/etc/passwd,target=/one-file cat /one-file > /c
 `,
+  },
+  {
+    name: "RUN with mounts of single files, and with mounts that it writes to",
+    dockerfile: `FROM busybox
+RUN --mount=type=bind,from=busybox,source=/etc/passwd,target=/one-file cat /one-file > /c
+RUN --mount=type=bind,source=tree/a,target=/etc/group --mount=type=bind,source=tree/run.sh,target=/new/run.sh \\
+  cat /etc/group > /d; stat -c '%a %u' /new/run.sh /etc/group >> /d
+RUN --mount=type=bind,source=tree,target=/etc/tree,rw --mount=type=bind,source=tree/a,target=/etc/passwd,rw \\
+  echo more >> /etc/tree/a; echo more >> /etc/passwd; cat /etc/tree/a /etc/passwd > /e
+RUN cat /etc/passwd > /f; ls -d /one-file /new /etc/tree >> /f 2>&1; true
+`,
+    files: someTree,
   },
   {
     name: "RUN with secrets",

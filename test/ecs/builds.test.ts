@@ -193,6 +193,30 @@ CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
     assert.equal(text, "1\n2\nmade\ntools");
   });
 
+  it("mounts single files of the context, of stages and of images in the task that there is", async () => {
+    const dockerfile = `${base()} AS made
+RUN echo made > /made && chown 7:8 /made && chmod 640 /made && ln -s made /link
+${base()}
+RUN echo first > /first
+RUN --mount=type=bind,source=tools/in,target=/etc/passwd --mount=type=bind,from=made,source=/link,target=/new/dir/made \\
+  --mount=type=bind,from=base,source=/etc/group,target=/first,rw \\
+  cat /etc/passwd /new/dir/made > /out; stat -c '%a %u:%g' /new/dir/made >> /out; grep -c ^root /first >> /out; rm /first
+RUN cat /first >> /out; grep -c ^root /etc/passwd >> /out; ls -d /new >> /out 2>&1; ls -A / | grep -c aside >> /out; true
+CMD ["cat", "/out"]
+`;
+    const files = [{ name: "tools/in", content: "tools\n" }];
+    const from = dockerfile.replace("from=base", `from=${registry.host}/base:1`);
+    const { text, error } = await build(socket(), from, { files, query: { t: "files:1" } });
+    assert.equal(error, undefined, text);
+    assert.equal(tasks(), 2, text);
+    const printed = await ok("run", "--rm", "files:1");
+    assert.equal(printed, "tools\nmade\n640 7:8\n1\nfirst\n1\nls: /new: No such file or directory\n0");
+    const layers = `${base()}\nRUN --mount=type=bind,source=large,target=/large true\n`;
+    const large = [{ name: "large", content: Buffer.alloc(5 * 1024 * 1024) }];
+    const refused = await build(socket(), layers, { files: large });
+    assert.match(refused.error?.message ?? "", /\/large takes 5242880 bytes: .* its directory any number/);
+  });
+
   it("throws away what a RUN writes to its mounts, where these are rw", async () => {
     const dockerfile = `${base()} AS made
 RUN mkdir -p /made/old && echo made > /made/in

@@ -564,7 +564,8 @@ func (x *NextStep) GetCommitted() string {
 	return ""
 }
 
-// A file that a container reads, and that is no part of its files.
+// A file that a container has while it runs, and that is no part of its files:
+// a secret, or one that is mounted by itself.
 type SecretFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // absolute, in the container

@@ -319,8 +319,11 @@ type GetInfoResponse struct {
 	FirewallBackend     string                 `protobuf:"bytes,35,opt,name=firewall_backend,json=firewallBackend,proto3" json:"firewall_backend,omitempty"`          // what stands between networks: "nftables"; empty: nothing of Docker's
 	InsecureRegistries  []string               `protobuf:"bytes,36,rep,name=insecure_registries,json=insecureRegistries,proto3" json:"insecure_registries,omitempty"` // host, host:port, or a range of addresses (CIDR)
 	ContinuesRuns       bool                   `protobuf:"varint,37,opt,name=continues_runs,json=continuesRuns,proto3" json:"continues_runs,omitempty"`               // StartContainerRequest.next_step
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Nothing of the backend's machine is mounted, and of an image directories: a
+	// single file is given with the start (StartContainerRequest.secrets).
+	MountsDirectoriesOnly bool `protobuf:"varint,38,opt,name=mounts_directories_only,json=mountsDirectoriesOnly,proto3" json:"mounts_directories_only,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *GetInfoResponse) Reset() {
@@ -608,6 +611,13 @@ func (x *GetInfoResponse) GetInsecureRegistries() []string {
 func (x *GetInfoResponse) GetContinuesRuns() bool {
 	if x != nil {
 		return x.ContinuesRuns
+	}
+	return false
+}
+
+func (x *GetInfoResponse) GetMountsDirectoriesOnly() bool {
+	if x != nil {
+		return x.MountsDirectoriesOnly
 	}
 	return false
 }
@@ -1139,7 +1149,7 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\x13max_timeout_seconds\x18\n" +
 	" \x01(\x05R\x11maxTimeoutSeconds\x12%\n" +
 	"\x0eagent_required\x18\v \x01(\bR\ragentRequired\"\x10\n" +
-	"\x0eGetInfoRequest\"\xd1\v\n" +
+	"\x0eGetInfoRequest\"\x89\f\n" +
 	"\x0fGetInfoResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1182,7 +1192,8 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\x15default_address_pools\x18\" \x03(\v2\".sockerless.backend.v1.AddressPoolR\x13defaultAddressPools\x12)\n" +
 	"\x10firewall_backend\x18# \x01(\tR\x0ffirewallBackend\x12/\n" +
 	"\x13insecure_registries\x18$ \x03(\tR\x12insecureRegistries\x12%\n" +
-	"\x0econtinues_runs\x18% \x01(\bR\rcontinuesRuns\"2\n" +
+	"\x0econtinues_runs\x18% \x01(\bR\rcontinuesRuns\x126\n" +
+	"\x17mounts_directories_only\x18& \x01(\bR\x15mountsDirectoriesOnly\"2\n" +
 	"\bKeyValue\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"c\n" +

@@ -37,7 +37,7 @@ interface Placing extends StartBounds {
 
 /** Fields of the last run's end, which do not hold for the next run. */
 const anew = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
-/** All secrets of a start together; an agent takes messages of 8 MiB. */
+/** All secrets and other files of a start together; an agent takes messages of 8 MiB. */
 const maxSecretBytes = 4 * 1024 * 1024;
 /** A task that leaves within this time is not used again: it may be gone before it is told to start. */
 const marginMs = 3_000;
@@ -100,7 +100,7 @@ function refuseLargeSecrets(secrets: StartSecrets | undefined): void {
   ].reduce((sum, length) => sum + length, 0);
   if (bytes > maxSecretBytes) {
     throw invalid(
-      `the secrets of a start take ${bytes} bytes: at most ${maxSecretBytes} are taken to a task`,
+      `the secrets and files of a start take ${bytes} bytes: at most ${maxSecretBytes} are taken to a task`,
     );
   }
 }

@@ -69,6 +69,7 @@ export async function infoOf(context: EngineContext, backend: BackendFacts): Pro
     defaultAddressPools: toldPools(driver.networks.addressPools).map((pool) => ({ ...pool })),
     insecureRegistries: [...backend.insecureRegistries],
     continuesRuns: driver.launches.continuesRuns,
+    mountsDirectoriesOnly: driver.hostPaths.kind === "ignored",
   });
 }
 

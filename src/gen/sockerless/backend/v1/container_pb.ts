@@ -207,7 +207,8 @@ export const NextStepSchema: GenMessage<NextStep> = /*@__PURE__*/
   messageDesc(file_sockerless_backend_v1_container, 3);
 
 /**
- * A file that a container reads, and that is no part of its files.
+ * A file that a container has while it runs, and that is no part of its files:
+ * a secret, or one that is mounted by itself.
  *
  * @generated from message sockerless.backend.v1.SecretFile
  */
