@@ -30,7 +30,7 @@ const tests =
     ? chosen
     : [
         ...["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"],
-        ...["test/builds/beside-buildkit.test.ts", "test/ecs/moto.test.ts"],
+        ...["test/builds/beside-buildkit.test.ts", "test/builds/programs.test.ts", "test/ecs/moto.test.ts"],
         "test/local/hostile-images.test.ts",
       ];
 /** Tests that run with agents that call, too. */

@@ -3,7 +3,8 @@ import { join } from "node:path";
 
 import { type CommandResult, runCommand } from "./command.ts";
 import { checkout } from "./daemon.ts";
-import { findPipPackages, type FoundPackages, pythonEnv } from "./pip-packages.ts";
+import type { FoundPackages } from "./installed-packages.ts";
+import { findPipPackages, pythonEnv } from "./pip-packages.ts";
 
 const folder = join(checkout, "test/programs/docker-py");
 const runLimitMs = 5 * 60_000;

@@ -37,6 +37,13 @@ const programs = {
     version: /docker\/compose\/v2 (v\S+)/,
     stamp: "github.com/docker/compose/v2/internal.Version",
   },
+  "testcontainers-go": {
+    module: "testcontainers-go",
+    file: "testcontainers-build",
+    package: "./main.go",
+    version: /testcontainers-go (v\S+)/,
+    stamp: "main.Version",
+  },
 } as const;
 
 const caches = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "sockerless");
@@ -54,7 +61,8 @@ export async function buildForeignProgram(name: keyof typeof programs): Promise<
   const cache = join(caches, name);
   const description = await readFile(join(module, "go.mod"), "utf8");
   const version = program.version.exec(description)?.[1] ?? "";
-  const digest = createHash("sha256").update(description).digest("hex").slice(0, 16);
+  const source = program.package.startsWith("./") ? await readFile(join(module, program.package)) : "";
+  const digest = createHash("sha256").update(description).update(source).digest("hex").slice(0, 16);
   const path = join(cache, digest, program.file);
   if (await isThere(path)) {
     return { path };

@@ -8,7 +8,8 @@ import { createInterface } from "node:readline";
 
 import { checkout, Daemon } from "./daemon.ts";
 import { awsEnvironment, pushAgent } from "./ecs-daemon.ts";
-import { findPipPackages, type FoundPackages, pythonEnv } from "./pip-packages.ts";
+import type { FoundPackages } from "./installed-packages.ts";
+import { findPipPackages, pythonEnv } from "./pip-packages.ts";
 
 const folder = join(checkout, "test/programs/moto");
 

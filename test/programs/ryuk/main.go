@@ -77,7 +77,10 @@ func reap(mutex *sync.Mutex, told map[string]bool) {
 		wanted, _ := json.Marshal(filters)
 		query := url.QueryEscape(string(wanted))
 		for _, container := range list("/containers/json?all=1&filters="+query, "") {
-			remove("/containers/" + container.ID + "?force=1&v=1")
+			// It has the labels of its session itself, and what is left is to be removed first.
+			if container.Labels["org.testcontainers.ryuk"] != "true" {
+				remove("/containers/" + container.ID + "?force=1&v=1")
+			}
 		}
 		for _, network := range list("/networks?filters="+query, "") {
 			remove("/networks/" + network.ID)
@@ -94,8 +97,9 @@ func reap(mutex *sync.Mutex, told map[string]bool) {
 
 // thing is what can be removed; volumes have no ID.
 type thing struct {
-	ID   string `json:"Id"`
-	Name string
+	ID     string `json:"Id"`
+	Name   string
+	Labels map[string]string
 }
 
 // list asks for an array, or for an object with the array in a field.
