@@ -9,13 +9,18 @@ import { buildForeignProgram, type ForeignProgram, programLimitMs } from "./fore
 export const pluginLimitMs = programLimitMs;
 
 /** The path of a plugin, or why there is none: no network for its modules, no Go. */
-export function findPlugin(name: "buildx" | "compose"): Promise<ForeignProgram> {
+export function findPlugin(name: "buildx" | "buildx-0.12" | "compose"): Promise<ForeignProgram> {
   return buildForeignProgram(name);
 }
 
 /** Makes a plugin of a daemon's clients this one. */
 export async function installPlugin(daemon: Daemon, path: string): Promise<void> {
-  const directory = join(daemon.clientEnv["DOCKER_CONFIG"] ?? "", "cli-plugins");
+  await addPlugin(daemon.clientEnv["DOCKER_CONFIG"] ?? "", path);
+}
+
+/** Makes a plugin of the clients whose configuration is in a directory this one. */
+export async function addPlugin(config: string, path: string): Promise<void> {
+  const directory = join(config, "cli-plugins");
   await mkdir(directory, { recursive: true });
   await symlink(path, join(directory, basename(path)));
 }

@@ -16,6 +16,13 @@ const programs = {
     version: /moby\/buildkit (v\S+)/,
     stamp: "github.com/moby/buildkit/version.Version",
   },
+  buildctl: {
+    module: "buildkit",
+    file: "buildctl",
+    package: "github.com/moby/buildkit/cmd/buildctl",
+    version: /moby\/buildkit (v\S+)/,
+    stamp: "github.com/moby/buildkit/version.Version",
+  },
   frontend: {
     module: "buildkit",
     file: "dockerfile-frontend",
@@ -29,6 +36,20 @@ const programs = {
     package: "github.com/docker/buildx/cmd/buildx",
     version: /docker\/buildx (v\S+)/,
     stamp: "github.com/docker/buildx/version.Version",
+  },
+  "buildx-0.12": {
+    module: "buildx-0.12",
+    file: "docker-buildx",
+    package: "github.com/docker/buildx/cmd/buildx",
+    version: /docker\/buildx (v\S+)/,
+    stamp: "github.com/docker/buildx/version.Version",
+  },
+  act: {
+    module: "act",
+    file: "act",
+    package: "github.com/nektos/act",
+    version: /nektos\/act (v\S+)/,
+    stamp: "main.Version",
   },
   compose: {
     module: "compose",
