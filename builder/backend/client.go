@@ -27,7 +27,8 @@ const Label = "sockerless.build"
 // containerIDKey is the metadata key by which a relay knows the container that is meant.
 const containerIDKey = "sockerless-container-id"
 
-// Client is a connection to one backend. It is safe for concurrent use.
+// Client is a connection to one backend, which may restart: calls are repeated then where nothing is done twice by it.
+// It is safe for concurrent use.
 type Client struct {
 	Containers backendv1connect.ContainerServiceClient
 	Images     backendv1connect.ImageServiceClient
@@ -47,10 +48,11 @@ func Dial(address string) (*Client, error) {
 	}
 	client := &Client{socket: socket, dialed: map[string]*http.Client{}}
 	over := client.over(socket)
-	client.Containers = backendv1connect.NewContainerServiceClient(over, baseURL, connect.WithGRPC())
-	client.Images = backendv1connect.NewImageServiceClient(over, baseURL, connect.WithGRPC())
-	client.Volumes = backendv1connect.NewVolumeServiceClient(over, baseURL, connect.WithGRPC())
-	client.System = backendv1connect.NewSystemServiceClient(over, baseURL, connect.WithGRPC())
+	options := []connect.ClientOption{connect.WithGRPC(), connect.WithInterceptors(connect.UnaryInterceptorFunc(waitingForRestarts))}
+	client.Containers = backendv1connect.NewContainerServiceClient(over, baseURL, options...)
+	client.Images = backendv1connect.NewImageServiceClient(over, baseURL, options...)
+	client.Volumes = backendv1connect.NewVolumeServiceClient(over, baseURL, options...)
+	client.System = backendv1connect.NewSystemServiceClient(over, baseURL, options...)
 	return client, nil
 }
 

@@ -4,10 +4,9 @@ import (
 	"archive/tar"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -21,8 +20,6 @@ const attemptsAtAgent = 6
 // CreateContainer makes a container of a build, and answers its ID and what the backend has to say of it. The call outlives
 // a build that is cancelled: its answer alone tells what there is to remove.
 func (c *Client) CreateContainer(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (id string, warnings []string, err error) {
-	token := make([]byte, 16)
-	rand.Read(token)
 	if config.Labels == nil {
 		config.Labels = map[string]string{}
 	}
@@ -32,7 +29,7 @@ func (c *Client) CreateContainer(ctx context.Context, config *backendv1.Containe
 	}
 	unbound := context.WithoutCancel(ctx)
 	response, err := c.Containers.CreateContainer(unbound, connect.NewRequest(&backendv1.CreateContainerRequest{
-		ClientToken: hex.EncodeToString(token), Config: config, HostConfig: host,
+		ClientToken: rand.Text(), Config: config, HostConfig: host,
 	}))
 	if err != nil {
 		return "", nil, err
@@ -43,32 +40,15 @@ func (c *Client) CreateContainer(ctx context.Context, config *backendv1.Containe
 	return response.Msg.Id, response.Msg.Warnings, nil
 }
 
-// restartPatience is how long a backend that restarts may take before what it should have done is given up.
-const restartPatience = 30 * time.Second
-
-// restartPoll is how often such a backend is asked.
-const restartPoll = 200 * time.Millisecond
-
-// RemoveContainer takes a container away, running or not. One that is not there is no error, and a backend that restarts
-// is waited for.
+// RemoveContainer takes a container away, running or not. One that is not there is no error.
 func (c *Client) RemoveContainer(ctx context.Context, id string) error {
-	for deadline := time.Now().Add(restartPatience); ; {
-		_, err := c.Containers.RemoveContainer(ctx, connect.NewRequest(&backendv1.RemoveContainerRequest{
-			Container: id, Force: true, Volumes: true,
-		}))
-		if Is(err, connect.CodeNotFound) {
-			return nil
-		}
-		isAway := err != nil && (!connect.IsWireError(err) || Is(err, connect.CodeUnavailable))
-		if !isAway || time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case <-time.After(restartPoll):
-		case <-ctx.Done():
-			return err
-		}
+	_, err := c.Containers.RemoveContainer(ctx, connect.NewRequest(&backendv1.RemoveContainerRequest{
+		Container: id, Force: true, Volumes: true,
+	}))
+	if Is(err, connect.CodeNotFound) {
+		return nil
 	}
+	return err
 }
 
 // HasVolume tells whether there is a volume of a name.
@@ -103,11 +83,18 @@ type Secrets struct {
 	Env []string
 }
 
-// StartContainer starts a container with secrets.
+// StartContainer starts a container with secrets. With any, it is an error if the backend ends meanwhile: whether the
+// container has them is not known then.
 func (c *Client) StartContainer(ctx context.Context, id string, secrets Secrets) error {
-	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{
-		Container: id, Secrets: secrets.Files, SecretEnv: secrets.Env,
-	}))
+	return c.start(ctx, &backendv1.StartContainerRequest{Container: id}, secrets)
+}
+
+func (c *Client) start(ctx context.Context, request *backendv1.StartContainerRequest, secrets Secrets) error {
+	request.ClientToken, request.Secrets, request.SecretEnv = rand.Text(), secrets.Files, secrets.Env
+	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(request))
+	if isAway(err) && !mayRepeat(request) && ctx.Err() == nil {
+		return fmt.Errorf("the backend went away while it started a step with secrets, which is not repeated: %w", err)
+	}
 	return err
 }
 
@@ -123,11 +110,9 @@ func (c *Client) Info(ctx context.Context) (*backendv1.GetInfoResponse, error) {
 // ContinueContainer starts the next step in the container of the last one, from whose changes an image was made: the
 // backend puts the layers into it that the step's image has above that.
 func (c *Client) ContinueContainer(ctx context.Context, id, committed, image string, config *backendv1.ContainerConfig, secrets Secrets) error {
-	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(&backendv1.StartContainerRequest{
+	return c.start(ctx, &backendv1.StartContainerRequest{
 		Container: id, NextStep: &backendv1.NextStep{Image: image, Config: config, Committed: committed},
-		Secrets: secrets.Files, SecretEnv: secrets.Env,
-	}))
-	return err
+	}, secrets)
 }
 
 // Follow copies the output of a container's run as it comes, and answers its exit code once it has ended. Of one that was
@@ -145,22 +130,34 @@ func (c *Client) Follow(ctx context.Context, id string, isContinued bool, stdout
 	if err := c.copyLogs(ctx, id, since, stdout, stderr); err != nil {
 		return 0, err
 	}
-	stream, err := c.Containers.WaitContainer(ctx, connect.NewRequest(&backendv1.WaitContainerRequest{
-		Container: id, Condition: backendv1.WaitCondition_WAIT_CONDITION_NOT_RUNNING,
-	}))
+	return c.wait(ctx, id)
+}
+
+// wait answers the exit code of a container's run once that has ended.
+func (c *Client) wait(ctx context.Context, id string) (int64, error) {
+	var exited *backendv1.WaitExited
+	err := patiently(ctx, func() error {
+		stream, err := c.Containers.WaitContainer(ctx, connect.NewRequest(&backendv1.WaitContainerRequest{
+			Container: id, Condition: backendv1.WaitCondition_WAIT_CONDITION_NOT_RUNNING,
+		}))
+		if err != nil {
+			return err
+		}
+		defer stream.Close()
+		for stream.Receive() {
+			if exited = stream.Msg().GetExited(); exited != nil {
+				return nil
+			}
+		}
+		return endOf(stream.Err())
+	})
 	if err != nil {
 		return 0, err
 	}
-	defer stream.Close()
-	for stream.Receive() {
-		if exited := stream.Msg().GetExited(); exited != nil {
-			if exited.Error != "" {
-				return 0, errors.New(exited.Error)
-			}
-			return exited.ExitCode, nil
-		}
+	if exited.Error != "" {
+		return 0, errors.New(exited.Error)
 	}
-	return 0, endOf(stream.Err())
+	return exited.ExitCode, nil
 }
 
 // copyLogs follows a container's output to its end. An agent that leaves meanwhile is replaced by whoever serves the
@@ -177,8 +174,12 @@ func (c *Client) copyLogs(ctx context.Context, id string, since *int64, stdout, 
 		if err == nil || attempt == attemptsAtAgent || ctx.Err() != nil {
 			return err
 		}
-		generation := opened.Msg.Endpoint.Generation
-		failed = &generation
+		failed = nil
+		// A relay that is cut is the backend that restarts.
+		if opened.Msg.Endpoint.GetRelay() == nil || !isAway(err) {
+			generation := opened.Msg.Endpoint.Generation
+			failed = &generation
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,8 +18,9 @@ import (
 
 // Layer is a tar that the backend may not have yet.
 type Layer struct {
-	DiffID  digest.Digest
-	Size    int64
+	DiffID digest.Digest
+	Size   int64
+	// Is written again where a backend restarts; an io.Seeker from its begin.
 	Content io.WriterTo
 }
 
@@ -27,7 +29,22 @@ type Layer struct {
 // cut leaves nothing; once it was sent whole, its end is waited for whatever happens, and the image is there.
 //
 // On the wire it is an archive of `docker load` that leaves out the layers that are there.
-func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (string, error) {
+func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (id string, err error) {
+	err = patiently(ctx, func() (err error) {
+		if top != nil {
+			if file, ok := top.Content.(io.Seeker); ok {
+				if _, err := file.Seek(0, io.SeekStart); err != nil {
+					return err
+				}
+			}
+		}
+		id, err = c.loadImage(ctx, config, diffIDs, top, names, ofBuild)
+		return err
+	})
+	return id, err
+}
+
+func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (string, error) {
 	unbound, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	isWhole := context.AfterFunc(ctx, cut)
@@ -131,48 +148,80 @@ func (c *Client) Image(ctx context.Context, reference string) (*backendv1.ImageD
 
 // PullImage fetches an image.
 func (c *Client) PullImage(ctx context.Context, request *backendv1.PullImageRequest) error {
-	stream, err := c.Images.PullImage(ctx, connect.NewRequest(request))
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	for stream.Receive() {
-		if stream.Msg().GetEnd() != nil {
-			return nil
+	return patiently(ctx, func() error {
+		stream, err := c.Images.PullImage(ctx, connect.NewRequest(request))
+		if err != nil {
+			return err
 		}
-	}
-	return endOf(stream.Err())
+		defer stream.Close()
+		for stream.Receive() {
+			if stream.Msg().GetEnd() != nil {
+				return nil
+			}
+		}
+		return endOf(stream.Err())
+	})
 }
 
 // PushImage sends an image of the backend to its registry and answers the manifest's digest.
-func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequest) (string, error) {
-	stream, err := c.Images.PushImage(ctx, connect.NewRequest(request))
-	if err != nil {
-		return "", err
-	}
-	defer stream.Close()
-	for stream.Receive() {
-		if end := stream.Msg().GetEnd(); end != nil {
-			return end.Digest, nil
+func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequest) (digest string, err error) {
+	err = patiently(ctx, func() error {
+		stream, err := c.Images.PushImage(ctx, connect.NewRequest(request))
+		if err != nil {
+			return err
 		}
-	}
-	return "", endOf(stream.Err())
+		defer stream.Close()
+		for stream.Receive() {
+			if end := stream.Msg().GetEnd(); end != nil {
+				digest = end.Digest
+				return nil
+			}
+		}
+		return endOf(stream.Err())
+	})
+	return digest, err
 }
 
 // CommitContainer makes a nameless image of a container's files, without what was made to mount on at these paths, and
 // answers its ID. The call outlives a build that is cancelled, as CreateContainer's does.
 func (c *Client) CommitContainer(ctx context.Context, id string, mountPoints []string) (string, error) {
 	unbound := context.WithoutCancel(ctx)
-	response, err := c.Containers.CommitContainer(unbound, connect.NewRequest(&backendv1.CommitContainerRequest{
-		Container: id, MountPoints: mountPoints,
-	}))
+	mark := rand.Text()
+	request := &backendv1.CommitContainerRequest{
+		Container: id, MountPoints: mountPoints, Changes: []string{"LABEL " + Label + "=" + mark},
+	}
+	image, isRepeated := "", false
+	err := patiently(unbound, func() (err error) {
+		if isRepeated {
+			if image, err = c.imageMarked(unbound, mark); err != nil || image != "" {
+				return err
+			}
+		}
+		isRepeated = true
+		response, err := c.Containers.CommitContainer(unbound, connect.NewRequest(request))
+		if err == nil {
+			image = response.Msg.ImageId
+		}
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
 	if ctx.Err() != nil {
-		return "", errors.Join(context.Cause(ctx), c.RemoveImage(unbound, response.Msg.ImageId))
+		return "", errors.Join(context.Cause(ctx), c.RemoveImage(unbound, image))
 	}
-	return response.Msg.ImageId, nil
+	return image, nil
+}
+
+// imageMarked finds the image of a commit whose answer was lost; "": there is none.
+func (c *Client) imageMarked(ctx context.Context, mark string) (string, error) {
+	response, err := c.Images.ListImages(ctx, connect.NewRequest(&backendv1.ListImagesRequest{
+		All: true, Filters: map[string]*backendv1.StringList{"label": {Values: []string{Label + "=" + mark}}},
+	}))
+	if err != nil || len(response.Msg.Images) == 0 {
+		return "", err
+	}
+	return response.Msg.Images[0].Id, nil
 }
 
 // RemoveImage forgets an image; those that it was committed on stay. One that is not there is no error.

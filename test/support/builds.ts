@@ -39,8 +39,6 @@ export async function build(
     readonly files?: readonly TarEntry[];
     readonly query?: Readonly<Record<string, string>>;
     readonly headers?: Readonly<Record<string, string>>;
-    /** As of `callApi`. */
-    readonly onText?: (text: string) => void;
   } = {},
 ): Promise<BuildAnswer> {
   const body = await tarOf([...(options.files ?? []), { name: "Dockerfile", content: dockerfile }]);
@@ -49,7 +47,6 @@ export async function build(
   const { status, text } = await callApi(socket, "POST", `/v1.48/build?${query}`, {
     body,
     headers,
-    ...(options.onText !== undefined && { onText: options.onText }),
   });
   if (status !== 200) {
     const { message } = JSON.parse(text) as { readonly message: string };

@@ -34,8 +34,6 @@ export interface ApiRequestOptions {
   readonly headers?: OutgoingHttpHeaders;
   /** Sent as JSON, or as it is where it is text or bytes. */
   readonly body?: unknown;
-  /** Called with what has come of the answer's body, each time that more has. */
-  readonly onText?: (text: string) => void;
 }
 
 /** A served Docker API. */
@@ -126,10 +124,7 @@ export async function callApi(
   outgoing.on("error", answered.reject);
   outgoing.on("response", (incoming) => {
     const chunks: Buffer[] = [];
-    incoming.on("data", (chunk: Buffer) => {
-      chunks.push(chunk);
-      options.onText?.(Buffer.concat(chunks).toString("utf8"));
-    });
+    incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
     incoming.on("error", answered.reject);
     incoming.on("end", () => {
       const bytes = Buffer.concat(chunks);

@@ -33,6 +33,8 @@ type Backend struct {
 
 	// Before is called before a procedure does its work, by its last name.
 	Before func(procedure string)
+	// After is called when a commit or an installation is done, before it is answered.
+	After func(procedure string)
 	// RemoveImageError is what RemoveImage fails with.
 	RemoveImageError error
 
@@ -46,7 +48,7 @@ type Backend struct {
 func Start(t *testing.T) (*Backend, *backend.Client) {
 	t.Helper()
 	made := &Backend{
-		Before:     func(string) {},
+		Before: func(string) {}, After: func(string) {},
 		containers: map[string]*backendv1.CreateContainerRequest{}, images: map[string]*backendv1.ImageDetail{},
 	}
 	mux := http.NewServeMux()
@@ -120,13 +122,15 @@ func (b *Backend) ListContainers(context.Context, *connect.Request[backendv1.Lis
 }
 
 // CommitContainer makes an image.
-func (b *Backend) CommitContainer(context.Context, *connect.Request[backendv1.CommitContainerRequest]) (*connect.Response[backendv1.CommitContainerResponse], error) {
+func (b *Backend) CommitContainer(_ context.Context, request *connect.Request[backendv1.CommitContainerRequest]) (*connect.Response[backendv1.CommitContainerResponse], error) {
 	b.Before("CommitContainer")
+	defer b.After("CommitContainer")
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.made++
 	id := digest.FromString(fmt.Sprint(b.made)).String()
-	b.images[id] = &backendv1.ImageDetail{Id: id}
+	name, value, _ := strings.Cut(strings.TrimPrefix(request.Msg.Changes[0], "LABEL "), "=")
+	b.images[id] = &backendv1.ImageDetail{Id: id, Config: &backendv1.ContainerConfig{Labels: map[string]string{name: value}}}
 	return connect.NewResponse(&backendv1.CommitContainerResponse{ImageId: id}), nil
 }
 
@@ -182,6 +186,7 @@ func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backen
 	b.mu.Lock()
 	b.images[image.Id] = image
 	b.mu.Unlock()
+	b.After("LoadImage")
 	return stream.Send(&backendv1.LoadImageResponse{Message: &backendv1.LoadImageResponse_End{End: &backendv1.LoadImageEnd{}}})
 }
 
@@ -212,7 +217,22 @@ func (b *Backend) RemoveImage(_ context.Context, request *connect.Request[backen
 	return connect.NewResponse(&backendv1.RemoveImageResponse{}), nil
 }
 
-// ListImages lists none: a builder looks for those that an earlier one has left.
-func (b *Backend) ListImages(context.Context, *connect.Request[backendv1.ListImagesRequest]) (*connect.Response[backendv1.ListImagesResponse], error) {
-	return connect.NewResponse(&backendv1.ListImagesResponse{}), nil
+// StartContainer starts nothing.
+func (b *Backend) StartContainer(context.Context, *connect.Request[backendv1.StartContainerRequest]) (*connect.Response[backendv1.StartContainerResponse], error) {
+	b.Before("StartContainer")
+	return connect.NewResponse(&backendv1.StartContainerResponse{}), nil
+}
+
+// ListImages lists those of which a label has a value: none that an earlier builder has left.
+func (b *Backend) ListImages(_ context.Context, request *connect.Request[backendv1.ListImagesRequest]) (*connect.Response[backendv1.ListImagesResponse], error) {
+	name, value, _ := strings.Cut(request.Msg.Filters["label"].Values[0], "=")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	listed := &backendv1.ListImagesResponse{}
+	for id, image := range b.images {
+		if value != "" && image.GetConfig().GetLabels()[name] == value {
+			listed.Images = append(listed.Images, &backendv1.ImageSummary{Id: id})
+		}
+	}
+	return connect.NewResponse(listed), nil
 }

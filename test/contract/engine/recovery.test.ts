@@ -40,6 +40,29 @@ describe("a backend that is started again", () => {
     assert.equal(await exit, 143);
   });
 
+  it("does not make a start again whose answer an earlier process did not give", async () => {
+    const id = await bench.createScript("exit 3");
+    await bench.containers.startContainer({ container: id, clientToken: "first" });
+    assert.equal(await bench.wait(id), 3);
+    const before = await inspect(id);
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.containers.startContainer({ container: id, clientToken: "first" });
+    assert.deepEqual((await inspect(id))?.state, before?.state);
+    await bench.containers.startContainer({ container: id, clientToken: "second" });
+    assert.notDeepEqual((await inspect(id))?.state?.startedAt, before?.state?.startedAt);
+    assert.equal(await bench.wait(id), 3);
+  });
+
+  it("makes a start again that has failed", async () => {
+    const id = await bench.createScript("exit 3", { config: { cmd: { values: ["/not/there"] } } });
+    const start = () => bench.containers.startContainer({ container: id, clientToken: "first" });
+    await assert.rejects(start(), /not\/there/);
+    await bench.stopBackend();
+    await bench.startBackend();
+    await assert.rejects(start(), /not\/there/);
+  });
+
   it("buries what ended meanwhile, with its exit code and the time of its end", async () => {
     const id = await bench.runScript("sleep 0.1; exit 9");
     const agent = bench.machine.agentOf(id);

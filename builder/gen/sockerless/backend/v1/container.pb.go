@@ -391,9 +391,11 @@ func (x *CreateContainerResponse) GetWarnings() []string {
 }
 
 type StartContainerRequest struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Container   string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
-	ClientToken string                 `protobuf:"bytes,2,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Container string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	// Unique per user request. A start that has worked is not made again with it,
+	// also by a later process of the backend, unless another one came between.
+	ClientToken string `protobuf:"bytes,2,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
 	// Ports that the frontend listens on for this container, where the backend
 	// leaves that to it; kept for starts that nobody asks for (restart policies).
 	Published []*PortMapping `protobuf:"bytes,3,rep,name=published,proto3" json:"published,omitempty"`

@@ -57,7 +57,7 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       const { container, clientToken, published, publishFailure, secrets, secretEnv, nextStep } = request;
       await starts.once(clientToken, async () => {
         const { id } = findContainer(context.state, container);
-        const once = { secrets: { files: secrets, env: secretEnv }, nextStep };
+        const once = { secrets: { files: secrets, env: secretEnv }, nextStep, clientToken };
         await startContainer(context, id, "user", { published, publishFailure }, call.signal, once);
       });
       return {};

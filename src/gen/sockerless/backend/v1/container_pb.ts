@@ -110,6 +110,9 @@ export type StartContainerRequest = Message<"sockerless.backend.v1.StartContaine
   container: string;
 
   /**
+   * Unique per user request. A start that has worked is not made again with it,
+   * also by a later process of the backend, unless another one came between.
+   *
    * @generated from field: string client_token = 2;
    */
   clientToken: string;

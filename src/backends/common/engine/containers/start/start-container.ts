@@ -47,6 +47,8 @@ export interface StartOnce {
   readonly secrets?: StartSecrets | undefined;
   /** A container of a build runs another step, where it ran before. */
   readonly nextStep?: NextStep | undefined;
+  /** The request's; empty: it is not going to be repeated. */
+  readonly clientToken?: string | undefined;
 }
 
 /** Pause between looks at a start that another one waits for. */
@@ -76,7 +78,7 @@ export async function startContainer(
   by: "user" | "policy" = "user",
   ports?: FrontendPorts,
   left?: AbortSignal,
-  { secrets, nextStep }: StartOnce = {},
+  { secrets, nextStep, clientToken = "" }: StartOnce = {},
 ): Promise<void> {
   const live = context.live.of(containerId);
   const endedBefore = live.startEnded;
@@ -85,6 +87,9 @@ export async function startContainer(
     const record = containerOfId(context.state, containerId);
     if (live.startEnded !== undefined && live.startEnded !== endedBefore) {
       throw live.startEnded; // Asked for before a user said otherwise.
+    }
+    if (clientToken !== "" && record.startToken === clientToken) {
+      return; // The process of the backend that made this start was ended before its answer came.
     }
     const refusal =
       by === "user"
@@ -111,7 +116,7 @@ export async function startContainer(
       const next = step?.record ?? record;
       const asked = ports === undefined ? next : withFields(next, { publishedPorts: [...ports.published] });
       const told = withFields(asked, { startPhases: phases.list });
-      const begun = await beginStart(context, live, told, by);
+      const begun = await beginStart(context, live, told, by === "user" ? { clientToken } : undefined);
       await runStart(context, live, begun, ended, { left, secrets, step });
     });
   });
@@ -132,12 +137,16 @@ async function releasedBefore(
   }
 }
 
-/** With the container's lock held: takes addresses and journals the intention. */
+/**
+ * With the container's lock held: takes addresses and journals the intention.
+ *
+ * @param asked a user's start; undefined: a restart policy's
+ */
 async function beginStart(
   context: EngineContext,
   live: LiveContainer,
   record: ContainerRecord,
-  by: "user" | "policy",
+  asked: { readonly clientToken: string } | undefined,
 ): Promise<ContainerRecord> {
   let joined: ContainerRecord;
   try {
@@ -149,7 +158,8 @@ async function beginStart(
   } catch (error) {
     throw await recordFailure(context, live, record, error);
   }
-  const begun = by === "user" ? withFields(joined, { restartCount: 0 }) : joined;
+  const begun =
+    asked === undefined ? joined : withFields(joined, { restartCount: 0, startToken: asked.clientToken });
   await context.state.commit((change) => change.containers.put(begun));
   return begun;
 }

@@ -95,7 +95,7 @@ export function isFrozenByCommit(record: ContainerRecord): boolean {
 /** The start failed: the container is what it was, with the reason and an exit code. */
 export function startFailed(record: ContainerRecord, exitCode: number, error: string): ContainerRecord {
   const { startedAt } = stateOf(record);
-  return withState(withoutRun(record), {
+  return withState(withFields(withoutRun(record), { startToken: "" }), {
     status: startedAt === undefined ? ContainerStatus.CREATED : ContainerStatus.EXITED,
     pid: 0n,
     exitCode,

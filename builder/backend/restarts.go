@@ -1,0 +1,77 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+)
+
+// restartPatience is how long a backend that restarts may take before what it should have done is given up.
+const restartPatience = 30 * time.Second
+
+// restartPoll is how often such a backend is asked.
+const restartPoll = 200 * time.Millisecond
+
+// patiently makes a call that may be repeated until the backend has answered it, or has been away for too long.
+func patiently(ctx context.Context, call func() error) error {
+	var deadline time.Time
+	for {
+		began := time.Now()
+		err := call()
+		if !isAway(err) || ctx.Err() != nil {
+			return err
+		}
+		// A call that has lasted was one that the backend was there for.
+		if now := time.Now(); deadline.IsZero() || now.Sub(began) > restartPatience {
+			deadline = now.Add(restartPatience)
+		} else if now.After(deadline) {
+			return fmt.Errorf("the backend has not answered for %s: %w", restartPatience, err)
+		}
+		select {
+		case <-time.After(restartPoll):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// isAway tells a failure of the connection, or of a backend that begins or ends: the call may have been done or not.
+func isAway(err error) bool {
+	if failure := new(connect.Error); errors.As(err, &failure) {
+		return !connect.IsWireError(err) || failure.Code() == connect.CodeUnavailable
+	}
+	return errors.Is(err, errCut)
+}
+
+// waitingForRestarts repeats calls whose answers were lost.
+func waitingForRestarts(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (response connect.AnyResponse, err error) {
+		call := func() error {
+			response, err = next(ctx, request)
+			return err
+		}
+		if !mayRepeat(request.Any()) {
+			return response, call()
+		}
+		err = patiently(ctx, call)
+		return response, err
+	}
+}
+
+// mayRepeat tells what the backend's contract does of the calls that a builder makes: those that would do something twice
+// have a token.
+func mayRepeat(message any) bool {
+	switch request := message.(type) {
+	case *backendv1.CommitContainerRequest:
+		return false // Another image each time.
+	case *backendv1.StartContainerRequest:
+		// The backend that comes back takes up a start without its secrets.
+		return len(request.Secrets) == 0 && len(request.SecretEnv) == 0
+	}
+	return true
+}

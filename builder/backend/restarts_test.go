@@ -1,0 +1,60 @@
+package backend_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	digest "github.com/opencontainers/go-digest"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+)
+
+// cutting has the answer of a procedure's first call be lost, after its work was done.
+func cutting(server *backendtest.Backend, procedure string) {
+	isCut := false
+	server.After = func(called string) {
+		if called == procedure && !isCut {
+			isCut = true
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+func TestACommitWhoseAnswerIsLostMakesOneImage(t *testing.T) {
+	server, client := backendtest.Start(t)
+	cutting(server, "CommitContainer")
+	id, err := client.CommitContainer(context.Background(), "any", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there := server.Images(); len(there) != 1 || there[0] != id {
+		t.Errorf("has %v instead of %s", there, id)
+	}
+}
+
+func TestAnImageIsSentAgainFromItsBegin(t *testing.T) {
+	server, client := backendtest.Start(t)
+	cutting(server, "LoadImage")
+	top := &backend.Layer{DiffID: digest.FromString("content"), Size: 7, Content: strings.NewReader("content")}
+	if _, err := client.InstallImage(context.Background(), []byte("{}"), nil, top, nil, true); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAStartWithSecretsIsNotRepeated(t *testing.T) {
+	server, client := backendtest.Start(t)
+	starts := 0
+	server.Before = func(called string) {
+		if called == "StartContainer" {
+			starts++
+			panic(http.ErrAbortHandler)
+		}
+	}
+	err := client.StartContainer(context.Background(), "any", backend.Secrets{Env: []string{"A=1"}})
+	if err == nil || !strings.Contains(err.Error(), "the backend went away while it started a step with secrets") || starts != 1 {
+		t.Errorf("started it %d times: %v", starts, err)
+	}
+}

@@ -1,0 +1,139 @@
+/**
+ * kill -9 of the backend at each step that it takes for a build: the build goes on, no command runs twice, and nothing is
+ * left. All steps, as one build records them, with SOCKERLESS_SOAK=1 (`npm run soak`), else a sample.
+ */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { built, compileBuilder } from "../support/builds.ts";
+import { buildLimitMs } from "../support/command.ts";
+import { Daemon } from "../support/daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { processOf } from "../support/processes.ts";
+import { testBuildEnv } from "../support/test-build.ts";
+import { until } from "../support/until.ts";
+
+before(compileBuilder, { timeout: buildLimitMs });
+
+const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
+const sample = [
+  "workloads.create.after",
+  "workloads.launch.after",
+  "state.commit.after:9",
+  "state.commit.after:12",
+];
+/** Kills of one daemon: its backend is started again later each time. */
+const killsEach = 4;
+
+/** A build of its own, whose two commands count how often they run. */
+async function buildCounting({ socket, ok }: Builds): Promise<void> {
+  const id = randomUUID();
+  const count = `--mount=type=cache,id=${id},target=/count`;
+  const image = await built(
+    socket,
+    `FROM busybox AS base
+COPY file /given
+RUN ${count} echo one >> /count/runs; cp /count/runs /one
+FROM busybox
+COPY --from=base /one /given /
+RUN ${count} echo two >> /count/runs; cp /count/runs /both; echo ${id}
+`,
+    { files: [{ name: "file", content: id }] },
+  );
+  assert.equal(await ok("run", "--rm", image, "cat", "/given", "/one", "/both"), `${id}one\none\ntwo`);
+  await ok("volume", "prune", "--all", "--force");
+}
+
+/** A daemon that can be killed, and its clean slate. */
+class Builds implements AsyncDisposable {
+  readonly daemon: Daemon;
+  readonly armed: string;
+  readonly record: string;
+  readonly #directory: string;
+
+  private constructor(daemon: Daemon, directory: string) {
+    this.daemon = daemon;
+    this.#directory = directory;
+    this.armed = join(directory, "step");
+    this.record = join(directory, "record");
+  }
+
+  static async start(): Promise<Builds> {
+    const directory = await mkdtemp(join(tmpdir(), "skl-fault-"));
+    const env = await testBuildEnv(join(directory, "step"), join(directory, "record"));
+    const builds = new Builds(await Daemon.start({ env }), directory);
+    await builds.ok("load", "--input", await busyboxArchiveFile());
+    await buildCounting(builds); // The builder is there from then on.
+    return builds;
+  }
+
+  get socket(): string {
+    return this.daemon.socket;
+  }
+
+  readonly ok = (...args: string[]): Promise<string> => this.daemon.ok(...args);
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.daemon.stop();
+    await rm(this.#directory, { recursive: true });
+  }
+}
+
+/** Steps that a build takes, as `state.commit.after:2` names the second of its kind. */
+async function recordedSteps(): Promise<string[]> {
+  await using builds = await Builds.start();
+  await writeFile(builds.record, "");
+  await buildCounting(builds);
+  const counts = new Map<string, number>();
+  return (await readFile(builds.record, "utf8"))
+    .trim()
+    .split("\n")
+    .map((step) => {
+      const count = (counts.get(step) ?? 0) + 1;
+      counts.set(step, count);
+      return `${step}:${count}`;
+    });
+}
+
+const steps = isWhole ? await recordedSteps() : sample;
+
+for (let first = 0; first < steps.length; first += killsEach) {
+  describe(`a build whose backend is killed, from step ${first} on`, () => {
+    let builds: Builds;
+    before(async () => {
+      builds = await Builds.start();
+    });
+    after(() => builds[Symbol.asyncDispose]());
+
+    for (const step of steps.slice(first, first + killsEach)) {
+      test(step, async () => {
+        const { daemon, armed } = builds;
+        const victim = await processOf(daemon, "backend");
+        await writeFile(armed, step);
+        await buildCounting(builds);
+        // How often a state is committed is not the same each time.
+        assert.ok(!existsSync(armed) || step.startsWith("state.commit"), "the step was taken");
+        if (!existsSync(armed)) {
+          await processOf(daemon, "backend", victim);
+        }
+        await rm(armed, { force: true });
+        const ofBuilds = ["--quiet", "--filter", "label=sockerless.build"];
+        await until(async () => (await daemon.ok("ps", "--all", ...ofBuilds)) === "" || undefined);
+        const lost = await daemon.ok("images", "--all", "--quiet", "--filter", "label=sockerless.build");
+        const known = await daemon.ok(
+          "images",
+          "--all",
+          "--quiet",
+          "--filter",
+          "label=sockerless.build=state",
+        );
+        assert.equal(lost, known, "each is a state of the cache");
+      });
+    }
+  });
+}
