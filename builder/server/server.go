@@ -77,7 +77,7 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 		return nil, err
 	}
 	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
-	dockerfile := &localFrontend{forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)}
+	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)
 	containers, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
 	if err != nil {
 		return nil, err

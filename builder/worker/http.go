@@ -14,17 +14,99 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/upload"
+	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/http"
 	"github.com/moby/buildkit/util/tracing"
 )
 
-// newHTTPSource is BuildKit's own, whose files are states and no larger than a build context.
-func newHTTPSource(w *Worker) (source.Source, error) {
-	return http.NewSource(http.Opt{
+// httpSource is BuildKit's own, whose files are states and no larger than a build context, those too that a client sends
+// by its session.
+type httpSource struct{ *http.Source }
+
+func newHTTPSource(w *Worker) (*httpSource, error) {
+	real, err := http.NewSource(http.Opt{
 		CacheAccessor: &manager{Worker: w, description: "downloaded"},
 		Transport:     w.web,
 	})
+	return &httpSource{real}, err
+}
+
+// sessionHost is the host of what a client's session sends. BuildKit asks it past the transport, without a bound, but not
+// where the port is written.
+const (
+	sessionHost   = "buildkit-session"
+	boundedAtHost = sessionHost + ":80"
+)
+
+func (s *httpSource) Resolve(ctx context.Context, id source.Identifier, sessions *session.Manager, v solver.Vertex) (source.SourceInstance, error) {
+	file, ok := id.(*http.HTTPIdentifier)
+	if !ok {
+		return s.Source.Resolve(ctx, id, sessions, v)
+	}
+	if at, isSent := strings.CutPrefix(file.URL, "http://"+sessionHost+"/"); isSent {
+		file.URL = "http://" + boundedAtHost + "/" + at
+	}
+	made, err := s.Source.Resolve(ctx, file, sessions, v)
+	return &httpInstance{made, sessions}, err
+}
+
+// httpInstance tells the transport the sessions of its build.
+type httpInstance struct {
+	source.SourceInstance
+	sessions *session.Manager
+}
+
+func (i *httpInstance) CacheKey(ctx context.Context, job solver.JobContext, index int) (key, pin string, options solver.CacheOpts, isDone bool, err error) {
+	return i.SourceInstance.CacheKey(i.within(ctx, job), job, index)
+}
+
+func (i *httpInstance) Snapshot(ctx context.Context, job solver.JobContext) (cache.ImmutableRef, error) {
+	return i.SourceInstance.Snapshot(i.within(ctx, job), job)
+}
+
+func (i *httpInstance) within(ctx context.Context, job solver.JobContext) context.Context {
+	return context.WithValue(ctx, sendersOfBuild{}, &senders{i.sessions, job.Session()})
+}
+
+type sendersOfBuild struct{}
+
+// senders are the sessions of a build.
+type senders struct {
+	sessions *session.Manager
+	group    session.Group
+}
+
+// sessionTransport asks the sessions of a request's build for what they send.
+type sessionTransport struct{ nethttp.RoundTripper }
+
+func (t *sessionTransport) RoundTrip(request *nethttp.Request) (*nethttp.Response, error) {
+	of, ok := request.Context().Value(sendersOfBuild{}).(*senders)
+	if !ok || request.URL.Host != boundedAtHost {
+		return t.RoundTripper.RoundTrip(request)
+	}
+	address := *request.URL
+	address.Host = sessionHost
+	content, writer := io.Pipe()
+	err := of.sessions.Any(request.Context(), of.group, func(_ context.Context, _ string, caller session.Caller) error {
+		sent, err := upload.New(request.Context(), caller, &address)
+		if err == nil {
+			go func() {
+				_, err := sent.WriteTo(writer)
+				writer.CloseWithError(err)
+			}()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &nethttp.Response{
+		Status: "200 OK", StatusCode: nethttp.StatusOK, Header: nethttp.Header{}, Body: content, ContentLength: -1, Request: request,
+	}, nil
 }
 
 // proxyChoice answers the proxy of a request; nil: none.
@@ -40,7 +122,7 @@ var machineProxy = func() proxyChoice {
 // downloading asks whatever a build names, but no metadata service: neither by a name or a redirect that leads there, nor
 // by its address through a proxy. A proxy that looks a name up is trusted with it.
 func downloading(proxy proxyChoice, limit int64) nethttp.RoundTripper {
-	return &boundedTransport{tracing.NewTransport(webTransport(proxy)), limit}
+	return &boundedTransport{&sessionTransport{tracing.NewTransport(webTransport(proxy))}, limit}
 }
 
 // askingRegistries does so of a registry, in HTTP/1.1 as BuildKit does. An insecure one needs no TLS.

@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/upload/uploadprovider"
+	"github.com/moby/buildkit/solver"
 	"golang.org/x/net/dns/dnsmessage"
 )
 
@@ -115,6 +118,42 @@ func TestAProxyIsAskedForNoMetadataService(t *testing.T) {
 		defer response.Body.Close()
 		if got, err := io.ReadAll(response.Body); err != nil || string(got) != address {
 			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
+
+// resolvingJob is a build that shares nothing with others that ask for the same.
+type resolvingJob struct{ job }
+
+func (*resolvingJob) ResolverCache() solver.ResolverCache { return nil }
+
+func TestWhatASessionSendsIsNoLargerThanAContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w, _ := workerOf(t)
+	w.web = downloading(nil, 1000)
+	sessions, err := session.NewManager()
+	must(t, err)
+	client, err := session.NewSession(ctx, "")
+	must(t, err)
+	uploads := uploadprovider.New()
+	client.Allow(uploads)
+	go client.Run(ctx, func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go sessions.HandleConn(ctx, there, meta)
+		return here, nil
+	})
+	for size, isRefused := range map[int]bool{1000: false, 1001: true} {
+		files, err := newHTTPSource(w)
+		must(t, err)
+		content := io.NopCloser(strings.NewReader(strings.Repeat("x", size)))
+		id, err := files.Identifier("http", strings.TrimPrefix(uploads.Add(content), "http://"), nil, nil)
+		must(t, err)
+		made, err := files.Resolve(ctx, id, sessions, nil)
+		must(t, err)
+		_, _, _, _, err = made.CacheKey(ctx, &resolvingJob{job{session: client.ID()}}, 0)
+		if (err != nil) != isRefused || (isRefused && !strings.Contains(err.Error(), "larger than 1000 bytes, the limit of builder.context_size")) {
+			t.Errorf("%d bytes: %v", size, err)
 		}
 	}
 }

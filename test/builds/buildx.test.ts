@@ -1,7 +1,10 @@
 /** `docker buildx` with its docker driver: BuildKit's control API and sessions, hijacked from the Docker API. */
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -153,21 +156,13 @@ RUN cat /one /two > /both
   );
 
   test(
-    "takes a Dockerfile from standard input, but no archive",
+    "takes a Dockerfile from standard input",
     ofBuildx(async () => {
-      const dockerfile = "FROM busybox\nRUN echo input > /made\n";
-      const archive = gzipSync(await tarOf([{ name: "Dockerfile", content: dockerfile }]));
-      const buildOf = (input: string | Uint8Array) =>
-        setting.daemon.dockerWith({ input }, "buildx", "build", "--progress", "plain", "--tag", "input", "-");
-      const made = await buildOf(dockerfile);
+      const input = "FROM busybox\nRUN echo input > /made\n";
+      const args = ["buildx", "build", "--progress", "plain", "--tag", "input", "-"];
+      const made = await setting.daemon.dockerWith({ input }, ...args);
       assert.equal(made.code, 0, made.errorText);
       assert.equal(await ok("run", "--rm", "input", "cat", "/made"), "input");
-      const refused = await buildOf(archive);
-      assert.equal(refused.code, 1);
-      assert.match(
-        refused.errorText,
-        /docker build by buildx of an archive on standard input is not implemented by the builder/,
-      );
     }),
   );
 
@@ -448,6 +443,58 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
       assert.match(again.errorText, /#(\d+) \[\S+ 6\/6\] RUN .*\n#\1 CACHED\n/);
       const refused = await buildx("http://169.254.169.254/context.git");
       assert.match(refused.errorText, /the address of a metadata service/);
+    }),
+  );
+
+  test(
+    "builds of web servers' files and of archives on standard input",
+    ofBuildx(async () => {
+      const archive = await tarOf([
+        { name: "Dockerfile", content: "FROM busybox\nCOPY file sub /\nRUN ls /given /file > /seen\n" },
+        { name: "file", content: "packed" },
+        { name: "sub/given", content: "below" },
+      ]);
+      const dockerfile = "FROM busybox\nCOPY --from=named context /named\nRUN echo alone > /file\n";
+      const files: Readonly<Record<string, Buffer | string>> = {
+        "/context.tar.gz": gzipSync(archive),
+        "/Dockerfile": dockerfile,
+        "/named": "as it is",
+      };
+      const server = createServer(({ url = "" }, response) =>
+        response.writeHead(files[url] === undefined ? 404 : 200).end(files[url]),
+      ).listen(0, "127.0.0.1");
+      await using stack = new AsyncDisposableStack();
+      stack.defer(() => void server.close());
+      await once(server, "listening");
+      const web = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      const seen = async (image: string, ...paths: string[]) =>
+        await ok("run", "--rm", image, "cat", ...paths);
+
+      const packed = await buildx("--tag", "web:1", `${web}/context.tar.gz`);
+      assert.equal(packed.code, 0, packed.errorText);
+      assert.equal(await seen("web:1", "/file", "/given", "/seen"), "packedbelow/file\n/given");
+      const cached = await buildx(`${web}/context.tar.gz`);
+      assert.match(cached.errorText, /#(\d+) \[3\/3\] RUN .*\n#\1 CACHED\n/);
+
+      const named = ["--build-context", `named=${web}/named`];
+      const alone = await buildx(...named, "--tag", "web:2", `${web}/Dockerfile`);
+      assert.equal(alone.code, 0, alone.errorText);
+      assert.equal(await seen("web:2", "/named", "/file"), "as it isalone");
+
+      for (const input of [archive, gzipSync(archive)]) {
+        const args = ["buildx", "build", "--progress", "plain", "--tag", "web:3", "-"];
+        const piped = await setting.daemon.dockerWith({ input }, ...args);
+        assert.equal(piped.code, 0, piped.errorText);
+        assert.equal(await seen("web:3", "/file", "/given"), "packedbelow");
+      }
+
+      for (const args of [
+        ["http://169.254.169.254/latest"],
+        ["--build-context", "named=http://169.254.169.254/latest", `${web}/Dockerfile`],
+      ]) {
+        assert.match((await buildx(...args)).errorText, /the address of a metadata service/);
+      }
+      assert.match((await buildx(`${web}/no`)).errorText, /invalid response status 404/);
     }),
   );
 
