@@ -34,7 +34,7 @@ const tests =
         "test/local/hostile-images.test.ts",
       ];
 /** Tests that run with agents that call, too. */
-const onEcs = ["test/ecs/api"];
+const onEcs = ["test/ecs/api", "test/ecs/shared-network.test.ts"];
 const failures: string[] = [];
 
 const testRun = beginTestRun();

@@ -195,7 +195,7 @@ func listen(settings *settings, self *container, certificate tls.Certificate, ru
 	if c := settings.callback; c != nil {
 		calling := callback.Listen(callback.Options{URL: c.url, Instance: settings.pin, ContainerID: settings.containerID,
 			Certificate: certificate, PingEvery: c.pingEvery, ResumeWithin: c.resumeWithin, Logger: logger})
-		self.partners.peers.call = calling.DialPeer
+		self.partners.call = calling.DialPeer
 		listeners = append(listeners, calling)
 		drain = calling.Drain
 	}

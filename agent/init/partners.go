@@ -34,6 +34,7 @@ type partnership struct {
 	publicKey []byte            // SubjectPublicKeyInfo, DER
 	port      uint16            // the agent's own; 0: none
 	peers     *peerage
+	call      func(ctx context.Context, containerID string) (net.Conn, error) // nil: there is no relay
 }
 
 func newPartnership(settings *settings, logger *slog.Logger) (*partnership, error) {
@@ -55,11 +56,21 @@ func newPartnership(settings *settings, logger *slog.Logger) (*partnership, erro
 			return address
 		},
 		Dial: func(partner mirror.Partner, credentials func() [][]byte) mirror.Link {
-			return mirror.NewLink(partner, key, credentials)
+			if partner.Agent.IsValid() {
+				return mirror.NewLink(partner, key, credentials)
+			}
+			return p.relayed(partner, credentials)
 		},
 		Logger: logger,
 	})
 	return p, nil
+}
+
+// relayed is a link to an agent that nobody dials.
+func (p *partnership) relayed(to mirror.Partner, credentials func() [][]byte) mirror.Link {
+	return mirror.NewRelayedLink(to, p.key, credentials, func(ctx context.Context) (net.Conn, error) {
+		return p.call(ctx, to.ContainerID)
+	})
 }
 
 func portOf(listen string) uint16 {
@@ -170,14 +181,12 @@ func (c *container) Partners(ctx context.Context, request *agentv1.PartnersReque
 }
 
 func (p *partnership) check(partner *agentv1.Partner) (mirror.Partner, error) {
-	address, err := netip.ParseAddr(partner.Host)
+	agent, err := p.agentOf(partner)
 	switch {
 	case !containerIDForm.MatchString(partner.ContainerId):
 		return mirror.Partner{}, errors.New("64 hexadecimal digits are wanted")
 	case err != nil:
 		return mirror.Partner{}, err
-	case partner.Port < 1 || partner.Port > 65535:
-		return mirror.Partner{}, fmt.Errorf("port %d is out of range", partner.Port)
 	case len(partner.Pin) != 32:
 		return mirror.Partner{}, errors.New("a pin of 32 bytes is wanted")
 	}
@@ -186,8 +195,23 @@ func (p *partnership) check(partner *agentv1.Partner) (mirror.Partner, error) {
 	}
 	return mirror.Partner{
 		ContainerID: partner.ContainerId,
-		Agent:       netip.AddrPortFrom(address, uint16(partner.Port)),
+		Agent:       agent,
 		Pin:         partner.Pin,
 		Credentials: partner.Certificates,
 	}, nil
+}
+
+// agentOf is the address of a partner's agent; invalid: the relay leads to it.
+func (p *partnership) agentOf(partner *agentv1.Partner) (netip.AddrPort, error) {
+	if partner.Host == "" && p.call != nil {
+		return netip.AddrPort{}, nil
+	}
+	address, err := netip.ParseAddr(partner.Host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if partner.Port < 1 || partner.Port > 65535 {
+		return netip.AddrPort{}, fmt.Errorf("port %d is out of range", partner.Port)
+	}
+	return netip.AddrPortFrom(address, uint16(partner.Port)), nil
 }

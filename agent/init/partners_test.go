@@ -98,6 +98,7 @@ func TestPartnersThatMakeNoSenseAreRefused(t *testing.T) {
 	foreign := k.ca.issue(id, nil).Certificate
 	for name, partner := range map[string]*agentv1.Partner{
 		"no ID":          {ContainerId: "0", Host: "10.0.0.1", Port: 9111, Pin: make([]byte, 32), Certificates: foreign},
+		"no relay":       {ContainerId: id, Pin: make([]byte, 32), Certificates: foreign},
 		"no address":     {ContainerId: id, Host: "localhost", Port: 9111, Pin: make([]byte, 32), Certificates: foreign},
 		"no port":        {ContainerId: id, Host: "10.0.0.1", Pin: make([]byte, 32), Certificates: foreign},
 		"no pin":         {ContainerId: id, Host: "10.0.0.1", Port: 9111, Certificates: foreign},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -31,7 +30,6 @@ const askedPatience = 4 * time.Second
 type peerage struct {
 	*mirror.Mirror
 	partners *partnership
-	call     func(ctx context.Context, containerID string) (net.Conn, error) // nil: there is no relay
 
 	following sync.Mutex
 
@@ -55,12 +53,8 @@ func newPeerage(partners *partnership, logger *slog.Logger) *peerage {
 		IsKept:   p.isKept,
 		Reserved: []netip.AddrPort{netip.AddrPortFrom(resolverAddress, resolverPort)},
 		Address:  func() netip.Addr { return netip.Addr{} },
-		Dial: func(peer mirror.Partner, credentials func() [][]byte) mirror.Link {
-			return mirror.NewRelayedLink(peer, partners.key, credentials, func(ctx context.Context) (net.Conn, error) {
-				return p.call(ctx, peer.ContainerID)
-			})
-		},
-		Logger: logger,
+		Dial:     partners.relayed,
+		Logger:   logger,
 	})
 	return p
 }
@@ -81,7 +75,7 @@ func (p *peerage) isAt(address netip.Addr) bool {
 // tellPeers replaces the peers, and puts the container's own address in the place
 // of what stands for it.
 func (p *partnership) tellPeers(request *agentv1.NamesRequest) error {
-	if len(request.Peers) > 0 && p.peers.call == nil {
+	if len(request.Peers) > 0 && p.call == nil {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("this agent calls no relay"))
 	}
 	told := make([]mirror.Partner, 0, len(request.Peers))

@@ -76,6 +76,7 @@ describe("containers on a network that do not reach one another", () => {
         ...driver,
         platform: { ...platform, known: () => withAgents(platform.known()) },
         traffic: finder.traffic,
+        agentReach: finder.agentReach,
         authority,
         workloads: {
           ...driver.workloads,
@@ -173,6 +174,21 @@ describe("containers on a network that do not reach one another", () => {
     await server.ask("serve", "0.0.0.0", 6001);
     await talk(client, "server", 6001); // So the other port would be there, too.
     await assert.rejects(client.ask("talk", "server", 6000, "hello"), /ECONNREFUSED/);
+  });
+
+  it("share a network, whose loopback those on the network do not reach", async () => {
+    const { id, guest } = await run("sharer", `container:${idOf("first")}`);
+    await inside("first").ask("serve", "127.0.0.1", 6100);
+    assert.deepEqual(await talk(guest, "127.0.0.1", 6100), ["from 127.0.0.1", "hello"]);
+    await guest.ask("serve", "0.0.0.0", 6101);
+    assert.deepEqual(await talk(inside("first"), "127.0.0.1", 6101), ["from 127.0.0.1", "hello"]);
+    await assert.rejects(inside("second").ask("talk", "first", 6100, "hello"), /ECONNREFUSED/);
+    await bench.containers.killContainer({ container: id, signal: "KILL" });
+    await until(() =>
+      inside("first")
+        .ask("talk", "127.0.0.1", 6101, "hello")
+        .then(() => undefined, String),
+    );
   });
 
   it("lose no byte of what is more than all windows", async () => {

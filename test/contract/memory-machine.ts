@@ -20,6 +20,7 @@ import type {
   WorkloadSpec,
 } from "../../src/backends/common/driver.ts";
 import {
+  agentsDialled,
   agentsJoin,
   directTraffic,
   agentsOnSockets,
@@ -194,6 +195,7 @@ export class MemoryMachine {
       hostPaths: { kind: "mounted", isSupplied: () => false },
       sharing: this.cloud ? agentsJoin : namespacesShared,
       traffic: directTraffic,
+      agentReach: agentsDialled,
       workloads: {
         create: async (spec) => {
           this.calls.push("create");

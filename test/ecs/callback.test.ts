@@ -81,9 +81,33 @@ describe("tasks whose agents call the backend", () => {
     await untilTrue(async () => (await get()) === "hi\n");
     const asked = ["busybox", "wget", "-qO-", "http://site:8080"];
     assert.equal(await daemon.ok("run", "--rm", "--network", "net", ...asked), "hi");
-    const shared = await daemon.docker("run", "--network", "container:site", ...asked);
-    assert.match(shared.errorText, /--network container:NAME with ecs.agent_mode: callback/);
     await daemon.ok("rm", "--force", "site");
+  });
+
+  it("share a network, whose loopback others do not reach", async () => {
+    const { daemon } = under;
+    const serve = (address: string): string[] => [
+      "busybox",
+      "sh",
+      "-c",
+      `echo hi > /tmp/index.html && exec httpd -f -h /tmp -p ${address}`,
+    ];
+    const get = async (from: string, url: string): Promise<string> =>
+      (await daemon.docker("exec", from, "wget", "-qO-", url)).text;
+    await daemon.ok("run", "--detach", "--name", "app", "--network", "net", ...serve("127.0.0.1:8080"));
+    await untilTrue(async () => (await get("app", "http://127.0.0.1:8080")) === "hi");
+    const shared = ["run", "--network", "container:app"];
+    const once = [...shared, "--rm", "busybox", "wget", "-qO-", "http://localhost:8080"];
+    assert.equal(await daemon.ok(...once), "hi");
+    await daemon.ok(...shared, "--detach", "--name", "side", ...serve("9090"));
+    await daemon.ok(...["run", "--detach", "--name", "peer"], "--network", "net", "busybox", "sleep", "1000");
+    await untilTrue(async () => (await get("app", "http://127.0.0.1:9090")) === "hi");
+    await untilTrue(async () => (await get("peer", "http://app:9090")) === "hi");
+    const refused = await daemon.docker("exec", "peer", "wget", "-qO-", "http://app:8080");
+    assert.match(refused.errorText, /Connection refused/);
+    await daemon.ok("rm", "--force", "side");
+    await untilTrue(async () => (await get("app", "http://127.0.0.1:9090")) === "");
+    await daemon.ok("rm", "--force", "app", "peer");
   });
 
   it("keep the logs of all runs, each of which had an agent of its own", async () => {

@@ -48,9 +48,9 @@ type Options struct {
 // Partner is a container with which this one shares a network.
 type Partner struct {
 	ContainerID string
-	Agent       netip.AddrPort
-	Pin         []byte   // SHA-256 of the agent's SubjectPublicKeyInfo
-	Credentials [][]byte // certificates to show to the agent, leaf first, DER
+	Agent       netip.AddrPort // invalid: a relay leads to it
+	Pin         []byte         // SHA-256 of the agent's SubjectPublicKeyInfo
+	Credentials [][]byte       // certificates to show to the agent, leaf first, DER
 	// At are the addresses of the loopback that have all of its listeners; none:
 	// they have theirs.
 	At []netip.Addr

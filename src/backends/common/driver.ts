@@ -53,6 +53,7 @@ export interface Driver {
   readonly networks: NetworkFabric;
   readonly sharing: NetworkSharing;
   readonly traffic: ContainerTraffic;
+  readonly agentReach: AgentReach;
   readonly volumes: VolumeStore;
   readonly machine: Machine;
   readonly disk: Disk;
@@ -209,10 +210,14 @@ export interface KeyedAgent {
 export type ContainerTraffic =
   /** Containers reach one another at the addresses that they are told. */
   | { readonly kind: "direct" }
-  /**
-   * They do not: each is told addresses of its own loopback (`NamesRequest.peers`), and its agent calls the others' through
-   * a relay.
-   */
+  /** They do not: each is told addresses of its own loopback (`NamesRequest.peers`), and its agent reaches the others'. */
+  | { readonly kind: "relayed" };
+
+/** How the agent of one container reaches another's. */
+export type AgentReach =
+  /** At the other's address. */
+  | { readonly kind: "dialled" }
+  /** By a relay that both call. */
   | {
       readonly kind: "relayed";
       /**

@@ -2,6 +2,7 @@
 import { notImplemented, systemError } from "../../common/errors.ts";
 import type {
   AgentAuthority,
+  AgentReach,
   ContainerTraffic,
   Disk,
   HostPaths,
@@ -73,6 +74,9 @@ export const agentsJoin: NetworkSharing = { kind: "agents" };
 
 /** Containers reach one another. */
 export const directTraffic: ContainerTraffic = { kind: "direct" };
+
+/** Agents dial one another. */
+export const agentsDialled: AgentReach = { kind: "dialled" };
 
 /** Volumes take no room of a disk as they are written to. */
 export function neverShort(): Promise<void> {

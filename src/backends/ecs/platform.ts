@@ -76,7 +76,6 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     capabilities: ecsCapabilities,
     settings: ecsSettings({
       architecture: config.architecture,
-      agentMode: config.agentMode,
       hasFileSystem: config.efsFilesystemId !== undefined,
     }),
     tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, instance }),

@@ -1,6 +1,7 @@
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../common/driver.ts";
 import {
+  agentsDialled,
   agentsOnSockets,
   directTraffic,
   namespacesShared,
@@ -49,6 +50,7 @@ export function localDriver(
     hostPaths: { kind: "mounted", stateDirectory: host.stateDir, isSupplied: isWellKnownSocket },
     sharing: namespacesShared,
     traffic: directTraffic,
+    agentReach: agentsDialled,
     workloads: localWorkloads({
       host: host.client,
       profile,

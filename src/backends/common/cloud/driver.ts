@@ -125,6 +125,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     hostPaths: hostPathsIgnored,
     sharing: agentsJoin,
     traffic: finder.traffic,
+    agentReach: finder.agentReach,
     disk: writtenAsAgentsTell,
     workloads: cloudWorkloads({ context, mirror, state }),
     images,

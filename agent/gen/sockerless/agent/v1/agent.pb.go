@@ -7985,9 +7985,11 @@ func (x *PartnersRequest) GetWaitMs() uint32 {
 type Partner struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"` // full ID
-	Host        string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`                                  // address
-	Port        uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`                                 // of its agent
-	Pin         []byte                 `protobuf:"bytes,4,opt,name=pin,proto3" json:"pin,omitempty"`                                    // SHA-256 of the SubjectPublicKeyInfo of its agent's certificate
+	// Address; empty: this agent and its agent call one relay, by which it is
+	// reached (feature "called-partners").
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"` // of its agent
+	Pin  []byte `protobuf:"bytes,4,opt,name=pin,proto3" json:"pin,omitempty"`    // SHA-256 of the SubjectPublicKeyInfo of its agent's certificate
 	// A partner's certificate over this agent's key, leaf first, DER; for an hour:
 	// the next call brings another.
 	Certificates  [][]byte `protobuf:"bytes,5,rep,name=certificates,proto3" json:"certificates,omitempty"`

@@ -1,5 +1,5 @@
 import type { AgentAddress } from "../../../../agent-client/address.ts";
-import type { ContainerTraffic } from "../../driver.ts";
+import type { AgentReach, ContainerTraffic } from "../../driver.ts";
 
 /** An agent that has answered. */
 export interface FoundAgent {
@@ -21,6 +21,8 @@ export interface TaskPlace {
 export interface AgentFinder {
   /** How containers whose agents are reached so reach one another. */
   readonly traffic: ContainerTraffic;
+  /** How these agents reach one another. */
+  readonly agentReach: AgentReach;
   /** The address at which a frontend or backend reaches an agent that was met. */
   addressOf(agent: FoundAgent): AgentAddress;
   /** The address at which others in the cloud reach that agent's container; empty: they do not. */

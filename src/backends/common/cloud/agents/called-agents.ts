@@ -3,7 +3,7 @@ import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { Clock } from "../../../../common/clock.ts";
 import { fromUnknown, messageOf } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
-import type { ContainerTraffic } from "../../driver.ts";
+import type { AgentReach } from "../../driver.ts";
 import { directTraffic } from "../../ready-made-roles.ts";
 import { Limiter } from "../../images/limiter.ts";
 import type { CloudAuthority } from "../authority.ts";
@@ -43,7 +43,8 @@ export function calledAgents(options: CalledAgentsOptions): AgentFinder {
   const firstProven = (containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent> =>
     meetFirstProven(options, containerId, place, signal);
   return {
-    traffic: options.reachOneAnother ? directTraffic : relayedBy(relay),
+    traffic: options.reachOneAnother ? directTraffic : { kind: "relayed" },
+    agentReach: relayedBy(relay),
     addressOf: ({ pin }) => ({ kind: "called", path: relay.path, pin }),
     containerAddressOf: ({ address }) => (options.reachOneAnother ? address : ""),
     await: firstProven,
@@ -53,8 +54,8 @@ export function calledAgents(options: CalledAgentsOptions): AgentFinder {
   };
 }
 
-/** Traffic that goes through the relay which agents call. */
-function relayedBy(relay: Pick<Relay, "allow">): ContainerTraffic {
+/** Agents reach one another through the relay that they call. */
+function relayedBy(relay: Pick<Relay, "allow">): AgentReach {
   const named = (containerId: string, pin: Uint8Array): Caller => ({
     containerId,
     pin: Buffer.from(pin).toString("hex"),

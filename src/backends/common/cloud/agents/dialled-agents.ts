@@ -3,7 +3,7 @@ import { isIPv6 } from "node:net";
 
 import type { ClientCredentials } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
-import { directTraffic } from "../../ready-made-roles.ts";
+import { agentsDialled, directTraffic } from "../../ready-made-roles.ts";
 import type { CloudAuthority } from "../authority.ts";
 import { learnPin } from "../first-contact.ts";
 import { agentPort } from "./agent-port.ts";
@@ -43,6 +43,7 @@ export function dialledAgents(options: DialOptions): AgentFinder {
   const { authority, hint } = options;
   return {
     traffic: directTraffic,
+    agentReach: agentsDialled,
     addressOf: ({ address, pin }) => ({ kind: "tcp", host: address, port: agentPort, pin }),
     containerAddressOf: ({ address }) => address,
     await: (containerId, { address }, signal) => dialUntilAnswered(containerId, address, signal, options),

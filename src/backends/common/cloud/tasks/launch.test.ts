@@ -13,7 +13,7 @@ import {
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress, WorkloadSpec } from "../../driver.ts";
 import type { AgentFinder } from "../agents/agent-finder.ts";
-import { directTraffic } from "../../ready-made-roles.ts";
+import { agentsDialled, directTraffic } from "../../ready-made-roles.ts";
 import { TaskAgents } from "../agents/task-agents.ts";
 import type { CallOutcome } from "../cloud-error.ts";
 import type { StartStep, TaskAnswer, TaskView } from "../cloud-tasks.ts";
@@ -265,6 +265,7 @@ describe("a start", () => {
     const met: string[] = [];
     const finder: AgentFinder = {
       traffic: directTraffic,
+      agentReach: agentsDialled,
       addressOf: ({ address }) => ({ kind: "unix", path: `/nowhere/${address}` }),
       containerAddressOf: () => "",
       async await(_containerId, { address }) {

@@ -10,7 +10,7 @@ import type { AgentLink } from "../containers/live/agent-link.ts";
 import type { Endpoints } from "../../model/endpoints.ts";
 import { namedNetworks, namesFor, peersOn } from "./decisions/names.ts";
 import { networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
-import { allowPeers, ownPortsOf, relayedPeers } from "./relayed-peers.ts";
+import { allowAgents, ownPortsOf, relayedPeers } from "./relayed-peers.ts";
 
 /** A peer's agent that does not take its names in this time is told them again, and nobody waits for it. */
 const pushTimeoutMs = 2_000;
@@ -47,7 +47,7 @@ export async function tellLinked(context: EngineContext, containerId: string): P
 /** Tells everybody on the container's networks how it is now: gone, renamed. Behind the return. */
 export function announceChange(context: EngineContext, containerId: string, endpoints: Endpoints): void {
   const networks = namedNetworks(endpoints);
-  allowPeers(context, containerId);
+  allowAgents(context, containerId);
   if (networks.length > 0) {
     void context.background.run(`tell the peers of container ${containerId}`, () =>
       tellPeers(context, networks),
@@ -130,7 +130,7 @@ export async function push(context: EngineContext, containerId: string): Promise
 /** Calls to one agent go one after the other, so that the last told is the latest; those that wait share the next. */
 async function pushTo(context: EngineContext, containerId: string): Promise<void> {
   const link = context.live.peek(containerId)?.link;
-  allowPeers(context, containerId); // At once, whatever its agent does.
+  allowAgents(context, containerId); // At once, whatever its agent does.
   await link?.names.run(() => tell(context, containerId, link)); // Without one it is told when its agent is there.
 }
 

@@ -9,6 +9,7 @@ import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_
 import type { EngineContext } from "../context.ts";
 import type { AgentLink } from "../containers/live/agent-link.ts";
 import { isJoined, networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
+import { allowAgents } from "./relayed-peers.ts";
 
 /** How long the start of a container waits for those that have the network already. */
 const startWaitMs = 10_000;
@@ -16,6 +17,8 @@ const startWaitMs = 10_000;
 const callLimitMs = 5_000;
 /** An agent that did not answer is told again after this time. */
 const retryMs = 5_000;
+/** The feature of an agent that reaches partners by the relay. */
+const calledPartners = "called-partners";
 /** Certificates of partners are good for an hour; the authority makes new ones after half of it. */
 const renewalMs = 10 * 60_000;
 
@@ -48,6 +51,7 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
 
 /** Tells those that have the network of a container who still does, behind the return. */
 export function announceSharers(context: EngineContext, record: ContainerRecord): void {
+  allowAgents(context, record.id);
   for (const { id } of sharersOf(context, record)) {
     if (id !== record.id) {
       tellBehind(context, id);
@@ -79,6 +83,7 @@ const toldBehind = new WeakMap<AgentLink, { isOutdated: boolean }>();
  * does. The agent itself goes on trying partners that it does not reach: nobody hears of them here.
  */
 function tellBehind(context: EngineContext, containerId: string): void {
+  allowAgents(context, containerId); // At once, whatever its agent does.
   const link = context.live.peek(containerId)?.link;
   if (link === undefined) {
     return; // It is told when its agent is there.
@@ -121,6 +126,7 @@ async function push(
   waitMs: number,
 ): Promise<ReadonlyMap<string, string>> {
   const link = context.live.peek(containerId)?.link;
+  allowAgents(context, containerId);
   return (await link?.partners.run(() => tell(context, containerId, link, waitMs))) ?? new Map();
 }
 
@@ -137,8 +143,9 @@ async function tell(
     return new Map();
   }
   try {
-    const { partnerKey } = await client.hello({}, { timeoutMs: callLimitMs, signal });
-    if (partnerKey.length === 0) {
+    const { partnerKey, features } = await client.hello({}, { timeoutMs: callLimitMs, signal });
+    const isCalled = link.address.kind === "called";
+    if (partnerKey.length === 0 || (isCalled && !features.includes(calledPartners))) {
       context.logger.warn(
         { container: containerId },
         "the agent of a container is of an earlier version, which shares no network: start the container again",
@@ -176,15 +183,16 @@ async function partnerOf(
   link: AgentLink | undefined,
   publicKey: Uint8Array,
 ): Promise<Partner | undefined> {
-  if (link?.address.kind !== "tcp") {
+  if (link === undefined || link.address.kind === "unix") {
     return undefined;
   }
-  const { host, port, pin } = link.address;
+  const { address } = link;
+  const dialled = address.kind === "tcp" ? { host: address.host, port: address.port } : {};
   const certificates = [...(await authority.certifyPartner(containerId, publicKey))];
-  return create(PartnerSchema, { containerId, host, port, pin, certificates });
+  return create(PartnerSchema, { containerId, ...dialled, pin: address.pin, certificates });
 }
 
-/** Whether agents of other containers reach a container's: one that calls is dialled by none. */
+/** Whether agents of other containers reach a container's. */
 function isReached({ reachableAddress }: ContainerRecord, way: AgentAddress | undefined): boolean {
-  return way === undefined || way.kind === "tcp" || (way.kind !== "called" && reachableAddress !== "");
+  return way?.kind !== "unix" || reachableAddress !== "";
 }

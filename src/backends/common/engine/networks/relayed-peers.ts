@@ -24,17 +24,27 @@ const bridge = "bridge";
 /** An agent tells its key in this time. */
 const callLimitMs = 5_000;
 
-/** Has the relay join a container's agent with those of the containers that it reaches as they are now, and no others. */
-export function allowPeers(context: EngineContext, containerId: string): void {
-  const { traffic } = context.driver;
-  if (traffic.kind !== "relayed") {
+/**
+ * Has the relay, if there is one, join a container's agent with those of the containers that it reaches by it, or shares its
+ * network with, as they are now, and no others.
+ */
+export function allowAgents(context: EngineContext, containerId: string): void {
+  const { traffic, agentReach } = context.driver;
+  if (agentReach.kind !== "relayed") {
     return;
   }
   const record = context.state.containers.get(containerId);
   const pin = keyedAgentOf(context, containerId)?.pin;
-  const reached = record === undefined || pin === undefined ? [] : [...reachedBy(context, record).keys()];
-  const others = reached.map((id) => keyedAgentOf(context, id)).filter((agent) => agent !== undefined);
-  traffic.allow(containerId, pin, others);
+  const met = new Set<string>();
+  if (record !== undefined && pin !== undefined) {
+    const sharers = sharersOf(context, record).filter(({ id }) => id !== containerId);
+    const reached = traffic.kind === "relayed" ? reachedBy(context, record).keys() : [];
+    for (const id of [...sharers.map((sharer) => sharer.id), ...reached]) {
+      met.add(id);
+    }
+  }
+  const others = [...met].map((id) => keyedAgentOf(context, id)).filter((agent) => agent !== undefined);
+  agentReach.allow(containerId, pin, others);
 }
 
 /** Those containers as its agent is told them. @throws as its agent, which is asked for its key */

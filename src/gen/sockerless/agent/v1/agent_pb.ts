@@ -3688,7 +3688,8 @@ export type Partner = Message<"sockerless.agent.v1.Partner"> & {
   containerId: string;
 
   /**
-   * address
+   * Address; empty: this agent and its agent call one relay, by which it is
+   * reached (feature "called-partners").
    *
    * @generated from field: string host = 2;
    */
