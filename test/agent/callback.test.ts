@@ -407,6 +407,27 @@ describe("agents that call", () => {
     await isRefused(await call(other));
   });
 
+  it("hear that their client has left, whatever was on its way to it", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const agent = await HostileAgent.make(containerId);
+    const instance = instanceOf(backend.authority).replace("sockerless/", "");
+    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
+    const socket = await agent.call(url, instance);
+    const client = connectTcp({ path: backend.relay.path });
+    client.write(`CONNECT ${containerId}:0 HTTP/1.1\r\nsockerless-agent-pin: ${agent.pin}\r\n\r\n`);
+    await once(client, "data");
+    client.pause();
+    const chunk = Buffer.alloc(64 * 1024);
+    for (let round = 0; round < 200; round++) {
+      socket.send(chunk);
+    }
+    await untilTrue(() => client.readableLength > 0); // More is in the kernel, which resets the connection.
+    client.destroy();
+    const [code] = (await once(socket, "close")) as [number];
+    assert.equal(code, 1005); // a close frame without a status; 1006 is a cut
+  });
+
   /** Runs `cat` in a container whose link passes a proxy; what comes of it is collected. */
   const startEcho = async (env: Readonly<Record<string, string>> = {}) => {
     const backend = await startBackend();

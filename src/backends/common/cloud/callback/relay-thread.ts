@@ -10,10 +10,11 @@ import type { AddressInfo, Socket } from "node:net";
 import { type Duplex, pipeline } from "node:stream";
 import { parentPort, workerData } from "node:worker_threads";
 
-import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
+import { createWebSocketStream, WebSocketServer } from "ws";
 
 import { agentPinHeader } from "../../../../agent-client/dial.ts";
 import { messageOf } from "../../../../common/errors.ts";
+import { AgentSocket } from "./agent-socket.ts";
 import { learnKey } from "./key-proof.ts";
 import { agentRefused, Meetings } from "./meetings.ts";
 import { Passages } from "./passages.ts";
@@ -92,6 +93,7 @@ agents.on("connection", (socket: Socket) => {
 });
 
 const webSockets = new WebSocketServer({
+  WebSocket: AgentSocket,
   noServer: true,
   clientTracking: false,
   perMessageDeflate: false,
@@ -120,17 +122,20 @@ agents.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) =>
 });
 
 /** Alive connections of agents, and when each was heard last. */
-const heard = new Map<WebSocket, number>();
+const heard = new Map<AgentSocket, number>();
 setInterval(() => {
   for (const [webSocket, atMs] of heard) {
     if (!webSocket.isPaused && performance.now() - atMs > silentForMs) {
-      webSocket.terminate();
+      webSocket.cut();
     }
   }
 }, silentForMs / 4).unref();
 
+/** The sockets beneath connections. */
+const socketOf = new WeakMap<Duplex, AgentSocket>();
+
 async function meet(
-  webSocket: WebSocket,
+  webSocket: AgentSocket,
   containerId: string,
   peer: string | undefined,
   remote: string,
@@ -146,6 +151,7 @@ async function meet(
     proven(remote);
     const connection = createWebSocketStream(webSocket, { highWaterMark });
     connection.on("error", () => {});
+    socketOf.set(connection, webSocket);
     const caller = { containerId, pin };
     if (peer !== undefined) {
       await joinPeers(webSocket, connection, caller, peer);
@@ -166,7 +172,7 @@ const passages = new Passages();
 
 /** Joins an agent that calls with one that waits, until one of the two ends it or they may not be joined any more. */
 async function joinPeers(
-  webSocket: WebSocket,
+  webSocket: AgentSocket,
   connection: Duplex,
   caller: Caller,
   peer: string,
@@ -213,6 +219,7 @@ async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Pro
   try {
     const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(wantedWithinMs)]);
     const connection = await meetings.want(caller, signal);
+    socketOf.get(connection)?.use();
     if (socket.destroyed) {
       connection.destroy();
       return;
