@@ -53,6 +53,49 @@ describe("a connection that was cut", () => {
     return Buffer.concat([head, Buffer.from(data)]);
   };
 
+  const endFrame = (arrived: number): Buffer => {
+    const head = Buffer.alloc(12);
+    head.writeBigUInt64BE(BigInt(arrived));
+    head.writeUInt32BE(0xffff_ffff, 8);
+    return head;
+  };
+
+  it("ends where the agent tells again what was lost: that it has all, and sends no more", async () => {
+    const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
+    const carriers = [first, second];
+    const link = await Link.open(async () => carriers.shift() ?? assert.fail());
+    link.write("abc");
+    agent.destroy();
+    await once(next, "readable");
+    next.write(endFrame(3));
+    await once(link.resume(), "end");
+  });
+
+  it("ends with an error where the agent has given it up", async () => {
+    const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
+    const carriers = [first, second];
+    const link = await Link.open(async () => carriers.shift() ?? assert.fail());
+    const failed = once(link, "error");
+    link.write("abc");
+    agent.destroy();
+    await once(next, "readable");
+    next.write(endFrame(0));
+    assert.match(String((await failed)[0]), /the agent has given it up/);
+  });
+
+  it("tells the agent what has come before it leaves", async () => {
+    const { link, agent } = await openLink(new Error("nobody is there"));
+    let told = Buffer.alloc(0);
+    agent.on("data", (chunk: Buffer) => {
+      told = Buffer.concat([told, chunk]);
+    });
+    const left = once(agent, "end");
+    agent.write(frame("abc"));
+    agent.write(endFrame(0));
+    await Promise.all([once(link.resume(), "end"), left]);
+    assert.equal(told.subarray(-12).readBigUInt64BE(), 3n);
+  });
+
   it("brings each byte once where the carrier before goes on while another is asked for", async () => {
     const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
     const carriers = [first, second];

@@ -126,12 +126,19 @@ export class Link extends Duplex {
     this.#carrier = undefined;
     this.#former = undefined;
     this.#kept = [];
-    if (carrier?.writable === true) {
-      carrier.end(this.#frameHead(endsLink));
+    if (carrier !== undefined) {
+      this.#leave(carrier, endsLink);
     }
-    carrier?.resume();
-    carrier?.once("finish", () => carrier.destroy());
     done(error);
+  }
+
+  /** Sends a last frame on a carrier and ends it: an agent learns from a carrier that is destroyed that it was cut. */
+  #leave(carrier: Duplex, length: number): void {
+    if (carrier.writable) {
+      carrier.end(this.#frameHead(length));
+    }
+    carrier.resume();
+    carrier.once("finish", () => carrier.destroy());
   }
 
   #opening(kind: number): Buffer {
@@ -206,7 +213,7 @@ export class Link extends Duplex {
         this.#rest = head.readUInt32BE(8);
         if (this.#rest === endsLink) {
           this.#carrier = undefined;
-          carrier.destroy();
+          this.#leave(carrier, 0);
           this.#end();
           return;
         }
@@ -295,15 +302,22 @@ export class Link extends Duplex {
       carrier.destroy();
       return;
     }
-    if (head.readUInt32BE(8) === endsLink) {
+    const arrived = Number(head.readBigUInt64BE(0));
+    const isEnd = head.readUInt32BE(8) === endsLink;
+    if (isEnd && (arrived === 0 || arrived !== this.#base + this.#keptBytes)) {
       carrier.destroy();
       throw new AgentGoneError("the agent has given it up");
     }
     this.#former?.destroy();
     this.#former = undefined;
-    this.#acknowledge(Number(head.readBigUInt64BE(0)));
+    this.#acknowledge(arrived);
     if (this.destroyed) {
       carrier.destroy();
+      return;
+    }
+    if (isEnd) {
+      this.#leave(carrier, 0);
+      this.#end();
       return;
     }
     carrier.write(this.#frameHead(0)); // So that the agent knows that it was heard.

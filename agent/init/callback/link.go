@@ -76,10 +76,18 @@ func newLink(limit time.Duration, logger *slog.Logger, ended func()) (*link, net
 // carry uses a connection from now on, whose peer has got `arrived` bytes. It
 // returns once the connection is lost or replaced, or the link is over.
 func (l *link) carry(carrier net.Conn, reader *bufio.Reader, arrived uint64) {
-	l.drop() // Its peer has given the one before up.
+	if !l.drop(arrived) {
+		carrier.Close()
+		return
+	}
 	l.receiving.Lock()
 	defer l.receiving.Unlock()
 	l.mu.Lock()
+	if !l.closed && arrived < l.base {
+		l.mu.Unlock()
+		carrier.Close()
+		return
+	}
 	if l.closed || !l.acknowledge(arrived) {
 		l.close() // Nothing good comes of a peer that has got bytes which were never sent.
 		l.mu.Unlock()
@@ -103,15 +111,20 @@ func (l *link) carry(carrier net.Conn, reader *bufio.Reader, arrived uint64) {
 	<-sent
 }
 
-// drop gives the carrier up, if there is one.
-func (l *link) drop() {
+// drop gives the carrier up, if there is one, as its peer has for another. False:
+// that other comes late, since its peer has confirmed more by now.
+func (l *link) drop(arrived uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.closed && arrived < l.base {
+		return false
+	}
 	if l.carrier != nil {
 		l.carrier.Close()
 		l.carrier = nil
 		l.changed.Broadcast()
 	}
+	return true
 }
 
 // refuseLink tells a peer that there is no such link.
@@ -130,7 +143,7 @@ func (l *link) lose(carrier net.Conn, reason error) {
 	}
 	l.carrier = nil
 	l.changed.Broadcast()
-	if hasLeft(reason) || (l.finished && l.kept.Len() == 0) {
+	if hasLeft(reason) {
 		l.close()
 		return
 	}
@@ -138,7 +151,9 @@ func (l *link) lose(carrier net.Conn, reason error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.carrier == nil && !l.closed {
-			l.logger.Warn("a connection to the backend was cut for too long", "limit", l.limit)
+			if !l.finished || l.kept.Len() > 0 {
+				l.logger.Warn("a connection to the backend was cut for too long", "limit", l.limit)
+			}
 			l.close()
 		}
 	})
@@ -197,9 +212,6 @@ func (l *link) takeOutput() {
 		l.kept.Write(buffer[:n])
 		if err != nil {
 			l.finished = true
-		}
-		if err != nil && l.carrier == nil && l.kept.Len() == 0 {
-			l.close()
 		}
 		closed := l.closed
 		l.changed.Broadcast()

@@ -69,6 +69,84 @@ func TestAPeerMayHaveGotMoreThanItsCarrierBrought(t *testing.T) {
 	<-ended
 }
 
+// openLink makes one with a carrier.
+func openLink(t *testing.T) (l *link, agent, carrier net.Conn) {
+	t.Helper()
+	ended := make(chan struct{})
+	l, agent = newLink(time.Minute, slog.New(slog.DiscardHandler), func() { close(ended) })
+	t.Cleanup(func() {
+		agent.Close()
+		l.mu.Lock()
+		l.close()
+		l.mu.Unlock()
+		<-ended
+	})
+	return l, agent, linkTo(l, 0)
+}
+
+// confirm tells a link what has come of it, and waits until it knows.
+func confirm(t *testing.T, l *link, peer net.Conn, arrived uint64) {
+	t.Helper()
+	if _, err := peer.Write(frame(nil, arrived, 0, nil)); err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.base != arrived {
+		l.changed.Wait()
+	}
+}
+
+// bring reads frames until data has come.
+func bring(t *testing.T, peer net.Conn) string {
+	t.Helper()
+	for {
+		if _, data := readFrame(t, peer); len(data) > 0 {
+			return string(data)
+		}
+	}
+}
+
+func TestAnEndThatWasLostIsToldAgain(t *testing.T) {
+	l, agent, first := openLink(t)
+	go agent.Write([]byte("all"))
+	if got := bring(t, first); got != "all" {
+		t.Fatalf("%q", got)
+	}
+	go first.Write(frame(nil, 0, 2, []byte("hi")))
+	if _, err := io.ReadFull(agent, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	confirm(t, l, first, 3)
+	agent.Close()
+	first.Close()
+	second := linkTo(l, 3)
+	var head [frameHead]byte
+	if _, err := io.ReadFull(second, head[:]); err != nil {
+		t.Fatal(err)
+	}
+	arrived, length := binary.BigEndian.Uint64(head[:]), binary.BigEndian.Uint32(head[8:])
+	if arrived != 2 || length != endsLink {
+		t.Errorf("%d bytes are told to have come, and %d as the length", arrived, length)
+	}
+	second.Close()
+}
+
+func TestALateOpeningIsPassedOver(t *testing.T) {
+	l, agent, first := openLink(t)
+	go agent.Write([]byte("abc"))
+	bring(t, first)
+	confirm(t, l, first, 3)
+	late := linkTo(l, 0)
+	if rest, err := io.ReadAll(late); err != nil || len(rest) > 0 {
+		t.Errorf("it was answered %x, %v", rest, err)
+	}
+	go agent.Write([]byte("more"))
+	if got := bring(t, first); got != "more" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestOnlyTheRelaysOwnCloseFrameTellsThatTheClientHasLeft(t *testing.T) {
 	if !hasLeft(websocket.CloseError{Code: websocket.StatusNoStatusRcvd}) {
 		t.Error("a close frame without a status was taken for a cut")
