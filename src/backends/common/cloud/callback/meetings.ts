@@ -11,12 +11,18 @@ const maxUnwanted = 256;
 /** Somebody wants an agent that is refused. */
 export const agentRefused = new Error("the agent is refused");
 
+/**
+ * Those who want an agent: who has its control, and agents of other containers. These may want many connections at once,
+ * and the agent makes one at a time; they wait until nobody of the others does.
+ */
+export type Wanting = "controls" | "peers";
+
 /** One agent's side and its clients' side. */
 interface Meeting {
   readonly caller: Caller;
   readonly offers: Set<Duplex>;
   /** Told of an offer, or that there will be none. */
-  readonly wants: Set<(offer: Duplex | undefined) => void>;
+  readonly wants: Readonly<Record<Wanting, Set<(offer: Duplex | undefined) => void>>>;
   /** Somebody has asked for this agent and not called it another since. */
   isWanted: boolean;
   used: number;
@@ -44,7 +50,7 @@ export class Meetings {
       return "its agent is another";
     }
     const meeting = this.#meetingOf(caller);
-    const [want] = meeting.wants;
+    const [want] = wantsOf(meeting);
     if (want !== undefined) {
       this.#use(meeting, connection);
       want(connection);
@@ -77,12 +83,13 @@ export class Meetings {
    *
    * @throws the signal's reason; {@link agentRefused}
    */
-  async want(caller: Caller, signal: AbortSignal): Promise<Duplex> {
+  async want(caller: Caller, signal: AbortSignal, who: Wanting): Promise<Duplex> {
     if (this.#refused.has(keyOf(caller))) {
       throw agentRefused;
     }
     const meeting = this.#meetingOf(caller);
     meeting.isWanted = true;
+    const wants = meeting.wants[who];
     const [offer] = meeting.offers;
     if (offer !== undefined) {
       meeting.offers.delete(offer);
@@ -91,7 +98,7 @@ export class Meetings {
     }
     return await new Promise((resolve, reject) => {
       const want = (found: Duplex | undefined): void => {
-        meeting.wants.delete(want);
+        wants.delete(want);
         signal.removeEventListener("abort", leave);
         if (found === undefined) {
           this.#forgetIdle(meeting);
@@ -101,12 +108,12 @@ export class Meetings {
         }
       };
       const leave = (): void => {
-        meeting.wants.delete(want);
+        wants.delete(want);
         this.#forgetIdle(meeting);
         reject(signal.reason);
       };
       signal.addEventListener("abort", leave, { once: true });
-      meeting.wants.add(want);
+      wants.add(want);
     });
   }
 
@@ -122,7 +129,7 @@ export class Meetings {
     for (const offer of meeting?.offers ?? []) {
       offer.destroy();
     }
-    for (const want of meeting?.wants ?? []) {
+    for (const want of meeting === undefined ? [] : wantsOf(meeting)) {
       want(undefined);
     }
   }
@@ -131,7 +138,7 @@ export class Meetings {
   doubt(caller: Caller): void {
     const meeting = this.#meetings.get(keyOf(caller));
     if (meeting !== undefined) {
-      meeting.isWanted = meeting.wants.size > 0;
+      meeting.isWanted = wantsOf(meeting).length > 0;
       this.#limitUnwanted();
     }
   }
@@ -150,14 +157,20 @@ export class Meetings {
     if (known !== undefined) {
       return known;
     }
-    const made: Meeting = { caller, offers: new Set(), wants: new Set(), isWanted: false, used: 0 };
+    const made: Meeting = {
+      caller,
+      offers: new Set(),
+      wants: { controls: new Set(), peers: new Set() },
+      isWanted: false,
+      used: 0,
+    };
     this.#meetings.set(key, made);
     return made;
   }
 
   #forgetIdle(meeting: Meeting): void {
     const key = keyOf(meeting.caller);
-    const isIdle = meeting.offers.size + meeting.wants.size + meeting.used === 0;
+    const isIdle = meeting.offers.size + wantsOf(meeting).length + meeting.used === 0;
     if (isIdle && this.#meetings.get(key) === meeting) {
       this.#meetings.delete(key);
       this.#listener.left(meeting.caller);
@@ -173,6 +186,11 @@ export class Meetings {
       offer.destroy();
     }
   }
+}
+
+/** In the order of their turn. */
+function wantsOf({ wants }: Meeting): readonly ((offer: Duplex | undefined) => void)[] {
+  return [...wants.controls, ...wants.peers];
 }
 
 function keyOf({ containerId, pin }: Caller): string {

@@ -187,6 +187,7 @@ async function joinPeers(
   const other = await meetings.want(
     passage.to,
     AbortSignal.any([cut.signal, gone.signal, AbortSignal.timeout(wantedWithinMs)]),
+    "peers",
   );
   const end = (): void => {
     connection.destroy();
@@ -218,7 +219,7 @@ async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Pro
   };
   try {
     const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(wantedWithinMs)]);
-    const connection = await meetings.want(caller, signal);
+    const connection = await meetings.want(caller, signal, "controls");
     socketOf.get(connection)?.use();
     if (socket.destroyed) {
       connection.destroy();

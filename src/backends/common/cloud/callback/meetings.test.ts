@@ -1,0 +1,26 @@
+import assert from "node:assert/strict";
+import { PassThrough } from "node:stream";
+import { describe, it } from "node:test";
+
+import { Meetings } from "./meetings.ts";
+
+describe("connections of an agent that is wanted by many", () => {
+  const caller = { containerId: "c".repeat(64), pin: "a".repeat(64) };
+  const { signal } = new AbortController();
+
+  it("go to those who have its control first, however long peers have waited", async () => {
+    const meetings = new Meetings({ called: () => {}, left: () => {} });
+    const order: string[] = [];
+    const want = (who: "controls" | "peers", name: string): Promise<number> =>
+      meetings.want(caller, signal, who).then(() => order.push(name));
+    const all = [
+      ...[1, 2, 3].map((n) => want("peers", `peer ${n}`)),
+      ...[1, 2].map((n) => want("controls", `backend ${n}`)),
+    ];
+    for (const _each of all) {
+      assert.equal(meetings.offer(caller, new PassThrough()), undefined);
+    }
+    await Promise.all(all);
+    assert.deepEqual(order, ["backend 1", "backend 2", "peer 1", "peer 2", "peer 3"]);
+  });
+});
