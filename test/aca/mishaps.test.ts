@@ -77,6 +77,32 @@ describe("containers as jobs of an Azure that", () => {
     await ok("rm", ...(await Promise.all(ran)));
   });
 
+  it("refuses a start for a moment starts the job that it has, and is left no other", async () => {
+    const errors = [
+      { code: "ResourceNotFound", status: 404 },
+      { code: "AuthorizationFailed", status: 403 },
+      { code: "Conflict", status: 409 },
+    ];
+    const ran = await Promise.all(errors.map((error) => runWith({ on: "app.Jobs_Start", error })));
+    for (const id of ran) {
+      const made = aca.azure.calls
+        .all("app.Jobs_CreateOrUpdate")
+        .filter(({ input }) => JSON.stringify(input).includes(jobOf(id)));
+      assert.equal(made.length, 1);
+    }
+    await ok("rm", ...ran);
+  });
+
+  it("refuses a start for good is left no job", async () => {
+    const id = await ok("create", "busybox", "true");
+    aca.azure.faults.add({ on: "app.Jobs_Start", error: { code: "NotToday", message: "not today" } });
+    const { code, errorText } = await aca.daemon.docker("start", id);
+    assert.equal(code, 1);
+    assert.match(errorText, /not today/);
+    await untilTrue(() => !aca.azure.app.jobs.names().includes(jobOf(id)));
+    await ok("rm", id);
+  });
+
   it("takes its time, and shows what it has made later", async () => {
     Object.assign(aca.azure.delays, { writeJob: 1_500, start: 500, deleteJob: 500 });
     aca.azure.switches.eventualConsistencyMs = 1_500;

@@ -54,6 +54,7 @@ export async function acaPlatformOf(
     isOnBooks: (job) => [...state.tasks.values()].some((task) => task.task !== "" && isOf(task, job)),
     isContainer: (containerId) => state.tasks.get(containerId) !== undefined,
     ended: (job, containerId) => idleJobs.ended(job, containerId),
+    failed: (job, containerId) => idleJobs.failed(job, containerId),
     clock,
     logger,
   });

@@ -54,6 +54,7 @@ function jobsOf(
     isOnBooks: () => false,
     isContainer: () => false,
     ended() {},
+    failed() {},
   });
 }
 

@@ -24,7 +24,7 @@ const againMs = 30_000;
 export class IdleJobs {
   readonly #options: IdleJobsOptions;
   readonly #logger: Logger;
-  /** Jobs whose execution has ended, with the work that deletes them. */
+  /** Jobs whose execution has ended, or whose start has failed, with the work that deletes them. */
   readonly #ended = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
 
@@ -35,10 +35,19 @@ export class IdleJobs {
 
   /** The execution of a job has ended: it is deleted once its container's record has done with it. */
   ended(job: string, containerId: string): void {
+    this.#watch(job, containerId, () => Promise.resolve(false));
+  }
+
+  /** The start of a job has failed: it is deleted once its container's record has done with it, and nothing of it runs. */
+  failed(job: string, containerId: string): void {
+    this.#watch(job, containerId, () => this.#options.jobs().isRunning(job));
+  }
+
+  #watch(job: string, containerId: string, isRunning: () => Promise<boolean>): void {
     if (!this.#ended.has(job) && !this.#closed.signal.aborted) {
       this.#ended.set(
         job,
-        this.#see(job, containerId).finally(() => this.#ended.delete(job)),
+        this.#see(job, containerId, isRunning).finally(() => this.#ended.delete(job)),
       );
     }
   }
@@ -62,13 +71,13 @@ export class IdleJobs {
     await Promise.all(this.#ended.values());
   }
 
-  async #see(job: string, containerId: string): Promise<void> {
+  async #see(job: string, containerId: string, isRunning: () => Promise<boolean>): Promise<void> {
     const { clock } = this.#options;
     const { signal } = this.#closed;
     for (let pauseMs = firstMs; !signal.aborted; pauseMs = againMs) {
       try {
         await clock.sleep(pauseMs, signal);
-        if (!this.#isNeeded(job, containerId)) {
+        if (!this.#isNeeded(job, containerId) && !(await isRunning())) {
           await this.#remove(job, containerId);
           return;
         }

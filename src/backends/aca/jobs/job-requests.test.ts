@@ -109,13 +109,18 @@ describe("the request for a container's job", () => {
     const spec = workloadSpec({ generation: 1_234_567n });
     const one = await requests().make(spec, step);
     const second = requests().another(one, "sk-cccccccccccc-1234567/e");
-    const third = requests().another(second, "");
+    const third = requests().another(second, "sk-cccccccccccc-1234567-x012345/e");
     const names = [one, second, third].map((each) => parseRequest(each).name);
     assert.equal(new Set(names).size, 3);
     assert.equal(requests().another(one, "sk-cccccccccccc-1234567/e"), second);
     for (const name of names) {
       assert.match(name, /^(?=.{2,32}$)[a-z]([a-z0-9]|-(?!-))*[a-z0-9]$/);
     }
+  });
+
+  it("for another try of a start that gave no task is the same job's", async () => {
+    const one = await requests().make(workloadSpec(), step);
+    assert.equal(requests().another(one, ""), one);
   });
 
   it("has an empty directory for each tmpfs", async () => {

@@ -56,8 +56,11 @@ export function jobRequests(options: JobRequestsOptions): TaskRequests {
       const { name } = parseRequest(request);
       return JSON.stringify({ ...(await make(spec, step, phase)), name });
     },
-    /** Names another job: the same is answered with the execution that it has. */
+    /** Names another job: the same is answered with the execution that it has. One that was not started is asked for again. */
     another(request, last) {
+      if (last === "") {
+        return request;
+      }
       const before = parseRequest(request);
       return JSON.stringify({ ...before, name: nextJobName(before.name, last) });
     },

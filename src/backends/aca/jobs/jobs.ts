@@ -3,6 +3,7 @@ import type { Job, JobExecution } from "@azure/arm-appcontainers";
 
 import type { Clock } from "../../../common/clock.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
+import { isUndone } from "../../common/cloud/cloud-error.ts";
 import type { CloudTasks, TaskAnswer, TaskView } from "../../common/cloud/cloud-tasks.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { AzureError, isMissing } from "../arm/errors.ts";
@@ -29,6 +30,8 @@ export interface ContainerJobsOptions {
   readonly isContainer: (containerId: string) => boolean;
   /** Hears of jobs whose execution has ended. */
   readonly ended: (job: string, containerId: string) => void;
+  /** Hears of jobs whose start has failed: nobody knows whether anything of them runs. */
+  readonly failed: (job: string, containerId: string) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -66,6 +69,8 @@ export class ContainerJobs implements CloudTasks {
   readonly #stopped = new Map<string, string>();
   /** Jobs that containers on this process' books have had: once nobody names them, they are on their way out. */
   readonly #served = new Set<string>();
+  /** Whether Azure may have started a job that this process has put, or has asked to be started. */
+  readonly #starts = new Map<string, "none" | "maybe">();
 
   constructor(options: ContainerJobsOptions) {
     this.#options = options;
@@ -77,13 +82,33 @@ export class ContainerJobs implements CloudTasks {
     signal.throwIfAborted();
     this.#served.add(asked.name);
     try {
-      const isNew = await this.#put(asked);
-      const { name: job } = asked;
-      const execution = isNew ? undefined : await this.#executionOf(job);
-      return { task: formatTask({ job, execution: execution ?? (await this.#start(job)) }) };
+      return { task: formatTask({ job: asked.name, execution: await this.#startOnce(asked) }) };
     } catch (error) {
       if (error instanceof AzureError) {
+        this.#options.failed(asked.name, asked.containerId);
         return { reason: error.message, cause: error };
+      }
+      throw error;
+    }
+  }
+
+  /** Starts a job, unless it is. @returns the execution's name */
+  async #startOnce(asked: JobRequest): Promise<string> {
+    const { name: job } = asked;
+    if ((await this.#put(asked)) && !this.#starts.has(job)) {
+      this.#starts.set(job, "none");
+    }
+    const isUnstarted = this.#starts.get(job) === "none";
+    const execution = isUnstarted ? undefined : await this.#executionOf(job);
+    if (execution !== undefined) {
+      return execution;
+    }
+    this.#starts.set(job, "maybe");
+    try {
+      return await this.#start(job);
+    } catch (error) {
+      if (isUnstarted && isUndone(error)) {
+        this.#starts.set(job, "none"); // Asked again, nothing needs to be looked for.
       }
       throw error;
     }
@@ -202,6 +227,7 @@ export class ContainerJobs implements CloudTasks {
     }
     this.#facts.delete(job);
     this.#served.delete(job);
+    this.#starts.delete(job);
     for (const known of [this.#statuses, this.#stopped]) {
       for (const task of known.keys()) {
         if (parseTask(task).job === job) {
