@@ -3,14 +3,17 @@ import assert from "node:assert/strict";
 import { setTimeout } from "node:timers/promises";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
+import { callbackSecrets } from "../../src/backends/aca/agents.ts";
 import { createAzureClients } from "../../src/backends/aca/arm/clients.ts";
+import { callbackSecretName } from "../../src/backends/aca/jobs/job.ts";
 import {
   type JobRequestsOptions,
   jobRequests,
   parseRequest,
 } from "../../src/backends/aca/jobs/job-requests.ts";
 import { ContainerJobs } from "../../src/backends/aca/jobs/jobs.ts";
-import type { TaskAnswer } from "../../src/backends/common/cloud/cloud-tasks.ts";
+import type { TaskAnswer, TaskRequests } from "../../src/backends/common/cloud/cloud-tasks.ts";
+import { createSealer } from "../../src/backends/common/cloud/seal.ts";
 import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
 import { workloadSpec } from "../../src/backends/common/cloud/testing/workload-spec.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
@@ -64,7 +67,7 @@ describe("the job of a start, in an Azure that", () => {
     const azure = createAzureClients({ subscriptionId, endpoint, rates: {}, clock, logger });
     return new ContainerJobs({
       ...{ azure, resourceGroup, environmentId, instance, clock, logger },
-      secretOf: () => "secret",
+      secretOf: callbackSecrets(createSealer(new Uint8Array(32))),
       registryPassword: undefined,
       isOnBooks: () => false,
       isContainer: () => true,
@@ -73,8 +76,8 @@ describe("the job of a start, in an Azure that", () => {
     });
   };
 
-  /** The request for the job of a container of its own. */
-  const request = async (): Promise<string> => {
+  /** Requests for jobs. */
+  const requests = (): TaskRequests => {
     const { location, environmentId } = scene.azure.subscription;
     const options: JobRequestsOptions = {
       images: () => Promise.resolve({ reference: scene.image, agent: undefined }),
@@ -95,9 +98,11 @@ describe("the job of a start, in an Azure that", () => {
       },
       defaultSize: { cpu: 1, memory: 2 * 1024 ** 3 },
     };
-    const spec = workloadSpec({ id: newId() });
-    return await jobRequests(options).make(spec, (_stillTo, work) => work());
+    return jobRequests(options);
   };
+  /** The request for the job of a container of its own. */
+  const request = (): Promise<string> =>
+    requests().make(workloadSpec({ id: newId() }), (_stillTo, work) => work());
   const calls = (operation: string): number => scene.azure.calls.count(`app.${operation}`);
   const executionsOf = (asked: string): readonly string[] =>
     scene.azure.app.executions
@@ -128,5 +133,17 @@ describe("the job of a start, in an Azure that", () => {
       [1, 4, 0, 0],
     );
     assert.deepEqual(failed, Array(3).fill(parseRequest(asked).name));
+  });
+
+  it("runs two jobs of one start gives each a secret of its own", async () => {
+    const jobs = startBackend();
+    const first = await request();
+    const second = requests().another(first, taskOf(await jobs.run(first, signal)));
+    await jobs.run(second, signal);
+    const secrets = [first, second].map((asked) => {
+      const { configuration } = scene.azure.app.jobs.body(parseRequest(asked).name)?.properties ?? {};
+      return configuration?.secrets?.find(({ name }) => name === callbackSecretName)?.value;
+    });
+    assert.notEqual(secrets[0], secrets[1]);
   });
 });

@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import { join } from "node:path";
 
 import type { AcaConfig } from "../../common/config/load.ts";
@@ -9,6 +10,9 @@ import { calledAgents } from "../common/cloud/agents/called-agents.ts";
 import { Relay } from "../common/cloud/callback/relay.ts";
 import { instanceOf } from "../common/cloud/instance.ts";
 import type { CloudSurroundings } from "../common/cloud/main.ts";
+import type { Sealer } from "../common/cloud/seal.ts";
+import type { ContainerJobsOptions } from "./jobs/jobs.ts";
+import { parseTask } from "./tags.ts";
 
 /** Agents of jobs, which nobody reaches: they call. */
 export interface AcaAgents {
@@ -44,9 +48,18 @@ export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
     logger,
   });
   logger.info(`agents are waited for at ${relay.address}, and told ${callbackUrl}`);
+  const secretOf = callbackSecrets(sealer);
   const proof = secretProof(async (containerId, { task }) =>
-    sealer.callbackSecret(containerId, await generationOf(task)),
+    secretOf(containerId, await generationOf(task), parseTask(task).job),
   );
   const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: false, clock, logger };
   return { finder: calledAgents(parts), callbackUrl, close: () => relay.close() };
+}
+
+/** Secrets of agents: a start may come to more than one job, and an agent in another than the last proves nothing. */
+export function callbackSecrets({
+  callbackSecret,
+}: Pick<Sealer, "callbackSecret">): ContainerJobsOptions["secretOf"] {
+  return (containerId, generation, job) =>
+    createHmac("sha256", callbackSecret(containerId, generation)).update(job).digest("base64url");
 }

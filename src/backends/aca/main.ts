@@ -5,7 +5,7 @@ import { instanceOf } from "../common/cloud/instance.ts";
 import { type CloudSurroundings, startCloudBackend } from "../common/cloud/main.ts";
 import type { CloudPlatform } from "../common/cloud/platform.ts";
 import { registryOptions } from "../common/serve-engine.ts";
-import { acaAgents } from "./agents.ts";
+import { acaAgents, callbackSecrets } from "./agents.ts";
 import { createAzureClients } from "./arm/clients.ts";
 import { parseRates } from "./arm/rates.ts";
 import { IdleJobs, isOf } from "./jobs/idle-jobs.ts";
@@ -49,7 +49,7 @@ export async function acaPlatformOf(
     resourceGroup: aca.resourceGroup,
     environmentId: environmentIdOf(aca),
     instance: instanceOf(authority),
-    secretOf: (containerId, generation) => sealer.callbackSecret(containerId, generation),
+    secretOf: callbackSecrets(sealer),
     registryPassword: aca.registryPassword,
     isOnBooks: (job) => [...state.tasks.values()].some((task) => task.task !== "" && isOf(task, job)),
     isContainer: (containerId) => state.tasks.get(containerId) !== undefined,

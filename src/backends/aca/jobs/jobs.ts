@@ -21,8 +21,8 @@ export interface ContainerJobsOptions {
   readonly environmentId: string;
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
-  /** The secret by which the agent of a start proves itself. */
-  readonly secretOf: (containerId: string, generation: bigint) => string;
+  /** The secret by which the agent of a start proves itself, in the job of this name. */
+  readonly secretOf: (containerId: string, generation: bigint, job: string) => string;
   readonly registryPassword: string | undefined;
   /** Whether the books name the execution of a job, which needs not be looked for. */
   readonly isOnBooks: (job: string) => boolean;
@@ -245,7 +245,7 @@ export class ContainerJobs implements CloudTasks {
       this.#facts.set(name, factsOf(there));
       return false;
     }
-    const callback = secretOf(containerId, BigInt(generation));
+    const callback = secretOf(containerId, BigInt(generation), name);
     let status: number | undefined;
     await azure.call("Jobs_CreateOrUpdate", async (options) => {
       const poller = await azure.apps.jobs.beginCreateOrUpdate(
