@@ -12,6 +12,7 @@ import {
   parseRequest,
 } from "../../src/backends/aca/jobs/job-requests.ts";
 import { ContainerJobs } from "../../src/backends/aca/jobs/jobs.ts";
+import { parseTask } from "../../src/backends/aca/tags.ts";
 import type { TaskAnswer, TaskRequests } from "../../src/backends/common/cloud/cloud-tasks.ts";
 import { createSealer } from "../../src/backends/common/cloud/seal.ts";
 import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
@@ -145,5 +146,20 @@ describe("the job of a start, in an Azure that", () => {
       return configuration?.secrets?.find(({ name }) => name === callbackSecretName)?.value;
     });
     assert.notEqual(secrets[0], secrets[1]);
+  });
+
+  it("refuses a look at one execution tells of the others", async () => {
+    const jobs = startBackend();
+    const [one = "", other = ""] = await Promise.all(
+      [1, 2].map(async () => taskOf(await jobs.run(await request(), signal))),
+    );
+    scene.azure.faults.add({
+      on: "app.JobExecution",
+      where: (input) => JSON.stringify(input).includes(parseTask(one).execution),
+      error: { code: "AuthorizationFailed", status: 403 },
+    });
+    const { views, missing, failed } = await jobs.describe([one, other], signal);
+    assert.deepEqual([views.map(({ task }) => task), missing], [[other], []]);
+    assert.match(String(failed.get(one)), /AuthorizationFailed/);
   });
 });

@@ -134,13 +134,21 @@ export class ContainerJobs implements CloudTasks {
   }
 
   async describe(tasks: readonly string[], signal: AbortSignal) {
-    const looks = await Promise.all(
-      tasks.map(async (task) => ({ task, view: await this.#view(parseTask(task), signal) })),
+    const views: TaskView[] = [];
+    const missing: string[] = [];
+    const failed = new Map<string, unknown>();
+    await Promise.all(
+      tasks.map(async (task) => {
+        try {
+          const view = await this.#view(parseTask(task), signal);
+          void (view === undefined ? missing.push(task) : views.push(view));
+        } catch (error) {
+          signal.throwIfAborted();
+          failed.set(task, error);
+        }
+      }),
     );
-    return {
-      views: looks.map(({ view }) => view).filter((view) => view !== undefined),
-      missing: looks.filter(({ view }) => view === undefined).map(({ task }) => task),
-    };
+    return { views, missing, failed };
   }
 
   async listOwn(): Promise<readonly string[]> {

@@ -79,6 +79,8 @@ export interface DescribedTasks {
   readonly views: readonly TaskView[];
   /** Those that it does not know (yet, or any more). */
   readonly missing: readonly string[];
+  /** Failures of looks at single tasks, by task, where a cloud tells of each by itself. */
+  readonly failed?: ReadonlyMap<string, unknown>;
 }
 
 /** No task was given. */

@@ -23,9 +23,11 @@ describe("the poller", () => {
           throw new Error("the cloud is away");
         }
         rounds.push(tasks);
+        const refused = tasks.filter((task) => task.includes("refused"));
         return {
+          failed: new Map(refused.map((task) => [task, new Error(`nothing is told of ${task}`)])),
           views: tasks
-            .filter((task) => !task.includes("lost"))
+            .filter((task) => !/lost|refused/.test(task))
             .map((task) => taskView({ task, status: "RUNNING" })),
           missing: tasks.filter((task) => task.includes("lost")),
         };
@@ -80,6 +82,20 @@ describe("the poller", () => {
     poller.listen("task/1", (view) => heard.push(view === "missing" ? view : view.status));
     await clock.advance(150);
     assert.deepEqual(new Set(heard), new Set(["RUNNING", "missing"]));
+  });
+
+  it("tells of a look that was refused those alone who listen to its task", async () => {
+    const heard: string[] = [];
+    for (const task of ["task/refused", "task/1"]) {
+      poller.listen(
+        task,
+        (view) => heard.push(view === "missing" ? view : view.status),
+        (error) => heard.push(String(error)),
+      );
+    }
+    await clock.advance(150);
+    assert.deepEqual(new Set(heard), new Set(["RUNNING", "Error: nothing is told of task/refused"]));
+    await assert.rejects(poller.describe(["task/1", "task/refused"]), /nothing is told/);
   });
 
   it("goes on when a round fails, which is told to those who listen for it", async () => {

@@ -121,19 +121,24 @@ export class TaskPoller {
   }
 
   async #round(): Promise<void> {
-    const { cloud } = this.#options;
+    const { cloud, logger } = this.#options;
     const tasks = [...this.#listeners.keys()];
     for (let from = 0; from < tasks.length; from += cloud.describedAtOnce) {
       const now = tasks.slice(from, from + cloud.describedAtOnce);
-      const { views, missing } = await cloud.describe(now, this.#closed.signal).catch((error: unknown) => {
+      const answer = await cloud.describe(now, this.#closed.signal).catch((error: unknown) => {
         this.#tellFailure(tasks.slice(from), error);
         throw error;
       });
+      const { views, missing, failed = new Map<string, unknown>() } = answer;
       for (const view of views) {
         this.#tell(view.task, view);
       }
       for (const task of missing) {
         this.#tell(task, "missing");
+      }
+      for (const [task, error] of failed) {
+        logger.warn({ task, err: error }, `cannot ask for the state of a task: ${messageOf(error)}`);
+        this.#tellFailure([task], error);
       }
     }
   }
