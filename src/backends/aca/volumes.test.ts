@@ -109,6 +109,11 @@ function setUp({ listsMetadata = true } = {}) {
       }),
       dropIdleJobs: async () => {
         rounds -= 1;
+        if (failing.has("sweep")) {
+          rounds = Math.min(rounds, 1);
+          failing.delete("sweep");
+          throw failedCall("refused", "Jobs_ListByResourceGroup: no");
+        }
         if (rounds <= 0) {
           used.clear();
         }
@@ -222,11 +227,22 @@ describe("a named volume", () => {
       return true;
     });
     azure.failing.set("ManagedEnvironmentsStorages_Delete", "refused");
+    azure.calls.length = 0;
     await assert.rejects(
       passing(azure.clock, azure.volumes.remove(busy)),
       /^SockerlessError: remove busy: .*: no$/,
     );
+    assert.equal(azure.calls.length, 1);
     assert.equal(azure.shares.size, 1);
+  });
+
+  it("goes although nobody can look for jobs that name it for a moment", async () => {
+    const azure = setUp();
+    const record = await made(azure, "cache");
+    azure.used.add(shareOf(record)?.share ?? "");
+    azure.failing.set("sweep", "refused");
+    await passing(azure.clock, azure.volumes.remove(record));
+    assert.equal(azure.shares.size, 0);
   });
 
   it("is NFS on demand, and has the user's own mount options", async () => {

@@ -4,7 +4,7 @@
  * Anonymous volumes are directories of the container that has them (their records have no `driver_reference`).
  */
 import type { Clock } from "../../common/clock.ts";
-import { conflict, fromUnknown, invalid, isErrorKind } from "../../common/errors.ts";
+import { conflict, fromUnknown, invalid, isErrorKind, messageOf } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { ContainerRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -108,12 +108,14 @@ function sharedVolumes(
         break;
       } catch (error) {
         // A container that is gone has its job for a moment, one that has ended for as long as it lingers.
-        if (!isRefusal(error) || clock.nowMs() > deadline) {
+        if (!isInUse(error) || clock.nowMs() > deadline) {
           throw isInUse(error) ? conflict(inUseMessage, error) : error;
         }
       }
       await clock.sleep(pauseAfter(attempt, pauses));
-      await dropIdleJobs();
+      await dropIdleJobs().catch((error: unknown) => {
+        logger.warn({ err: error }, `cannot look for jobs that nobody needs: ${messageOf(error)}`);
+      });
     }
     await files.removeShare(share);
   };

@@ -26,6 +26,7 @@ export class IdleJobs {
   readonly #logger: Logger;
   /** Jobs whose execution has ended, or whose start has failed, with the work that deletes them. */
   readonly #ended = new Map<string, Promise<void>>();
+  readonly #removals = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
 
   constructor(options: IdleJobsOptions) {
@@ -52,16 +53,16 @@ export class IdleJobs {
     }
   }
 
-  /**
-   * Deletes jobs that no container's record names and that run nothing.
-   *
-   * @param wanted which of these are deleted
-   */
-  async sweep(wanted: (job: string) => boolean = () => true): Promise<void> {
+  /** Deletes jobs that no container's record names and that run nothing. One that cannot be deleted yet is logged. */
+  async sweep(): Promise<void> {
     const jobs = this.#options.jobs();
     for (const { name, containerId } of await jobs.list()) {
-      if (wanted(name) && !this.#isNeeded(name, containerId) && !(await jobs.isRunning(name))) {
-        await this.#remove(name, containerId);
+      try {
+        if (!this.#isNeeded(name, containerId) && !(await jobs.isRunning(name))) {
+          await this.#remove(name, containerId);
+        }
+      } catch (error) {
+        this.#tellFailure(name, error);
       }
     }
   }
@@ -83,18 +84,26 @@ export class IdleJobs {
         }
       } catch (error) {
         if (!signal.aborted) {
-          this.#logger.warn(
-            { job, err: error },
-            `a job that is not needed any more cannot be deleted yet: ${messageOf(error)}`,
-          );
+          this.#tellFailure(job, error);
         }
       }
     }
   }
 
+  #tellFailure(job: string, error: unknown): void {
+    const told = `a job that is not needed any more cannot be deleted yet: ${messageOf(error)}`;
+    this.#logger.warn({ job, err: error }, told);
+  }
+
+  /** Azure refuses to delete what it is deleting: who comes second waits for the first. */
   async #remove(job: string, containerId: string): Promise<void> {
-    await this.#options.jobs().remove(job);
-    this.#logger.info({ job, container: containerId }, "deleted a job that is not needed any more");
+    const remove = async (): Promise<void> => {
+      await this.#options.jobs().remove(job);
+      this.#logger.info({ job, container: containerId }, "deleted a job that is not needed any more");
+    };
+    const underWay = this.#removals.get(job) ?? remove().finally(() => this.#removals.delete(job));
+    this.#removals.set(job, underWay);
+    await underWay;
   }
 
   /** Whether a container's record names a job: it runs, is asked for, or lingers. */
