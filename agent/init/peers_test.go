@@ -15,13 +15,18 @@ import (
 // interfaceAddress is that of a container which the test has given one.
 const interfaceAddress = "10.77.0.2"
 
-func TestAPeerReachesNothingOfTheLoopback(t *testing.T) {
-	t.Parallel()
-	k := startTask(t, taskOptions{arguments: forLong, network: true})
+func giveInterface(t *testing.T, k *task) {
+	t.Helper()
 	add := exec.Command("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", k.pid()), "ip", "address", "add", interfaceAddress+"/32", "dev", "lo")
 	if output, err := add.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
+}
+
+func TestAPeerReachesNothingOfTheLoopback(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: forLong, network: true})
+	giveInterface(t, k)
 	main := attach(t, k.client(), "a")
 	start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "serve", "tcp"), AwaitAttachIds: []string{"a"}, OpenStdin: true})
 	main.until("\n")

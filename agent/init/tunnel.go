@@ -5,13 +5,16 @@ import (
 	"net"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
 )
 
 var _ server.Reachable = (*container)(nil)
 
-// DialPort connects to a port as the container sees it.
+// DialPort connects to a port as the container sees it; at 0.0.0.0 to what
+// listens at its interface, as from outside.
 func (c *container) DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error) {
 	var refusal error
 	switch roleOf(ctx) {
@@ -22,6 +25,13 @@ func (c *container) DialPort(ctx context.Context, network string, address netip.
 	}
 	if refusal != nil {
 		return nil, refusal
+	}
+	if address.Addr().IsUnspecified() {
+		own, ok := ownAddress()
+		if !ok {
+			return nil, unix.EADDRNOTAVAIL
+		}
+		address = netip.AddrPortFrom(own, address.Port())
 	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, network, address.String())

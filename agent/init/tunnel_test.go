@@ -180,6 +180,28 @@ func TestATunnelSaysWhyThereIsNoConnection(t *testing.T) {
 	}
 }
 
+func TestAPublishedPortIsAtTheInterface(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: forLong, network: true})
+	giveInterface(t, k)
+	main := attach(t, k.client(), "a")
+	start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "serve", "tcp"), AwaitAttachIds: []string{"a"}, OpenStdin: true})
+	main.until("\n")
+	port, err := strconv.ParseUint(strings.TrimSpace(main.stdout.String()), 10, 16)
+	must(t, err)
+	for host, reason := range map[string]agentv1.TunnelErrorReason{
+		"":        0,
+		"0.0.0.0": agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_REFUSED, // who listens does so on the loopback
+		"::":      agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_REFUSED,
+	} {
+		open := tcp(uint32(port))
+		open.Host = host
+		if response := tunnelTo(t, k.client(), open).receive(); response.GetError().GetReason() != reason {
+			t.Errorf("at %q: %v", host, response)
+		}
+	}
+}
+
 func TestACallerThatLeavesResetsTheConnection(t *testing.T) {
 	t.Parallel()
 	client, port, main := serves(t, "tcp")

@@ -7600,7 +7600,7 @@ func (*TunnelResponse_Heartbeat) isTunnelResponse_Message() {}
 type TunnelOpen struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol TransportProtocol      `protobuf:"varint,1,opt,name=protocol,proto3,enum=sockerless.agent.v1.TransportProtocol" json:"protocol,omitempty"`
-	// An address as the container sees it, IPv4 or IPv6; empty: 127.0.0.1.
+	// An address as the container sees it, IPv4 or IPv6; empty: 127.0.0.1; 0.0.0.0: its interface's.
 	Host          string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
 	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"` // 1 to 65535
 	unknownFields protoimpl.UnknownFields

@@ -943,7 +943,7 @@ func (x *OpenTunnelRequest) GetAccess() *AgentAccess {
 type OpenTunnelResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Endpoint      *AgentEndpoint         `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"` // for TunnelOpen: the container's own address
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"` // for TunnelOpen: the container's own address, 0.0.0.0 where only its agent knows it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

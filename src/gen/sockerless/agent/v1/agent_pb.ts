@@ -3509,7 +3509,7 @@ export type TunnelOpen = Message<"sockerless.agent.v1.TunnelOpen"> & {
   protocol: TransportProtocol;
 
   /**
-   * An address as the container sees it, IPv4 or IPv6; empty: 127.0.0.1.
+   * An address as the container sees it, IPv4 or IPv6; empty: 127.0.0.1; 0.0.0.0: its interface's.
    *
    * @generated from field: string host = 2;
    */

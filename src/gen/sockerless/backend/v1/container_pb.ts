@@ -410,7 +410,7 @@ export type OpenTunnelResponse = Message<"sockerless.backend.v1.OpenTunnelRespon
   endpoint?: AgentEndpoint | undefined;
 
   /**
-   * for TunnelOpen: the container's own address
+   * for TunnelOpen: the container's own address, 0.0.0.0 where only its agent knows it
    *
    * @generated from field: string host = 2;
    */

@@ -18,6 +18,9 @@ import { reachableAddressOf } from "../../../model/endpoints.ts";
 import { wantedPorts } from "../../../model/ports.ts";
 import { hasProcess } from "../../../model/records.ts";
 
+/** Names to an agent whatever address its container's interface has. */
+const interfaceAddress = "0.0.0.0";
+
 /** Ports that a container wants published. @throws not-found; invalid: it names no port */
 export function describePorts(context: EngineContext, reference: string): DescribePortsResponse {
   const record = findContainer(context.state, reference);
@@ -50,9 +53,10 @@ export async function openTunnel(
   if (link === undefined) {
     throw conflict(`container ${record.id} is not running`);
   }
+  const isVirtual = context.driver.networks.endpointAddresses === "virtual";
   const own = Object.values(record.endpoints).find(({ ipAddress }) => ipAddress !== "");
   return {
     endpoint: await endpointFor(context, record.id, link.address, access),
-    host: reachableAddressOf(record) || (own?.ipAddress ?? ""),
+    host: reachableAddressOf(record) || (isVirtual ? interfaceAddress : (own?.ipAddress ?? "")),
   };
 }
