@@ -95,10 +95,13 @@ async function forward(
     }
     if ((flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0) {
       stream.respond({ ":status": status, ...endToEnd(answer) }, { endStream: true });
+      upstream.resume();
       return;
     }
     response.writeHead(status, endToEnd(answer));
     response.addTrailers(statusHeaders(Code.Unavailable, "the agent's answer was cut"));
+    // Not sooner: over a link, Node tells of bytes that came with the header before it tells of the header.
+    upstream.pipe(stream);
   });
   upstream.on("trailers", (sent) => {
     response.addTrailers({ "grpc-message": "", ...endToEnd(sent) });
@@ -117,7 +120,6 @@ async function forward(
     }
   });
   stream.pipe(upstream);
-  upstream.pipe(stream);
 }
 
 /** Headers that pass from one hop to the next. */
