@@ -1,8 +1,8 @@
 /**
  * The whole loops, fault sweeps and suites of others, of which `npm test` runs samples, and a session on moto: every
  * fault point, the loads at their full sizes, a thousand runs of each kind, the Go tests without their short cuts, and
- * each Go fuzz target for a while; the clients on ECS once more with agents that call. Arguments are those of the integration tests and leave out what is Go:
- * `npm run soak -- test/ecs` is for the ECS backend.
+ * each Go fuzz target for a while; the clients on ECS once more with agents that call, and all of them on Azure. Arguments are
+ * those of the integration tests and leave out what is Go: `npm run soak -- test/ecs` is for the ECS backend.
  */
 import { spawnSync } from "node:child_process";
 import { beginTestRun } from "./leaks.ts";
@@ -33,6 +33,8 @@ const tests =
         ...["test/builds/beside-buildkit.test.ts", "test/builds/programs.test.ts", "test/ecs/moto.test.ts"],
         "test/local/hostile-images.test.ts",
       ];
+/** Tests of which `npm test` runs a sample. */
+const onAzure = ["test/aca/api"];
 /** Tests that run with agents that call, too. */
 const onEcs = ["test/ecs/api", "test/ecs/shared-network.test.ts"];
 const failures: string[] = [];
@@ -66,6 +68,7 @@ if (chosen.length === 0) {
     SOCKERLESS_TEST_AGENTS: "callback",
     SOCKERLESS_SOAK: "",
   });
+  run("clients on Azure", process.execPath, [...integration, ...onAzure], root);
   run(
     "Docker's own suites",
     process.execPath,

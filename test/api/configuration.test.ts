@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { checkout } from "../support/daemon.ts";
-import { backendUnderTest } from "../support/backend-under-test.ts";
+import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { freePort } from "../support/free-port.ts";
 import type { RecordedRequest } from "../support/record-docker-cli.ts";
@@ -64,7 +64,7 @@ describe("the configuration of a container", () => {
   const hostConfig = {
     Binds: ["named:/named:ro", "/tmp:/host"],
     LogConfig: { Type: "local", Config: { "max-size": "1m", "max-file": "3" } },
-    NetworkMode: "none",
+    NetworkMode: quickestNetwork(),
     PortBindings: { "80/tcp": [{ HostIp: "127.0.0.1", HostPort: "8080" }] },
     RestartPolicy: { Name: "on-failure", MaximumRetryCount: 3 },
     ConsoleSize: [24, 80],

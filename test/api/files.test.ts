@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { chmod, lstat, mkdir, readFile, readlink, symlink, writeFile, link } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { onlyOn } from "../support/backend-under-test.ts";
+import { notOn, onlyOn } from "../support/backend-under-test.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -112,7 +112,9 @@ describe("docker cp", () => {
     await ok("rm", "bare");
   });
 
-  test("into a read-only root is refused", async () => {
+  test("into a read-only root is refused", {
+    skip: notOn("aca", "a job's root can be written, which the creation's warning says"),
+  }, async () => {
     await ok("create", "--name", "sealed", "--read-only", "busybox");
     const file = join(setting.daemon.directory, "any");
     await writeFile(file, "");

@@ -4,7 +4,7 @@ import { lstat, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import { backendUnderTest } from "../support/backend-under-test.ts";
+import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
 import { tarOf } from "../support/tar.ts";
@@ -57,8 +57,9 @@ async function sent(
 
 describe("a policy", () => {
   const padding = `"Labels":{"padding":"${"x".repeat(3_000_000)}"},`;
-  const refused = `"HostConfig":{"NetworkMode":"none","${field}":"${value}"}`;
-  const harmless = '"HostConfig":{"NetworkMode":"none"}';
+  const network = quickestNetwork();
+  const refused = `"HostConfig":{"NetworkMode":"${network}","${field}":"${value}"}`;
+  const harmless = `"HostConfig":{"NetworkMode":"${network}"}`;
 
   for (const chunked of [false, true]) {
     test(`reads all that is done, in a body that is ${chunked ? "chunked" : "one"}, small or large`, async () => {
@@ -78,8 +79,8 @@ describe("a policy", () => {
       `{"Image":"busybox",${refused},${harmless}}`,
       `{"Image":"busybox",${harmless},${refused.replace("HostConfig", "hostconfig")}}`,
       `{"Image":"busybox",${refused.replace("HostConfig", "HOSTCONFIG")},${harmless}}`,
-      `{"Image":"busybox","HostConfig":{"NetworkMode":"none","${field}":"","${field.toLowerCase()}":"${value}"}}`,
-      `{"Image":"busybox","HostConfig":{"NetworkMode":"none","${camelCase(field)}":"${value}","${field}":""}}`,
+      `{"Image":"busybox","HostConfig":{"NetworkMode":"${network}","${field}":"","${field.toLowerCase()}":"${value}"}}`,
+      `{"Image":"busybox","HostConfig":{"NetworkMode":"${network}","${camelCase(field)}":"${value}","${field}":""}}`,
     ];
     for (const body of bodies) {
       const { status, message, id } = await sent(body, false);

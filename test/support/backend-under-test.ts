@@ -1,7 +1,7 @@
 /** On which backend the tests of a file run: the client tests of test/api are written once and run on several. */
 
 /** Backends that client tests can run on. */
-export type TestedBackend = "local" | "ecs";
+export type TestedBackend = "local" | "ecs" | "aca";
 
 let chosen: TestedBackend = "local";
 
@@ -15,6 +15,11 @@ export function backendUnderTest(): TestedBackend {
   return chosen;
 }
 
+/** A network mode for containers that need none: a job's agent has to call, so that `none` is refused there. */
+export function quickestNetwork(): string {
+  return chosen === "aca" ? "bridge" : "none";
+}
+
 /**
  * For the `skip` option of a test or suite whose subject another backend does not have, or has in another way:
  * docs/backends tells each difference.
@@ -23,4 +28,9 @@ export function backendUnderTest(): TestedBackend {
  */
 export function onlyOn(backend: TestedBackend, why: string): string | false {
   return chosen === backend ? false : `only on ${backend}: ${why}`;
+}
+
+/** As {@link onlyOn}, of a subject that one backend alone does not have, or has in another way. */
+export function notOn(backend: TestedBackend, why: string): string | false {
+  return chosen === backend ? `not on ${backend}: ${why}` : false;
 }

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import type { OutgoingHttpHeaders } from "node:http";
 
+import { quickestNetwork } from "./backend-under-test.ts";
 import { type ApiResponse, callApi } from "./docker-api.ts";
 import { RawClient } from "./raw-client.ts";
 import { until } from "./until.ts";
@@ -33,7 +34,7 @@ export interface ContainerDetail {
 }
 
 /**
- * The body of a creation; without an image it is busybox, and without networks it has none, which is quicker.
+ * The body of a creation; without an image it is busybox, and without networks it has none where that may be, which is quicker.
  */
 export type Creation = Readonly<Record<string, unknown>> & { readonly HostConfig?: object };
 
@@ -87,7 +88,11 @@ export class EngineApi {
       201,
       "POST",
       `/containers/create${name === undefined ? "" : `?name=${name}`}`,
-      { Image: "busybox", ...creation, HostConfig: { NetworkMode: "none", ...creation.HostConfig } },
+      {
+        Image: "busybox",
+        ...creation,
+        HostConfig: { NetworkMode: quickestNetwork(), ...creation.HostConfig },
+      },
     );
     return Id;
   }

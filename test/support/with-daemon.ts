@@ -30,22 +30,43 @@ export async function startDaemon(
   resources: AsyncDisposableStack,
   options: DaemonOptions = {},
 ): Promise<Daemon> {
-  if (backendUnderTest() === "local") {
-    return resources.use(await Daemon.start(options));
-  }
-  // Only where it is wanted: a simulated cloud is much to load. Files of what has ended are there as long as a test takes.
-  const { EcsDaemon } = await import("./ecs-daemon.ts");
-  return resources.use(await EcsDaemon.start({ daemon: options, ecs: { linger: "20m" } })).daemon;
+  const account = await openAccount(resources);
+  return resources.use(
+    await Daemon.start({
+      ...options,
+      args: [
+        ...(account === undefined ? [] : ["--backend", backendUnderTest(), ...account.args]),
+        ...(options.args ?? []),
+      ],
+      env: { ...account?.env, ...options.env },
+    }),
+  );
 }
 
 /** Arguments and environment of `sockerless backend` on the backend under test, its name included. */
 export async function backendProgram(
   resources: AsyncDisposableStack,
 ): Promise<{ readonly args: readonly string[]; readonly env: NodeJS.ProcessEnv }> {
-  if (backendUnderTest() === "local") {
-    return { args: ["local"], env: process.env };
+  const account = await openAccount(resources);
+  return { args: [backendUnderTest(), ...(account?.args ?? [])], env: { ...process.env, ...account?.env } };
+}
+
+/** A simulated account of the cloud under test, and what a backend that uses it is started with. */
+async function openAccount(
+  resources: AsyncDisposableStack,
+): Promise<{ readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> } | undefined> {
+  const linger = "20m"; // Files of what has ended are there as long as a test takes.
+  // Only where it is wanted: a simulated cloud is much to load.
+  switch (backendUnderTest()) {
+    case "local":
+      return undefined;
+    case "ecs": {
+      const { EcsAccount } = await import("./ecs-daemon.ts");
+      return resources.use(await EcsAccount.open({ ecs: { linger } }));
+    }
+    case "aca": {
+      const { AcaAccount } = await import("./aca-daemon.ts");
+      return resources.use(await AcaAccount.open({ aca: { linger } }));
+    }
   }
-  const { EcsAccount } = await import("./ecs-daemon.ts");
-  const { args, env } = resources.use(await EcsAccount.open({ ecs: { linger: "20m" } }));
-  return { args: ["ecs", ...args], env: { ...process.env, ...env } };
 }

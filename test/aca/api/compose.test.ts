@@ -1,0 +1,2 @@
+import "../on-aca.ts";
+import "../../api/compose.test.ts";

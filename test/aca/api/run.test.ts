@@ -1,0 +1,2 @@
+import "../on-aca.ts";
+import "../../api/run.test.ts";

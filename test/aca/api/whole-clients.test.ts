@@ -1,0 +1,2 @@
+import "../on-aca.ts";
+import "../../api/whole-clients.test.ts";
