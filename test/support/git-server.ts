@@ -19,7 +19,7 @@ const env = {
   GIT_COMMITTER_EMAIL: "a@b",
 };
 
-/** One repository on 127.0.0.1. */
+/** One repository. */
 export class GitServer implements AsyncDisposable {
   readonly #directory: string;
   readonly #server: Server;
@@ -29,20 +29,25 @@ export class GitServer implements AsyncDisposable {
     this.#server = server;
   }
 
-  /** Serves a repository whose branch `main` is empty. */
-  static async start(): Promise<GitServer> {
+  /**
+   * Serves a repository whose branch `main` is empty.
+   *
+   * @param host address on which it listens
+   */
+  static async start(host = "127.0.0.1"): Promise<GitServer> {
     const directory = await mkdtemp(join(tmpdir(), "skl-git-"));
     const program = join(await git(directory, "--exec-path"), "git-http-backend");
     await git(directory, "init", "--quiet", "--initial-branch=main", ".");
     const server = createServer((request, response) => runCgi(program, directory, request, response));
-    server.listen(0, "127.0.0.1");
+    server.listen(0, host);
     await once(server, "listening");
     return new GitServer(directory, server);
   }
 
   /** The repository's address. */
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/repository.git`;
+    const { address, port } = this.#server.address() as AddressInfo;
+    return `http://${address}:${port}/repository.git`;
   }
 
   /** Commits files beside those that are there, and answers the commit's digest. */
