@@ -1,6 +1,5 @@
 /** Tasks in subnets that let nothing in: their agents call the backend (`ecs.agent_mode: callback`). */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -10,6 +9,7 @@ import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { callingAgents } from "../support/calling-agents.ts";
+import { beginClient, type ClientUnderWay, count, counted } from "../support/client-under-way.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
@@ -138,24 +138,7 @@ describe("tasks whose agents call the backend", () => {
     assert.equal(await daemon.ok("wait", "stays"), "9");
   });
 
-  /** A client under way, what it has written, and its exit code. */
-  const begin = (...args: string[]) => {
-    const client = spawn("docker", args, {
-      env: under.daemon.clientEnv,
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    const chunks: Buffer[] = [];
-    client.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
-    let errors = "";
-    client.stderr.on("data", (chunk: Buffer) => {
-      errors += String(chunk);
-    });
-    const closed = once(client, "close").then(([code]) => Number(code));
-    return { output: client.stdout, text: () => Buffer.concat(chunks), errors: () => errors, closed };
-  };
-  const count = (lines: number): string =>
-    `i=0; while [ $i -lt ${lines} ]; do echo $i; i=$((i+1)); usleep 10000; done`;
-  const counted = (lines: number): string => Array.from({ length: lines }, (_, n) => `${n}\n`).join("");
+  const begin = (...args: string[]): ClientUnderWay => beginClient(under.daemon, ...args);
 
   it("go on, byte for byte, after a cut that is longer than the silence of a peer that is gone", async () => {
     const { daemon } = under;
