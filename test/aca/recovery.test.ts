@@ -3,65 +3,97 @@
  * SOCKERLESS_SOAK=1 (`npm run soak -- test/aca/recovery.test.ts`), else a sample.
  */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it, type TestContext } from "node:test";
+import { after, before, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { testBuildEnv } from "../support/test-build.ts";
+import { beforeAndAfter, KillSweep, type Life } from "../support/kill-sweep.ts";
 import { untilTrue } from "../support/until.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const sample = ["azure.Jobs_CreateOrUpdate.after", "azure.Jobs_Start.after"];
 /** Steps that a life has to come to at least; others that it comes to are swept too. */
-const least = [
-  ...["Jobs_CreateOrUpdate", "Jobs_Delete", "Jobs_Start", "JobExecution"].map((call) => `azure.${call}`),
-  ...["workloads.create", "workloads.launch", "workloads.release", "workloads.remove"],
+const least = beforeAndAfter(
+  ...[
+    "FileShares_Create",
+    "FileShares_Delete",
+    "JobExecution",
+    "Jobs_CreateOrUpdate",
+    "Jobs_Delete",
+    "Jobs_Start",
+    "Jobs_StopExecution",
+    "ManagedEnvironmentsStorages_CreateOrUpdate",
+    "ManagedEnvironmentsStorages_Delete",
+  ].map((call) => `azure.${call}`),
+  ...["networks.connect", "networks.disconnect", "networks.ensure", "networks.remove"],
+  ...["volumes.create", "volumes.remove"],
+  ...["workloads.create", "workloads.end", "workloads.launch", "workloads.release", "workloads.remove"],
   "state.commit",
-].flatMap((step) => [`${step}.before`, `${step}.after`]);
+);
+
+/** How a life goes. */
+interface Scene {
+  /** The agents do not answer a stop: else they end their jobs' executions themselves. */
+  readonly isCut: boolean;
+}
 
 describe("a backend of jobs that is killed", () => {
   let aca: AcaDaemon;
-  let armed: string;
-  let reached: string;
+  let sweep: KillSweep;
 
   before(async () => {
-    armed = join(await mkdtemp(join(tmpdir(), "skl-aca-fault-")), "step");
-    reached = join(armed, "../reached");
-    const env = await testBuildEnv(armed, reached);
-    aca = await AcaDaemon.start({ aca: { linger: "5s", drain_timeout: "2s" }, daemon: { env } });
+    sweep = await KillSweep.prepare({ least, asks: /^azure\.(JobExecution|\w+_(Get|List\w*))\./ });
+    aca = await AcaDaemon.start({ aca: { linger: "5s", drain_timeout: "2s" }, daemon: { env: sweep.env } });
   });
   after(async () => {
     await aca?.stop();
-    await rm(join(armed, ".."), { recursive: true });
+    await sweep?.[Symbol.asyncDispose]();
   });
 
+  const isUnderWay = (status: string): boolean => ["Running", "Processing"].includes(status);
   const running = (id: string): number =>
     aca.azure.app.executions.filter(
-      ({ job, status }) =>
-        job.startsWith(`sk-${id.slice(0, 12)}`) && ["Running", "Processing"].includes(status),
+      ({ job, status }) => job.startsWith(`sk-${id.slice(0, 12)}`) && isUnderWay(status),
     ).length;
+  const shares = (): number =>
+    aca.azure.storage.account(aca.azure.config["storage_account_name"] ?? "")?.shares.size ?? 0;
   const serves = (): Promise<void> => untilTrue(async () => (await aca.daemon.docker("ps")).code === 0);
 
+  /** Removes until nothing is listed any more: the step may be one of these. */
+  const untilNone = (remove: readonly string[], list: readonly string[]): Promise<void> =>
+    untilTrue(async () => {
+      await aca.daemon.docker(...remove);
+      const { code, text } = await aca.daemon.docker(...list);
+      return code === 0 && text === "";
+    });
+
   /**
-   * A container's life, and that of another that ends by itself and is started again, up to where nothing of them is left.
-   * The state has to agree with the cloud afterwards, whatever becomes of each command.
+   * A container's life, and that of another that ends by itself and is started again, up to where nothing of them and of
+   * what they use is left. The state has to agree with the cloud afterwards, whatever becomes of each command.
    *
    * @returns how often the other has run
    */
-  const live = async (): Promise<number> => {
-    const { daemon } = aca;
+  const live = async ({ isCut }: Scene): Promise<number> => {
+    const { daemon, azure } = aca;
     const docker = async (...args: string[]): Promise<void> => {
       await daemon.docker(...args);
       await serves();
     };
+    await docker("network", "create", "lane");
+    await docker("network", "create", "side");
+    const own = ["--volume=kept:/kept", "--network=lane"];
     const lasting = ["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"];
-    await docker("run", "--detach", "--name=life", "busybox", ...lasting);
-    await docker("run", "--name=once", "busybox", "echo", "ran");
+    await docker("run", "--detach", "--name=life", ...own, "busybox", ...lasting);
+    await docker("run", "--name=once", ...own, "--volume=kept:/read:ro", "busybox", "echo", "ran");
+    await docker("network", "connect", "side", "life");
+    await docker("network", "disconnect", "side", "life");
+    if (isCut) {
+      const cut = azure.app.executions.filter(({ status }) => isUnderWay(status));
+      await Promise.all(cut.map(({ name }) => azure.app.cutNetwork(name)));
+    }
     await docker("stop", "--timeout=2", "life");
     await docker("start", "life"); // In its job, which lingers.
     const { text: once } = await daemon.docker("inspect", "--format", "{{.Id}}", "once");
@@ -81,20 +113,13 @@ describe("a backend of jobs that is killed", () => {
     const log = (await daemon.docker("logs", "once")).text;
     const ran = log.split("\n").filter((line) => line === "ran").length;
     assert.ok(ran <= 2, `${ran} runs: each start happens once`);
-    // The step may be one of these: then it is asked for once more.
-    await untilTrue(async () => {
-      await daemon.docker("rm", "--force", "life", "once");
-      const { code, text } = await daemon.docker("ps", "--all", "--quiet");
-      return code === 0 && text === "";
-    });
+    await untilNone(["rm", "--force", "--volumes", "life", "once"], ["ps", "--all", "--quiet"]);
+    const custom = ["network", "ls", "--quiet", "--filter", "type=custom"];
+    await untilNone(["network", "rm", "lane", "side"], custom);
+    await untilNone(["volume", "rm", "kept"], ["volume", "ls", "--quiet"]);
     return ran;
   };
 
-  /** With one that remembers nothing of an earlier life, each comes to the same steps. */
-  const startAnew = async (): Promise<void> => {
-    await aca.daemon.shutDown();
-    await aca.daemon.launch();
-  };
   const prune = async (...args: string[]): Promise<CommandResult> => {
     const { daemon, account } = aca;
     const config = [...account.args, "--state-dir", daemon.stateDir, "--run-dir", daemon.runDir];
@@ -103,45 +128,47 @@ describe("a backend of jobs that is killed", () => {
       env: { ...process.env, ...account.env },
     });
   };
-  /** Nothing runs, and no job is left but such as a prune finds. */
+  /** Nothing runs, no share is left, and no job but such as a prune finds. */
   const assertTidy = async (): Promise<void> => {
-    const isOver = (status: string): boolean => !["Running", "Processing"].includes(status);
-    await untilTrue(() => aca.azure.app.executions.every(({ status }) => isOver(status)));
+    await untilTrue(() => aca.azure.app.executions.every(({ status }) => !isUnderWay(status)));
+    await untilTrue(() => shares() === 0);
     await aca.daemon.shutDown();
     const { code, errorText } = await prune("--orphans");
     assert.equal(code, 0, errorText);
     assert.deepEqual(aca.azure.app.jobs.names(), []);
     await aca.daemon.launch();
   };
+  const lifeIn = (scene: Scene): Life => ({
+    live: async () => {
+      await live(scene);
+    },
+    settle: assertTidy,
+  });
 
-  const kill = async (t: TestContext, step: string): Promise<void> => {
-    await startAnew();
-    await writeFile(armed, step);
-    await live();
-    const isTaken = !existsSync(armed);
-    await rm(armed, { force: true });
-    await assertTidy();
-    assert.ok(isTaken || !least.includes(step), "the step was taken");
-    if (!isTaken) {
-      t.skip("this life did not come to it");
-    }
-  };
-
-  /** The steps that a life comes to when nothing kills the backend. */
-  const record = async (): Promise<readonly string[]> => {
-    await startAnew();
-    await rm(reached, { force: true });
-    assert.equal(await live(), 2);
-    await untilTrue(() => aca.azure.app.jobs.names().length === 0);
-    const steps = [...new Set((await readFile(reached, "utf8")).trimEnd().split("\n"))];
-    const missed = least.filter((step) => !steps.includes(step));
-    assert.deepEqual(missed, [], "steps that a life does not come to any more");
-    return steps;
+  /** Everything that a life comes to, whose agents answer or do not. */
+  const recordSweeps = async (): Promise<{ readonly step: string; readonly scene: Scene }[]> => {
+    const record = (scene: Scene): Promise<string[]> =>
+      sweep.record(aca.daemon, {
+        live: async () => assert.equal(await live(scene), 2),
+        settle: async () => {
+          await untilTrue(() => aca.azure.app.jobs.names().length === 0); // By itself, where nothing is killed.
+          await assertTidy();
+        },
+      });
+    const plain = await record({ isCut: false });
+    const cut = await record({ isCut: true });
+    sweep.assertLeast(plain, cut);
+    const ofCut = cut.filter((step) => !plain.includes(step));
+    return [
+      ...sweep.stepsOf(plain).map((step) => ({ step, scene: { isCut: false } })),
+      ...sweep.stepsOf(ofCut).map((step) => ({ step, scene: { isCut: true } })),
+    ];
   };
 
   it("loses, doubles and leaks nothing", async (t) => {
-    for (const step of isWhole ? await record() : sample) {
-      await t.test(`at ${step}`, (context) => kill(context, step));
+    const sweeps = isWhole ? await recordSweeps() : sample.map((step) => ({ step, scene: { isCut: false } }));
+    for (const { step, scene } of sweeps) {
+      await t.test(`at ${step}`, (context) => sweep.kill(context, aca.daemon, step, lifeIn(scene)));
     }
   });
 

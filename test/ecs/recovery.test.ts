@@ -3,11 +3,9 @@
  * to with SOCKERLESS_SOAK=1 (`npm run soak -- test/ecs/recovery.test.ts`), else a sample.
  */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it, type TestContext } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 
 import { ECSClient, ListTaskDefinitionsCommand } from "@aws-sdk/client-ecs";
@@ -17,13 +15,13 @@ import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { testBuildEnv } from "../support/test-build.ts";
+import { beforeAndAfter, KillSweep, type Life } from "../support/kill-sweep.ts";
 import { until } from "../support/until.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const sample = ["aws.RegisterTaskDefinition.after", "aws.RunTask.after", "workloads.launch.after"];
 /** Steps that a life has to come to at least; others that it comes to are swept too. */
-const least = [
+const leastCalls = [
   ...[
     "AuthorizeSecurityGroupEgress",
     "AuthorizeSecurityGroupIngress",
@@ -48,9 +46,9 @@ const least = [
   ...["volumes.create", "volumes.createPart", "volumes.remove"],
   ...["workloads.create", "workloads.end", "workloads.launch", "workloads.release", "workloads.remove"],
   "state.commit",
-]
-  .flatMap((step) => [`${step}.before`, `${step}.after`])
-  .concat("aws.DescribeTaskDefinition.before"); // A definition that is not there yet is refused.
+];
+/** A definition that is not there yet is refused. */
+const least = [...beforeAndAfter(...leastCalls), "aws.DescribeTaskDefinition.before"];
 
 /** Number of the state's commits in a life, at least. */
 const leastCommits = 40;
@@ -67,32 +65,15 @@ interface Sweep {
   readonly scene: Scene;
 }
 
-/**
- * The steps to be killed at: each for the first time and the last, those that only ask (which may be repeated) for the
- * first, and each commit.
- */
-function stepsOf(recorded: readonly string[]): string[] {
-  return [...new Set(recorded)].flatMap((step) => {
-    const count = recorded.filter((other) => other === step).length;
-    if (step.startsWith("state.commit.")) {
-      return Array.from({ length: count }, (_, index) => `${step}:${index + 1}`);
-    }
-    return count === 1 || /^aws\.(Describe|List)/.test(step) ? [step] : [step, `${step}:${count}`];
-  });
-}
-
 describe("a backend that is killed", () => {
   let ecs: EcsDaemon;
-  let armed: string;
-  let reached: string;
+  let sweep: KillSweep;
   let lives = 0;
   let sdk: ECSClient;
 
   before(async () => {
-    armed = join(await mkdtemp(join(tmpdir(), "skl-ecs-fault-")), "step");
-    reached = join(armed, "../reached");
-    const env = await testBuildEnv(armed, reached);
-    ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env } });
+    sweep = await KillSweep.prepare({ least, asks: /^aws\.(Describe|List)/ });
+    ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env: sweep.env } });
     const { endpoint, region, credentials } = ecs.aws;
     sdk = new ECSClient({ endpoint, region, credentials });
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
@@ -100,7 +81,7 @@ describe("a backend that is killed", () => {
   after(async () => {
     sdk.destroy();
     await ecs.stop();
-    await rm(join(armed, ".."), { recursive: true });
+    await sweep[Symbol.asyncDispose]();
   });
 
   const running = (): readonly SeenTask[] =>
@@ -205,42 +186,30 @@ describe("a backend that is killed", () => {
     assert.deepEqual(doubled, [], "each definition is registered once");
   };
 
-  /** With one that remembers nothing of an earlier life, each comes to the same steps. */
-  const startAnew = async (): Promise<void> => {
-    await ecs.daemon.shutDown();
-    await ecs.daemon.launch();
+  /** A life, of which the account has to have what it had before. */
+  const lifeIn = (scene: Scene): Life & { readonly ran: () => number } => {
+    const before = made();
+    let ran = 0;
+    return {
+      live: async () => {
+        ran = await live(scene);
+      },
+      settle: () => assertMade(before),
+      ran: () => ran,
+    };
   };
-
-  /** The steps that a life comes to when nothing kills the backend, as often as it does. */
   const record = async (scene: Scene): Promise<string[]> => {
-    const before = made();
-    await startAnew();
-    await rm(reached, { force: true });
-    assert.equal(await live(scene), 2);
-    await assertMade(before);
-    return (await readFile(reached, "utf8")).trimEnd().split("\n");
-  };
-
-  const kill = async (t: TestContext, { step, scene }: Sweep): Promise<void> => {
-    const before = made();
-    await startAnew();
-    await writeFile(armed, step);
-    await live(scene);
-    const isTaken = !existsSync(armed);
-    await rm(armed, { force: true });
-    await assertMade(before);
-    assert.ok(isTaken || !least.includes(step), "the step was taken");
-    if (!isTaken) {
-      t.skip("this life did not come to it, or not as often");
-    }
+    const life = lifeIn(scene);
+    const recorded = await sweep.record(ecs.daemon, life);
+    assert.equal(life.ran(), 2);
+    return recorded;
   };
 
   /** Everything that a life comes to, whose agents answer or do not. */
   const recordSweeps = async (): Promise<Sweep[]> => {
     const plain = await record({ isCut: false });
     const cut = await record({ isCut: true });
-    const missed = least.filter((step) => !plain.includes(step) && !cut.includes(step));
-    assert.deepEqual(missed, [], "steps that a life does not come to any more");
+    sweep.assertLeast(plain, cut);
     const commits = plain.filter((step) => step === "state.commit.after").length;
     assert.ok(commits >= leastCommits, `a life takes ${commits} commits`);
     // An agent that answers ends its task itself, mostly.
@@ -248,8 +217,8 @@ describe("a backend that is killed", () => {
     const plainOnly = plain.filter((step) => !isOfCut(step));
     const cutOnly = cut.filter(isOfCut);
     return [
-      ...stepsOf(plainOnly).map((step) => ({ step, scene: { isCut: false } })),
-      ...stepsOf(cutOnly).map((step) => ({ step, scene: { isCut: true } })),
+      ...sweep.stepsOf(plainOnly).map((step) => ({ step, scene: { isCut: false } })),
+      ...sweep.stepsOf(cutOnly).map((step) => ({ step, scene: { isCut: true } })),
     ];
   };
 
@@ -257,8 +226,8 @@ describe("a backend that is killed", () => {
     const sweeps = isWhole
       ? await recordSweeps()
       : sample.map((step): Sweep => ({ step, scene: { isCut: false } }));
-    for (const sweep of sweeps) {
-      await t.test(`at ${sweep.step}`, (context) => kill(context, sweep));
+    for (const { step, scene } of sweeps) {
+      await t.test(`at ${step}`, (context) => sweep.kill(context, ecs.daemon, step, lifeIn(scene)));
     }
   });
 
