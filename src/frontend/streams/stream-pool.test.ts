@@ -95,6 +95,18 @@ test("200 sessions at once each get their own bytes and end", async (t) => {
   assert.equal(pool.size, 0);
 });
 
+test("a stream whose connection may be handed on has one to its agent for itself while it has input", async (t) => {
+  const connections = new Set<unknown>();
+  const target = await serveFrames(t, (stream) => connections.add(stream.session));
+  const pool = poolOf(t);
+  const open = encodeOpenExec({ attachStdin: true, handOver: {} });
+  const links = [1, 2].map(() => pool.open(target, { ...exec, open, mayHandOn: true }, "raw"));
+  await until(() => connections.size === 2 || undefined);
+  for (const link of links) {
+    link.cancel();
+  }
+});
+
 test("a client that never reads costs bounded memory and loses nothing when it reads at last", async (t) => {
   const total = 64 * 1024 * 1024;
   const size = 256 * 1024;

@@ -241,7 +241,7 @@ class WorkerStream {
 function carriesInput(operation: StreamOperation): boolean {
   switch (operation.kind) {
     case "session":
-      return operation.carriesInput && operation.mayHandOn !== true;
+      return operation.carriesInput;
     case "archive-put":
     case "tunnel":
       return true;
