@@ -49,11 +49,16 @@ func pair(t testing.TB) (*net.UnixConn, int) {
 	return conn.(*net.UnixConn), fds[1]
 }
 
+func send(offer *agentv1.HandOverOffer, fd int, early []byte) error {
+	_, err := handover.Send(offer.Socket, offer.Token, fd, early)
+	return err
+}
+
 // handOn gives a session's offer a client, of which some bytes were read before.
 func (s *testSession) handOn(fd int, early []byte) {
 	s.t.Helper()
 	offer := s.offered()
-	must(s.t, handover.Send(offer.Socket, offer.Token, fd, early))
+	must(s.t, send(offer, fd, early))
 	must(s.t, unix.Close(fd))
 }
 
@@ -199,10 +204,28 @@ func TestAConnectionOnItsWayIsTakenThoughTheCallerIsGone(t *testing.T) {
 	offer := s.offered()
 	s.vanish()
 	client, fd := pair(t)
-	must(t, handover.Send(offer.Socket, offer.Token, fd, []byte("x")))
+	must(t, send(offer, fd, []byte("x")))
 	must(t, unix.Close(fd))
 	must(t, client.CloseWrite())
 	if got := all(t, client); got != "x" {
+		t.Fatalf("%q", got)
+	}
+}
+
+func TestAnOfferWhoseCallerIsGoneIsGivenUpBeforeOneThatWasMadeEarlier(t *testing.T) {
+	c := launch(t, launchOptions{args: sleeper})
+	c.mustRun()
+	told := c.recording()
+	cat := &agentv1.ProcessSpec{Args: []string{"cat"}}
+	waits := c.exec("waits", cat, overConnection(false, ""))
+	waits.offered()
+	orphan := c.exec("orphan", cat, overConnection(false, ""))
+	orphan.offered()
+	orphan.vanish()
+	await(t, told, func(w *agentv1.WatchResponse) bool { return w.GetExecEnded().GetExecId() == "orphan" })
+	client := waits.handed([]byte("still good"))
+	must(t, client.CloseWrite())
+	if got := all(t, client); got != "still good" {
 		t.Fatalf("%q", got)
 	}
 }
@@ -308,7 +331,7 @@ func TestASessionThatKeepsItsCallGoesOnOverIt(t *testing.T) {
 	s.closeStdin()
 	s.until("over the call")
 	client, fd := pair(t)
-	must(t, handover.Send(offer.Socket, offer.Token, fd, nil))
+	must(t, send(offer, fd, nil))
 	must(t, unix.Close(fd))
 	if got := all(t, client); got != "" {
 		t.Fatalf("a withdrawn offer was good for %q", got)

@@ -48,10 +48,12 @@ type handedOn struct {
 	Early  []byte `json:"early"` // base64
 }
 
-// failure answers a connection that was not passed on.
+// failure answers a connection that was not passed on, or not with all that was
+// read of it. Sent says that the agent may have it; else it is the frontend's still.
 type failure struct {
 	ID    int    `json:"id"`
 	Error string `json:"error"`
+	Sent  bool   `json:"sent"`
 }
 
 // Main is `sockerless-agent streams`. It answers the process's exit code, once the
@@ -134,10 +136,10 @@ func (h *helper) run() error {
 
 // pass gives a connection to the agent that has offered to take it.
 func (h *helper) pass(fd int, to handedOn) {
-	err := handover.Send(to.Socket, to.Token, fd, to.Early)
+	sent, err := handover.Send(to.Socket, to.Token, fd, to.Early)
 	_ = unix.Close(fd)
 	if err != nil {
-		_ = h.tell(failure{ID: to.ID, Error: err.Error()}) // a frontend that is gone needs no answer
+		_ = h.tell(failure{ID: to.ID, Error: err.Error(), Sent: sent}) // a frontend that is gone needs no answer
 	}
 }
 

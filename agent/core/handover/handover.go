@@ -45,31 +45,32 @@ type Client struct {
 }
 
 // Send gives a descriptor of a client's connection, and what was read of it
-// before, to whoever made an offer. The descriptor stays the caller's to close.
-func Send(socket, token string, fd int, early []byte) error {
+// before, to whoever made an offer. The descriptor stays the caller's to close. An
+// error with sent says that the other may have it.
+func Send(socket, token string, fd int, early []byte) (sent bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	dialled, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
-		return err
+		return false, err
 	}
 	conn := dialled.(*net.UnixConn)
 	defer conn.Close()
 	if err := demandOwnUser(conn); err != nil {
-		return err
+		return false, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	line, err := json.Marshal(head{Token: token, Early: len(early)})
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, _, err := conn.WriteMsgUnix(append(line, '\n'), unix.UnixRights(fd), nil); err != nil {
-		return err
+		return false, err
 	}
 	if len(early) > 0 { // without any the receiver may have closed its end
 		_, err = conn.Write(early)
 	}
-	return err
+	return true, err
 }
 
 // demandOwnUser refuses a peer that is another user's process.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"connectrpc.com/connect"
@@ -11,9 +12,13 @@ import (
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-// offerLimit is how long a session waits for its client's connection, also once its
-// caller is gone, which may have sent it just before.
-const offerLimit = 30 * time.Second
+const (
+	// offerLimit is how long a session waits for its client's connection.
+	offerLimit = 30 * time.Second
+	// orphanLimit is how long it does once its caller is gone, which may have sent
+	// it just before.
+	orphanLimit = 3 * time.Second
+)
 
 // offering is a session whose client's connection may be handed on.
 type offering struct {
@@ -72,7 +77,10 @@ func (o *offering) run(ctx context.Context, cancel context.CancelCauseFunc) (ove
 			return true, o.carry(client)
 		case err := <-answer:
 			if err != nil {
-				answer = nil // the caller is gone, or only listens
+				answer = nil
+				if !errors.Is(err, io.EOF) { // else it only listens
+					limit.Reset(orphanLimit)
+				}
 				continue
 			}
 			if client, taken := offer.Withdraw(); taken {

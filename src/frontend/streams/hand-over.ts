@@ -4,12 +4,13 @@
  * is decided here alone ({@link HandOver.mayTake}); all others go through the workers.
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
-import { Socket } from "node:net";
+import { connect, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 
 import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
-import { systemError } from "../../common/errors.ts";
+import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
@@ -18,22 +19,28 @@ import type { StreamLink } from "./stream-link.ts";
 /** A helper that has run this long is no longer held to the ends of those before it. */
 const stableAfterMs = 60_000;
 
+/** An agent that takes a connection, and does not lose it in this time, lives. */
+const dyingMs = 1_000;
+
 /** The helper's answer for a connection that it could not pass on. */
 interface Failure {
   readonly id: number;
   readonly error: string;
+  /** False: nobody has got it. */
+  readonly sent: boolean;
 }
 
 /** The handle beneath a socket. */
 interface Handle {
   readStop(): void;
+  readStart(): void;
 }
 
 /** The helper beside this frontend, which it outlives only as long as it has something to pass on. */
 export class HandOver {
   readonly #program: string;
   readonly #logger: Logger;
-  readonly #pending = new Map<number, (error: Error) => void>();
+  readonly #pending = new Map<number, PromiseWithResolvers<Failure>>();
   #helper: ChildProcess | undefined;
   #startedAt = 0;
   #ends = 0;
@@ -68,7 +75,7 @@ export class HandOver {
    * has a copy of the connection, in which nothing is to be read or written while the agent lives: it only keeps the
    * client from taking the agent's death for the end of the stream.
    *
-   * @returns false where the connection stays here after all: its client is gone, or the helper
+   * @returns false where the connection stays here after all: its client is gone, the helper, or nobody was there to take it
    * @throws SockerlessError when nobody knows who has it
    */
   async give(client: Duplex, link: StreamLink, { socket, token }: HandOverOffer): Promise<boolean> {
@@ -81,8 +88,8 @@ export class HandOver {
     }
     const early = takeRead(client, handle);
     const id = ++this.#lastId;
-    const failed = Promise.withResolvers<never>();
-    this.#pending.set(id, failed.reject);
+    const failed = Promise.withResolvers<Failure>();
+    this.#pending.set(id, failed);
     try {
       const message = { id, socket, token, early: early.toString("base64") };
       helper.send(message, handle as unknown as SendHandle, undefined, (error) => {
@@ -90,8 +97,17 @@ export class HandOver {
           failed.reject(error);
         }
       });
-      await Promise.race([link.handed, failed.promise]);
-      return true;
+      const failure = await Promise.race([link.handed, failed.promise]);
+      if (failure === undefined) {
+        return true;
+      }
+      if (failure.sent) {
+        throw systemError(failure.error);
+      }
+      this.#logger.warn({ reason: failure.error }, "a connection was not handed on");
+      giveBack(client, handle, early);
+      link.keep();
+      return false;
     } finally {
       this.#pending.delete(id);
     }
@@ -113,22 +129,36 @@ export class HandOver {
   #start(): void {
     this.#startedAt = performance.now();
     // In a session of its own: it may have something to pass on when a terminal's Ctrl-C ends this process.
-    const helper = spawn(this.#program, ["streams"], {
-      stdio: ["ignore", "ignore", "inherit", "ipc"],
-      detached: true,
+    let helper: ChildProcess;
+    try {
+      helper = spawn(this.#program, ["streams"], {
+        stdio: ["ignore", "ignore", "inherit", "ipc"],
+        detached: true,
+      });
+    } catch (error) {
+      this.#ended(messageOf(error)); // Node throws some reasons, and tells others by an event.
+      return;
+    }
+    helper.on("error", (error) => {
+      this.#logger.debug({ err: error }, "helper of streams");
+      if (helper.pid === undefined) {
+        this.#ended(messageOf(error));
+      }
     });
+    if (helper.pid === undefined) {
+      return;
+    }
     this.#helper = helper;
     helper.unref();
     helper.channel?.unref();
-    helper.on("message", ({ id, error }: Failure) => this.#pending.get(id)?.(systemError(error)));
-    helper.on("error", (error) => this.#logger.debug({ err: error }, "helper of streams"));
+    helper.on("message", (failure: Failure) => this.#pending.get(failure.id)?.resolve(failure));
     helper.once("close", (code, signal) => this.#ended(signal ?? `exit code ${code}`));
   }
 
   #ended(reason: string): void {
     this.#helper = undefined;
-    for (const fail of this.#pending.values()) {
-      fail(systemError(`the helper that hands connections on has ended (${reason})`));
+    for (const { reject } of this.#pending.values()) {
+      reject(systemError(`the helper that hands connections on has ended (${reason})`));
     }
     if (this.#isClosed) {
       return;
@@ -139,6 +169,25 @@ export class HandOver {
       () => this.#start(),
       pauseAfter(this.#ends, { firstMs: 100, longestMs: 60_000 }),
     ).unref();
+  }
+}
+
+/** True if the agent that made an offer at a socket is dead: then nobody writes to the connections that it has taken. */
+export async function hasDied(socket: string): Promise<boolean> {
+  const probe = connect(socket);
+  const closed = new AbortController();
+  let isBusy = false;
+  probe.once("error", (error) => {
+    isBusy = errnoOf(error) === "EAGAIN"; // The queue is full, so there is somebody.
+  });
+  probe.once("close", () => closed.abort());
+  try {
+    await sleep(dyingMs, undefined, { signal: closed.signal });
+    return false;
+  } catch {
+    return !isBusy;
+  } finally {
+    probe.destroy();
   }
 }
 
@@ -164,4 +213,12 @@ function takeRead(client: Duplex, handle: Handle): Buffer {
   }
   handle.readStop();
   return Buffer.concat(chunks);
+}
+
+/** Undoes {@link takeRead}. */
+function giveBack(client: Duplex, handle: Handle, early: Buffer): void {
+  if (early.length > 0) {
+    client.unshift(early);
+  }
+  handle.readStart();
 }

@@ -2,10 +2,11 @@
 import type { Duplex } from "node:stream";
 
 import type { Outcome } from "../../agent-client/agent-stream.ts";
-import { messageOf } from "../../common/errors.ts";
+import { isErrorKind, messageOf } from "../../common/errors.ts";
 import type { FrontendServices, HijackContext } from "../request-context.ts";
 import { abortClient, joinClient } from "./client-socket.ts";
 import type { ExecEnd } from "./exec-ends.ts";
+import { hasDied } from "./hand-over.ts";
 import type { StreamLink } from "./stream-link.ts";
 
 /** How a stream is shown to its client. */
@@ -78,8 +79,8 @@ async function cut(
 
 /**
  * Follows a stream whose connection the agent has, for the log, and because its death would look like the end: the copy
- * of the connection that is held here is closed once the agent has said how it ended. Nothing of ours reaches a client to
- * whom the agent has told the end: it shuts the connection down.
+ * of the connection that is held here is closed once the agent has said how it ended. While an agent lives nothing is
+ * written: it may have more for its client, though its word does not come here any more.
  */
 async function followHanded(
   context: Pick<HijackContext, "logger">,
@@ -92,8 +93,18 @@ async function followHanded(
     const outcome = await link.ended;
     const ms = Math.round(performance.now() - began);
     context.logger.debug({ ...outcome, ...link.carried, ms }, "a stream that was handed on has ended");
+    if (outcome.kind === "exit") {
+      await shown.processEnd?.exited(outcome.exitCode);
+    }
   } catch (error) {
-    await cut(context, socket, error, shown);
+    if (link.offer === undefined || (await hasDied(link.offer.socket))) {
+      await cut(context, socket, error, shown);
+      return;
+    }
+    context.logger.warn({ err: error }, "a stream that was handed on is followed no more");
+    if (!isErrorKind(error, "unavailable")) {
+      await shown.processEnd?.cut(); // So the agent has said; it has told its client too.
+    }
   }
-  socket.end(() => socket.destroy()); // The agent reads what the client still sends.
+  socket.destroy(); // A shutdown would end the stream for the agent too, which reads what the client still sends.
 }

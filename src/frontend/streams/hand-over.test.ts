@@ -1,0 +1,155 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { test, type TestContext } from "node:test";
+import { MessageChannel, type MessagePort } from "node:worker_threads";
+
+import { create } from "@bufbuild/protobuf";
+
+import { builtPrograms } from "../../common/built-programs.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
+import { createLogger } from "../../common/logger.ts";
+import { AgentEndpointSchema } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import { until } from "../../../test/support/until.ts";
+import { HandOver } from "./hand-over.ts";
+import { StreamLink } from "./stream-link.ts";
+import { streamToClient } from "./stream-to-client.ts";
+import type { FromWorker, ToWorker } from "./thread-messages.ts";
+
+const logger = createLogger({ level: "silent", process: "test" });
+const endpoint = create(AgentEndpointSchema, { address: { case: "unixPath", value: "/nowhere" } });
+
+async function temporaryDirectory(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "skl-hand-over-"));
+  t.after(() => rm(directory, { recursive: true }));
+  return directory;
+}
+
+/** A client's end of a connection and the frontend's, on a unix socket. */
+async function connected(
+  t: TestContext,
+  path: string,
+): Promise<Readonly<Record<"client" | "socket", Socket>>> {
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  server.listen(path);
+  await once(server, "listening");
+  const client = connect({ path, allowHalfOpen: true });
+  const [socket] = (await once(server, "connection")) as [Socket];
+  t.after(() => {
+    client.destroy();
+    socket.destroy();
+    server.close();
+  });
+  return { client, socket };
+}
+
+function helperOf(t: TestContext, program = builtPrograms.agent): HandOver {
+  const handOver = new HandOver(program, logger);
+  t.after(() => handOver.close());
+  return handOver;
+}
+
+/** A stream that is open, with an offer, and its worker's end. */
+function offered(
+  t: TestContext,
+  socket: string,
+): { readonly link: StreamLink; readonly worker: MessagePort } {
+  const { port1, port2 } = new MessageChannel();
+  t.after(() => port2.close());
+  const link = new StreamLink(port1, new Promise(() => {}), new ByteBudget(1024));
+  tell(port2, {
+    type: "opened",
+    opened: { kind: "session", pid: 1, tty: false, offer: { socket, token: "t" } },
+  });
+  return { link, worker: port2 };
+}
+
+const tell = (worker: MessagePort, message: FromWorker): void => worker.postMessage(message);
+
+/** A stream that an agent has taken, which does nothing with it, as it is shown to a client. */
+async function handed(t: TestContext) {
+  const directory = await temporaryDirectory(t);
+  const agent = createServer((connection) => connection.resume());
+  const agentSocket = join(directory, "agent");
+  agent.listen(agentSocket);
+  await once(agent, "listening");
+  t.after(() => agent.close());
+  const handOver = helperOf(t);
+  const { client, socket } = await connected(t, join(directory, "client"));
+  const { link, worker } = offered(t, agentSocket);
+  await link.opened;
+  agent.once("connection", () => tell(worker, { type: "handed" }));
+  const told: string[] = [];
+  const processEnd = {
+    exited: (code: number) => Promise.resolve(void told.push(`exit ${code}`)),
+    cut: () => Promise.resolve(void told.push("cut")),
+  };
+  const context = { logger, signal: new AbortController().signal, services: { handOver } };
+  const onDetach = (): Promise<void> => Promise.resolve();
+  await streamToClient(context, socket, link, { stdin: true, multiplexed: false, processEnd, onDetach });
+  return { agent, client, worker, told };
+}
+
+const lost = {
+  type: "failed",
+  failure: { kind: "unavailable", message: "the agent was silent", exitCode: 0 },
+} as const;
+
+test("a helper that cannot be spawned leaves every connection to the workers", async (t) => {
+  const directory = await temporaryDirectory(t);
+  await writeFile(join(directory, "file"), "");
+  const { socket } = await connected(t, join(directory, "client"));
+  for (const program of [join(directory, "file", "below"), join(directory, "missing")]) {
+    const handOver = helperOf(t, program);
+    assert.equal(handOver.mayTake(socket, endpoint), false, program);
+  }
+});
+
+test("a connection that nobody takes stays, with all that its client sends", async (t) => {
+  const directory = await temporaryDirectory(t);
+  const handOver = helperOf(t);
+  const { client, socket } = await connected(t, join(directory, "client"));
+  const { link, worker } = offered(t, join(directory, "nobody"));
+  const kept = new Promise<void>((resolve) => {
+    worker.on("message", ({ type }: ToWorker) => {
+      if (type === "keep") {
+        resolve();
+      }
+    });
+  });
+  await link.opened;
+  assert.ok(link.offer !== undefined && handOver.mayTake(socket, endpoint));
+  client.write("early, ");
+  socket.read(0);
+  await until(() => socket.readableLength > 0 || undefined);
+  assert.equal(await handOver.give(socket, link, link.offer), false);
+  await kept;
+  client.end("late");
+  assert.equal(await text(socket), "early, late");
+});
+
+test("an exit that a handed stream tells is settled for who asks next", async (t) => {
+  const { client, worker, told } = await handed(t);
+  tell(worker, { type: "ended", outcome: { kind: "exit", exitCode: 7 } });
+  assert.equal(await text(client), "");
+  assert.deepEqual(told, ["exit 7"]);
+});
+
+test("a frontend that loses sight of a handed stream writes nothing to it while the agent lives", async (t) => {
+  const { client, worker, told } = await handed(t);
+  tell(worker, lost);
+  assert.equal(await text(client), "");
+  assert.deepEqual(told, []);
+});
+
+test("the client of an agent that has died is told", async (t) => {
+  const { agent, client, worker, told } = await handed(t);
+  agent.close();
+  tell(worker, lost);
+  assert.equal(await text(client), "the agent was silent\r\n");
+  assert.deepEqual(told, ["cut"]);
+});
