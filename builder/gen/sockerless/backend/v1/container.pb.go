@@ -1396,6 +1396,7 @@ type WaitContainerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	Condition     WaitCondition          `protobuf:"varint,2,opt,name=condition,proto3,enum=sockerless.backend.v1.WaitCondition" json:"condition,omitempty"`
+	SinceUnixNs   *int64                 `protobuf:"varint,3,opt,name=since_unix_ns,json=sinceUnixNs,proto3,oneof" json:"since_unix_ns,omitempty"` // what has happened later counts
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1442,6 +1443,13 @@ func (x *WaitContainerRequest) GetCondition() WaitCondition {
 		return x.Condition
 	}
 	return WaitCondition_WAIT_CONDITION_UNSPECIFIED
+}
+
+func (x *WaitContainerRequest) GetSinceUnixNs() int64 {
+	if x != nil && x.SinceUnixNs != nil {
+		return *x.SinceUnixNs
+	}
+	return 0
 }
 
 type WaitContainerResponse struct {
@@ -1545,6 +1553,7 @@ func (*WaitContainerResponse_Heartbeat) isWaitContainerResponse_Message() {}
 type WaitAccepted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,2,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // what happens later is not missed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1584,6 +1593,13 @@ func (x *WaitAccepted) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *WaitAccepted) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
 }
 
 type WaitExited struct {
@@ -4670,17 +4686,20 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x18\n" +
 	"\avolumes\x18\x03 \x01(\bR\avolumes\x12\x12\n" +
 	"\x04link\x18\x04 \x01(\bR\x04link\"\x19\n" +
-	"\x17RemoveContainerResponse\"x\n" +
+	"\x17RemoveContainerResponse\"\xb3\x01\n" +
 	"\x14WaitContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12B\n" +
-	"\tcondition\x18\x02 \x01(\x0e2$.sockerless.backend.v1.WaitConditionR\tcondition\"\xe4\x01\n" +
+	"\tcondition\x18\x02 \x01(\x0e2$.sockerless.backend.v1.WaitConditionR\tcondition\x12'\n" +
+	"\rsince_unix_ns\x18\x03 \x01(\x03H\x00R\vsinceUnixNs\x88\x01\x01B\x10\n" +
+	"\x0e_since_unix_ns\"\xe4\x01\n" +
 	"\x15WaitContainerResponse\x12A\n" +
 	"\baccepted\x18\x01 \x01(\v2#.sockerless.backend.v1.WaitAcceptedH\x00R\baccepted\x12;\n" +
 	"\x06exited\x18\x02 \x01(\v2!.sockerless.backend.v1.WaitExitedH\x00R\x06exited\x12@\n" +
 	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"\x1e\n" +
+	"\amessage\"B\n" +
 	"\fWaitAccepted\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"?\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
+	"\rsince_unix_ns\x18\x02 \x01(\x03R\vsinceUnixNs\"?\n" +
 	"\n" +
 	"WaitExited\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x03R\bexitCode\x12\x14\n" +
@@ -5251,6 +5270,7 @@ func file_sockerless_backend_v1_container_proto_init() {
 	file_sockerless_backend_v1_endpoint_proto_init()
 	file_sockerless_backend_v1_container_proto_msgTypes[11].OneofWrappers = []any{}
 	file_sockerless_backend_v1_container_proto_msgTypes[15].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[19].OneofWrappers = []any{}
 	file_sockerless_backend_v1_container_proto_msgTypes[20].OneofWrappers = []any{
 		(*WaitContainerResponse_Accepted)(nil),
 		(*WaitContainerResponse_Exited)(nil),

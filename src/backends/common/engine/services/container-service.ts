@@ -150,11 +150,12 @@ async function* waitContainer(
   call: HandlerContext,
 ): AsyncGenerator<WaitContainerResponse> {
   const signal = AbortSignal.any([call.signal, context.shutdown]);
-  const wait = waitForContainer(context, request.container, request.condition, signal);
+  const wait = waitForContainer(context, request, signal);
   // From here on the result is wanted, even before anybody reads the stream as far as it.
   wait.result.catch(() => undefined);
   async function* messages(): AsyncGenerator<WaitContainerResponse> {
-    yield create(WaitContainerResponseSchema, { message: { case: "accepted", value: { id: wait.id } } });
+    const { id, sinceUnixNs } = wait;
+    yield create(WaitContainerResponseSchema, { message: { case: "accepted", value: { id, sinceUnixNs } } });
     const { exitCode, error } = await wait.result;
     yield create(WaitContainerResponseSchema, {
       message: { case: "exited", value: { exitCode: BigInt(exitCode), error } },

@@ -138,7 +138,8 @@ type ContainerServiceClient interface {
 	RestartContainer(context.Context, *connect.Request[v1.RestartContainerRequest]) (*connect.Response[v1.RestartContainerResponse], error)
 	RemoveContainer(context.Context, *connect.Request[v1.RemoveContainerRequest]) (*connect.Response[v1.RemoveContainerResponse], error)
 	// First message `accepted` (the container exists, the condition is valid),
-	// last message `exited`. A stream without it was cut.
+	// last message `exited`. A stream without it was cut; who asks again with the ID
+	// and the moment of `accepted` misses nothing, whichever backend answers.
 	WaitContainer(context.Context, *connect.Request[v1.WaitContainerRequest]) (*connect.ServerStreamForClient[v1.WaitContainerResponse], error)
 	ListContainers(context.Context, *connect.Request[v1.ListContainersRequest]) (*connect.Response[v1.ListContainersResponse], error)
 	InspectContainer(context.Context, *connect.Request[v1.InspectContainerRequest]) (*connect.Response[v1.InspectContainerResponse], error)
@@ -523,7 +524,8 @@ type ContainerServiceHandler interface {
 	RestartContainer(context.Context, *connect.Request[v1.RestartContainerRequest]) (*connect.Response[v1.RestartContainerResponse], error)
 	RemoveContainer(context.Context, *connect.Request[v1.RemoveContainerRequest]) (*connect.Response[v1.RemoveContainerResponse], error)
 	// First message `accepted` (the container exists, the condition is valid),
-	// last message `exited`. A stream without it was cut.
+	// last message `exited`. A stream without it was cut; who asks again with the ID
+	// and the moment of `accepted` misses nothing, whichever backend answers.
 	WaitContainer(context.Context, *connect.Request[v1.WaitContainerRequest], *connect.ServerStream[v1.WaitContainerResponse]) error
 	ListContainers(context.Context, *connect.Request[v1.ListContainersRequest]) (*connect.Response[v1.ListContainersResponse], error)
 	InspectContainer(context.Context, *connect.Request[v1.InspectContainerRequest]) (*connect.Response[v1.InspectContainerResponse], error)

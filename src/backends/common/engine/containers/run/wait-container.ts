@@ -1,5 +1,8 @@
 /** Waiting for a container. */
-import { WaitCondition } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  WaitCondition,
+  type WaitContainerRequest,
+} from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
@@ -12,36 +15,75 @@ import { startSettled } from "../start/start-under-way.ts";
 /** A wait that was accepted. */
 export interface ContainerWait {
   readonly id: string;
+  /** The time of the journal's last event: nothing that comes behind it is missed. */
+  readonly sinceUnixNs: bigint;
   /** Rejects with the signal's reason. */
   readonly result: Promise<WaitResult>;
 }
 
 /**
- * Waits for a condition; from the return on nothing is missed.
+ * Waits for a condition; from the return on nothing is missed, nor from the moment on that a wait which goes on tells.
  *
  * @param signal ends the wait
  * @throws not-found
  */
 export function waitForContainer(
   context: EngineContext,
-  reference: string,
-  condition: WaitCondition,
+  { container, condition, sinceUnixNs }: WaitContainerRequest,
   signal: AbortSignal,
 ): ContainerWait {
-  const record = findContainer(context.state, reference);
+  if (sinceUnixNs !== undefined) {
+    const result = endSince(context, container, condition, sinceUnixNs);
+    if (result !== undefined) {
+      return { id: container, sinceUnixNs, result: Promise.resolve(result) };
+    }
+  }
+  const record = findContainer(context.state, container);
   const live = context.live.of(record.id);
+  const accepted = { id: record.id, sinceUnixNs: context.state.events.past().at(-1)?.timeUnixNs ?? 0n };
   const { waiters } = live;
   switch (condition) {
     case WaitCondition.REMOVED:
-      return { id: record.id, result: waiters.removal(signal) };
+      return { ...accepted, result: waiters.removal(signal) };
     case WaitCondition.NEXT_EXIT:
-      return { id: record.id, result: waiters.nextExit(signal) };
+      return { ...accepted, result: waiters.nextExit(signal) };
     default:
       return {
-        id: record.id,
+        ...accepted,
         result: isActive(record) ? waiters.nextExit(signal) : endAfterStart(context, live, record, signal),
       };
   }
+}
+
+/**
+ * The end that a wait was for and that came after a moment, as the journal has it: the container may be gone since.
+ *
+ * @param id the full ID
+ * @returns undefined: it has not come, or the journal does not reach back to it
+ */
+function endSince(
+  { state }: EngineContext,
+  id: string,
+  condition: WaitCondition,
+  sinceUnixNs: bigint,
+): WaitResult | undefined {
+  const life = state.events.past().filter(({ type, actorId }) => type === "container" && actorId === id);
+  const later = life.filter(({ timeUnixNs }) => timeUnixNs > sinceUnixNs);
+  const removal = later.find(({ action }) => action === "destroy");
+  const exit =
+    condition === WaitCondition.REMOVED
+      ? removal && life.findLast(({ action }) => action === "die")
+      : later.find(({ action }) => action === "die");
+  const exitCode = exit?.attributes["exitCode"];
+  if (exitCode !== undefined) {
+    const record = state.containers.get(id);
+    const isOver = removal === undefined && record !== undefined && !isActive(record);
+    return { exitCode: Number(exitCode), error: isOver ? stateOf(record).error : "" };
+  }
+  // One that was removed and never ran.
+  return removal !== undefined && life.some(({ action }) => action === "create")
+    ? { exitCode: 0, error: "" }
+    : undefined;
 }
 
 /** How a container that does not run has ended; one whose start is under way, how it ends. */

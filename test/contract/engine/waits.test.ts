@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { untilTrue } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("a wait that outlives its backend", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  /** A wait that was accepted, and is cut with its backend: the moment of which it tells. */
+  async function accepted(container: string, condition: WaitCondition): Promise<bigint> {
+    const waiting = bench.containers.waitContainer({ container, condition })[Symbol.asyncIterator]();
+    const { value } = await waiting.next();
+    assert.ok(value?.message.case === "accepted");
+    assert.equal(value.message.value.id, container);
+    waiting.next().catch(() => undefined);
+    return value.message.value.sinceUnixNs;
+  }
+
+  /** Goes on with a wait at whichever backend there is. */
+  async function goOn(container: string, condition: WaitCondition, sinceUnixNs: bigint) {
+    for await (const { message } of bench.containers.waitContainer({ container, condition, sinceUnixNs })) {
+      if (message.case === "exited") {
+        return Number(message.value.exitCode);
+      }
+    }
+    return assert.fail("the wait was cut");
+  }
+
+  async function crash(): Promise<void> {
+    await bench.crashBackend();
+    await bench.startBackend();
+  }
+
+  const isRunning = (id: string) => bench.state.containers.get(id)?.state?.pid !== 0n;
+
+  for (const condition of [WaitCondition.NOT_RUNNING, WaitCondition.NEXT_EXIT]) {
+    it(`ends with the exit that came meanwhile, though it was started again (${WaitCondition[condition]})`, async () => {
+      const id = await bench.runScript("sleep 60");
+      const since = await accepted(id, condition);
+      await bench.containers.killContainer({ container: id, signal: "KILL" });
+      await untilTrue(() => !isRunning(id));
+      await bench.containers.startContainer({ container: id });
+      await crash();
+      assert.equal(await goOn(id, condition, since), 137);
+      await bench.containers.removeContainer({ container: id, force: true });
+      assert.equal(await goOn(id, condition, since), 137);
+    });
+
+    it(`goes on until the exit that comes later (${WaitCondition[condition]})`, async () => {
+      const id = await bench.runScript("sleep 60");
+      const since = await accepted(id, condition);
+      await crash();
+      const waiting = goOn(id, condition, since);
+      await bench.containers.killContainer({ container: id, signal: "KILL" });
+      assert.equal(await waiting, 137);
+    });
+  }
+
+  it("is not ended by an exit that came before it", async () => {
+    const id = await bench.runScript("exit 3");
+    await bench.wait(id);
+    const since = await accepted(id, WaitCondition.NEXT_EXIT);
+    await crash();
+    const waiting = goOn(id, WaitCondition.NEXT_EXIT, since);
+    await bench.containers.startContainer({ container: id });
+    assert.equal(await waiting, 3);
+    assert.equal(bench.state.containers.get(id)?.generation, 2n);
+  });
+
+  it("tells the exit code of a container that has ended and is gone", async () => {
+    const ended = await bench.runScript("exit 5");
+    await bench.wait(ended);
+    const created = await bench.createScript("true");
+    const waits = await Promise.all(
+      [ended, created].map(async (id) => [id, await accepted(id, WaitCondition.REMOVED)] as const),
+    );
+    for (const [id] of waits) {
+      await bench.containers.removeContainer({ container: id });
+    }
+    await crash();
+    const codes = await Promise.all(waits.map(([id, since]) => goOn(id, WaitCondition.REMOVED, since)));
+    assert.deepEqual(codes, [5, 0]);
+    await assert.rejects(bench.wait(ended, WaitCondition.REMOVED), /No such container/);
+  });
+});
