@@ -77,7 +77,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Sess
 }
 
 // features of this agent that an earlier one lacks.
-var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer", "secrets", "peers", "called-partners"}
+var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer", "secrets", "peers", "called-partners", "sockets"}
 
 // Hello says who answers and what it cannot do.
 func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }

@@ -226,6 +226,16 @@ func (s *stock) removeSecrets() error {
 	return s.secrets.remove()
 }
 
+// socketAt is a socket of the last run; nil: it was given none of that path.
+func (s *stock) socketAt(path string) *runSocket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.secrets == nil {
+		return nil
+	}
+	return s.secrets.sockets[path]
+}
+
 // Files opens the container's root.
 func (c *container) Files(ctx context.Context) (*os.File, error) {
 	if err := c.stock.wait(ctx); err != nil {

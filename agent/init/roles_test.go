@@ -1,6 +1,8 @@
 package containerinit
 
 import (
+	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,5 +22,14 @@ func TestOnlyWhomSomebodyVouchesForIsAnswered(t *testing.T) {
 	byRole(answered).ServeHTTP(recorder, request.WithContext(rule.withRole(t.Context(), ours)))
 	if recorder.Code != http.StatusForbidden {
 		t.Errorf("a connection that was not admitted is answered with %d", recorder.Code)
+	}
+}
+
+func TestConnectionsToSocketsAreForNoOtherContainer(t *testing.T) {
+	own := &container{stock: &stock{}}
+	for _, of := range []role{0, partners, peers} {
+		if _, err := own.AcceptAt(context.WithValue(t.Context(), roleKey{}, of), "/agent"); !errors.Is(err, errNotForPartners) {
+			t.Errorf("role %d is answered %v", of, err)
+		}
 	}
 }

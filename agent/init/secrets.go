@@ -21,7 +21,9 @@ import (
 type secretFiles struct {
 	paths []string // with no link in them
 	undo  []func() error
-	times map[string]times // of directories that were there
+	// By the paths that they were asked for at.
+	sockets map[string]*runSocket
+	times   map[string]times // of directories that were there
 }
 
 // times are when a directory changed last, before secrets were put into it and
@@ -34,7 +36,7 @@ const asideSuffix = ".sockerless-aside"
 // placeSecrets writes secrets, of which none may be on one of the mounts. What
 // it cannot write whole it takes away again. Nothing of the container runs.
 func placeSecrets(secrets []*agentv1.SecretFile, isMounted func(string) bool) (*secretFiles, error) {
-	placed := &secretFiles{times: map[string]times{}}
+	placed := &secretFiles{times: map[string]times{}, sockets: map[string]*runSocket{}}
 	for _, secret := range secrets {
 		if err := placed.add(secret, isMounted); err != nil {
 			return nil, errors.Join(fmt.Errorf("put a file at %s: %w", secret.Path, err), placed.remove())
@@ -77,6 +79,14 @@ func (f *secretFiles) add(secret *agentv1.SecretFile, isMounted func(string) boo
 		return err
 	}
 	f.undo = append(f.undo, func() error { return os.RemoveAll(name) })
+	if secret.Socket {
+		socket, err := listenAt(name, secret)
+		if err == nil {
+			f.sockets[secret.Path] = socket
+			f.undo = append(f.undo, socket.close)
+		}
+		return err
+	}
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -79,7 +79,7 @@ func (c *Client) serveAttached(ctx context.Context, reservation *connect.ServerS
 	if err != nil {
 		return 0, err
 	}
-	go s.beat(ctx)
+	go beat(ctx, s.send, &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}})
 	go s.copyStdin(stdio.Stdin)
 	return s.receive(stdio)
 }
@@ -96,13 +96,14 @@ func (s *session) send(message *agentv1.SessionRequest) error {
 	return s.stream.Send(message)
 }
 
-func (s *session) beat(ctx context.Context) {
+// beat sends heartbeats until ctx is done.
+func beat[M any](ctx context.Context, send func(*M) error, heartbeat *M) {
 	ticker := time.NewTicker(heartbeatEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			if s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}) != nil {
+			if send(heartbeat) != nil {
 				return
 			}
 		case <-ctx.Done():

@@ -104,7 +104,9 @@ type step struct {
 	config  *backendv1.ContainerConfig
 	host    *backendv1.HostConfig
 	secrets backend.Secrets
-	atEnd   []func(context.Context) error
+	// Agents that answer at sockets among the secrets.
+	sshAgents []sshAgent
+	atEnd     []func(context.Context) error
 }
 
 func (s *step) end(ctx context.Context) error {
@@ -379,6 +381,11 @@ func (s *step) execute(ctx context.Context, id string, runs bool, warnings []str
 		err = s.worker.backend.StartContainer(ctx, id, s.secrets)
 	}
 	if err == nil {
+		forwarding, stop := context.WithCancel(ctx)
+		defer stop()
+		for _, agent := range s.sshAgents {
+			go agent.forward(forwarding, s.worker.backend, id)
+		}
 		code, err = s.worker.backend.Follow(ctx, id, runs, stdout, stderr)
 	}
 	if err != nil {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/sshforward"
@@ -16,10 +18,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/sockerless/sockerless/builder/backend"
 	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
 )
 
-// mountSSH shows a step a socket at which the SSH agent of the build's client answers, for as long as the step lasts.
+// mountSSH shows a step a socket at which the SSH agent of the build's client answers, for as long as the step lasts: one
+// of this machine, or one of the container's own.
 func (s *step) mountSSH(ctx context.Context, mount *pb.Mount) error {
 	options := mount.SSHOpt
 	if options == nil {
@@ -42,6 +46,13 @@ func (s *step) mountSSH(ctx context.Context, mount *pb.Mount) error {
 	if err != nil || caller == nil {
 		return err
 	}
+	if s.worker.mountsDirectoriesOnly {
+		s.secrets.Files = append(s.secrets.Files, &backendv1.SecretFile{
+			Path: mount.Dest, Socket: true, Mode: options.Mode & 0o777, Uid: options.Uid, Gid: options.Gid,
+		})
+		s.sshAgents = append(s.sshAgents, sshAgent{mount.Dest, caller, id})
+		return nil
+	}
 	socket, err := s.worker.forwardSSH(ctx, caller, id, options)
 	if err != nil {
 		return fmt.Errorf("forward an SSH agent: %w", err)
@@ -49,6 +60,52 @@ func (s *step) mountSSH(ctx context.Context, mount *pb.Mount) error {
 	s.atEnd = append(s.atEnd, func(context.Context) error { return socket.close() })
 	s.host.Mounts = append(s.host.Mounts, &backendv1.Mount{Type: "bind", Source: socket.path, Target: mount.Dest})
 	return nil
+}
+
+// sshAgent is a client's, which answers at a socket of a step's container.
+type sshAgent struct {
+	socket string
+	client session.Caller
+	id     string
+}
+
+// maxSSHConnections bounds how many a step has to one agent at a time.
+const maxSSHConnections = 64
+
+// acceptPause is how long a socket is left alone that nobody could listen at.
+const acceptPause = 200 * time.Millisecond
+
+// forward answers connections to the socket until ctx is done. Where the way to the container is cut they wait.
+func (a sshAgent) forward(ctx context.Context, client *backend.Client, container string) {
+	free := make(chan struct{}, maxSSHConnections)
+	for ctx.Err() == nil {
+		free <- struct{}{}
+		conn, err := client.AcceptAt(ctx, container, a.socket)
+		if err != nil {
+			<-free
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		go func() {
+			defer func() { <-free }()
+			forwardConnection(ctx, a.client, a.id, conn)
+		}()
+	}
+}
+
+// forwardConnection has a client's agent answer one connection, which it closes. ctx ends the client's
+// side of it.
+func forwardConnection(ctx context.Context, client session.Caller, id string, conn io.ReadWriteCloser) {
+	defer conn.Close()
+	ctx = metadata.AppendToOutgoingContext(client.Context(ctx), sshforward.KeySSHID, id)
+	stream, err := sshforward.NewSSHClient(client.Conn()).ForwardAgent(ctx)
+	if err != nil {
+		return // the program sees an agent that hangs up
+	}
+	_ = sshforward.Copy(ctx, conn, stream, stream.CloseSend)
 }
 
 // agentSocket forwards each of its connections to a client.
@@ -93,22 +150,14 @@ func (w *Worker) forwardSSH(ctx context.Context, client session.Caller, id strin
 
 func (a *agentSocket) serve(ctx context.Context, client session.Caller, id string) {
 	defer close(a.ended)
-	ctx = metadata.AppendToOutgoingContext(client.Context(ctx), sshforward.KeySSHID, id)
 	for {
 		conn, err := a.listener.Accept()
 		if err != nil {
 			return
 		}
-		stream, err := sshforward.NewSSHClient(client.Conn()).ForwardAgent(ctx)
-		if err != nil {
-			// The program sees an agent that hangs up.
-			conn.Close()
-			continue
-		}
-		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		go func() {
-			defer stop()
-			_ = sshforward.Copy(ctx, conn, stream, stream.CloseSend)
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			forwardConnection(ctx, client, id, conn)
 		}()
 	}
 }

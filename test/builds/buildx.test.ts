@@ -1,6 +1,6 @@
 /** `docker buildx` with its docker driver: BuildKit's control API and sessions, hijacked from the Docker API. */
 import assert from "node:assert/strict";
-import { createHash, generateKeyPairSync, randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -17,6 +17,7 @@ import { callApi } from "../support/docker-api.ts";
 import { GitServer } from "../support/git-server.ts";
 import { buildProgram } from "../support/programs.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
+import { makeSshKey } from "../support/ssh-key.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -232,16 +233,9 @@ RUN echo $TOKEN >> /out
   test(
     "forwards its client's SSH agent to a step, and to no other",
     ofBuildx(async () => {
-      const { publicKey, privateKey } = generateKeyPairSync("ed25519");
-      const raw = Buffer.from(publicKey.export({ format: "jwk" }).x ?? "", "base64url");
-      const sshString = (content: Buffer) => {
-        const size = Buffer.alloc(4);
-        size.writeUInt32BE(content.length);
-        return Buffer.concat([size, content]);
-      };
-      const blob = Buffer.concat([sshString(Buffer.from("ssh-ed25519")), sshString(raw)]).toString("base64");
+      const { pem, blob } = makeSshKey();
       const key = join(directory, "key");
-      await writeFile(key, privateKey.export({ format: "pem", type: "pkcs8" }), { mode: 0o600 });
+      await writeFile(key, pem, { mode: 0o600 });
       const files = await context("ssh", {
         Dockerfile: `FROM busybox
 COPY --chmod=755 sshkeys /bin/

@@ -1,7 +1,7 @@
 /** Builds on the ECS backend: what of them is a task, and what AWS is asked for. */
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +14,9 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
+import { buildProgram } from "../support/programs.ts";
 import { TestRegistry } from "../support/registry.ts";
+import { makeSshKey } from "../support/ssh-key.ts";
 import { tarOf } from "../support/tar.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -301,6 +303,40 @@ RUN echo "\${TOKEN-none}" >> /seen; grep -c '^COPY' /etc/passwd >> /seen
     ]);
     assert.equal(kept.text, join(directory, "token"), "nobody else has it");
     assert.doesNotMatch(JSON.stringify(ecs.aws.calls.all()), new RegExp(secret));
+    assert.equal(await containers(), "");
+  });
+
+  it("forwards its client's SSH agent to a step, by the agent of its task", {
+    timeout: pluginLimitMs,
+  }, async (t) => {
+    const plugin = await findPlugin("buildx");
+    if ("missing" in plugin) {
+      t.skip(plugin.missing);
+      return;
+    }
+    await installPlugin(ecs.daemon, plugin.path);
+    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
+    t.after(() => rm(directory, { recursive: true }));
+    const { pem, blob } = makeSshKey();
+    const key = join(directory, "key");
+    await writeFile(key, pem, { mode: 0o600 });
+    await writeFile(join(directory, ".dockerignore"), "key\n");
+    await copyFile(await buildProgram("sshkeys"), join(directory, "sshkeys"));
+    const dockerfile = `${base()}
+COPY --chmod=755 sshkeys /bin/
+RUN --mount=type=ssh --mount=type=ssh,id=none,target=/none sshkeys > /out && sshkeys >> /out; \\
+  stat -c '%a %u' $SSH_AUTH_SOCK >> /out; test ! -e /none && (sshkeys & sshkeys & wait) >> /out
+USER 1000
+RUN --mount=type=ssh,uid=1000,mode=0700,target=/own/sock SSH_AUTH_SOCK=/own/sock sshkeys > /tmp/out; stat -c '%a %u' /own/sock >> /tmp/out
+RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
+`;
+    await writeFile(join(directory, "Dockerfile"), dockerfile);
+    const given = ["--ssh", `default=${key}`, "--tag", "ssh:1"];
+    const { code, errorText } = await ecs.daemon.docker("buildx", "build", ...given, directory);
+    assert.equal(code, 0, errorText);
+    assert.equal(tasks(), 1);
+    const found = await ok("run", "--rm", "ssh:1", "cat", "/out", "/tmp/out");
+    assert.deepEqual(found.split("\n"), [blob, blob, "600 0", blob, blob, blob, "700 1000"]);
     assert.equal(await containers(), "");
   });
 

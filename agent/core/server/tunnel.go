@@ -25,6 +25,13 @@ type Reachable interface {
 	DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error)
 }
 
+// Called is a Container whose processes connect to sockets that its start has
+// given it.
+type Called interface {
+	// AcceptAt waits for the next connection to a socket.
+	AcceptAt(ctx context.Context, socket string) (net.Conn, error)
+}
+
 const (
 	// tunnelBuffer is how much is read of a connection at once.
 	tunnelBuffer = 256 << 10
@@ -36,7 +43,8 @@ var tunnelBuffers = sync.Pool{New: func() any { return new([tunnelBuffer]byte) }
 
 type tunnelStream = connect.BidiStream[agentv1.TunnelRequest, agentv1.TunnelResponse]
 
-// Tunnel carries one connection to a port of the container.
+// Tunnel carries one connection to a port of the container, or one that comes
+// from it.
 func (s *service) Tunnel(ctx context.Context, stream *tunnelStream) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -44,29 +52,52 @@ func (s *service) Tunnel(ctx context.Context, stream *tunnelStream) error {
 	if err != nil {
 		return wireError(err)
 	}
-	reachable, ok := container.(Reachable)
-	if !ok {
-		return Unimplemented{"this agent"}.cannot("Tunnel")
-	}
 	first, err := firstMessage(ctx, cancel, stream.Receive)
 	if err != nil {
 		return err
 	}
-	network, address, err := tunnelTarget(first.GetOpen())
+	connection, datagrams, err := connectionOf(container, first.GetOpen())
 	if err != nil {
-		return connect.NewError(connect.CodeInvalidArgument, err)
+		return err
 	}
-	dialing, stopDialing := context.WithTimeout(ctx, tunnelDialTimeout)
-	conn, err := reachable.DialPort(dialing, network, address)
-	stopDialing()
+	out := newSender(stream.Send, func() *agentv1.TunnelResponse {
+		return &agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
+	})
+	defer out.stop()
+	conn, err := connection(ctx)
 	if err != nil && ctx.Err() != nil {
 		return wireError(context.Cause(ctx))
 	}
 	if err != nil {
-		return stream.Send(tunnelError(err, agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_UNREACHABLE))
+		return out.finish(tunnelError(err, agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_UNREACHABLE))
 	}
-	t := &tunnel{ctx: ctx, cancel: cancel, stream: stream, conn: conn, datagrams: network == "udp", body: bulkOf(ctx)}
-	return wireError(t.run())
+	t := &tunnel{ctx: ctx, cancel: cancel, stream: stream, conn: conn, datagrams: datagrams, body: bulkOf(ctx)}
+	return wireError(t.run(out))
+}
+
+// connectionOf answers what makes the connection that a tunnel carries, or waits
+// for it.
+func connectionOf(container Container, open *agentv1.TunnelOpen) (connection func(context.Context) (net.Conn, error), datagrams bool, err error) {
+	if open.GetSocket() != "" {
+		called, ok := container.(Called)
+		if !ok {
+			return nil, false, Unimplemented{"this agent"}.cannot("Tunnel from a socket")
+		}
+		return func(ctx context.Context) (net.Conn, error) { return called.AcceptAt(ctx, open.Socket) }, false, nil
+	}
+	reachable, ok := container.(Reachable)
+	if !ok {
+		return nil, false, Unimplemented{"this agent"}.cannot("Tunnel")
+	}
+	network, address, err := tunnelTarget(open)
+	if err != nil {
+		return nil, false, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	return func(ctx context.Context) (net.Conn, error) {
+		ctx, stop := context.WithTimeout(ctx, tunnelDialTimeout)
+		defer stop()
+		return reachable.DialPort(ctx, network, address)
+	}, network == "udp", nil
 }
 
 func tunnelTarget(open *agentv1.TunnelOpen) (network string, address netip.AddrPort, err error) {
@@ -106,11 +137,7 @@ type tunnel struct {
 
 // run moves data both ways until both have ended. Any other end resets the
 // connection.
-func (t *tunnel) run() (err error) {
-	out := newSender(t.stream.Send, func() *agentv1.TunnelResponse {
-		return &agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
-	})
-	defer out.stop()
+func (t *tunnel) run(out *sender[agentv1.TunnelResponse]) (err error) {
 	stop := context.AfterFunc(t.ctx, t.reset)
 	defer func() {
 		if stop(); err != nil || t.ctx.Err() != nil {

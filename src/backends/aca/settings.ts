@@ -63,11 +63,6 @@ const refused: readonly CloudSetting[] = [
     isSet: asks.hostNetworkOfStep,
   },
   {
-    name: "RUN --mount=type=ssh",
-    why: "the client's agent is a socket of the builder's machine, which a job does not reach",
-    isSet: asks.sshOfStep,
-  },
-  {
     name: "--mount type=image",
     why: "a job mounts no images",
     isSet: (host) => host.mounts.some(({ type }) => type === "image"),

@@ -28,14 +28,11 @@ describe("what Fargate cannot do", () => {
     assert.match(refused({ capAdd: ["ALL"] }).join(), /^--cap-add/);
   });
 
-  it("is, of a build's step alone, a socket of the builder's machine", () => {
-    const ofStep = (hostConfig: MessageInitShape<typeof HostConfigSchema>) =>
-      policy.unsupported(
-        create(ContainerRecordSchema, { hostConfig, config: { labels: { [buildLabel]: "step" } } }),
-      );
-    const socket = { type: "bind", source: "/run/x.sock", target: "/run/buildkit/ssh_agent.0" };
-    assert.deepEqual(ofStep({ mounts: [socket] }), ["RUN --mount=type=ssh"]);
-    assert.deepEqual(refused({ mounts: [socket] }), []);
+  it("is, of a build's step alone, the host's network", () => {
+    const hostConfig = { networkMode: "host" };
+    const step = create(ContainerRecordSchema, { hostConfig, config: { labels: { [buildLabel]: "step" } } });
+    assert.deepEqual(policy.unsupported(step), ["RUN --network=host"]);
+    assert.deepEqual(refused(hostConfig), []);
   });
 
   it("is no confinement that a container asks to be without, which is told to its log", () => {

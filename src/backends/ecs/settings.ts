@@ -64,11 +64,6 @@ export const refused: readonly CloudSetting[] = [
       asks.isStep(record) && volumesOf(host).some(({ volumeOptions }) => !volumeOptions?.noCopy),
   },
   {
-    name: "RUN --mount=type=ssh",
-    why: "the client's agent is a socket of the builder's machine, which a task does not reach",
-    isSet: asks.sshOfStep,
-  },
-  {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
     why: "a task definition for Fargate takes no `dockerSecurityOptions`, and a process may load a filter itself only with CAP_SYS_ADMIN, which Fargate gives no container, or with no-new-privileges (seccomp(2)). With `--security-opt no-new-privileges` the agent loads the profile; without a profile Fargate's own holds",
     isSet: asks.profileWithPrivileges,

@@ -20,6 +20,13 @@ describe("the secrets of a start", () => {
     assert.equal(given([])[0], undefined);
   });
 
+  it("are no sockets: these are mounted", () => {
+    const socket = create(SecretFileSchema, { path: "/run/agent", socket: true });
+    assert.throws(() => hostSecrets({ files: [socket], env: [] }, Buffer.from("{}")), {
+      kind: "not-implemented",
+    });
+  });
+
   it("are refused when they take more, in whole pages of memory", () => {
     for (const sizes of [[16 * mib + 1], [16 * mib, 1], [40 * mib]]) {
       assert.throws(

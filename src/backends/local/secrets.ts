@@ -1,5 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { invalid } from "../../common/errors.ts";
+import { invalid, notImplemented } from "../../common/errors.ts";
 import type { SecretFileSchema } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { StartSecrets } from "../common/driver.ts";
 
@@ -14,12 +14,15 @@ const addedBytes = 64 * 1024;
 /**
  * The files of a start's secrets.
  * @param ociConfig its OCI configuration as JSON, which takes of the same memory where it has secret variables
- * @throws invalid: they take more memory than there is for them
+ * @throws invalid: they take more memory than there is for them; not-implemented: a socket, which is mounted here
  */
 export function hostSecrets(
   { files, env }: StartSecrets,
   ociConfig: Uint8Array,
 ): MessageInitShape<typeof SecretFileSchema>[] {
+  if (files.some(({ socket }) => socket)) {
+    throw notImplemented("the local backend gives a start no sockets: they are mounted");
+  }
   let pages = files.reduce((sum, { content }) => sum + pagesOf(content.length), 0);
   if (env.length > 0) {
     pages +=

@@ -72,6 +72,8 @@ func main() {
 		fmt.Println(strings.Join(addresses, " "))
 	case "serve": // tcp|udp: says its port, ends with its stdin
 		serve(arguments[0])
+	case "ask": // SOCKET QUESTION…: one connection each, prints what is answered
+		ask(arguments[0], arguments[1:])
 	case "tty":
 		tty()
 	case "die":

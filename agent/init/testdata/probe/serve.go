@@ -52,6 +52,21 @@ func echoPackets(packets net.PacketConn) {
 	}
 }
 
+// ask asks questions at a unix socket.
+func ask(socket string, questions []string) {
+	for _, question := range questions {
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			fmt.Print(err)
+			os.Exit(1)
+		}
+		fmt.Fprint(conn, question)
+		conn.(*net.UnixConn).CloseWrite()
+		io.Copy(os.Stdout, conn)
+		conn.Close()
+	}
+}
+
 // answer does what the connection's first line says.
 func answer(conn *net.TCPConn) {
 	defer conn.Close()

@@ -26,11 +26,6 @@ export function hostNetworkOfStep(host: HostConfig, record: ContainerRecord): bo
   return hostNetwork(host) && isStep(record);
 }
 
-/** `RUN --mount=type=ssh` */
-export function sshOfStep(host: HostConfig, record: ContainerRecord): boolean {
-  return isStep(record) && host.mounts.some(({ type }) => type === "bind");
-}
-
 /** `--network host` */
 export function hostNetwork({ networkMode }: HostConfig): boolean {
   return networkMode === "host";

@@ -60,12 +60,13 @@ export function startDetails(
     drainTimeoutSeconds: drainSeconds,
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
     stopTimeoutSeconds: config?.stopTimeout ?? defaultStopTimeoutS,
-    secrets: (spec.secrets?.files ?? []).map(({ path, content, mode, uid, gid }) => ({
+    secrets: (spec.secrets?.files ?? []).map(({ path, content, mode, uid, gid, socket }) => ({
       path,
       content,
       mode,
       uid,
       gid,
+      socket,
     })),
     secretEnv: [...(spec.secrets?.env ?? [])],
     ...sealed,

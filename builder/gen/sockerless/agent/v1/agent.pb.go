@@ -1529,12 +1529,15 @@ func (x *StartRequest) GetSecretEnv() []string {
 
 // A file that one run of a container has.
 type SecretFile struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // absolute, in the container, on no mount
-	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	Mode          uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits
-	Uid           uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Path    string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // absolute, in the container, on no mount
+	Content []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	Mode    uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits
+	Uid     uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid     uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	// In place of a file without content, a unix socket at which the agent listens:
+	// Tunnel takes its connections. Feature "sockets".
+	Socket        bool `protobuf:"varint,6,opt,name=socket,proto3" json:"socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1602,6 +1605,13 @@ func (x *SecretFile) GetGid() uint32 {
 		return x.Gid
 	}
 	return 0
+}
+
+func (x *SecretFile) GetSocket() bool {
+	if x != nil {
+		return x.Socket
+	}
+	return false
 }
 
 // A line of /etc/hosts.
@@ -7599,10 +7609,13 @@ func (*TunnelResponse_Heartbeat) isTunnelResponse_Message() {}
 
 type TunnelOpen struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
-	Protocol TransportProtocol      `protobuf:"varint,1,opt,name=protocol,proto3,enum=sockerless.agent.v1.TransportProtocol" json:"protocol,omitempty"`
+	Protocol TransportProtocol      `protobuf:"varint,1,opt,name=protocol,proto3,enum=sockerless.agent.v1.TransportProtocol" json:"protocol,omitempty"` // unset with `socket`
 	// An address as the container sees it, IPv4 or IPv6; empty: 127.0.0.1; 0.0.0.0: its interface's.
-	Host          string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"` // 1 to 65535
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"` // 1 to 65535
+	// SecretFile.path of a socket; the other fields are unset then. Feature
+	// "sockets".
+	Socket        string `protobuf:"bytes,4,opt,name=socket,proto3" json:"socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7656,6 +7669,13 @@ func (x *TunnelOpen) GetPort() uint32 {
 		return x.Port
 	}
 	return 0
+}
+
+func (x *TunnelOpen) GetSocket() string {
+	if x != nil {
+		return x.Socket
+	}
+	return ""
 }
 
 type TunnelOpened struct {
@@ -8491,14 +8511,15 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"secret_env\x18\x16 \x03(\tR\tsecretEnvB\x11\n" +
 	"\x0f_linger_secondsB\x18\n" +
 	"\x16_drain_timeout_secondsB\x17\n" +
-	"\x15_stop_timeout_seconds\"r\n" +
+	"\x15_stop_timeout_seconds\"\x8a\x01\n" +
 	"\n" +
 	"SecretFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
 	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
 	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
-	"\x03gid\x18\x05 \x01(\rR\x03gid\"<\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
+	"\x06socket\x18\x06 \x01(\bR\x06socket\"<\n" +
 	"\n" +
 	"HostsEntry\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
@@ -8903,12 +8924,13 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x03end\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.TunnelEndH\x00R\x03end\x128\n" +
 	"\x05error\x18\x04 \x01(\v2 .sockerless.agent.v1.TunnelErrorH\x00R\x05error\x12>\n" +
 	"\theartbeat\x18\x05 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"x\n" +
+	"\amessage\"\x90\x01\n" +
 	"\n" +
 	"TunnelOpen\x12B\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2&.sockerless.agent.v1.TransportProtocolR\bprotocol\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\rR\x04port\"\x0e\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x16\n" +
+	"\x06socket\x18\x04 \x01(\tR\x06socket\"\x0e\n" +
 	"\fTunnelOpened\"8\n" +
 	"\n" +
 	"TunnelData\x12\x16\n" +

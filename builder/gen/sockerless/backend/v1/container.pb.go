@@ -569,12 +569,16 @@ func (x *NextStep) GetCommitted() string {
 // A file that a container has while it runs, and that is no part of its files:
 // a secret, or one that is mounted by itself.
 type SecretFile struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // absolute, in the container
-	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	Mode          uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits
-	Uid           uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Path    string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // absolute, in the container
+	Content []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	Mode    uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits
+	Uid     uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid     uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	// A unix socket, without content, whose connections the caller takes: by
+	// AgentService.Tunnel, at the endpoint that OpenTunnel names. UNIMPLEMENTED:
+	// this backend mounts sockets (GetInfo.mounts_directories_only).
+	Socket        bool `protobuf:"varint,6,opt,name=socket,proto3" json:"socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -642,6 +646,13 @@ func (x *SecretFile) GetGid() uint32 {
 		return x.Gid
 	}
 	return 0
+}
+
+func (x *SecretFile) GetSocket() bool {
+	if x != nil {
+		return x.Socket
+	}
+	return false
 }
 
 type StartContainerResponse struct {
@@ -4631,14 +4642,15 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\bNextStep\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12>\n" +
 	"\x06config\x18\x02 \x01(\v2&.sockerless.backend.v1.ContainerConfigR\x06config\x12\x1c\n" +
-	"\tcommitted\x18\x03 \x01(\tR\tcommitted\"r\n" +
+	"\tcommitted\x18\x03 \x01(\tR\tcommitted\"\x8a\x01\n" +
 	"\n" +
 	"SecretFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
 	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
 	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
-	"\x03gid\x18\x05 \x01(\rR\x03gid\"\x18\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
+	"\x06socket\x18\x06 \x01(\bR\x06socket\"\x18\n" +
 	"\x16StartContainerResponse\"4\n" +
 	"\x14DescribePortsRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\x84\x02\n" +

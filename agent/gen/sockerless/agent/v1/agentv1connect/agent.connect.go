@@ -223,6 +223,10 @@ type AgentServiceClient interface {
 	// does. A connection that is reset answers `error`, and a caller that breaks
 	// the call off resets the connection. Data flows no faster than its receiver
 	// takes it: HTTP/2's windows are the only buffer.
+	//
+	// With a socket, the other way round: one connection that a process of the
+	// container makes to a socket which its start has given it. `opened` comes with
+	// the connection, however long that takes; `error`, when the run has ended.
 	Tunnel(context.Context) *connect.BidiStreamForClient[v1.TunnelRequest, v1.TunnelResponse]
 	// Tells the agent the containers with which its own shares a network
 	// (`--network container:X`) without sharing a network interface: the whole list,
@@ -723,6 +727,10 @@ type AgentServiceHandler interface {
 	// does. A connection that is reset answers `error`, and a caller that breaks
 	// the call off resets the connection. Data flows no faster than its receiver
 	// takes it: HTTP/2's windows are the only buffer.
+	//
+	// With a socket, the other way round: one connection that a process of the
+	// container makes to a socket which its start has given it. `opened` comes with
+	// the connection, however long that takes; `error`, when the run has ended.
 	Tunnel(context.Context, *connect.BidiStream[v1.TunnelRequest, v1.TunnelResponse]) error
 	// Tells the agent the containers with which its own shares a network
 	// (`--network container:X`) without sharing a network interface: the whole list,

@@ -1,0 +1,78 @@
+package containerinit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/sockerless/sockerless/agent/core/server"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// runSocket is a unix socket that one run of a container has: the connections
+// that processes make to it are a caller's.
+type runSocket struct {
+	listener *net.UnixListener
+	made     chan net.Conn
+	ended    chan struct{} // closed with the listener
+}
+
+// listenAt makes a socket where there is nothing, in a directory that is there.
+func listenAt(name string, secret *agentv1.SecretFile) (*runSocket, error) {
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: name})
+	if err != nil {
+		return nil, err
+	}
+	listener.SetUnlinkOnClose(false) // what is there by then goes with the secrets
+	s := &runSocket{listener: listener, made: make(chan net.Conn), ended: make(chan struct{})}
+	if err := errors.Join(os.Lchown(name, int(secret.Uid), int(secret.Gid)), os.Chmod(name, os.FileMode(secret.Mode).Perm())); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	go s.serve()
+	return s, nil
+}
+
+func (s *runSocket) serve() {
+	for {
+		conn, err := s.listener.Accept()
+		if err != nil {
+			return
+		}
+		select {
+		case s.made <- conn:
+		case <-s.ended:
+			conn.Close()
+		}
+	}
+}
+
+func (s *runSocket) close() error {
+	close(s.ended)
+	return s.listener.Close()
+}
+
+var _ server.Called = (*container)(nil)
+
+// errRunEnded tells a caller that no connection will come.
+var errRunEnded = errors.New("the run has ended")
+
+// AcceptAt waits for the next connection to a socket of the run.
+func (c *container) AcceptAt(ctx context.Context, socket string) (net.Conn, error) {
+	if roleOf(ctx) != controls {
+		return nil, errNotForPartners
+	}
+	waited := c.stock.socketAt(socket)
+	if waited == nil {
+		return nil, fmt.Errorf("the run was given no socket %s", socket)
+	}
+	select {
+	case conn := <-waited.made:
+		return conn, nil
+	case <-waited.ended:
+		return nil, errRunEnded
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
