@@ -30,7 +30,8 @@ const tests =
     ? chosen
     : [
         ...["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"],
-        ...["test/builds/beside-buildkit.test.ts", "test/builds/programs.test.ts", "test/ecs/moto.test.ts"],
+        ...["test/builds/beside-buildkit.test.ts", "test/builds/programs.test.ts"],
+        ...["test/ecs/ci-builds.test.ts", "test/ecs/moto.test.ts"],
         "test/local/hostile-images.test.ts",
       ];
 /** Tests of which `npm test` runs a sample. */
