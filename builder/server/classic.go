@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
@@ -326,15 +328,8 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	if isSet(query, "squash") {
 		return nil, unbuilt("--squash")
 	}
-	for _, name := range []string{"memory", "memswap", "cpushares", "cpuquota", "cpuperiod"} {
-		if text := query.Get(name); text != "" && text != "0" {
-			return nil, unbuilt("with a limit (" + name + ")")
-		}
-	}
-	for _, name := range []string{"cpusetcpus", "cpusetmems", "cgroupparent", "isolation"} {
-		if text := query.Get(name); text != "" && text != "default" {
-			return nil, unbuilt("with " + name)
-		}
+	if text := query.Get("isolation"); text != "" && text != "default" {
+		return nil, unbuilt("with isolation")
 	}
 	attributes := map[string]string{"filename": defaultDockerfile}
 	for name, key := range map[string]string{"dockerfile": "filename", "target": "target", "platform": "platform"} {
@@ -390,6 +385,11 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	if text := query.Get("shmsize"); text != "" && text != "0" {
 		attributes["shm-size"] = text
 	}
+	limits, err := limitsOf(query)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(attributes, limits)
 	if text := query.Get("cachefrom"); text != "" {
 		var images []string
 		if err := json.Unmarshal([]byte(text), &images); err != nil {
@@ -406,6 +406,34 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": strings.Join(query["t"], ",")}}},
 		Cache:     cache, Entitlements: entitlements,
 	}, nil
+}
+
+// limitsOf are the attributes that limit steps: those that dockerd's classic builder gives its containers.
+func limitsOf(query url.Values) (map[string]string, error) {
+	limits := map[string]string{}
+	for _, name := range []string{"memory", "memswap", "cpushares", "cpuquota", "cpuperiod"} {
+		// As for dockerd, what is no number is none.
+		if number, err := strconv.ParseInt(query.Get(name), 10, 64); err == nil && number != 0 {
+			limits[name] = strconv.FormatInt(number, 10)
+		}
+	}
+	for name, key := range map[string]string{"cpusetcpus": "cpusetcpus", "cpusetmems": "cpusetmems", "cgroupparent": "cgroup-parent"} {
+		if text := query.Get(name); text != "" {
+			limits[key] = text
+		}
+	}
+	if text := query.Get("ulimits"); text != "" {
+		var ulimits []units.Ulimit
+		if err := json.Unmarshal([]byte(text), &ulimits); err != nil {
+			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("error reading ulimit settings: %s", err)}
+		}
+		var texts []string
+		for at := range ulimits {
+			texts = append(texts, ulimits[at].String())
+		}
+		limits["ulimit"] = strings.Join(texts, ",")
+	}
+	return limits, nil
 }
 
 func isSet(query url.Values, name string) bool {

@@ -7,8 +7,10 @@ import (
 	"context"
 	"encoding/base64"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -126,5 +128,19 @@ func TestABuildIsUnderWayBeforeItsContextIsThere(t *testing.T) {
 	s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/build", body))
 	if body.during != 1 || s.building != 0 {
 		t.Errorf("%d builds while it was read, %d after", body.during, s.building)
+	}
+}
+
+func TestLimitsAreThoseOfSteps(t *testing.T) {
+	query := url.Values{
+		"memory": {"1024"}, "memswap": {"-1"}, "cpushares": {"0"}, "cpuquota": {"many"}, "cpusetcpus": {"0-1"}, "cpusetmems": {""},
+		"cgroupparent": {"/above"}, "ulimits": {`[{"Name":"nofile","Soft":1,"Hard":2},{"Name":"core","Soft":-1,"Hard":-1}]`},
+	}
+	got, err := limitsOf(query)
+	wanted := map[string]string{
+		"memory": "1024", "memswap": "-1", "cpusetcpus": "0-1", "cgroup-parent": "/above", "ulimit": "nofile=1:2,core=-1:-1",
+	}
+	if err != nil || !maps.Equal(got, wanted) {
+		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/llbsolver/linuxresources"
 	"github.com/moby/buildkit/solver/llbsolver/ops"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/progress/logs"
@@ -36,16 +37,34 @@ type execOp struct {
 	worker      *Worker
 	op          *pb.ExecOp
 	platform    *pb.Platform
+	limits      *pb.LinuxResources
 	description string
 	sessions    *session.Manager
 }
 
 func (w *Worker) newExecOp(v solver.Vertex, op *pb.Op_Exec, platform *pb.Platform, sessions *session.Manager) (solver.Op, error) {
-	real, err := ops.NewExecOp(v, op, platform, &manager{Worker: w}, nil, sessions, nil, w, nil, false)
+	var limits *pb.LinuxResources
+	if known, ok := v.Options().Metadata.(*linuxresources.Metadata); ok && known != nil {
+		limits = known.LinuxResources
+	}
+	real, err := ops.NewExecOp(v, op, platform, &manager{Worker: w}, nil, sessions, nil, w, limits, false)
 	if err != nil {
 		return nil, err
 	}
-	return &execOp{ExecOp: real, worker: w, op: op.Exec, platform: platform, description: v.Name(), sessions: sessions}, nil
+	return &execOp{ExecOp: real, worker: w, op: op.Exec, platform: platform, limits: limits, description: v.Name(), sessions: sessions}, nil
+}
+
+// resourcesOf are a container's, of what BuildKit says of a process.
+func resourcesOf(limits *pb.LinuxResources, ulimits []*pb.Ulimit, cgroupParent string) *backendv1.Resources {
+	made := &backendv1.Resources{
+		CgroupParent: cgroupParent, Memory: limits.GetMemory(), MemorySwap: limits.GetMemorySwap(),
+		CpuShares: int64(limits.GetCpuShares()), CpuPeriod: int64(limits.GetCpuPeriod()), CpuQuota: limits.GetCpuQuota(),
+		CpusetCpus: limits.GetCpusetCpus(), CpusetMems: limits.GetCpusetMems(),
+	}
+	for _, each := range ulimits {
+		made.Ulimits = append(made.Ulimits, &backendv1.Ulimit{Name: each.Name, Soft: each.Soft, Hard: each.Hard})
+	}
+	return made
 }
 
 // CacheMap is BuildKit's, whose checksums of mounted states are made of what is mounted.
@@ -125,7 +144,7 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 		Cmd:         &backendv1.StringList{Values: meta.Args[1:]},
 		Healthcheck: &backendv1.HealthConfig{Test: []string{"NONE"}},
 	}
-	s.host = &backendv1.HostConfig{Resources: &backendv1.Resources{}}
+	s.host = &backendv1.HostConfig{Resources: resourcesOf(s.limits, meta.Ulimit, meta.CgroupParent)}
 	switch s.op.Network {
 	case pb.NetMode_NONE:
 		s.host.NetworkMode = "none"
@@ -134,9 +153,6 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	}
 	for _, each := range meta.ExtraHosts {
 		s.host.ExtraHosts = append(s.host.ExtraHosts, each.Host+":"+each.IP)
-	}
-	for _, each := range meta.Ulimit {
-		s.host.Resources.Ulimits = append(s.host.Resources.Ulimits, &backendv1.Ulimit{Name: each.Name, Soft: each.Soft, Hard: each.Hard})
 	}
 	s.config.Env = s.environment()
 	for _, each := range s.op.Secretenv {
@@ -229,8 +245,12 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 	case pb.MountType_BIND:
 		return s.mountBind(ctx, mount)
 	case pb.MountType_TMPFS:
-		options := ""
-		if size := mount.TmpfsOpt.GetSize(); size > 0 {
+		size, options := mount.TmpfsOpt.GetSize(), ""
+		if size > 0 && mount.Dest == sharedMemory {
+			s.host.ShmSize = size
+			return nil
+		}
+		if size > 0 {
 			options = fmt.Sprintf("size=%d", size)
 		}
 		if s.host.Tmpfs == nil {
@@ -247,6 +267,9 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 	}
 	return fmt.Errorf("sockerless: RUN --mount=type=%s is not implemented by the builder", strings.ToLower(mount.MountType.String()))
 }
+
+// sharedMemory is where BuildKit mounts a tmpfs for --shm-size.
+const sharedMemory = "/dev/shm"
 
 // mountBind shows files of a state, or of the context, as an image that is mounted: neither what lies there nor what is
 // written there becomes a part of the step's layer.

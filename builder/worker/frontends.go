@@ -81,7 +81,7 @@ func configOf(meta executor.Meta) (*backendv1.ContainerConfig, *backendv1.HostCo
 		Cmd:         &backendv1.StringList{Values: meta.Args[1:]},
 		Healthcheck: &backendv1.HealthConfig{Test: []string{"NONE"}},
 	}
-	host := &backendv1.HostConfig{ReadonlyRootfs: meta.ReadonlyRootFS, Resources: &backendv1.Resources{}}
+	host := &backendv1.HostConfig{ReadonlyRootfs: meta.ReadonlyRootFS, Resources: resourcesOf(meta.LinuxResources, meta.Ulimit, meta.CgroupParent)}
 	switch meta.NetMode {
 	case pb.NetMode_NONE:
 		host.NetworkMode = "none"

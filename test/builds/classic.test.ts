@@ -17,7 +17,7 @@ import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { isAlive, processOf } from "../support/processes.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { tarOf } from "../support/tar.ts";
-import { untilTrue } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
 import { startDaemon, withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -166,7 +166,7 @@ CMD ["cat", "made", "greeting"]
   test("refuses by name what is not built", async () => {
     for (const [query, feature] of [
       [{ squash: "1" }, "--squash"],
-      [{ memory: "1000000000" }, "memory"],
+      [{ isolation: "hyperv" }, "isolation"],
       [{ networkmode: "some-net" }, "--network some-net"],
     ] as const) {
       const { status, text } = await build(socket(), "FROM busybox\n", { query });
@@ -182,6 +182,43 @@ CMD ["cat", "made", "greeting"]
       const { error } = await build(socket(), `FROM busybox\n${instruction}\n`);
       assert.match(error?.message ?? "", feature);
     }
+  });
+
+  test("gives its steps the limits that containers have", async () => {
+    const limits = {
+      ...{ memory: String(2 ** 26), memswap: String(2 ** 27), cpushares: "512", cpuperiod: "50000" },
+      ...{ cpuquota: "25000", cpusetcpus: "0", cpusetmems: "0", shmsize: String(2 ** 20) },
+      ulimits: JSON.stringify([{ Name: "nofile", Soft: 100, Hard: 200 }]),
+    };
+    const dockerfile =
+      "FROM busybox\nRUN ulimit -n > /seen; ulimit -Hn >> /seen; df -k /dev/shm | awk 'END { print $2 }' >> /seen; touch /ready; sleep 1000\n";
+    const query = { ...limits, buildid: "limited", nocache: "1" };
+    const answer = build(socket(), dockerfile, { query });
+    const id = await until(
+      async () => (await ok("ps", "--quiet", "--filter", "label=sockerless.build")) || undefined,
+    );
+    const [told] = JSON.parse(await ok("inspect", id)) as [{ HostConfig: Record<string, unknown> }];
+    for (const [name, value] of [
+      ...[["Memory", 2 ** 26] as const, ["MemorySwap", 2 ** 27] as const, ["CpuShares", 512] as const],
+      ...[["CpuPeriod", 50_000] as const, ["CpuQuota", 25_000] as const, ["CpusetCpus", "0"] as const],
+      ...[["CpusetMems", "0"] as const, ["ShmSize", 2 ** 20] as const],
+    ]) {
+      assert.equal(told.HostConfig[name], value, name);
+    }
+    await untilTrue(async () => (await setting.daemon.docker("exec", id, "test", "-e", "/ready")).code === 0);
+    assert.equal(await ok("exec", id, "cat", "/seen"), "100\n200\n1024");
+    assert.equal((await callApi(socket(), "POST", "/build/cancel?id=limited")).status, 200);
+    await answer;
+    const refused = async (wrong: Record<string, string>) =>
+      await build(socket(), "FROM busybox\nRUN true\n", { query: { nocache: "1", ...wrong } });
+    assert.match(
+      (await refused({ memory: "1000" })).error?.message ?? "",
+      /Minimum memory limit allowed is 6MB/,
+    );
+    const unread = await refused({ ulimits: "no" });
+    assert.equal(unread.status, 400);
+    assert.match(unread.text, /^error reading ulimit settings: /);
+    assert.equal((await refused({ memory: "none", cpuquota: "0", ulimits: "[]" })).error, undefined);
   });
 
   test("ends with its client, and takes its container along", async () => {

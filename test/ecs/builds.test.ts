@@ -240,6 +240,7 @@ CMD ["sh", "-c", "cat /out; ls -d /a /new /tools /kept 2>/dev/null; true"]
     const cases: readonly (readonly [string, RegExp, Record<string, string>?])[] = [
       ["RUN --network=host true", /network\.host is not allowed/],
       ["RUN true", /the ecs backend does not support RUN --network=host/, { networkmode: "host" }],
+      ["RUN true", /the ecs backend does not support --cgroup-parent/, { cgroupparent: "/x" }],
       ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
       ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
       ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
