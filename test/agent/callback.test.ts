@@ -401,6 +401,15 @@ describe("agents that call", () => {
       await authority.certifyPeer(third, hostile.publicKey),
     );
     await assert.rejects(grpcStatus(others, "Hello"));
+    const link = await call(other);
+    const opened = once(link, "message").then(([frame]) =>
+      assert.fail(`it has a link: ${frame.length} bytes`),
+    );
+    link.send(Buffer.concat([Buffer.from([1]), randomBytes(16), Buffer.alloc(8), Buffer.alloc(12)]));
+    await Promise.race([
+      opened,
+      until(() => backend.warnings().find((line) => line.includes("speaks no TLS"))),
+    ]);
     const cut = once(session, "close");
     relay.allow(own, { pin: hostile.pin, others: [] });
     await cut;

@@ -3,6 +3,7 @@
  * with a connection of it. The bytes that pass are TLS between the two: nothing is read of them. A thread of its own, so
  * that bulk streams do not hold up the one that owns the state (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
  */
+import { once } from "node:events";
 import { chmodSync } from "node:fs";
 import { createServer as createHttp, type IncomingMessage, STATUS_CODES } from "node:http";
 import { createServer as createHttps } from "node:https";
@@ -31,6 +32,8 @@ const wantedWithinMs = 8_000;
 const silentForMs = 65_000;
 /** Messages are records of TLS, which have 16 KiB at most. Whoever has shown no key makes us keep no more than that either. */
 const maxMessageBytes = 64 * 1024;
+/** The first byte of a TLS connection. */
+const tlsHandshake = 22;
 /** Chunks that are under way on one connection, each way. */
 const highWaterMark = 256 * 1024;
 
@@ -184,11 +187,9 @@ async function joinPeers(
     passages.end(passage);
     gone.abort();
   });
-  const other = await meetings.want(
-    passage.to,
-    AbortSignal.any([cut.signal, gone.signal, AbortSignal.timeout(wantedWithinMs)]),
-    "peers",
-  );
+  const signal = AbortSignal.any([cut.signal, gone.signal, AbortSignal.timeout(wantedWithinMs)]);
+  await beginsTls(connection, signal);
+  const other = await meetings.want(passage.to, signal, "peers");
   const end = (): void => {
     connection.destroy();
     other.destroy();
@@ -200,6 +201,22 @@ async function joinPeers(
   cut.signal.addEventListener("abort", end, { once: true });
   pipeline(connection, other, end);
   pipeline(other, connection, end);
+}
+
+/**
+ * Resolves once TLS has begun. Links are for those who have an agent's control: one agent could keep all of another's.
+ *
+ * @throws Error: something else has; the signal's reason
+ */
+async function beginsTls(connection: Duplex, signal: AbortSignal): Promise<void> {
+  if (connection.readableLength === 0) {
+    await once(connection, "readable", { signal });
+  }
+  const first = connection.read(1) as Buffer | null;
+  if (first?.[0] !== tlsHandshake) {
+    throw new Error("it speaks no TLS to another agent");
+  }
+  connection.unshift(first);
 }
 
 const clients = createHttp((_request, response) => {
