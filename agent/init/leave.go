@@ -161,10 +161,15 @@ func (c *container) lingerOut(stopped <-chan struct{}) bool {
 	}
 }
 
-// exitCode is the user's.
+// exitCode is the user's. A platform that tells nothing but success or failure
+// has no success of a process that it has ended itself: that may have left its
+// work undone in good order.
 func (c *container) exitCode() int {
 	state := c.Sessions.State()
 	if state.Exit != nil {
+		if state.Exit.Code == 0 && c.stoppedByPlatform() {
+			return exitUnfinished
+		}
 		return int(state.Exit.Code)
 	}
 	return int(state.Failure.GetExitCode())

@@ -3,6 +3,7 @@ package containerinit_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -125,6 +126,38 @@ func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
 	watch.Close()
 	if code := k.exitCode(); code != 42 {
 		t.Errorf("the agent exited with %d", code)
+	}
+}
+
+func TestAProcessThatEndsWellAtThePlatformsStopIsNoSuccessThere(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/bin/busybox"); err != nil {
+		t.Skip("needs busybox-static")
+	}
+	for name, c := range map[string]struct {
+		script string
+		code   int
+	}{
+		"by the stop":   {"trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done", 255},
+		"by itself":     {"echo ready", 0},
+		"with its code": {"trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done", 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
+			a := attach(t, k.client(), "a")
+			process := nobody()
+			process.Args = []string{"busybox", "sh", "-c", c.script}
+			start(t, k.client(), &agentv1.StartRequest{Process: process, AwaitAttachIds: []string{"a"}})
+			a.until("ready\n")
+			if name == "by itself" {
+				a.exit()
+			}
+			k.signal(syscall.SIGTERM)
+			if code := k.exitCode(); code != c.code {
+				t.Errorf("the agent exited with %d", code)
+			}
+		})
 	}
 }
 

@@ -30,14 +30,15 @@ import (
 	"github.com/sockerless/sockerless/agent/init/callback"
 )
 
-// Exit codes of an agent that could not do its work.
+// Exit codes of an agent that could not do its work, or not to its end.
 const (
-	exitUsage  = 2
-	exitFailed = 125 // as docker run's own failures
+	exitUsage      = 2
+	exitFailed     = 125 // as docker run's own failures
+	exitUnfinished = 255 // as the backend tells the end of a run of which nobody knows that it was a success
 )
 
 // Main is `sockerless-agent init`. It answers the process's exit code: the
-// user's, or exitUsage or exitFailed.
+// user's, or one of those above.
 func Main(arguments []string) int {
 	logger := slog.New(slog.NewTextHandler(markedWriter{os.Stderr, agentMark}, nil))
 	settings, err := parseSettings(arguments, os.Getenv, os.Stderr)
