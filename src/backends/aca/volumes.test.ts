@@ -98,13 +98,13 @@ function setUp({ listsMetadata = true } = {}) {
   };
   const azure = { call, storage: { fileShares }, apps: { managedEnvironmentsStorages } };
   const log = capturedLogger();
-  const open = (instance = "sockerless/1") =>
+  const open = (instance = "sockerless/1", account = "account") =>
     acaVolumes({
       files: new AzureFiles({
         azure: azure as unknown as AzureFilesOptions["azure"],
         resourceGroup: "group",
         environment: "environment",
-        account: "account",
+        account,
         accountKey: "secret",
       }),
       dropIdleJobs: async () => {
@@ -315,6 +315,20 @@ describe("a named volume", () => {
   });
 });
 
+describe("a volume of another storage account than the configured one", () => {
+  it("is neither mounted nor removed, and the account is told", async () => {
+    const azure = setUp();
+    const record = await made(azure, "cache");
+    const volumes = azure.open("sockerless/1", "other");
+    const told = /volume cache is in the storage account account, and aca.storage_account_name is other/;
+    const mounts = [mount(record)];
+    assert.throws(() => volumes.refuseUnfit(mounts), told);
+    await assert.rejects(volumes.partsOf(workloadSpec({}, { mounts }), step), told);
+    await assert.rejects(volumes.remove(record), told);
+    assert.deepEqual([azure.shares.size, azure.storages.size], [1, 1]);
+  });
+});
+
 describe("the name of a share", () => {
   it("differs where names are alike, and where the instance or the time is another", () => {
     const names = [
@@ -391,6 +405,10 @@ describe("without a storage account", () => {
       logger: capturedLogger().logger,
     });
     await assert.rejects(volumes.create(volume("v")), /set aca.storage_account_name/);
+    const before = volume("v", { driverReference: "account/sk-v-0" });
+    const spec = workloadSpec({}, { mounts: [mount(before)] });
+    await assert.rejects(volumes.partsOf(spec, step), /aca.storage_account_name is not set/);
+    await assert.rejects(async () => volumes.remove(before), /aca.storage_account_name is not set/);
     assert.equal((await volumes.create(volume("v", { anonymous: true }))).reference, "");
   });
 });

@@ -19,7 +19,7 @@ import { jobMounts, refuseMounts, unmountedVolumes } from "./shares/job-mounts.t
 import { instanceOfShare, shareMetadata, volumeOfShare } from "./shares/metadata.ts";
 import { shareName, volumeMountpoint } from "./shares/names.ts";
 import { parseVolumeOptions } from "./shares/options.ts";
-import { formatShare, shareOf } from "./shares/reference.ts";
+import { formatShare, shareIn, shareOf } from "./shares/reference.ts";
 
 /** Settings of {@link acaVolumes}, and what it calls. */
 export interface AcaVolumesOptions {
@@ -125,9 +125,11 @@ function sharedVolumes(
     parts: partsReady,
     watchRoom: neverShort,
     partsOf: (spec, step) =>
-      jobMounts(spec, step, (share, nfs, readOnly) => files.ensureStorage(share, nfs, readOnly)),
+      jobMounts(spec, step, files.account, (share, nfs, readOnly) =>
+        files.ensureStorage(share, nfs, readOnly),
+      ),
     unmounted: unmountedVolumes,
-    refuseUnfit: refuseMounts,
+    refuseUnfit: (mounts) => refuseMounts(mounts, files.account),
 
     async create(record) {
       const { nfs } = parseVolumeOptions(record.options);
@@ -149,7 +151,7 @@ function sharedVolumes(
         return;
       }
       // One that was never answered may have been made all the same.
-      const share = shareOf(record)?.share ?? shareName(record, instance);
+      const share = shareIn(files.account, record) ?? shareName(record, instance);
       await told("remove", record.name, takeAway(share));
       logger.info({ volume: record.name, share }, "removed a volume and all that was in it");
     },
@@ -179,9 +181,12 @@ function anonymousVolumes(): AcaVolumes {
     parts: partsReady,
     found: nothingFound,
     watchRoom: neverShort,
-    partsOf: () => Promise.resolve({ volumes: [], mounts: [] }),
+    async partsOf({ mounts }) {
+      refuseMounts(mounts, undefined);
+      return { volumes: [], mounts: [] };
+    },
     unmounted: unmountedVolumes,
-    refuseUnfit: refuseMounts,
+    refuseUnfit: (mounts) => refuseMounts(mounts, undefined),
     async create({ anonymous, name, options }) {
       parseVolumeOptions(options);
       if (!anonymous) {
@@ -189,7 +194,9 @@ function anonymousVolumes(): AcaVolumes {
       }
       return { reference: "", mountpoint: volumeMountpoint(name), status: {} };
     },
-    remove: () => Promise.resolve(),
+    async remove(record) {
+      shareIn(undefined, record);
+    },
   };
 }
 

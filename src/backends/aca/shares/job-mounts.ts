@@ -6,27 +6,32 @@ import type { StartStep } from "../../common/cloud/cloud-tasks.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import type { JobVolumeParts } from "../jobs/job-parts.ts";
 import { mountOptionsOf, parseVolumeOptions } from "./options.ts";
-import { shareOf } from "./reference.ts";
+import { shareIn, shareOf } from "./reference.ts";
 
 /** Makes the storage by which a share is mounted, and answers its name. */
 export type EnsureStorage = (share: string, nfs: boolean, readOnly: boolean) => Promise<string>;
 
-/** The volumes that a container shares with others: each as often as its uses differ in what may be written. */
+/**
+ * The volumes that a container shares with others: each as often as its uses differ in what may be written.
+ *
+ * @throws invalid: one is in another account than the configured one
+ */
 export async function jobMounts(
   spec: WorkloadSpec,
   step: StartStep,
+  account: string | undefined,
   ensureStorage: EnsureStorage,
 ): Promise<JobVolumeParts> {
   const volumes = new Map<string, Volume>();
   const mounts: VolumeMount[] = [];
   for (const { volume, destination, readOnly, subpath = "" } of spec.mounts) {
-    const reference = volume === undefined ? undefined : shareOf(volume);
-    if (volume === undefined || reference === undefined) {
+    const share = volume === undefined ? undefined : shareIn(account, volume);
+    if (volume === undefined || share === undefined) {
       continue;
     }
     const options = parseVolumeOptions(volume.options);
     const name = await step(`Azure has not made the storage by which volume ${volume.name} is mounted`, () =>
-      ensureStorage(reference.share, options.nfs, readOnly),
+      ensureStorage(share, options.nfs, readOnly),
     );
     const mountOptions = mountOptionsOf(options, spec.record.config?.user ?? "");
     volumes.set(name, {
@@ -55,7 +60,10 @@ export function unmountedVolumes({ mounts }: WorkloadSpec): readonly string[] {
 }
 
 /** Refuses a new container that is to mount what no job can. @throws invalid */
-export function refuseMounts(mounts: readonly ResolvedMount[]): void {
+export function refuseMounts(mounts: readonly ResolvedMount[], account: string | undefined): void {
+  for (const { volume } of mounts) {
+    void (volume === undefined || shareIn(account, volume));
+  }
   const refused = mounts.find(
     ({ type, volume, destination }) =>
       destination.includes(":") &&
