@@ -141,6 +141,11 @@ const notApplied: readonly CloudSetting[] = [
     why: "Azure confines every container",
     isSet: (host) => asks.unconfined(host) || asks.openPaths(host),
   },
+  {
+    name: "MaskedPaths and ReadonlyPaths of the user's own",
+    why: "Azure masks paths of its own choice",
+    isSet: asks.ownPaths,
+  },
   { name: "--userns", why: "Azure maps users", isSet: (host) => host.usernsMode !== "" },
   {
     name: "--network host",

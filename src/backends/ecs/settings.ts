@@ -5,7 +5,6 @@
 import type { HostConfig, Mount } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import * as asks from "../common/cloud/asked-settings.ts";
 import type { CloudSetting } from "../common/cloud/setting-rules.ts";
-import * as defaultPaths from "../common/default-paths.ts";
 import { isContainerMode } from "../common/model/container-mode.ts";
 import { defaultCapabilities } from "../common/linux-capabilities.ts";
 
@@ -156,17 +155,12 @@ export const notApplied: readonly CloudSetting[] = [
   {
     name: "--security-opt systempaths=unconfined",
     why: "Fargate masks paths of /proc and /sys in every container",
-    // Its clients say it with empty lists.
-    isSet: (host) =>
-      asks.openPaths(host) ||
-      [host.maskedPaths, host.readonlyPaths].some((paths) => paths?.values.length === 0),
+    isSet: asks.openPaths,
   },
   {
     name: "MaskedPaths and ReadonlyPaths of the user's own",
     why: "Fargate masks paths of its own choice",
-    isSet: ({ maskedPaths, readonlyPaths }) =>
-      areOwn(maskedPaths?.values, defaultPaths.maskedPaths) ||
-      areOwn(readonlyPaths?.values, defaultPaths.readonlyPaths),
+    isSet: asks.ownPaths,
   },
   { name: "--userns", why: "Fargate maps users", isSet: (host) => host.usernsMode !== "" },
   {
@@ -185,10 +179,3 @@ export const notApplied: readonly CloudSetting[] = [
     isSet: asks.storageOptions,
   },
 ];
-
-/** Whether they differ from Docker's, in whatever order. None at all is another setting: everything is open. */
-function areOwn(paths: readonly string[] | undefined, dockers: readonly string[]): boolean {
-  return (
-    paths !== undefined && paths.length > 0 && new Set(paths).symmetricDifference(new Set(dockers)).size > 0
-  );
-}

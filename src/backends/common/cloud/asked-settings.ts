@@ -2,6 +2,7 @@
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { NetworkEndpoint } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import * as defaultPaths from "../default-paths.ts";
 import { isOfBuild } from "../model/build-label.ts";
 import { unpublishedPorts } from "../model/ports.ts";
 import { parseSecurityOptions } from "../security/options.ts";
@@ -101,9 +102,22 @@ export function unconfined({ securityOpt }: HostConfig): boolean {
   return securityOpt.some((option) => unconfinedOption.test(option));
 }
 
-/** `--security-opt systempaths=unconfined` by its name; Docker's own clients say it with empty lists of paths. */
-export function openPaths({ securityOpt }: HostConfig): boolean {
-  return securityOpt.includes(openPathsOption);
+/** `--security-opt systempaths=unconfined` by its name, or as Docker's own clients say it: with empty lists of paths. */
+export function openPaths({ securityOpt, maskedPaths, readonlyPaths }: HostConfig): boolean {
+  return (
+    securityOpt.includes(openPathsOption) ||
+    [maskedPaths, readonlyPaths].some((paths) => paths?.values.length === 0)
+  );
+}
+
+/** MaskedPaths or ReadonlyPaths that are not Docker's, in whatever order. None at all is {@link openPaths}. */
+export function ownPaths({ maskedPaths, readonlyPaths }: HostConfig): boolean {
+  const areOwn = (paths: readonly string[] | undefined, dockers: readonly string[]): boolean =>
+    paths !== undefined && paths.length > 0 && new Set(paths).symmetricDifference(new Set(dockers)).size > 0;
+  return (
+    areOwn(maskedPaths?.values, defaultPaths.maskedPaths) ||
+    areOwn(readonlyPaths?.values, defaultPaths.readonlyPaths)
+  );
 }
 
 /** `--security-opt seccomp=PROFILE` that no agent may load. @throws SockerlessError `invalid`: it is no profile */
