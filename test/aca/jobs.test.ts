@@ -20,6 +20,8 @@ import { workloadSpec } from "../../src/backends/common/cloud/testing/workload-s
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
 import { AzureScene } from "../simulators/azure/azure-scene.ts";
+import type { Principal } from "../simulators/azure/entra/entra.ts";
+import { defaultSwitches, noDelays } from "../simulators/azure/switches.ts";
 
 /** A clock by which sleeps are over at once, and take their time. */
 function hastyClock(): Clock & { sleptMs: number } {
@@ -43,11 +45,15 @@ describe("the job of a start, in an Azure that", () => {
   let scene: AzureScene;
   let clock: ReturnType<typeof hastyClock>;
   let environment: NodeJS.ProcessEnv;
+  /** The backend's. */
+  let principal: Principal;
+  let takeRoleBack: () => void;
 
   before(async () => {
     scene = await AzureScene.start({ lightweight: true });
     environment = { ...process.env };
-    Object.assign(process.env, scene.azure.environmentFor());
+    principal = scene.azure.entra.createApplication();
+    Object.assign(process.env, scene.azure.environmentFor(principal));
   });
   after(async () => {
     process.env = environment;
@@ -57,8 +63,20 @@ describe("the job of a start, in an Azure that", () => {
     clock = hastyClock();
     failed.length = 0;
     scene.azure.calls.clear();
+    takeRoleBack = scene.azure.entra.assign(principal, ["*"]);
   });
-  afterEach(() => scene.azure.faults.clear());
+  afterEach(() => {
+    const { faults, switches, delays } = scene.azure;
+    takeRoleBack();
+    faults.clear();
+    Object.assign(switches, defaultSwitches());
+    Object.assign(delays, noDelays());
+  });
+
+  const haveRole = (actions: readonly string[], scope?: string): void => {
+    takeRoleBack();
+    takeRoleBack = scene.azure.entra.assign(principal, actions, scope);
+  };
 
   /** Another process of the backend knows nothing of what the one before has asked. */
   const startBackend = (): ContainerJobs => {
@@ -161,5 +179,80 @@ describe("the job of a start, in an Azure that", () => {
     const { views, missing, failed } = await jobs.describe([one, other], signal);
     assert.deepEqual([views.map(({ task }) => task), missing], [[other], []]);
     assert.match(String(failed.get(one)), /AuthorizationFailed/);
+  });
+
+  it("shows a job only some time after it has made it starts it once", async () => {
+    const jobs = startBackend();
+    const asked = await request();
+    scene.azure.switches.eventualConsistencyMs = 60_000;
+    for (let attempt = 1; attempt <= 2; attempt++) {
+      const answer = await jobs.run(asked, signal);
+      assert.ok("reason" in answer && /^Jobs_Start: .*ResourceNotFound/.test(answer.reason));
+    }
+    scene.azure.clock.advance(60_000);
+    const task = taskOf(await jobs.run(asked, signal));
+    assert.deepEqual([executionsOf(asked), clock.sleptMs], [[task], 0]);
+  });
+
+  it("answers a change of a job as if it were new does not start it again", async () => {
+    const jobs = startBackend();
+    const asked = await request();
+    scene.azure.switches.updatesAreAnswered = 201;
+    scene.azure.faults.add({ on: "app.Jobs_Start", cut: "after" });
+    assert.ok("reason" in (await jobs.run(asked, signal)));
+    scene.azure.faults.add({ on: "app.Jobs_Get", error: { code: "ResourceNotFound", status: 404 } });
+    const task = taskOf(await jobs.run(asked, signal));
+    assert.equal(calls("Jobs_CreateOrUpdate"), 2);
+    assert.deepEqual(executionsOf(asked), [task]);
+  });
+
+  it("refuses a look at the operation of an accepted start has started it", async () => {
+    const jobs = startBackend();
+    const asked = await request();
+    scene.azure.delays.start = 60_000;
+    scene.azure.faults.add({
+      on: "app.containerappsjobOperationResults_Get",
+      error: { code: "AuthorizationFailed", status: 403 },
+      times: Number.POSITIVE_INFINITY,
+    });
+    const task = taskOf(await jobs.run(asked, signal));
+    assert.deepEqual([executionsOf(asked), calls("Jobs_Start")], [[task], 1]);
+  });
+
+  it("does not let its operations be looked at, which are the subscription's, goes on with the job itself", async () => {
+    const { subscriptionId, resourceGroup } = scene.azure.subscription;
+    haveRole(["Microsoft.App/*"], `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}`);
+    const jobs = startBackend();
+    const asked = await request();
+    Object.assign(scene.azure.delays, { writeJob: 1, start: 1 });
+    const answer = await jobs.run(asked, signal);
+    assert.ok("reason" in answer && /OperationStatuses\/read.*AuthorizationFailed/.test(answer.reason));
+    const task = taskOf(await jobs.run(asked, signal));
+    assert.deepEqual([executionsOf(asked), calls("Jobs_CreateOrUpdate"), clock.sleptMs], [[task], 1, 0]);
+  });
+
+  it("lets its principal do all but one thing names that", async () => {
+    const task = taskOf(await startBackend().run(await request(), signal));
+    const other = await request();
+    const started = async (jobs: ContainerJobs): Promise<void> => {
+      const answer = await jobs.run(other, signal);
+      throw "cause" in answer ? answer.cause : new Error("it has started");
+    };
+    const needs: readonly (readonly [string, (jobs: ContainerJobs) => Promise<unknown>])[] = [
+      ["jobs/read", started],
+      ["jobs/write", started],
+      ["jobs/start/action", started],
+      ["jobs/execution/read", async (jobs) => (await jobs.describe([task], signal)).failed.get(task)],
+      ["jobs/executions/read", (jobs) => jobs.isRunning(parseTask(task).job)],
+      ["jobs/stop/execution/action", (jobs) => jobs.stop(task, "the test")],
+      ["jobs/delete", (jobs) => jobs.remove(parseTask(task).job)],
+    ];
+    const all = needs.map(([action]) => `Microsoft.App/${action}`);
+    for (const [missing, work] of needs) {
+      haveRole(all.filter((action) => action !== `Microsoft.App/${missing}`));
+      const told = await work(startBackend()).then(String, String);
+      const words = `does not have authorization to perform action 'Microsoft.App/${missing}'`;
+      assert.ok(told.includes(words) && told.endsWith("(AuthorizationFailed)"), `${missing}: ${told}`);
+    }
   });
 });

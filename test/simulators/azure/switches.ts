@@ -6,6 +6,8 @@ export interface Switches {
   eventualConsistencyMs: number;
   /** For so many simulated milliseconds after an update of a job, its starts take the template before it. */
   updatesAreLateMs: number;
+  /** The status of the answer to an update of a job; one that is made is answered 201. */
+  updatesAreAnswered: 200 | 201;
   /** For so many simulated milliseconds a new role assignment, or its end, has no effect. */
   roleAssignmentsAreLateMs: number;
   /** Containers that a start overrides have no mounts. */
@@ -37,6 +39,7 @@ export function defaultSwitches(): Switches {
   return {
     eventualConsistencyMs: 0,
     updatesAreLateMs: 0,
+    updatesAreAnswered: 200,
     roleAssignmentsAreLateMs: 0,
     overridesDropMounts: true,
     imagesAreChecked: true,

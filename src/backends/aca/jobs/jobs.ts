@@ -95,9 +95,7 @@ export class ContainerJobs implements CloudTasks {
   /** Starts a job, unless it is. @returns the execution's name */
   async #startOnce(asked: JobRequest): Promise<string> {
     const { name: job } = asked;
-    if ((await this.#put(asked)) && !this.#starts.has(job)) {
-      this.#starts.set(job, "none");
-    }
+    await this.#put(asked);
     const isUnstarted = this.#starts.get(job) === "none";
     const execution = isUnstarted ? undefined : await this.#executionOf(job);
     if (execution !== undefined) {
@@ -245,34 +243,39 @@ export class ContainerJobs implements CloudTasks {
     }
   }
 
-  /** Puts the job of a start, unless it is there. @returns whether it was not: then nobody can have started it */
-  async #put({ name, containerId, generation, job }: JobRequest): Promise<boolean> {
+  /** Puts the job of a start, unless it is there. Nobody can have started one that was not. */
+  async #put({ name, containerId, generation, job }: JobRequest): Promise<void> {
     const { azure, resourceGroup, secretOf, registryPassword } = this.#options;
     const there = await this.#get(name);
     if (there?.provisioningState === "Succeeded") {
       this.#facts.set(name, factsOf(there));
-      return false;
+      return;
     }
     const callback = secretOf(containerId, BigInt(generation), name);
     let status: number | undefined;
-    await azure.call("Jobs_CreateOrUpdate", async (options) => {
-      const poller = await azure.apps.jobs.beginCreateOrUpdate(
-        resourceGroup,
-        name,
-        withSecrets(job, { callback, registryPassword }),
-        {
-          ...options,
-          updateIntervalInMs: operationPollMs,
-          onResponse(response) {
-            status ??= response.status;
+    try {
+      await azure.call("Jobs_CreateOrUpdate", async (options) => {
+        const poller = await azure.apps.jobs.beginCreateOrUpdate(
+          resourceGroup,
+          name,
+          withSecrets(job, { callback, registryPassword }),
+          {
+            ...options,
+            updateIntervalInMs: operationPollMs,
+            onResponse(response) {
+              status ??= response.status;
+            },
           },
-        },
-      );
-      await poller.pollUntilDone(options);
-    });
+        );
+        await poller.pollUntilDone(options);
+      });
+    } finally {
+      // Even one that the look before has not shown may have been there, and a change of one is answered alike.
+      if (there === undefined && status === createdStatus && !this.#starts.has(name)) {
+        this.#starts.set(name, "none");
+      }
+    }
     this.#facts.set(name, factsOf(job));
-    // Even one that the look before has not shown may have been there, and a change of one is answered alike.
-    return there === undefined && status === createdStatus;
   }
 
   /** Starts a job by its own template: another in the request would lose the mounts. @returns the execution's name */

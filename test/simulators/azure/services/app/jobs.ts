@@ -222,7 +222,7 @@ export class Jobs {
     }
     job.provisioningState = "InProgress";
     this.#all.set(jobName.toLowerCase(), job);
-    const status = existing === undefined ? 201 : 200;
+    const status = existing === undefined ? 201 : switches.updatesAreAnswered;
     return await this.#operations.answer(call, {
       delayMs: delays.writeJob,
       by,
