@@ -30,14 +30,13 @@ test("a container has the kernel's values and the name that it is given", async 
   const directory = await mkdtemp(join(tmpdir(), "skl-cid-"));
   t.after(() => rm(directory, { recursive: true }));
   const cidFile = join(directory, "cid");
-  const flags = ["--sysctl=net.core.somaxconn=777", "--name=valued", "--cidfile", cidFile];
-  assert.equal(
-    await setting.daemon.ok("run", ...flags, "busybox", "cat", "/proc/sys/net/core/somaxconn"),
-    "777",
-  );
+  const hasSysctls = backendUnderTest() !== "aca"; // jobs have no setting for them
+  const flags = [...(hasSysctls ? ["--sysctl=net.core.somaxconn=777"] : []), "--name=valued", "--cidfile", cidFile];
+  const value = await setting.daemon.ok("run", ...flags, "busybox", "cat", "/proc/sys/net/core/somaxconn");
+  assert.equal(value === "777", hasSysctls);
   const told = await api.expect<Told>(200, "GET", "/containers/valued/json");
   assert.equal(await readFile(cidFile, "utf8"), told.Id);
-  if (backendUnderTest() === "ecs") {
+  if (backendUnderTest() !== "local") {
     // No such file is on this machine.
     assert.deepEqual([told.HostnamePath, told.HostsPath, told.ResolvConfPath], ["", "", ""]);
   }
