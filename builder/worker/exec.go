@@ -477,7 +477,7 @@ func (w *Worker) fillCache(ctx context.Context, volume, image, directory string)
 	}
 	id, _, err := w.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
 		Image: image, Cmd: &backendv1.StringList{Values: []string{"/"}},
-	}, &backendv1.HostConfig{NetworkMode: "none", Mounts: []*backendv1.Mount{{
+	}, &backendv1.HostConfig{Mounts: []*backendv1.Mount{{
 		Type: "volume", Source: volume, Target: directory,
 		VolumeOptions: &backendv1.VolumeOptions{Labels: map[string]string{backend.Label: "cache"}},
 	}}})

@@ -96,7 +96,7 @@ func (t *tree) reader(ctx context.Context) (string, error) {
 	if t.container == "" {
 		id, _, err := t.worker.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
 			Image: t.image, Cmd: &backendv1.StringList{Values: []string{"/"}},
-		}, &backendv1.HostConfig{NetworkMode: "none"})
+		}, &backendv1.HostConfig{})
 		if err != nil {
 			return "", backend.Plain(err)
 		}

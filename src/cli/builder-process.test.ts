@@ -16,6 +16,11 @@ describe("a builder", () => {
       builderRefusal({ ecs: { architecture: "arm64" } }, host) ?? "",
       /^builds for linux\/arm64 \(ecs\.architecture\) are not possible here/,
     );
+    assert.equal(builderRefusal({ aca: {} }, host), undefined);
+    assert.match(
+      builderRefusal({ aca: {} }, { ...host, architecture: "arm64" }) ?? "",
+      /^builds for linux\/amd64 \(as jobs of Container Apps are\) are not possible here: this machine is linux\/arm64$/,
+    );
     assert.match(builderRefusal({}, { ...host, userId: 1000 }) ?? "", /need root/);
   });
 

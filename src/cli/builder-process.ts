@@ -39,6 +39,7 @@ export type BuilderConfig = Pick<
   "stateDir" | "runDir" | "backendAddress" | "builder" | "insecureRegistries"
 > & {
   readonly ecs?: Pick<EcsSection, "architecture">;
+  readonly aca?: object;
 };
 
 /** The machine and user that a builder would have; architecture as Node tells it. */
@@ -49,16 +50,18 @@ export interface BuilderHost {
 
 /** Why no builder can work here; undefined: one can. */
 export function builderRefusal(
-  { ecs }: Pick<BuilderConfig, "ecs">,
+  { ecs, aca }: Pick<BuilderConfig, "ecs" | "aca">,
   { architecture, userId }: BuilderHost,
 ): string | undefined {
   if (userId !== 0) {
     return "builds are not possible here: they need root on the machine of `sockerless serve`, as files of images have many owners";
   }
   const own = architecture === "x64" ? "amd64" : architecture;
-  return ecs === undefined || ecs.architecture === own
+  const asked = aca === undefined ? "ecs.architecture" : "as jobs of Container Apps are";
+  const wanted = aca === undefined ? (ecs?.architecture ?? own) : "amd64";
+  return wanted === own
     ? undefined
-    : `builds for linux/${ecs.architecture} (ecs.architecture) are not possible here: this machine is linux/${own}`;
+    : `builds for linux/${wanted} (${asked}) are not possible here: this machine is linux/${own}`;
 }
 
 /** One builder at a time. */

@@ -57,7 +57,7 @@ export async function startFrontend(
     : undefined;
   const isDebugging = logger.isLevelEnabled("debug");
   const execEnds = new ExecEnds(ways.backend.execs, supervision);
-  const startBuilder = config.backend === "aca" ? undefined : supervision?.startBuilder;
+  const startBuilder = supervision?.startBuilder;
   const handsOn = config.handOver && config.backend === "local" && reach.address.startsWith("unix://");
   const handOver = handsOn ? new HandOver(builtPrograms.agent, logger) : undefined;
   const services = {

@@ -31,7 +31,12 @@ test("a container has the kernel's values and the name that it is given", async 
   t.after(() => rm(directory, { recursive: true }));
   const cidFile = join(directory, "cid");
   const hasSysctls = backendUnderTest() !== "aca"; // jobs have no setting for them
-  const flags = [...(hasSysctls ? ["--sysctl=net.core.somaxconn=777"] : []), "--name=valued", "--cidfile", cidFile];
+  const flags = [
+    ...(hasSysctls ? ["--sysctl=net.core.somaxconn=777"] : []),
+    "--name=valued",
+    "--cidfile",
+    cidFile,
+  ];
   const value = await setting.daemon.ok("run", ...flags, "busybox", "cat", "/proc/sys/net/core/somaxconn");
   assert.equal(value === "777", hasSysctls);
   const told = await api.expect<Told>(200, "GET", "/containers/valued/json");

@@ -131,7 +131,8 @@ describe("a volume", () => {
     if (backendUnderTest() !== "local") {
       await api.start(id); // In use is what a task has.
     }
-    const inUse = backendUnderTest() === "aca" ? "volume is in use" : `remove named: volume is in use - [${id}]`;
+    const inUse =
+      backendUnderTest() === "aca" ? "volume is in use" : `remove named: volume is in use - [${id}]`;
     await api.refuses(409, inUse, "DELETE", "/volumes/named");
     await api.remove(id);
     await removeVolume("named");

@@ -63,6 +63,13 @@ const refused: readonly CloudSetting[] = [
     isSet: asks.hostNetworkOfStep,
   },
   {
+    name: "RUN --mount=type=cache with uid, gid, mode or from",
+    why: "a share begins empty, and its files belong to whoever mounts it",
+    isSet: (host, record) =>
+      asks.isStep(record) &&
+      host.mounts.some(({ type, volumeOptions }) => type === "volume" && !volumeOptions?.noCopy),
+  },
+  {
     name: "--mount type=image",
     why: "a job mounts no images",
     isSet: (host) => host.mounts.some(({ type }) => type === "image"),

@@ -7,7 +7,7 @@ import { refuse } from "../not-built.ts";
 import { text } from "../http/query.ts";
 import { replyJson } from "../http/reply.ts";
 import type { HijackContext, ReplyContext, RequestContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 const buildElsewhere =
   "build the image elsewhere and bring it with docker load, docker import or docker pull";
@@ -21,7 +21,7 @@ export const buildRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/build",
-    answeredBy: ["local", "ecs"],
+    answeredBy: builtBackends,
     note: "By the builder that `serve` starts with the first build.",
     takesUpload: true,
     handler: postBuild,
@@ -33,9 +33,9 @@ export const buildRoutes: readonly Route[] = [
     note: "Where nothing was built there is no cache: nothing is found.",
     handler: postBuildPrune,
   },
-  { method: "POST", path: "/build/cancel", answeredBy: ["local", "ecs"], handler: postBuildCancel },
-  { method: "POST", path: "/session", answeredBy: ["local", "ecs"], hijack: true, handler: join("/session") },
-  { method: "POST", path: "/grpc", answeredBy: ["local", "ecs"], hijack: true, handler: join("/grpc") },
+  { method: "POST", path: "/build/cancel", answeredBy: builtBackends, handler: postBuildCancel },
+  { method: "POST", path: "/session", answeredBy: builtBackends, hijack: true, handler: join("/session") },
+  { method: "POST", path: "/grpc", answeredBy: builtBackends, hijack: true, handler: join("/grpc") },
 ];
 
 /** Told in the answer's stream, as the first build has to wait. */
