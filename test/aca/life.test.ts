@@ -113,10 +113,13 @@ describe("containers as jobs", () => {
   });
 
   it("are found again by a backend that was away, and by one that has lost its state", async () => {
+    await ok("volume", "create", "--label", "of=life", "kept");
     const id = await ok(
-      ...["run", "--detach", "--name", "stays", "--label", "of=life", "busybox"],
-      ...["sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.1; done"],
+      ...["run", "--detach", "--name", "first", "--label", "of=life", "--volume", "kept:/kept", "busybox"],
+      ...["sh", "-c", "echo begun; trap 'exit 9' TERM; while :; do sleep 0.1; done"],
     );
+    await ok("rename", "first", "stays");
+    await ok("update", "--restart=on-failure:2", "stays");
     const { daemon } = aca;
     await daemon.shutDown();
     await daemon.launch();
@@ -126,10 +129,16 @@ describe("containers as jobs", () => {
     await daemon.launch();
     const adopted = await until(async () => (await ok("ps", "--quiet", "--no-trunc")) || undefined);
     assert.equal(adopted, id);
-    assert.equal(await inspect("{{.Name}} {{.Config.Labels.of}}", id), "/stays life");
+    const told =
+      "{{.Name}} {{.Config.Labels.of}} {{.HostConfig.RestartPolicy.Name}} {{(index .Mounts 0).Name}}";
+    assert.equal(await inspect(told, id), "/stays life on-failure kept");
     assert.equal(await ok("exec", "stays", "echo", "still here"), "still here");
+    assert.equal(await ok("logs", "stays"), "begun");
+    assert.equal(await ok("volume", "inspect", "--format", "{{.Labels.of}}", "kept"), "life");
+    assert.match((await docker("volume", "rm", "kept")).errorText, /volume is in use/);
     await ok("stop", "stays");
     assert.equal(await ok("wait", "stays"), "9");
     await ok("rm", "stays");
+    await ok("volume", "rm", "kept");
   });
 });
