@@ -1,7 +1,7 @@
 /** Builds on the ACA backend: what of them is a job, and what Azure is asked for. */
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
@@ -10,6 +10,8 @@ import { AcaDaemon } from "../support/aca-daemon.ts";
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs } from "../support/command.ts";
+import { buildProgram } from "../support/programs.ts";
+import { makeSshKey } from "../support/ssh-key.ts";
 import { untilTrue } from "../support/until.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -133,6 +135,33 @@ RUN --mount=type=secret,id=token,env=TOKEN printf %s "$TOKEN" | sha256sum >> /se
     const digest = createHash("sha256").update(secret).digest("hex");
     assert.equal(await ok("run", "--rm", "secrets:1", "cat", "/seen"), `440 1000\n${digest}  -`);
     assert.doesNotMatch(JSON.stringify(aca.azure.calls.all()), new RegExp(secret));
+  });
+
+  it("reaches its client's SSH agent, and has single files mounted", { timeout: pluginLimitMs }, async (t) => {
+    const plugin = await findPlugin("buildx");
+    if ("missing" in plugin) {
+      t.skip(plugin.missing);
+      return;
+    }
+    await installPlugin(aca.daemon, plugin.path);
+    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
+    t.after(() => rm(directory, { recursive: true }));
+    const { pem, blob } = makeSshKey();
+    const key = join(directory, "key");
+    await writeFile(key, pem, { mode: 0o600 });
+    await writeFile(join(directory, ".dockerignore"), "key\n");
+    await writeFile(join(directory, "told"), "told\n");
+    await copyFile(await buildProgram("sshkeys"), join(directory, "sshkeys"));
+    const dockerfile = `${base()}
+COPY --chmod=755 sshkeys /bin/
+RUN --mount=type=ssh --mount=type=bind,source=told,target=/told sshkeys > /out; cat /told >> /out
+RUN test ! -e /run/buildkit -a -z "$SSH_AUTH_SOCK" -a ! -s /told
+`;
+    await writeFile(join(directory, "Dockerfile"), dockerfile);
+    const given = ["--ssh", `default=${key}`, "--tag", "ssh:1"];
+    const { code, errorText } = await aca.daemon.docker("buildx", "build", ...given, directory);
+    assert.equal(code, 0, errorText);
+    assert.equal(await ok("run", "--rm", "ssh:1", "cat", "/out"), `${blob}\ntold`);
   });
 
   it("that fails tells the exit code, and leaves neither container nor job", async () => {

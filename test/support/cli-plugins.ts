@@ -1,5 +1,5 @@
 /** The real docker compose and buildx, as plugins of the docker CLI. */
-import { mkdir, symlink } from "node:fs/promises";
+import { mkdir, rm, symlink } from "node:fs/promises";
 import { basename, join } from "node:path";
 
 import type { Daemon } from "./daemon.ts";
@@ -22,5 +22,7 @@ export async function installPlugin(daemon: Daemon, path: string): Promise<void>
 export async function addPlugin(config: string, path: string): Promise<void> {
   const directory = join(config, "cli-plugins");
   await mkdir(directory, { recursive: true });
-  await symlink(path, join(directory, basename(path)));
+  const plugin = join(directory, basename(path));
+  await rm(plugin, { force: true }); // An earlier test of the same daemon may have made it.
+  await symlink(path, plugin);
 }
