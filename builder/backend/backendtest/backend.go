@@ -5,6 +5,7 @@ import (
 	"archive/tar"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -217,9 +218,12 @@ func (b *Backend) RemoveImage(_ context.Context, request *connect.Request[backen
 	return connect.NewResponse(&backendv1.RemoveImageResponse{}), nil
 }
 
-// StartContainer starts nothing.
-func (b *Backend) StartContainer(context.Context, *connect.Request[backendv1.StartContainerRequest]) (*connect.Response[backendv1.StartContainerResponse], error) {
+// StartContainer starts nothing, and continues no run.
+func (b *Backend) StartContainer(_ context.Context, request *connect.Request[backendv1.StartContainerRequest]) (*connect.Response[backendv1.StartContainerResponse], error) {
 	b.Before("StartContainer")
+	if request.Msg.NextStep != nil {
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("runs are not continued"))
+	}
 	return connect.NewResponse(&backendv1.StartContainerResponse{}), nil
 }
 
