@@ -222,8 +222,12 @@ func (c *Client) copyLogsOf(ctx context.Context, endpoint *backendv1.AgentEndpoi
 }
 
 // ReadArchive hands a path of a container's files to `read` as a tar whose top entry is the path's last element. The
-// rest is not sent when `read` returns early.
+// rest is not sent when `read` returns early. It is called again, for the whole, where a backend restarts meanwhile.
 func (c *Client) ReadArchive(ctx context.Context, id, path string, read func(*tar.Reader) error) error {
+	return patiently(ctx, func() error { return c.readArchive(ctx, id, path, read) })
+}
+
+func (c *Client) readArchive(ctx context.Context, id, path string, read func(*tar.Reader) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	opened, err := c.Containers.OpenArchive(ctx, connect.NewRequest(&backendv1.OpenArchiveRequest{Container: id, Access: reach(nil)}))

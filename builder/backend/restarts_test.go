@@ -1,7 +1,11 @@
 package backend_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -58,3 +62,29 @@ func TestAStartWithSecretsIsNotRepeated(t *testing.T) {
 		t.Errorf("started it %d times: %v", starts, err)
 	}
 }
+
+func TestAnArchiveThatIsCutIsReadAgain(t *testing.T) {
+	server, client := backendtest.Start(t)
+	var packed bytes.Buffer
+	writer := tar.NewWriter(&packed)
+	wanted := strings.Repeat("x", 5000)
+	if err := errors.Join(writer.WriteHeader(&tar.Header{Name: "file", Size: 5000}), second(io.WriteString(writer, wanted)), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	server.Archive = packed.Bytes()
+	cutting(server, "ArchiveGet")
+	var got []byte
+	times := 0
+	err := client.ReadArchive(context.Background(), "any", "/file", func(archive *tar.Reader) (err error) {
+		times++
+		if _, err = archive.Next(); err == nil {
+			got, err = io.ReadAll(archive)
+		}
+		return err
+	})
+	if err != nil || times != 2 || string(got) != wanted {
+		t.Errorf("read %d bytes in %d attempts: %v", len(got), times, err)
+	}
+}
+
+func second(_ int, err error) error { return err }

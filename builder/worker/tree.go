@@ -274,6 +274,7 @@ func (t *tree) listAt(ctx context.Context, name string) error {
 	var entries []entry
 	err = t.worker.backend.ReadArchive(ctx, id, at, func(archive *tar.Reader) error {
 		var total int64
+		entries = nil
 		for {
 			header, err := archive.Next()
 			if err == io.EOF {

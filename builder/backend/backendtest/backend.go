@@ -22,6 +22,8 @@ import (
 	digest "github.com/opencontainers/go-digest"
 
 	"github.com/sockerless/sockerless/builder/backend"
+	agentv1 "github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1/agentv1connect"
 	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
 	"github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1/backendv1connect"
 )
@@ -34,8 +36,10 @@ type Backend struct {
 
 	// Before is called before a procedure does its work, by its last name.
 	Before func(procedure string)
-	// After is called when a commit or an installation is done, before it is answered.
+	// After is called when a commit or an installation is done, before it is answered, and in the middle of an archive.
 	After func(procedure string)
+	// Archive is what each container's files are.
+	Archive []byte
 	// RemoveImageError is what RemoveImage fails with.
 	RemoveImageError error
 
@@ -56,6 +60,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	mux.Handle(backendv1connect.NewContainerServiceHandler(made))
 	mux.Handle(backendv1connect.NewImageServiceHandler(made))
 	mux.Handle(backendv1connect.NewSystemServiceHandler(made))
+	mux.Handle(agentv1connect.NewAgentServiceHandler(&relay{backend: made}))
 	// A socket's path has few bytes, of which a test's own directory may take too many.
 	dir, err := os.MkdirTemp("/tmp", "skl-builder-")
 	if err != nil {
@@ -239,4 +244,31 @@ func (b *Backend) ListImages(_ context.Context, request *connect.Request[backend
 		}
 	}
 	return connect.NewResponse(listed), nil
+}
+
+// OpenArchive names the relay.
+func (b *Backend) OpenArchive(_ context.Context, request *connect.Request[backendv1.OpenArchiveRequest]) (*connect.Response[backendv1.OpenArchiveResponse], error) {
+	at := &backendv1.AgentEndpoint{ContainerId: request.Msg.Container, Address: &backendv1.AgentEndpoint_Relay{Relay: &backendv1.Relay{}}}
+	return connect.NewResponse(&backendv1.OpenArchiveResponse{Endpoint: at}), nil
+}
+
+// relay serves what agents do.
+type relay struct {
+	agentv1connect.UnimplementedAgentServiceHandler
+	backend *Backend
+}
+
+// ArchiveGet sends the archive in two pieces.
+func (r *relay) ArchiveGet(_ context.Context, _ *connect.Request[agentv1.ArchiveGetRequest], stream *connect.ServerStream[agentv1.ArchiveGetResponse]) error {
+	half := len(r.backend.Archive) / 2
+	for at, piece := range [][]byte{r.backend.Archive[:half], r.backend.Archive[half:]} {
+		if at > 0 {
+			r.backend.After("ArchiveGet")
+		}
+		chunk := &agentv1.ArchiveChunk{Data: piece}
+		if err := stream.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Chunk{Chunk: chunk}}); err != nil {
+			return err
+		}
+	}
+	return stream.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_End{End: &agentv1.ArchiveEnd{}}})
 }
