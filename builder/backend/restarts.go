@@ -26,8 +26,9 @@ func patiently(ctx context.Context, call func() error) error {
 		if !isAway(err) || ctx.Err() != nil {
 			return err
 		}
-		// A call that has lasted was one that the backend was there for.
-		if now := time.Now(); deadline.IsZero() || now.Sub(began) > restartPatience {
+		// A call that has lasted was one that the backend was there for; but what it answers is not asked for without an end.
+		hasLasted := time.Since(began) > restartPatience && !connect.IsWireError(err)
+		if now := time.Now(); deadline.IsZero() || hasLasted {
 			deadline = now.Add(restartPatience)
 		} else if now.After(deadline) {
 			return fmt.Errorf("the backend has not answered for %s: %w", restartPatience, err)
