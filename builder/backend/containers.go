@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 
 	"connectrpc.com/connect"
@@ -93,7 +92,7 @@ func (c *Client) start(ctx context.Context, request *backendv1.StartContainerReq
 	request.ClientToken, request.Secrets, request.SecretEnv = rand.Text(), secrets.Files, secrets.Env
 	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(request))
 	if isAway(err) && !mayRepeat(request) && ctx.Err() == nil {
-		return fmt.Errorf("the backend went away while it started a step with secrets, which is not repeated: %w", err)
+		return errAway("the backend went away while it started a step with secrets, which is not repeated", err)
 	}
 	return err
 }

@@ -31,7 +31,7 @@ func patiently(ctx context.Context, call func() error) error {
 		if now := time.Now(); deadline.IsZero() || hasLasted {
 			deadline = now.Add(restartPatience)
 		} else if now.After(deadline) {
-			return fmt.Errorf("the backend has not answered for %s: %w", restartPatience, err)
+			return errAway(fmt.Sprintf("the backend has not answered for %s", restartPatience), err)
 		}
 		select {
 		case <-time.After(restartPoll):
@@ -47,6 +47,14 @@ func isAway(err error) bool {
 		return !connect.IsWireError(err) || failure.Code() == connect.CodeUnavailable
 	}
 	return errors.Is(err, errCut)
+}
+
+// errAway tells what a lost answer means, in the place of what the connection says of it; what the backend says stays.
+func errAway(meaning string, err error) error {
+	if connect.IsWireError(err) {
+		return err
+	}
+	return fmt.Errorf("%s: %s", meaning, Plain(err))
 }
 
 // waitingForRestarts repeats calls whose answers were lost.
