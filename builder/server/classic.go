@@ -33,6 +33,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // refused is an error with the status that the Docker API gives it.
@@ -328,6 +330,9 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	if isSet(query, "squash") {
 		return nil, unbuilt("--squash")
 	}
+	if query.Has("securityopt") {
+		return nil, unbuilt("--security-opt")
+	}
 	if text := query.Get("isolation"); text != "" && text != "default" {
 		return nil, unbuilt("with isolation")
 	}
@@ -376,6 +381,9 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 		name, address, ok := strings.Cut(each, ":")
 		if !ok {
 			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("invalid extra host: %s", each)}
+		}
+		if address == "host-gateway" {
+			address = worker.HostGateway
 		}
 		hosts = append(hosts, name+"="+address)
 	}

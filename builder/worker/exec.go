@@ -136,6 +136,14 @@ func (s *step) end(ctx context.Context) error {
 	return err
 }
 
+// extraHost is a host as a backend is told of it.
+func extraHost(name, address string) string {
+	if address == HostGateway {
+		address = "host-gateway"
+	}
+	return name + ":" + address
+}
+
 func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	meta := s.op.Meta
 	s.config = &backendv1.ContainerConfig{
@@ -152,7 +160,7 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 		s.host.NetworkMode = "host"
 	}
 	for _, each := range meta.ExtraHosts {
-		s.host.ExtraHosts = append(s.host.ExtraHosts, each.Host+":"+each.IP)
+		s.host.ExtraHosts = append(s.host.ExtraHosts, extraHost(each.Host, each.IP))
 	}
 	s.config.Env = s.environment()
 	for _, each := range s.op.Secretenv {

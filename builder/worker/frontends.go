@@ -89,7 +89,7 @@ func configOf(meta executor.Meta) (*backendv1.ContainerConfig, *backendv1.HostCo
 		host.NetworkMode = "host"
 	}
 	for _, each := range meta.ExtraHosts {
-		host.ExtraHosts = append(host.ExtraHosts, each.Host+":"+each.IP.String())
+		host.ExtraHosts = append(host.ExtraHosts, extraHost(each.Host, each.IP.String()))
 	}
 	return config, host
 }

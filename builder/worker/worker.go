@@ -188,9 +188,16 @@ func (w *Worker) Close() error {
 // ID names the worker in the cache's keys.
 func (w *Worker) ID() string { return "sockerless" }
 
+// HostGateway stands for the address that a backend calls host-gateway, as BuildKit knows hosts by addresses alone: the
+// dummy address of RFC 7600, which no host has.
+const HostGateway = "192.0.0.8"
+
 // Labels are what buildx looks for: without the snapshotter's name its docker driver refuses half of its flags.
 func (w *Worker) Labels() map[string]string {
-	return map[string]string{"org.mobyproject.buildkit.worker.snapshotter": "sockerless", "org.mobyproject.buildkit.worker.executor": "sockerless"}
+	return map[string]string{
+		"org.mobyproject.buildkit.worker.snapshotter": "sockerless", "org.mobyproject.buildkit.worker.executor": "sockerless",
+		"org.mobyproject.buildkit.worker.moby.host-gateway-ip": HostGateway,
+	}
 }
 
 // Platforms tells for which platforms commands run.

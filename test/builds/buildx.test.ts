@@ -390,24 +390,23 @@ FROM base
 ADD a.tgz /unpacked/
 COPY --exclude=*.tgz . /context
 COPY --from=other /o /o
-RUN grep -q '1.2.3.4.*far' /etc/hosts && cat /unpacked/packed /o /triggered > /all && ls /context >> /all
+RUN grep -q '1.2.3.4.*far' /etc/hosts && grep up /etc/hosts > /hosts && cat /unpacked/packed /o /triggered > /all && ls /context >> /all
 `,
         "other/o": "other\n",
       });
       await writeFile(join(files, "a.tgz"), archive);
       const other = ["--build-context", `other=${join(files, "other")}`];
-      const { code, errorText } = await buildx(
-        "--add-host",
-        "far:1.2.3.4",
-        ...other,
-        "--tag",
-        "wide:1",
-        files,
-      );
+      const gateway = ["--add-host", "up:host-gateway"];
+      const hosts = ["--add-host", "far:1.2.3.4", ...gateway];
+      const { code, errorText } = await buildx(...hosts, ...other, "--tag", "wide:1", files);
       assert.equal(code, 0, errorText);
       assert.equal(
         await ok("run", "--rm", "wide:1", "cat", "/all"),
         "packedother\ntriggered\nDockerfile\nother",
+      );
+      assert.equal(
+        await ok("run", "--rm", "wide:1", "cat", "/hosts"),
+        await ok("run", "--rm", ...gateway, "busybox", "grep", "up", "/etc/hosts"),
       );
     }),
   );

@@ -168,6 +168,7 @@ CMD ["cat", "made", "greeting"]
       [{ squash: "1" }, "--squash"],
       [{ isolation: "hyperv" }, "isolation"],
       [{ networkmode: "some-net" }, "--network some-net"],
+      [{ securityopt: "seccomp=unconfined" }, "--security-opt"],
     ] as const) {
       const { status, text } = await build(socket(), "FROM busybox\n", { query });
       assert.equal(status, 501, text);
@@ -274,6 +275,15 @@ CMD ["cat", "made", "greeting"]
       error?.message ?? "",
       /security\.insecure is not allowed|--security=insecure is not implemented/,
     );
+  });
+
+  test("has host-gateway as an extra host", async () => {
+    const extrahosts = "up:host-gateway";
+    const image = await built(socket(), "FROM busybox\nRUN grep up /etc/hosts > /hosts\n", {
+      query: { extrahosts },
+    });
+    const hosts = await ok("run", "--rm", "--add-host", extrahosts, "busybox", "grep", "up", "/etc/hosts");
+    assert.equal(await run(image, "cat", "/hosts"), hosts);
   });
 
   test("keeps cache mounts from one to the next, and none of them in the image", async () => {
