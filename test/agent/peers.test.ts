@@ -251,6 +251,23 @@ describe("containers on a network that do not reach one another", () => {
     await assert.rejects(guest.ask("resolve", "first"), /SERVFAIL/);
   });
 
+  it("lose a link at once with the bridge, whichever of them leaves it", async () => {
+    const target = await run("target", "bridge");
+    await target.guest.ask("serve", "0.0.0.0", 5440);
+    const linker = await run("linker", "bridge", { networkMode: "bridge", links: ["target"] });
+    const { container } = await bench.containers.inspectContainer({ container: target.id });
+    const address = container?.networkSettings?.networks["bridge"]?.ipAddress.replace(/^172/, "127") ?? "";
+    for (const left of [linker.id, target.id]) {
+      assert.deepEqual(await talk(linker.guest, address, 5440), answer);
+      await linker.guest.ask("hold", address, 5440);
+      const isLost = linker.guest.ask("lost");
+      await bench.networks.disconnectNetwork({ network: "bridge", container: left });
+      await isLost;
+      await until(() => linker.guest.ask("talk", address, 5440, "hello").then(() => undefined, String));
+      await bench.networks.connectNetwork({ network: "bridge", container: left });
+    }
+  });
+
   it("do not reach one another where their network keeps them apart", async () => {
     await bench.networks.createNetwork({
       name: "isolating",

@@ -200,8 +200,12 @@ async function disconnectRunning(
   });
   releaseAddresses(context.addresses, { [name]: endpoint });
   const left = namedNetworks({ [name]: endpoint });
-  const names = left.length > 0 ? [push(context, record.id), tellPeers(context, left)] : [];
-  await Promise.all([...names, reseal(context, record.id)]);
+  await Promise.all([
+    push(context, record.id),
+    tellPeers(context, left),
+    tellLinked(context, record.id),
+    reseal(context, record.id),
+  ]);
 }
 
 function gatewayOf({ endpoints }: ContainerRecord): string {

@@ -115,7 +115,7 @@ function reachedBy(
       }
     }
   }
-  for (const { containerId } of owner.links) {
+  for (const { containerId } of ownValue(owner.endpoints, bridge) === undefined ? [] : owner.links) {
     const other = state.containers.get(containerId);
     if (other !== undefined) {
       reach(other, bridge);
