@@ -438,8 +438,8 @@ describe("agents that call", () => {
   });
 
   /** Runs `cat` in a container whose link passes a proxy; what comes of it is collected. */
-  const startEcho = async (env: Readonly<Record<string, string>> = {}) => {
-    const backend = await startBackend();
+  const startEcho = async (env: Readonly<Record<string, string>> = {}, name = "one") => {
+    const backend = await startBackend(name);
     const proxy = await startProxy(backend);
     const containerId = newId();
     const agent = startAgent(backend, containerId, proxy.url, { ...secretOf(backend, containerId), ...env });
@@ -500,6 +500,36 @@ describe("agents that call", () => {
     const failure = await over;
     assert.equal(failure.kind, "unavailable");
     assert.match("message" in failure ? failure.message : "", /the connection to the agent was cut/);
+  });
+
+  it("go on after a connection on which nothing passes any more, or fail beyond the limit, though nobody says that it is gone", async () => {
+    const ping = { SOCKERLESS_CALLBACK_PING: "2s" };
+    const goOn = async (): Promise<void> => {
+      const { proxy, stream, over, received } = await startEcho(ping);
+      const sent = randomBytes(8 * 1024 * 1024);
+      for (let start = 0; start < sent.length; start += 65_536) {
+        await new Promise<void>((taken) => stream.sendInput(sent.subarray(start, start + 65_536), taken));
+        if (start === 2 * 1024 * 1024) {
+          proxy.stall();
+        }
+      }
+      stream.endInput();
+      assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
+      assert.ok(Buffer.concat(received).equals(sent));
+    };
+    const fail = async (): Promise<void> => {
+      const { proxy, agent, stream, over } = await startEcho(
+        { ...ping, SOCKERLESS_CALLBACK_RESUME: "1s" },
+        "other",
+      );
+      proxy.stall();
+      await untilTrue(() => agent.said().includes("cut for too long"));
+      stream.endInput();
+      const failure = await over;
+      assert.equal(failure.kind, "unavailable");
+      assert.match("message" in failure ? failure.message : "", /the connection to the agent was cut/);
+    };
+    await Promise.all([goOn(), fail()]);
   });
 
   it("do not wait for a relay that was closed", async () => {

@@ -19,6 +19,8 @@ export interface TlsEndingProxy extends AsyncDisposable {
   readonly seen: () => Buffer;
   /** Cuts all connections. */
   cut(): void;
+  /** Passes nothing more on what is open, without a word to either side: neither hears that the other has gone. */
+  stall(): void;
   /** Lets nobody through, or everybody again. */
   setOpen(isOpen: boolean): void;
 }
@@ -38,6 +40,7 @@ export async function startTlsEndingProxy(
   const { server: files } = await makeCertificates(directory);
   const [key, cert] = await Promise.all([readFile(files.key), readFile(files.cert)]);
   const clients = new Map<TLSSocket, number>();
+  const stalls = new Map<TLSSocket, () => void>();
   const seen: Buffer[] = [];
   let dropped = 0;
   let isOpen = true;
@@ -54,10 +57,17 @@ export async function startTlsEndingProxy(
       client.destroy();
     });
     client.pipe(server).pipe(client);
+    stalls.set(client, () => {
+      client.setTimeout(0);
+      for (const end of [client, server]) {
+        end.unpipe().pause();
+      }
+    });
     for (const end of [client, server]) {
       end.on("error", () => {});
       end.on("close", () => {
         clients.delete(client);
+        stalls.delete(client);
         client.destroy();
         server.destroy();
       });
@@ -79,6 +89,11 @@ export async function startTlsEndingProxy(
     oldestMs: () => Math.max(0, ...[...clients.values()].map((sinceMs) => performance.now() - sinceMs)),
     seen: () => Buffer.concat(seen),
     cut,
+    stall: () => {
+      for (const stall of stalls.values()) {
+        stall();
+      }
+    },
     setOpen: (open) => {
       isOpen = open;
     },

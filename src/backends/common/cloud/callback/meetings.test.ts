@@ -8,6 +8,16 @@ describe("connections of an agent that is wanted by many", () => {
   const caller = { containerId: "c".repeat(64), pin: "a".repeat(64) };
   const { signal } = new AbortController();
 
+  it("are taken the latest first, as it was made for want of those before", async () => {
+    const meetings = new Meetings({ called: () => {}, left: () => {} });
+    const [first, last] = [new PassThrough(), new PassThrough()];
+    for (const offer of [first, last]) {
+      assert.equal(meetings.offer(caller, offer), undefined);
+    }
+    assert.equal(await meetings.want(caller, signal, "controls"), last);
+    assert.equal(await meetings.want(caller, signal, "controls"), first);
+  });
+
   it("go to those who have its control first, however long peers have waited", async () => {
     const meetings = new Meetings({ called: () => {}, left: () => {} });
     const order: string[] = [];

@@ -90,7 +90,7 @@ export class Meetings {
     const meeting = this.#meetingOf(caller);
     meeting.isWanted = true;
     const wants = meeting.wants[who];
-    const [offer] = meeting.offers;
+    const offer = [...meeting.offers].at(-1); // Its agent has made that as nothing came of those before.
     if (offer !== undefined) {
       meeting.offers.delete(offer);
       this.#use(meeting, offer);
