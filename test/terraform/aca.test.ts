@@ -123,6 +123,7 @@ describe("the ACA module in Terraform", { skip, concurrency: 2 }, () => {
       "storage_account_name",
       "storage_account_key",
       "registry_server",
+      "registry_id",
       "identity",
       "sockerless_config",
     ];
@@ -146,6 +147,7 @@ describe("the ACA module in Terraform", { skip, concurrency: 2 }, () => {
         storage_account_name: aca.storageAccountName,
         storage_account_key: aca.storageAccountKey,
         registry_server: aca.registryServer,
+        registry_id: aca.registryId,
         identity: aca.identity,
         sockerless_config: outputs["sockerless_config"],
       },

@@ -38,6 +38,7 @@ class FakeAcr {
   uploaded = 0;
   readonly exchanged: URLSearchParams[] = [];
   readonly imports: unknown[] = [];
+  readonly importedAt: string[] = [];
   host = "";
 
   async start(t: TestContext): Promise<void> {
@@ -175,7 +176,7 @@ class FakeAcr {
         polls += 1;
         return answer(polls % 3 === 0 ? 200 : 202);
       }
-      assert.match(url, /registries\/here\/importImage\?/);
+      this.importedAt.push(new URL(url).pathname);
       this.imports.push(body);
       const { source, targetTags } = body as { source: { sourceImage: string }; targetTags: string[] };
       const digest = elsewhere.get(source.sourceImage)?.() ?? "";
@@ -217,8 +218,9 @@ async function setUp(
   const known: ImageRecord[] = [image];
   const azure = acr.azure(new Map([[`app@${digest}`, () => acr.keep(user, layer, undefined, type)]]));
   const log = capturedLogger();
-  const open = (instance = "sockerless/1") =>
+  const open = (instance = "sockerless/1", registryId?: string) =>
     acaImages({
+      registryId,
       azure,
       registryServer: registry ? acr.host : undefined,
       registryUsername: "here",
@@ -249,6 +251,20 @@ describe("an image that runs as root", () => {
 });
 
 describe("an image that runs as another user", () => {
+  it("is fetched by the registry in the resource group, or by the one of the configured ID", async (t) => {
+    const elsewhere =
+      "/subscriptions/t/resourceGroups/h/providers/Microsoft.ContainerRegistry/registries/there";
+    const group = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/here";
+    for (const [id, at] of [
+      [undefined, group],
+      [elsewhere, elsewhere],
+    ] as const) {
+      const { acr, image, open } = await setUp(t);
+      await open(undefined, id).forJobs(image, container, step, noPhase);
+      assert.deepEqual(acr.importedAt, [`${at}/importImage`]);
+    }
+  });
+
   it("is derived once from layers that the registry has fetched itself, with the agent's on top, as root", async (t) => {
     for (const type of [mediaTypes.ociManifest, mediaTypes.dockerManifest]) {
       const { acr, image, digest, open } = await setUp(t, { type });

@@ -84,6 +84,8 @@ export interface AcaImagesOptions
   readonly registryServer: string | undefined;
   readonly subscriptionId: string;
   readonly resourceGroup: string;
+  /** Resource ID of the registry; undefined: it is in the resource group, and named like its host. */
+  readonly registryId: string | undefined;
   /** The image that brings the agent into jobs. */
   readonly agentImage: string;
   /** The images that this backend has. */

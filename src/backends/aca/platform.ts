@@ -45,6 +45,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
     registryPassword: config.registryPassword,
     subscriptionId: config.subscriptionId,
     resourceGroup: config.resourceGroup,
+    registryId: config.registryId,
     ...{ azure, repositoryPath, agentImage, instance, clock, logger },
     registry: parts.registry,
     known: () => state.images.values(),

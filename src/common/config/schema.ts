@@ -183,6 +183,16 @@ export const acaSchema = z.strictObject({
   ),
   storage_account_key: describe(optional(text()), "Key of that storage account.", { secret: true }),
   registry_server: describe(optional(text()), "Registry for images that are loaded, imported or committed."),
+  registry_id: describe(
+    optional(
+      matching(
+        /^\/subscriptions\/[^/]+\/resourceGroups\/[^/]+\/providers\/Microsoft\.ContainerRegistry\/registries\/[^/]+$/i,
+        "a registry's resource ID",
+      ),
+    ),
+    "Resource ID of that registry, which fetches images of other users than root by itself.",
+    { defaultText: "of the one in `resource_group` that is named like the host of `registry_server`" },
+  ),
   registry_username: describe(optional(text()), "User name at that registry, where no identity is used."),
   registry_password: describe(optional(text()), "Password at that registry.", { secret: true }),
   identity: describe(

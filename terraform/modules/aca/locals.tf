@@ -31,6 +31,7 @@ locals {
         storage_account_name       = azurerm_storage_account.this.name
         storage_account_key        = azurerm_storage_account.this.primary_access_key
         registry_server            = one(azurerm_container_registry.this[*].login_server)
+        registry_id                = one(azurerm_container_registry.this[*].id)
         identity                   = azurerm_user_assigned_identity.this.id
         callback_url               = var.callback_url
       } : key => value if value != null

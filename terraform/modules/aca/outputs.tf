@@ -39,6 +39,11 @@ output "storage_account_key" {
   sensitive   = true
 }
 
+output "registry_id" {
+  description = "ID of the container registry; null where none was made."
+  value       = one(azurerm_container_registry.this[*].id)
+}
+
 output "registry_server" {
   description = "Address of the container registry; null where none was made."
   value       = one(azurerm_container_registry.this[*].login_server)

@@ -10,6 +10,8 @@ export interface ImportOptions {
   readonly azure: Pick<AzureClients, "call" | "request" | "armUrl">;
   readonly subscriptionId: string;
   readonly resourceGroup: string;
+  /** Its resource ID; undefined: it is in the resource group, and named like its host. */
+  readonly registryId: string | undefined;
   /** The registry's host. */
   readonly server: string;
   /** A user of it; undefined: none is configured. */
@@ -35,7 +37,7 @@ export async function importImage(
   signal: AbortSignal,
 ): Promise<void> {
   const { azure, clock } = options;
-  const resourceId = registryId(options);
+  const resourceId = options.registryId ?? registryIdOf(options);
   const url = azure.armUrl(`${resourceId}/importImage`, apiVersion);
   const from = domain === options.server ? { resourceId } : { registryUri: domain };
   const body = {
@@ -64,10 +66,12 @@ export async function importImage(
 }
 
 /** The registry's resource ID. One that is met under another host than its own is named as its administrator's account is. */
-function registryId({ subscriptionId, resourceGroup, server, username }: ImportOptions): string {
+function registryIdOf({ subscriptionId, resourceGroup, server, username }: ImportOptions): string {
   const name = isAcr(server) ? server.split(".", 1)[0] : username;
   if (name === undefined) {
-    throw invalid(`aca.registry_server must be the login server of a registry in Azure, not ${server}`);
+    throw invalid(
+      `aca.registry_server must be the login server of a registry in Azure, not ${server}, or aca.registry_id be set`,
+    );
   }
   return `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}/providers/Microsoft.ContainerRegistry/registries/${name}`;
 }
