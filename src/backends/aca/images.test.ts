@@ -216,6 +216,7 @@ async function setUp(
   await writeFile(path.join(stateDir, "blobs", "sha256", hexOf(id)), configBytes);
   const image = create(ImageRecordSchema, { id, driverReference: `registry.example.com/app@${digest}` });
   const known: ImageRecord[] = [image];
+  const asked = new Set<string>();
   const azure = acr.azure(new Map([[`app@${digest}`, () => acr.keep(user, layer, undefined, type)]]));
   const log = capturedLogger();
   const open = (instance = "sockerless/1", registryId?: string) =>
@@ -231,12 +232,13 @@ async function setUp(
       agentImage: `${acr.host}/sockerless:agent`,
       registry: { insecureHosts: [], userAgent: "test", silenceMs: 10_000 },
       known: () => known,
+      isAsked: (reference) => asked.has(reference),
       stateDir,
       instance,
       clock: systemClock,
       logger: log.logger,
     });
-  return { acr, image, digest, known, open, log };
+  return { acr, image, digest, known, asked, open, log };
 }
 
 describe("an image that runs as root", () => {
@@ -354,6 +356,30 @@ describe("an image that runs as another user", () => {
     known.length = 0;
     await sweep();
     assert.deepEqual([...acr.tags.keys()], ["agent"]);
+  });
+
+  it("is swept once it is made with a later agent, and no start asks for it any more", async (t) => {
+    const { acr, image, asked, open } = await setUp(t);
+    const earlier = await open().forJobs(image, container, step, noPhase);
+    acr.keep("0", Buffer.from("a later agent"), "agent");
+    const images = open();
+    const sweep = async (): Promise<void> => {
+      for (const { run } of images.sweeps) {
+        await run(AbortSignal.timeout(10_000));
+      }
+    };
+    const isThere = ({ reference }: { readonly reference: string }): boolean =>
+      acr.manifests.has(reference.split("@")[1] ?? "");
+    await sweep(); // Nobody knows the later agent yet.
+    assert.ok(isThere(earlier));
+    const later = await images.forJobs(image, container, step, noPhase);
+    asked.add(earlier.reference);
+    await sweep();
+    assert.ok(isThere(earlier));
+    asked.clear();
+    await sweep();
+    assert.deepEqual([isThere(earlier), isThere(later)], [false, true]);
+    assert.deepEqual(await images.forJobs(image, container, step, noPhase), later);
   });
 
   it("cannot run without a registry, and says what to set", async (t) => {

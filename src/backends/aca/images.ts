@@ -90,6 +90,8 @@ export interface AcaImagesOptions
   readonly agentImage: string;
   /** The images that this backend has. */
   readonly known: () => Iterable<Pick<ImageRecord, "driverReference">>;
+  /** Whether a start that may still be made names an image as jobs pull it. */
+  readonly isAsked: (reference: string) => boolean;
   /** The backend's state directory, in which images' configurations are. */
   readonly stateDir: string;
   readonly logger: Logger;
@@ -177,7 +179,7 @@ export function acaImages(options: AcaImagesOptions): AcaImages {
         : [
             {
               what: "derived images",
-              run: async (signal) => derived.sweep(digestsOf(options.known()), signal),
+              run: async (signal) => derived.sweep(digestsOf(options.known()), options.isAsked, signal),
             },
           ],
     close: () => closed.abort(),

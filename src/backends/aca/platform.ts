@@ -1,5 +1,6 @@
 import type { AcaSection } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
+import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { agentTag } from "../common/cloud/images/agent-image.ts";
 import { instanceOf } from "../common/cloud/instance.ts";
 import type { CloudSurroundings } from "../common/cloud/main.ts";
@@ -49,6 +50,10 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
     ...{ azure, repositoryPath, agentImage, instance, clock, logger },
     registry: parts.registry,
     known: () => state.images.values(),
+    isAsked: (reference) =>
+      [...state.tasks.values()].some(
+        ({ phase, request }) => phase !== TaskPhase.GONE && request.includes(reference),
+      ),
     stateDir: parts.stateDir,
   });
   const volumes = acaVolumes({

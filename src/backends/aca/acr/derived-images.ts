@@ -40,6 +40,14 @@ interface Fetched {
   readonly config: Readonly<Record<string, unknown>>;
 }
 
+/** A tag of this instance, digests short. */
+interface DerivedTag {
+  readonly tag: string;
+  readonly original: string;
+  /** The agent that an image was made with; undefined: it is an original. */
+  readonly agent: string | undefined;
+}
+
 /** Layers' media types, in manifests of Docker's own kind. */
 const dockerLayer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
@@ -51,6 +59,8 @@ export class DerivedImages {
   readonly #making = new Map<string, Promise<string>>();
   /** Tags of images that this process has fetched: one that is named by a tag elsewhere may be another today. */
   readonly #imported = new Set<string>();
+  /** Digest of the agent that this process has derived images with; undefined: it has derived none. */
+  #agent: string | undefined;
 
   constructor(options: DerivedImagesOptions) {
     this.#options = options;
@@ -76,6 +86,7 @@ export class DerivedImages {
   async #make(source: NamedReference, signal: AbortSignal): Promise<string> {
     const { repository } = this.#options;
     const agent = await this.#here(parseNamed(this.#options.agentImage), this.#tagOf("agent", ""), signal);
+    this.#agent = agent;
     const tag = this.#tagOf("run", source.digest ?? "", agent);
     const known = await repository.connected(signal, (registry) =>
       repository.digestOf(registry, tag, signal),
@@ -126,21 +137,44 @@ export class DerivedImages {
   /** Removes what was made of an image that nobody runs any more. */
   async remove(original: string, signal: AbortSignal): Promise<void> {
     const { digest = "" } = parseNamed(original);
-    await this.#removeTags((made) => made === shortOf(digest), signal);
+    await this.#removeTags((made) => made.original === shortOf(digest), signal);
   }
 
-  /** Removes what was made of images that are not among these, by digest. */
-  async sweep(originals: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+  /**
+   * Removes what was made of images that are not among these, by digest, and what was made with another agent than today's.
+   *
+   * @param isAsked whether a start that may still be made names an image
+   */
+  async sweep(
+    originals: ReadonlySet<string>,
+    isAsked: (reference: string) => boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { repository } = this.#options;
     const known = new Set([...originals].map(shortOf));
-    await this.#removeTags((made) => !known.has(made), signal);
+    await this.#removeTags(async ({ original, agent, tag }) => {
+      if (!known.has(original)) {
+        return true;
+      }
+      if (agent === undefined || this.#agent === undefined || agent === shortOf(this.#agent)) {
+        return false;
+      }
+      const digest = await repository.connected(signal, (registry) =>
+        repository.digestOf(registry, tag, signal),
+      );
+      return digest !== undefined && !isAsked(repository.reference(digest));
+    }, signal);
   }
 
-  async #removeTags(isUnwanted: (original: string) => boolean, signal: AbortSignal): Promise<void> {
+  async #removeTags(
+    isUnwanted: (made: DerivedTag) => boolean | Promise<boolean>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { repository } = this.#options;
     const own = this.#instanceMark();
     for (const tag of await listTags(repository, signal)) {
-      const { original, instance } = ownTag.exec(tag)?.groups ?? {};
-      if (original !== undefined && instance === own && isUnwanted(original)) {
+      const { original, instance, agent } = ownTag.exec(tag)?.groups ?? {};
+      if (original !== undefined && instance === own && (await isUnwanted({ tag, original, agent }))) {
         await removeTag(repository, tag, signal);
       }
     }
@@ -158,7 +192,7 @@ export class DerivedImages {
 }
 
 const shortLength = 24;
-const ownTag = /^(run|base)-(?<original>[0-9a-f]{24})-(?<instance>[0-9a-f]{24})(-[0-9a-f]{24})?$/;
+const ownTag = /^(run|base)-(?<original>[0-9a-f]{24})-(?<instance>[0-9a-f]{24})(-(?<agent>[0-9a-f]{24}))?$/;
 
 /** Enough of a digest to tell it from others; empty: none. */
 function shortOf(digest: string): string {
