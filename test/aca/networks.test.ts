@@ -67,6 +67,7 @@ describe("networks on Container Apps", () => {
     const apart = ["run", "--rm", "--network", "other", "busybox", "nc", "db", "5432"];
     assert.notEqual((await aca.daemon.docker(...apart)).code, 0);
     await ok("rm", "--force", "early", "db");
+    await ok("network", "rm", "lane");
   });
 
   it("cannot be kept from a job, whose agent has to call", async () => {

@@ -58,12 +58,19 @@ describe("volumes on Container Apps", () => {
   });
 
   it("are in use while a container runs, and not any more", async () => {
-    const id = await ok("run", "--detach", "-v", "busy:/v", "busybox", "sleep", "600");
+    await run("mkdir /v/src && echo cloned > /v/src/file", "-v", "busy:/v");
+    const id = await ok("run", "--detach", "--name", "holder", "-v", "busy:/v", "busybox", "sleep", "600");
+    const build = "cat /v/src/file; echo built > /v/src/out && stat -c %u /v/src/out";
+    assert.equal(await run(build, "-v", "busy:/v", "--user", "1000"), "cloned\n1000");
+    assert.equal(await run("cat /v/src/out", "--volumes-from", "holder"), "built");
+    const { volumes } = aca.azure.app.jobs.body(`sk-${id.slice(0, 12)}`)?.properties?.template ?? {};
+    assert.ok(volumes?.some(({ storageType, storageName }) => storageType === "AzureFile" && storageName));
     const refused = await docker("volume", "rm", "busy");
     assert.equal(refused.errorText, "Error response from daemon: volume is in use");
     await ok("rm", "--force", id);
     await ok("volume", "rm", "busy");
     assert.ok(!shares().some((name) => name.startsWith("sk-busy-")));
+    assert.doesNotMatch(await ok("volume", "ls", "--quiet"), /^busy$/m);
   });
 
   it("without a name begin anew with each start, and are told not to be shared", async () => {
@@ -72,6 +79,7 @@ describe("volumes on Container Apps", () => {
       assert.equal(await ok("start", "--attach", "donor"), "");
       await ok("wait", "donor");
     }
+    assert.equal(await run("echo mine > /scratch/file; cat /scratch/file", "--volume", "/scratch"), "mine");
     const { errorText } = await docker("create", "--volumes-from", "donor", "busybox");
     assert.match(errorText, /--volumes-from \(anonymous volumes\).* not shared/);
   });
@@ -82,5 +90,8 @@ describe("volumes on Container Apps", () => {
       errorText,
       /invalid mount path: '\/b:c': Azure Container Apps takes no mount path with a colon/,
     );
+    const { code, errorText: told } = await docker("run", "--rm", "-v", "x:/with:colon", "busybox", "true");
+    assert.notEqual(code, 0);
+    assert.match(told, /colon|:/);
   });
 });
