@@ -70,6 +70,16 @@ describe("networks on Container Apps", () => {
     await ok("network", "rm", "lane");
   });
 
+  it("that are internal keep nobody in, which a container that is made on one tells", async () => {
+    await ok("network", "create", "--internal", "shut");
+    const told = (network: string) => aca.daemon.docker("create", "--network", network, "busybox");
+    const [shut, open] = [await told("shut"), await told("bridge")];
+    assert.match(shut.errorText, /docker network create --internal.*a job keeps its way out/);
+    assert.equal(open.errorText, "");
+    await ok("rm", shut.text, open.text);
+    await ok("network", "rm", "shut");
+  });
+
   it("cannot be kept from a job, whose agent has to call", async () => {
     const { code, errorText } = await aca.daemon.docker("run", "--network", "none", "busybox", "true");
     assert.equal(code, 125);

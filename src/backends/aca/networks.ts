@@ -2,6 +2,7 @@
  * Networks of this backend: nothing in Azure. Addresses are virtual, names are the agents' own, and what is on a network is
  * decided by the tunnels that agents open for one another.
  */
+import type { CloudSetting } from "../common/cloud/setting-rules.ts";
 import type { AddressPool, NetworkFabric } from "../common/driver.ts";
 import { nothingFound } from "../common/ready-made-roles.ts";
 
@@ -25,3 +26,12 @@ export const acaNetworks: NetworkFabric = {
   renamed() {},
   usedRoutes: nothingFound,
 };
+
+/** Nothing keeps a job from its way out, on whatever network its container is. */
+export function internalNetworks(isInternal: (network: string) => boolean): CloudSetting {
+  return {
+    name: "docker network create --internal",
+    why: "a job keeps its way out, through which its agent calls",
+    isSet: (_host, { endpoints }) => Object.keys(endpoints).some(isInternal),
+  };
+}

@@ -17,7 +17,7 @@ import { jobRequests } from "./jobs/job-requests.ts";
 import type { ContainerJobs } from "./jobs/jobs.ts";
 import { logAnalyticsLog } from "./logs/log-analytics.ts";
 import { acaMachine } from "./machine.ts";
-import { acaNetworks } from "./networks.ts";
+import { acaNetworks, internalNetworks } from "./networks.ts";
 import { acaSettings } from "./settings.ts";
 import { AzureFiles } from "./shares/azure-files.ts";
 import { acaChecks } from "./start-checks.ts";
@@ -65,7 +65,10 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
     name: "aca",
     capabilities: acaCapabilities,
     settings: acaSettings(
-      [{ ...unsharedVolumes, isSet: (_host, record) => unsharedVolumes.isSet(record) }],
+      [
+        { ...unsharedVolumes, isSet: (_host, record) => unsharedVolumes.isSet(record) },
+        internalNetworks((name) => state.networks.named(name)?.network?.internal === true),
+      ],
       defaultSize,
     ),
     tasks: jobs,
