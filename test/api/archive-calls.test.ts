@@ -4,7 +4,7 @@ import { lstat, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { onlyOn } from "../support/backend-under-test.ts";
+import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -155,7 +155,9 @@ describe("files of containers", () => {
 
       test("come with all that is mounted but the kernel's file systems and devices", async () => {
         const names = await namesIn(id(), "/");
-        assert.ok(["/made/file", "/etc/hosts"].every((name) => names.includes(name)));
+        // A container that was not started has its image's files alone on Azure, which gives it this one.
+        const isImages = backendUnderTest() === "aca" && state === "created";
+        assert.ok(["/made/file", ...(isImages ? [] : ["/etc/hosts"])].every((name) => names.includes(name)));
         const beneath = names.filter((name) => /^\/(dev|proc|sys)\/./.test(name));
         // Mount points that docker makes in every container.
         assert.deepEqual(

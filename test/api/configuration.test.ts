@@ -68,7 +68,7 @@ describe("the configuration of a container", () => {
     PortBindings: { "80/tcp": [{ HostIp: "127.0.0.1", HostPort: "8080" }] },
     RestartPolicy: { Name: "on-failure", MaximumRetryCount: 3 },
     ConsoleSize: [24, 80],
-    CapAdd: ["SYS_PTRACE"],
+    CapAdd: [backendUnderTest() === "aca" ? "KILL" : "SYS_PTRACE"], // jobs have no more than Docker's default ones
     CapDrop: ["MKNOD", "CHOWN"],
     Dns: ["10.1.2.3"],
     DnsOptions: ["ndots:2"],
@@ -79,7 +79,6 @@ describe("the configuration of a container", () => {
     ReadonlyRootfs: true,
     SecurityOpt: ["no-new-privileges"],
     Tmpfs: { "/run": "size=16m,mode=1777" },
-    Sysctls: { "net.ipv4.ip_unprivileged_port_start": "0" },
     CpuShares: 512,
     Memory: 67_108_864,
     MemorySwap: 134_217_728,
@@ -89,6 +88,7 @@ describe("the configuration of a container", () => {
     MaskedPaths: ["/proc/kcore"],
     ReadonlyPaths: ["/proc/sys"],
     Mounts: [{ Type: "tmpfs", Target: "/scratch", TmpfsOptions: { SizeBytes: 1_048_576, Mode: 448 } }],
+    ...(backendUnderTest() === "aca" ? {} : { Sysctls: { "net.ipv4.ip_unprivileged_port_start": "0" } }),
     // A task has no such limits.
     ...(backendUnderTest() === "local"
       ? { ShmSize: 1_048_576, MemoryReservation: 33_554_432, CpusetCpus: "0", PidsLimit: 100 }
@@ -102,7 +102,10 @@ describe("the configuration of a container", () => {
       assert.deepEqual(told.Config[key], value, key);
     }
     for (const [key, value] of Object.entries(hostConfig)) {
-      const normalised = { CapAdd: ["CAP_SYS_PTRACE"], CapDrop: ["CAP_MKNOD", "CAP_CHOWN"] }[key];
+      const normalised = {
+        CapAdd: hostConfig.CapAdd.map((name) => `CAP_${name}`),
+        CapDrop: ["CAP_MKNOD", "CAP_CHOWN"],
+      }[key];
       assert.deepEqual(told.HostConfig[key], normalised ?? value, key);
     }
     assert.deepEqual(told.Config.Env, ["A=1", "B=two words", path]);

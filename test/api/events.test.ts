@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { request } from "node:http";
 import { describe, test } from "node:test";
 
+import { backendUnderTest } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
 import { busyboxImage, busyboxRootfsFile } from "../support/images.ts";
 import { type EventFilters, pastEvents, type ToldEvent } from "../support/past-events.ts";
@@ -145,7 +146,7 @@ describe("events of other objects", () => {
       Attributes: {
         container,
         destination: "/data",
-        driver: "local",
+        driver: backendUnderTest() === "aca" ? "azure-files" : "local",
         propagation: "",
         "read/write": "false",
       },

@@ -17,7 +17,11 @@ const api = new EngineApi(() => setting.daemon.socket);
 const { field, value, option } =
   backendUnderTest() === "local"
     ? { field: "UsernsMode", value: "private", option: "--userns" }
-    : { field: "PidMode", value: "host", option: "--pid" };
+    : {
+        field: "PidMode",
+        value: "host",
+        option: backendUnderTest() === "ecs" ? "--pid" : "--pid, --ipc (host and container:NAME)",
+      };
 
 /** Sends a creation's body as it is written, in chunks or as one. */
 async function sent(

@@ -14,14 +14,15 @@ const inspect = (container: string, format: string) => ok("inspect", "--format",
 const sleeping = (name: string, ...flags: string[]) =>
   ok("run", "-d", "--init", "--name", name, ...flags, "busybox", "sleep", "1000");
 /** The address by which a container is reached on a network. */
-const addressOf = (container: string, network = "bridge") => {
+const addressOf = async (container: string, network = "bridge") => {
   const endpoint = `(index .NetworkSettings.Networks "${network}")`;
-  return inspect(
+  const address = await inspect(
     container,
     backendUnderTest() === "ecs"
       ? `{{index ${endpoint}.DriverOpts "com.sockerless.address"}}`
       : `{{${endpoint}.IPAddress}}`,
   );
+  return backendUnderTest() === "aca" ? address.replace(/^\d+/, "127") : address; // on its peers' loopback
 };
 const hosts = () => ok("exec", "web", "cat", "/etc/hosts");
 /** Starts a container again until it has another address: others take the one that it had. */
@@ -123,9 +124,11 @@ describe("a linked container", () => {
         new RegExp(`Address: ${await addressOf("peer", "own")}$`, "m"),
       );
     }
+    // Which nothing tells of a job: its own name is its interface's address.
+    const own = backendUnderTest() === "aca" ? "(?!127)[\\d.]+" : await addressOf("other", "own");
     assert.match(
-      (await found("other", "p")).text,
-      new RegExp(`Address: ${await addressOf("other", "own")}$`, "m"),
+      (await found("other", "p")).text.replace(/^.*Name:/s, ""),
+      new RegExp(`Address: ${own}$`, "m"),
     );
     assert.notEqual((await found("other", "q")).code, 0);
     assert.equal(

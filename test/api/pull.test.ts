@@ -129,7 +129,11 @@ describe("a registry that wants credentials", () => {
       assert.equal(await ok("run", "--rm", name), "secret");
     } else {
       // The client's credentials do not reach what pulls for a task.
-      assert.match((await docker("run", "--rm", name)).errorText, /CannotPullContainerError/);
+      const refusal =
+        backendUnderTest() === "aca"
+          ? /'template\.containers\.main\.image'.* UNAUTHORIZED/
+          : /CannotPullContainerError/;
+      assert.match((await docker("run", "--rm", name)).errorText, refusal);
     }
     await ok("logout", closed.host);
   });

@@ -21,6 +21,7 @@ const why = (container: string) =>
 const phasesOf: Readonly<Record<string, readonly string[]>> = {
   local: ["accepted", "launch", "agent", "process"],
   ecs: ["accepted", "definition", "request", "provisioning", "pull", "containers", "agent", "process"],
+  aca: ["accepted", "definition", "request", "provisioning", "agent", "process"],
 };
 
 describe("a start's phases", () => {
