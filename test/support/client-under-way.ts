@@ -9,7 +9,7 @@ import type { Daemon } from "./daemon.ts";
 export interface ClientUnderWay {
   /** It may be paused. */
   readonly output: Readable;
-  /** All that it has written so far. */
+  /** Its output so far. */
   text(): Buffer;
   errors(): string;
   /** Its exit code. */
