@@ -1,40 +1,50 @@
-/** Real tasks of a simulated AWS whose own delays are 0, beside the local backend: what the way through a cloud costs. */
+/** Real tasks and jobs of simulated clouds whose own delays are 0, beside the local backend: what the way through a cloud costs. */
 import { setTimeout as delay } from "node:timers/promises";
 
+import { AcaDaemon } from "../support/aca-daemon.ts";
 import { Daemon } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { ApiClient } from "./api-client.ts";
-import { ampleCpus, type CloudMeasure, cloudMeasures, type CloudTarget } from "./cloud-measures.ts";
+import {
+  ampleCpus,
+  type CloudMeasure,
+  cloudMeasures,
+  type CloudTarget,
+  peerFileBytes,
+} from "./cloud-measures.ts";
+import type { CloudName } from "./clouds.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { createContainer, logBytes, logScript } from "./measures.ts";
 import { processorMsOf } from "./memory.ts";
 
 /**
- * Prints a table: medians, and how many times slower the cloud's is.
+ * Prints a table: medians, and how many times slower the clouds' are.
  *
  * @param only names of measures contain it
  */
-export async function compareWithLocal(rounds: number, only: string): Promise<void> {
+export async function compareWithLocal(
+  clouds: readonly CloudName[],
+  rounds: number,
+  only: string,
+): Promise<void> {
   await using resources = new AsyncDisposableStack();
-  const local = resources.use(await Daemon.start());
-  const { daemon: cloud } = resources.use(
-    await EcsDaemon.start({
-      aws: { quotas: { fargateVcpus: 64 } },
-      ecs: { linger: "10m", log_drain_max: "128MiB" },
-    }),
-  );
-  const targets = [await prepare(local), await prepare(cloud)] as const;
-  console.log("\n| measure | local | ecs | times slower | bar | |\n|---|---|---|---|---|---|");
+  const targets = [await prepare(resources.use(await Daemon.start()))];
+  for (const cloud of clouds) {
+    targets.push(await prepare(resources.use(await starters[cloud]()).daemon));
+  }
+  const columns = ["measure", "local", ...clouds.flatMap((cloud) => [cloud, "times slower"]), "bar", ""];
+  console.log(`\n| ${columns.join(" | ")} |\n|${"---|".repeat(columns.length)}`);
   for (const measure of cloudMeasures.filter(({ name }) => name.includes(only))) {
-    const figures: [number[], number[]] = [[], []];
-    for (const side of [0, 1] as const) {
-      await measure.run(targets[side]); // Connections are made, and programs are in memory.
+    const figures = targets.map((): number[] => []);
+    for (const target of targets) {
+      await measure.run(target); // Connections are made, and programs are in memory.
     }
     for (let round = 0; round < rounds; round++) {
-      for (const side of round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)) {
-        figures[side].push(await figureOf(measure, targets[side]));
+      const order = targets.map((_, side) => (side + round) % targets.length);
+      for (const side of order) {
+        figures[side]?.push(await figureOf(measure, targets[side] as CloudTarget));
       }
     }
     console.log(row(measure, figures));
@@ -44,8 +54,20 @@ export async function compareWithLocal(rounds: number, only: string): Promise<vo
   }
 }
 
+const starters = {
+  ecs: () =>
+    EcsDaemon.start({
+      aws: { quotas: { fargateVcpus: 64 } },
+      ecs: { linger: "10m", log_drain_max: "128MiB" },
+    }),
+  aca: () => AcaDaemon.start({ aca: { linger: "10m", log_drain_max: "128MiB" } }),
+} satisfies Record<CloudName, () => Promise<AsyncDisposable & { readonly daemon: Daemon }>>;
+
 async function prepare(daemon: Daemon): Promise<CloudTarget> {
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  if ((await daemon.docker("image", "inspect", "busybox")).code !== 0) {
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+  }
+  await daemon.ok("network", "create", "peers");
   const api = new ApiClient(daemon.socket);
   const network = "bridge";
   const started = async (config: Record<string, unknown>): Promise<string> => {
@@ -58,10 +80,18 @@ async function prepare(daemon: Daemon): Promise<CloudTarget> {
   const echoing = await started({ Cmd: ["cat"], OpenStdin: true });
   const talked = await started({ Cmd: ["sh", "-c", "seq 100; sleep 3600"] });
   await until(async () => (await daemon.ok("logs", "--tail", "1", talked)) === "100" || undefined);
+  const HostConfig = { NetworkMode: "peers", NanoCpus: ampleCpus };
+  const files = `mkdir /www; head -c ${peerFileBytes} /dev/zero > /www/big; echo > /www/small`;
+  const serve = ["sh", "-c", `${files}; exec httpd -f -h /www -p 8080`];
+  const peer = await started({ Cmd: serve, HostConfig });
+  await daemon.ok("rename", peer, "peer");
+  const asker = await started({ Cmd: ["sleep", "3600"], HostConfig });
+  const asked = ["exec", asker, "wget", "-qO-", "http://peer:8080/small"];
+  await untilTrue(async () => (await daemon.docker(...asked)).code === 0);
   const logged = await started({ Cmd: ["sh", "-c", logScript(logBytes)] });
   await api.call("POST", `/containers/${logged}/wait`);
   await untilTrue(() => isIdle(daemon)); // The log has been taken in, and what simulates the cloud has read it.
-  return { api, network, container, logged, echoing, talked };
+  return { api, network, container, logged, echoing, talked, asker };
 }
 
 /** True if the daemon's processes and this one have next to nothing to do. */
@@ -72,11 +102,14 @@ async function isIdle(daemon: Daemon): Promise<boolean> {
   return usedMs() - before < 100;
 }
 
-function row({ name, unit, most, mostMs }: CloudMeasure, figures: readonly [number[], number[]]): string {
-  const [here, there] = figures.map(median) as [number, number];
-  const slower = unit === "ms" ? there / here : here / there;
+function row({ name, unit, most, mostMs }: CloudMeasure, figures: readonly number[][]): string {
+  const [here = Number.NaN, ...there] = figures.map(median);
+  const slower = there.map((each) => (unit === "ms" ? each / here : here / each));
   const bar = mostMs !== undefined ? `≤ ${mostMs} ms` : most !== undefined ? `≤ ${most}` : "";
-  const met = there <= (mostMs ?? Number.POSITIVE_INFINITY) && slower <= (most ?? Number.POSITIVE_INFINITY);
-  const [local, ecs] = figures.map((each) => `${spread(each)} ${unit}`);
-  return `| ${name} | ${local} | ${ecs} | ${slower.toFixed(2)} | ${bar} | ${met ? "" : "missed"} |`;
+  const isMet =
+    there.every((each) => each <= (mostMs ?? Number.POSITIVE_INFINITY)) &&
+    slower.every((each) => each <= (most ?? Number.POSITIVE_INFINITY));
+  const [local, ...clouds] = figures.map((each) => `${spread(each)} ${unit}`);
+  const cells = clouds.flatMap((cloud, index) => [cloud, (slower[index] ?? Number.NaN).toFixed(2)]);
+  return `| ${[name, local, ...cells, bar, isMet ? "" : "missed"].join(" | ")} |`;
 }

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { countToEnd } from "./api-client.ts";
 import {
   createContainer,
+  execute,
   logScript,
   type Measure,
   measures as localMeasures,
@@ -24,6 +25,8 @@ export interface CloudTarget extends Target {
   readonly echoing: string;
   /** Runs, and has written a hundred lines. */
   readonly talked: string;
+  /** Runs on a network with `peer`, whose web server at port 8080 has `small` and `big`. */
+  readonly asker: string;
 }
 
 /** A measure beside that of the local backend. */
@@ -36,6 +39,10 @@ export interface CloudMeasure extends Pick<Measure, "name" | "unit" | "repeat"> 
 }
 
 const attachedBytes = 16 * mib;
+/** Size of the peer's `big`. */
+export const peerFileBytes = 64 * mib;
+/** Connections to a peer that are made one after the other. */
+const peerConnections = 20;
 /**
  * The most that the cloud may take, as a multiple of the local figure: between them lie TLS, and what a task
  * has beside a container.
@@ -75,7 +82,30 @@ export const cloudMeasures: readonly CloudMeasure[] = [
   asLocal("logs read", 1, most),
   asLocal("archive put", 1),
   asLocal("archive get", 1),
+  {
+    name: "peer, a connection with a request",
+    unit: "ms",
+    repeat: 1,
+    run: async (target) => {
+      const script = `for i in $(seq ${peerConnections}); do wget -qO /dev/null http://peer:8080/small || exit; done`;
+      return (await milliseconds(() => ask(target, script))) / peerConnections;
+    },
+  },
+  {
+    name: "peer, a download",
+    unit: "MB/s",
+    repeat: 1,
+    run: async (target) => {
+      const time = await milliseconds(() => ask(target, "wget -qO /dev/null http://peer:8080/big"));
+      return peerFileBytes / mib / (time / 1000);
+    },
+  },
 ];
+
+/** Runs a script in the container that has a peer. @throws it fails */
+async function ask(target: CloudTarget, script: string): Promise<void> {
+  await execute({ ...target, container: target.asker }, ["sh", "-c", script]);
+}
 
 function asLocal(name: string, repeat: number, bar?: number): CloudMeasure {
   const measure = localMeasures.find((each) => each.name === name);

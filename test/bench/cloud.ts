@@ -1,36 +1,35 @@
 /**
- * `npm run bench:cloud`: what starts of many containers ask of AWS, and what they cost here, before a simulated AWS whose
- * tasks do not really run; then how soon names are known, and tasks that run beside the local backend.
+ * `npm run bench:cloud`: what starts of many containers ask of AWS and Azure, and what they cost here, before simulated
+ * clouds whose tasks and jobs do not really run; then how soon names are known, and tasks and jobs that run beside the
+ * local backend.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { cpus, tmpdir } from "node:os";
-import { join } from "node:path";
+import { cpus } from "node:os";
 
-import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
-import { ManyAgents } from "../support/many-agents.ts";
+import { Option } from "commander";
+
 import { npmScript, wholeNumber, wholeNumbers } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
 import { compareWithLocal } from "./cloud-beside-local.ts";
 import { measureNames } from "./cloud-names.ts";
+import { type CloudName, cloudNames, openCloud } from "./clouds.ts";
 import { memoryOf, processorMsOf } from "./memory.ts";
 
-/** So high that no bucket is ever empty. */
-const unlimited = "1000000/1000000";
 /** Starts that are asked for at the same time: clients of one socket, whose queue is not endless. */
 const mostAtOnce = 400;
 /** Connections beside one to each container's agent: clients', AWS's, and those that starts make first. */
 const furtherConnections = 2000;
 /** Number of failed starts that are told, at most. */
 const mostToldFailures = 10;
-const rateNames = ["task-writes", "run-task", "fargate-launches", "task-reads", "task-definition-writes"];
+/** Agents that call have more connections, both ends of which this process and the daemon have. */
+const mostJobs = 1000;
 
-const { tasks, defaultRates, others, changes, rounds, only } = npmScript(
+const { tasks, clouds, defaultRates, others, changes, rounds, only } = npmScript(
   "bench:cloud",
-  "Counts and times what many containers cost on a simulated AWS, and times tasks beside the local backend.",
+  "Counts and times what many containers cost on simulated clouds, and times tasks and jobs beside the local backend.",
 )
   .option("--tasks <numbers>", "containers that are started at once", wholeNumbers, [1, 100, 1000, 10_000])
-  .option("--default-rates", "AWS answers no more often than by its published rates", false)
+  .addOption(new Option("--clouds <names...>", "which").choices(cloudNames).default([...cloudNames]))
+  .option("--default-rates", "the cloud answers no more often than by its published rates", false)
   .option("--others <numbers>", "containers that are told a name", wholeNumbers, [1, 20])
   .option("--changes <number>", "of each kind, to names", wholeNumber, 20)
   .option(
@@ -43,6 +42,7 @@ const { tasks, defaultRates, others, changes, rounds, only } = npmScript(
   .parse()
   .opts<{
     tasks: number[];
+    clouds: CloudName[];
     defaultRates: boolean;
     others: number[];
     changes: number;
@@ -51,66 +51,49 @@ const { tasks, defaultRates, others, changes, rounds, only } = npmScript(
   }>();
 
 console.log(
-  `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${defaultRates ? "AWS's default rates" : "no rates"}\n`,
+  `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${defaultRates ? "the clouds' default rates" : "no rates"}\n`,
 );
-if (tasks.length > 0) {
+for (const cloud of tasks.length > 0 ? clouds : []) {
   console.log(
-    "| containers | all started after | that is, each | processor time of the daemon, each | AWS calls | memory of the daemon |",
+    `\n| containers on ${cloud} | all started after | that is, each | processor time of the daemon, each | calls | memory of the daemon |`,
   );
   console.log("|---|---|---|---|---|---|");
+  for (const each of tasks.filter((count) => cloud === "ecs" || count <= mostJobs)) {
+    requireConnections(each + furtherConnections);
+    await measure(cloud, each);
+  }
 }
-for (const each of tasks) {
-  requireConnections(each + furtherConnections);
-  await measure(each);
-}
-if (others.length > 0) {
+if (others.length > 0 && clouds.includes("ecs")) {
   await measureNames(others, changes);
 }
 if (rounds > 0) {
-  await compareWithLocal(rounds, only);
+  await compareWithLocal(clouds, rounds, only);
 }
 
-/** @param list with commas; may be empty */
-async function measure(count: number): Promise<void> {
-  await using resources = new AsyncDisposableStack();
-  const directory = await mkdtemp(join(tmpdir(), "skl-bench-"));
-  resources.defer(() => rm(directory, { recursive: true }));
-  const agents = resources.use(await ManyAgents.listen(directory));
-  const { aws, daemon } = resources.use(
-    await EcsDaemon.start({
-      aws: {
-        lightweight: true,
-        quotas: { fargateVcpus: count + 1, networkInterfaces: 2 * count + 2 },
-        ecs: { onTask: () => agents.address },
-      },
-      ecs: {
-        linger: "0",
-        ...(!defaultRates && { api_rates: rateNames.map((name) => `${name}=${unlimited}`) }),
-      },
-    }),
-  );
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
+async function measure(name: CloudName, count: number): Promise<void> {
+  await using cloud = await openCloud(name, count, defaultRates);
+  const { daemon } = cloud;
   const api = new ApiClient(daemon.socket, mostAtOnce);
   const create = async (n: number): Promise<string> => {
     const body = { Image: "busybox", Cmd: ["sleep", String(n)] };
     return (await api.json<{ Id: string }>("POST", "/containers/create", body)).Id;
   };
   const start = (id: string): Promise<Buffer> => api.call("POST", `/containers/${id}/start`);
-  await start(await create(0)); // The definition is registered once, and connections are made.
+  await start(await create(0)); // The first makes what is made once, and connections.
   const idle = memoryOf(daemon);
   const ids: string[] = [];
   while (ids.length < count) {
     const batch = Array.from({ length: Math.min(16, count - ids.length) }, (_, n) => create(ids.length + n));
     ids.push(...(await Promise.all(batch)));
   }
-  aws.rates.enabled = defaultRates;
-  aws.calls.clear();
+  cloud.rates.enabled = defaultRates;
+  cloud.calls.clear();
   const processorMs = processorMsOf(daemon);
   const before = performance.now();
   const starts = await Promise.allSettled(ids.map(start));
   const tookMs = performance.now() - before;
-  aws.rates.enabled = false;
-  const calls = Object.entries(aws.calls.counts()).map(([name, times]) => `${times} ${name}`);
+  cloud.rates.enabled = false;
+  const calls = Object.entries(cloud.calls.counts()).map(([call, times]) => `${times} ${call}`);
   const cells = [
     String(count),
     `${(tookMs / 1000).toFixed(1)} s`,

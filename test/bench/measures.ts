@@ -67,7 +67,8 @@ async function createExec(target: Target, config: Record<string, unknown>): Prom
   return Id;
 }
 
-async function exec(target: Target, cmd: string[]): Promise<number> {
+/** Runs a command to its end. @returns bytes of its output. @throws Error: it fails */
+export async function execute(target: Target, cmd: string[]): Promise<number> {
   const id = await createExec(target, { Cmd: cmd, AttachStdout: true, AttachStderr: true });
   const bytes = await countToEnd(await target.api.hijack(`/exec/${id}/start`));
   const { ExitCode } = await target.api.json<{ ExitCode: number }>("GET", `/exec/${id}/json`);
@@ -162,7 +163,7 @@ export const measures: readonly Measure[] = [
     unit: "ms",
     bar: { most: 0.5 },
     repeat: 10,
-    run: (target) => milliseconds(() => exec(target, ["true"])),
+    run: (target) => milliseconds(() => execute(target, ["true"])),
   },
   {
     name: "32 parallel execs",
@@ -170,7 +171,7 @@ export const measures: readonly Measure[] = [
     bar: { least: 4 },
     repeat: 3,
     run: async (target) => {
-      const all = () => Promise.all(Array.from({ length: 32 }, () => exec(target, ["true"])));
+      const all = () => Promise.all(Array.from({ length: 32 }, () => execute(target, ["true"])));
       return 32 / ((await milliseconds(all)) / 1000);
     },
   },
@@ -180,7 +181,7 @@ export const measures: readonly Measure[] = [
     bar: { least: 3 },
     repeat: 1,
     run: (target) =>
-      rate(streamBytes, () => exec(target, ["dd", "if=/dev/zero", "bs=1M", `count=${streamBytes / mib}`])),
+      rate(streamBytes, () => execute(target, ["dd", "if=/dev/zero", "bs=1M", `count=${streamBytes / mib}`])),
   },
   {
     name: "exec stdin",

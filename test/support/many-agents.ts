@@ -1,8 +1,8 @@
 /**
  * One server that answers as the agents of any number of containers whose tasks do not really run: for counting what a
- * start costs. A process "runs" until it is signalled.
+ * start costs. It is dialled, or calls. A process "runs" until it is signalled.
  */
-import { randomInt } from "node:crypto";
+import { randomInt, sign, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
@@ -12,6 +12,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { createWebSocketStream, type RawData, WebSocket } from "ws";
 
 import {
   AgentService,
@@ -29,6 +30,19 @@ const heartbeatMs = 10_000;
 /** Somebody who has the port at every address leaves none free. */
 const maxAttempts = 20;
 
+/** Pause after a call that nobody took. */
+const pauseMs = 500;
+
+/** An agent that calls, as its job's template and secrets tell it. */
+export interface CallingAgent {
+  readonly containerId: string;
+  /** The backend's address for agents, with its path: `https://…` or `wss://…`. */
+  readonly url: string;
+  /** The pin of the backend's authority over agents: `sha256/<base64>`. */
+  readonly pin: string;
+  readonly secret: string;
+}
+
 /** One container's process. */
 interface Run {
   started: StartedProcess | undefined;
@@ -45,6 +59,10 @@ export class ManyAgents implements AsyncDisposable {
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #runs = new Map<string, Run>();
   readonly #left: (containerId: string) => void;
+  readonly #tls: { readonly cert: Buffer; readonly key: Buffer };
+  readonly #secrets = new Map<string, string>();
+  readonly #calls = new Set<WebSocket>();
+  readonly #over = new AbortController();
   #starts = 0;
 
   private constructor(
@@ -54,6 +72,7 @@ export class ManyAgents implements AsyncDisposable {
   ) {
     this.address = address;
     this.#left = left;
+    this.#tls = tls;
     const server = createSecureServer(
       { ...tls, minVersion: "TLSv1.3", requestCert: true, rejectUnauthorized: false },
       connectNodeAdapter({ routes: (router) => router.service(AgentService, serviceOf(this)) }),
@@ -75,8 +94,7 @@ export class ManyAgents implements AsyncDisposable {
     directory: string,
     left: (containerId: string) => void = () => {},
   ): Promise<ManyAgents> {
-    const { server: files } = await makeCertificates(directory);
-    const tls = { cert: await readFile(files.cert), key: await readFile(files.key) };
+    const tls = await certificateIn(directory);
     for (let attempt = 1; ; attempt++) {
       const agents = new ManyAgents(
         `127.${randomInt(1, 255)}.${randomInt(255)}.${randomInt(1, 255)}`,
@@ -93,6 +111,58 @@ export class ManyAgents implements AsyncDisposable {
         }
       }
     }
+  }
+
+  /** Has them call, each by {@link call}. @param directory for certificates */
+  static async calling(directory: string, left: (containerId: string) => void): Promise<ManyAgents> {
+    return new ManyAgents("", await certificateIn(directory), left);
+  }
+
+  /** Has one call its backend, with a connection that waits at any time, until it is let go. */
+  async call({ containerId, url, pin, secret }: CallingAgent): Promise<void> {
+    this.#secrets.set(containerId, secret);
+    const instance = Buffer.from(pin.replace(/^sha256\//, ""), "base64").toString("hex", 0, 8);
+    const where = `${url.replace(/^https:/, "wss:")}/agents/${instance}/${containerId}`;
+    while (this.#secrets.has(containerId) && !this.#over.signal.aborted) {
+      const isUsed = await this.#offer(where, `sockerless callback ${instance} ${containerId}`);
+      if (!isUsed) {
+        await pauseOf(pauseMs, this.#over.signal);
+      }
+    }
+  }
+
+  /** Makes a connection. @returns whether the backend has begun to use it */
+  async #offer(where: string, said: string): Promise<boolean> {
+    const socket = new WebSocket(where, "sockerless.agent.v1", {
+      rejectUnauthorized: false,
+      perMessageDeflate: false,
+    });
+    this.#calls.add(socket);
+    socket.once("close", () => this.#calls.delete(socket));
+    try {
+      const [nonce] = (await once(socket, "message")) as [RawData];
+      const { cert, key } = this.#tls;
+      const signature = sign("sha256", Buffer.from(`${said} ${(nonce as Buffer).toString("hex")}`), key);
+      const certificate = new X509Certificate(cert).raw.toString("base64");
+      const stream = createWebSocketStream(socket);
+      stream.on("error", () => {});
+      const used = once(stream, "readable", { signal: this.#over.signal });
+      socket.send(JSON.stringify({ certificate, signature: signature.toString("base64") }));
+      await used;
+      if (stream.readableLength === 0) {
+        return false; // It has ended.
+      }
+      this.#server.emit("connection", stream);
+      return true;
+    } catch {
+      socket.terminate();
+      return false;
+    }
+  }
+
+  /** Proves a container's agent to its backend. */
+  secretOf(containerId: string): string {
+    return this.#secrets.get(containerId) ?? "";
   }
 
   /** How many processes were started. */
@@ -113,6 +183,7 @@ export class ManyAgents implements AsyncDisposable {
   /** Lets a container's agent go. */
   release(containerId: string): void {
     this.#runs.delete(containerId);
+    this.#secrets.delete(containerId);
     this.#left(containerId);
   }
 
@@ -129,14 +200,23 @@ export class ManyAgents implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#over.abort();
     this.#server.close();
     for (const session of this.#sessions) {
       session.destroy();
+    }
+    for (const socket of this.#calls) {
+      socket.terminate();
     }
     if (this.#server.listening) {
       await once(this.#server, "close");
     }
   }
+}
+
+async function certificateIn(directory: string): Promise<{ readonly cert: Buffer; readonly key: Buffer }> {
+  const { server } = await makeCertificates(directory);
+  return { cert: await readFile(server.cert), key: await readFile(server.key) };
 }
 
 function serviceOf(agents: ManyAgents): Partial<ServiceImpl<typeof AgentService>> {
@@ -145,6 +225,7 @@ function serviceOf(agents: ManyAgents): Partial<ServiceImpl<typeof AgentService>
   return {
     hello: (_, context) => ({ version: "0.0.0", mode: Mode.INIT, containerId: containerOf(context) }),
     start: (_, context) => ({ result: { case: "started", value: agents.start(containerOf(context)) } }),
+    prove: (_, context) => ({ proof: { case: "secret", value: agents.secretOf(containerOf(context)) } }),
     names: () => ({}),
     release: (_, context) => {
       agents.release(containerOf(context));
