@@ -14,8 +14,11 @@ import { measureNames } from "./cloud-names.ts";
 import { type CloudName, cloudNames, openCloud } from "./clouds.ts";
 import { memoryOf, processorMsOf } from "./memory.ts";
 
-/** Starts that are asked for at the same time: clients of one socket, whose queue is not endless. */
-const mostAtOnce = 400;
+/**
+ * Starts that are asked for at the same time: clients of one socket, whose queue is not endless. Agents that call are made
+ * by this process, too, which must not come to a start's limit.
+ */
+const mostAtOnce = { ecs: 400, aca: 32 } as const satisfies Record<CloudName, number>;
 /** Connections beside one to each container's agent: clients', AWS's, and those that starts make first. */
 const furtherConnections = 2000;
 /** Number of failed starts that are told, at most. */
@@ -73,7 +76,7 @@ if (rounds > 0) {
 async function measure(name: CloudName, count: number): Promise<void> {
   await using cloud = await openCloud(name, count, defaultRates);
   const { daemon } = cloud;
-  const api = new ApiClient(daemon.socket, mostAtOnce);
+  const api = new ApiClient(daemon.socket, mostAtOnce[name]);
   const create = async (n: number): Promise<string> => {
     const body = { Image: "busybox", Cmd: ["sleep", String(n)] };
     return (await api.json<{ Id: string }>("POST", "/containers/create", body)).Id;
