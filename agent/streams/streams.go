@@ -1,6 +1,7 @@
 // Package streams is the helper beside a frontend: it passes clients' connections
-// on to the agents of their containers, which a Node process cannot do itself. It
-// listens nowhere, starts nothing, and holds no connection longer than that takes.
+// on to the agents of their containers, which a Node process cannot do itself, and
+// holds those whose answer is the end of a container, so that they outlive the
+// frontend. It listens nowhere and starts nothing.
 //
 // The frontend talks to it over Node's IPC channel: lines of JSON, and a descriptor
 // with each message that has a handle (`child.send(message, handle)`).
@@ -46,18 +47,20 @@ type handedOn struct {
 	Socket string `json:"socket"`
 	Token  string `json:"token"`
 	Early  []byte `json:"early"` // base64
+	Wait   *wait  `json:"wait"`  // it stays here
 }
 
-// failure answers a connection that was not passed on, or not with all that was
-// read of it. Sent says that the agent may have it; else it is the frontend's still.
-type failure struct {
+// answer tells of a connection that was not passed on, or not with all that was
+// read of it. Sent says that somebody else has it, or may; else it is the
+// frontend's still. One without an error is of a wait that stands.
+type answer struct {
 	ID    int    `json:"id"`
 	Error string `json:"error"`
 	Sent  bool   `json:"sent"`
 }
 
 // Main is `sockerless-agent streams`. It answers the process's exit code, once the
-// frontend is gone and what it has sent is passed on.
+// frontend is gone, what it has sent is passed on, and nobody waits any more.
 func Main([]string) int {
 	memory.BeSmall()
 	// Signals of a terminal, and of a stop, are the frontend's to follow.
@@ -88,19 +91,21 @@ func serve(fd int) error {
 	if !isUnix {
 		return errors.New("the channel is no unix socket")
 	}
-	return (&helper{channel: channel}).run()
+	return (&helper{channel: channel, backend: newBackend()}).run()
 }
 
 // helper serves one frontend.
 type helper struct {
 	channel *net.UnixConn
 	handles []int // received, and not yet claimed by their messages
+	backend *backend
 	writing sync.Mutex
 	passing sync.WaitGroup
 }
 
 func (h *helper) run() error {
 	defer h.passing.Wait()
+	defer leaveStderr()
 	lines := bufio.NewReader(readerWithHandles{h})
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -129,8 +134,21 @@ func (h *helper) run() error {
 		h.passing.Add(1)
 		go func() {
 			defer h.passing.Done()
-			h.pass(fd, m.Handed)
+			if m.Handed.Wait != nil {
+				h.hold(fd, m.Handed.ID, m.Handed.Wait)
+			} else {
+				h.pass(fd, m.Handed)
+			}
 		}()
+	}
+}
+
+// leaveStderr gives up standard error, which is the frontend's: whoever reads it to
+// its end is not to wait for us.
+func leaveStderr() {
+	if null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+		_ = unix.Dup3(null, 2, 0)
+		_ = unix.Close(null)
 	}
 }
 
@@ -139,7 +157,7 @@ func (h *helper) pass(fd int, to handedOn) {
 	sent, err := handover.Send(to.Socket, to.Token, fd, to.Early)
 	_ = unix.Close(fd)
 	if err != nil {
-		_ = h.tell(failure{ID: to.ID, Error: err.Error(), Sent: sent}) // a frontend that is gone needs no answer
+		_ = h.tell(answer{ID: to.ID, Error: err.Error(), Sent: sent}) // a frontend that is gone needs no answer
 	}
 }
 

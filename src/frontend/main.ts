@@ -58,8 +58,12 @@ export async function startFrontend(
   const isDebugging = logger.isLevelEnabled("debug");
   const execEnds = new ExecEnds(ways.backend.execs, supervision);
   const startBuilder = supervision?.startBuilder;
-  const handsOn = config.handOver && config.backend === "local" && reach.address.startsWith("unix://");
-  const handOver = handsOn ? new HandOver(builtPrograms.agent, logger) : undefined;
+  const backendSocket = /^unix:\/\/(.*)$/s.exec(reach.address)?.[1];
+  const handsOn = config.handOver && config.backend === "local";
+  const handOver =
+    handsOn && backendSocket !== undefined
+      ? new HandOver(builtPrograms.agent, backendSocket, logger)
+      : undefined;
   const services = {
     ...ways,
     clock: systemClock,

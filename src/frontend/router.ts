@@ -1,7 +1,9 @@
 /** The route table's types, and finding the route of a request. */
+import type { JsonValue } from "@bufbuild/protobuf";
+
 import type { BackendName } from "../common/config/schema.ts";
 import { type ApiVersion, type ApiVersionText, negotiateApiVersion } from "./api-version.ts";
-import type { HijackContext, ReplyContext } from "./request-context.ts";
+import type { HijackContext, ReplyContext, RequestContext } from "./request-context.ts";
 
 /** The methods that the Engine API uses. */
 export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
@@ -37,6 +39,13 @@ export interface ReplyRoute extends RouteDescription {
   readonly hijack?: false;
   /** The body is as large as it likes, and goes on as it comes. */
   readonly takesUpload?: true;
+  /**
+   * The backend's wait that answers the request, in JSON, where a process that outlives this one may hold it; undefined:
+   * the handler answers.
+   */
+  readonly waitOf?: (
+    asked: Pick<RequestContext, "parameters" | "query" | "version">,
+  ) => JsonValue | undefined;
   /** Named by method and path, as in dockerd: `postContainersStart`. */
   readonly handler: (context: ReplyContext) => Promise<void>;
 }

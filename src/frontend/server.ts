@@ -4,11 +4,13 @@ import {
   type IncomingMessage,
   type Server,
   type ServerOptions,
-  type ServerResponse,
+  ServerResponse,
 } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
+
+import type { JsonValue } from "@bufbuild/protobuf";
 
 import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
@@ -27,7 +29,7 @@ import { parseRequestTarget } from "./http/request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
-import { writeRawError } from "./http/raw-response.ts";
+import { jsonChunksHead, writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
@@ -97,7 +99,13 @@ export class DockerApiServer {
     );
     listener.on("upgrade", (request, socket: Socket, head) => {
       const rest = this.#paces.get(socket)?.takeRest() ?? Buffer.alloc(0);
-      forRequest(newRequestId(), () => void this.#answerRaw(request, socket, Buffer.concat([head, rest])));
+      forRequest(newRequestId(), () => {
+        if (this.#routeOf(request)?.hijack === true) {
+          void this.#answerRaw(request, socket, Buffer.concat([head, rest]));
+        } else {
+          void this.#answerLast(request, socket);
+        }
+      });
     });
     // Node's own answer would not be counted.
     listener.on("checkExpectation", (request, response) => {
@@ -123,9 +131,24 @@ export class DockerApiServer {
     await Promise.all(closed);
   }
 
-  /** Node asks before it hands a connection over: everything but a hijacking route is ordinary HTTP. */
+  /**
+   * Node asks before it hands a connection over: everything is ordinary HTTP but a hijacking route, and a wait that
+   * somebody else may hold.
+   */
   #mayHijack(request: IncomingMessage): boolean {
-    return this.#routeOf(request)?.hijack === true;
+    const match = this.#matchOf(request);
+    return match?.route.hijack === true || this.#waitOf(request, match) !== undefined;
+  }
+
+  /** The backend's wait that answers a request, if somebody else may hold it. */
+  #waitOf(request: IncomingMessage, match: RouteMatch | undefined): JsonValue | undefined {
+    if (match === undefined || match.route.hijack === true || match.route.waitOf === undefined) {
+      return undefined;
+    }
+    const { query } = parseRequestTarget(request.url ?? "/");
+    return this.#services.handOver?.mayHold(request) === true
+      ? match.route.waitOf({ ...match, query })
+      : undefined;
   }
 
   #isUpload(request: IncomingMessage): boolean {
@@ -134,8 +157,12 @@ export class DockerApiServer {
   }
 
   #routeOf(request: IncomingMessage): Route | undefined {
+    return this.#matchOf(request)?.route;
+  }
+
+  #matchOf(request: IncomingMessage): RouteMatch | undefined {
     try {
-      return this.#match(request)?.route;
+      return this.#match(request);
     } catch {
       return undefined; // The ordinary path finds the same mistake and answers it.
     }
@@ -217,6 +244,48 @@ export class DockerApiServer {
       this.#exchanges.finish(exchange);
       this.#trace(request, takenOver ? 101 : undefined, started);
     }
+  }
+
+  /**
+   * Has the client of a wait answered by who outlives this process, or else answers it here: as the last request of its
+   * connection, which was taken away from Node's server.
+   */
+  async #answerLast(request: IncomingMessage, socket: Socket): Promise<void> {
+    socket.on("error", () => {}); // Node took its own listener off.
+    if (await this.#isHeld(request, socket)) {
+      socket.destroy();
+      return;
+    }
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
+    response.assignSocket(socket);
+    response.once("finish", () => socket.destroySoon());
+    socket.resume();
+    await this.#answer(request, response);
+  }
+
+  /** @returns false where the request is to be answered here */
+  async #isHeld(request: IncomingMessage, socket: Socket): Promise<boolean> {
+    const wait = this.#waitOf(request, this.#matchOf(request));
+    const { handOver } = this.#services;
+    if (wait === undefined || handOver === undefined) {
+      return false;
+    }
+    const started = performance.now();
+    const headers = requestIdHeaders();
+    const head = jsonChunksHead({ ...this.#headers, ...headers });
+    const exchange = this.#exchanges.begin();
+    try {
+      if (!(await handOver.hold(socket, { request: wait, headers, head }))) {
+        return false;
+      }
+      this.#trace(request, 200, started);
+    } catch (error) {
+      this.#log(request, error, exchange);
+    } finally {
+      this.#exchanges.finish(exchange);
+    }
+    return true;
   }
 
   async #turnOf({ route }: RouteMatch, { end: { signal } }: Exchange): Promise<Admitted> {

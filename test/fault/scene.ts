@@ -245,11 +245,22 @@ export class Scene {
   }
 }
 
-/** The clients whose connections the frontend itself serves: the others' are their containers' agents'. */
-const servedByFrontend = ["logs", "wait"];
+/** The clients whose connections the frontend itself serves: the others' are their containers' agents', or held. */
+const servedByFrontend = ["logs"];
 
-/** Every client ends with an error, and says why. */
-export async function assertSentAway(scene: Scene, who = Object.keys(scene.clients)): Promise<void> {
+/**
+ * The clients that are told the printer's exit code hear it, whatever has died meanwhile.
+ *
+ * @param runCode of `docker run`: its own where it is told more than an exit code
+ */
+export async function assertToldExit(scene: Scene, code = printerExit, runCode = code): Promise<void> {
+  assert.equal(await scene.attached.exitCode(), runCode, scene.attached.stderr);
+  assert.equal(await scene.waiting.exitCode(), 0, scene.waiting.stderr);
+  assert.equal(scene.waiting.stdout, `${code}\n`);
+}
+
+/** Clients that are told no exit code of the printer's end with an error, and say why. */
+export async function assertSentAway(scene: Scene, who = ["logs", "exec", "inside"]): Promise<void> {
   for (const [name, client] of Object.entries(scene.clients).filter(([name]) => who.includes(name))) {
     assert.notEqual(await client.exitCode(), 0, `${name} does not end well`);
     // The CLI takes it that a daemon which cannot be asked for the exec's code has died, and says nothing.

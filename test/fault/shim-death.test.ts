@@ -9,7 +9,7 @@ import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { interfacesOf, untilOnly } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
-import { assertNumbered, assertSentAway, assertServedByAgents, Scene } from "./scene.ts";
+import { assertNumbered, assertSentAway, assertServedByAgents, assertToldExit, Scene } from "./scene.ts";
 
 const setting = withDaemon();
 
@@ -22,8 +22,7 @@ test("a container whose shim dies has exited with 255 and a reason, clients are 
 
     process.kill(findShim(daemon, id) ?? assert.fail("no shim"), "SIGKILL");
 
-    await scene.waiting.exitCode();
-    assert.equal(scene.waiting.stdout, "255\n");
+    await assertToldExit(scene, 255, 125);
     for (const [name, client] of Object.entries(scene.clients)) {
       assert.ok(name === "wait" || (await client.exitCode()) !== 0, name);
     }
@@ -80,6 +79,8 @@ test("a shim that dies while no backend runs is found dead by the next one", asy
     ]);
     await scene.assertCut();
     await assertSentAway(scene);
+    await assertToldExit(scene, 255, 125);
+    assert.notEqual(scene.attached.stderr, "", "it says why");
     const log = await daemon.ok("logs", "printer");
     assert.ok(log.startsWith(before.trimEnd()), "its log is still there");
     scene.assertHeard(log, []);
@@ -116,6 +117,7 @@ test("SIGTERM answers what is under way, sends away whom the frontend serves wit
   const log = await scene.assertWhole(logBefore);
   scene.assertHeard(log, ["attach"]);
   await assertSentAway(scene);
+  await assertToldExit(scene);
 });
 
 test("kill -9 of the supervisor ends backend, frontend and host, and no container", async () => {
@@ -134,6 +136,7 @@ test("kill -9 of the supervisor ends backend, frontend and host, and no containe
   const log = await scene.assertWhole(logBefore);
   scene.assertHeard(log, ["attach"]);
   await assertSentAway(scene);
+  await assertToldExit(scene);
 });
 
 /** True if nobody listens on a socket; undefined while somebody does. */

@@ -16,6 +16,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 
 /** How often each process is killed; `npm run soak` takes its time. */
 const kills = process.env["SOCKERLESS_SOAK"] === "1" ? 50 : 1;
+const runKills = process.env["SOCKERLESS_SOAK"] === "1" ? 50 : 3;
 const manyStreams = 100;
 
 const setting = withDaemon({ args: ["--log-level", "debug"] });
@@ -42,6 +43,9 @@ const startRequest = (id: string) => hijackRequest(`/v1.51/exec/${id}/start`, { 
 
 /** How many connections were handed on. */
 const handedOn = () => setting.daemon.output.split("a stream is handed on").length - 1;
+
+/** How many containers were started, as their clients know. */
+const started = () => setting.daemon.output.match(/\/start","status":204/g)?.length ?? 0;
 
 /** Starts streams, and waits until each was handed on. */
 async function handed<Stream>(count: number, begin: () => Promise<Stream> | Stream): Promise<Stream[]> {
@@ -138,6 +142,40 @@ describe("a stream that was handed on", () => {
         await attached.leave();
       }
       await ok("rm", "-f", "lasts");
+    });
+  }
+
+  for (const role of ["frontend", "backend"] as const) {
+    test(`docker run outlives a ${role} that is killed: every byte comes, and the container's exit code`, async () => {
+      const untilTold = "trap 'echo after; exit 43' TERM; echo begun; while :; do usleep 5000; done";
+      for (let n = 0; n < runKills; n += 1) {
+        const before = started();
+        const clients = [
+          ...[["-i"], ["-i", "--rm"]].map((options) => [
+            ...options,
+            "busybox",
+            "sh",
+            "-c",
+            "echo begun; cat; exit 42",
+          ]),
+          ["--rm", "--name=told", "busybox", "sh", "-c", untilTold],
+        ].map((args) => new FollowingClient(setting.daemon, "run", ...args));
+        await Promise.all(clients.map((client) => client.receives("begun\n")));
+        await untilTrue(() => started() - before === clients.length); // Output may be earlier than the start's answer.
+        await kill(role);
+        for (const client of clients) {
+          client.write("after\n");
+          client.endInput();
+        }
+        await ok("kill", "--signal=TERM", "told");
+        const codes = await Promise.all(clients.map((client) => client.exitCode()));
+        assert.deepEqual(codes, [42, 42, 43], clients.map(({ stderr }) => stderr).join());
+        for (const client of clients) {
+          assert.equal(client.stdout, "begun\nafter\n");
+        }
+      }
+      assert.equal(await ok("ps", "--all", "--quiet", "--filter=status=running"), "");
+      await ok("container", "prune", "--force");
     });
   }
 

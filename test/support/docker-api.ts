@@ -16,6 +16,7 @@ import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";
 import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
+import type { HandOver } from "../../src/frontend/streams/hand-over.ts";
 import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
 import { ExecEnds } from "../../src/frontend/streams/exec-ends.ts";
 
@@ -58,6 +59,7 @@ export async function serveApi(
   routes: readonly Route[] = allRoutes,
   logger: Logger = createLogger({ level: "silent", process: "test" }),
   clock: Clock = systemClock,
+  handOver: HandOver | undefined = undefined,
 ): Promise<ApiUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-api-"));
   const backendAddress = `unix://${directory}/backend.sock`;
@@ -75,7 +77,7 @@ export async function serveApi(
       isDebugging: logger.isLevelEnabled("debug"),
       execEnds: new ExecEnds(clients.execs),
       startBuilder: undefined,
-      handOver: undefined,
+      handOver,
       // Most tests open no stream, and threads take a moment to start.
       get streams() {
         streams ??= new StreamPool(1);

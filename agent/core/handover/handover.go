@@ -139,8 +139,8 @@ func takeMore(conn *net.UnixConn) error {
 	return failure
 }
 
-// connectionOf makes a descriptor a connection. It owns the descriptor.
-func connectionOf(fd int) (*net.UnixConn, error) {
+// ConnectionOf makes a descriptor a connection. It owns the descriptor.
+func ConnectionOf(fd int) (*net.UnixConn, error) {
 	file := os.NewFile(uintptr(fd), "client")
 	defer file.Close()
 	conn, err := net.FileConn(file)

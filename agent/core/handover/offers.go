@@ -144,7 +144,7 @@ func (o *Offers) take(conn *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	client, err := connectionOf(fd)
+	client, err := ConnectionOf(fd)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,15 @@
 /** `/containers`: everything but their streams. */
 import { randomUUID } from "node:crypto";
 
+import { create, toJson } from "@bufbuild/protobuf";
+
 import { ownValue } from "../../common/own-value.ts";
 import { fromUnknown, invalid, SockerlessError, systemError } from "../../common/errors.ts";
-import { WaitCondition, type WaitExited } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  WaitCondition,
+  WaitContainerRequestSchema,
+  type WaitExited,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { containerDetailToJson, containerSummaryToJson } from "../convert/containers.ts";
 import { platformFromText } from "../convert/platforms.ts";
@@ -12,7 +18,7 @@ import type { Listening } from "../publish/publisher.ts";
 import { flag, integer, terminalSize, text } from "../http/query.ts";
 import { replyEmpty, replyJson, replyJsonText, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import { builtBackends, type ReplyRoute, type Route } from "../router.ts";
 
 /** The routes of containers, in the order in which they are tried. */
 export const containerRoutes: readonly Route[] = [
@@ -33,7 +39,13 @@ export const containerRoutes: readonly Route[] = [
     answeredBy: builtBackends,
     handler: postContainersRestart,
   },
-  { method: "POST", path: "/containers/{name}/wait", answeredBy: builtBackends, handler: postContainersWait },
+  {
+    method: "POST",
+    path: "/containers/{name}/wait",
+    answeredBy: builtBackends,
+    waitOf,
+    handler: postContainersWait,
+  },
   {
     method: "POST",
     path: "/containers/{name}/resize",
@@ -174,6 +186,16 @@ const waitConditions: Readonly<Record<string, WaitCondition>> = {
   "next-exit": WaitCondition.NEXT_EXIT,
   removed: WaitCondition.REMOVED,
 };
+
+/** The wait of a request that is as usual: answered with a header at once, and told of a removal that failed. */
+function waitOf({ parameters, query, version }: Parameters<NonNullable<ReplyRoute["waitOf"]>>[0]) {
+  const condition = ownValue(waitConditions, text(query, "condition"));
+  if (condition === undefined || version.before("1.34")) {
+    return undefined;
+  }
+  const wait = create(WaitContainerRequestSchema, { container: parameters["name"] ?? "", condition });
+  return toJson(WaitContainerRequestSchema, wait);
+}
 
 /** Writes the header once the wait stands, as the CLI starts the container then; the body at the exit. */
 async function postContainersWait(context: ReplyContext): Promise<void> {

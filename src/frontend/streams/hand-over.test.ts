@@ -48,7 +48,7 @@ async function connected(
 }
 
 function helperOf(t: TestContext, program = builtPrograms.agent): HandOver {
-  const handOver = new HandOver(program, logger);
+  const handOver = new HandOver(program, "/nowhere", logger);
   t.after(() => handOver.close());
   return handOver;
 }

@@ -4,10 +4,13 @@
  * is decided here alone ({@link HandOver.mayTake}); all others go through the workers.
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
+import type { IncomingMessage } from "node:http";
 import { connect, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
+
+import type { JsonValue } from "@bufbuild/protobuf";
 
 import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
 import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
@@ -22,12 +25,23 @@ const stableAfterMs = 60_000;
 /** An agent that takes a connection, and does not lose it in this time, lives. */
 const dyingMs = 1_000;
 
-/** The helper's answer for a connection that it could not pass on. */
-interface Failure {
+/** The helper's word on a connection: it holds it, or it could not pass it on. */
+interface Answer {
   readonly id: number;
+  /** Empty: the helper holds it. */
   readonly error: string;
-  /** False: nobody has got it. */
+  /** False: it is ours still. */
   readonly sent: boolean;
+}
+
+/** A wait for the end of a container that the helper may hold. */
+export interface HeldWait {
+  /** The backend's request, in JSON. */
+  readonly request: JsonValue;
+  /** Headers of the backend's call. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** The beginning of the client's answer, up to its body, which comes in chunks. */
+  readonly head: string;
 }
 
 /** The handle beneath a socket. */
@@ -36,11 +50,12 @@ interface Handle {
   readStart(): void;
 }
 
-/** The helper beside this frontend, which it outlives only as long as it has something to pass on. */
+/** The helper beside this frontend, which it outlives as long as it has something to pass on, or somebody waits. */
 export class HandOver {
   readonly #program: string;
+  readonly #backend: string;
   readonly #logger: Logger;
-  readonly #pending = new Map<number, PromiseWithResolvers<Failure>>();
+  readonly #pending = new Map<number, PromiseWithResolvers<Answer>>();
   #helper: ChildProcess | undefined;
   #startedAt = 0;
   #ends = 0;
@@ -48,9 +63,13 @@ export class HandOver {
   #isClosed = false;
   #lastId = 0;
 
-  /** @param program the agent's executable */
-  constructor(program: string, logger: Logger) {
+  /**
+   * @param program the agent's executable
+   * @param backend path of the backend's socket
+   */
+  constructor(program: string, backend: string, logger: Logger) {
     this.#program = program;
+    this.#backend = backend;
     this.#logger = logger;
     this.#start();
   }
@@ -60,14 +79,17 @@ export class HandOver {
    * offer. Not over TLS, and not where what the client gets is framed by us, as on a WebSocket, which has no such socket.
    */
   mayTake(client: Duplex, endpoint: AgentEndpoint | undefined): boolean {
-    return (
-      this.#isReady &&
-      client instanceof Socket &&
-      !(client instanceof TLSSocket) &&
-      !client.destroyed &&
-      client.remoteAddress === undefined &&
-      endpoint?.address.case === "unixPath"
-    );
+    return this.#mayTake(client) && endpoint?.address.case === "unixPath";
+  }
+
+  /**
+   * True for a request on a unix socket whose answer the helper may write, in chunks, as the last of its connection:
+   * nothing follows the header, and nobody waits for the word to send it.
+   */
+  mayHold({ socket, httpVersion, headers }: IncomingMessage): boolean {
+    const hasBody =
+      headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) !== 0;
+    return this.#mayTake(socket) && httpVersion === "1.1" && !hasBody && headers.expect === undefined;
   }
 
   /**
@@ -80,46 +102,87 @@ export class HandOver {
    */
   async give(client: Duplex, link: StreamLink, { socket, token }: HandOverOffer): Promise<boolean> {
     await written(client);
+    const answer = await this.#pass(client, { socket, token }, link.handed);
+    if (answer?.sent === true) {
+      throw systemError(answer.error);
+    }
+    if (answer?.sent === false) {
+      this.#logger.warn({ reason: answer.error }, "a connection was not handed on");
+    }
+    if (answer !== undefined) {
+      link.keep();
+    }
+    return answer === undefined;
+  }
+
+  /**
+   * Has the helper answer a client that waits for the end of a container. It holds the client's connection from the
+   * answer's header on, which is when this resolves: our copy is to be closed then.
+   *
+   * @returns false where the helper is gone, or the backend refuses the wait: the request is to be answered here
+   * @throws SockerlessError when nobody knows whether the client was answered
+   */
+  async hold(client: Socket, wait: HeldWait): Promise<boolean> {
+    const answer = await this.#pass(client, { wait: { ...wait, backend: this.#backend } });
+    return answer?.sent === true;
+  }
+
+  /**
+   * Sends a connection to the helper, with what was read of it.
+   *
+   * @param handed resolves once somebody else says that he has it
+   * @returns the helper's word, or, where there was none, the promise's; one that was not sent is as it was
+   * @throws SockerlessError when the helper has ended with it
+   */
+  async #pass(
+    client: Duplex,
+    message: object,
+    handed?: Promise<void>,
+  ): Promise<Omit<Answer, "id"> | undefined> {
     const handle = client.destroyed ? undefined : handleOf(client);
     const helper = this.#helper;
     if (handle === undefined || helper === undefined || !this.#isReady) {
-      link.keep();
-      return false;
+      return { sent: false, error: "the client is gone, or the helper" };
     }
     const early = takeRead(client, handle);
     const id = ++this.#lastId;
-    const failed = Promise.withResolvers<Failure>();
-    this.#pending.set(id, failed);
+    const told = Promise.withResolvers<Answer>();
+    this.#pending.set(id, told);
     try {
-      const message = { id, socket, token, early: early.toString("base64") };
-      helper.send(message, handle as unknown as SendHandle, undefined, (error) => {
+      const whole = { id, early: early.toString("base64"), ...message };
+      helper.send(whole, handle as unknown as SendHandle, undefined, (error) => {
         if (error !== null) {
-          failed.reject(error);
+          told.reject(error);
         }
       });
-      const failure = await Promise.race([link.handed, failed.promise]);
-      if (failure === undefined) {
-        return true;
+      const answer = await Promise.race(handed === undefined ? [told.promise] : [handed, told.promise]);
+      if (answer?.sent === false) {
+        giveBack(client, handle, early);
       }
-      if (failure.sent) {
-        throw systemError(failure.error);
-      }
-      this.#logger.warn({ reason: failure.error }, "a connection was not handed on");
-      giveBack(client, handle, early);
-      link.keep();
-      return false;
+      return answer ?? undefined;
     } finally {
       this.#pending.delete(id);
     }
   }
 
-  /** Lets the helper end. Streams that were handed on go on. */
+  /** Lets the helper end. Streams that were handed on go on, and so do waits. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#restarting);
     if (this.#helper?.connected === true) {
       this.#helper.disconnect();
     }
+  }
+
+  /** A client on a unix socket, as it is. */
+  #mayTake(client: Duplex): boolean {
+    return (
+      this.#isReady &&
+      client instanceof Socket &&
+      !(client instanceof TLSSocket) &&
+      !client.destroyed &&
+      client.remoteAddress === undefined
+    );
   }
 
   get #isReady(): boolean {
@@ -151,7 +214,7 @@ export class HandOver {
     this.#helper = helper;
     helper.unref();
     helper.channel?.unref();
-    helper.on("message", (failure: Failure) => this.#pending.get(failure.id)?.resolve(failure));
+    helper.on("message", (answer: Answer) => this.#pending.get(answer.id)?.resolve(answer));
     helper.once("close", (code, signal) => this.#ended(signal ?? `exit code ${code}`));
   }
 
