@@ -20,6 +20,7 @@ import (
 
 	"github.com/docker/go-units"
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/identity"
@@ -67,6 +68,9 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) buildOf(r *http.Request, out *messages) error {
 	query := r.URL.Query()
+	if id, ok := strings.CutPrefix(query.Get("buildid"), uploadRequest+":"); ok {
+		return s.uploads.give(r.Context(), id, r.Body)
+	}
 	request, err := solveRequest(query)
 	if err != nil {
 		return err
@@ -78,15 +82,27 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 	}
 	// The end of another build leaves this one's context.
 	defer s.beginBuild()()
-	isTraced := query.Get("version") == "2"
+	isQuiet := isSet(query, "q")
+	isTraced := query.Get("version") == "2" && !isQuiet
 	var plan *plan
-	remote := query.Get("remote")
+	remote, body := query.Get("remote"), io.Reader(r.Body)
+	if remote == uploadRequest {
+		if query.Get("buildid") == "" {
+			return &refused{http.StatusBadRequest, "a build whose context is uploaded names no build ID"}
+		}
+		given, err := s.uploads.take(ctx, query.Get("buildid"))
+		if err != nil {
+			return err
+		}
+		defer given.done()
+		remote, body = "", given.content
+	}
 	if remote == "client-session" {
 		if request.Session == "" {
 			return &refused{http.StatusBadRequest, "a build of a session's files names no session"}
 		}
 	} else {
-		directory, release, err := s.contextOf(ctx, remote, r.Body, request.FrontendAttrs)
+		directory, release, err := s.contextOf(ctx, remote, body, request.FrontendAttrs)
 		if err != nil {
 			return err
 		}
@@ -104,7 +120,7 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 	switch {
 	case isTraced:
 		show = out.trace
-	case query.Get("q") == "1" || query.Get("q") == "true" || plan == nil:
+	case isQuiet || plan == nil:
 		show = func(*controlapi.StatusResponse) error { return nil }
 	default:
 		plan.out = out
@@ -119,6 +135,9 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 			return errors.New("build canceled")
 		}
 		return err
+	}
+	if id == "" {
+		return nil // The client has it otherwise.
 	}
 	return out.end(id, plan, query["t"], isTraced)
 }
@@ -361,10 +380,21 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	}
 	var arguments map[string]*string
 	var labels map[string]string
-	for name, into := range map[string]any{"buildargs": &arguments, "labels": &labels} {
-		if text := query.Get(name); text != "" {
-			if err := json.Unmarshal([]byte(text), into); err != nil {
-				return nil, &refused{http.StatusBadRequest, fmt.Sprintf("error reading %s: %s", map[string]string{"buildargs": "build args", "labels": "labels"}[name], err)}
+	var images []string
+	var outputs []struct {
+		Type  string
+		Attrs map[string]string
+	}
+	for _, each := range []struct {
+		name, told string
+		into       any
+	}{
+		{"buildargs", "build args", &arguments}, {"labels", "labels", &labels},
+		{"cachefrom", "cache-from", &images}, {"outputs", "outputs", &outputs},
+	} {
+		if text := query.Get(each.name); text != "" {
+			if err := json.Unmarshal([]byte(text), each.into); err != nil {
+				return nil, &refused{http.StatusBadRequest, fmt.Sprintf("error reading %s: %s", each.told, err)}
 			}
 		}
 	}
@@ -398,21 +428,31 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 		return nil, err
 	}
 	maps.Copy(attributes, limits)
-	if text := query.Get("cachefrom"); text != "" {
-		var images []string
-		if err := json.Unmarshal([]byte(text), &images); err != nil {
-			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("error reading cache-from: %s", err)}
-		}
+	if len(images) > 0 {
 		attributes["cache-from"] = strings.Join(images, ",")
 	}
 	cache := &controlapi.CacheOptions{}
 	if isInline, err := strconv.ParseBool(attributes["build-arg:BUILDKIT_INLINE_CACHE"]); err == nil && isInline {
 		cache.Exports = append(cache.Exports, &controlapi.CacheOptionsEntry{Type: "inline"})
 	}
+	exporter := &controlapi.Exporter{Type: "moby", Attrs: map[string]string{}}
+	if len(outputs) > 1 {
+		return nil, &refused{http.StatusBadRequest, "multiple outputs not supported"}
+	}
+	for _, each := range outputs {
+		exporter.Type = each.Type
+		maps.Copy(exporter.Attrs, each.Attrs)
+	}
+	var exporters []*controlapi.Exporter
+	if exporter.Type != "cacheonly" {
+		exporters = append(exporters, exporter)
+	}
+	if names := query["t"]; len(names) > 0 && (exporter.Type == "moby" || exporter.Type == client.ExporterImage) {
+		exporter.Attrs["name"] = strings.Join(names, ",")
+	}
 	return &controlapi.SolveRequest{
 		Ref: identity.NewID(), Session: query.Get("session"), Frontend: "dockerfile.v0", FrontendAttrs: attributes,
-		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": strings.Join(query["t"], ",")}}},
-		Cache:     cache, Entitlements: entitlements,
+		Exporters: exporters, Cache: cache, Entitlements: entitlements,
 	}, nil
 }
 

@@ -50,6 +50,8 @@ type Server struct {
 	building int
 	// Builds under way that their clients may cancel.
 	builds map[*namedBuild]struct{}
+
+	uploads uploads
 }
 
 // namedBuild is a build under way, by the ID that its client gave it.

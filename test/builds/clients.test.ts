@@ -1,6 +1,6 @@
 /** Builds by the clients that CI and tests use: SDKs, compose and bake, a job in its own container. */
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
@@ -8,9 +8,9 @@ import Docker from "dockerode";
 
 import { compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
-import { buildLimitMs } from "../support/command.ts";
+import { buildLimitMs, runCommand } from "../support/command.ts";
 import { buildProgram } from "../support/programs.ts";
-import { tarOf } from "../support/tar.ts";
+import { entriesOf, tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -145,6 +145,50 @@ target "b" {
   const baked = await setting.daemon.dockerWith({ cwd: project }, "buildx", "bake", "--progress", "plain");
   assert.equal(baked.code, 0, baked.errorText);
   assert.equal(await ok("run", "--rm", "bake:b", "cat", "/who", "/b"), "built by bake\ninline");
+});
+
+test("a docker CLI of 2020 builds by the BuildKit that it has built in", async (t) => {
+  const cli = "/usr/bin/docker";
+  const version = await runCommand(cli, ["--version"]).catch(() => undefined);
+  if (version?.text.includes(" 20.10.") !== true) {
+    t.skip("Debian's docker.io 20.10 is not installed");
+    return;
+  }
+  const env = { ...setting.daemon.clientEnv, DOCKER_BUILDKIT: "1" };
+  const context = await write("old", {
+    Dockerfile: `FROM busybox AS one
+RUN --mount=type=secret,id=token sha256sum < /run/secrets/token > /seen
+FROM scratch AS files
+COPY --from=one /seen /d/
+COPY file /d/
+FROM one
+COPY file /
+`,
+    file: "old\n",
+    token: "secret",
+  });
+  const buildWith = async (input: Uint8Array | undefined, ...args: string[]): Promise<string> => {
+    const secret = ["--secret", `id=token,src=${join(context, "token")}`];
+    const given = { env, cwd: context, ...(input !== undefined && { input }) };
+    const { code, text, errorText } = await runCommand(cli, ["build", ...secret, ...args], given);
+    assert.equal(code, 0, errorText);
+    return text;
+  };
+  const buildHere = (...args: string[]) => buildWith(undefined, ...args, ".");
+  await buildHere("--tag", "old:1");
+  assert.equal(await ok("run", "--rm", "old:1", "cat", "/file"), "old");
+  assert.equal(await buildHere("--quiet"), await ok("inspect", "--format", "{{.Id}}", "old:1"));
+  await buildHere("--target", "files", "--output", "out");
+  assert.equal(await readFile(join(context, "out/d/file"), "utf8"), "old\n");
+  await buildHere("--target", "files", "--output", "type=tar,dest=out.tar");
+  const names = (await entriesOf(await readFile(join(context, "out.tar")))).map(({ name }) => name);
+  assert.ok(names.includes("d/file"), String(names));
+  const archive = await tarOf([
+    { name: "Dockerfile", content: await readFile(join(context, "Dockerfile")) },
+    { name: "file", content: "uploaded\n" },
+  ]);
+  await buildWith(archive, "--tag", "old:2", "-");
+  assert.equal(await ok("run", "--rm", "old:2", "cat", "/file"), "uploaded");
 });
 
 test("a job builds in its own container by the mounted socket, and runs what it has built", async () => {
