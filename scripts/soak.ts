@@ -69,7 +69,7 @@ if (chosen.length === 0) {
     SOCKERLESS_TEST_AGENTS: "callback",
     SOCKERLESS_SOAK: "",
   });
-  // Of the storm as much as on ECS in `npm test`: each of its containers really runs.
+  // The storm is as long as on ECS in `npm test`: each of its containers really runs.
   run("clients on Azure", process.execPath, [...integration, ...onAzure], root, {
     SOCKERLESS_STORM_RUNS: "40",
   });

@@ -137,7 +137,9 @@ RUN --mount=type=secret,id=token,env=TOKEN printf %s "$TOKEN" | sha256sum >> /se
     assert.doesNotMatch(JSON.stringify(aca.azure.calls.all()), new RegExp(secret));
   });
 
-  it("reaches its client's SSH agent, and has single files mounted", { timeout: pluginLimitMs }, async (t) => {
+  it("reaches its client's SSH agent, and has single files mounted", {
+    timeout: pluginLimitMs,
+  }, async (t) => {
     const plugin = await findPlugin("buildx");
     if ("missing" in plugin) {
       t.skip(plugin.missing);

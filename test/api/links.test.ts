@@ -124,7 +124,7 @@ describe("a linked container", () => {
         new RegExp(`Address: ${await addressOf("peer", "own")}$`, "m"),
       );
     }
-    // Which nothing tells of a job: its own name is its interface's address.
+    // Nothing tells it of a job, whose own name is its interface's address.
     const own = backendUnderTest() === "aca" ? "(?!127)[\\d.]+" : await addressOf("other", "own");
     assert.match(
       (await found("other", "p")).text.replace(/^.*Name:/s, ""),
