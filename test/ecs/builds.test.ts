@@ -261,6 +261,22 @@ CMD ["sh", "-c", "cat /out; ls -d /a /new /tools /kept 2>/dev/null; true"]
     await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
   });
 
+  it("goes on in the task of a step when the backend is killed while that begins", async () => {
+    const before = ecs.aws.ecs.tasks.length;
+    const dockerfile = `${base()}\nRUN echo said; cat /proc/sys/kernel/random/uuid >> /once\n`;
+    const answer = build(socket(), dockerfile, { query: { t: "survived:1", nocache: "1" } });
+    await untilTrue(() => tasks() > 0);
+    const backend = await processOf(ecs.daemon, "backend");
+    process.kill(backend, "SIGKILL");
+    const { error, text } = await answer;
+    assert.equal(error, undefined, text);
+    assert.match(text, /\nsaid\n/);
+    assert.equal(ecs.aws.ecs.tasks.length - before, 1);
+    assert.equal(await containers(), "");
+    assert.match(await ok("run", "--rm", "survived:1", "wc", "-l", "/once"), /^1 /);
+    await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
+  });
+
   it("takes along, with the next builder, what a builder that was killed has left", async () => {
     const answer = build(socket(), `${base()}\nRUN sleep 1000\n`).catch(() => undefined);
     await untilTrue(async () => (await ok("ps", "--quiet", "--filter", "label=sockerless.build")) !== "");
