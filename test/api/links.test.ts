@@ -124,7 +124,7 @@ describe("a linked container", () => {
         new RegExp(`Address: ${await addressOf("peer", "own")}$`, "m"),
       );
     }
-    // Nothing tells it of a job, whose own name is its interface's address.
+    // Nothing tells a job's own: its name is its interface's address there.
     const own = backendUnderTest() === "aca" ? "(?!127)[\\d.]+" : await addressOf("other", "own");
     assert.match(
       (await found("other", "p")).text.replace(/^.*Name:/s, ""),
