@@ -1,7 +1,7 @@
 // Package streams is the helper beside a frontend: it passes clients' connections
 // on to the agents of their containers, which a Node process cannot do itself, and
-// holds those whose answer is the end of a container, so that they outlive the
-// frontend. It listens nowhere and starts nothing.
+// holds those whose answer is the end of a container, or a log that is followed, so
+// that they outlive the frontend. It listens nowhere and starts nothing.
 //
 // The frontend talks to it over Node's IPC channel: lines of JSON, and a descriptor
 // with each message that has a handle (`child.send(message, handle)`).
@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"strconv"
@@ -47,12 +48,12 @@ type handedOn struct {
 	Socket string `json:"socket"`
 	Token  string `json:"token"`
 	Early  []byte `json:"early"` // base64
-	Wait   *wait  `json:"wait"`  // it stays here
+	Held   *held  `json:"held"`  // it stays here
 }
 
 // answer tells of a connection that was not passed on, or not with all that was
 // read of it. Sent says that somebody else has it, or may; else it is the
-// frontend's still. One without an error is of a wait that stands.
+// frontend's still. One without an error is of a connection that is held.
 type answer struct {
 	ID    int    `json:"id"`
 	Error string `json:"error"`
@@ -91,16 +92,16 @@ func serve(fd int) error {
 	if !isUnix {
 		return errors.New("the channel is no unix socket")
 	}
-	return (&helper{channel: channel, backend: newBackend()}).run()
+	return (&helper{channel: channel, transport: newTransport()}).run()
 }
 
 // helper serves one frontend.
 type helper struct {
-	channel *net.UnixConn
-	handles []int // received, and not yet claimed by their messages
-	backend *backend
-	writing sync.Mutex
-	passing sync.WaitGroup
+	channel   *net.UnixConn
+	handles   []int // received, and not yet claimed by their messages
+	transport http.RoundTripper
+	writing   sync.Mutex
+	passing   sync.WaitGroup
 }
 
 func (h *helper) run() error {
@@ -134,8 +135,8 @@ func (h *helper) run() error {
 		h.passing.Add(1)
 		go func() {
 			defer h.passing.Done()
-			if m.Handed.Wait != nil {
-				h.hold(fd, m.Handed.ID, m.Handed.Wait)
+			if m.Handed.Held != nil {
+				h.hold(fd, m.Handed.ID, m.Handed.Held)
 			} else {
 				h.pass(fd, m.Handed)
 			}

@@ -1,9 +1,8 @@
 /** The route table's types, and finding the route of a request. */
-import type { JsonValue } from "@bufbuild/protobuf";
-
 import type { BackendName } from "../common/config/schema.ts";
 import { type ApiVersion, type ApiVersionText, negotiateApiVersion } from "./api-version.ts";
 import type { HijackContext, ReplyContext, RequestContext } from "./request-context.ts";
+import type { HeldCall } from "./streams/hand-over.ts";
 
 /** The methods that the Engine API uses. */
 export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
@@ -34,18 +33,25 @@ interface RouteDescription {
   readonly note?: string;
 }
 
+/** A request's target. */
+export type Asked = Pick<RequestContext, "parameters" | "query" | "version">;
+
+/** An answer that takes long, and that who outlives this process may write. */
+export interface HeldBy {
+  /** Whether a request is for such an answer. */
+  readonly takes: (asked: Asked) => boolean;
+  /** The call that answers; undefined, or a rejection: the handler answers. */
+  readonly call: (context: RequestContext) => Promise<HeldCall | undefined>;
+  readonly contentType: (asked: Asked, call: HeldCall) => string;
+}
+
 /** An endpoint that answers with an ordinary response. */
 export interface ReplyRoute extends RouteDescription {
   readonly hijack?: false;
   /** The body is as large as it likes, and goes on as it comes. */
   readonly takesUpload?: true;
-  /**
-   * The backend's wait that answers the request, in JSON, where a process that outlives this one may hold it; undefined:
-   * the handler answers.
-   */
-  readonly waitOf?: (
-    asked: Pick<RequestContext, "parameters" | "query" | "version">,
-  ) => JsonValue | undefined;
+  /** Set where a process that outlives this one may answer. */
+  readonly held?: HeldBy;
   /** Named by method and path, as in dockerd: `postContainersStart`. */
   readonly handler: (context: ReplyContext) => Promise<void>;
 }

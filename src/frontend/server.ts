@@ -10,8 +10,6 @@ import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
 
-import type { JsonValue } from "@bufbuild/protobuf";
-
 import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
@@ -26,10 +24,10 @@ import { replyError } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, RequestContext } from "./request-context.ts";
 import { parseRequestTarget } from "./http/request-target.ts";
-import { type RouteMatch, Router, type Route } from "./router.ts";
+import { type HeldBy, type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
-import { jsonChunksHead, writeRawError } from "./http/raw-response.ts";
+import { chunksHead, writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
@@ -132,22 +130,23 @@ export class DockerApiServer {
   }
 
   /**
-   * Node asks before it hands a connection over: everything is ordinary HTTP but a hijacking route, and a wait that
-   * somebody else may hold.
+   * Node asks before it hands a connection over: everything is ordinary HTTP but a hijacking route, and an answer that
+   * somebody else may write.
    */
   #mayHijack(request: IncomingMessage): boolean {
     const match = this.#matchOf(request);
-    return match?.route.hijack === true || this.#waitOf(request, match) !== undefined;
+    return match?.route.hijack === true || this.#heldBy(request, match) !== undefined;
   }
 
-  /** The backend's wait that answers a request, if somebody else may hold it. */
-  #waitOf(request: IncomingMessage, match: RouteMatch | undefined): JsonValue | undefined {
-    if (match === undefined || match.route.hijack === true || match.route.waitOf === undefined) {
+  /** The answer of a request, if somebody else may write it. */
+  #heldBy(request: IncomingMessage, match: RouteMatch | undefined): HeldBy | undefined {
+    if (match === undefined || match.route.hijack === true || match.route.held === undefined) {
       return undefined;
     }
+    const { held } = match.route;
     const { query } = parseRequestTarget(request.url ?? "/");
-    return this.#services.handOver?.mayHold(request) === true
-      ? match.route.waitOf({ ...match, query })
+    return this.#services.handOver?.mayHold(request) === true && held.takes({ ...match, query })
+      ? held
       : undefined;
   }
 
@@ -247,8 +246,8 @@ export class DockerApiServer {
   }
 
   /**
-   * Has the client of a wait answered by who outlives this process, or else answers it here: as the last request of its
-   * connection, which was taken away from Node's server.
+   * Has a client answered by who outlives this process, or else answers it here: as the last request of its connection,
+   * which was taken away from Node's server.
    */
   async #answerLast(request: IncomingMessage, socket: Socket): Promise<void> {
     socket.on("error", () => {}); // Node took its own listener off.
@@ -266,17 +265,24 @@ export class DockerApiServer {
 
   /** @returns false where the request is to be answered here */
   async #isHeld(request: IncomingMessage, socket: Socket): Promise<boolean> {
-    const wait = this.#waitOf(request, this.#matchOf(request));
+    const match = this.#matchOf(request);
+    const held = this.#heldBy(request, match);
     const { handOver } = this.#services;
-    if (wait === undefined || handOver === undefined) {
+    if (match === undefined || held === undefined || handOver === undefined) {
       return false;
     }
     const started = performance.now();
     const headers = requestIdHeaders();
-    const head = jsonChunksHead({ ...this.#headers, ...headers });
     const exchange = this.#exchanges.begin();
     try {
-      if (!(await handOver.hold(socket, { request: wait, headers, head }))) {
+      const context = this.#context(request, match, exchange);
+      const call = await held.call(context).catch(() => undefined); // The handler finds the same, and says it.
+      if (call === undefined) {
+        return false;
+      }
+      const contentType = held.contentType(context, call);
+      const head = chunksHead({ ...this.#headers, ...headers, "Content-Type": contentType });
+      if (!(await handOver.hold(socket, { call, headers, head }))) {
         return false;
       }
       this.#trace(request, 200, started);

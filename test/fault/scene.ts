@@ -28,6 +28,8 @@ function gate(code: number): string {
 const gateExit = 42;
 const gatedExecExit = 9;
 const printerExit = 7;
+/** An exec ends so with its container. */
+const killedExit = 137;
 
 export class Scene {
   readonly daemon: Daemon;
@@ -245,9 +247,6 @@ export class Scene {
   }
 }
 
-/** The clients whose connections the frontend itself serves: the others' are their containers' agents', or held. */
-const servedByFrontend = ["logs"];
-
 /**
  * The clients that are told the printer's exit code hear it, whatever has died meanwhile.
  *
@@ -259,19 +258,28 @@ export async function assertToldExit(scene: Scene, code = printerExit, runCode =
   assert.equal(scene.waiting.stdout, `${code}\n`);
 }
 
-/** Clients that are told no exit code of the printer's end with an error, and say why. */
-export async function assertSentAway(scene: Scene, who = ["logs", "exec", "inside"]): Promise<void> {
-  for (const [name, client] of Object.entries(scene.clients).filter(([name]) => who.includes(name))) {
+/** All clients that were there end as they do when nothing but the printer ends. */
+export async function assertEnded(scene: Scene): Promise<void> {
+  await assertToldExit(scene);
+  for (const client of [scene.following, scene.inside]) {
+    assert.equal(await client.exitCode(), 0, client.stderr);
+  }
+  assert.equal(await scene.exec.exitCode(), killedExit);
+}
+
+/** Clients that are told no exit code end with an error, and say why. */
+export async function assertSentAway(scene: Scene): Promise<void> {
+  for (const name of ["logs", "exec", "inside"]) {
+    const client = scene.clients[name] ?? assert.fail(name);
     assert.notEqual(await client.exitCode(), 0, `${name} does not end well`);
     // The CLI takes it that a daemon which cannot be asked for the exec's code has died, and says nothing.
     assert.ok(client.stderr !== "" || name === "exec" || name === "inside", `${name} says why`);
   }
 }
 
-/** Clients that a frontend serves are sent away by its end, those that agents serve hear on. */
-export async function assertServedByAgents(scene: Scene): Promise<void> {
-  await assertSentAway(scene, servedByFrontend);
-  for (const client of [scene.exec, scene.attached]) {
+/** Clients of streams hear on: a frontend's end is nothing to them. */
+export async function assertHearOn(scene: Scene): Promise<void> {
+  for (const client of [scene.following, scene.exec, scene.attached, scene.inside]) {
     await client.receives(client.stdout.length);
   }
 }

@@ -9,7 +9,7 @@ import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { interfacesOf, untilOnly } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
-import { assertNumbered, assertSentAway, assertServedByAgents, assertToldExit, Scene } from "./scene.ts";
+import { assertEnded, assertHearOn, assertNumbered, assertSentAway, assertToldExit, Scene } from "./scene.ts";
 
 const setting = withDaemon();
 
@@ -89,7 +89,7 @@ test("a shim that dies while no backend runs is found dead by the next one", asy
   await until(() => interfacesOf(daemon).length === 0 || undefined);
 });
 
-test("SIGTERM answers what is under way, sends away whom the frontend serves with an error, and leaves containers running", async () => {
+test("SIGTERM answers what is under way, and leaves containers running, and clients with their streams", async () => {
   const { daemon } = setting;
   await using scene = await Scene.set(daemon);
   const logBefore = await daemon.ok("logs", "printer");
@@ -107,7 +107,7 @@ test("SIGTERM answers what is under way, sends away whom the frontend serves wit
   const stopped = await stopping;
   assert.equal(stopped.text, "slow", stopped.errorText);
   await down;
-  await assertServedByAgents(scene);
+  await assertHearOn(scene);
 
   await scene.openGate();
   await scene.assertConnected(); // without a daemon
@@ -115,9 +115,8 @@ test("SIGTERM answers what is under way, sends away whom the frontend serves wit
   assert.equal(await daemon.ok("inspect", "--format={{.State.ExitCode}}", "slow"), "5");
   await daemon.ok("rm", "slow");
   const log = await scene.assertWhole(logBefore);
-  scene.assertHeard(log, ["attach"]);
-  await assertSentAway(scene);
-  await assertToldExit(scene);
+  await assertEnded(scene);
+  scene.assertHeard(log, ["attach", "logs", "inside"]);
 });
 
 test("kill -9 of the supervisor ends backend, frontend and host, and no container", async () => {
@@ -129,14 +128,13 @@ test("kill -9 of the supervisor ends backend, frontend and host, and no containe
   );
   process.kill(daemon.pid, "SIGKILL");
   await until(() => pids.every((pid) => !isAlive(pid)) || undefined);
-  await assertServedByAgents(scene);
+  await assertHearOn(scene);
   await scene.openGate();
   await scene.assertConnected();
   await daemon.launch();
   const log = await scene.assertWhole(logBefore);
-  scene.assertHeard(log, ["attach"]);
-  await assertSentAway(scene);
-  await assertToldExit(scene);
+  await assertEnded(scene);
+  scene.assertHeard(log, ["attach", "logs", "inside"]);
 });
 
 /** True if nobody listens on a socket; undefined while somebody does. */

@@ -30,12 +30,11 @@ export function writeRawError(
   socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
 }
 
-/** The header of an answer in JSON whose body comes later, in chunks, and ends the connection. */
-export function jsonChunksHead(headers: Readonly<Record<string, string>>): string {
+/** The header of an answer whose body comes later, in chunks, and ends the connection. */
+export function chunksHead(headers: Readonly<Record<string, string>>): string {
   const lines = [
     "HTTP/1.1 200 OK",
     ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
-    "Content-Type: application/json",
     `Date: ${new Date().toUTCString()}`,
     "Connection: close",
     "Transfer-Encoding: chunked",

@@ -17,8 +17,9 @@ import { filterKeys, readFilters } from "../filters.ts";
 import type { Listening } from "../publish/publisher.ts";
 import { flag, integer, terminalSize, text } from "../http/query.ts";
 import { replyEmpty, replyJson, replyJsonText, stringifyJson } from "../http/reply.ts";
-import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type ReplyRoute, type Route } from "../router.ts";
+import type { ReplyContext, RequestContext } from "../request-context.ts";
+import { type Asked, builtBackends, type Route } from "../router.ts";
+import type { HeldCall } from "../streams/hand-over.ts";
 
 /** The routes of containers, in the order in which they are tried. */
 export const containerRoutes: readonly Route[] = [
@@ -43,7 +44,7 @@ export const containerRoutes: readonly Route[] = [
     method: "POST",
     path: "/containers/{name}/wait",
     answeredBy: builtBackends,
-    waitOf,
+    held: { takes: isUsualWait, call: heldWait, contentType: () => "application/json" },
     handler: postContainersWait,
   },
   {
@@ -187,14 +188,15 @@ const waitConditions: Readonly<Record<string, WaitCondition>> = {
   removed: WaitCondition.REMOVED,
 };
 
-/** The wait of a request that is as usual: answered with a header at once, and told of a removal that failed. */
-function waitOf({ parameters, query, version }: Parameters<NonNullable<ReplyRoute["waitOf"]>>[0]) {
-  const condition = ownValue(waitConditions, text(query, "condition"));
-  if (condition === undefined || version.before("1.34")) {
-    return undefined;
-  }
+/** True for a wait that is answered with a header at once, and told of a removal that failed. */
+function isUsualWait({ query, version }: Asked): boolean {
+  return version.atLeast("1.34") && ownValue(waitConditions, text(query, "condition")) !== undefined;
+}
+
+async function heldWait({ parameters, query }: RequestContext): Promise<HeldCall> {
+  const condition = ownValue(waitConditions, text(query, "condition")) ?? WaitCondition.NOT_RUNNING;
   const wait = create(WaitContainerRequestSchema, { container: parameters["name"] ?? "", condition });
-  return toJson(WaitContainerRequestSchema, wait);
+  return { kind: "wait", request: toJson(WaitContainerRequestSchema, wait) };
 }
 
 /** Writes the header once the wait stands, as the CLI starts the container then; the body at the exit. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type IncomingMessage, request } from "node:http";
 import { once } from "node:events";
 import { finished } from "node:stream/promises";
+import { text } from "node:stream/consumers";
 import { setTimeout } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 
@@ -15,11 +16,15 @@ import {
   type LogsResponseSchema,
   Stream,
 } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import { builtPrograms } from "../../common/built-programs.ts";
+import { createLogger } from "../../common/logger.ts";
 import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
 import { openTestGeneration } from "../../../test/support/generation.ts";
 import { framesOf } from "../../../test/support/raw-client.ts";
 import { type ScriptedAgent, serveAgent } from "../../../test/support/scripted-agent.ts";
+
+import { HandOver } from "../streams/hand-over.ts";
 
 type Logs = ServiceImpl<typeof AgentService>["logs"];
 type Answer = MessageInitShape<typeof LogsResponseSchema>;
@@ -38,19 +43,26 @@ async function serveLogs(
 ): Promise<{ readonly api: ApiUnderTest; readonly agent: ScriptedAgent; readonly opened: () => number }> {
   const agent = await serveAgent(t, { logs });
   let opened = 0;
-  const api = await serveApi(t, (router) =>
-    router.service(ContainerService, {
-      openLogs: () => {
-        opened++;
-        return { endpoint: agent.endpoint, ...answer };
-      },
-    }),
+  const logger = createLogger({ level: "silent", process: "test" });
+  const handOver = new HandOver(builtPrograms.agent, "/nowhere", logger);
+  t.after(() => handOver.close());
+  const api = await serveApi(
+    t,
+    (router) =>
+      router.service(ContainerService, {
+        openLogs: () => {
+          opened++;
+          return { endpoint: agent.endpoint, ...answer };
+        },
+      }),
+    ...([undefined, logger, undefined] as const),
+    handOver,
   );
   return { api, agent, opened: () => opened };
 }
 
-/** A log goes through a worker; a few lines do not. */
-const ways = ["", "&tail=100"] as const;
+/** A log goes through a worker, a few lines do not, and one that is followed goes through the helper. */
+const ways = ["", "&tail=100", "&follow=1"] as const;
 
 for (const tail of ways) {
   test(`both streams come in frames, in their order${tail}`, async (t) => {
@@ -172,7 +184,8 @@ test("a log that is cut, or of which bytes are missing, never ends as if it were
       yield end(5);
     }
   });
-  for (const query of ["stdout=1", "stdout=1&tail=1", "stdout=1&tail=100"]) {
+  const followed = ["stdout=1&follow=1", "stdout=1&follow=1&tail=1"];
+  for (const query of ["stdout=1", "stdout=1&tail=1", "stdout=1&tail=100", ...followed]) {
     await assert.rejects(api.call("GET", `/containers/c/logs?${query}`), { code: "ECONNRESET" });
   }
 });
@@ -253,6 +266,34 @@ test("a log's place is asked for once while the backend's generation says so, an
   generation.advance();
   await read();
   assert.deepEqual(asked, [-1n, 7n, -1n]);
+});
+
+test("a followed log goes on without its frontend", async (t) => {
+  const goOn = Promise.withResolvers<void>();
+  const agent = await serveAgent(t, {
+    async *logs() {
+      yield chunk(Stream.STDOUT, 0, "before, ");
+      await goOn.promise;
+      yield chunk(Stream.STDOUT, 8, "after");
+      yield end(13);
+    },
+  });
+  const logger = createLogger({ level: "silent", process: "test" });
+  const handOver = new HandOver(builtPrograms.agent, "/nowhere", logger);
+  const api = await serveApi(
+    t,
+    (router) =>
+      router.service(ContainerService, { openLogs: () => ({ endpoint: agent.endpoint, tty: true }) }),
+    ...([undefined, logger, undefined] as const),
+    handOver,
+  );
+  const path = "/containers/c/logs?stdout=1&follow=1";
+  const outgoing = request({ socketPath: api.socket, path, agent: false }).end();
+  const [response] = (await once(outgoing, "response")) as [IncomingMessage];
+  await api.server.close();
+  handOver.close();
+  goOn.resolve();
+  assert.equal(await text(response), "before, after");
 });
 
 test("a followed log that is silent is answered at once", async (t) => {

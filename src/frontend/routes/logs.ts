@@ -5,8 +5,10 @@ import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { detailsPrefix, logsQueryOf } from "../convert/logs.ts";
 import { streamContentType } from "../hijack.ts";
-import type { ReplyContext } from "../request-context.ts";
+import { flag } from "../http/query.ts";
+import type { ReplyContext, RequestContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
+import type { HeldCall } from "../streams/hand-over.ts";
 import { inBandText } from "../streams/client-socket.ts";
 import { type Access, openStream } from "../streams/open-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
@@ -20,6 +22,11 @@ export const logsRoutes: readonly Route[] = [
     method: "GET",
     path: "/containers/{id}/logs",
     answeredBy: builtBackends,
+    held: {
+      takes: ({ query }) => flag(query, "follow"),
+      call: heldLog,
+      contentType: (asked, call) => streamContentType(asked, call.kind === "log" && call.frames),
+    },
     handler: getContainersLogs,
   },
 ];
@@ -31,17 +38,9 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   const { link, place } = await openStream(
     context,
     (access) => openLogs(context, parameters["id"] ?? "", access),
-    ({ tty, details: shown }) => ({
-      operation: {
-        kind: "logs",
-        request: encodeLogsRequest({
-          ...request,
-          linePrefix: details ? detailsPrefix(shown) : "",
-          form: tty ? LogForm.LINES : LogForm.FRAMES,
-        }),
-        isShort,
-      },
-      framing: tty ? "raw" : "multiplexed",
+    (found) => ({
+      operation: { kind: "logs", request: encodeLogsRequest(requestFor(found, request, details)), isShort },
+      framing: found.tty ? "raw" : "multiplexed",
     }),
   );
   response.writeHead(200, { "Content-Type": streamContentType(context, !place.tty) });
@@ -52,9 +51,36 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   );
 }
 
+/** A log that is followed at an agent on this machine. */
+async function heldLog(context: RequestContext): Promise<HeldCall | undefined> {
+  const { request, details } = logsQueryOf(context.query);
+  const place = await openLogs(context, context.parameters["id"] ?? "", context.services.agents.access);
+  const { endpoint, tty } = place;
+  if (endpoint?.address.case !== "unixPath") {
+    return undefined;
+  }
+  return {
+    kind: "log",
+    socket: endpoint.address.value,
+    containerId: endpoint.containerId,
+    request: encodeLogsRequest(requestFor(place, request, details)),
+    frames: !tty,
+  };
+}
+
+/** The agent's request for a log at a place. */
+function requestFor(
+  { tty, details: shown }: OpenLogsResponse,
+  request: ReturnType<typeof logsQueryOf>["request"],
+  details: boolean,
+) {
+  const form = tty ? LogForm.LINES : LogForm.FRAMES;
+  return { ...request, linePrefix: details ? detailsPrefix(shown) : "", form };
+}
+
 /** The place of a container's log, without a call where that is known. */
 async function openLogs(
-  { services: { backend, held }, signal }: ReplyContext,
+  { services: { backend, held }, signal }: RequestContext,
   container: string,
   access: Access,
 ): Promise<OpenLogsResponse> {

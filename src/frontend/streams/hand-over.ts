@@ -1,7 +1,7 @@
 /**
  * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
  * itself. A helper process passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
- * is decided here alone ({@link HandOver.mayTake}); all others go through the workers.
+ * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}); all others go through the workers.
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
 import type { IncomingMessage } from "node:http";
@@ -12,6 +12,7 @@ import { TLSSocket } from "node:tls";
 
 import type { JsonValue } from "@bufbuild/protobuf";
 
+import { containerIdHeader } from "../../agent-client/address.ts";
 import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
 import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
@@ -34,13 +35,25 @@ interface Answer {
   readonly sent: boolean;
 }
 
-/** A wait for the end of a container that the helper may hold. */
-export interface HeldWait {
-  /** The backend's request, in JSON. */
-  readonly request: JsonValue;
-  /** Headers of the backend's call. */
+/** A call that answers a request. */
+export type HeldCall =
+  /** A wait for the end of a container: the backend's request, in JSON. */
+  | { readonly kind: "wait"; readonly request: JsonValue }
+  /** A log, of the agent at a socket: its encoded request, and whether its lines come with Docker's headers. */
+  | {
+      readonly kind: "log";
+      readonly socket: string;
+      readonly containerId: string;
+      readonly request: Uint8Array;
+      readonly frames: boolean;
+    };
+
+/** An answer that the helper writes. */
+export interface HeldAnswer {
+  readonly call: HeldCall;
+  /** Headers of the call. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The beginning of the client's answer, up to its body, which comes in chunks. */
+  /** The beginning of the answer, up to its body, which comes in chunks. */
   readonly head: string;
 }
 
@@ -116,14 +129,19 @@ export class HandOver {
   }
 
   /**
-   * Has the helper answer a client that waits for the end of a container. It holds the client's connection from the
-   * answer's header on, which is when this resolves: our copy is to be closed then.
+   * Has the helper answer a client. It holds the client's connection from the answer's header on, which is when this
+   * resolves: our copy is to be closed then.
    *
-   * @returns false where the helper is gone, or the backend refuses the wait: the request is to be answered here
+   * @returns false where the helper is gone, or the call is refused: the request is to be answered here
    * @throws SockerlessError when nobody knows whether the client was answered
    */
-  async hold(client: Socket, wait: HeldWait): Promise<boolean> {
-    const answer = await this.#pass(client, { wait: { ...wait, backend: this.#backend } });
+  async hold(client: Socket, { call, headers, head }: HeldAnswer): Promise<boolean> {
+    const held =
+      call.kind === "wait"
+        ? { wait: { backend: this.#backend, request: call.request } }
+        : { log: { ...call, request: Buffer.from(call.request).toString("base64") } };
+    const allHeaders = call.kind === "log" ? { ...headers, [containerIdHeader]: call.containerId } : headers;
+    const answer = await this.#pass(client, { held: { head, headers: allHeaders, ...held } });
     return answer?.sent === true;
   }
 
