@@ -452,7 +452,8 @@ describe("agents that call", () => {
     };
     await clientOf(backend, containerId, { address: "", pin }).start({
       generation: 1n,
-      process: { ...process, args: ["sleep", "1000"] },
+      // Not longer than its agent, which is killed.
+      process: { ...process, args: ["sh", "-c", "while kill -0 $PPID; do sleep 0.2; done"] },
     });
     const credentials = await backend.authority.credentialsFor(containerId);
     const address = { kind: "called", path: backend.relay.path, pin } as const;
