@@ -96,6 +96,7 @@ async function openAca(directory: string, aca: Settings, resources: AsyncDisposa
   resources.defer(async () => {
     over.abort();
     await calling;
+    await agents[Symbol.asyncDispose](); // Thousands would call a daemon that is no more.
   });
   return { daemon, context: azure };
 }
