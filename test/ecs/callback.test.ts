@@ -94,13 +94,21 @@ describe("tasks whose agents call the backend", () => {
     ];
     const get = async (from: string, url: string): Promise<string> =>
       (await daemon.docker("exec", from, "wget", "-qO-", url)).text;
-    await daemon.ok("run", "--detach", "--name", "app", "--network", "net", ...serve("127.0.0.1:8080"));
+    await daemon.ok("network", "create", "sharing");
+    await daemon.ok("run", "--detach", "--name", "app", "--network", "sharing", ...serve("127.0.0.1:8080"));
     await untilTrue(async () => (await get("app", "http://127.0.0.1:8080")) === "hi");
     const shared = ["run", "--network", "container:app"];
     const once = [...shared, "--rm", "busybox", "wget", "-qO-", "http://localhost:8080"];
     assert.equal(await daemon.ok(...once), "hi");
     await daemon.ok(...shared, "--detach", "--name", "side", ...serve("9090"));
-    await daemon.ok(...["run", "--detach", "--name", "peer"], "--network", "net", "busybox", "sleep", "1000");
+    await daemon.ok(
+      ...["run", "--detach", "--name", "peer"],
+      "--network",
+      "sharing",
+      "busybox",
+      "sleep",
+      "1000",
+    );
     await untilTrue(async () => (await get("app", "http://127.0.0.1:9090")) === "hi");
     await untilTrue(async () => (await get("peer", "http://app:9090")) === "hi");
     const refused = await daemon.docker("exec", "peer", "wget", "-qO-", "http://app:8080");
