@@ -227,6 +227,8 @@ func (l *Listener) link(carrier *usedConn) {
 		return
 	}
 	if isNew && l.hand(outer) != nil {
+		known.abandon()
+		refuseLink(carrier)
 		return
 	}
 	known.carry(carrier, carrier.reader, arrived)

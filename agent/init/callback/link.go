@@ -184,6 +184,13 @@ func (l *link) close() {
 	}
 }
 
+// abandon ends a link that nobody has taken.
+func (l *link) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.close()
+}
+
 // acknowledge forgets what has arrived; l.mu is held. False: nothing was sent
 // that could have.
 func (l *link) acknowledge(arrived uint64) bool {

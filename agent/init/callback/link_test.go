@@ -2,6 +2,7 @@ package callback
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"io"
 	"log/slog"
@@ -144,6 +145,36 @@ func TestALateOpeningIsPassedOver(t *testing.T) {
 	go agent.Write([]byte("more"))
 	if got := bring(t, first); got != "more" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
+	l := &Listener{
+		options: Options{ResumeWithin: time.Hour, Logger: slog.New(slog.DiscardHandler)},
+		taken:   make(chan net.Conn), places: make(chan struct{}, 1), links: map[linkID]*link{},
+	}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.closed, l.close = context.WithCancel(l.ctx)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	carrier, peer := net.Pipe()
+	go func() {
+		opening := [openingSize]byte{opensLink}
+		peer.Write(opening[:])
+		io.Copy(io.Discard, peer)
+	}()
+	l.link(&usedConn{Conn: carrier, reader: bufio.NewReader(carrier), free: func() {}})
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		links := len(l.links)
+		l.mu.Unlock()
+		if links == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it is still waited for")
+		}
 	}
 }
 
