@@ -1,6 +1,7 @@
 package containerinit
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -31,14 +32,14 @@ type gatekeeper struct {
 	logger *slog.Logger
 
 	admitted chan net.Conn
-	slots    chan struct{}
 	closing  context.Context
 	close    context.CancelCauseFunc
 	pending  sync.WaitGroup
 
-	mu      sync.Mutex
-	minute  time.Time
-	refused int
+	mu         sync.Mutex
+	handshakes list.List // a context.CancelCauseFunc each, the oldest first
+	minute     time.Time
+	refused    int
 }
 
 func newGatekeeper(listener net.Listener, config *tls.Config, logger *slog.Logger) *gatekeeper {
@@ -47,7 +48,6 @@ func newGatekeeper(listener net.Listener, config *tls.Config, logger *slog.Logge
 		tls:      config,
 		logger:   logger,
 		admitted: make(chan net.Conn),
-		slots:    make(chan struct{}, maxHandshakes),
 	}
 	g.closing, g.close = context.WithCancelCause(context.Background())
 	go g.run()
@@ -94,26 +94,46 @@ func (g *gatekeeper) run() {
 			continue
 		}
 		delay = 0
-		select {
-		case g.slots <- struct{}{}:
-			g.pending.Add(1)
-			go g.handshake(conn)
-		default:
-			g.refuse(conn, fmt.Errorf("%d connections are in their handshake", maxHandshakes))
-		}
+		ctx, end := g.begin()
+		g.pending.Add(1)
+		go func() {
+			defer g.pending.Done()
+			defer end()
+			g.handshake(ctx, conn)
+		}()
 	}
 }
 
-func (g *gatekeeper) handshake(conn net.Conn) {
-	defer g.pending.Done()
-	defer func() { <-g.slots }()
-	ctx, cancel := context.WithTimeout(g.closing, handshakeTimeout)
+// begin is the context of a handshake, and ends it. Where there are too many, the
+// oldest gives way: who is let in has its own behind it in a moment.
+func (g *gatekeeper) begin() (ctx context.Context, end func()) {
+	ctx, giveWay := context.WithCancelCause(g.closing)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.handshakes.Len() >= maxHandshakes {
+		oldest := g.handshakes.Remove(g.handshakes.Front()).(context.CancelCauseFunc)
+		oldest(fmt.Errorf("%d younger connections are in their handshake", maxHandshakes))
+	}
+	place := g.handshakes.PushBack(giveWay)
+	return ctx, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.handshakes.Remove(place) // unless it has given way
+		giveWay(nil)
+	}
+}
+
+func (g *gatekeeper) handshake(ctx context.Context, conn net.Conn) {
+	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	secure := tls.Server(conn, g.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	if err := secure.HandshakeContext(limited); err != nil {
 		if g.closing.Err() != nil {
 			conn.Close() // The agent leaves: nobody was refused.
 			return
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
 		g.refuse(conn, err)
 		return

@@ -68,34 +68,33 @@ func connectTo(t *testing.T, g *gatekeeper) net.Conn {
 	return conn
 }
 
-func TestConnectionsThatProveNothingAreBounded(t *testing.T) {
+func TestConnectionsThatProveNothingAreBoundedAndGiveWay(t *testing.T) {
 	g, client, said := guarded(t)
 	var silent []net.Conn
 	for range maxHandshakes {
 		silent = append(silent, connectTo(t, g))
 	}
-	surplus := connectTo(t, g)
-	surplus.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if _, err := surplus.Read(make([]byte, 1)); err == nil || errors.Is(err, net.ErrClosed) || isTimeout(err) {
-		t.Errorf("one too many is not closed: %v", err)
-	}
-	if !strings.Contains(said.String(), "connections are in their handshake") {
-		t.Errorf("it was closed for another reason: %s", said)
-	}
-	for _, conn := range silent {
-		conn.Close()
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		secure := tls.Client(connectTo(t, g), client)
-		if err := secure.Handshake(); err == nil {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("the right client does not get in afterwards: %v", err)
-		}
+	untilTrue(t, "all handshakes have begun", func() bool { return handshakes(g) == maxHandshakes })
+	secure := tls.Client(connectTo(t, g), client)
+	if err := secure.Handshake(); err != nil {
+		t.Errorf("the right client does not get in beside them: %v", err)
 	}
 	if _, err := g.Accept(); err != nil {
 		t.Errorf("accept: %v", err)
 	}
+	silent[0].SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := silent[0].Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Errorf("the oldest is not closed: %v", err)
+	}
+	untilTrue(t, "the log tells of it", func() bool {
+		return strings.Contains(said.String(), "younger connections are in their handshake")
+	})
+}
+
+func handshakes(g *gatekeeper) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.handshakes.Len()
 }
 
 func TestWhoFallsSilentInTheHandshakeIsCutOff(t *testing.T) {
@@ -131,15 +130,19 @@ func TestWhoIsInTheHandshakeAtTheEndWasNotRefused(t *testing.T) {
 	t.Parallel()
 	g, _, said := guarded(t)
 	connectTo(t, g)
-	for deadline := time.Now().Add(10 * time.Second); len(g.slots) == 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("no handshake has begun")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	untilTrue(t, "a handshake has begun", func() bool { return handshakes(g) == 1 })
 	g.Close()
 	if said.String() != "" {
 		t.Errorf("the log says %s", said)
+	}
+}
+
+func untilTrue(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in ten seconds: %s", what)
+		}
 	}
 }
 
