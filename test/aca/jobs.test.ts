@@ -21,6 +21,7 @@ import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
 import { AzureScene } from "../simulators/azure/azure-scene.ts";
 import type { Principal } from "../simulators/azure/entra/entra.ts";
+import { untilTrue } from "../support/until.ts";
 import { defaultSwitches, noDelays } from "../simulators/azure/switches.ts";
 
 /** A clock by which sleeps are over at once, and take their time. */
@@ -217,6 +218,23 @@ describe("the job of a start, in an Azure that", () => {
     });
     const task = taskOf(await jobs.run(asked, signal));
     assert.deepEqual([executionsOf(asked), calls("Jobs_Start")], [[task], 1]);
+  });
+
+  it("refuses a look at the operation of an accepted stop is not asked for another", async () => {
+    const jobs = startBackend();
+    const task = taskOf(await jobs.run(await request(), signal));
+    scene.azure.faults.add({
+      on: "app.containerappsjobOperationResults_Get",
+      error: { code: "AuthorizationFailed", status: 403 },
+      times: Number.POSITIVE_INFINITY,
+    });
+    scene.azure.delays.stop = 60_000;
+    await jobs.stop(task, "the test");
+    scene.azure.clock.advance(60_000);
+    await untilTrue(async () => (await jobs.describe([task], signal)).views[0]?.stopped === true);
+    await startBackend().stop(task, "another process");
+    await jobs.stop(task, "the test, which has waited long");
+    assert.equal(calls("Jobs_StopExecution"), 2);
   });
 
   it("does not let its operations be looked at, which are the subscription's, goes on with the job itself", async () => {

@@ -118,16 +118,28 @@ export class ContainerJobs implements CloudTasks {
     if (isOver(this.#statuses.get(task) ?? "")) {
       return; // Not by us.
     }
+    if (this.#stopped.has(task) && (await this.#hasEnded(task))) {
+      return; // Azure has less time for stops than for looks.
+    }
     this.#stopped.set(task, reason);
+    let isAccepted = false;
     try {
       await azure.call("Jobs_StopExecution", (options) =>
-        azure.apps.jobs.beginStopExecution(resourceGroup, job, execution, options),
+        azure.apps.jobs.beginStopExecution(resourceGroup, job, execution, {
+          ...options,
+          onResponse: ({ status }) => {
+            isAccepted ||= isSuccess(status);
+          },
+        }),
       );
-      this.#logger.info({ task, reason }, "stopped a job's execution");
     } catch (error) {
-      if (!isMissing(error) && !(await this.#hasEnded(task))) {
+      // One that was accepted goes on where a look at its operation is refused.
+      if (!isAccepted && !isMissing(error) && !(await this.#hasEnded(task))) {
         throw error;
       }
+    }
+    if (isAccepted) {
+      this.#logger.info({ task, reason }, "stopped a job's execution");
     }
   }
 
@@ -399,6 +411,10 @@ export class ContainerJobs implements CloudTasks {
       throw error;
     }
   }
+}
+
+function isSuccess(status: number): boolean {
+  return status >= 200 && status < 300;
 }
 
 /** Reads a job's tags, which anybody may have changed. */
