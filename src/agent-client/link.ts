@@ -20,6 +20,8 @@ const maxKept = 2 * 1024 * 1024;
 const ackAfter = 256 * 1024;
 /** The time that an agent has to answer on a carrier. */
 const answerWithinMs = 10_000;
+/** How long an agent that was left may take to close its end. */
+const leaveLimitMs = 10_000;
 const pauseMs = 250;
 
 /** The agent is gone for good: nobody can go on with a connection to it. */
@@ -139,6 +141,7 @@ export class Link extends Duplex {
     }
     carrier.resume();
     carrier.once("finish", () => carrier.destroy());
+    setTimeout(() => carrier.destroy(), leaveLimitMs).unref(); // An agent need not read it.
   }
 
   #opening(kind: number): Buffer {
