@@ -77,14 +77,16 @@ describe("a run that its platform has stopped", () => {
   const finishedAt = new Date();
   const ended = { code: 143, oomKilled: false, finishedAt, platformStop: true };
 
-  for (const [agent, now, endRun] of [
+  for (const [agent, now, endRun, leaves = false] of [
     ["still answers", taken, () => Promise.resolve(ended)],
     ["still answers, and the cloud tells once it has left", taskView(), () => Promise.resolve(ended)],
+    ["leaves behind its answer, and the cloud tells later", taskView(), () => Promise.resolve(ended), true],
     ["has left", taken, () => Promise.reject(new Error("it does not answer"))],
     [
       "has left, and the cloud tells later",
       taskView(),
       () => Promise.reject(new Error("it does not answer")),
+      true,
     ],
   ] as const) {
     it(`ends for the reason that the cloud tells, where its agent ${agent}`, async () => {
@@ -95,20 +97,27 @@ describe("a run that its platform has stopped", () => {
         change({ tasks: { put } });
         return Promise.resolve();
       };
+      let isStopped = false;
       await release(
         {
           book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
-          agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(true) },
+          agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(!leaves) },
           poller: {
             describe: () => Promise.resolve([now]),
             listen(_task: string, hear: TaskListener) {
               hear(taskView());
-              hear({ ...taken, stopped: true });
+              hear({ ...(isStopped ? taskView() : taken), stopped: true });
               return () => {};
             },
           },
           stored: { drain: () => Promise.resolve() },
-          departures: { expect: () => {} },
+          departures: {
+            expect: () => {},
+            stop() {
+              isStopped = true; // and that would be the reason
+              return Promise.resolve();
+            },
+          },
           startSettings: { lingerMs: 60_000 },
           clock: new ManualClock(),
           logger: { warn: () => {} },

@@ -149,9 +149,11 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     // It was never told to start, or has left: the cloud may have told it to.
     const told = await interruption(context, task);
     await book.note(task.containerId, { endReason: told ?? "" });
-    await sendAway(context, task);
     if (told === undefined) {
+      await seeOut(context, task);
       await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });
+    } else {
+      await sendAway(context, task);
     }
     return;
   }
@@ -169,7 +171,7 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
       ),
     );
   if (error === undefined) {
-    await sendAway(context, task);
+    await seeOut(context, task);
     await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });
     return;
   }
@@ -218,10 +220,24 @@ async function interruptionAtEnd({ poller, clock }: TaskContext, { task }: TaskR
 
 /** Ends a task through its agent, or past it. */
 async function sendAway(context: TaskContext, task: TaskRecord): Promise<void> {
-  const { agents, departures, clock } = context;
+  const { agents, departures } = context;
   if (!(await agents.letGo(task))) {
     await departures.stop(task.task, "the container has ended");
   }
+  await expectEnd(context, task);
+}
+
+/**
+ * Ends a task through its agent. One without it is on its way out, and the cloud may have told it to: a stop of ours would
+ * be told as the reason.
+ */
+async function seeOut(context: TaskContext, task: TaskRecord): Promise<void> {
+  await context.agents.letGo(task);
+  await expectEnd(context, task);
+}
+
+async function expectEnd(context: TaskContext, task: TaskRecord): Promise<void> {
+  const { agents, departures, clock } = context;
   await context.book.note(task.containerId, { phase: TaskPhase.GONE });
   departures.expect(task.task, clock.nowMs(), async () => agents.forget(task));
 }
