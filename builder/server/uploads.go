@@ -2,17 +2,31 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net/http"
 	"sync"
+	"time"
 )
 
 // uploadRequest is the remote of a build whose context another request brings, and the beginning of that one's build ID:
 // clients with a BuildKit of their own, before buildx, send an archive of their standard input so.
 const uploadRequest = "upload-request"
 
+// untilTaken bounds how long an upload waits for its build, which its client asks for at the same time: until the body is
+// read, the server does not notice that the client has left.
+const untilTaken = time.Minute
+
 // uploads lets the two requests find each other by the build's ID, in either order.
 type uploads struct {
-	waiting sync.Map
+	lock    sync.Mutex
+	waiting map[string]*meeting
+}
+
+// meeting is where requests with one ID wait, until the last has left.
+type meeting struct {
+	uploads chan upload
+	present int
 }
 
 // upload is a context, for as long as its request waits for done.
@@ -21,30 +35,57 @@ type upload struct {
 	done    func()
 }
 
-func (u *uploads) of(id string) chan upload {
-	meeting, _ := u.waiting.LoadOrStore(id, make(chan upload))
-	return meeting.(chan upload)
+func (u *uploads) meet(id string) (at chan upload, leave func()) {
+	u.lock.Lock()
+	defer u.lock.Unlock()
+	known := u.waiting[id]
+	if known == nil {
+		known = &meeting{uploads: make(chan upload)}
+		if u.waiting == nil {
+			u.waiting = map[string]*meeting{}
+		}
+		u.waiting[id] = known
+	}
+	known.present++
+	return known.uploads, func() {
+		u.lock.Lock()
+		defer u.lock.Unlock()
+		if known.present--; known.present == 0 {
+			delete(u.waiting, id)
+		}
+	}
 }
 
 // give waits until a context was taken and read.
 func (u *uploads) give(ctx context.Context, id string, content io.Reader) error {
-	defer u.waiting.Delete(id)
 	read, done := context.WithCancel(ctx)
 	defer done()
-	select {
-	case u.of(id) <- upload{content, done}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := u.handOver(ctx, id, upload{content, done}); err != nil {
+		return err
 	}
 	<-read.Done()
 	return ctx.Err()
 }
 
+func (u *uploads) handOver(ctx context.Context, id string, given upload) error {
+	at, leave := u.meet(id)
+	defer leave()
+	select {
+	case at <- given:
+		return nil
+	case <-time.After(untilTaken):
+		return &refused{http.StatusNotFound, fmt.Sprintf("no build with the ID %q takes the context", id)}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // take waits for a context.
 func (u *uploads) take(ctx context.Context, id string) (upload, error) {
-	defer u.waiting.Delete(id)
+	at, leave := u.meet(id)
+	defer leave()
 	select {
-	case given := <-u.of(id):
+	case given := <-at:
 		return given, nil
 	case <-ctx.Done():
 		return upload{}, ctx.Err()
