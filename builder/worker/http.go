@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -47,11 +48,25 @@ func (s *httpSource) Resolve(ctx context.Context, id source.Identifier, sessions
 	if !ok {
 		return s.Source.Resolve(ctx, id, sessions, v)
 	}
-	if at, isSent := strings.CutPrefix(file.URL, "http://"+sessionHost+"/"); isSent {
-		file.URL = "http://" + boundedAtHost + "/" + at
-	}
+	file.URL = boundedURL(file.URL)
 	made, err := s.Source.Resolve(ctx, file, sessions, v)
 	return &httpInstance{made, sessions}, err
+}
+
+// boundedURL has what a session sends asked of the transport, with whatever scheme or user its URL is written.
+func boundedURL(text string) string {
+	address, err := url.Parse(text)
+	if err != nil || !isOfSession(address) {
+		return text
+	}
+	address.Host, address.User = boundedAtHost, nil
+	return address.String()
+}
+
+// isOfSession takes the host also with an empty port, which net/http leaves out.
+func isOfSession(address *url.URL) bool {
+	host := strings.TrimSuffix(address.Host, ":")
+	return host == sessionHost || host == boundedAtHost
 }
 
 // httpInstance tells the transport the sessions of its build.
@@ -80,13 +95,14 @@ type senders struct {
 	group    session.Group
 }
 
-// sessionTransport asks the sessions of a request's build for what they send.
+// sessionTransport asks the sessions of a request's build for what they send. No web server leads there: BuildKit would
+// follow it past this transport.
 type sessionTransport struct{ nethttp.RoundTripper }
 
 func (t *sessionTransport) RoundTrip(request *nethttp.Request) (*nethttp.Response, error) {
 	of, ok := request.Context().Value(sendersOfBuild{}).(*senders)
 	if !ok || request.URL.Host != boundedAtHost {
-		return t.RoundTripper.RoundTrip(request)
+		return t.ask(request)
 	}
 	address := *request.URL
 	address.Host = sessionHost
@@ -107,6 +123,18 @@ func (t *sessionTransport) RoundTrip(request *nethttp.Request) (*nethttp.Respons
 	return &nethttp.Response{
 		Status: "200 OK", StatusCode: nethttp.StatusOK, Header: nethttp.Header{}, Body: content, ContentLength: -1, Request: request,
 	}, nil
+}
+
+func (t *sessionTransport) ask(request *nethttp.Request) (*nethttp.Response, error) {
+	response, err := t.RoundTripper.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	if to, err := response.Location(); err == nil && isOfSession(to) {
+		response.Body.Close()
+		return nil, errors.New("the web server redirects to a client's session, which no build may follow")
+	}
+	return response, nil
 }
 
 // proxyChoice answers the proxy of a request; nil: none.

@@ -127,11 +127,16 @@ type resolvingJob struct{ job }
 
 func (*resolvingJob) ResolverCache() solver.ResolverCache { return nil }
 
-func TestWhatASessionSendsIsNoLargerThanAContext(t *testing.T) {
+// sending answers a source of files that no answer to is larger than 1000 bytes, and the session of a client with what it
+// sends.
+func sending(t *testing.T) (*httpSource, *session.Manager, *session.Session, *uploadprovider.Uploader) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	t.Cleanup(cancel)
 	w, _ := workerOf(t)
 	w.web = downloading(nil, 1000)
+	files, err := newHTTPSource(w)
+	must(t, err)
 	sessions, err := session.NewManager()
 	must(t, err)
 	client, err := session.NewSession(ctx, "")
@@ -143,17 +148,61 @@ func TestWhatASessionSendsIsNoLargerThanAContext(t *testing.T) {
 		go sessions.HandleConn(ctx, there, meta)
 		return here, nil
 	})
-	for size, isRefused := range map[int]bool{1000: false, 1001: true} {
-		files, err := newHTTPSource(w)
+	return files, sessions, client, uploads
+}
+
+func TestWhatASessionSendsIsNoLargerThanAContext(t *testing.T) {
+	files, sessions, client, uploads := sending(t)
+	for _, asked := range []struct{ scheme, host string }{
+		{"http", "buildkit-session"}, {"https", "buildkit-session"}, {"http", "x@buildkit-session"}, {"http", "x:y@buildkit-session"},
+		{"http", "buildkit-session:"}, {"http", "buildkit-session:80"}, {"http", "buildkit-session/below"},
+	} {
+		for size, isRefused := range map[int]bool{1000: false, 1001: true} {
+			content := io.NopCloser(strings.NewReader(strings.Repeat("x", size)))
+			name := strings.TrimPrefix(uploads.Add(content), "http://buildkit-session/")
+			id, err := files.Identifier(asked.scheme, asked.host+"/"+name, nil, nil)
+			must(t, err)
+			made, err := files.Resolve(t.Context(), id, sessions, nil)
+			must(t, err)
+			_, _, _, _, err = made.CacheKey(t.Context(), &resolvingJob{job{session: client.ID()}}, 0)
+			if (err != nil) != isRefused || (isRefused && !strings.Contains(err.Error(), "larger than 1000 bytes, the limit of builder.context_size")) {
+				t.Errorf("%s at %s, %d bytes: %v", asked.scheme, asked.host, size, err)
+			}
+		}
+	}
+}
+
+func TestWhatASessionSendsIsBoundedWithoutAPath(t *testing.T) {
+	files, sessions, _, _ := sending(t)
+	for _, asked := range []string{"buildkit-session", "buildkit-session?f", "buildkit-session#f", "x@buildkit-session?f"} {
+		id, err := files.Identifier("http", asked, nil, nil)
 		must(t, err)
-		content := io.NopCloser(strings.NewReader(strings.Repeat("x", size)))
-		id, err := files.Identifier("http", strings.TrimPrefix(uploads.Add(content), "http://"), nil, nil)
+		_, err = files.Resolve(t.Context(), id, sessions, nil)
 		must(t, err)
-		made, err := files.Resolve(ctx, id, sessions, nil)
+		if got := id.String(); !strings.HasPrefix(got, "http://buildkit-session:80") {
+			t.Errorf("%s is asked for at %s", asked, got)
+		}
+	}
+}
+
+func TestAWebServerLeadsToNoSession(t *testing.T) {
+	files, sessions, client, uploads := sending(t)
+	target := ""
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		w.Header().Set("Location", target)
+		w.WriteHeader(nethttp.StatusFound)
+	}))
+	defer server.Close()
+	for _, prefix := range []string{"http://buildkit-session/", "//buildkit-session/", "https://x@buildkit-session/", "http://buildkit-session:80/"} {
+		sent := uploads.Add(io.NopCloser(strings.NewReader("content")))
+		target = prefix + strings.TrimPrefix(sent, "http://buildkit-session/")
+		id, err := files.Identifier("http", strings.TrimPrefix(server.URL, "http://"), nil, nil)
 		must(t, err)
-		_, _, _, _, err = made.CacheKey(ctx, &resolvingJob{job{session: client.ID()}}, 0)
-		if (err != nil) != isRefused || (isRefused && !strings.Contains(err.Error(), "larger than 1000 bytes, the limit of builder.context_size")) {
-			t.Errorf("%d bytes: %v", size, err)
+		made, err := files.Resolve(t.Context(), id, sessions, nil)
+		must(t, err)
+		_, _, _, _, err = made.CacheKey(t.Context(), &resolvingJob{job{session: client.ID()}}, 0)
+		if err == nil || !strings.Contains(err.Error(), "redirects to a client's session") {
+			t.Errorf("%s: %v", target, err)
 		}
 	}
 }
