@@ -207,13 +207,17 @@ func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, e
 	return response.Body, nil
 }
 
-var metadataOfEC2 = netip.MustParsePrefix("fd00:ec2::/32")
+var (
+	metadataOfEC2 = netip.MustParsePrefix("fd00:ec2::/32")
+	// platformOfAzure answers a machine's agent, on 80 and 32526 (Microsoft Learn, "What is IP address 168.63.129.16").
+	platformOfAzure = netip.MustParseAddr("168.63.129.16")
+)
 
 // refuseMetadata refuses addresses at which clouds give a machine its credentials: who may build is not to get the
 // backend's own.
 func refuseMetadata(address netip.Addr) error {
 	plain := address.Unmap().WithZone("")
-	if plain.IsLinkLocalUnicast() || metadataOfEC2.Contains(plain) {
+	if plain.IsLinkLocalUnicast() || metadataOfEC2.Contains(plain) || plain == platformOfAzure {
 		return fmt.Errorf("%s is the address of a metadata service, which no build may ask", address)
 	}
 	return nil
