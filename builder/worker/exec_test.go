@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/moby/buildkit/client"
@@ -102,6 +103,31 @@ func TestAMountedFileGoesWithTheStartWhereDirectoriesAloneAreMounted(t *testing.
 	if len(given) != 1 || given[0].Path != "/mounted" || string(given[0].Content) != "content" || given[0].Mode != 0o644 {
 		t.Errorf("given are %v", given)
 	}
+}
+
+func TestTheFilesThatGoWithAStartAreBoundedTogether(t *testing.T) {
+	w, _ := workerOf(t)
+	w.mountsDirectoriesOnly = true
+	dir, err := w.contexts.take("")
+	must(t, err)
+	write(t, dir.path, "half", strings.Repeat("x", maxGivenFiles/2))
+	write(t, dir.path, "byte", "x")
+	files := w.contextRef("context", dir)
+	defer files.Release(context.Background())
+	made := &step{
+		execOp: &execOp{worker: w}, host: &backendv1.HostConfig{},
+		inputs: []solver.Result{bkworker.NewWorkerRefResult(files, w)},
+	}
+	made.secrets.Files = []*backendv1.SecretFile{{Path: "/run/secrets/one", Content: []byte("x")}}
+	mount := func(name string) error {
+		return made.mountBind(context.Background(), &pb.Mount{Readonly: true, Dest: "/mounted/" + name, Selector: "/" + name})
+	}
+	must(t, mount("half"))
+	err = mount("half")
+	if err == nil || !strings.Contains(err.Error(), "/half takes 2097152 bytes: ") || len(made.secrets.Files) != 2 {
+		t.Errorf("%v, given %d", err, len(made.secrets.Files))
+	}
+	must(t, mount("byte"))
 }
 
 func TestAMountThatIsNotRemovedFailsNoStep(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
 )
 
-// maxGivenFile bounds what is read of a file into memory.
-const maxGivenFile = 4 << 20
+// maxGivenFiles bounds what is read of a step's files into memory, with its secrets.
+const maxGivenFiles = 4 << 20
 
 // giveFile has a file that is mounted by itself go with the step's start; not ok: it is no file.
 func (s *step) giveFile(ctx context.Context, mount *pb.Mount, from *ref, name string) (ok bool, err error) {
@@ -26,9 +26,13 @@ func (s *step) giveFile(ctx context.Context, mount *pb.Mount, from *ref, name st
 	if err != nil {
 		return false, err
 	}
-	if info.Size() > maxGivenFile {
-		return false, fmt.Errorf("sockerless: %s takes %d bytes: a file that is mounted at %s by itself may take %d here, its directory any number",
-			name, info.Size(), mount.Dest, maxGivenFile)
+	left := int64(maxGivenFiles)
+	for _, each := range s.secrets.Files {
+		left -= int64(len(each.Content))
+	}
+	if info.Size() > left {
+		return false, fmt.Errorf("sockerless: %s takes %d bytes: a file that is mounted at %s by itself may take %d here beside the step's other files, its directory any number",
+			name, info.Size(), mount.Dest, max(left, 0))
 	}
 	content, err := os.ReadFile(file)
 	if err != nil {
