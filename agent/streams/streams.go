@@ -87,7 +87,6 @@ func serve(fd int) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
 	channel, isUnix := conn.(*net.UnixConn)
 	if !isUnix {
 		return errors.New("the channel is no unix socket")
@@ -95,10 +94,13 @@ func serve(fd int) error {
 	return (&helper{channel: channel, transport: newTransport()}).run()
 }
 
+// missing stands for a descriptor for which this process had no room.
+const missing = -1
+
 // helper serves one frontend.
 type helper struct {
 	channel   *net.UnixConn
-	handles   []int // received, and not yet claimed by their messages
+	handles   []int // received, and not yet claimed by their messages: missing ones too
 	transport http.RoundTripper
 	writing   sync.Mutex
 	passing   sync.WaitGroup
@@ -107,6 +109,7 @@ type helper struct {
 func (h *helper) run() error {
 	defer h.passing.Wait()
 	defer leaveStderr()
+	defer h.channel.Close() // a frontend that is still there starts another helper
 	lines := bufio.NewReader(readerWithHandles{h})
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -131,6 +134,10 @@ func (h *helper) run() error {
 		// Node sends the next one only then.
 		if err := h.tell(map[string]string{"cmd": acknowledged}); err != nil {
 			slog.Debug("the frontend is gone", "error", err)
+		}
+		if fd == missing {
+			_ = h.tell(answer{ID: m.Handed.ID, Error: "the helper has too many open files"})
+			continue
 		}
 		h.passing.Add(1)
 		go func() {
@@ -183,9 +190,12 @@ func (r readerWithHandles) Read(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if controlled > 0 {
+	isCut := flags&unix.MSG_CTRUNC != 0 // nothing is controlled then where there was one descriptor
+	if controlled > 0 || isCut {
 		fd, err := handover.OneDescriptor(control[:controlled], flags)
-		if err != nil {
+		if isCut {
+			fd = missing
+		} else if err != nil {
 			return 0, err
 		}
 		r.handles = append(r.handles, fd)

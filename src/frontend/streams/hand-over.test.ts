@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -107,6 +108,27 @@ test("a helper that cannot be spawned leaves every connection to the workers", a
     const handOver = helperOf(t, program);
     assert.equal(handOver.mayTake(socket, endpoint), false, program);
   }
+});
+
+test("a helper that leaves its channel while it lives has a successor", async (t) => {
+  const directory = await temporaryDirectory(t);
+  const pidFile = join(directory, "pid");
+  const program = join(directory, "program");
+  const script = `#!/bin/sh
+if mkdir ${directory}/first; then
+  echo $$ > ${pidFile}
+  eval "exec $NODE_CHANNEL_FD>&-"
+  exec sleep 130
+fi
+: > ${directory}/second
+exec ${builtPrograms.agent} "$@"
+`;
+  await writeFile(program, script, { mode: 0o700 });
+  const handOver = helperOf(t, program);
+  const { socket } = await connected(t, join(directory, "client"));
+  await until(() => existsSync(join(directory, "second")) || undefined);
+  process.kill(Number(await readFile(pidFile, "utf8")));
+  assert.ok(handOver.mayTake(socket, endpoint));
 });
 
 test("a connection that nobody takes stays, with all that its client sends", async (t) => {

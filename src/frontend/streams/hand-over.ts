@@ -233,7 +233,21 @@ export class HandOver {
     helper.unref();
     helper.channel?.unref();
     helper.on("message", (answer: Answer) => this.#pending.get(answer.id)?.resolve(answer));
-    helper.once("close", (code, signal) => this.#ended(signal ?? `exit code ${code}`));
+    // It may hold clients for long without listening to us.
+    helper.once("disconnect", () => {
+      if (!this.#isClosed) {
+        this.#lost(helper, "it has left its channel");
+      }
+    });
+    helper.once("close", (code, signal) => this.#lost(helper, signal ?? `exit code ${code}`));
+  }
+
+  #lost(helper: ChildProcess, reason: string): void {
+    if (this.#helper === helper) {
+      this.#ended(reason);
+    } else {
+      this.#logger.debug({ reason }, "a former helper of streams has ended");
+    }
   }
 
   #ended(reason: string): void {

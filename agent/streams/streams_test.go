@@ -1,0 +1,108 @@
+package streams
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ends answers both ends of a connection. The first is a descriptor.
+func ends(t *testing.T) (int, *net.UnixConn) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(pair[1]), "end")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	return pair[0], conn.(*net.UnixConn)
+}
+
+// started is a helper, and the frontend's end of its channel.
+func started(t *testing.T, h *helper) (*net.UnixConn, *bufio.Reader) {
+	t.Helper()
+	fd, frontend := ends(t)
+	file := os.NewFile(uintptr(fd), "channel")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.channel, h.transport = conn.(*net.UnixConn), newTransport()
+	go func() { _ = h.run() }()
+	return frontend, bufio.NewReader(frontend)
+}
+
+func send(t *testing.T, frontend *net.UnixConn, id, fd int) {
+	t.Helper()
+	line := fmt.Sprintf(`{"cmd":"NODE_HANDLE","msg":{"id":%d,"socket":"/nowhere"}}`+"\n", id)
+	if _, _, err := frontend.WriteMsgUnix([]byte(line), unix.UnixRights(fd), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// told answers what comes after the next acknowledgement.
+func told(t *testing.T, lines *bufio.Reader) (a answer) {
+	t.Helper()
+	for _, into := range []any{new(message), &a} {
+		line, err := lines.ReadBytes('\n')
+		if err == nil {
+			err = json.Unmarshal(line, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a
+}
+
+func TestAHelperWithoutDescriptorsLeavesConnectionsToTheFrontend(t *testing.T) {
+	frontend, lines := started(t, &helper{})
+	fd, _ := ends(t)
+	defer unix.Close(fd)
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) }()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	send(t, frontend, 1, fd)
+	if a := told(t, lines); a.ID != 1 || a.Error == "" || a.Sent {
+		t.Fatalf("%+v", a)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	send(t, frontend, 2, fd)
+	if a := told(t, lines); a.ID != 2 || a.Error == "" || a.Sent {
+		t.Fatalf("%+v", a)
+	}
+}
+
+func TestAHelperThatServesNoMoreLeavesItsChannelWhileClientsWait(t *testing.T) {
+	h := new(helper)
+	h.passing.Add(1)
+	defer h.passing.Done()
+	frontend, lines := started(t, h)
+	if _, err := io.WriteString(frontend, "no JSON\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lines.ReadByte(); err != io.EOF {
+		t.Fatal(err)
+	}
+}
