@@ -4,9 +4,12 @@ import { test } from "node:test";
 import { serveApi } from "../../test/support/docker-api.ts";
 import { RawClient } from "../../test/support/raw-client.ts";
 import { until } from "../../test/support/until.ts";
+import { systemClock } from "../common/clock.ts";
 import { isErrorKind } from "../common/errors.ts";
+import { createLogger } from "../common/logger.ts";
 import { Admission, type Admitted } from "./admission.ts";
 import { builtBackends, type ReplyRoute } from "./router.ts";
+import type { HandOver } from "./streams/hand-over.ts";
 
 const never = 2 ** 30;
 
@@ -57,6 +60,47 @@ test("more requests than may be under way are refused, until one of them has end
   assert.deepEqual(names(), ["a", "b", "d"]);
   for (const { turn } of admitted) {
     turn[Symbol.dispose]();
+  }
+});
+
+test("requests that somebody else may answer take turns too", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] }); // No turn ends by itself.
+  const came = new Set<unknown>();
+  const handOver = { mayHold: (request: unknown) => came.add(request).size > 0 } as unknown as HandOver;
+  let asked = 0;
+  const over = Promise.withResolvers<undefined>();
+  const route: ReplyRoute = {
+    method: "GET",
+    path: "/held",
+    answeredBy: builtBackends,
+    handler: async ({ response }) => void response.end("here"),
+    held: {
+      takes: () => true,
+      call: async () => {
+        asked += 1;
+        return await over.promise;
+      },
+      contentType: () => "text/plain",
+    },
+  };
+  const logger = createLogger({ level: "silent", process: "test" });
+  const api = await serveApi(t, () => {}, [route], logger, systemClock, handOver);
+  const clients = Array.from({ length: 300 }, () => new RawClient(api.socket));
+  for (const client of clients) {
+    client.send("GET /held HTTP/1.1\r\nHost: d\r\n\r\n");
+  }
+  while (came.size < clients.length) {
+    await settle();
+  }
+  await settle();
+  assert.equal(asked, 256);
+  over.resolve(undefined);
+  while (asked < clients.length) {
+    await settle();
+  }
+  t.mock.timers.reset();
+  for (const client of clients) {
+    client.close();
   }
 });
 

@@ -275,6 +275,10 @@ export class DockerApiServer {
     const headers = requestIdHeaders();
     const exchange = this.#exchanges.begin();
     try {
+      using turn = await this.#turnOf(match, exchange).catch(() => undefined);
+      if (turn === undefined) {
+        return false; // #answer is refused the same, and says it.
+      }
       const context = this.#context(request, match, exchange);
       const call = await held.call(context).catch(() => undefined); // The handler finds the same, and says it.
       if (call === undefined) {
