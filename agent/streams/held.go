@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
 
@@ -39,8 +41,14 @@ func (h *helper) hold(fd, id int, request *held) {
 		return
 	}
 	defer conn.Close()
+	defer h.holding.Add(-1)
+	if h.holding.Add(1) > h.mostHeld {
+		_ = h.tell(answer{ID: id, Error: "the helper holds too many clients"})
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	endWatch := watch(conn, cancel)
 	left := make(chan struct{})
 	begun := false
 	err = h.answer(ctx, request, chunks{conn}, func() {
@@ -48,6 +56,7 @@ func (h *helper) hold(fd, id int, request *held) {
 			return // at another backend
 		}
 		begun = true
+		endWatch()
 		_, _ = io.WriteString(conn, request.Head) // a client that is gone is told of by what is read of it
 		_ = h.tell(answer{ID: id, Sent: true})    // a frontend that is gone needs no answer
 		go func() {
@@ -74,6 +83,34 @@ func (h *helper) hold(fd, id int, request *held) {
 	_ = conn.CloseWrite()
 	_ = conn.SetReadDeadline(time.Now().Add(hangUp))
 	<-left
+}
+
+// watch calls gone once a client has closed its end altogether, and reads nothing
+// of the connection, which may be the frontend's again. What it answers ends that.
+func watch(conn *net.UnixConn, gone func()) (end func()) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		if raw.Read(isHungUp) == nil { // asks again at each event
+			gone()
+		}
+	}()
+	return func() {
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+		<-over
+		_ = conn.SetReadDeadline(time.Time{})
+	}
+}
+
+// isHungUp tells a client that is gone from one that sends no more, and may read.
+func isHungUp(fd uintptr) bool {
+	polled := []unix.PollFd{{Fd: int32(fd)}}
+	_, err := unix.Poll(polled, 0)
+	return err == nil && polled[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }
 
 // answer makes the call that answers a request. begin is called before anything is

@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -91,7 +92,12 @@ func serve(fd int) error {
 	if !isUnix {
 		return errors.New("the channel is no unix socket")
 	}
-	return (&helper{channel: channel, transport: newTransport()}).run()
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return err
+	}
+	// The other half is for connections that are passed on, and for calls.
+	return (&helper{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2)}).run()
 }
 
 // missing stands for a descriptor for which this process had no room.
@@ -104,6 +110,8 @@ type helper struct {
 	transport http.RoundTripper
 	writing   sync.Mutex
 	passing   sync.WaitGroup
+	mostHeld  int64
+	holding   atomic.Int64
 }
 
 func (h *helper) run() error {

@@ -3,7 +3,6 @@ package streams
 import (
 	"bufio"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -48,8 +47,16 @@ func started(t *testing.T, h *helper) (*net.UnixConn, *bufio.Reader) {
 
 func send(t *testing.T, frontend *net.UnixConn, id, fd int) {
 	t.Helper()
-	line := fmt.Sprintf(`{"cmd":"NODE_HANDLE","msg":{"id":%d,"socket":"/nowhere"}}`+"\n", id)
-	if _, _, err := frontend.WriteMsgUnix([]byte(line), unix.UnixRights(fd), nil); err != nil {
+	sendTo(t, frontend, fd, handedOn{ID: id, Socket: "/nowhere"})
+}
+
+func sendTo(t *testing.T, frontend *net.UnixConn, fd int, to handedOn) {
+	t.Helper()
+	line, err := json.Marshal(message{Command: withHandle, Handed: to})
+	if err == nil {
+		_, _, err = frontend.WriteMsgUnix(append(line, '\n'), unix.UnixRights(fd), nil)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -57,16 +64,28 @@ func send(t *testing.T, frontend *net.UnixConn, id, fd int) {
 // told answers what comes after the next acknowledgement.
 func told(t *testing.T, lines *bufio.Reader) (a answer) {
 	t.Helper()
-	for _, into := range []any{new(message), &a} {
-		line, err := lines.ReadBytes('\n')
-		if err == nil {
-			err = json.Unmarshal(line, into)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	acknowledge(t, lines)
+	next(t, lines, &a)
 	return a
+}
+
+func acknowledge(t *testing.T, lines *bufio.Reader) {
+	t.Helper()
+	var m message
+	if next(t, lines, &m); m.Command != acknowledged {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func next(t *testing.T, lines *bufio.Reader, into any) {
+	t.Helper()
+	line, err := lines.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestAHelperWithoutDescriptorsLeavesConnectionsToTheFrontend(t *testing.T) {

@@ -1,0 +1,50 @@
+package streams
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// silentBackend accepts calls, and says nothing.
+func silentBackend(t *testing.T) *held {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "backend")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return &held{Wait: &wait{Backend: path}}
+}
+
+func TestAHelperThatHoldsManyClientsLeavesMoreToTheFrontend(t *testing.T) {
+	request := silentBackend(t)
+	frontend, lines := started(t, &helper{mostHeld: 1})
+	for id := range 2 {
+		fd, _ := ends(t)
+		sendTo(t, frontend, fd, handedOn{ID: id + 1, Held: request})
+		_ = unix.Close(fd)
+	}
+	// One of the two: they begin together.
+	acknowledge(t, lines)
+	if a := told(t, lines); a.Error != "the helper holds too many clients" || a.Sent {
+		t.Fatalf("%+v", a)
+	}
+}
+
+func TestAClientThatLeavesBeforeItsAnswerIsNotHeld(t *testing.T) {
+	request := silentBackend(t)
+	frontend, lines := started(t, &helper{mostHeld: 1})
+	fd, client := ends(t)
+	sendTo(t, frontend, fd, handedOn{ID: 1, Held: request})
+	_ = unix.Close(fd)
+	_, _ = client.Write([]byte("more"))
+	_ = client.CloseWrite() // it may still read
+	client.Close()
+	if a := told(t, lines); a.ID != 1 || a.Error == "" || a.Sent {
+		t.Fatalf("%+v", a)
+	}
+}
