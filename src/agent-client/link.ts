@@ -330,8 +330,8 @@ export class Link extends Duplex {
     if (this.#finished) {
       carrier.end(this.#frameHead(endsLink));
     }
-    carrier.unshift(head);
     this.#use(carrier);
+    this.#rest = head.readUInt32BE(8); // Not by unshift(), which does nothing where a write has failed.
     carrier.resume();
   }
 }

@@ -47,6 +47,8 @@ const (
 	// reach the backend take their time before it is noticed and mended.
 	ResumeWithin = 2 * time.Minute
 	drainPoll    = 5 * time.Millisecond
+	// afterCut is how long a link that was cut as the agent left has for the rest.
+	afterCut = 10 * time.Second
 	// toldEvery is how often failures are logged that go on.
 	toldEvery = 10 * time.Second
 	// maxConnections bounds those that the backend uses at once, most of which it
@@ -242,14 +244,19 @@ func (l *Listener) forget(id linkID) {
 
 // Drain waits until the peers have got what was written, once all links were
 // closed: at most until ctx ends, or, if there is time for that, until those
-// that are cut are given up. Then nobody is called any more.
+// that are cut then are given up, or had some time on another connection. Then
+// nobody is called any more.
 func (l *Listener) Drain(ctx context.Context, isPatient bool) {
 	defer l.cancel(net.ErrClosed)
+	var lastCut time.Time
 	for {
 		l.mu.Lock()
 		links := slices.Collect(maps.Values(l.links))
 		l.mu.Unlock()
-		if len(links) == 0 || ctx.Err() != nil && !(isPatient && slices.ContainsFunc(links, (*link).isCut)) {
+		if slices.ContainsFunc(links, (*link).isCut) {
+			lastCut = time.Now()
+		}
+		if len(links) == 0 || ctx.Err() != nil && !(isPatient && time.Since(lastCut) < afterCut) {
 			return
 		}
 		time.Sleep(drainPoll)

@@ -178,6 +178,50 @@ func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
 	}
 }
 
+func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
+	l := &Listener{
+		options: Options{ResumeWithin: time.Hour, Logger: slog.New(slog.DiscardHandler)},
+		taken:   make(chan net.Conn, 1), places: make(chan struct{}, 1), links: map[linkID]*link{},
+	}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.closed, l.close = context.WithCancel(l.ctx)
+	open := func(kind byte) net.Conn {
+		carrier, peer := net.Pipe()
+		go l.link(&usedConn{Conn: carrier, reader: bufio.NewReader(carrier), free: func() {}})
+		opening := [openingSize]byte{kind}
+		peer.Write(opening[:])
+		return peer
+	}
+	first := open(opensLink)
+	agent := <-l.taken
+	first.Close()
+	for !l.links[linkID{}].isCut() {
+		time.Sleep(time.Millisecond)
+	}
+	go func() {
+		agent.Write([]byte("the rest"))
+		agent.Close()
+	}()
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	drained := make(chan struct{})
+	go func() {
+		l.Drain(over, true)
+		close(drained)
+	}()
+	time.Sleep(4 * drainPoll)
+	second := open(resumesLink)
+	time.Sleep(20 * drainPoll) // It is carried now, and its peer reads slowly.
+	select {
+	case <-drained:
+		t.Fatal("the agent has left")
+	default:
+	}
+	if got := bring(t, second); got != "the rest" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestOnlyTheRelaysOwnCloseFrameTellsThatTheClientHasLeft(t *testing.T) {
 	if !hasLeft(websocket.CloseError{Code: websocket.StatusNoStatusRcvd}) {
 		t.Error("a close frame without a status was taken for a cut")
