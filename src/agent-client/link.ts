@@ -238,11 +238,7 @@ export class Link extends Duplex {
   /** Forgets what has arrived. */
   #acknowledge(arrived: number): void {
     if (arrived < this.#base || arrived > this.#base + this.#keptBytes) {
-      this.destroy(
-        new Error(
-          `the agent tells of ${arrived} bytes, and was sent ${this.#base} to ${this.#base + this.#keptBytes}`,
-        ),
-      );
+      this.destroy(new Error("the agent tells of bytes that it was not sent"));
       return;
     }
     let gone = arrived - this.#base;
