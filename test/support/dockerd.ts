@@ -47,7 +47,11 @@ export class Dockerd {
       ],
       {
         stdio: ["ignore", "pipe", "pipe"],
-        env: { ...process.env, PATH: programs === undefined ? path : `${programs}:${path}` },
+        env: {
+          ...process.env,
+          PATH: programs === undefined ? path : `${programs}:${path}`,
+          TMPDIR: directory, // containerd writes its stacks there, where dockerd loses patience with it.
+        },
       },
     );
     const daemon = new Dockerd(directory, child);
