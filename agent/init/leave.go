@@ -197,8 +197,5 @@ func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx 
 	}
 	ctx, cancelDrain := context.WithTimeout(context.Background(), self.terms.drain)
 	defer cancelDrain()
-	self.mu.Lock()
-	isStopped := self.platformStop
-	self.mu.Unlock()
-	drain(ctx, !isStopped) // A platform that says stop kills soon, and takes the exit code with it.
+	drain(ctx, !self.stoppedByPlatform()) // A platform that says stop kills soon, and takes the exit code with it.
 }

@@ -83,7 +83,7 @@ func (l *link) carry(carrier net.Conn, reader *bufio.Reader, arrived uint64) {
 	l.receiving.Lock()
 	defer l.receiving.Unlock()
 	l.mu.Lock()
-	if !l.closed && arrived < l.base {
+	if l.isLate(arrived) {
 		l.mu.Unlock()
 		carrier.Close()
 		return
@@ -111,12 +111,18 @@ func (l *link) carry(carrier net.Conn, reader *bufio.Reader, arrived uint64) {
 	<-sent
 }
 
+// isLate tells an opening that comes late, since its peer has confirmed more by
+// now; l.mu is held.
+func (l *link) isLate(arrived uint64) bool {
+	return !l.closed && arrived < l.base
+}
+
 // drop gives the carrier up, if there is one, as its peer has for another. False:
-// that other comes late, since its peer has confirmed more by now.
+// that other comes late.
 func (l *link) drop(arrived uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed && arrived < l.base {
+	if l.isLate(arrived) {
 		return false
 	}
 	if l.carrier != nil {
