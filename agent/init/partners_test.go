@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -32,11 +31,7 @@ func (k *task) as(role string) agentv1connect.AgentServiceClient {
 func TestAPartnerSeesAndReachesListenersAndNothingElse(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: forLong})
-	main := attach(t, k.client(), "a")
-	start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "serve", "tcp"), AwaitAttachIds: []string{"a"}, OpenStdin: true})
-	main.until("\n")
-	port, err := strconv.Atoi(strings.TrimSpace(main.stdout.String()))
-	must(t, err)
+	port, _ := servesIn(t, k, "tcp")
 	partner := k.partner()
 	agent, err := netip.ParseAddrPort(k.address)
 	must(t, err)
@@ -48,14 +43,14 @@ func TestAPartnerSeesAndReachesListenersAndNothingElse(t *testing.T) {
 			t.Fatal(stream.Err())
 		}
 		for _, listener := range stream.Msg().GetTable().GetListeners() {
-			found = found || listener.Port == uint32(port)
+			found = found || listener.Port == port
 			if listener.Port == uint32(agent.Port()) {
 				t.Error("the agent's own listener is told")
 			}
 		}
 	}
 	stream.Close()
-	p := tunnelTo(t, partner, tcp(uint32(port))).opened()
+	p := tunnelTo(t, partner, tcp(port)).opened()
 	p.send([]byte("echo\nhello"))
 	p.until(5)
 	p.end()
@@ -64,9 +59,9 @@ func TestAPartnerSeesAndReachesListenersAndNothingElse(t *testing.T) {
 
 	for name, open := range map[string]*agentv1.TunnelOpen{
 		"a foreign address": {Protocol: agentv1.TransportProtocol_TRANSPORT_PROTOCOL_TCP, Host: "169.254.170.2", Port: 80},
-		"every address":     {Protocol: agentv1.TransportProtocol_TRANSPORT_PROTOCOL_TCP, Host: "0.0.0.0", Port: uint32(port)},
+		"every address":     {Protocol: agentv1.TransportProtocol_TRANSPORT_PROTOCOL_TCP, Host: "0.0.0.0", Port: port},
 		"the agent":         tcp(uint32(agent.Port())),
-		"datagrams":         {Protocol: agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP, Port: uint32(port)},
+		"datagrams":         {Protocol: agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP, Port: port},
 	} {
 		if response, err := tunnelTo(t, partner, open).stream.Receive(); err == nil && response.GetError() == nil {
 			t.Errorf("a partner reached %s: %v", name, response)

@@ -3,7 +3,6 @@ package containerinit_test
 import (
 	"fmt"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -27,11 +26,7 @@ func TestAPeerReachesNothingOfTheLoopback(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: forLong, network: true})
 	giveInterface(t, k)
-	main := attach(t, k.client(), "a")
-	start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "serve", "tcp"), AwaitAttachIds: []string{"a"}, OpenStdin: true})
-	main.until("\n")
-	port, err := strconv.ParseUint(strings.TrimSpace(main.stdout.String()), 10, 16)
-	must(t, err)
+	port, _ := servesIn(t, k, "tcp")
 	peer := k.as("peer")
 
 	stream, err := peer.Listeners(patience(t), connect.NewRequest(&agentv1.ListenersRequest{}))
@@ -45,14 +40,14 @@ func TestAPeerReachesNothingOfTheLoopback(t *testing.T) {
 	stream.Close()
 	for _, host := range []string{"", "127.0.0.1", "127.18.0.3", "::1", "::ffff:127.0.0.1", "0.0.0.0", "169.254.170.2"} {
 		for _, protocol := range []agentv1.TransportProtocol{1, 2} {
-			response, err := tunnelTo(t, peer, &agentv1.TunnelOpen{Protocol: protocol, Host: host, Port: uint32(port)}).stream.Receive()
+			response, err := tunnelTo(t, peer, &agentv1.TunnelOpen{Protocol: protocol, Host: host, Port: port}).stream.Receive()
 			must(t, err)
 			if response.GetError() == nil {
 				t.Errorf("a peer reached %q by %v: %v", host, protocol, response)
 			}
 		}
 	}
-	response, err := tunnelTo(t, peer, &agentv1.TunnelOpen{Protocol: 1, Host: interfaceAddress, Port: uint32(port)}).stream.Receive()
+	response, err := tunnelTo(t, peer, &agentv1.TunnelOpen{Protocol: 1, Host: interfaceAddress, Port: port}).stream.Receive()
 	must(t, err)
 	if response.GetError().GetReason() != agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_REFUSED {
 		t.Errorf("at the interface, where nobody listens: %v", response)

@@ -112,13 +112,19 @@ func (p *passage) over() {
 func serves(t *testing.T, network string) (client agentv1connect.AgentServiceClient, port uint32, main *conversation) {
 	t.Helper()
 	k := startTask(t, taskOptions{arguments: forLong})
-	client = k.client()
-	main = attach(t, client, "a")
-	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "serve", network), AwaitAttachIds: []string{"a"}, OpenStdin: true})
+	port, main = servesIn(t, k, network)
+	return k.client(), port, main
+}
+
+// servesIn starts what listens on a container's loopback, and answers the port.
+func servesIn(t *testing.T, k *task, network string) (port uint32, main *conversation) {
+	t.Helper()
+	main = attach(t, k.client(), "a")
+	start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "serve", network), AwaitAttachIds: []string{"a"}, OpenStdin: true})
 	main.until("\n")
-	number, err := strconv.Atoi(strings.TrimSpace(main.stdout.String()))
+	number, err := strconv.ParseUint(strings.TrimSpace(main.stdout.String()), 10, 16)
 	must(t, err)
-	return client, uint32(number), main
+	return uint32(number), main
 }
 
 func tcp(port uint32) *agentv1.TunnelOpen {
@@ -184,17 +190,13 @@ func TestAPublishedPortIsAtTheInterface(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: forLong, network: true})
 	giveInterface(t, k)
-	main := attach(t, k.client(), "a")
-	start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "serve", "tcp"), AwaitAttachIds: []string{"a"}, OpenStdin: true})
-	main.until("\n")
-	port, err := strconv.ParseUint(strings.TrimSpace(main.stdout.String()), 10, 16)
-	must(t, err)
+	port, _ := servesIn(t, k, "tcp")
 	for host, reason := range map[string]agentv1.TunnelErrorReason{
 		"":        0,
 		"0.0.0.0": agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_REFUSED, // who listens does so on the loopback
 		"::":      agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_REFUSED,
 	} {
-		open := tcp(uint32(port))
+		open := tcp(port)
 		open.Host = host
 		if response := tunnelTo(t, k.client(), open).receive(); response.GetError().GetReason() != reason {
 			t.Errorf("at %q: %v", host, response)
