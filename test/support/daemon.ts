@@ -177,7 +177,12 @@ export class Daemon {
   /** Environment in which Docker clients find this daemon and nothing of the user's. */
   get clientEnv(): NodeJS.ProcessEnv {
     const { DOCKER_CONTEXT: _context, DOCKER_TLS_VERIFY: _tls, ...rest } = process.env;
-    return { ...rest, DOCKER_HOST: this.host, DOCKER_CONFIG: join(this.directory, "docker-config") };
+    return {
+      ...rest,
+      DOCKER_HOST: this.host,
+      DOCKER_CONFIG: join(this.directory, "docker-config"),
+      XDG_RUNTIME_DIR: this.directory, // compose locks a project's watch there, whatever daemon has the project
+    };
   }
 
   /** Runs the real docker CLI with nothing on standard input. */
