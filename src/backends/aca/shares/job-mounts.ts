@@ -62,7 +62,9 @@ export function unmountedVolumes({ mounts }: WorkloadSpec): readonly string[] {
 /** Refuses a new container that is to mount what no job can. @throws invalid */
 export function refuseMounts(mounts: readonly ResolvedMount[], account: string | undefined): void {
   for (const { volume } of mounts) {
-    void (volume === undefined || shareIn(account, volume));
+    if (volume !== undefined) {
+      shareIn(account, volume);
+    }
   }
   const refused = mounts.find(
     ({ type, volume, destination }) =>
