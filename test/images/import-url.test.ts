@@ -144,6 +144,9 @@ describe("an import of a URL", () => {
       "[::ffff:a9fe:a9fe]",
       "[fe80::a9fe:a9fe]",
       "[fd00:ec2::254]",
+      "168.63.129.16",
+      "168.63.129.16:32526",
+      "[::ffff:168.63.129.16]",
     ]) {
       target = `http://${address}/latest/meta-data/`;
       for (const url of [target, `http://${host}/`]) {

@@ -37,6 +37,7 @@ const metadataServices = new BlockList();
 metadataServices.addSubnet("169.254.0.0", 16, "ipv4");
 metadataServices.addSubnet("fe80::", 10, "ipv6");
 metadataServices.addSubnet("fd00:ec2::", 32, "ipv6");
+metadataServices.addAddress("168.63.129.16", "ipv4"); // It answers the agent of a machine at Azure, on 80 and 32526.
 
 const refusals: Readonly<Record<number, ErrorKind>> = {
   400: "invalid",
