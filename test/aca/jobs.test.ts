@@ -13,6 +13,7 @@ import {
 } from "../../src/backends/aca/jobs/job-requests.ts";
 import { ContainerJobs } from "../../src/backends/aca/jobs/jobs.ts";
 import { parseTask } from "../../src/backends/aca/tags.ts";
+import { isUndone } from "../../src/backends/common/cloud/cloud-error.ts";
 import type { TaskAnswer, TaskRequests } from "../../src/backends/common/cloud/cloud-tasks.ts";
 import { createSealer } from "../../src/backends/common/cloud/seal.ts";
 import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
@@ -218,6 +219,28 @@ describe("the job of a start, in an Azure that", () => {
     });
     const task = taskOf(await jobs.run(asked, signal));
     assert.deepEqual([executionsOf(asked), calls("Jobs_Start")], [[task], 1]);
+  });
+
+  it("neither names what it has started nor tells of its operation has started it once", async () => {
+    const jobs = startBackend();
+    Object.assign(scene.azure.switches, { startsAreNamed: false });
+    Object.assign(scene.azure.delays, { start: 60_000 });
+    const error = { code: "AuthorizationFailed", status: 403 };
+    const times = Number.POSITIVE_INFINITY;
+    scene.azure.faults.add({ on: "app.containerappsjobOperationResults_Get", error, times });
+    const listed = await request();
+    const task = taskOf(await jobs.run(listed, signal));
+    assert.deepEqual(executionsOf(listed), [task]);
+    assert.equal(calls("Jobs_Start"), 1);
+
+    const unlisted = await request();
+    scene.azure.faults.add({ on: "app.JobsExecutions_List", error });
+    const answer = await jobs.run(unlisted, signal);
+    assert.ok("reason" in answer && answer.reason.includes("AuthorizationFailed"));
+    assert.ok(!isUndone(answer.cause), "it may run");
+    const found = taskOf(await jobs.run(unlisted, signal));
+    assert.deepEqual(executionsOf(unlisted), [found]);
+    assert.equal(calls("Jobs_Start"), 2);
   });
 
   it("refuses a look at the operation of an accepted stop is not asked for another", async () => {

@@ -20,6 +20,8 @@ export interface Switches {
   deletedSharesBlockNamesMs: number;
   /** Root may change modes of files on a share that belong to another user. */
   rootMayChmodShares: boolean;
+  /** The answer to a start that is still under way names the execution. */
+  startsAreNamed: boolean;
   /** The status of an execution until its containers run. */
   executionsBeginAs: "Running" | "Processing";
   /** Layers are fetched by a redirection to a storage account, which refuses the registry's credentials. */
@@ -46,6 +48,7 @@ export function defaultSwitches(): Switches {
     storagesInUseAreKept: true,
     deletedSharesBlockNamesMs: 0,
     rootMayChmodShares: false,
+    startsAreNamed: true,
     executionsBeginAs: "Running",
     layersAreElsewhere: true,
     logLossEvery: 0,

@@ -35,6 +35,11 @@ export class AzureError extends CloudError {
   }
 }
 
+/** A call that Azure has accepted, and of which it does not tell what it has done. */
+export class UntoldOutcome extends AzureError {
+  override readonly outcome = "unknown";
+}
+
 const withoutCredentials = "there are no credentials for Azure";
 const howToGiveCredentials = `${withoutCredentials}: run \`az login\`, set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or run this backend with a managed identity`;
 
@@ -61,6 +66,14 @@ export function isTransientStatus(status: number): boolean {
 /** Whether a call that brought no answer may well bring one in a moment. */
 export function isTransientFailure(error: unknown): boolean {
   return transientErrnos.has(errnoOf(error) ?? errnoOf((error as Error | undefined)?.cause) ?? "");
+}
+
+/**
+ * Whether Azure has refused to tell of an operation, with the error that a look at it has met: any other answer is that of
+ * the operation itself, which has failed.
+ */
+export function isUntold(error: unknown): boolean {
+  return [401, 403, notFoundStatus, tooManyRequests].includes(statusOf(error));
 }
 
 const requestTimeout = 408;

@@ -6,7 +6,7 @@ import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { isUndone } from "../../common/cloud/cloud-error.ts";
 import type { CloudTasks, TaskAnswer, TaskView } from "../../common/cloud/cloud-tasks.ts";
 import type { AzureClients } from "../arm/clients.ts";
-import { AzureError, isMissing } from "../arm/errors.ts";
+import { AzureError, isMissing, isUntold, UntoldOutcome } from "../arm/errors.ts";
 import { containerTag, formatTask, generationTag, instanceTag, parseTask, type TaskName } from "../tags.ts";
 import { withSecrets } from "./job.ts";
 import { type JobRequest, parseRequest } from "./job-requests.ts";
@@ -295,11 +295,13 @@ export class ContainerJobs implements CloudTasks {
     const { azure, resourceGroup } = this.#options;
     return await azure.call("Jobs_Start", async (options) => {
       let execution: string | undefined;
+      let isAccepted = false;
       try {
         const poller = await azure.apps.jobs.beginStart(resourceGroup, job, {
           ...options,
           updateIntervalInMs: operationPollMs,
-          onResponse(_response, answer) {
+          onResponse({ status }, answer) {
+            isAccepted ||= isSuccess(status);
             execution ??= (answer as { readonly name?: string } | undefined)?.name;
           },
         });
@@ -307,8 +309,12 @@ export class ContainerJobs implements CloudTasks {
           ({ name: execution } = await poller.pollUntilDone(options));
         }
       } catch (error) {
-        if (execution === undefined) {
+        if (execution === undefined && !(isAccepted && isUntold(error))) {
           throw error; // else the start was accepted, and only a look at its operation was refused
+        }
+        execution ??= await this.#executionOf(job).catch(() => undefined);
+        if (execution === undefined) {
+          throw new UntoldOutcome("Jobs_Start", error);
         }
       }
       this.#logger.info({ job, execution }, "started a job");

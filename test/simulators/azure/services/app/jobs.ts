@@ -259,7 +259,7 @@ export class Jobs {
   }
 
   async #start(call: ArmCall): Promise<ArmAnswer> {
-    const { clock, delays } = this.#context;
+    const { clock, delays, switches } = this.#context;
     const job = this.#find(call);
     refuseWhileBusy(job);
     const template = this.#templateOf(job, clock.nowMs(), call.body as TemplateBody | undefined);
@@ -268,7 +268,7 @@ export class Jobs {
     return await this.#operations.answer(call, {
       delayMs: delays.start,
       by: "location",
-      accepted: { status: 202, body },
+      accepted: switches.startsAreNamed ? { status: 202, body } : { status: 202 },
       finish: () => ({ status: 200, body }),
     });
   }
