@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import type { Logger } from "../../../../common/logger.ts";
 import { ManualClock } from "../../../../common/manual-clock.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
@@ -11,11 +12,14 @@ describe("the poller", () => {
   let poller: TaskPoller;
   let rounds: (readonly string[])[];
   let failing = false;
+  let isRefusing = true;
+  let warnings: () => string[];
 
   beforeEach(() => {
     clock = new ManualClock();
     rounds = [];
     failing = false;
+    isRefusing = true;
     const cloud = testCloud({
       describedAtOnce: 100,
       async describe(tasks) {
@@ -23,17 +27,18 @@ describe("the poller", () => {
           throw new Error("the cloud is away");
         }
         rounds.push(tasks);
-        const refused = tasks.filter((task) => task.includes("refused"));
+        const refused = tasks.filter((task) => isRefusing && task.includes("refused"));
         return {
           failed: new Map(refused.map((task) => [task, new Error(`nothing is told of ${task}`)])),
           views: tasks
-            .filter((task) => !/lost|refused/.test(task))
+            .filter((task) => !task.includes("lost") && !refused.includes(task))
             .map((task) => taskView({ task, status: "RUNNING" })),
           missing: tasks.filter((task) => task.includes("lost")),
         };
       },
     });
-    const { logger } = capturedLogger();
+    let logger: Logger;
+    ({ logger, warnings } = capturedLogger());
     poller = new TaskPoller({ cloud, intervalMs: 1_000, clock, logger });
   });
   afterEach(() => poller.close());
@@ -96,6 +101,28 @@ describe("the poller", () => {
     await clock.advance(150);
     assert.deepEqual(new Set(heard), new Set(["RUNNING", "Error: nothing is told of task/refused"]));
     await assert.rejects(poller.describe(["task/1", "task/refused"]), /nothing is told/);
+  });
+
+  it("warns once of looks that fail, until one succeeds", async () => {
+    poller.listen("task/refused", () => {});
+    const rejected = "cannot ask for the state of a task: nothing is told of task/refused";
+    await clock.advance(150);
+    await clock.advance(1_000);
+    await clock.advance(1_000);
+    assert.deepEqual(warnings(), [rejected]);
+    isRefusing = false;
+    await clock.advance(1_000);
+    isRefusing = true;
+    await clock.advance(1_000);
+    assert.deepEqual(warnings(), [rejected, rejected]);
+
+    failing = true;
+    const away = "cannot ask for the state of tasks: the cloud is away";
+    await clock.advance(1_000);
+    await clock.advance(1_000);
+    failing = false;
+    await clock.advance(1_000);
+    assert.deepEqual(warnings(), [rejected, rejected, away]);
   });
 
   it("goes on when a round fails, which is told to those who listen for it", async () => {

@@ -30,10 +30,14 @@ const firstLookMs = 150;
 /** Made once: a signal's own reason is an error with a stack each time. */
 const woken = new Error("somebody expects news");
 
-/** Asks the cloud how tasks are while somebody listens. */
+/** Asks the cloud how tasks are while somebody listens. Looks that fail are logged once, until one succeeds. */
 export class TaskPoller {
   readonly #options: PollerOptions;
   readonly #listeners = new Map<string, Set<Listeners>>();
+  /** Tasks that are listened to and whose last look has failed, which the log was told. */
+  readonly #untold = new Set<string>();
+  /** The last round has failed. */
+  #isAway = false;
   readonly #closed = new AbortController();
   /** Cuts the current pause short. */
   #wake: AbortController | undefined;
@@ -61,6 +65,7 @@ export class TaskPoller {
       listeners.delete(listener);
       if (listeners.size === 0 && this.#listeners.get(task) === listeners) {
         this.#listeners.delete(task);
+        this.#untold.delete(task);
       }
     };
   }
@@ -100,8 +105,10 @@ export class TaskPoller {
         this.#nextMs = this.#lastMs + intervalMs;
         try {
           await this.#round();
+          this.#isAway = false;
         } catch (error) {
-          if (!this.#closed.signal.aborted) {
+          if (!this.#closed.signal.aborted && !this.#isAway) {
+            this.#isAway = true;
             logger.warn({ err: error }, `cannot ask for the state of tasks: ${messageOf(error)}`);
           }
         }
@@ -137,13 +144,17 @@ export class TaskPoller {
         this.#tell(task, "missing");
       }
       for (const [task, error] of failed) {
-        logger.warn({ task, err: error }, `cannot ask for the state of a task: ${messageOf(error)}`);
+        if (this.#listeners.has(task) && !this.#untold.has(task)) {
+          this.#untold.add(task);
+          logger.warn({ task, err: error }, `cannot ask for the state of a task: ${messageOf(error)}`);
+        }
         this.#tellFailure([task], error);
       }
     }
   }
 
   #tell(task: string, view: TaskView | "missing"): void {
+    this.#untold.delete(task);
     for (const { told } of [...(this.#listeners.get(task) ?? [])]) {
       told(view);
     }
