@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { ManualClock } from "../../../../common/manual-clock.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import type { TaskView } from "../cloud-tasks.ts";
-import { taskView, testCloud } from "../testing/cloud.ts";
+import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
 import { Departures } from "./departures.ts";
 import { TaskPoller } from "./poller.ts";
 
@@ -15,6 +15,8 @@ describe("a task that lingers", () => {
   let view: TaskView | undefined;
   let departures: Departures;
   let stops: number;
+  let isAway: boolean;
+  let isRefusing: boolean;
   let close: () => Promise<void>;
   let gone: boolean;
 
@@ -23,11 +25,20 @@ describe("a task that lingers", () => {
     view = taskView({ task, status: "RUNNING" });
     gone = false;
     stops = 0;
+    isAway = false;
+    isRefusing = false;
     const cloud = testCloud({
-      describe: async () =>
-        view === undefined ? { views: [], missing: [task] } : { views: [view], missing: [] },
+      async describe() {
+        if (isAway) {
+          throw new Error("the cloud is away");
+        }
+        return view === undefined ? { views: [], missing: [task] } : { views: [view], missing: [] };
+      },
       async stop() {
         stops++;
+        if (isRefusing) {
+          throw failedCall("refused");
+        }
       },
     });
     const { logger } = capturedLogger();
@@ -66,6 +77,33 @@ describe("a task that lingers", () => {
     assert.ok(!gone);
     await pass(3);
     assert.ok(gone);
+  });
+
+  it("is stopped once where the cloud takes that, unless it is told to run long after", async () => {
+    await pass(125);
+    assert.equal(stops, 1);
+    await pass(300);
+    isAway = true;
+    await pass(600);
+    assert.equal(stops, 1);
+    isAway = false;
+    await pass(2);
+    assert.equal(stops, 2);
+    view = taskView({ task, status: "RUNNING", stopping: true });
+    await pass(1_000);
+    assert.equal(stops, 2);
+    view = undefined;
+    await pass(2);
+    assert.ok(gone);
+  });
+
+  it("is stopped again a moment after the cloud has refused that", async () => {
+    isRefusing = true;
+    await pass(125);
+    assert.equal(stops, 1);
+    isRefusing = false;
+    await pass(70);
+    assert.equal(stops, 2);
   });
 
   it("is not looked at any more when it is used again", async () => {

@@ -20,6 +20,8 @@ export interface DeparturesOptions {
 /** An agent that was let go ends at once; the cloud tells of it some time later. */
 const patienceMs = 60_000;
 const retryMs = 5_000;
+/** A cloud ends a task that it has agreed to stop; one that it tells to run so long after is stopped again. */
+const stoppedWithinMs = 600_000;
 
 /** Sees to it that tasks end. */
 export class Departures {
@@ -80,12 +82,17 @@ export class Departures {
         await gone();
         return;
       }
-      while (!(await this.#hasStopped(task, patienceMs, signal))) {
+      let isAgreed = false;
+      while (!(await this.#hasStopped(task, isAgreed, signal))) {
         logger.warn({ task }, "a task that should have ended is stopped");
-        await this.stop(task, "the container has ended").catch(async (error: unknown) => {
+        try {
+          await this.stop(task, "the container has ended");
+          isAgreed = true;
+        } catch (error) {
+          isAgreed = false;
           logger.warn({ err: error, task }, `cannot stop a task: ${messageOf(error)}`);
           await clock.sleep(retryMs, signal);
-        });
+        }
       }
       await gone();
     } catch (error) {
@@ -123,16 +130,28 @@ export class Departures {
     }
   }
 
-  /** Whether it has stopped, or the cloud has forgotten it, within a time. */
-  async #hasStopped(task: string, limitMs: number, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Whether it has stopped, or the cloud has forgotten it, within a time.
+   *
+   * @param isAgreed the cloud has agreed to stop it: only its word counts from then on, and silence tells nothing
+   */
+  async #hasStopped(task: string, isAgreed: boolean, signal: AbortSignal): Promise<boolean> {
     const { clock, poller } = this.#options;
     const stopped = Promise.withResolvers<boolean>();
+    let isLate = false;
     const unlisten = poller.listen(task, (view) => {
       if (view === "missing" || view.stopped) {
         stopped.resolve(true);
+      } else if (isLate && !view.stopping) {
+        stopped.resolve(false);
       }
     });
-    using _limit = after(clock, limitMs, () => stopped.resolve(false));
+    using _limit = after(clock, isAgreed ? stoppedWithinMs : patienceMs, () => {
+      isLate = true;
+      if (!isAgreed) {
+        stopped.resolve(false);
+      }
+    });
     using _leaving = onAbort(signal, () => stopped.reject(signal.reason));
     try {
       return await stopped.promise;
