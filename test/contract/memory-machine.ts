@@ -126,7 +126,7 @@ export class MemoryMachine {
   /** Another driver's rules of volumes; undefined: its own. */
   volumeRules: VolumeRules | undefined;
   /** Features that agents name in their Hello. */
-  agentFeatures: readonly string[] = ["seccomp"];
+  agentFeatures: readonly string[] = ["seccomp", "partners"];
   #sockets = 0;
 
   /** @param directory short: unix sockets are made in it */

@@ -173,7 +173,9 @@ export class ProcessAgent {
         mode: Mode.SHIM,
         containerId: this.options.containerId,
         features: [...this.options.features],
+        partnerKey: Buffer.from(this.options.features.includes("partners") ? "a key" : ""),
       }),
+      partners: () => ({}),
       start: (request) => {
         this.starts.push(request);
         this.#result ??= this.#start(request);

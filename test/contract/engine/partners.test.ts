@@ -59,6 +59,18 @@ describe("containers of a cloud that share a network", () => {
     await bench.close();
   });
 
+  it("do not start with an agent that is too old for that", async () => {
+    const owner = await bench.runScript("exec sleep 60");
+    const joined = await bench.createScript("exec sleep 60", {
+      hostConfig: { networkMode: `container:${owner}` },
+    });
+    bench.machine.agentFeatures = [];
+    await assert.rejects(
+      bench.containers.startContainer({ container: joined }),
+      /the container's agent \(0\.0\.0\) is too old to share a network/,
+    );
+  });
+
   it("are told once of all that changed while they were told before", async (context) => {
     const owner = await bench.runScript("exec sleep 60");
     // It is not started: that would tell its owner, whose agent may be slow to answer.

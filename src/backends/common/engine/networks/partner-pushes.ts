@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 
 import type { AgentAddress } from "../../../../agent-client/address.ts";
-import { messageOf, systemError } from "../../../../common/errors.ts";
+import { messageOf, SockerlessError, systemError } from "../../../../common/errors.ts";
 import { every } from "../../../../common/timers.ts";
 import { type Partner, PartnerSchema } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -19,6 +19,9 @@ const callLimitMs = 5_000;
 const retryMs = 5_000;
 /** The feature of an agent that reaches partners by the relay. */
 const calledPartners = "called-partners";
+/** The agent of a container has no means to share a network with others. */
+class TooOldAgent extends SockerlessError {}
+
 /** Certificates of partners are good for an hour; the authority makes new ones after half of it. */
 const renewalMs = 10 * 60_000;
 
@@ -26,7 +29,7 @@ const renewalMs = 10 * 60_000;
  * Makes a container that starts, and those that have its network, one another's partners. When the promise resolves its
  * agent listens where the others' processes do. That one of the others cannot be told, or reached, is only logged.
  *
- * @throws system: its agent does not reach the one whose network it shares; what its agent answers
+ * @throws system: its agent is too old for that, or does not reach the one whose network it shares; what its agent answers
  */
 export async function joinPartners(context: EngineContext, record: ContainerRecord): Promise<void> {
   const sharers = sharersOf(context, record);
@@ -40,8 +43,9 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
   }
   const owner = networkOwnerOf(context, record);
   const way = context.live.peek(owner.id)?.link?.address;
-  const failures = await push(context, record.id, startWaitMs);
-  const failure = isReached(owner, way) ? failures.get(owner.id) : "containers do not reach its agent";
+  const failure = isReached(owner, way)
+    ? (await push(context, record.id, startWaitMs)).get(owner.id)
+    : "containers do not reach its agent";
   if (failure !== undefined) {
     throw systemError(
       `failed to set up container networking: cannot share the network of container ${owner.name}: ${failure} (do its networks let their members reach one another?)`,
@@ -102,11 +106,14 @@ function tellBehind(context: EngineContext, containerId: string): void {
       try {
         await push(context, containerId, 0);
       } catch (error) {
-        told.isOutdated = true;
         context.logger.warn(
           { err: error, container: containerId },
           `a container does not know who shares its network: ${messageOf(error)}`,
         );
+        if (error instanceof TooOldAgent) {
+          continue; // It is as old the next time.
+        }
+        told.isOutdated = true;
         await context.clock.sleep(retryMs, signal).catch(() => undefined);
       }
     }
@@ -143,14 +150,10 @@ async function tell(
     return new Map();
   }
   try {
-    const { partnerKey, features } = await client.hello({}, { timeoutMs: callLimitMs, signal });
+    const { partnerKey, features, version } = await client.hello({}, { timeoutMs: callLimitMs, signal });
     const isCalled = link.address.kind === "called";
     if (partnerKey.length === 0 || (isCalled && !features.includes(calledPartners))) {
-      context.logger.warn(
-        { container: containerId },
-        "the agent of a container is of an earlier version, which shares no network: start the container again",
-      );
-      return new Map();
+      throw new TooOldAgent("system", `the container's agent (${version}) is too old to share a network`);
     }
     const partners = await partnersOf(context, record, partnerKey);
     const { failures } = await client.partners(
