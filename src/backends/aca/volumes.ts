@@ -132,7 +132,7 @@ function sharedVolumes(
     refuseUnfit: (mounts) => refuseMounts(mounts, files.account),
 
     async create(record) {
-      const { nfs } = parseVolumeOptions(record.options);
+      const { nfs } = await told("create", record.name, () => parseVolumeOptions(record.options));
       const mountpoint = volumeMountpoint(record.name);
       if (record.anonymous) {
         return { reference: "", mountpoint, status: {} };
@@ -141,7 +141,7 @@ function sharedVolumes(
         return { reference: record.driverReference, mountpoint, status: {} }; // It is as it was made, as with Docker.
       }
       const reference = { account: files.account, share: shareName(record, instance) };
-      await told("create", record.name, make(record, reference.share, nfs));
+      await told("create", record.name, () => make(record, reference.share, nfs));
       logger.info({ volume: record.name, ...reference }, "made a volume");
       return { reference: formatShare(reference), mountpoint, status: {} };
     },
@@ -152,7 +152,7 @@ function sharedVolumes(
       }
       // One that was never answered may have been made all the same.
       const share = shareIn(files.account, record) ?? shareName(record, instance);
-      await told("remove", record.name, takeAway(share));
+      await told("remove", record.name, () => takeAway(share));
       logger.info({ volume: record.name, share }, "removed a volume and all that was in it");
     },
 
@@ -188,7 +188,7 @@ function anonymousVolumes(): AcaVolumes {
     unmounted: unmountedVolumes,
     refuseUnfit: (mounts) => refuseMounts(mounts, undefined),
     async create({ anonymous, name, options }) {
-      parseVolumeOptions(options);
+      await told("create", name, () => parseVolumeOptions(options));
       if (!anonymous) {
         throw invalid(`create ${name}: there is nowhere to keep a volume: set aca.storage_account_name`);
       }
@@ -201,9 +201,9 @@ function anonymousVolumes(): AcaVolumes {
 }
 
 /** The failure of an operation names the volume. */
-async function told<T>(verb: string, volume: string, work: Promise<T>): Promise<T> {
+async function told<T>(verb: string, volume: string, work: () => T | Promise<T>): Promise<T> {
   try {
-    return await work;
+    return await work();
   } catch (error) {
     // A conflict is told in the specification's words.
     throw isErrorKind(error, "conflict") ? error : failureOf(`${verb} ${volume}`, error);

@@ -150,7 +150,7 @@ describe("volumes on EFS", () => {
     );
     await assert.rejects(async () => volumes().create(volume("x2", { options: { type: "nfs" } })), {
       kind: "invalid",
-      message: /^invalid option: "type"$/,
+      message: /^create x2: invalid option: "type"$/,
     });
     assert.equal(efs.points.length, 1);
   });

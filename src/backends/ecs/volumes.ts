@@ -82,8 +82,9 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
 
   const createPart = async (record: VolumeRecord, subpath: string): Promise<string> => {
     const part = volumeDirectory(record, subpath);
-    const made = accessPoints.createPart(part, parseVolumeOptions(record.options));
-    const accessPointId = await told("mount a directory of", record.name, made);
+    const accessPointId = await told("mount a directory of", record.name, () =>
+      accessPoints.createPart(part, parseVolumeOptions(record.options)),
+    );
     usage.added();
     logger.info(
       { volume: record.name, directory: subpath, accessPoint: accessPointId, fileSystem: fileSystemId },
@@ -97,11 +98,13 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
     parts: { kind: "made", limitMs: options.partsLimitMs, create: createPart },
 
     async create(record) {
-      const settings = parseVolumeOptions(record.options);
+      const settings = await told("create", record.name, () => parseVolumeOptions(record.options));
       if (record.anonymous) {
         return { reference: "", mountpoint: volumeMountpoint(record.name), status: {} };
       }
-      const accessPointId = await told("create", record.name, accessPoints.create(record, settings));
+      const accessPointId = await told("create", record.name, () =>
+        accessPoints.create(record, settings),
+      );
       usage.added();
       if (!usage.isCounted) {
         void accessPoints.list().then(
@@ -124,12 +127,11 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
       const reference = accessPointOf(record);
       if (reference === undefined) {
         if (record.phase === Phase.CREATING && !record.anonymous) {
-          await told("remove", record.name, removeUnanswered(record));
+          await told("remove", record.name, () => removeUnanswered(record));
         }
         return;
       }
-      const removed = removeAll(record, reference.accessPointId);
-      await told("remove", record.name, removed);
+      await told("remove", record.name, () => removeAll(record, reference.accessPointId));
       logger.info(
         { volume: record.name, accessPoint: reference.accessPointId, fileSystem: reference.fileSystemId },
         "removed a volume; what was in it stays on the file system",
@@ -156,24 +158,24 @@ function logicalVolumes(logger: Logger): VolumeStore {
     parts: partsReady,
     found: nothingFound,
     watchRoom: neverShort,
-    create(record) {
-      parseVolumeOptions(record.options);
+    async create(record) {
+      await told("create", record.name, () => parseVolumeOptions(record.options));
       if (!record.anonymous) {
         logger.warn(
           { volume: record.name },
           "ecs.efs_filesystem_id is not set: containers will not share this volume, and it is empty at each start",
         );
       }
-      return Promise.resolve({ reference: "", mountpoint: volumeMountpoint(record.name), status: {} });
+      return { reference: "", mountpoint: volumeMountpoint(record.name), status: {} };
     },
     remove: () => Promise.resolve(),
   };
 }
 
 /** The failure of an operation names the volume. */
-async function told<T>(verb: string, volume: string, work: Promise<T>): Promise<T> {
+async function told<T>(verb: string, volume: string, work: () => T | Promise<T>): Promise<T> {
   try {
-    return await work;
+    return await work();
   } catch (error) {
     throw failureOf(`${verb} ${volume}`, error);
   }
