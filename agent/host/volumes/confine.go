@@ -129,7 +129,12 @@ func ofOneContainer(source, name string, d driver.Driver) error {
 }
 
 // refusePaths refuses options that are paths, or name some, as [Store.RefuseBind] does.
+// A comma in a path of `o` is refused, too: overlay reads a backslash before it,
+// which other file systems do not, nor does what takes `ro` and its like out.
 func (s *Store) refusePaths(options map[string]string) error {
+	if strings.Contains(options["o"], `\,`) {
+		return invalid(`option "o" has a comma in a path, which file systems read in different ways: give it another name`)
+	}
 	for _, path := range pathsOf(options) {
 		absolute, err := filepath.Abs(path)
 		if err != nil {
@@ -143,8 +148,8 @@ func (s *Store) refusePaths(options map[string]string) error {
 }
 
 // pathsOf answers what may be paths in options: `o` has some behind `=`, and lists of
-// them, such as overlay's layers, with `:` between. A backslash takes a separator its
-// meaning.
+// them, such as overlay's layers, with `:` between. To overlay a backslash takes a
+// separator its meaning, to others it is one as any.
 func pathsOf(options map[string]string) []string {
 	var paths []string
 	for option, value := range options {
@@ -152,11 +157,12 @@ func pathsOf(options map[string]string) []string {
 			paths = append(paths, value)
 			continue
 		}
-		for _, each := range splitUnescaped(value, ',') {
+		for each := range strings.SplitSeq(value, ",") {
 			_, value, _ := strings.Cut(each, "=")
 			for _, path := range append(splitUnescaped(value, ':'), value) {
 				paths = append(paths, escaped.ReplaceAllString(path, "$1"))
 			}
+			paths = append(paths, value)
 		}
 	}
 	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })

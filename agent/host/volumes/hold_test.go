@@ -217,8 +217,11 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 	s := openStore(t)
 	block, shared := s.make("disk", "block"), s.make("plain", "local")
 	s.must(s.Hold(t.Context(), "one", block))
-	link, alias, named := filepath.Join(s.dir, "link"), filepath.Join(s.dir, "alias"), filepath.Join(s.dir, "a=b:c,d")
-	s.must(errors.Join(os.Symlink(block, link), os.Mkdir(alias, 0o755), mounts.Bind(block, alias, false), os.Symlink(block, named)))
+	link, alias := filepath.Join(s.dir, "link"), filepath.Join(s.dir, "alias")
+	s.must(errors.Join(os.Symlink(block, link), os.Mkdir(alias, 0o755), mounts.Bind(block, alias, false)))
+	for _, name := range []string{"a=b:c", `e\f`, `g\`, "g,h"} {
+		s.must(os.Symlink(block, filepath.Join(s.dir, name)))
+	}
 	t.Cleanup(func() { mounts.Unmount(alias) })
 	var stat unix.Stat_t
 	s.must(unix.Stat(block, &stat))
@@ -239,7 +242,7 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 		overlay("ro,lowerdir=" + shared + ",upperdir=" + block + "/up,workdir=" + shared),
 		overlay("lowerdir=" + shared + ",upperdir=" + shared + ",workdir=" + filepath.Dir(block) + "/work"),
 		overlay("lowerdir+=" + block), overlay("lowerdir=" + strings.ReplaceAll(block, "/disk/", `/\disk/`)),
-		overlay("lowerdir=" + s.dir + `/a=b\:c\,d`), overlay("lowerdir=" + relative), overlay("lowerdir=" + alias),
+		overlay("lowerdir=" + s.dir + `/a=b\:c`), overlay("device=" + s.dir + `/e\f`), overlay("lowerdir=" + relative), overlay("lowerdir=" + alias),
 		plain(relative), plain("./" + relative), plain(alias), plain(link), plain("/proc/self/root" + block),
 		{"type": "ext4", "device": device}, {"type": "ext4", "device": filepath.Join(filepath.Dir(block), "volume.img"), "o": "loop"},
 		{"type": "btrfs", "device": "/dev/none", "o": "device=" + device},
@@ -247,6 +250,13 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 		_, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "other", Driver: "local", Options: options})
 		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "volume disk") {
 			t.Errorf("%v: %v", options, err)
+		}
+	}
+	// Overlay takes a backslash its comma, others and what takes flags out of options do not.
+	for _, o := range []string{"device=" + s.dir + `/g\,h`, "lowerdir=" + s.dir + `/g\,ro,h`} {
+		_, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "other", Driver: "local", Options: overlay(o)})
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "a comma in a path") {
+			t.Errorf("%s: %v", o, err)
 		}
 	}
 	if err := s.RefuseBind(alias); connect.CodeOf(err) != connect.CodeInvalidArgument {
