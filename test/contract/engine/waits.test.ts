@@ -75,6 +75,20 @@ describe("a wait that outlives its backend", () => {
     assert.equal(bench.state.containers.get(id)?.generation, 2n);
   });
 
+  for (const condition of [WaitCondition.REMOVED, WaitCondition.NEXT_EXIT]) {
+    it(`tells the exit code of a start that failed, of a container that is gone (${WaitCondition[condition]})`, async () => {
+      const id = await bench.createScript("", {
+        config: { image: "shell", cmd: { values: ["/nowhere"] } },
+        hostConfig: { autoRemove: true },
+      });
+      const since = await accepted(id, condition);
+      await assert.rejects(bench.containers.startContainer({ container: id }));
+      await untilTrue(() => !bench.state.containers.has(id));
+      await crash();
+      assert.equal(await goOn(id, condition, since), 127);
+    });
+  }
+
   it("tells the exit code of a container that has ended and is gone", async () => {
     const ended = await bench.runScript("exit 5");
     await bench.wait(ended);

@@ -12,6 +12,8 @@ export interface NewEvent {
   readonly action: string;
   readonly actorId: string;
   readonly attributes?: Readonly<Record<string, string>>;
+  /** The exit code of a container that is removed; clients are not told. */
+  readonly exitCode?: number;
   /** When it happened, where that is known better than "now"; nanoseconds since the epoch. */
   readonly timeUnixNs?: bigint;
 }
@@ -65,7 +67,7 @@ export class Journal implements EventJournal {
    * Gives an event its time: its own, or now, but always later than the event before: times are unique and increase, so
    * `--since` with the time of an event misses none.
    */
-  dated({ type, action, actorId, attributes, timeUnixNs }: NewEvent): Event {
+  dated({ type, action, actorId, attributes, timeUnixNs, exitCode }: NewEvent): Event {
     const wanted = timeUnixNs ?? this.#clock.nowNs();
     const earliest = this.#lastNs + 1n;
     this.#lastNs = wanted < earliest ? earliest : wanted;
@@ -75,6 +77,7 @@ export class Journal implements EventJournal {
       actorId,
       attributes: { ...attributes },
       timeUnixNs: this.#lastNs,
+      ...(exitCode === undefined ? {} : { exitCode: BigInt(exitCode) }),
     });
   }
 

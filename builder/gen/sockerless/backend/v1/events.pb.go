@@ -277,6 +277,7 @@ type Event struct {
 	ActorId       string                 `protobuf:"bytes,3,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"`
 	Attributes    map[string]string      `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	TimeUnixNs    int64                  `protobuf:"varint,5,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"` // unique and increasing in one backend
+	ExitCode      *int64                 `protobuf:"varint,6,opt,name=exit_code,json=exitCode,proto3,oneof" json:"exit_code,omitempty"`   // of a container that was removed, as inspect told it last
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -346,6 +347,13 @@ func (x *Event) GetTimeUnixNs() int64 {
 	return 0
 }
 
+func (x *Event) GetExitCode() int64 {
+	if x != nil && x.ExitCode != nil {
+		return *x.ExitCode
+	}
+	return 0
+}
+
 var File_sockerless_backend_v1_events_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_events_proto_rawDesc = "" +
@@ -367,7 +375,7 @@ const file_sockerless_backend_v1_events_proto_rawDesc = "" +
 	"\theartbeat\x18\x04 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
 	"\amessage\"\x10\n" +
 	"\x0eEventsAccepted\"\v\n" +
-	"\tEventsEnd\"\xfd\x01\n" +
+	"\tEventsEnd\"\xad\x02\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x19\n" +
@@ -376,10 +384,13 @@ const file_sockerless_backend_v1_events_proto_rawDesc = "" +
 	"attributes\x18\x04 \x03(\v2,.sockerless.backend.v1.Event.AttributesEntryR\n" +
 	"attributes\x12 \n" +
 	"\ftime_unix_ns\x18\x05 \x01(\x03R\n" +
-	"timeUnixNs\x1a=\n" +
+	"timeUnixNs\x12 \n" +
+	"\texit_code\x18\x06 \x01(\x03H\x00R\bexitCode\x88\x01\x01\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x83\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\f\n" +
+	"\n" +
+	"_exit_code2\x83\x01\n" +
 	"\rEventsService\x12r\n" +
 	"\x0fSubscribeEvents\x12-.sockerless.backend.v1.SubscribeEventsRequest\x1a..sockerless.backend.v1.SubscribeEventsResponse0\x01B\xec\x01\n" +
 	"\x19com.sockerless.backend.v1B\vEventsProtoP\x01ZLgithub.com/sockerless/sockerless/builder/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
@@ -439,6 +450,7 @@ func file_sockerless_backend_v1_events_proto_init() {
 		(*SubscribeEventsResponse_End)(nil),
 		(*SubscribeEventsResponse_Heartbeat)(nil),
 	}
+	file_sockerless_backend_v1_events_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

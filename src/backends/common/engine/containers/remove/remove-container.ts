@@ -169,7 +169,7 @@ async function recordRemoval(
     for (const volume of volumes) {
       change.volumes.put({ ...volume, phase: Phase.REMOVING });
     }
-    change.event(containerEvent(record, "destroy"));
+    change.event({ ...containerEvent(record, "destroy"), exitCode: stateOf(record).exitCode });
   });
   live.run.leave();
   live.reservations.fail(conflict(`container ${record.id} was removed`));

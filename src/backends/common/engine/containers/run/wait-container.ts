@@ -67,23 +67,20 @@ function endSince(
   condition: WaitCondition,
   sinceUnixNs: bigint,
 ): WaitResult | undefined {
-  const life = state.events.past().filter(({ type, actorId }) => type === "container" && actorId === id);
-  const later = life.filter(({ timeUnixNs }) => timeUnixNs > sinceUnixNs);
+  const later = state.events
+    .past()
+    .filter(
+      ({ type, actorId, timeUnixNs }) => type === "container" && actorId === id && timeUnixNs > sinceUnixNs,
+    );
   const removal = later.find(({ action }) => action === "destroy");
-  const exit =
-    condition === WaitCondition.REMOVED
-      ? removal && life.findLast(({ action }) => action === "die")
-      : later.find(({ action }) => action === "die");
-  const exitCode = exit?.attributes["exitCode"];
-  if (exitCode !== undefined) {
-    const record = state.containers.get(id);
-    const isOver = removal === undefined && record !== undefined && !isActive(record);
-    return { exitCode: Number(exitCode), error: isOver ? stateOf(record).error : "" };
+  const exit = condition === WaitCondition.REMOVED ? undefined : later.find(({ action }) => action === "die");
+  const exitCode = exit === undefined ? removal?.exitCode : exit.attributes["exitCode"];
+  if (exitCode === undefined) {
+    return undefined;
   }
-  // One that was removed and never ran.
-  return removal !== undefined && life.some(({ action }) => action === "create")
-    ? { exitCode: 0, error: "" }
-    : undefined;
+  const record = state.containers.get(id);
+  const isOver = removal === undefined && record !== undefined && !isActive(record);
+  return { exitCode: Number(exitCode), error: isOver ? stateOf(record).error : "" };
 }
 
 /** How a container that does not run has ended; one whose start is under way, how it ends. */
