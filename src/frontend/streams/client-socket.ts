@@ -28,7 +28,7 @@ export function prepareForStreaming(socket: Duplex): void {
 /**
  * Copies both ways until the stream ends: output to the socket, and, where `stdin` says so, the client's bytes to the
  * agent, its half-close as their end. A client that leaves ends the stream, and so does the signal; the process gets all
- * that the client had sent, also where it left without reading.
+ * that the client had sent, also where it left without reading. `early` was read of the socket before.
  *
  * @returns once all output was given to the socket, which stays open
  * @throws StreamError when the stream was cut or failed, the client left, or the signal aborted
@@ -36,9 +36,9 @@ export function prepareForStreaming(socket: Duplex): void {
 export async function joinClient(
   socket: Duplex,
   link: StreamLink,
-  options: { readonly stdin: boolean; readonly signal: AbortSignal },
+  options: { readonly stdin: boolean; readonly signal: AbortSignal; readonly early?: Buffer | undefined },
 ): Promise<Outcome> {
-  const { stdin, signal } = options;
+  const { stdin, signal, early } = options;
   const receive = (chunk: Buffer): void => {
     if (stdin && !link.write(chunk)) {
       socket.pause();
@@ -89,6 +89,9 @@ export async function joinClient(
   link.pipeTo((chunk, written) => {
     socket.write(chunk, () => written());
   });
+  if (early !== undefined && early.length > 0) {
+    receive(early);
+  }
   if (socket.destroyed) {
     gone();
   } else if (signal.aborted) {

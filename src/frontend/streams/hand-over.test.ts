@@ -131,28 +131,47 @@ exec ${builtPrograms.agent} "$@"
   assert.ok(handOver.mayTake(socket, endpoint));
 });
 
-test("a connection that nobody takes stays, with all that its client sends", async (t) => {
-  const directory = await temporaryDirectory(t);
-  const handOver = helperOf(t);
-  const { client, socket } = await connected(t, join(directory, "client"));
-  const { link, worker } = offered(t, join(directory, "nobody"));
-  const kept = new Promise<void>((resolve) => {
-    worker.on("message", ({ type }: ToWorker) => {
-      if (type === "keep") {
-        resolve();
-      }
+for (const ends of ["before", "behind"] as const) {
+  test(`a connection that nobody takes stays, with all that its client sends and its end, ${ends} the attempt`, async (t) => {
+    const directory = await temporaryDirectory(t);
+    const handOver = helperOf(t);
+    const { client, socket } = await connected(t, join(directory, "client"));
+    const { link, worker } = offered(t, join(directory, "nobody"));
+    const told: string[] = [];
+    const inputEnded = new Promise<void>((resolve) => {
+      worker.on("message", (message: ToWorker) => {
+        const { type } = message;
+        told.push(type === "input" ? Buffer.concat(message.chunks).toString() : type);
+        if (type === "keep" && ends === "behind") {
+          client.end("late");
+        } else if (type === "input-end") {
+          resolve();
+        }
+      });
     });
+    await link.opened;
+    assert.ok(handOver.mayTake(socket, endpoint));
+    client.write("early, ");
+    socket.read(0);
+    await until(() => socket.readableLength > 0 || undefined);
+    if (ends === "before") {
+      client.end("late");
+      await until(() => (socket.readableLength === "early, late".length && isEndRead(socket)) || undefined);
+    }
+    const context = { logger, signal: new AbortController().signal, services: { handOver } };
+    const onDetach = (): Promise<void> => Promise.resolve();
+    const over = streamToClient(context, socket, link, { stdin: true, multiplexed: false, onDetach });
+    await inputEnded;
+    assert.deepEqual([told[0], told.slice(1, -1).join("")], ["keep", "early, late"]);
+    tell(worker, { type: "ended", outcome: { kind: "exit", exitCode: 0 } });
+    await over;
+    assert.equal(await text(client), "");
   });
-  await link.opened;
-  assert.ok(link.offer !== undefined && handOver.mayTake(socket, endpoint));
-  client.write("early, ");
-  socket.read(0);
-  await until(() => socket.readableLength > 0 || undefined);
-  assert.equal(await handOver.give(socket, link, link.offer), false);
-  await kept;
-  client.end("late");
-  assert.equal(await text(socket), "early, late");
-});
+}
+
+/** True once the client's end was read, though not what came before it. */
+const isEndRead = (socket: Socket): boolean =>
+  (socket as unknown as { readonly _readableState: { readonly ended: boolean } })._readableState.ended;
 
 test("an exit that a handed stream tells is settled for who asks next", async (t) => {
   const { client, worker, told } = await handed(t);

@@ -110,27 +110,31 @@ export class HandOver {
    * has a copy of the connection, in which nothing is to be read or written while the agent lives: it only keeps the
    * client from taking the agent's death for the end of the stream.
    *
-   * @returns false where the connection stays here after all: its client is gone, the helper, or nobody was there to take it
+   * @returns undefined once it is handed on; else the connection stays here after all, as its client is gone, or the
+   *   helper, or nobody was there to take it: what was read of it comes before all that is still to be read
    * @throws SockerlessError when nobody knows who has it
    */
-  async give(client: Duplex, link: StreamLink, { socket, token }: HandOverOffer): Promise<boolean> {
+  async give(
+    client: Duplex,
+    link: StreamLink,
+    { socket, token }: HandOverOffer,
+  ): Promise<Buffer | undefined> {
     await written(client);
     const answer = await this.#pass(client, { socket, token }, link.handed);
-    if (answer?.sent === true) {
+    if (answer === undefined) {
+      return undefined;
+    }
+    if (answer.sent) {
       throw systemError(answer.error);
     }
-    if (answer?.sent === false) {
-      this.#logger.warn({ reason: answer.error }, "a connection was not handed on");
-    }
-    if (answer !== undefined) {
-      link.keep();
-    }
-    return answer === undefined;
+    this.#logger.warn({ reason: answer.error }, "a connection was not handed on");
+    link.keep();
+    return answer.early;
   }
 
   /**
    * Has the helper answer a client. It holds the client's connection from the answer's header on, which is when this
-   * resolves: our copy is to be closed then.
+   * resolves: our copy is to be closed then. What was read of it is dropped: no other request follows.
    *
    * @returns false where the helper is gone, or the call is refused: the request is to be answered here
    * @throws SockerlessError when nobody knows whether the client was answered
@@ -149,18 +153,18 @@ export class HandOver {
    * Sends a connection to the helper, with what was read of it.
    *
    * @param handed resolves once somebody else says that he has it
-   * @returns the helper's word, or, where there was none, the promise's; one that was not sent is as it was
+   * @returns the helper's word, with what was read; undefined: there was none, and the promise has resolved
    * @throws SockerlessError when the helper has ended with it
    */
   async #pass(
     client: Duplex,
     message: object,
     handed?: Promise<void>,
-  ): Promise<Omit<Answer, "id"> | undefined> {
+  ): Promise<(Omit<Answer, "id"> & { readonly early: Buffer }) | undefined> {
     const handle = client.destroyed ? undefined : handleOf(client);
     const helper = this.#helper;
     if (handle === undefined || helper === undefined || !this.#isReady) {
-      return { sent: false, error: "the client is gone, or the helper" };
+      return { sent: false, error: "the client is gone, or the helper", early: Buffer.alloc(0) };
     }
     const early = takeRead(client, handle);
     const id = ++this.#lastId;
@@ -174,10 +178,13 @@ export class HandOver {
         }
       });
       const answer = await Promise.race(handed === undefined ? [told.promise] : [handed, told.promise]);
-      if (answer?.sent === false) {
-        giveBack(client, handle, early);
+      if (answer === undefined) {
+        return undefined;
       }
-      return answer ?? undefined;
+      if (!answer.sent) {
+        handle.readStart();
+      }
+      return { ...answer, early };
     } finally {
       this.#pending.delete(id);
     }
@@ -299,7 +306,10 @@ function handleOf(client: Duplex): Handle | undefined {
   return (client as unknown as { readonly _handle?: Handle | null })._handle ?? undefined;
 }
 
-/** Takes what was read of a socket, and has no more read. The two are one step: the kernel is read between steps only. */
+/**
+ * Takes what was read of a socket, and has no more read. The two are one step: the kernel is read between steps only. It
+ * cannot be put back where the client's end was read too.
+ */
 function takeRead(client: Duplex, handle: Handle): Buffer {
   client.pause();
   const chunks: Buffer[] = [];
@@ -308,12 +318,4 @@ function takeRead(client: Duplex, handle: Handle): Buffer {
   }
   handle.readStop();
   return Buffer.concat(chunks);
-}
-
-/** Undoes {@link takeRead}. */
-function giveBack(client: Duplex, handle: Handle, early: Buffer): void {
-  if (early.length > 0) {
-    client.unshift(early);
-  }
-  handle.readStart();
 }

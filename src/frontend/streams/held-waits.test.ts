@@ -132,11 +132,13 @@ test("a client that leaves ends the backend's call", async (t) => {
   await untilTrue(() => isOver);
 });
 
-test("a wait that is refused is answered by the frontend, as the last request of its connection", async (t) => {
-  const { client, startBackend } = await held(t);
-  await startBackend(refused);
-  client.write(post("/containers/web/wait") + post("/containers/behind/wait"));
-  const answer = await text(client);
-  assert.match(answer, /^HTTP\/1.1 404 .*\r\nConnection: close\r\n/s);
-  assert.match(answer, /\r\n\r\n\{"message":"No such container: web"\}\n$/);
-});
+for (const sends of ["write", "end"] as const) {
+  test(`a wait that is refused is answered by the frontend, as the last request of its connection (${sends})`, async (t) => {
+    const { client, startBackend } = await held(t);
+    await startBackend(refused);
+    client[sends](post("/containers/web/wait") + post("/containers/behind/wait"));
+    const answer = await text(client);
+    assert.match(answer, /^HTTP\/1.1 404 .*\r\nConnection: close\r\n/s);
+    assert.match(answer, /\r\n\r\n\{"message":"No such container: web"\}\n$/);
+  });
+}

@@ -37,17 +37,19 @@ export async function streamToClient(
 ): Promise<void> {
   const { stdin, processEnd, onDetach } = shown;
   const { signal } = context;
+  const { handOver } = context.services;
   let outcome: Outcome;
   try {
-    if (
-      link.offer !== undefined &&
-      (await context.services.handOver?.give(socket, link, link.offer)) === true
-    ) {
-      context.logger.debug("a stream is handed on");
-      void followHanded(context, socket, link, shown);
-      return;
+    let early: Buffer | undefined;
+    if (link.offer !== undefined && handOver !== undefined) {
+      early = await handOver.give(socket, link, link.offer);
+      if (early === undefined) {
+        context.logger.debug("a stream is handed on");
+        void followHanded(context, socket, link, shown);
+        return;
+      }
     }
-    outcome = await joinClient(socket, link, { stdin, signal });
+    outcome = await joinClient(socket, link, { stdin, signal, early });
   } catch (error) {
     await cut(context, socket, error, shown);
     return;
