@@ -67,37 +67,46 @@ func Main([]string) int {
 	memory.BeSmall()
 	// Signals of a terminal, and of a stop, are the frontend's to follow.
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
-	fd, err := strconv.Atoi(os.Getenv(channelVariable))
+	h, err := newHelper()
 	if err == nil {
-		err = descriptors.CloseInherited(fd)
+		err = h.run()
 	}
-	if err == nil {
-		err = serve(fd)
-	}
+	code := 0
 	if err != nil {
 		slog.Error("no connections can be handed on", "error", err)
-		return 1
+		code = 1
 	}
-	return 0
+	leaveStderr()
+	if h != nil {
+		h.passing.Wait()
+	}
+	return code
 }
 
-func serve(fd int) error {
+func newHelper() (*helper, error) {
+	fd, err := strconv.Atoi(os.Getenv(channelVariable))
+	if err != nil {
+		return nil, err
+	}
+	if err := descriptors.CloseInherited(fd); err != nil {
+		return nil, err
+	}
 	file := os.NewFile(uintptr(fd), "channel")
 	conn, err := net.FileConn(file)
 	file.Close()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	channel, isUnix := conn.(*net.UnixConn)
 	if !isUnix {
-		return errors.New("the channel is no unix socket")
+		return nil, errors.New("the channel is no unix socket")
 	}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
-		return err
+		return nil, err
 	}
 	// The other half is for connections that are passed on, and for calls.
-	return (&helper{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2)}).run()
+	return &helper{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2)}, nil
 }
 
 // missing stands for a descriptor for which this process had no room.
@@ -114,9 +123,8 @@ type helper struct {
 	holding   atomic.Int64
 }
 
+// run serves the frontend until it is gone. Clients may be held longer.
 func (h *helper) run() error {
-	defer h.passing.Wait()
-	defer leaveStderr()
 	defer h.channel.Close() // a frontend that is still there starts another helper
 	lines := bufio.NewReader(readerWithHandles{h})
 	for {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -129,6 +130,13 @@ exec ${builtPrograms.agent} "$@"
   await until(() => existsSync(join(directory, "second")) || undefined);
   process.kill(Number(await readFile(pidFile, "utf8")));
   assert.ok(handOver.mayTake(socket, endpoint));
+});
+
+test("a helper that fails says why before it leaves standard error", async () => {
+  const helper = spawn(builtPrograms.agent, ["streams"], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
+  assert.ok(helper.stderr !== null);
+  helper.send({ cmd: "NODE_HANDLE" });
+  assert.match(await text(helper.stderr), /a message came without its descriptor/);
 });
 
 for (const ends of ["before", "behind"] as const) {
