@@ -3,7 +3,7 @@
  * and from a container that may trace and looks at whatever comes into it.
  */
 import assert from "node:assert/strict";
-import { openSync, readdirSync, readlinkSync } from "node:fs";
+import { openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,10 +23,9 @@ const ok = (...args: string[]) => setting.daemon.ok(...args);
 function descriptorsOf(pid: number): Map<number, string> {
   const found = new Map<number, string>();
   for (const name of readdirSync(`/proc/${pid}/fd`)) {
-    try {
-      found.set(Number(name), kindOf(readlinkSync(`/proc/${pid}/fd/${name}`)));
-    } catch {
-      // Closed meanwhile.
+    const target = targetOf(pid, name);
+    if (target !== "") {
+      found.set(Number(name), kindOf(target));
     }
   }
   return found;
@@ -63,6 +62,33 @@ async function assertHasOnly(
   assert.deepEqual(differs(), { more: [], missing: [] });
 }
 
+/** True if a process has a socket that listens. */
+function listens(pid: number): boolean {
+  const table = (name: string) => readFileSync(`/proc/${pid}/net/${name}`, "utf8").split("\n").slice(1);
+  const unix = table("unix")
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, , , flags]) => (Number.parseInt(flags ?? "", 16) & acceptsConnections) !== 0)
+    .map(([, , , , , , inode]) => inode);
+  const tcp = [...table("tcp"), ...table("tcp6")]
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, , , state]) => state === tcpListens)
+    .map(([, , , , , , , , , inode]) => inode);
+  const listening = new Set([...unix, ...tcp].map((inode) => `socket:[${inode}]`));
+  return readdirSync(`/proc/${pid}/fd`).some((name) => listening.has(targetOf(pid, name)));
+}
+
+function targetOf(pid: number, descriptor: string): string {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/${descriptor}`);
+  } catch {
+    return ""; // Closed meanwhile.
+  }
+}
+
+/** Flag of a unix socket, and state of a TCP socket, in the kernel's tables. */
+const acceptsConnections = 0x10000;
+const tcpListens = "0A";
+
 /** Node's own: its event loops. */
 const node = ["pipe", "socket", "eventpoll", "eventfd", "/dev/null"];
 const nodeMay = ["io_uring"];
@@ -84,6 +110,14 @@ describe("from outside", () => {
       [...go, "socket", "/dev/null", "RUN/host.lock"],
       ["pidfd"],
     );
+  });
+
+  test("the helper of streams has its channel, and listens nowhere", async () => {
+    const helper = await processOf(setting.daemon, "streams");
+    await assertHasOnly(helper, [...go, "socket", "/dev/null"], ["pipe"]);
+    const id = await ok("run", "-d", "busybox", "sleep", "1000");
+    assert.ok(listens(shimOf(id)));
+    assert.ok(!listens(helper));
   });
 
   test("a shim has its sockets, its logs and its container's streams", async () => {
