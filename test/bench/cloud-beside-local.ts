@@ -19,20 +19,27 @@ import { figureOf, median, spread } from "./figures.ts";
 import { createContainer, logBytes, logScript } from "./measures.ts";
 import { processorMsOf } from "./memory.ts";
 
-/**
- * Prints a table: medians, and how many times slower the clouds' are.
- *
- * @param only names of measures contain it
- */
+/** How it is compared. */
+export interface ComparisonOptions {
+  readonly rounds: number;
+  /** Names of measures contain it. */
+  readonly only: string;
+  /** They end what is started. */
+  readonly resources: AsyncDisposableStack;
+  /** Ends the comparison. */
+  readonly interrupted: AbortSignal;
+}
+
+/** Prints a table: medians, and how many times slower the clouds' are. */
 export async function compareWithLocal(
   clouds: readonly CloudName[],
-  rounds: number,
-  only: string,
+  { rounds, only, resources, interrupted }: ComparisonOptions,
 ): Promise<void> {
-  await using resources = new AsyncDisposableStack();
-  const targets = [await prepare(resources.use(await Daemon.start()))];
-  for (const cloud of clouds) {
-    targets.push(await prepare(resources.use(await starters[cloud]()).daemon));
+  const targets: CloudTarget[] = [];
+  for (const start of [startLocal, ...clouds.map((cloud) => starters[cloud])]) {
+    interrupted.throwIfAborted();
+    const { daemon } = resources.use(await start());
+    targets.push(await prepare(daemon, interrupted));
   }
   const columns = ["measure", "local", ...clouds.flatMap((cloud) => [cloud, "times slower"]), "bar", ""];
   console.log(`\n| ${columns.join(" | ")} |\n|${"---|".repeat(columns.length)}`);
@@ -54,6 +61,11 @@ export async function compareWithLocal(
   }
 }
 
+const startLocal = async () => {
+  const daemon = await Daemon.start();
+  return { daemon, [Symbol.asyncDispose]: () => daemon.stop() };
+};
+
 const starters = {
   ecs: () =>
     EcsDaemon.start({
@@ -63,12 +75,12 @@ const starters = {
   aca: () => AcaDaemon.start({ aca: { linger: "10m", log_drain_max: "128MiB" } }),
 } satisfies Record<CloudName, () => Promise<AsyncDisposable & { readonly daemon: Daemon }>>;
 
-async function prepare(daemon: Daemon): Promise<CloudTarget> {
+async function prepare(daemon: Daemon, interrupted: AbortSignal): Promise<CloudTarget> {
   if ((await daemon.docker("image", "inspect", "busybox")).code !== 0) {
     await daemon.ok("load", "--input", await busyboxArchiveFile());
   }
   await daemon.ok("network", "create", "peers");
-  const api = new ApiClient(daemon.socket);
+  const api = new ApiClient(daemon.socket, undefined, interrupted);
   const network = "bridge";
   const started = async (config: Record<string, unknown>): Promise<string> => {
     const HostConfig = { NetworkMode: network, NanoCpus: ampleCpus };

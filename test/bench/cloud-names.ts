@@ -60,18 +60,22 @@ interface Figures {
 }
 
 /** Prints a table. @param others how many other containers the network has, for each part of it */
-export async function measureNames(others: readonly number[], rounds: number): Promise<void> {
+export async function measureNames(
+  others: readonly number[],
+  rounds: number,
+  interrupted: AbortSignal,
+): Promise<void> {
   console.log(
     "\n| change | others | ms from the answer: median (90th percentile) | from the request | from its process's start | from its agent's first connection, or its process's end | |\n|---|---|---|---|---|---|---|",
   );
   for (const count of others) {
-    for (const row of await measureAmong(count, rounds)) {
+    for (const row of await measureAmong(count, rounds, interrupted)) {
       console.log(row);
     }
   }
 }
 
-async function measureAmong(count: number, rounds: number): Promise<string[]> {
+async function measureAmong(count: number, rounds: number, interrupted: AbortSignal): Promise<string[]> {
   await using resources = new AsyncDisposableStack();
   const { aws, daemon } = resources.use(
     await EcsDaemon.start({
@@ -79,12 +83,13 @@ async function measureAmong(count: number, rounds: number): Promise<string[]> {
       ecs: { linger: "0", drain_timeout: "1s" },
     }),
   );
+  interrupted.throwIfAborted();
   const directory = await mkdtemp(join(tmpdir(), "skl-bench-"));
   resources.defer(() => rm(directory, { recursive: true }));
   const archive = join(directory, "image.tar");
   await writeFile(archive, await imageWithWatcher());
   await daemon.ok("load", "--input", archive);
-  const api = new ApiClient(daemon.socket, count + 8);
+  const api = new ApiClient(daemon.socket, count + 8, interrupted);
   resources.defer(() => api.close());
   // Internal: nobody else is asked for a name that no container has.
   await api.call("POST", "/networks/create", { Name: network, Internal: true });

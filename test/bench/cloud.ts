@@ -3,6 +3,7 @@
  * clouds whose tasks and jobs do not really run; then how soon names are known, and tasks and jobs that run beside the
  * local backend.
  */
+import { once } from "node:events";
 import { cpus } from "node:os";
 
 import { Option } from "commander";
@@ -11,7 +12,8 @@ import { npmScript, wholeNumber, wholeNumbers } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
 import { compareWithLocal } from "./cloud-beside-local.ts";
 import { measureNames } from "./cloud-names.ts";
-import { type CloudName, cloudNames, openCloud } from "./clouds.ts";
+import { type CloudName, cloudNames, type LightCloud, openCloud } from "./clouds.ts";
+import { untilInterrupted } from "./interruption.ts";
 import { memoryOf, processorMsOf } from "./memory.ts";
 
 /**
@@ -56,27 +58,42 @@ const { tasks, clouds, defaultRates, others, changes, rounds, only } = npmScript
 console.log(
   `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${defaultRates ? "the clouds' default rates" : "no rates"}\n`,
 );
-for (const cloud of tasks.length > 0 ? clouds : []) {
-  console.log(
-    `\n| containers on ${cloud} | all started after | that is, each | processor time of the daemon, each | calls | memory of the daemon |`,
-  );
-  console.log("|---|---|---|---|---|---|");
-  for (const each of tasks.filter((count) => cloud === "ecs" || count <= mostJobs)) {
-    requireConnections(each + furtherConnections);
-    await measure(cloud, each);
+await untilInterrupted(async (resources, interrupted) => {
+  for (const cloud of tasks.length > 0 ? clouds : []) {
+    console.log(
+      `\n| containers on ${cloud} | all started after | that is, each | processor time of the daemon, each | calls | memory of the daemon |`,
+    );
+    console.log("|---|---|---|---|---|---|");
+    for (const each of tasks.filter((count) => cloud === "ecs" || count <= mostJobs)) {
+      requireConnections(each + furtherConnections);
+      await measure(cloud, each, interrupted);
+    }
+  }
+  if (others.length > 0 && clouds.includes("ecs")) {
+    await measureNames(others, changes, interrupted);
+  }
+  if (rounds > 0) {
+    await compareWithLocal(clouds, { rounds, only, resources, interrupted });
+  }
+});
+
+async function measure(name: CloudName, count: number, interrupted: AbortSignal): Promise<void> {
+  await using cloud = await openCloud(name, count, defaultRates);
+  try {
+    console.log(await measured(cloud, mostAtOnce[name], count, interrupted));
+  } finally {
+    await cloud.daemon.shutDown(); // Nothing really runs: removing thousands of containers would only take its time.
   }
 }
-if (others.length > 0 && clouds.includes("ecs")) {
-  await measureNames(others, changes);
-}
-if (rounds > 0) {
-  await compareWithLocal(clouds, rounds, only);
-}
 
-async function measure(name: CloudName, count: number): Promise<void> {
-  await using cloud = await openCloud(name, count, defaultRates);
-  const { daemon } = cloud;
-  const api = new ApiClient(daemon.socket, mostAtOnce[name]);
+/** A row of the table. @throws some starts have failed */
+async function measured(
+  { daemon, rates, calls: log }: LightCloud,
+  atOnce: number,
+  count: number,
+  interrupted: AbortSignal,
+): Promise<string> {
+  const api = new ApiClient(daemon.socket, atOnce, interrupted);
   const create = async (n: number): Promise<string> => {
     const body = { Image: "busybox", Cmd: ["sleep", String(n)] };
     return (await api.json<{ Id: string }>("POST", "/containers/create", body)).Id;
@@ -89,14 +106,22 @@ async function measure(name: CloudName, count: number): Promise<void> {
     const batch = Array.from({ length: Math.min(16, count - ids.length) }, (_, n) => create(ids.length + n));
     ids.push(...(await Promise.all(batch)));
   }
-  cloud.rates.enabled = defaultRates;
-  cloud.calls.clear();
+  rates.enabled = defaultRates;
+  log.clear();
   const processorMs = processorMsOf(daemon);
   const before = performance.now();
-  const starts = await Promise.allSettled(ids.map(start));
+  const settled = Promise.allSettled(ids.map(start));
+  await Promise.race([settled, once(interrupted, "abort")]);
+  interrupted.throwIfAborted();
+  const starts = await settled;
   const tookMs = performance.now() - before;
-  cloud.rates.enabled = false;
-  const calls = Object.entries(cloud.calls.counts()).map(([call, times]) => `${times} ${call}`);
+  rates.enabled = false;
+  const failures = starts.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
+  if (failures.length > 0) {
+    const told = failures.slice(0, mostToldFailures).join("\n");
+    throw new Error(`${failures.length} of ${count} starts failed:\n${told}`);
+  }
+  const calls = Object.entries(log.counts()).map(([call, times]) => `${times} ${call}`);
   const cells = [
     String(count),
     `${(tookMs / 1000).toFixed(1)} s`,
@@ -105,13 +130,7 @@ async function measure(name: CloudName, count: number): Promise<void> {
     calls.join(", "),
     `${Math.round(idle)} → ${Math.round(memoryOf(daemon))} MB`,
   ];
-  console.log(`| ${cells.join(" | ")} |`);
-  await daemon.shutDown(); // Nothing really runs: removing thousands of containers would only take its time.
-  const failures = starts.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
-  if (failures.length > 0) {
-    const told = failures.slice(0, mostToldFailures).join("\n");
-    throw new Error(`${failures.length} of ${count} starts failed:\n${told}`);
-  }
+  return `| ${cells.join(" | ")} |`;
 }
 
 /** The backend has a connection to each agent, and this process the other end. @throws the limit is too low */

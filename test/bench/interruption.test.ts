@@ -16,9 +16,9 @@ import { untilTrue } from "../support/until.ts";
 
 /** In a network namespace of its own: dockerd leaves its bridge behind, however it ends. */
 const program = "unshare";
-const argsOf = (script: string): string[] => [
-  ...["--net", "env", `--chdir=${checkout}`, process.execPath, "--import", "tsx"],
-  `scripts/${script}.ts`,
+const argsOf = (script: string, ...args: readonly string[]): string[] => [
+  ...["--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"],
+  ...["env", `--chdir=${checkout}`, process.execPath, "--import", "tsx", `scripts/${script}.ts`, ...args],
 ];
 
 /** A bench under way: how it is interrupted, and everything that it printed, with its exit code, once it has ended. */
@@ -27,10 +27,10 @@ interface Bench {
   readonly ended: Promise<{ readonly code: number | null; readonly printed: string }>;
 }
 
-/** True once sockerless has a container in the bench's temporary directory. */
-function hasContainer(temporary: string): boolean {
+/** True once sockerless has a container in the bench's temporary directory. @param below its state: where it has them */
+function hasContainer(temporary: string, below: string): boolean {
   return readdirSync(temporary).some((name) => {
-    const containers = join(temporary, name, "state/containers");
+    const containers = join(temporary, name, "state", below);
     return existsSync(containers) && readdirSync(containers).length > 0;
   });
 }
@@ -38,11 +38,12 @@ function hasContainer(temporary: string): boolean {
 async function leavesNothing(
   signal: string,
   start: (env: NodeJS.ProcessEnv) => Promise<Bench> | Bench,
+  below = "containers",
 ): Promise<void> {
   const temporary = await mkdtemp(join(tmpdir(), "skl-"));
   const bench = await start({ ...process.env, TMPDIR: temporary });
   try {
-    await untilTrue(() => hasContainer(temporary));
+    await untilTrue(() => hasContainer(temporary, below));
   } finally {
     bench.interrupt();
   }
@@ -67,14 +68,22 @@ test("a bench leaves nothing after Ctrl-C at its terminal", () =>
     };
   }));
 
+const startInBackground =
+  (script: string, ...args: readonly string[]) =>
+  (env: NodeJS.ProcessEnv): Bench => {
+    const child = spawn(program, argsOf(script, ...args), { env, stdio: ["ignore", "ignore", "pipe"] });
+    const printed = text(child.stderr);
+    return {
+      interrupt: () => void child.kill("SIGTERM"),
+      ended: once(child, "close").then(async () => ({ code: child.exitCode, printed: await printed })),
+    };
+  };
+
 for (const script of ["bench", "bench-volumes"]) {
-  test(`${script} leaves nothing after SIGTERM`, () =>
-    leavesNothing("SIGTERM", (env) => {
-      const child = spawn(program, argsOf(script), { env, stdio: ["ignore", "ignore", "pipe"] });
-      const printed = text(child.stderr);
-      return {
-        interrupt: () => void child.kill("SIGTERM"),
-        ended: once(child, "close").then(async () => ({ code: child.exitCode, printed: await printed })),
-      };
-    }));
+  test(`${script} leaves nothing after SIGTERM`, () => leavesNothing("SIGTERM", startInBackground(script)));
 }
+
+test("bench-cloud leaves nothing after SIGTERM", () => {
+  const args = ["--tasks", "100", "--clouds", "aca", "--others", "", "--rounds", "0"];
+  return leavesNothing("SIGTERM", startInBackground("bench-cloud", ...args), "blobs");
+});
