@@ -16,6 +16,7 @@ import (
 	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
+	fileops "github.com/moby/buildkit/solver/llbsolver/file"
 	"github.com/moby/buildkit/solver/llbsolver/ops"
 	"github.com/moby/buildkit/solver/pb"
 	bkworker "github.com/moby/buildkit/worker"
@@ -27,13 +28,15 @@ import (
 // brought, and its target's skeleton is shown what it will look at.
 type fileOp struct {
 	solver.Op
-	worker  *Worker
-	actions []*pb.FileAction
-	manager *manager
+	worker     *Worker
+	actions    []*pb.FileAction
+	manager    *manager
+	references *fileops.RefManager
 }
 
 func (w *Worker) newFileOp(v solver.Vertex, op *pb.Op_File) (solver.Op, error) {
 	made := &fileOp{worker: w, actions: op.File.Actions, manager: &manager{Worker: w, description: v.Name()}}
+	made.references = fileops.NewRefManager(made.manager, v.Name())
 	real, err := ops.NewFileOp(v, op, made.manager, nil, w)
 	made.Op = real
 	return made, err
@@ -105,18 +108,23 @@ func (o *fileOp) pathsRead(input int) []string {
 }
 
 func ownersOf(action *pb.FileAction) []*pb.UserOpt {
-	var owner *pb.ChownOpt
+	owner := ownerOf(action)
+	return []*pb.UserOpt{owner.GetUser(), owner.GetGroup()}
+}
+
+// ownerOf answers the owner that an action gives; nil: none.
+func ownerOf(action *pb.FileAction) *pb.ChownOpt {
 	switch kind := action.Action.(type) {
 	case *pb.FileAction_Copy:
-		owner = kind.Copy.Owner
+		return kind.Copy.Owner
 	case *pb.FileAction_Mkdir:
-		owner = kind.Mkdir.Owner
+		return kind.Mkdir.Owner
 	case *pb.FileAction_Mkfile:
-		owner = kind.Mkfile.Owner
+		return kind.Mkfile.Owner
 	case *pb.FileAction_Symlink:
-		owner = kind.Symlink.Owner
+		return kind.Symlink.Owner
 	}
-	return []*pb.UserOpt{owner.GetUser(), owner.GetGroup()}
+	return nil
 }
 
 // withoutWildcards cuts a path at its first element with a wildcard.
@@ -142,7 +150,11 @@ func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 		}
 	}
 	o.manager.prepare = func(ctx context.Context, skeleton *tree) error { return o.show(ctx, skeleton, scoped) }
-	outputs, err = o.Op.Exec(ctx, job, scoped)
+	if mayLink(o.actions) {
+		outputs, err = o.execLinking(ctx, job.Session(), scoped)
+	} else {
+		outputs, err = o.Op.Exec(ctx, job, scoped)
+	}
 	return unlessCancelled(ctx, outputs, err)
 }
 
