@@ -92,7 +92,7 @@ func (c *layerContent) WriteTo(out io.Writer) (int64, error) {
 	size := &counter{to: out}
 	buffered := bufio.NewWriterSize(size, 1<<20)
 	archive := tar.NewWriter(buffered)
-	writer := &layerWriter{archive: archive, dir: c.dir, written: map[string]bool{}, links: map[uint64]string{}}
+	writer := &layerWriter{archive: archive, dir: c.dir, written: map[string]bool{}, links: map[uint64]string{}, buffer: make([]byte, copyBytes)}
 	// Whether what is there now is a directory.
 	after := map[string]bool{}
 	err := filepath.WalkDir(c.dir, func(file string, entry fs.DirEntry, err error) error {
@@ -145,12 +145,16 @@ func (c *counter) Write(data []byte) (int, error) {
 	return n, err
 }
 
+// copyBytes is how much of a file is read at a time.
+const copyBytes = 256 << 10
+
 // layerWriter writes entries after the directories that they are in.
 type layerWriter struct {
 	archive *tar.Writer
 	dir     string
 	written map[string]bool
 	links   map[uint64]string
+	buffer  []byte
 }
 
 func (w *layerWriter) add(name string) error {
@@ -210,7 +214,7 @@ func (w *layerWriter) add(name string) error {
 		return err
 	}
 	defer content.Close()
-	_, err = io.CopyBuffer(w.archive, struct{ io.Reader }{content}, make([]byte, 256<<10))
+	_, err = io.CopyBuffer(w.archive, struct{ io.Reader }{content}, w.buffer)
 	return err
 }
 
