@@ -2,8 +2,9 @@ package shim
 
 import (
 	"context"
-	"runtime/debug"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
 const (
@@ -30,7 +31,7 @@ func (s *shim) wait() {
 	s.ports.Close()
 	s.sockets.close()
 	s.resolver.close()
-	debug.FreeOSMemory()
+	memory.GiveBackSoon()
 
 	idle := make(chan struct{})
 	go func() {

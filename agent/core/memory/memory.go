@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"math"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -18,6 +19,11 @@ const (
 	maxThreads = 4
 	// gcPercent trades a little time for a smaller heap.
 	gcPercent = 50
+	// youthful is how much a process may hold before its first collections come: a
+	// container that is done by then, as most are, pays for none.
+	youthful = 32 << 20
+	// youth is how long that lasts.
+	youth = time.Second
 )
 
 var (
@@ -25,11 +31,22 @@ var (
 	armed atomic.Bool
 )
 
-// BeSmall tunes the Go runtime for a process that is idle most of the time.
+// BeSmall tunes the Go runtime for a process that is idle most of the time, once
+// it has started.
 func BeSmall() {
-	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(youthful)
+	debug.SetGCPercent(-1)
 	runtime.GOMAXPROCS(min(maxThreads, runtime.GOMAXPROCS(0)))
+	time.AfterFunc(youth, func() {
+		debug.SetMemoryLimit(math.MaxInt64)
+		debug.SetGCPercent(gcPercent)
+		debug.FreeOSMemory()
+	})
 }
+
+// GiveBackSoon gives memory back that is not needed any more, if the process is
+// still there in a moment.
+func GiveBackSoon() { time.AfterFunc(quiet, debug.FreeOSMemory) }
 
 // Moved says that so many bytes of a stream went through this process.
 func Moved(bytes int) {
