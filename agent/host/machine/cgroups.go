@@ -34,12 +34,13 @@ func RemoveCgroups(ctx context.Context, path string) error {
 	}
 	var failures []error
 	for _, root := range roots {
-		failures = append(failures, removeCgroup(ctx, filepath.Join(root, path)))
+		failures = append(failures, RemoveCgroup(ctx, filepath.Join(root, path)))
 	}
 	return errors.Join(failures...)
 }
 
-func removeCgroup(ctx context.Context, cgroup string) error {
+// RemoveCgroup is RemoveCgroups of one directory.
+func RemoveCgroup(ctx context.Context, cgroup string) error {
 	retry := time.NewTicker(2 * time.Millisecond)
 	defer retry.Stop()
 	for deadline := time.Now().Add(cgroupPatience); ; {

@@ -1,9 +1,14 @@
 package ociruntime
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -86,6 +91,95 @@ func TestAContainerIsDeletedWhereAKilledRuntimeLeftAMount(t *testing.T) {
 	if err := r.Delete(t.Context(), "half"); err != nil || r.Knows("half") {
 		t.Errorf("%v, known: %t", err, r.Knows("half"))
 	}
+}
+
+// endedState is what runc keeps of a container that has ended, with a cgroup that
+// is not empty.
+func endedState(t *testing.T, id string) (cgroup string, state map[string]any) {
+	t.Helper()
+	cgroup = filepath.Join("/sys/fs/cgroup/pids", id)
+	if _, err := os.Stat(filepath.Dir(cgroup)); err != nil {
+		cgroup = filepath.Join("/sys/fs/cgroup", id) // version 2
+	}
+	if err := os.Mkdir(cgroup, 0o755); err != nil {
+		t.Skipf("cgroups cannot be made here: %v", err)
+	}
+	t.Cleanup(func() { os.Remove(cgroup) })
+	if err := os.Mkdir(filepath.Join(cgroup, "nested"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(filepath.Join(cgroup, "nested")) })
+	return cgroup, map[string]any{
+		"init_process_pid": os.Getpid(), "init_process_start": 1, // whose number we have by now
+		"cgroup_paths": map[string]string{"pids": cgroup},
+		"config":       map[string]any{"Hooks": map[string]any{"poststop": nil}},
+	}
+}
+
+// writeState makes a container known to a runtime that is not there.
+func writeState(t *testing.T, id string, state any) Runtime {
+	t.Helper()
+	r := Runtime{Path: filepath.Join(t.TempDir(), "runc"), Root: t.TempDir()}
+	content, err := json.Marshal(state)
+	if err == nil {
+		err = os.Mkdir(filepath.Join(r.Root, id), 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(r.Root, id, "state.json"), content, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestAContainerThatHasEndedIsDeletedWithoutTheRuntime(t *testing.T) {
+	id := fmt.Sprintf("sockerless-test-ended-%d", os.Getpid())
+	cgroup, state := endedState(t, id)
+	r := writeState(t, id, state)
+	if err := r.Delete(t.Context(), id); err != nil || r.Knows(id) {
+		t.Errorf("%v, known: %t", err, r.Knows(id))
+	}
+	if _, err := os.Lstat(cgroup); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its cgroup: %v", err)
+	}
+}
+
+func TestTheRuntimeDeletesContainersThatItAloneKnows(t *testing.T) {
+	id := fmt.Sprintf("sockerless-test-known-%d", os.Getpid())
+	cgroup, state := endedState(t, id)
+	for what, changes := range map[string]map[string]any{
+		"runs":                        {"init_process_pid": os.Getppid(), "init_process_start": startOf(t, os.Getppid())},
+		"shares a cgroup":             {"cgroup_paths": map[string]string{"pids": cgroup, "cpu": filepath.Dir(cgroup)}},
+		"has no cgroup":               {"cgroup_paths": map[string]string{}},
+		"has a resource class":        {"intel_rdt_path": "/sys/fs/resctrl/a"},
+		"has something to run at end": {"config": map[string]any{"Hooks": map[string]any{"poststop": []any{map[string]any{"path": "/bin/true"}}}}},
+	} {
+		changed := maps.Clone(state)
+		maps.Copy(changed, changes)
+		r := writeState(t, id, changed)
+		if err := r.bury(t.Context(), id); !errors.Is(err, errDeleteByRuntime) {
+			t.Errorf("one that %s: %v", what, err)
+		}
+		if _, err := os.Lstat(filepath.Join(cgroup, "nested")); err != nil || !r.Knows(id) {
+			t.Errorf("one that %s: %v, known: %t", what, err, r.Knows(id))
+		}
+	}
+}
+
+// startOf is when a process began, in clock ticks since the boot.
+func startOf(t *testing.T, pid int) uint64 {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	started, err := strconv.ParseUint(fields[19], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return started
 }
 
 func TestProbeRunsAContainer(t *testing.T) {
