@@ -160,12 +160,18 @@ func (c *container) startShim(specFile string) {
 	listener.Close()
 	reader, writer, err := os.Pipe()
 	must(c.t, err)
+	waiting, specified, err := os.Pipe()
+	must(c.t, err)
 	c.shim = exec.Command("/proc/self/exe", "shim", "--spec", specFile)
-	c.shim.ExtraFiles = []*os.File{socket, writer}
+	c.shim.ExtraFiles = []*os.File{socket, writer, waiting}
 	c.shim.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	must(c.t, c.shim.Start())
 	socket.Close()
 	writer.Close()
+	waiting.Close()
+	_, err = specified.Write([]byte{1})
+	must(c.t, err)
+	specified.Close()
 	go func() {
 		c.shim.Wait()
 		close(c.dead)

@@ -41,7 +41,7 @@ func Main(arguments []string) int {
 		return 2
 	}
 	memory.BeSmall()
-	err := descriptors.CloseInherited(shimspec.ListenerFD, shimspec.ReadinessFD)
+	err := descriptors.CloseInherited(shimspec.ListenerFD, shimspec.ReadinessFD, shimspec.SpecifiedFD)
 	if err == nil {
 		err = run(*specFile, os.NewFile(shimspec.ReadinessFD, "readiness"))
 	}
@@ -64,17 +64,23 @@ type shim struct {
 	ports     *ports.Set
 	sockets   *dockerSockets
 	resolver  *resolver
+	self      *networkedAgent
 	handOvers *handover.Offers
 	gate      *server.Gate
 	http      *http.Server
 }
 
 func run(specFile string, readiness *os.File) error {
+	s := &shim{terminate: make(chan os.Signal, 1)}
+	handler := server.NewHandler(s.resolve)
+	if !awaitSpec() {
+		return errors.New("the container was not prepared to its end")
+	}
 	spec, err := readSpec(specFile)
 	if err != nil {
 		return errors.Join(err, refuse(readiness, 0, err))
 	}
-	s := &shim{spec: spec, terminate: make(chan os.Signal, 1)}
+	s.spec = spec
 	if err := s.settle(); err != nil {
 		return errors.Join(err, refuse(readiness, spec.Generation, err))
 	}
@@ -84,7 +90,7 @@ func run(specFile string, readiness *os.File) error {
 		return errors.Join(err, refuse(readiness, spec.Generation, err))
 	}
 	served := make(chan error, 1)
-	if err := s.serve(served); err != nil {
+	if err := s.serve(handler, served); err != nil {
 		s.cleanUp()
 		return errors.Join(err, refuse(readiness, spec.Generation, err))
 	}
@@ -94,6 +100,14 @@ func run(specFile string, readiness *os.File) error {
 	s.wait()
 	s.leave()
 	return <-served
+}
+
+// awaitSpec waits until there is a specification: false if there will be none.
+func awaitSpec() bool {
+	specified := os.NewFile(shimspec.SpecifiedFD, "specified")
+	defer specified.Close()
+	n, _ := specified.Read(make([]byte, 1))
+	return n == 1
 }
 
 // settle makes the process independent of whoever started it.
@@ -208,7 +222,7 @@ func (s *shim) cleanUp() {
 }
 
 // serve begins to answer on the inherited socket.
-func (s *shim) serve(served chan<- error) error {
+func (s *shim) serve(handler http.Handler, served chan<- error) error {
 	inherited := os.NewFile(shimspec.ListenerFD, "agent socket")
 	listener, err := net.FileListener(inherited)
 	inherited.Close()
@@ -217,19 +231,13 @@ func (s *shim) serve(served chan<- error) error {
 	}
 	s.resolver = &resolver{namespace: s.spec.NetworkNamespace, logger: s.logger}
 	s.handOvers = handover.NewOffers(shimspec.ContainerPaths{Run: filepath.Dir(s.spec.AgentSocket)}.HandOverSocket(), s.logger)
-	self := &networkedAgent{
+	s.self = &networkedAgent{
 		agent: &agent{
 			Core: server.Core{Sessions: s.sessions}, container: s.container, log: s.log, handOvers: s.handOvers,
 		},
 		resolver: s.resolver,
 		hosts:    filepath.Join(shimspec.ContainerPaths{Dir: filepath.Dir(s.spec.ExitRecord)}.Files(), "hosts"),
 	}
-	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
-		if id != "" && id != s.spec.ContainerID {
-			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", s.spec.ContainerID))
-		}
-		return self, nil
-	})
 	s.gate = server.NewGate()
 	s.http = server.NewServer(s.gate.Wrap(handler), s.logger)
 	go func() {
@@ -240,6 +248,14 @@ func (s *shim) serve(served chan<- error) error {
 		served <- err
 	}()
 	return nil
+}
+
+// resolve finds the container that a call is for, from serve on.
+func (s *shim) resolve(_ context.Context, id string) (server.Container, error) {
+	if id != "" && id != s.spec.ContainerID {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", s.spec.ContainerID))
+	}
+	return s.self, nil
 }
 
 // announce tells the host process that the container is created.

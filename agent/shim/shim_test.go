@@ -1,7 +1,10 @@
 package shim_test
 
 import (
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -66,5 +69,26 @@ func TestACommandThatCannotBeExecutedIsTheStartsAnswer(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+func TestAShimWhoseContainerIsNotPreparedLeaves(t *testing.T) {
+	readiness, ready, err := os.Pipe()
+	must(t, err)
+	defer readiness.Close()
+	waiting, specified, err := os.Pipe()
+	must(t, err)
+	shim := exec.Command("/proc/self/exe", "shim", "--spec", filepath.Join(t.TempDir(), "shim.json"))
+	shim.ExtraFiles = []*os.File{waiting, ready, waiting} // nobody connects: any file does as the socket
+	must(t, shim.Start())
+	waiting.Close()
+	ready.Close()
+	specified.Close() // as the kernel does when the host process is killed
+	line, err := io.ReadAll(readiness)
+	if err != nil || len(line) > 0 {
+		t.Errorf("readiness %q, %v", line, err)
+	}
+	if err := shim.Wait(); shim.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
 	}
 }

@@ -109,6 +109,11 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 	}
 	l.spec = l.shimSpec()
 	faultpoint.Reached("host.launch.run-directory")
+	shim, err := l.startShim()
+	if err != nil {
+		return ready, err
+	}
+	defer shim.close()
 	networked := make(chan error, 1)
 	go func() { networked <- l.makeNetwork() }()
 	prepareErr := l.prepareFiles(ctx)
@@ -120,7 +125,7 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 		return ready, err
 	}
 	faultpoint.Reached("host.launch.specified")
-	ready, err = l.startShim(ctx)
+	ready, err = shim.ready(ctx)
 	if err := cmp.Or(l.requireDonors(), err); err != nil {
 		return ready, err
 	}

@@ -27,7 +27,7 @@ const (
 )
 
 func beUnready(how string) {
-	if err := descriptors.CloseInherited(shimspec.ListenerFD, shimspec.ReadinessFD); err != nil {
+	if err := descriptors.CloseInherited(shimspec.ListenerFD, shimspec.ReadinessFD, shimspec.SpecifiedFD); err != nil {
 		panic(err)
 	}
 	if how == diesAtWork {

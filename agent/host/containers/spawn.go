@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -20,35 +21,63 @@ import (
 // maxReadiness bounds a shim's readiness line.
 const maxReadiness = 1 << 20
 
-// startShim starts the shim and waits until it is ready or says why not.
-func (l *launch) startShim(ctx context.Context) (shimspec.Readiness, error) {
+// startingShim are our ends of a shim's pipes.
+type startingShim struct {
+	readiness *os.File
+	specified *os.File
+}
+
+func (s *startingShim) close() {
+	s.readiness.Close()
+	s.specified.Close()
+}
+
+// startShim starts the shim, which does nothing until it hears that there is a
+// specification: its process comes up while the container is prepared.
+func (l *launch) startShim() (*startingShim, error) {
 	socket, err := listen(l.spec.AgentSocket)
 	if err != nil {
-		return shimspec.Readiness{}, fmt.Errorf("agent socket: %w", err)
+		return nil, fmt.Errorf("agent socket: %w", err)
 	}
 	defer socket.Close()
-	reader, writer, err := os.Pipe()
+	readiness, ready, err := os.Pipe()
 	if err != nil {
-		return shimspec.Readiness{}, err
+		return nil, err
 	}
-	defer reader.Close()
-	err = l.spawn(socket, writer)
-	writer.Close()
+	defer ready.Close()
+	waiting, specified, err := os.Pipe()
 	if err != nil {
-		return shimspec.Readiness{}, fmt.Errorf("start the shim: %w", err)
+		readiness.Close()
+		return nil, err
+	}
+	defer waiting.Close()
+	starting := &startingShim{readiness: readiness, specified: specified}
+	if err := l.spawn(socket, ready, waiting); err != nil {
+		starting.close()
+		return nil, fmt.Errorf("start the shim: %w", err)
 	}
 	faultpoint.Reached("host.launch.shim-spawned")
-	ready, err := awaitReadiness(ctx, reader)
+	return starting, nil
+}
+
+// ready has the shim make the container, and waits until it is ready or says why
+// not.
+func (s *startingShim) ready(ctx context.Context) (shimspec.Readiness, error) {
+	// EPIPE: it has ended, which its readiness tells.
+	if _, err := s.specified.Write([]byte{1}); err != nil && !errors.Is(err, unix.EPIPE) {
+		return shimspec.Readiness{}, err
+	}
+	ready, err := awaitReadiness(ctx, s.readiness)
 	faultpoint.Reached("host.launch.shim-ready")
 	return ready, err
 }
 
 // spawn starts a process that stays when we go: a session of its own, nothing of
-// ours but the two descriptors.
-func (l *launch) spawn(socket, readiness *os.File) error {
+// ours but these descriptors.
+func (l *launch) spawn(socket, readiness, specified *os.File) error {
 	shim := exec.Command(l.agentPath, "shim", "--spec", l.paths.Spec())
 	shim.Dir = "/"
-	shim.ExtraFiles = []*os.File{socket, readiness}
+	shim.ExtraFiles = []*os.File{socket, readiness, specified}
 	shim.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := shim.Start(); err != nil {
 		return err

@@ -10,8 +10,11 @@
 //
 //	fd 3  the listening agent socket, already bound to Spec.AgentSocket
 //	fd 4  the write end of the readiness pipe
+//	fd 5  the read end of a pipe that says when shim.json is written
 //
-// The shim marks both close-on-exec, opens the Docker sockets, binds the
+// The shim marks them close-on-exec and waits, since it is started while the host
+// process still prepares the container: for a byte, or for the pipe's end
+// without one, upon which it exits. Then it opens the Docker sockets, binds the
 // published ports and has the runtime create the container. Then it writes
 // Readiness to Spec.ReadyRecord (atomically: a later host process reads it
 // there), writes the same JSON as one line to the pipe, and closes the pipe.
@@ -42,6 +45,7 @@ const Version = 1
 const (
 	ListenerFD  = 3
 	ReadinessFD = 4
+	SpecifiedFD = 5
 )
 
 // Spec is shim.json: everything a shim knows about its container beside the
