@@ -64,6 +64,10 @@ export async function startFrontend(
     handsOn && backendSocket !== undefined
       ? new HandOver(builtPrograms.agent, backendSocket, logger)
       : undefined;
+  const areAllHandedOn = handOver !== undefined && config.hosts.every((host) => host.startsWith("unix://"));
+  if (!areAllHandedOn) {
+    ways.streams.startThreads();
+  }
   const services = {
     ...ways,
     clock: systemClock,

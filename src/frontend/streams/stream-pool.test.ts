@@ -226,6 +226,22 @@ test("a dial that fails is told as unavailable", async (t) => {
   await assert.rejects(link.ended, { kind: "unavailable" });
 });
 
+test("threads start with the first stream that needs one, or when they are asked for", async (t) => {
+  const agent = await serveAgent(t, { session: cat });
+  const pool = poolOf(t);
+  const short = pool.open(targetOf(agent.socket), { ...exec, mayHandOn: true }, "raw");
+  await short.opened;
+  assert.equal(pool.threads.length, 0);
+  const link = pool.open(targetOf(agent.socket), exec, "raw");
+  await link.opened;
+  assert.equal(pool.threads.length, 1);
+  short.cancel();
+  link.cancel();
+  const asked = poolOf(t, 2);
+  asked.startThreads();
+  assert.equal(asked.threads.length, 2);
+});
+
 test("closing the pool ends streams with an error", async (t) => {
   const pool = new StreamPool(1);
   const agent = await serveAgent(t, { session: cat });

@@ -26,9 +26,13 @@ const inputBudget = 32 * 1024 * 1024;
 /** Bytes of windows, and of output, of all short streams. */
 const shortBudget = 4 * 1024 * 1024;
 
-/** Opens streams to agents, in worker threads but for short ones. */
+/**
+ * Opens streams to agents, in worker threads but for short ones. The threads start with the first stream that needs them:
+ * where connections are handed on, there may never be one.
+ */
 export class StreamPool {
-  readonly #pool: Piscina<StreamTask, void>;
+  readonly #threads: number;
+  #pool: Piscina<StreamTask, void> | undefined;
   readonly #links = new Set<StreamLink>();
   readonly #input = new ByteBudget(inputBudget);
   /** Resources of the streams that this thread runs itself. */
@@ -39,18 +43,12 @@ export class StreamPool {
 
   /** @param threads how many workers; by default one less than the machine has cores, at least one */
   constructor(threads = Math.min(maxThreads, Math.max(1, availableParallelism() - 1))) {
-    this.#pool = new Piscina({
-      filename: new URL("./worker.js", import.meta.url).href,
-      name: "serveStream",
-      minThreads: threads,
-      maxThreads: threads,
-      idleTimeout: Number.POSITIVE_INFINITY,
-      concurrentTasksPerWorker: streamsPerThread,
-      // A thread without tasks would otherwise sleep on a lock, deaf to its HTTP/2 connections.
-      atomics: "disabled",
-    });
-    // A thread that ends while it has no stream: the pool replaces it.
-    this.#pool.on("error", () => {});
+    this.#threads = threads;
+  }
+
+  /** Starts the threads, for whoever will need them soon: it takes them a tenth of a second. */
+  startThreads(): void {
+    this.#started();
   }
 
   /** How many streams are open. */
@@ -58,9 +56,9 @@ export class StreamPool {
     return this.#links.size;
   }
 
-  /** The workers' threads. One that ends is replaced. */
+  /** The workers' threads, once they are started. One that ends is replaced. */
   get threads(): readonly Worker[] {
-    return this.#pool.threads;
+    return this.#pool?.threads ?? [];
   }
 
   /** Opens a stream. Failures are told by the link. */
@@ -68,6 +66,24 @@ export class StreamPool {
     return isShort(operation)
       ? this.#openHere(target, operation, framing)
       : this.#openInWorker(target, operation, framing);
+  }
+
+  #started(): Piscina<StreamTask, void> {
+    if (this.#pool === undefined) {
+      this.#pool = new Piscina({
+        filename: new URL("./worker.js", import.meta.url).href,
+        name: "serveStream",
+        minThreads: this.#threads,
+        maxThreads: this.#threads,
+        idleTimeout: Number.POSITIVE_INFINITY,
+        concurrentTasksPerWorker: streamsPerThread,
+        // A thread without tasks would otherwise sleep on a lock, deaf to its HTTP/2 connections.
+        atomics: "disabled",
+      });
+      // A thread that ends while it has no stream: the pool replaces it.
+      this.#pool.on("error", () => {});
+    }
+    return this.#pool;
   }
 
   #openHere(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
@@ -80,7 +96,7 @@ export class StreamPool {
   #openInWorker(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
     const { port1, port2 } = new MessageChannel();
     // Never with an AbortSignal: that would take a whole thread, and an abort would end it with all its streams.
-    const run = this.#pool.run(
+    const run = this.#started().run(
       { target, operation, framing, requestId: currentRequestId(), port: port2 },
       // Piscina derives its type from an overload of postMessage that is not the one it calls.
       { transferList: [port2] as unknown as TransferList },
@@ -107,7 +123,7 @@ export class StreamPool {
       link.cancel({ kind: "unavailable", message: "sockerless is shutting down", exitCode: 0 });
     }
     this.#here.connections.close();
-    await this.#pool.destroy();
+    await this.#pool?.destroy();
   }
 }
 
