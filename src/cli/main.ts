@@ -1,28 +1,21 @@
 /** The command line of sockerless. */
 import "../common/compile-cache.ts";
 
-import { Command } from "commander";
+import type { Command } from "commander";
 
-import { type Config, loadConfig } from "../common/config/load.ts";
-import { type BackendName, backendNames } from "../common/config/schema.ts";
-import type { Command as ConfiguredCommand } from "../common/config/settings.ts";
+import { backendNames } from "../common/config/schema.ts";
 import { version } from "../common/version.ts";
-import { addFlags, flagValues, settingsOfCommand } from "./flags.ts";
+import { configOf, configured, newProgram, serveCommand } from "./commands.ts";
 import { reportFailure } from "./lifetime.ts";
 import { backendService, frontendService } from "./services.ts";
 
-const program = new Command("sockerless")
-  .description("The Docker Engine API without a Docker engine.")
-  .version(version, "--version", "Print the version.")
-  .helpCommand(false)
-  .showHelpAfterError("See --help.");
+const program = newProgram();
 
-configured(program.command("serve"), "serve")
-  .description("Run a backend and a frontend: all that a Docker client needs.")
-  .action(async (_, command: Command) => {
-    const { serve } = await import("./serve.ts");
-    await serve(configOf(command, "serve"));
-  });
+// `bin/sockerless serve` begins in serve-process.ts, which loads less.
+serveCommand(program).action(async (_, command: Command) => {
+  const { serve } = await import("./serve.ts");
+  await serve(configOf(command, "serve"));
+});
 
 configured(program.command("frontend"), "frontend")
   .description("Run the frontend alone: the Docker API for a backend that runs elsewhere.")
@@ -139,25 +132,4 @@ try {
 } catch (error) {
   reportFailure(program.args[0] ?? "", error);
   process.exit(1);
-}
-
-function configured(command: Command, as: ConfiguredCommand, backendName?: BackendName): Command {
-  addFlags(command, settingsOfCommand(as, backendName));
-  return command;
-}
-
-function configOf(command: Command, as: ConfiguredCommand, backendName?: BackendName): Config {
-  const { config: file, ...options } = command.opts<Record<string, unknown>>();
-  const { config, warnings } = loadConfig({
-    command: as,
-    ...(backendName === undefined ? {} : { backend: backendName }),
-    ...(typeof file === "string" && file !== "" ? { file } : {}),
-    flags: flagValues(options, settingsOfCommand(as, backendName)),
-    environment: process.env,
-    uid: process.geteuid?.() ?? 0,
-  });
-  for (const warning of warnings) {
-    process.stderr.write(`sockerless: ${warning}\n`);
-  }
-  return config;
 }

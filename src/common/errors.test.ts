@@ -6,6 +6,7 @@ import { describe, it } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { toConnectError } from "./connect-error.ts";
 import {
   conflict,
   errorKindHeader,
@@ -15,7 +16,6 @@ import {
   notFound,
   SockerlessError,
   systemError,
-  toConnectError,
   toErrorData,
 } from "./errors.ts";
 

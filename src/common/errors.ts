@@ -7,7 +7,8 @@
  * are kinds that gRPC has no code for. A peer that does not send the header (another language's client library, a
  * proxy on the way) is understood by its code alone.
  */
-import { Code, ConnectError } from "@connectrpc/connect";
+// Types alone: the supervisor loads none of the code of calls.
+import type { Code, ConnectError } from "@connectrpc/connect";
 
 /** Every kind of error there is. `system` is what remains: a fault of ours or of the machine, never of the caller. */
 export const errorKinds = [
@@ -86,35 +87,22 @@ function constructorOf(kind: ErrorKind): (message: string, cause?: unknown) => S
   return (message, cause) => new SockerlessError(kind, message, cause);
 }
 
-/** The code that stands for each kind on the wire. */
-const codeOfKind: Readonly<Record<ErrorKind, Code>> = {
-  "not-found": Code.NotFound,
-  conflict: Code.AlreadyExists,
-  invalid: Code.InvalidArgument,
-  "not-modified": Code.FailedPrecondition,
-  forbidden: Code.PermissionDenied,
-  unauthorized: Code.Unauthenticated,
-  unavailable: Code.Unavailable,
-  "not-implemented": Code.Unimplemented,
-  system: Code.Internal,
-};
-
 /**
  * The kind of a Connect error whose peer sent no header. FailedPrecondition and Aborted mean a conflict to everyone but
  * us. Canceled, DeadlineExceeded and DataLoss say nothing about the request, so they are `system`, as in moby.
  */
 const kindOfCode: Readonly<Partial<Record<Code, ErrorKind>>> = {
-  [Code.NotFound]: "not-found",
-  [Code.AlreadyExists]: "conflict",
-  [Code.FailedPrecondition]: "conflict",
-  [Code.Aborted]: "conflict",
-  [Code.InvalidArgument]: "invalid",
-  [Code.OutOfRange]: "invalid",
-  [Code.PermissionDenied]: "forbidden",
-  [Code.Unauthenticated]: "unauthorized",
-  [Code.Unavailable]: "unavailable",
-  [Code.ResourceExhausted]: "unavailable",
-  [Code.Unimplemented]: "not-implemented",
+  5: "not-found", // NotFound
+  6: "conflict", // AlreadyExists
+  9: "conflict", // FailedPrecondition
+  10: "conflict", // Aborted
+  3: "invalid", // InvalidArgument
+  11: "invalid", // OutOfRange
+  7: "forbidden", // PermissionDenied
+  16: "unauthorized", // Unauthenticated
+  14: "unavailable", // Unavailable
+  8: "unavailable", // ResourceExhausted
+  12: "not-implemented", // Unimplemented
 };
 
 /** The failures of a connection: the peer is away, whatever was asked of it. */
@@ -159,7 +147,7 @@ export function fromUnknown(error: unknown): SockerlessError {
   if (error instanceof SockerlessError) {
     return error;
   }
-  if (error instanceof ConnectError) {
+  if (isConnectError(error)) {
     // A peer that gives no reason has failed nonetheless: then the code is told.
     return new SockerlessError(kindOfConnectError(error), error.rawMessage || error.message, error);
   }
@@ -186,12 +174,6 @@ export function fromFileError(error: unknown, message?: string): SockerlessError
   return new SockerlessError(kind, message ?? messageOf(error), error);
 }
 
-/** Any caught value as the `ConnectError` that a service throws; {@link fromUnknown} on the other side gives the same kind. */
-export function toConnectError(error: unknown): ConnectError {
-  const { kind, message } = fromUnknown(error);
-  return new ConnectError(message, codeOfKind[kind], { [errorKindHeader]: kind }, undefined, error);
-}
-
 /** The plain data of any caught value, for a message to another thread. */
 export function toErrorData(error: unknown): ErrorData {
   const { kind, message } = fromUnknown(error);
@@ -205,7 +187,7 @@ export function isErrorKind(error: unknown, kind: ErrorKind): boolean {
 
 /** The text of any caught value. */
 export function messageOf(error: unknown): string {
-  if (error instanceof ConnectError) {
+  if (isConnectError(error)) {
     return error.rawMessage;
   }
   return error instanceof Error ? error.message : String(error);
@@ -230,6 +212,13 @@ export function errnoOf(error: unknown): string | undefined {
     return error.code;
   }
   return undefined;
+}
+
+/** As Connect itself tells its errors, which may come from another copy of it. */
+function isConnectError(error: unknown): error is ConnectError {
+  return (
+    error instanceof Error && error.name === "ConnectError" && "rawMessage" in error && "metadata" in error
+  );
 }
 
 function kindOfConnectError(error: ConnectError): ErrorKind {

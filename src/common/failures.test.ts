@@ -3,7 +3,8 @@ import { describe, it } from "node:test";
 
 import { ConnectError } from "@connectrpc/connect";
 
-import { fromUnknown, systemError, toConnectError } from "./errors.ts";
+import { toConnectError } from "./connect-error.ts";
+import { fromUnknown, systemError } from "./errors.ts";
 import { logFailure } from "./failures.ts";
 import { createLogger, type LoggerOptions } from "./logger.ts";
 

@@ -17,7 +17,8 @@ import type { ImageSource } from "../../src/backends/common/image-source.ts";
 import { registerServices } from "../../src/backends/common/engine/services/register.ts";
 import { openState, type State } from "../../src/backends/common/state/state.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
-import { notFound, toConnectError } from "../../src/common/errors.ts";
+import { toConnectError } from "../../src/common/connect-error.ts";
+import { notFound } from "../../src/common/errors.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { ContainerConfigSchema, HealthConfigSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
 import {

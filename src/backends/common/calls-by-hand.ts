@@ -18,7 +18,7 @@ import {
 } from "@connectrpc/connect";
 import type { Logger } from "pino";
 
-import { toConnectError } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
 import { plainHeaders } from "../../common/http2-messages.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";

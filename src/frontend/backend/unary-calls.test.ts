@@ -10,7 +10,8 @@ import { type TestContext, test } from "node:test";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
-import { conflict, fromUnknown, toConnectError } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { conflict, fromUnknown } from "../../common/errors.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { createBackendTransport } from "./transport.ts";

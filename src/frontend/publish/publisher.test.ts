@@ -14,7 +14,8 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { until } from "../../../test/support/until.ts";
 import { type Clock, systemClock } from "../../common/clock.ts";
-import { notFound, systemError, toConnectError } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { notFound, systemError } from "../../common/errors.ts";
 import { createLogger, type Logger } from "../../common/logger.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import {

@@ -6,7 +6,8 @@ import { test, type TestContext } from "node:test";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { WebSocket } from "ws";
 
-import { conflict, toConnectError } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { conflict } from "../../common/errors.ts";
 import {
   type AgentService,
   type OpenAttach,

@@ -6,7 +6,8 @@ import { test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 
-import { conflict, notModified, toConnectError } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { conflict, notModified } from "../../common/errors.ts";
 import {
   ContainerService,
   ContainerStatus,

@@ -4,7 +4,8 @@ import { test, type TestContext } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 
-import { conflict, notFound, toConnectError, unavailable } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { conflict, notFound, unavailable } from "../../common/errors.ts";
 import { type AgentService, SessionErrorReason } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { type ExecConfigSchema, ExecService } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";

@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import { notFound, toConnectError, unauthorized } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { notFound, unauthorized } from "../../common/errors.ts";
 import {
   ImageService,
   type ImportImageFromUrlResponseSchema,

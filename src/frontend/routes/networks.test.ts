@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { forbidden, toConnectError } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { forbidden } from "../../common/errors.ts";
 import {
   type ConnectNetworkRequest,
   type CreateNetworkRequest,

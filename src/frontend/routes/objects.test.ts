@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import { conflict, toConnectError } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { conflict } from "../../common/errors.ts";
 import {
   EventsService,
   type SubscribeEventsResponseSchema,

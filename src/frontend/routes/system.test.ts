@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 
-import { toConnectError, unauthorized } from "../../common/errors.ts";
+import { toConnectError } from "../../common/connect-error.ts";
+import { unauthorized } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
 import { GetInfoResponseSchema, SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { serveApi } from "../../../test/support/docker-api.ts";

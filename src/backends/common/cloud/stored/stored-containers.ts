@@ -10,7 +10,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import type { AgentTarget } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
-import { toConnectError } from "../../../../common/errors.ts";
+import { toConnectError } from "../../../../common/connect-error.ts";
 import { listen } from "../../../../common/listen.ts";
 import type { NewContainer } from "./created-files.ts";
 import { DrainedLogs } from "./drained-logs.ts";

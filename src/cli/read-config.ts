@@ -1,0 +1,21 @@
+/** A process that reads the configuration of `sockerless serve` and tells it to the process that forked it. */
+import "../common/compile-cache.ts";
+
+import type { Command } from "commander";
+
+import { configOf, newProgram, serveCommand } from "./commands.ts";
+import { reportFailure } from "./lifetime.ts";
+
+const program = newProgram();
+serveCommand(program).action((_, command: Command) => {
+  const config = configOf(command, "serve");
+  // Without a callback a parent that just died would be an uncaught error.
+  process.send?.(config, undefined, undefined, () => process.disconnect?.());
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  reportFailure("serve", error);
+  process.exit(1);
+}

@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const program = fileURLToPath(new URL("./serve-process.js", import.meta.url));
+
+test("the configuration may come by any descriptor", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-config-"));
+  t.after(() => rm(directory, { recursive: true }));
+  const file = join(directory, "config.yaml");
+  await writeFile(file, "log_leve: info\n");
+  for (const descriptor of [3, 20]) {
+    await using config = await open(file);
+    const gap = Array.from({ length: descriptor - 3 }, () => "ignore" as const);
+    const child = spawn(process.execPath, [program, "serve", "--config", `/dev/fd/${descriptor}`], {
+      stdio: ["ignore", "ignore", "pipe", ...gap, config.fd],
+    });
+    assert.ok(child.stderr !== null);
+    const [told, [code]] = await Promise.all([text(child.stderr), once(child, "exit")]);
+    assert.match(told, new RegExp(`unknown key log_leve \\(in /dev/fd/${descriptor}\\)`));
+    assert.equal(code, 1);
+  }
+});
+
+test("it loads no package but the logger's: it stays for as long as the daemon does", async () => {
+  assert.deepEqual(await packagesOf(new URL("./serve-process.js", import.meta.url)), new Set(["pino"]));
+});
+
+/** Packages that a compiled module imports, by itself and through our own. */
+async function packagesOf(module: URL, seen = new Set<string>()): Promise<Set<string>> {
+  seen.add(module.href);
+  const source = await readFile(module, "utf8");
+  const packages = new Set<string>();
+  for (const [, name = ""] of source.matchAll(/^(?:import|export)\b[^;()="]*"([^"]+)";$/gm)) {
+    const imported = new URL(name, module);
+    if (!name.startsWith(".")) {
+      packages.add(name);
+    } else if (!seen.has(imported.href)) {
+      for (const each of await packagesOf(imported, seen)) {
+        packages.add(each);
+      }
+    }
+  }
+  return new Set([...packages].filter((name) => !name.startsWith("node:")));
+}

@@ -1,0 +1,58 @@
+/**
+ * The process of `sockerless serve`, which stays for as long as the daemon does and needs little: command line and
+ * configuration are read by another process, whose code would be twice as much as its own.
+ */
+import "../common/compile-cache.ts";
+
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { fstatSync, readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import type { Config } from "../common/config/load.ts";
+import { reportFailure } from "./lifetime.ts";
+import { serve } from "./serve.ts";
+
+try {
+  const config = await readConfig();
+  if (config !== undefined) {
+    await serve(config);
+  }
+} catch (error) {
+  reportFailure("serve", error);
+  process.exit(1);
+}
+
+/** Reads the configuration; undefined: there is none, and the exit code is set. */
+async function readConfig(): Promise<Config | undefined> {
+  const inherited = filesAndPipes();
+  const descriptors = Array.from({ length: Math.max(2, ...inherited) + 1 }, (_, fd) =>
+    fd < 3 ? "inherit" : inherited.includes(fd) ? fd : "ignore",
+  );
+  const child = fork(fileURLToPath(new URL("./read-config.js", import.meta.url)), process.argv.slice(2), {
+    stdio: [...descriptors, "ipc"],
+  });
+  let config: Config | undefined;
+  child.on("message", (message: Config) => {
+    config = message;
+  });
+  const [code] = (await once(child, "close")) as [number | null];
+  if (config === undefined) {
+    process.exitCode = code ?? 1;
+  }
+  return config;
+}
+
+/** Descriptors that the configuration may come from, as in `--config /dev/fd/63`; pipes of Node's own are among them. */
+function filesAndPipes(): number[] {
+  return readdirSync("/proc/self/fd")
+    .map(Number)
+    .filter((fd) => {
+      try {
+        const kind = fstatSync(fd);
+        return kind.isFIFO() || kind.isFile();
+      } catch {
+        return false; // The directory's own, which is closed by now.
+      }
+    });
+}
