@@ -49,9 +49,10 @@ func (h *helper) hold(fd, id int, request *held) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	endWatch := watch(conn, cancel)
+	chunks := handover.Chunks{Conn: conn}
 	left := make(chan struct{})
 	begun := false
-	err = h.answer(ctx, request, chunks{conn}, func() {
+	err = h.answer(ctx, request, chunks, func() {
 		if begun {
 			return // at another backend
 		}
@@ -79,7 +80,7 @@ func (h *helper) hold(fd, id int, request *held) {
 		}
 		return
 	}
-	_, _ = io.WriteString(conn, "0\r\n\r\n")
+	_ = chunks.End()
 	_ = conn.CloseWrite()
 	_ = conn.SetReadDeadline(time.Now().Add(hangUp))
 	<-left
@@ -125,20 +126,6 @@ func (h *helper) answer(ctx context.Context, request *held, to io.Writer, begin 
 	}
 	_, err = to.Write(end.text())
 	return err
-}
-
-// chunks writes a chunk of an answer's body at a time.
-type chunks struct{ conn net.Conn }
-
-func (c chunks) Write(data []byte) (int, error) {
-	if len(data) == 0 {
-		return 0, nil // an empty chunk is the last one
-	}
-	chunk := net.Buffers{fmt.Appendf(nil, "%x\r\n", len(data)), data, []byte("\r\n")}
-	if _, err := chunk.WriteTo(c.conn); err != nil {
-		return 0, err
-	}
-	return len(data), nil
 }
 
 // socketKey has the path of a socket in the context of a call.

@@ -49,12 +49,14 @@ type handedOn struct {
 	Socket string `json:"socket"`
 	Token  string `json:"token"`
 	Early  []byte `json:"early"` // base64
+	Tell   bool   `json:"tell"`  // say also that it was passed on
 	Held   *held  `json:"held"`  // it stays here
 }
 
 // answer tells of a connection that was not passed on, or not with all that was
 // read of it. Sent says that somebody else has it, or may; else it is the
-// frontend's still. One without an error is of a connection that is held.
+// frontend's still. One without an error is of a connection that is held, or that
+// was passed on where that is to be told.
 type answer struct {
 	ID    int    `json:"id"`
 	Error string `json:"error"`
@@ -180,8 +182,11 @@ func leaveStderr() {
 func (h *helper) pass(fd int, to handedOn) {
 	sent, err := handover.Send(to.Socket, to.Token, fd, to.Early)
 	_ = unix.Close(fd)
+	// A frontend that is gone needs no answer.
 	if err != nil {
-		_ = h.tell(answer{ID: to.ID, Error: err.Error(), Sent: sent}) // a frontend that is gone needs no answer
+		_ = h.tell(answer{ID: to.ID, Error: err.Error(), Sent: sent})
+	} else if to.Tell {
+		_ = h.tell(answer{ID: to.ID, Sent: true})
 	}
 }
 

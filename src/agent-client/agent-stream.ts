@@ -71,6 +71,8 @@ export interface StreamListener {
   outputEnded(): void;
   /** The agent has the client's connection: data and input no longer come this way. Only of sessions. */
   handed?(): void;
+  /** The client's connection may be handed on, in place of all data and input; told before `opened`. Only of archives. */
+  offered?(offer: HandOverOffer): void;
   /** Told of such a connection before `ended` or `failed`. */
   carried?(bytes: CarriedBytes): void;
   ended(outcome: Outcome): void;
@@ -81,6 +83,7 @@ export interface StreamListener {
 export type StreamSignal =
   | { readonly type: "heartbeat" }
   | { readonly type: "opened"; readonly opened: Opened }
+  | { readonly type: "offered"; readonly offer: HandOverOffer }
   | { readonly type: "handed" }
   | { readonly type: "carried"; readonly bytes: CarriedBytes }
   /** No more output: the stream ends when the input has ended too. */
@@ -129,6 +132,8 @@ export class AgentStream {
   #outputEnded: boolean = false;
   #over: boolean = false;
   #openedByDefault: boolean = false;
+  /** Set where the data may go another way, unseen here. */
+  #isOffered: boolean = false;
 
   /**
    * Opens a stream. Failures of the agent are told to the listener.
@@ -257,9 +262,14 @@ export class AgentStream {
       return;
     }
     const signal = this.#kind.decode(bytes);
+    if (signal.type === "offered") {
+      this.#isOffered = true;
+      this.#listener.offered?.(signal.offer);
+    }
     this.#openByDefault();
     switch (signal.type) {
       case "heartbeat":
+      case "offered":
         break;
       case "opened":
         this.#listener.opened(signal.opened);
@@ -308,7 +318,7 @@ export class AgentStream {
     this.#finish();
     this.#stream?.release();
     const expected = this.#kind.inputTag === undefined ? this.#received : this.#stream?.inputLength;
-    if (outcome.kind === "complete" && outcome.totalBytes !== expected) {
+    if (outcome.kind === "complete" && outcome.totalBytes !== expected && !this.#isOffered) {
       this.#failIncomplete(expected ?? 0, outcome.totalBytes);
     } else {
       this.#listener.ended(outcome);

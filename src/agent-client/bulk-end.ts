@@ -24,6 +24,8 @@ export function decodeGiven(
         type: "ended",
         outcome: { kind: "complete", totalBytes: Number(message.value.totalBytes) },
       };
+    case "offer":
+      return { type: "offered", offer: message.value };
     case "chunk":
       throw new ConnectError(`the agent sent ${what} in a form that was not agreed on`, Code.DataLoss);
     default:

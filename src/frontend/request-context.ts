@@ -60,6 +60,8 @@ export interface RequestContext {
 /** A request that is answered by an ordinary HTTP response. */
 export interface ReplyContext extends RequestContext {
   readonly response: ServerResponse;
+  /** The client's connection, where this is its last request and Node's server reads no more of it. */
+  readonly connection?: Socket;
 }
 
 /**

@@ -50,6 +50,8 @@ export interface ReplyRoute extends RouteDescription {
   readonly hijack?: false;
   /** The body is as large as it likes, and goes on as it comes. */
   readonly takesUpload?: true;
+  /** The client's connection may be handed on, so that the request is the last of it. */
+  readonly handsOn?: true;
   /** Set where a process that outlives this one may answer. */
   readonly held?: HeldBy;
   /** Named by method and path, as in dockerd: `postContainersStart`. */

@@ -135,7 +135,17 @@ export class DockerApiServer {
    */
   #mayHijack(request: IncomingMessage): boolean {
     const match = this.#matchOf(request);
-    return match?.route.hijack === true || this.#heldBy(request, match) !== undefined;
+    return (
+      match?.route.hijack === true ||
+      this.#mayHandOn(request, match) ||
+      this.#heldBy(request, match) !== undefined
+    );
+  }
+
+  /** True if somebody else may write the body of a request's answer. */
+  #mayHandOn(request: IncomingMessage, match: RouteMatch | undefined): boolean {
+    const handsOn = match !== undefined && match.route.hijack !== true && match.route.handsOn === true;
+    return handsOn && this.#services.handOver?.mayHold(request) === true;
   }
 
   /** The answer of a request, if somebody else may write it. */
@@ -171,7 +181,7 @@ export class DockerApiServer {
     return this.#router.match(request.method ?? "", parseRequestTarget(request.url ?? "/").path);
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #answer(request: IncomingMessage, response: ServerResponse, connection?: Socket): Promise<void> {
     const exchange = this.#exchanges.begin();
     const started = performance.now();
     const stopWatching = watchClient(request, response, exchange, this.#services.clock);
@@ -193,7 +203,8 @@ export class DockerApiServer {
       }
       using turn = await this.#turnOf(match, exchange);
       beforeHeader(response, turn.answers);
-      await match.route.handler({ ...this.#context(request, match, exchange), response });
+      const context = this.#context(request, match, exchange);
+      await match.route.handler({ ...context, response, ...(connection !== undefined && { connection }) });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
@@ -260,7 +271,7 @@ export class DockerApiServer {
     response.assignSocket(socket);
     response.once("finish", () => socket.destroySoon());
     socket.resume();
-    await this.#answer(request, response);
+    await this.#answer(request, response, socket);
   }
 
   /** @returns false where the request is to be answered here */

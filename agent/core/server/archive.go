@@ -90,19 +90,23 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 			return &agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
 		})
 		defer out.stop()
-		if err := out.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Stat{Stat: pathStat(tree.Stat)}}); err != nil {
-			return err
-		}
-		chunks := newChunkWriter(func(chunk *agentv1.ArchiveChunk) error {
+		to := newArchiveOut(ctx, container, request.Msg.HandOver, newChunkWriter(func(chunk *agentv1.ArchiveChunk) error {
 			return out.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Chunk{Chunk: chunk}})
+		}), func(offer *agentv1.HandOverOffer) error {
+			return out.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Offer{Offer: offer}})
 		})
-		if err := tree.WriteTar(ctx, chunks); err != nil {
+		err = to.begin()
+		if err == nil {
+			err = out.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Stat{Stat: pathStat(tree.Stat)}})
+		}
+		if err == nil {
+			err = tree.WriteTar(to.ctx, to)
+		}
+		total, err := to.end(err)
+		if err != nil {
 			return err
 		}
-		if err := chunks.flush(); err != nil {
-			return err
-		}
-		return out.finish(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: chunks.offset}}})
+		return out.finish(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: total}}})
 	}))
 }
 

@@ -37,6 +37,10 @@ func (s *service) fileSystem(ctx context.Context, request connect.AnyRequest, ca
 	if err != nil {
 		return nil, err
 	}
+	return fileSystemOf(ctx, container, call)
+}
+
+func fileSystemOf(ctx context.Context, container Container, call string) (FileSystem, error) {
 	comparable, ok := container.(Comparable)
 	if !ok {
 		return nil, Unimplemented{"this agent"}.cannot(call)
@@ -81,7 +85,11 @@ func (s *service) DiskUsage(ctx context.Context, request *connect.Request[agentv
 
 // Export sends the whole file system, or what differs from the image, as a tar.
 func (s *service) Export(ctx context.Context, request *connect.Request[agentv1.ExportRequest], stream *connect.ServerStream[agentv1.ExportResponse]) error {
-	files, err := s.fileSystem(ctx, request, "Export")
+	container, err := s.container(ctx, request.Header())
+	if err != nil {
+		return wireError(err)
+	}
+	files, err := fileSystemOf(ctx, container, "Export")
 	if err != nil {
 		return wireError(err)
 	}
@@ -89,8 +97,10 @@ func (s *service) Export(ctx context.Context, request *connect.Request[agentv1.E
 		return &agentv1.ExportResponse{Message: &agentv1.ExportResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
 	})
 	defer out.stop()
-	chunks := newChunkWriter(func(chunk *agentv1.ArchiveChunk) error {
+	to := newArchiveOut(ctx, container, request.Msg.HandOver, newChunkWriter(func(chunk *agentv1.ArchiveChunk) error {
 		return out.Send(&agentv1.ExportResponse{Message: &agentv1.ExportResponse_Chunk{Chunk: chunk}})
+	}), func(offer *agentv1.HandOverOffer) error {
+		return out.Send(&agentv1.ExportResponse{Message: &agentv1.ExportResponse_Offer{Offer: offer}})
 	})
 	write := files.WriteTar
 	if request.Msg.Layer {
@@ -98,11 +108,9 @@ func (s *service) Export(ctx context.Context, request *connect.Request[agentv1.E
 			return files.WriteLayer(ctx, out, request.Msg.MountPoints)
 		}
 	}
-	if err := write(ctx, chunks); err != nil {
+	total, err := to.end(write(to.ctx, to))
+	if err != nil {
 		return wireError(err)
 	}
-	if err := chunks.flush(); err != nil {
-		return err
-	}
-	return out.finish(&agentv1.ExportResponse{Message: &agentv1.ExportResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: chunks.offset}}})
+	return out.finish(&agentv1.ExportResponse{Message: &agentv1.ExportResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: total}}})
 }

@@ -9,10 +9,10 @@ import { flag, text } from "../http/query.ts";
 import { replyEmpty } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { type Access, atAgent, openStreamAt } from "../streams/open-stream.ts";
+import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
+import { type Access, atAgent, type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
-import { streamToResponse } from "../streams/stream-to-response.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
 
 /** Milliseconds that an agent may take to say that it takes an archive; an earlier version says nothing. */
@@ -30,6 +30,7 @@ export const archiveRoutes: readonly Route[] = [
     method: "GET",
     path: "/containers/{id}/archive",
     answeredBy: builtBackends,
+    handsOn: true,
     handler: getContainersArchive,
   },
   {
@@ -63,23 +64,26 @@ async function headContainersArchive(context: ReplyContext): Promise<void> {
 }
 
 async function getContainersArchive(context: ReplyContext): Promise<void> {
-  const { response } = context;
   const path = pathOf(context);
-  const operation = { kind: "archive-get", request: encodeArchiveGet({ path }) } as const;
-  const { link, opened } = await atAgent(context, opener(context, false), ({ endpoint }) =>
-    openStreamAt(context, endpoint, operation, "raw").catch((error: unknown) => {
-      throw inDockersWords(error, context, path);
-    }),
-  );
+  const open = async (handOver: HandOn): Promise<OpenStream> =>
+    await atAgent(context, opener(context, false), async ({ endpoint }) => {
+      const request = encodeArchiveGet({ path, handOver: handOver(endpoint) });
+      return await openStreamAt(context, endpoint, { kind: "archive-get", request }, "raw").catch(
+        (error: unknown) => {
+          throw inDockersWords(error, context, path);
+        },
+      );
+    });
+  const { link, opened } = await open(mayHandOn(context));
   if (opened.kind !== "archive") {
     throw new Error("the agent answered an archive without its metadata");
   }
   await recordStreamUse(context, containerOf(context), StreamUse.ARCHIVE_READ);
-  response.writeHead(200, {
+  context.response.writeHead(200, {
     "Content-Type": "application/x-tar",
     [pathStatHeader]: pathStatHeaderValue(opened.stat),
   });
-  await streamToResponse(context, link);
+  await archiveToClient(context, link, open);
 }
 
 async function putContainersArchive(context: ReplyContext): Promise<void> {

@@ -13,8 +13,8 @@ import { flagOr, text } from "../http/query.ts";
 import { replyJson, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { type Access, atAgent, openStream } from "../streams/open-stream.ts";
-import { streamToResponse } from "../streams/stream-to-response.ts";
+import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
+import { type Access, atAgent, type OpenStream, openStream } from "../streams/open-stream.ts";
 
 /** The routes of changes. */
 export const changesRoutes: readonly Route[] = [
@@ -22,6 +22,7 @@ export const changesRoutes: readonly Route[] = [
     method: "GET",
     path: "/containers/{name}/export",
     answeredBy: builtBackends,
+    handsOn: true,
     handler: getContainersExport,
   },
   {
@@ -89,14 +90,18 @@ async function writeChanges(
 }
 
 async function getContainersExport(context: ReplyContext): Promise<void> {
-  const request = encodeExportRequest({});
-  const { link } = await openStream(
-    context,
-    (access) => openChanges(context, access, true),
-    () => ({ operation: { kind: "export", request }, framing: "raw" }),
-  );
+  const open = async (handOver: HandOn): Promise<OpenStream> =>
+    await openStream(
+      context,
+      (access) => openChanges(context, access, true),
+      ({ endpoint }) => {
+        const request = encodeExportRequest({ handOver: handOver(endpoint) });
+        return { operation: { kind: "export", request }, framing: "raw" };
+      },
+    );
+  const { link } = await open(mayHandOn(context));
   context.response.writeHead(200, { "Content-Type": "application/octet-stream" });
-  await streamToResponse(context, link);
+  await archiveToClient(context, link, open);
 }
 
 async function postCommit(context: ReplyContext): Promise<void> {

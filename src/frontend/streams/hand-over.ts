@@ -133,6 +133,27 @@ export class HandOver {
   }
 
   /**
+   * Gives a client's connection to the agent that has made an offer, which writes the rest of the answer. Our copy is to
+   * be closed then: an answer whose agent dies is unfinished, which every client takes for an error.
+   *
+   * @returns false where the connection stays here after all, as with {@link give}
+   * @throws SockerlessError when nobody knows who has it
+   */
+  async giveAway(client: Socket, { socket, token }: HandOverOffer): Promise<boolean> {
+    await written(client);
+    const answer = await this.#pass(client, { socket, token, tell: true });
+    const error = answer?.error ?? "";
+    if (answer?.sent === true && error !== "") {
+      throw systemError(error);
+    }
+    if (answer?.sent !== true) {
+      this.#logger.warn({ reason: error }, "a connection was not handed on");
+      return false;
+    }
+    return true;
+  }
+
+  /**
    * Has the helper answer a client. It holds the client's connection from the answer's header on, which is when this
    * resolves: our copy is to be closed then. What was read of it is dropped: no other request follows.
    *

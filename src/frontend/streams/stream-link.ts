@@ -179,8 +179,13 @@ export class StreamLink {
     switch (message.type) {
       case "opened":
         this.#isOpen = true;
-        this.#offer = message.opened.kind === "session" ? message.opened.offer : undefined;
+        if (message.opened.kind === "session") {
+          this.#offer = message.opened.offer;
+        }
         this.#opened.resolve(message.opened);
+        break;
+      case "offered":
+        this.#offer = message.offer;
         break;
       case "output":
         if (this.#sink === undefined) {

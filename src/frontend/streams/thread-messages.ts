@@ -13,7 +13,13 @@
  * - The worker acknowledges each `input` with `input-taken`. How many bytes it has is the main thread's to say.
  */
 import type { DialTarget } from "../../agent-client/address.ts";
-import type { CarriedBytes, Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
+import type {
+  CarriedBytes,
+  HandOverOffer,
+  Opened,
+  Outcome,
+  StreamFailure,
+} from "../../agent-client/agent-stream.ts";
 import type { StreamPort } from "./thread-ports.ts";
 
 /** The size of an output buffer in bytes. */
@@ -87,6 +93,8 @@ export type ToWorker =
 /** From the worker to the main thread. */
 export type FromWorker =
   | { readonly type: "opened"; readonly opened: Opened }
+  /** The client's connection may be handed on, in place of all output and input. Before `opened`. */
+  | { readonly type: "offered"; readonly offer: HandOverOffer }
   /** The agent has the client's connection: of output and input nothing more comes this way. */
   | { readonly type: "handed" }
   | { readonly type: "carried"; readonly bytes: CarriedBytes }

@@ -80,6 +80,7 @@ class WorkerStream {
     const { target, operation } = this.#task;
     const listener: StreamListener = {
       opened: (opened) => this.#post({ type: "opened", opened }),
+      offered: ({ socket, token }) => this.#post({ type: "offered", offer: { socket, token } }),
       data: (channel, source, start, end) => this.#output.write(channel, source, start, end),
       handed: () => this.#post({ type: "handed" }),
       carried: (bytes) => this.#post({ type: "carried", bytes }),

@@ -5240,8 +5240,14 @@ func (x *ArchiveStatResponse) GetStat() *PathStat {
 }
 
 type ArchiveGetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// The client's own connection may be handed to the agent, as in HandOver. Its
+	// answer's header was written: the archive goes there as the body, in HTTP's
+	// chunks, and the connection is closed behind it. The call tells `end`, or an
+	// error, of an archive that has gone there, and its own end changes nothing for
+	// the client. A caller that does not take the offer breaks the call off.
+	HandOver      bool `protobuf:"varint,2,opt,name=hand_over,json=handOver,proto3" json:"hand_over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5283,6 +5289,13 @@ func (x *ArchiveGetRequest) GetPath() string {
 	return ""
 }
 
+func (x *ArchiveGetRequest) GetHandOver() bool {
+	if x != nil {
+		return x.HandOver
+	}
+	return false
+}
+
 type ArchiveGetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -5291,6 +5304,7 @@ type ArchiveGetResponse struct {
 	//	*ArchiveGetResponse_Chunk
 	//	*ArchiveGetResponse_End
 	//	*ArchiveGetResponse_Heartbeat
+	//	*ArchiveGetResponse_Offer
 	Message       isArchiveGetResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5369,6 +5383,15 @@ func (x *ArchiveGetResponse) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *ArchiveGetResponse) GetOffer() *HandOverOffer {
+	if x != nil {
+		if x, ok := x.Message.(*ArchiveGetResponse_Offer); ok {
+			return x.Offer
+		}
+	}
+	return nil
+}
+
 type isArchiveGetResponse_Message interface {
 	isArchiveGetResponse_Message()
 }
@@ -5389,6 +5412,10 @@ type ArchiveGetResponse_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,4,opt,name=heartbeat,proto3,oneof"`
 }
 
+type ArchiveGetResponse_Offer struct {
+	Offer *HandOverOffer `protobuf:"bytes,5,opt,name=offer,proto3,oneof"`
+}
+
 func (*ArchiveGetResponse_Stat) isArchiveGetResponse_Message() {}
 
 func (*ArchiveGetResponse_Chunk) isArchiveGetResponse_Message() {}
@@ -5396,6 +5423,8 @@ func (*ArchiveGetResponse_Chunk) isArchiveGetResponse_Message() {}
 func (*ArchiveGetResponse_End) isArchiveGetResponse_Message() {}
 
 func (*ArchiveGetResponse_Heartbeat) isArchiveGetResponse_Message() {}
+
+func (*ArchiveGetResponse_Offer) isArchiveGetResponse_Message() {}
 
 type ArchiveChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6056,6 +6085,7 @@ type ExportRequest struct {
 	// directories at these paths, and directories that lead to nothing else, are
 	// left out: a runtime makes them to mount on.
 	MountPoints   []string `protobuf:"bytes,2,rep,name=mount_points,json=mountPoints,proto3" json:"mount_points,omitempty"`
+	HandOver      bool     `protobuf:"varint,3,opt,name=hand_over,json=handOver,proto3" json:"hand_over,omitempty"` // as in ArchiveGetRequest; the offer comes with the first bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6104,6 +6134,13 @@ func (x *ExportRequest) GetMountPoints() []string {
 	return nil
 }
 
+func (x *ExportRequest) GetHandOver() bool {
+	if x != nil {
+		return x.HandOver
+	}
+	return false
+}
+
 type ExportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -6111,6 +6148,7 @@ type ExportResponse struct {
 	//	*ExportResponse_Chunk
 	//	*ExportResponse_End
 	//	*ExportResponse_Heartbeat
+	//	*ExportResponse_Offer
 	Message       isExportResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6180,6 +6218,15 @@ func (x *ExportResponse) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *ExportResponse) GetOffer() *HandOverOffer {
+	if x != nil {
+		if x, ok := x.Message.(*ExportResponse_Offer); ok {
+			return x.Offer
+		}
+	}
+	return nil
+}
+
 type isExportResponse_Message interface {
 	isExportResponse_Message()
 }
@@ -6196,11 +6243,17 @@ type ExportResponse_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
 }
 
+type ExportResponse_Offer struct {
+	Offer *HandOverOffer `protobuf:"bytes,4,opt,name=offer,proto3,oneof"`
+}
+
 func (*ExportResponse_Chunk) isExportResponse_Message() {}
 
 func (*ExportResponse_End) isExportResponse_Message() {}
 
 func (*ExportResponse_Heartbeat) isExportResponse_Message() {}
+
+func (*ExportResponse_Offer) isExportResponse_Message() {}
 
 type TopRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -8763,14 +8816,16 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x12ArchiveStatRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"H\n" +
 	"\x13ArchiveStatResponse\x121\n" +
-	"\x04stat\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.PathStatR\x04stat\"'\n" +
+	"\x04stat\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.PathStatR\x04stat\"D\n" +
 	"\x11ArchiveGetRequest\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\"\x84\x02\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1b\n" +
+	"\thand_over\x18\x02 \x01(\bR\bhandOver\"\xc0\x02\n" +
 	"\x12ArchiveGetResponse\x123\n" +
 	"\x04stat\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.PathStatH\x00R\x04stat\x129\n" +
 	"\x05chunk\x18\x02 \x01(\v2!.sockerless.agent.v1.ArchiveChunkH\x00R\x05chunk\x123\n" +
 	"\x03end\x18\x03 \x01(\v2\x1f.sockerless.agent.v1.ArchiveEndH\x00R\x03end\x12>\n" +
-	"\theartbeat\x18\x04 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\theartbeat\x18\x04 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeat\x12:\n" +
+	"\x05offer\x18\x05 \x01(\v2\".sockerless.agent.v1.HandOverOfferH\x00R\x05offerB\t\n" +
 	"\amessage\":\n" +
 	"\fArchiveChunk\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
@@ -8810,14 +8865,16 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\"\x12\n" +
 	"\x10DiskUsageRequest\"8\n" +
 	"\x11DiskUsageResponse\x12#\n" +
-	"\rwritten_bytes\x18\x01 \x01(\x04R\fwrittenBytes\"H\n" +
+	"\rwritten_bytes\x18\x01 \x01(\x04R\fwrittenBytes\"e\n" +
 	"\rExportRequest\x12\x14\n" +
 	"\x05layer\x18\x01 \x01(\bR\x05layer\x12!\n" +
-	"\fmount_points\x18\x02 \x03(\tR\vmountPoints\"\xcb\x01\n" +
+	"\fmount_points\x18\x02 \x03(\tR\vmountPoints\x12\x1b\n" +
+	"\thand_over\x18\x03 \x01(\bR\bhandOver\"\x87\x02\n" +
 	"\x0eExportResponse\x129\n" +
 	"\x05chunk\x18\x01 \x01(\v2!.sockerless.agent.v1.ArchiveChunkH\x00R\x05chunk\x123\n" +
 	"\x03end\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.ArchiveEndH\x00R\x03end\x12>\n" +
-	"\theartbeat\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\theartbeat\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeat\x12:\n" +
+	"\x05offer\x18\x04 \x01(\v2\".sockerless.agent.v1.HandOverOfferH\x00R\x05offerB\t\n" +
 	"\amessage\"%\n" +
 	"\n" +
 	"TopRequest\x12\x17\n" +
@@ -9271,114 +9328,116 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	81,  // 69: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
 	82,  // 70: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
 	40,  // 71: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	84,  // 72: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	81,  // 73: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 74: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 75: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	88,  // 76: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	89,  // 77: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	40,  // 78: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	5,   // 79: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	81,  // 80: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 81: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 82: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	96,  // 83: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	131, // 84: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	99,  // 85: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	99,  // 86: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	131, // 87: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	100, // 88: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	101, // 89: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	102, // 90: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	129, // 91: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	130, // 92: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	109, // 93: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	21,  // 94: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
-	107, // 95: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
-	108, // 96: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
-	6,   // 97: sockerless.agent.v1.OwnPort.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	110, // 98: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	114, // 99: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	116, // 100: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	117, // 101: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	40,  // 102: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	115, // 103: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	116, // 104: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	117, // 105: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	118, // 106: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	40,  // 107: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	6,   // 108: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	7,   // 109: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	122, // 110: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
-	124, // 111: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
-	127, // 112: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
-	40,  // 113: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	128, // 114: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
-	6,   // 115: sockerless.agent.v1.Listener.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	103, // 116: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	11,  // 117: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	19,  // 118: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	27,  // 119: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	29,  // 120: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
-	31,  // 121: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	49,  // 122: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	51,  // 123: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	55,  // 124: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	53,  // 125: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
-	57,  // 126: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	60,  // 127: sockerless.agent.v1.AgentService.Acknowledge:input_type -> sockerless.agent.v1.AcknowledgeRequest
-	68,  // 128: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	70,  // 129: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	72,  // 130: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	77,  // 131: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	79,  // 132: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	83,  // 133: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	86,  // 134: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	90,  // 135: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
-	92,  // 136: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	94,  // 137: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	97,  // 138: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	104, // 139: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	106, // 140: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	112, // 141: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	121, // 142: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
-	125, // 143: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
-	119, // 144: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 145: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
-	12,  // 146: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	23,  // 147: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	28,  // 148: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	30,  // 149: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
-	41,  // 150: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	50,  // 151: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	52,  // 152: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	56,  // 153: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	54,  // 154: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
-	58,  // 155: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	61,  // 156: sockerless.agent.v1.AgentService.Acknowledge:output_type -> sockerless.agent.v1.AcknowledgeResponse
-	69,  // 157: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	71,  // 158: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	73,  // 159: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	78,  // 160: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	80,  // 161: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	85,  // 162: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	87,  // 163: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	91,  // 164: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
-	93,  // 165: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	95,  // 166: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	98,  // 167: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	105, // 168: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	111, // 169: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	113, // 170: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	123, // 171: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
-	126, // 172: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
-	120, // 173: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	10,  // 174: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
-	146, // [146:175] is the sub-list for method output_type
-	117, // [117:146] is the sub-list for method input_type
-	117, // [117:117] is the sub-list for extension type_name
-	117, // [117:117] is the sub-list for extension extendee
-	0,   // [0:117] is the sub-list for field type_name
+	35,  // 72: sockerless.agent.v1.ArchiveGetResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	84,  // 73: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	81,  // 74: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	82,  // 75: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	40,  // 76: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	88,  // 77: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	89,  // 78: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	40,  // 79: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	5,   // 80: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
+	81,  // 81: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	82,  // 82: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	40,  // 83: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	35,  // 84: sockerless.agent.v1.ExportResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	96,  // 85: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	131, // 86: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	99,  // 87: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	99,  // 88: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	131, // 89: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	100, // 90: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	101, // 91: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	102, // 92: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	129, // 93: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	130, // 94: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	109, // 95: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	21,  // 96: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
+	107, // 97: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
+	108, // 98: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
+	6,   // 99: sockerless.agent.v1.OwnPort.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	110, // 100: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	114, // 101: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	116, // 102: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	117, // 103: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	40,  // 104: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	115, // 105: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	116, // 106: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	117, // 107: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	118, // 108: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	40,  // 109: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	6,   // 110: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	7,   // 111: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	122, // 112: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	124, // 113: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	127, // 114: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	40,  // 115: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	128, // 116: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	6,   // 117: sockerless.agent.v1.Listener.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	103, // 118: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	11,  // 119: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	19,  // 120: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	27,  // 121: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	29,  // 122: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
+	31,  // 123: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	49,  // 124: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	51,  // 125: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	55,  // 126: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	53,  // 127: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
+	57,  // 128: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	60,  // 129: sockerless.agent.v1.AgentService.Acknowledge:input_type -> sockerless.agent.v1.AcknowledgeRequest
+	68,  // 130: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	70,  // 131: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	72,  // 132: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	77,  // 133: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	79,  // 134: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	83,  // 135: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	86,  // 136: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	90,  // 137: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
+	92,  // 138: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	94,  // 139: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	97,  // 140: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	104, // 141: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	106, // 142: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	112, // 143: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	121, // 144: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	125, // 145: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	119, // 146: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 147: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
+	12,  // 148: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	23,  // 149: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	28,  // 150: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	30,  // 151: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
+	41,  // 152: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	50,  // 153: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	52,  // 154: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	56,  // 155: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	54,  // 156: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
+	58,  // 157: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	61,  // 158: sockerless.agent.v1.AgentService.Acknowledge:output_type -> sockerless.agent.v1.AcknowledgeResponse
+	69,  // 159: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	71,  // 160: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	73,  // 161: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	78,  // 162: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	80,  // 163: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	85,  // 164: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	87,  // 165: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	91,  // 166: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
+	93,  // 167: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	95,  // 168: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	98,  // 169: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	105, // 170: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	111, // 171: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	113, // 172: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	123, // 173: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	126, // 174: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	120, // 175: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	10,  // 176: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
+	148, // [148:177] is the sub-list for method output_type
+	119, // [119:148] is the sub-list for method input_type
+	119, // [119:119] is the sub-list for extension type_name
+	119, // [119:119] is the sub-list for extension extendee
+	0,   // [0:119] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -9440,6 +9499,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*ArchiveGetResponse_Chunk)(nil),
 		(*ArchiveGetResponse_End)(nil),
 		(*ArchiveGetResponse_Heartbeat)(nil),
+		(*ArchiveGetResponse_Offer)(nil),
 	}
 	file_sockerless_agent_v1_agent_proto_msgTypes[75].OneofWrappers = []any{
 		(*ArchivePutRequest_Open)(nil),
@@ -9456,6 +9516,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*ExportResponse_Chunk)(nil),
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
+		(*ExportResponse_Offer)(nil),
 	}
 	file_sockerless_agent_v1_agent_proto_msgTypes[104].OneofWrappers = []any{
 		(*TunnelRequest_Open)(nil),

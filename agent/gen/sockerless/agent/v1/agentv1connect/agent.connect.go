@@ -175,7 +175,7 @@ type AgentServiceClient interface {
 	// the container's root, the last element is not followed.
 	ArchiveStat(context.Context, *connect.Request[v1.ArchiveStatRequest]) (*connect.Response[v1.ArchiveStatResponse], error)
 	// A path as a tar stream whose top entry is the path's last element.
-	// First message `stat`, last `end`.
+	// First message `stat`, or `offer` and then `stat`, last `end`.
 	ArchiveGet(context.Context, *connect.Request[v1.ArchiveGetRequest]) (*connect.ServerStreamForClient[v1.ArchiveGetResponse], error)
 	// Unpacks a tar stream into a directory of the container. First message
 	// `open`, last `end`: a stream without `end` was cut and is an error. What
@@ -679,7 +679,7 @@ type AgentServiceHandler interface {
 	// the container's root, the last element is not followed.
 	ArchiveStat(context.Context, *connect.Request[v1.ArchiveStatRequest]) (*connect.Response[v1.ArchiveStatResponse], error)
 	// A path as a tar stream whose top entry is the path's last element.
-	// First message `stat`, last `end`.
+	// First message `stat`, or `offer` and then `stat`, last `end`.
 	ArchiveGet(context.Context, *connect.Request[v1.ArchiveGetRequest], *connect.ServerStream[v1.ArchiveGetResponse]) error
 	// Unpacks a tar stream into a directory of the container. First message
 	// `open`, last `end`: a stream without `end` was cut and is an error. What

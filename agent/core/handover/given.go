@@ -1,0 +1,95 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/sockerless/sockerless/agent/core/memory"
+)
+
+// grace is how long a client that sends no more is given to take its answer: it
+// looks the same as one that has closed its end altogether.
+const grace = time.Second
+
+var errLeft = errors.New("the client has left")
+
+// Chunks writes the body of an answer as HTTP's chunks.
+type Chunks struct{ Conn net.Conn }
+
+// lastChunk ends a body. Nobody takes an answer for whole without it.
+const lastChunk = "0\r\n\r\n"
+
+func (c Chunks) Write(data []byte) (int, error) {
+	if len(data) == 0 {
+		return 0, nil // an empty chunk is the last one
+	}
+	chunk := net.Buffers{fmt.Appendf(nil, "%x\r\n", len(data)), data, []byte("\r\n")}
+	if _, err := chunk.WriteTo(c.Conn); err != nil {
+		return 0, err
+	}
+	return len(data), nil
+}
+
+// End says that the body is whole.
+func (c Chunks) End() error {
+	_, err := io.WriteString(c.Conn, lastChunk)
+	return err
+}
+
+// Given is a body that is written to a client whose answer has begun. End must be
+// called.
+type Given struct {
+	Written uint64
+
+	chunks Chunks
+	conn   *net.UnixConn
+	left   chan struct{}
+}
+
+// Give begins a body. A client that leaves cancels what is written for it.
+func Give(client Client, cancel context.CancelCauseFunc) *Given {
+	g := &Given{chunks: Chunks{client.Conn}, conn: client.Conn, left: make(chan struct{})}
+	leave := func() {
+		cancel(errLeft)
+		_ = g.conn.SetWriteDeadline(time.Unix(1, 0)) // a write that waits is over
+	}
+	go func() {
+		defer close(g.left)
+		if _, err := io.Copy(io.Discard, g.conn); err != nil {
+			leave()
+		} else {
+			time.AfterFunc(grace, leave)
+		}
+	}()
+	return g
+}
+
+func (g *Given) Write(data []byte) (int, error) {
+	n, err := g.chunks.Write(data)
+	g.Written += uint64(n)
+	memory.Moved(n)
+	return n, err
+}
+
+// End ends the body, which is cut where there was an error, and in the end the
+// connection.
+func (g *Given) End(err error) error {
+	if err == nil {
+		err = g.chunks.End()
+	}
+	if err != nil {
+		g.conn.Close()
+		return err
+	}
+	_ = g.conn.CloseWrite()
+	go func() {
+		defer g.conn.Close()
+		_ = g.conn.SetReadDeadline(time.Now().Add(hangUp))
+		<-g.left
+	}()
+	return nil
+}

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/handover"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// archiveOut takes the bytes of an archive that a call asks for: into the call's
+// messages, or to the client's own connection.
+type archiveOut struct {
+	ctx    context.Context // the archive's, which outlives the call where it is handed on
+	cancel context.CancelCauseFunc
+
+	call   context.Context
+	chunks *chunkWriter
+	// offers is nil where all goes over the call.
+	offers *handover.Offers
+	tell   func(*agentv1.HandOverOffer) error
+	offer  *handover.Offer
+	given  *handover.Given
+}
+
+// newArchiveOut makes the way of an archive. asked says that the client's connection
+// may be handed on, tell sends the offer. end must be called.
+func newArchiveOut(call context.Context, container Container, asked bool, chunks *chunkWriter, tell func(*agentv1.HandOverOffer) error) *archiveOut {
+	o := &archiveOut{call: call, chunks: chunks, tell: tell}
+	o.ctx, o.cancel = context.WithCancelCause(call)
+	if taker, takes := container.(HandOvers); asked && takes {
+		o.offers = taker.HandOvers()
+		o.cancel(nil)
+		o.ctx, o.cancel = context.WithCancelCause(context.WithoutCancel(call))
+	}
+	return o
+}
+
+// begin makes the offer, if there is to be one; the first byte does it too.
+func (o *archiveOut) begin() error {
+	if o.offers == nil || o.offer != nil {
+		return nil
+	}
+	offer, err := o.offers.Make()
+	if err != nil {
+		o.offers = nil // it is in the log
+		return nil
+	}
+	o.offer = offer
+	return o.tell(&agentv1.HandOverOffer{Socket: offer.Socket, Token: offer.Token})
+}
+
+func (o *archiveOut) Write(data []byte) (int, error) {
+	if err := o.begin(); err != nil {
+		return 0, err
+	}
+	if o.offers == nil {
+		return o.chunks.Write(data)
+	}
+	if o.given == nil {
+		client, err := awaitClient(o.call, o.offer)
+		if err != nil {
+			return 0, err
+		}
+		o.given = handover.Give(client, o.cancel)
+	}
+	return o.given.Write(data)
+}
+
+// end ends the archive, which failed where there was an error. It answers its length.
+func (o *archiveOut) end(err error) (uint64, error) {
+	defer o.cancel(nil)
+	if o.given != nil {
+		err = o.given.End(err)
+		return o.given.Written, err
+	}
+	if o.offer != nil {
+		if client, taken := o.offer.Withdraw(); taken {
+			client.Conn.Close()
+		}
+	}
+	if err == nil {
+		err = o.chunks.flush()
+	}
+	return o.chunks.offset, err
+}
+
+// awaitClient waits for the connection that an offer is for: it may come although
+// the caller is gone, which has sent it just before.
+func awaitClient(call context.Context, offer *handover.Offer) (handover.Client, error) {
+	gone := call.Done()
+	limit := time.NewTimer(offerLimit)
+	defer limit.Stop()
+	for {
+		select {
+		case client := <-offer.Taken:
+			return client, nil
+		case <-gone:
+			gone = nil
+			limit.Reset(orphanLimit)
+		case <-limit.C:
+			if client, taken := offer.Withdraw(); taken {
+				return client, nil
+			}
+			return handover.Client{}, connect.NewError(connect.CodeDeadlineExceeded, errors.New("the client's connection did not come"))
+		}
+	}
+}

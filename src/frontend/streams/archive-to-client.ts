@@ -1,0 +1,63 @@
+/** A tar stream as the body of an answer, which the agent writes itself where it takes the client's connection. */
+import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import type { ReplyContext } from "../request-context.ts";
+import type { OpenStream } from "./open-stream.ts";
+import type { StreamLink } from "./stream-link.ts";
+import { streamToResponse } from "./stream-to-response.ts";
+
+/** Whether the agent at an endpoint is asked to take the client's connection. */
+export type HandOn = (endpoint: AgentEndpoint | undefined) => boolean;
+
+/** The answer of {@link HandOn} for a request. */
+export function mayHandOn({ connection, services }: ReplyContext): HandOn {
+  return (endpoint) => connection !== undefined && services.handOver?.mayTake(connection, endpoint) === true;
+}
+
+/**
+ * Writes an archive as the rest of a response whose header was written. Where the agent takes the client's connection, this
+ * is over as soon as it has.
+ *
+ * @param open opens the archive anew: an agent whose offer is not taken sends nothing
+ * @throws StreamError when the archive was cut
+ */
+export async function archiveToClient(
+  context: ReplyContext,
+  link: StreamLink,
+  open: (handOver: HandOn) => Promise<OpenStream>,
+): Promise<void> {
+  if (link.offer === undefined) {
+    await streamToResponse(context, link);
+  } else if (!(await isHandedOn(context, link))) {
+    link.cancel();
+    await streamToResponse(context, (await open(() => false)).link);
+  }
+}
+
+async function isHandedOn(context: ReplyContext, link: StreamLink): Promise<boolean> {
+  const { connection, response, services, logger } = context;
+  if (connection === undefined || link.offer === undefined) {
+    return false;
+  }
+  response.flushHeaders();
+  if ((await services.handOver?.giveAway(connection, link.offer)) !== true) {
+    connection.resume(); // To see that the client leaves.
+    return false;
+  }
+  response.detachSocket(connection);
+  connection.destroy();
+  logger.debug("an archive is handed on");
+  void followHanded(context, link);
+  return true;
+}
+
+/** Follows an archive that an agent has, for the log. */
+async function followHanded({ logger }: ReplyContext, link: StreamLink): Promise<void> {
+  const began = performance.now();
+  const ms = () => Math.round(performance.now() - began);
+  try {
+    const outcome = await link.ended;
+    logger.debug({ ...outcome, ms: ms() }, "an archive that was handed on has ended");
+  } catch (error) {
+    logger.warn({ err: error, ms: ms() }, "an archive that was handed on was cut, or is followed no more");
+  }
+}
