@@ -1,12 +1,22 @@
 /**
  * The whole loops, fault sweeps and suites of others, of which `npm test` runs samples, and a session on moto: every
  * fault point, the loads at their full sizes, a thousand runs of each kind, the Go tests without their short cuts, and
- * each Go fuzz target for a while; the clients on ECS once more with agents that call, and all of them on Azure. Arguments are
- * those of the integration tests and leave out what is Go: `npm run soak -- test/ecs` is for the ECS backend.
+ * each Go fuzz target for a while; all clients on ECS once more with agents that call, and on Azure, with a kill at each
+ * step there. Arguments choose steps by their names, or are those of the integration tests:
+ * `npm run soak -- "clients on Azure"`, `npm run soak -- test/ecs`.
  */
 import { spawnSync } from "node:child_process";
 import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
+
+interface Step {
+  readonly name: string;
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly cwd: string;
+  /** Of the environment; their defaults are the loops whole, and a storm of 1,000 runs. */
+  readonly variables?: Readonly<Record<string, string>>;
+}
 
 const fuzzSeconds = 30;
 
@@ -18,36 +28,59 @@ const fuzzTargets = [
   ["./core/server", "FuzzABulkHeadIsNeverReadBeyondItsMessage"],
 ] as const;
 
+/** As large as in `npm test`: each of its containers really runs. */
+const stormOfACloud = { SOCKERLESS_STORM_RUNS: "40" };
+
+const steps: readonly Step[] = [
+  integration("tests", [
+    ...["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"],
+    ...["test/builds/beside-buildkit.test.ts", "test/ecs/moto.test.ts"],
+    "test/local/hostile-images.test.ts",
+  ]),
+  integration("clients on ECS with agents that call", ["test/ecs/api"], {
+    ...stormOfACloud,
+    SOCKERLESS_TEST_AGENTS: "callback",
+  }),
+  integration("clients on Azure", ["test/aca/api"], stormOfACloud),
+  integration("kills on Azure", ["test/aca/recovery.test.ts"]),
+  {
+    name: "Docker's own suites",
+    program: process.execPath,
+    args: ["--enable-source-maps", "dist/test/conformance/conformance.js"],
+    cwd: root,
+  },
+  go("Go tests", ["-count=1", "-timeout=60m", "./..."]),
+  ...fuzzTargets.map(([folder, target]) =>
+    go(`${target} in agent/${folder}`, [
+      ...[folder, "-run=^$", `-fuzz=^${target}$`, `-fuzztime=${fuzzSeconds}s`],
+    ]),
+  ),
+];
+
 const chosen = process.argv.slice(2);
 if (chosen.includes("--help")) {
   console.log(
-    "Usage: npm run soak -- [FILE|FOLDER…]\n\nFILE and FOLDER are integration tests in test/; without any all runs.",
+    "Usage: npm run soak -- [STEP|FILE|FOLDER…]\n\n" +
+      "FILE and FOLDER are integration tests in test/; without any argument all steps run:\n" +
+      steps.map(({ name }) => `  ${name}`).join("\n"),
   );
   process.exit();
 }
-const tests =
-  chosen.length > 0
-    ? chosen
-    : [
-        ...["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"],
-        ...["test/builds/beside-buildkit.test.ts", "test/ecs/moto.test.ts"],
-        "test/local/hostile-images.test.ts",
-      ];
-/** Tests of which `npm test` runs a sample. */
-const onAzure = ["test/aca/api"];
-/** Tests that run with agents that call, too. */
-const onEcs = ["test/ecs/api"];
-const failures: string[] = [];
+const files = chosen.filter((each) => !steps.some(({ name }) => name === each));
+const run = [
+  ...(files.length > 0 ? [integration("chosen tests", files)] : []),
+  ...steps.filter(({ name }) => chosen.length === 0 || chosen.includes(name)),
+];
 
 const testRun = beginTestRun();
+const failures = run.flatMap((step) => (succeeds(step) ? [] : [step.name]));
+failures.push(...(await testRun.findLeaks()).map((leak) => `left behind: ${leak}`));
+if (failures.length > 0) {
+  console.error(`failed: ${failures.join(", ")}`);
+  process.exitCode = 1;
+}
 
-function run(
-  name: string,
-  program: string,
-  args: readonly string[],
-  cwd: string,
-  variables: Readonly<Record<string, string>> = {},
-): void {
+function succeeds({ name, program, args, cwd, variables }: Step): boolean {
   console.log(`soak: ${name}`);
   const whole = { SOCKERLESS_SOAK: "1", SOCKERLESS_STORM_RUNS: "1000", ...variables };
   const env = { ...process.env, ...testRun.env, ...whole };
@@ -55,37 +88,16 @@ function run(
   const { status } = spawnSync(program, args, { cwd, env, stdio: "inherit" });
   const minutes = ((performance.now() - startedAt) / 60_000).toFixed(1);
   console.log(`soak: ${name} ${status === 0 ? "ok" : "FAILED"} (${minutes} min)`);
-  if (status !== 0) {
-    failures.push(name);
-  }
+  return status === 0;
 }
 
-const once = ["--test-timeout=7200000", "--test-concurrency=1"];
-const integration = ["--import", "tsx", "scripts/integration.ts", ...once];
-run("tests", process.execPath, [...integration, ...tests], root);
-if (chosen.length === 0) {
-  run("clients on ECS with agents that call", process.execPath, [...integration, ...onEcs], root, {
-    SOCKERLESS_TEST_AGENTS: "callback",
-    SOCKERLESS_SOAK: "",
-  });
-  // The storm is as large as on ECS in `npm test`: each of its containers really runs.
-  run("clients on Azure", process.execPath, [...integration, ...onAzure], root, {
-    SOCKERLESS_STORM_RUNS: "40",
-  });
-  run(
-    "Docker's own suites",
-    process.execPath,
-    ["--enable-source-maps", "dist/test/conformance/conformance.js"],
-    root,
-  );
-  run("Go tests", "go", ["test", "-count=1", "-timeout=60m", "./..."], `${root}/agent`);
-  for (const [folder, target] of fuzzTargets) {
-    const args = ["test", folder, "-run=^$", `-fuzz=^${target}$`, `-fuzztime=${fuzzSeconds}s`];
-    run(`${target} in agent/${folder}`, "go", args, `${root}/agent`);
-  }
-  failures.push(...(await testRun.findLeaks()).map((leak) => `left behind: ${leak}`));
+/** Integration tests, one file at a time. */
+function integration(name: string, tests: readonly string[], variables: Step["variables"] = {}): Step {
+  const flags = ["--test-timeout=7200000", "--test-concurrency=1"];
+  const args = ["--import", "tsx", "scripts/integration.ts", ...flags, ...tests];
+  return { name, program: process.execPath, args, cwd: root, variables };
 }
-if (failures.length > 0) {
-  console.error(`failed: ${failures.join(", ")}`);
-  process.exitCode = 1;
+
+function go(name: string, args: readonly string[]): Step {
+  return { name, program: "go", args: ["test", ...args], cwd: `${root}/agent` };
 }
