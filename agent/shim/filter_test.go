@@ -67,12 +67,9 @@ func (p *ociProfile) message() *agentv1.SeccompProfile {
 	return message
 }
 
-// TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile reads the filter that the OCI
-// runtime has loaded and compares its verdicts with those of the agent's own.
-func TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Skip("the questions are for x86")
-	}
+// dockerProfile is the default one, and what the runtime gets of it.
+func dockerProfile(t *testing.T) (ociProfile, map[string]any) {
+	t.Helper()
 	content, err := os.ReadFile(defaultProfile)
 	must(t, err)
 	var profile ociProfile
@@ -95,7 +92,16 @@ func TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile(t *testing.T) 
 	text, err := json.Marshal(profile)
 	must(t, err)
 	must(t, json.Unmarshal(text, &asOCI))
+	return profile, asOCI
+}
 
+// TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile reads the filter that the OCI
+// runtime has loaded and compares its verdicts with those of the agent's own.
+func TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the questions are for x86")
+	}
+	profile, asOCI := dockerProfile(t)
 	pid := confined(t, func(map[string]any) {}, asOCI).ready.PID
 	eventually(t, "the runtime's process is the program", func() bool {
 		name, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")

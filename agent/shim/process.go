@@ -17,6 +17,8 @@ import (
 type processTemplate struct {
 	fields map[string]json.RawMessage
 	env    []string
+	// The container's, 0: none.
+	pidsLimit int64
 }
 
 // readProcessTemplate reads it from an OCI runtime configuration, without the
@@ -28,11 +30,18 @@ func readProcessTemplate(name string, secretEnv []string) (*processTemplate, err
 	}
 	var config struct {
 		Process map[string]json.RawMessage `json:"process"`
+		Linux   struct {
+			Resources struct {
+				Pids struct {
+					Limit int64 `json:"limit"`
+				} `json:"pids"`
+			} `json:"resources"`
+		} `json:"linux"`
 	}
 	if err := json.Unmarshal(content, &config); err != nil {
 		return nil, fmt.Errorf("parse the OCI configuration: %w", err)
 	}
-	t := &processTemplate{fields: config.Process}
+	t := &processTemplate{fields: config.Process, pidsLimit: config.Linux.Resources.Pids.Limit}
 	if env := config.Process["env"]; env != nil {
 		if err := json.Unmarshal(env, &t.env); err != nil {
 			return nil, fmt.Errorf("parse the OCI configuration's environment: %w", err)

@@ -112,7 +112,7 @@ func (c *localContainer) runPs(arguments []string) (string, error) {
 	defer os.Remove(complaints.Name())
 	defer complaints.Close()
 	child, err := c.runtime.reaper.Spawn(path, slices.Concat([]string{"ps"}, arguments), &os.ProcAttr{
-		Env: runtimeEnvironment(), Files: []*os.File{nil, in, complaints},
+		Env: runtimeEnvironment(0), Files: []*os.File{nil, in, complaints},
 	})
 	in.Close()
 	if err != nil {

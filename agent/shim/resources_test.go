@@ -1,6 +1,7 @@
 package shim_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -36,6 +37,26 @@ func TestNewLimitsShowInTheResourceUse(t *testing.T) {
 	must(t, err)
 	if after.Memory.Limit != 32<<20 || after.Pids.Limit != 77 {
 		t.Fatal(after.Memory.Limit, after.Pids)
+	}
+}
+
+// The runtime's own threads count, too, one more while its library makes the filter.
+func TestAContainerMayBeAllowedOneProcess(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the profile is for x86")
+	}
+	_, filter := dockerProfile(t)
+	for range 5 {
+		c := launch(t, launchOptions{args: []string{"true"}, config: func(config map[string]any) {
+			linux := config["linux"].(map[string]any)
+			linux["seccomp"] = filter
+			linux["resources"] = map[string]any{"pids": map[string]any{"limit": 1}}
+		}})
+		events := c.watch()
+		c.mustRun()
+		if exit := await(t, events, exitedEvent).GetExited(); exit.Code != 0 {
+			t.Fatal(exit)
+		}
 	}
 }
 

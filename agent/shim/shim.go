@@ -163,6 +163,7 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 	if s.container.exec, err = readProcessTemplate(filepath.Join(spec.Bundle, "config.json"), spec.SecretEnv); err != nil {
 		return err
 	}
+	s.container.runtime.pidsLimit = s.container.exec.pidsLimit
 	s.sessions = session.New(session.MainProcess{TTY: spec.TTY, StdinOnce: spec.StdinOnce}, session.Options{
 		Runtime: s.container,
 		Log:     s.log,
