@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -182,46 +181,33 @@ func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequ
 	return digest, err
 }
 
-// CommitContainer makes a nameless image of a container's files, without what was made to mount on at these paths, and
-// answers its ID. The call outlives a build that is cancelled, as CreateContainer's does.
-func (c *Client) CommitContainer(ctx context.Context, id string, mountPoints []string) (string, error) {
-	unbound := context.WithoutCancel(ctx)
-	mark := rand.Text()
-	request := &backendv1.CommitContainerRequest{
-		Container: id, MountPoints: mountPoints, Changes: []string{"LABEL " + Label + "=" + mark},
-	}
-	image, isRepeated := "", false
-	err := patiently(unbound, func() (err error) {
-		if isRepeated {
-			if image, err = c.imageMarked(unbound, mark); err != nil || image != "" {
-				return err
-			}
-		}
-		isRepeated = true
-		response, err := c.Containers.CommitContainer(unbound, connect.NewRequest(request))
-		if err == nil {
-			image = response.Msg.ImageId
-		}
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	if ctx.Err() != nil {
-		return "", errors.Join(context.Cause(ctx), c.RemoveImage(unbound, image))
-	}
-	return image, nil
+// Committed is an image that was made of a container's files.
+type Committed struct {
+	ID string
+	// Bottom first: the layers of the container's image, and its changes.
+	DiffIDs []digest.Digest
+	// Bytes of the tar of the changes.
+	Size int64
 }
 
-// imageMarked finds the image of a commit whose answer was lost; "": there is none.
-func (c *Client) imageMarked(ctx context.Context, mark string) (string, error) {
-	response, err := c.Images.ListImages(ctx, connect.NewRequest(&backendv1.ListImagesRequest{
-		All: true, Filters: map[string]*backendv1.StringList{"label": {Values: []string{Label + "=" + mark}}},
-	}))
-	if err != nil || len(response.Msg.Images) == 0 {
-		return "", err
+// CommitContainer makes a nameless image of a container's files, without what was made to mount on at these paths, and of a
+// configuration whose layers the backend lists. Equal files make equal images. The call outlives a build that is cancelled:
+// its answer alone tells what there is.
+func (c *Client) CommitContainer(ctx context.Context, id string, mountPoints []string, config []byte) (Committed, error) {
+	if ctx.Err() != nil {
+		return Committed{}, context.Cause(ctx)
 	}
-	return response.Msg.Images[0].Id, nil
+	response, err := c.Containers.CommitContainer(context.WithoutCancel(ctx), connect.NewRequest(&backendv1.CommitContainerRequest{
+		Container: id, MountPoints: mountPoints, ImageConfig: config,
+	}))
+	if err != nil {
+		return Committed{}, err
+	}
+	made := Committed{ID: response.Msg.ImageId, Size: int64(response.Msg.ChangesSize)}
+	for _, each := range response.Msg.DiffIds {
+		made.DiffIDs = append(made.DiffIDs, digest.Digest(each))
+	}
+	return made, nil
 }
 
 // RemoveImage forgets an image; those that it was committed on stay. One that is not there is no error.

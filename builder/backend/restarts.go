@@ -75,12 +75,9 @@ func waitingForRestarts(next connect.UnaryFunc) connect.UnaryFunc {
 // mayRepeat tells what the backend's contract does of the calls that a builder makes: those that would do something twice
 // have a token.
 func mayRepeat(message any) bool {
-	switch request := message.(type) {
-	case *backendv1.CommitContainerRequest:
-		return false // Another image each time.
-	case *backendv1.StartContainerRequest:
+	if start, ok := message.(*backendv1.StartContainerRequest); ok {
 		// The backend that comes back takes up a start without its secrets.
-		return len(request.Secrets) == 0 && len(request.SecretEnv) == 0
+		return len(start.Secrets) == 0 && len(start.SecretEnv) == 0
 	}
 	return true
 }

@@ -30,12 +30,12 @@ func cutting(server *backendtest.Backend, procedure string) {
 func TestACommitWhoseAnswerIsLostMakesOneImage(t *testing.T) {
 	server, client := backendtest.Start(t)
 	cutting(server, "CommitContainer")
-	id, err := client.CommitContainer(context.Background(), "any", nil)
+	made, err := client.CommitContainer(context.Background(), "any", nil, []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if there := server.Images(); len(there) != 1 || there[0] != id {
-		t.Errorf("has %v instead of %s", there, id)
+	if there := server.Images(); len(there) != 1 || there[0] != made.ID {
+		t.Errorf("has %v instead of %s", there, made.ID)
 	}
 }
 

@@ -442,28 +442,9 @@ func (s *step) commit(ctx context.Context, id string) (record, error) {
 			mountPoints = append(mountPoints, mount.Dest)
 		}
 	}
-	committed, err := s.worker.backend.CommitContainer(ctx, id, mountPoints)
-	if err != nil {
-		return record{}, backend.Plain(err)
-	}
-	defer s.worker.backend.RemoveImage(context.WithoutCancel(ctx), committed)
-	image, err := s.worker.backend.Image(ctx, committed)
-	if err != nil {
-		return record{}, backend.Plain(err)
-	}
-	diffIDs := make([]digest.Digest, len(image.DiffIds))
-	for at, each := range image.DiffIds {
-		diffIDs[at] = digest.Digest(each)
-	}
 	from := origin{parent: s.root.id, description: s.description, kind: client.UsageRecordTypeRegular}
-	var top *backend.Layer
-	if len(diffIDs) == len(s.root.diffIDs) {
-		top = emptyLayer()
-		diffIDs = append(diffIDs, top.DiffID)
-	} else if parent, err := s.worker.backend.Image(ctx, s.root.id); err == nil {
-		from.size = max(0, image.Size-parent.Size)
-	}
-	return s.worker.states.install(ctx, diffIDs, top, from)
+	made, err := s.worker.states.commit(ctx, id, mountPoints, from)
+	return made, backend.Plain(err)
 }
 
 // cacheVolumes are the volumes of cache mounts.

@@ -30,6 +30,8 @@ type states struct {
 	inUse map[string]int
 	// Removals under way by image ID, closed at their end.
 	leaving map[string]chan struct{}
+	// Count of removals that have ended.
+	removed int
 }
 
 // record is one entry of the build cache.
@@ -74,7 +76,7 @@ type origin struct {
 	kind        client.UsageRecordType
 	// When it was made; zero: now.
 	made time.Time
-	// Bytes of a top layer that the backend has already.
+	// Bytes of the top layer; that of one that is given counts.
 	size int64
 }
 
@@ -101,16 +103,59 @@ func (s *states) install(ctx context.Context, diffIDs []digest.Digest, top *back
 }
 
 func (s *states) installHeld(ctx context.Context, id string, config []byte, diffIDs []digest.Digest, top *backend.Layer, from origin) (record, error) {
-	if known, err := s.find(ctx, id); err == nil {
-		return known, s.note(known.ID, func(r *record) {
+	if _, err := s.find(ctx, id); err != nil {
+		if _, err := s.backend.InstallImage(ctx, config, diffIDs, top, nil, true); err != nil {
+			return record{}, backend.Plain(err)
+		}
+	}
+	if top != nil {
+		from.size = top.Size
+	}
+	return s.keep(id, diffIDs, from)
+}
+
+// commit makes the state of a container's files. It is held, for whoever refers to it.
+func (s *states) commit(ctx context.Context, container string, mountPoints []string, from origin) (record, error) {
+	config, err := stateConfig(nil)
+	if err != nil {
+		return record{}, err
+	}
+	for held := ""; ; {
+		removals := s.removals()
+		made, err := s.backend.CommitContainer(ctx, container, mountPoints, config)
+		if held != "" && held != made.ID {
+			s.letGo(held)
+		}
+		if err != nil {
+			return record{}, err
+		}
+		if held != made.ID {
+			// The commit has ended: what is cancelled now leaves a state that is known.
+			if err := s.hold(context.WithoutCancel(ctx), made.ID); err != nil {
+				return record{}, err
+			}
+			if held = made.ID; s.removals() != removals {
+				continue // An equal state was removed meanwhile, perhaps after the commit.
+			}
+		}
+		from.size = made.Size
+		kept, err := s.keep(made.ID, made.DiffIDs, from)
+		if err != nil {
+			s.letGo(made.ID)
+		}
+		return kept, err
+	}
+}
+
+// keep records a state that the backend has, or its use where it is known.
+func (s *states) keep(id string, diffIDs []digest.Digest, from origin) (record, error) {
+	if known, err := s.recorded(id); err == nil {
+		return known, s.note(id, func(r *record) {
 			if from.kind != client.UsageRecordTypeInternal && r.Type == client.UsageRecordTypeInternal {
 				// The state is no internal one any more, which goes with its step.
 				r.Parent, r.Description, r.Type = from.parent, from.description, from.kind
 			}
 		})
-	}
-	if _, err := s.backend.InstallImage(ctx, config, diffIDs, top, nil, true); err != nil {
-		return record{}, backend.Plain(err)
 	}
 	now := time.Now()
 	made := record{
@@ -118,9 +163,6 @@ func (s *states) installHeld(ctx context.Context, id string, config []byte, diff
 	}
 	if !from.made.IsZero() {
 		made.CreatedAt = from.made
-	}
-	if top != nil {
-		made.Size = top.Size
 	}
 	return made, s.put(made)
 }
@@ -288,8 +330,16 @@ func (s *states) claim(id string) (release func(), ok bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.leaving, id)
+		s.removed++
 		close(gone)
 	}, true
+}
+
+// removals answers how many have ended.
+func (s *states) removals() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.removed
 }
 
 func (s *states) isInUse(id string) bool {

@@ -217,3 +217,55 @@ func TestAStateIsNotItsOwnParent(t *testing.T) {
 		t.Errorf("pruned %v", gone)
 	}
 }
+
+func TestACommittedStateIsHeldAndKnown(t *testing.T) {
+	s, server := statesOf(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	// A build that is cancelled meanwhile leaves a state that can be pruned.
+	server.After = func(string) { cancel() }
+	from := origin{description: "RUN", kind: client.UsageRecordTypeRegular}
+	made, err := s.commit(ctx, "container", nil, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known, err := s.recorded(made.ID); err != nil || known.Description != "RUN" || known.Size != 1024 || len(known.DiffIDs) != 1 {
+		t.Errorf("knows %v, %v", known, err)
+	}
+	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
+		t.Errorf("pruned %v", gone)
+	}
+	s.letGo(made.ID)
+	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"RUN"}) || len(server.Images()) != 0 {
+		t.Errorf("pruned %v, left %v", gone, server.Images())
+	}
+}
+
+func TestAStateThatIsPrunedAsAnEqualOneIsCommittedIsThere(t *testing.T) {
+	s, server := statesOf(t)
+	ctx := context.Background()
+	from := origin{description: "RUN", kind: client.UsageRecordTypeRegular}
+	made, err := s.commit(ctx, "container", nil, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.letGo(made.ID)
+	commits := 0
+	server.After = func(string) {
+		if commits++; commits == 1 {
+			if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 1 {
+				t.Errorf("pruned %v", gone)
+			}
+		}
+	}
+	again, err := s.commit(ctx, "container", nil, from)
+	if err != nil || again.ID != made.ID || commits != 2 {
+		t.Errorf("made %v by %d commits: %v", again, commits, err)
+	}
+	if there := server.Images(); !slices.Equal(there, []string{made.ID}) {
+		t.Errorf("the backend has %v", there)
+	}
+	s.letGo(made.ID)
+	if s.isInUse(made.ID) {
+		t.Error("it is still held")
+	}
+}

@@ -431,7 +431,7 @@ function testImages(state: State): ImageSource {
     descentOf: (id) => new Set([id]),
     makeReady: async () => {},
     makeRunnable: async () => {},
-    commit: async () => id,
+    commit: async () => ({ id, diffIds: [], changesSize: 0 }),
     adopt: async ({ record }) => {
       if (record !== undefined) {
         await state.commit((change) => change.images.put(record));

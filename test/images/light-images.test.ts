@@ -138,7 +138,7 @@ describe("an image whose layers were not fetched", () => {
     const wanted = await image("committed");
     await open.push("parent", "1", wanted);
     await pull(store, `${open.host}/parent:1`);
-    const id = await store.images.containers.commit({
+    const { id } = await store.images.containers.commit({
       parentId: imageId(wanted),
       layer: streamOf(await tarOf([{ name: "own", content: "mine" }])),
       config: create(ContainerConfigSchema),

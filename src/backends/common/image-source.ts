@@ -36,11 +36,12 @@ export interface ImageSource {
   makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void>;
 
   /**
-   * Makes an image of what a container changed, on top of the container's image, and answers its ID.
+   * Makes an image of what a container changed, on top of the container's image.
    *
-   * @throws not-found: the container's image is gone; invalid: the name, or what the layer turns out to be
+   * @throws not-found: the container's image is gone; invalid: the name, the configuration, or what the layer turns out
+   *   to be
    */
-  commit(request: ImageCommit): Promise<string>;
+  commit(request: ImageCommit): Promise<CommittedImage>;
 
   /**
    * Takes over an image that a container of a lost state needs, whose layers are elsewhere. One that is there is left as
@@ -87,5 +88,19 @@ export interface ImageCommit {
   readonly reference: string;
   /** The container is a step of a build: users do not see the image. */
   readonly ofBuild?: boolean;
+  /**
+   * The image's configuration (JSON), in the place of all that is said of it above, but for its layers: the image's
+   * beneath and one more, whatever has changed.
+   */
+  readonly imageConfig?: Uint8Array;
   readonly signal: AbortSignal;
+}
+
+/** An image that was made of a container. */
+export interface CommittedImage {
+  readonly id: string;
+  /** Digests of its layers, unpacked, bottom first. */
+  readonly diffIds: readonly string[];
+  /** Bytes of the tar of the container's changes. */
+  readonly changesSize: number;
 }

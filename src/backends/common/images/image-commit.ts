@@ -1,14 +1,14 @@
 /** `docker commit`: what a container changed becomes a layer on top of the container's image. */
 import { toJson } from "@bufbuild/protobuf";
-import { TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LayerUnpacking } from "../driver.ts";
-import type { ImageCommit } from "../image-source.ts";
+import type { CommittedImage, ImageCommit } from "../image-source.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
-import { type ImageConfig, renderImageConfig } from "./image-config.ts";
+import { type ImageConfig, renderImageConfig, withLayers } from "./image-config.ts";
 import { imageEvent } from "./image-events.ts";
 import { type ImageInstaller, now } from "./image-installer.ts";
 import { installMadeImage, type MadeImage, type MadeLayer } from "./install-made-image.ts";
@@ -34,50 +34,64 @@ export interface ParentImage {
 }
 
 /**
- * Makes the image under a lease and answers its ID. The bytes of the layer are an agent's, whom nobody trusts: a driver
+ * Makes the image under a lease. The bytes of the layer are an agent's, whom nobody trusts: a driver
  * that unpacks them refuses what is no tar; a platform would find it out at the next start.
  *
- * @throws invalid: the name, or the layer is no whole tar; what the layer's source and the driver throw
+ * @throws invalid: the name, the configuration, or the layer is no whole tar; what the layer's source and the driver throw
  */
 export async function commitImage(
   { content, installer, unpacking, clock }: CommitParts,
   lease: BlobLease,
   parent: ParentImage,
   request: ImageCommit,
-): Promise<string> {
-  const name = request.reference === "" ? undefined : parseTarget(request.reference);
+): Promise<CommittedImage> {
+  const { imageConfig, reference, ofBuild, signal } = request;
+  const name = reference === "" ? undefined : parseTarget(reference);
   const inherited = await inheritedLayers(content, parent.record);
   const layer = unpacking.kind === "platform" ? checkedTar(request.layer) : request.layer;
   const blob = await content.put(lease, layer);
   const isEmpty = blob.digest === emptyTar;
-  const layers = isEmpty ? inherited : [...inherited, ownLayer(blob)];
-  const created = now(clock);
-  const { author, comment, createdBy } = request;
-  const configBytes = renderImageConfig({
+  const layers = isEmpty && imageConfig === undefined ? inherited : [...inherited, ownLayer(blob)];
+  const diffIds = layers.map((layer) => layer.diffId);
+  const made: MadeImage = {
+    layers,
+    name,
+    ofBuild: ofBuild === true && name === undefined,
+    ...(imageConfig === undefined
+      ? {
+          configBytes: renderCommit(parent.config, request, diffIds, isEmpty, now(clock)),
+          parentId: parent.record.id,
+          events: (id, config) => [
+            imageEvent("create", id, id, config),
+            ...(name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)]),
+          ],
+        }
+      : { configBytes: withLayers(imageConfig, diffIds), events: () => [] }),
+  };
+  const id = await installMadeImage(content, installer, lease, made, signal);
+  return { id, diffIds, changesSize: blob.size };
+}
+
+function renderCommit(
+  parent: ImageConfig,
+  { author, comment, config, createdBy }: ImageCommit,
+  diffIds: readonly string[],
+  emptyLayer: boolean,
+  created: Timestamp,
+): Uint8Array {
+  const { platform, osVersion, history } = parent;
+  const step = { created: toJson(TimestampSchema, created), createdBy, author, comment, emptyLayer };
+  const steps = [...history, step];
+  return renderImageConfig({
     created,
     comment,
     author,
-    platform: parent.config.platform,
-    osVersion: parent.config.osVersion,
-    config: request.config,
-    diffIds: layers.map((layer) => layer.diffId),
-    history: [
-      ...parent.config.history,
-      { created: toJson(TimestampSchema, created), createdBy, author, comment, emptyLayer: isEmpty },
-    ],
+    platform,
+    osVersion,
+    config,
+    diffIds,
+    history: steps,
   });
-  const made: MadeImage = {
-    configBytes,
-    layers,
-    name,
-    parentId: parent.record.id,
-    ofBuild: request.ofBuild === true && name === undefined,
-    events: (id, config) => [
-      imageEvent("create", id, id, config),
-      ...(name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)]),
-    ],
-  };
-  return await installMadeImage(content, installer, lease, made, request.signal);
 }
 
 /** The layers of the image beneath, which the caller holds so that they outlive it. */

@@ -112,16 +112,26 @@ const imageSchema = z.object({
     .transform((value) => value ?? []),
 });
 
+/** The document, its properties in their order. @throws invalid */
+function rootedJson(bytes: Uint8Array): { readonly rootfs: object } {
+  const json = parseJson(bytes, "image configuration");
+  if (typeof json !== "object" || json === null || !("rootfs" in json) || json.rootfs === null) {
+    throw invalid("invalid image JSON, no RootFS key");
+  }
+  const { rootfs } = json;
+  if (typeof rootfs !== "object") {
+    throw invalid("invalid image configuration at rootfs: not an object");
+  }
+  return { ...json, rootfs };
+}
+
 /**
  * Reads an image's configuration.
  *
  * @throws SockerlessError of kind `invalid`: malformed, or not for Linux
  */
 export function parseImageConfig(bytes: Uint8Array): ImageConfig {
-  const json = parseJson(bytes, "image configuration");
-  if (typeof json !== "object" || json === null || !("rootfs" in json) || json.rootfs === null) {
-    throw invalid("invalid image JSON, no RootFS key");
-  }
+  const json = rootedJson(bytes);
   const image = check(imageSchema, json, "image configuration");
   const diffIds = image.rootfs.diff_ids ?? [];
   if (image.history.filter((entry) => !entry.empty_layer).length > diffIds.length) {
@@ -231,6 +241,18 @@ export function renderImageConfig(image: NewImageConfig): Uint8Array {
     ...(variant === "" ? {} : { variant }),
   };
   return new TextEncoder().encode(JSON.stringify(document));
+}
+
+/**
+ * An image's configuration with other layers, otherwise as it is written.
+ *
+ * @param diffIds bottom first
+ * @throws invalid: no JSON object that has layers
+ */
+export function withLayers(configBytes: Uint8Array, diffIds: readonly string[]): Uint8Array {
+  const json = rootedJson(configBytes);
+  const rootfs = { ...json.rootfs, diff_ids: diffIds };
+  return new TextEncoder().encode(JSON.stringify({ ...json, rootfs }));
 }
 
 function renderStep(step: HistoryEntry): Record<string, unknown> {

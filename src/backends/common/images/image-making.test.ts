@@ -40,7 +40,7 @@ async function commit(
   parentId: string,
   options: Partial<ImageCommit> = {},
 ): Promise<string> {
-  return await store.images.containers.commit({
+  const { id } = await store.images.containers.commit({
     parentId,
     layer: streamOf(await tarOf([{ name: "mine", content: "mine" }])),
     config: create(ContainerConfigSchema, { env: ["A=1"], labels: { made: "here" } }),
@@ -51,6 +51,7 @@ async function commit(
     signal,
     ...options,
   });
+  return id;
 }
 
 async function collect(stream: AsyncIterable<Uint8Array>): Promise<Buffer> {
@@ -103,6 +104,39 @@ describe("a commit", () => {
     await commit(store, id, { layer: streamOf(await tarOf([])) });
     assert.equal(store.images.catalog.inspect("made:1").diffIds.length, 2);
     assert.equal(store.images.catalog.history("made:1")[0]?.size, 0n);
+  });
+
+  it("takes a configuration as it is written, with the layers that the image gets", async (context) => {
+    const { store, id } = await storeOf(context);
+    const written = (diffIds: string): string =>
+      `{"os":"linux","config":{"Labels":{"a":"b"}},"rootfs":{"diff_ids":${diffIds},"type":"layers"},"architecture":"amd64"}`;
+    const imageConfig = new TextEncoder().encode(written("null"));
+    const options = { imageConfig, reference: "", ofBuild: true };
+    const { diffIds: inherited } = store.images.catalog.inspect(id);
+    const layer = await tarOf([{ name: "mine", content: "mine" }]);
+    for (const tar of [layer, await tarOf([])]) {
+      const made = await commit(store, id, { ...options, layer: streamOf(tar) });
+      const diffIds = [...inherited, blobOf(tar).digest];
+      assert.deepEqual(store.images.catalog.inspect(made).diffIds, diffIds);
+      const configBytes = await store.images.archives.configOf(made);
+      assert.equal(configBytes.toString(), written(JSON.stringify(diffIds)));
+      assert.equal(await commit(store, id, { ...options, layer: streamOf(tar) }), made);
+    }
+    assert.deepEqual(store.events(), ["load"]);
+    assert.deepEqual(
+      store.images.catalog.seen().map(({ record }) => record.id),
+      [id],
+    );
+  });
+
+  it("refuses a configuration that has no layers, or is none", async (context) => {
+    const { store, id } = await storeOf(context);
+    const before = await store.blobs();
+    for (const text of ["", "{", "null", "[]", "{}", '{"rootfs":null}', '{"rootfs":{},"os":"plan9"}']) {
+      const imageConfig = new TextEncoder().encode(text);
+      await assert.rejects(commit(store, id, { imageConfig, reference: "" }), { kind: "invalid" }, text);
+    }
+    assert.deepEqual(await store.blobs(), before);
   });
 
   it("leaves nothing of a layer that was cut, or that the driver does not take", async (context) => {

@@ -6,7 +6,13 @@ import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { type ImageSummary, ListImagesRequestSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LayerUnpacking } from "../driver.ts";
-import type { ImageCommit, ImageLayers, ImageSource, ResolvedImage } from "../image-source.ts";
+import type {
+  CommittedImage,
+  ImageCommit,
+  ImageLayers,
+  ImageSource,
+  ResolvedImage,
+} from "../image-source.ts";
 import { abortable } from "./abortable-stream.ts";
 import type { ContentStore } from "./content-store.ts";
 import type { ImageCatalog } from "./image-catalog.ts";
@@ -93,7 +99,7 @@ export class ImagesForContainers implements ImageSource {
     }
   }
 
-  commit(request: ImageCommit): Promise<string> {
+  commit(request: ImageCommit): Promise<CommittedImage> {
     const { index, configs, supply, work } = this.#parts;
     return work.run(request.signal, async (lease, signal) => {
       const record = await supply.complete(lease, index.find(request.parentId), signal);

@@ -4381,7 +4381,15 @@ type CommitContainerRequest struct {
 	// Paths at which the container had mounts that leave no trace in the image:
 	// empty files and directories that were made for them, and directories that
 	// lead to nothing else.
-	MountPoints   []string `protobuf:"bytes,8,rep,name=mount_points,json=mountPoints,proto3" json:"mount_points,omitempty"`
+	MountPoints []string `protobuf:"bytes,8,rep,name=mount_points,json=mountPoints,proto3" json:"mount_points,omitempty"`
+	// The image's configuration (JSON), in the place of all that is said of it
+	// above and of the container's: it is taken as it is, but for the list
+	// `rootfs.diff_ids`, which is made that of the container's image and one more,
+	// also where nothing has changed. Equal files make equal images, so the call
+	// may be repeated; no event tells of it. Empty: the configuration is made, and
+	// a layer where something has changed. INVALID_ARGUMENT: it is none, or stands
+	// beside a reference.
+	ImageConfig   []byte `protobuf:"bytes,9,opt,name=image_config,json=imageConfig,proto3" json:"image_config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4472,9 +4480,18 @@ func (x *CommitContainerRequest) GetMountPoints() []string {
 	return nil
 }
 
+func (x *CommitContainerRequest) GetImageConfig() []byte {
+	if x != nil {
+		return x.ImageConfig
+	}
+	return nil
+}
+
 type CommitContainerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ImageId       string                 `protobuf:"bytes,1,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
+	DiffIds       []string               `protobuf:"bytes,2,rep,name=diff_ids,json=diffIds,proto3" json:"diff_ids,omitempty"`              // of the image's layers, bottom first
+	ChangesSize   uint64                 `protobuf:"varint,3,opt,name=changes_size,json=changesSize,proto3" json:"changes_size,omitempty"` // bytes of the tar of the changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4514,6 +4531,20 @@ func (x *CommitContainerResponse) GetImageId() string {
 		return x.ImageId
 	}
 	return ""
+}
+
+func (x *CommitContainerResponse) GetDiffIds() []string {
+	if x != nil {
+		return x.DiffIds
+	}
+	return nil
+}
+
+func (x *CommitContainerResponse) GetChangesSize() uint64 {
+	if x != nil {
+		return x.ChangesSize
+	}
+	return 0
 }
 
 type PruneContainersRequest struct {
@@ -4962,7 +4993,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\x12\x16\n" +
 	"\x06export\x18\x03 \x01(\bR\x06export\"W\n" +
 	"\x13OpenChangesResponse\x12@\n" +
-	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\"\x99\x02\n" +
+	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\"\xbc\x02\n" +
 	"\x16CommitContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x1c\n" +
 	"\treference\x18\x02 \x01(\tR\treference\x12\x18\n" +
@@ -4971,9 +5002,12 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x05pause\x18\x05 \x01(\bR\x05pause\x12\x18\n" +
 	"\achanges\x18\x06 \x03(\tR\achanges\x12>\n" +
 	"\x06config\x18\a \x01(\v2&.sockerless.backend.v1.ContainerConfigR\x06config\x12!\n" +
-	"\fmount_points\x18\b \x03(\tR\vmountPoints\"4\n" +
+	"\fmount_points\x18\b \x03(\tR\vmountPoints\x12!\n" +
+	"\fimage_config\x18\t \x01(\fR\vimageConfig\"r\n" +
 	"\x17CommitContainerResponse\x12\x19\n" +
-	"\bimage_id\x18\x01 \x01(\tR\aimageId\"\xcd\x01\n" +
+	"\bimage_id\x18\x01 \x01(\tR\aimageId\x12\x19\n" +
+	"\bdiff_ids\x18\x02 \x03(\tR\adiffIds\x12!\n" +
+	"\fchanges_size\x18\x03 \x01(\x04R\vchangesSize\"\xcd\x01\n" +
 	"\x16PruneContainersRequest\x12T\n" +
 	"\afilters\x18\x01 \x03(\v2:.sockerless.backend.v1.PruneContainersRequest.FiltersEntryR\afilters\x1a]\n" +
 	"\fFiltersEntry\x12\x10\n" +

@@ -117,7 +117,8 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
     },
     commitContainer: async (request, call) => {
       const signal = AbortSignal.any([call.signal, context.shutdown]);
-      return { imageId: await commitContainer(context, request, signal) };
+      const { id, diffIds, changesSize } = await commitContainer(context, request, signal);
+      return { imageId: id, diffIds: [...diffIds], changesSize: BigInt(changesSize) };
     },
     recordStreamUse: async (request) => {
       await recordStreamUse(context, request);

@@ -1,12 +1,13 @@
 /** `docker commit`: what a container changed becomes an image. */
 import { exportedBytes } from "../../../../../agent-client/export.ts";
 import { createAgentClient } from "../../../../../agent-client/client.ts";
-import { conflict } from "../../../../../common/errors.ts";
+import { conflict, invalid } from "../../../../../common/errors.ts";
 import {
   type CommitContainerRequest,
   ContainerStatus,
 } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { CommittedImage } from "../../../image-source.ts";
 import { applyChanges } from "../../../images/changes/apply-changes.ts";
 import { familiarString, parseTarget } from "../../../images/reference.ts";
 import { agentOptions, servingAddressOf } from "../agent/agent-endpoint.ts";
@@ -20,33 +21,41 @@ import { configOf, stateOf } from "../../../model/records.ts";
 import { pauseContainer, unpauseContainer } from "../run/pause-container.ts";
 
 /**
- * Makes an image and answers its ID.
+ * Makes an image.
  *
- * @throws not-found: no such container, or its image is gone; conflict: it goes; invalid: changes or name
+ * @throws not-found: no such container, or its image is gone; conflict: it goes; invalid: changes, name or configuration
  */
 export async function commitContainer(
   context: EngineContext,
   request: CommitContainerRequest,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<CommittedImage> {
   const record = findContainer(context.state, request.container);
   refuseGoing(context, record);
   const own = configOf(record);
   const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
-  const { reference, comment, author, mountPoints } = request;
+  const { reference, comment, author, mountPoints, imageConfig } = request;
+  const isGiven = imageConfig.length > 0;
+  if (isGiven && reference !== "") {
+    throw invalid("a configuration of an image that is committed stands beside a name");
+  }
   const imageRef = reference === "" ? "" : familiarString(parseTarget(reference));
   const createdBy = own.cmd?.values.join(" ") ?? "";
-  const image = { config, createdBy, author, comment, reference, ofBuild: isOfBuild(own.labels) };
+  const ofBuild = isOfBuild(own.labels);
+  const given = isGiven ? { imageConfig } : {};
+  const image = { config, createdBy, author, comment, reference, ofBuild, ...given };
   return await atServingAgent(context, record.id, signal, async () => {
     const agent = createAgentClient(servingAddressOf(context, record.id), agentOptions(context, record.id));
     try {
       await using _frozen = await frozen(context, record.id, request.pause);
       const layer = exportedBytes(() => agent.client.export({ layer: true, mountPoints }, { signal }));
-      const imageId = await context.images.commit({ parentId: record.imageId, layer, ...image, signal });
-      await context.state.commit((change) =>
-        change.event(containerEvent(record, "commit", { comment, imageID: imageId, imageRef })),
-      );
-      return imageId;
+      const committed = await context.images.commit({ parentId: record.imageId, layer, ...image, signal });
+      if (!isGiven) {
+        await context.state.commit((change) =>
+          change.event(containerEvent(record, "commit", { comment, imageID: committed.id, imageRef })),
+        );
+      }
+      return committed;
     } finally {
       agent.close();
     }
