@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
@@ -21,6 +21,7 @@ import { makeSshKey } from "../support/ssh-key.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { writeFiles } from "../support/write-files.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -40,14 +41,8 @@ function ofBuildx(work: () => Promise<void>): (t: TestContext) => Promise<void> 
 }
 
 /** Writes a context and answers its directory. */
-async function context(name: string, files: Readonly<Record<string, string>>): Promise<string> {
-  for (const [file, content] of Object.entries(files)) {
-    const path = join(directory, name, file);
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, content);
-  }
-  return join(directory, name);
-}
+const context = (name: string, files: Readonly<Record<string, string>>) =>
+  writeFiles(join(directory, name), files);
 
 /** Runs a build, whose progress is on standard error. */
 const buildx = (...args: string[]) =>

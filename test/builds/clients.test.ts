@@ -1,8 +1,8 @@
 /** Builds by the clients that CI and tests use: SDKs, compose and bake, a job in its own container. */
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import Docker from "dockerode";
 
@@ -12,6 +12,7 @@ import { buildLimitMs, runCommand } from "../support/command.ts";
 import { buildProgram } from "../support/programs.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { writeFiles } from "../support/write-files.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -25,14 +26,8 @@ after(async () => {
 });
 
 /** Writes files beneath a directory of the test's own, and answers it. */
-async function write(name: string, files: Readonly<Record<string, string>>): Promise<string> {
-  for (const [file, content] of Object.entries(files)) {
-    const path = join(directory, name, file);
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, content);
-  }
-  return join(directory, name);
-}
+const write = (name: string, files: Readonly<Record<string, string>>) =>
+  writeFiles(join(directory, name), files);
 
 interface Progress {
   readonly stream?: string;

@@ -3,7 +3,7 @@
  * soak -- test/builds`).
  */
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -20,6 +20,7 @@ import { TestRegistry } from "../support/registry.ts";
 import { entriesOf } from "../support/tar.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { writeFiles } from "../support/write-files.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -37,14 +38,8 @@ after(async () => {
 });
 
 /** Writes files beneath a directory of the test's own, and answers it. */
-async function write(name: string, files: Readonly<Record<string, string>>): Promise<string> {
-  for (const [file, content] of Object.entries(files)) {
-    const path = join(directory, name, file);
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, content);
-  }
-  return join(directory, name);
-}
+const write = (name: string, files: Readonly<Record<string, string>>) =>
+  writeFiles(join(directory, name), files);
 
 /** Runs a program as the daemon's client, in the test's directory, where it finds nothing of the user's. */
 async function run(
