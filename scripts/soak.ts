@@ -35,7 +35,7 @@ const steps: readonly Step[] = [
   integration("tests", [
     ...["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"],
     ...["test/builds/beside-buildkit.test.ts", "test/ecs/moto.test.ts"],
-    "test/local/hostile-images.test.ts",
+    ...["test/local/hostile-images.test.ts", "test/local/handed-streams.test.ts"],
   ]),
   integration("clients on ECS with agents that call", ["test/ecs/api"], {
     ...stormOfACloud,

@@ -4,38 +4,43 @@
  * SOCKERLESS_HAND_OVER=false here as well.
  */
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 
+import type { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
+import { Terminal } from "../support/terminal.ts";
 import { channelText, hijackRequest, RawClient } from "../support/raw-client.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 /** How often each process is killed; `npm run soak` takes its time. */
 const kills = process.env["SOCKERLESS_SOAK"] === "1" ? 50 : 1;
+const terminalKills = process.env["SOCKERLESS_SOAK"] === "1" ? 10 : 1;
 /** The same for `docker run`, which takes longer, by tests: each has a time limit of its own. */
 const runKills = process.env["SOCKERLESS_SOAK"] === "1" ? [10, 10, 10, 10, 10] : [3];
-const manyStreams = 100;
+const manyStreams = { handed: 100, byWorkers: 32 };
 
 const setting = withDaemon({ args: ["--log-level", "debug"] });
+const byWorkers = withDaemon({ env: { SOCKERLESS_HAND_OVER: "false" } });
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 
-const run = (name: string, ...command: string[]) =>
-  ok("run", "-di", "--name", name, "busybox", ...(command.length > 0 ? command : ["sleep", "1000"]));
+const run = (name: string, ...command: string[]) => runOn(setting.daemon, name, ...command);
+const runOn = (daemon: Daemon, name: string, ...command: string[]) =>
+  daemon.ok("run", "-di", "--name", name, "busybox", ...(command.length > 0 ? command : ["sleep", "1000"]));
 
-async function exec(container: string, ...cmd: string[]): Promise<string> {
+async function exec(daemon: Daemon, container: string, ...cmd: string[]): Promise<string> {
   const body = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Cmd: cmd };
-  const created = await callApi(setting.daemon.socket, "POST", `/v1.51/containers/${container}/exec`, {
+  const created = await callApi(daemon.socket, "POST", `/v1.51/containers/${container}/exec`, {
     body,
   });
   return (created.json() as { readonly Id: string }).Id;
 }
 
-async function exitCodeOf(id: string): Promise<unknown> {
-  const answer = await callApi(setting.daemon.socket, "GET", `/v1.51/exec/${id}/json`);
+async function exitCodeOf(daemon: Daemon, id: string): Promise<unknown> {
+  const answer = await callApi(daemon.socket, "GET", `/v1.51/exec/${id}/json`);
   const { Running, ExitCode } = answer.json() as { readonly Running: boolean; readonly ExitCode: number };
   return Running ? "it runs" : ExitCode;
 }
@@ -48,6 +53,9 @@ const handedOn = () => setting.daemon.output.split("a stream is handed on").leng
 /** How many containers were started, as their clients know. */
 const started = () => setting.daemon.output.match(/\/start","status":204/g)?.length ?? 0;
 
+/** How often terminals were given a size, as their clients know. */
+const resized = () => setting.daemon.output.match(/\/resize\?\S*","status":200/g)?.length ?? 0;
+
 /** Starts streams, and waits until each was handed on. */
 async function handed<Stream>(count: number, begin: () => Promise<Stream> | Stream): Promise<Stream[]> {
   const before = handedOn();
@@ -57,9 +65,9 @@ async function handed<Stream>(count: number, begin: () => Promise<Stream> | Stre
 }
 
 /** A client of an exec of `cat`, that has been answered. */
-async function catIn(container: string): Promise<RawClient> {
-  const id = await exec(container, "cat");
-  const client = new RawClient(setting.daemon.socket).send(startRequest(id));
+async function catIn(container: string, daemon = setting.daemon): Promise<RawClient> {
+  const id = await exec(daemon, container, "cat");
+  const client = new RawClient(daemon.socket).send(startRequest(id));
   await client.answered();
   return client;
 }
@@ -72,13 +80,44 @@ async function assertEchoes(client: RawClient, text: string): Promise<void> {
   client.close();
 }
 
+/** Sends standard input cut at each byte, and ended at several times. @returns how many streams that was */
+async function assertComesWholeHoweverCut(daemon: Daemon, container: string): Promise<number> {
+  const text = "all";
+  let streams = 0;
+  for (let cut = 0; cut <= text.length; cut += 1) {
+    for (const ends of ["with the first packet", "once it is answered", "once it is echoed"]) {
+      const id = await exec(daemon, container, "cat");
+      const client = new RawClient(daemon.socket);
+      if (ends === "with the first packet") {
+        client.send(startRequest(id) + text.slice(0, cut));
+        client.socket.end(text.slice(cut));
+      } else {
+        client.send(startRequest(id) + text.slice(0, cut));
+        await client.answered();
+        client.send(text.slice(cut));
+        if (ends === "once it is echoed") {
+          await untilTrue(() => client.body.length > 0);
+        }
+        client.socket.end();
+      }
+      await client.end();
+      client.close();
+      assert.equal(channelText(client.body, 1), text, `cut at ${cut}, ends ${ends}`);
+      assert.equal(await exitCodeOf(daemon, id), 0);
+      streams += 1;
+    }
+  }
+  return streams;
+}
+
 const descriptorsOf = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
 
-/** Kills a process, and waits for its successor. */
-async function kill(role: DaemonRole): Promise<void> {
+/** Kills a process, and waits for its successor. @param meanwhile what is done once it is gone, and its sockets closed */
+async function kill(role: DaemonRole, meanwhile?: () => void): Promise<void> {
   const pid = await processOf(setting.daemon, role);
   process.kill(pid, "SIGKILL");
-  await until(() => !isAlive(pid) || undefined);
+  await until(() => !existsSync(`/proc/${pid}`) || undefined); // A zombie's threads may still hold them.
+  meanwhile?.();
   await processOf(setting.daemon, role, pid);
 }
 
@@ -86,31 +125,7 @@ describe("a stream that was handed on", () => {
   test("has every byte of standard input, wherever the client's packets are cut and whenever it ends", async () => {
     await run("cuts");
     const before = handedOn();
-    const text = "all";
-    let streams = 0;
-    for (let cut = 0; cut <= text.length; cut += 1) {
-      for (const ends of ["with the first packet", "once it is answered", "once it is echoed"]) {
-        const id = await exec("cuts", "cat");
-        const client = new RawClient(setting.daemon.socket);
-        if (ends === "with the first packet") {
-          client.send(startRequest(id) + text.slice(0, cut));
-          client.socket.end(text.slice(cut));
-        } else {
-          client.send(startRequest(id) + text.slice(0, cut));
-          await client.answered();
-          client.send(text.slice(cut));
-          if (ends === "once it is echoed") {
-            await untilTrue(() => client.body.length > 0);
-          }
-          client.socket.end();
-        }
-        await client.end();
-        client.close();
-        assert.equal(channelText(client.body, 1), text, `cut at ${cut}, ends ${ends}`);
-        assert.equal(await exitCodeOf(id), 0);
-        streams += 1;
-      }
-    }
+    const streams = await assertComesWholeHoweverCut(setting.daemon, "cuts");
     await untilTrue(() => handedOn() - before === streams);
     await ok("rm", "-f", "cuts");
   });
@@ -185,6 +200,46 @@ describe("a stream that was handed on", () => {
     });
   }
 
+  for (const role of ["frontend", "backend"] as const) {
+    test(`a terminal of run and of exec outlives a ${role} that is killed: every byte, its size, its exit code`, async () => {
+      // Numbers for as long as it is not told to stop, then an answer to each line.
+      const script = (code: number) => `stty -echo; echo begun; i=0
+        until [ -e /stop ]; do i=$((i + 1)); echo $i; usleep 2000; done; echo counted
+        while read -r line; do case $line in size) stty size;; end) exit ${code};; *) echo "<$line>";; esac; done`;
+      for (let n = 0; n < terminalKills; n += 1) {
+        const terminal = (...args: string[]) => Terminal.run("docker", args, setting.daemon.clientEnv);
+        const before = resized();
+        const options = ["-it", "--rm", "--name=typed", "busybox"];
+        const [first] = await handed(1, () => terminal("run", ...options, "sh", "-c", script(42)));
+        const [second] = await handed(1, () => terminal("exec", "-it", "typed", "sh", "-c", script(43)));
+        assert.ok(first !== undefined && second !== undefined);
+        await untilTrue(() => resized() - before >= 2); // What is being asked, and may have been done, is refused.
+        await Promise.all([first.see(/^100\r$/m), second.see(/^100\r$/m)]);
+        await kill(role, () => {
+          for (const each of [first, second]) {
+            each.type("one\rtwo\r");
+            each.resize(40, 132);
+          }
+        });
+        await ok("exec", "typed", "touch", "/stop");
+        for (const each of [first, second]) {
+          await each.see("<one>\r\n<two>\r\n");
+          const lines = each.screen.split("\r\n");
+          const numbers = Array.from({ length: lines.length - 5 }, (_, index) => String(index + 1));
+          assert.deepEqual(lines, ["begun", ...numbers, "counted", "<one>", "<two>", ""]);
+          await until(async () => {
+            each.type("size\r");
+            return (await each.see(/^\d+ \d+\r$/m)) === "40 132\r" || undefined;
+          });
+        }
+        second.type("end\r");
+        assert.equal(await second.exitCode(), 43, second.screen);
+        first.type("end\r");
+        assert.equal(await first.exitCode(), 42, first.screen);
+      }
+    });
+  }
+
   test("ends for its client once a backend knows the exit code, if it takes the next one", async () => {
     await run("ended");
     const [client] = await handed(
@@ -206,7 +261,7 @@ describe("a stream that was handed on", () => {
 
   test("outlives a frontend that is told to end, with a hundred of them", async () => {
     await run("many");
-    const clients = await handed(manyStreams, () => catIn("many"));
+    const clients = await handed(manyStreams.handed, () => catIn("many"));
     const pid = await processOf(setting.daemon, "frontend");
     process.kill(pid, "SIGTERM");
     await processOf(setting.daemon, "frontend", pid);
@@ -244,6 +299,36 @@ describe("a stream that was handed on", () => {
     assert.ok(later !== undefined);
     await Promise.all([assertEchoes(earlier, "earlier"), assertEchoes(later, "later")]);
     await ok("rm", "-f", "helped");
+  });
+});
+
+describe("a stream that goes through a worker", () => {
+  test("has every byte of standard input, wherever the client's packets are cut and whenever it ends", async () => {
+    await runOn(byWorkers.daemon, "cuts");
+    await assertComesWholeHoweverCut(byWorkers.daemon, "cuts");
+    await byWorkers.daemon.ok("rm", "-f", "cuts");
+  });
+
+  test("is cut by a frontend that is told to end, and tells why, with 32 of them", async () => {
+    const { daemon } = byWorkers;
+    await runOn(daemon, "many");
+    const clients = await Promise.all(
+      Array.from({ length: manyStreams.byWorkers }, () => catIn("many", daemon)),
+    );
+    await Promise.all(
+      clients.map(async (client, n) => {
+        client.send(`stream ${n}`);
+        await untilTrue(() => channelText(client.body, 1) === `stream ${n}`);
+      }),
+    );
+    process.kill(await processOf(daemon, "frontend"), "SIGTERM");
+    await Promise.all(clients.map((client) => client.end()));
+    for (const client of clients) {
+      client.close();
+      assert.equal(channelText(client.body, 2), "the Docker API is shutting down\r\n");
+    }
+    await untilTrue(async () => (await daemon.docker("version")).code === 0); // It had taken its socket along.
+    await daemon.ok("rm", "-f", "many");
   });
 });
 
