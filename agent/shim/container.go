@@ -35,6 +35,7 @@ type localContainer struct {
 	needsRuntime error    // why
 	main         *spawned // after create
 	oom          *oomCounter
+	moves        *quickMoves
 	cgroup       usage.Cgroup // after create
 	// started is called once the main process runs.
 	started func()
@@ -43,6 +44,7 @@ type localContainer struct {
 // create has the runtime make the container: everything but executing the
 // command.
 func (c *localContainer) create() error {
+	c.moves.soon()
 	streams := session.Streams{Stdin: c.spec.OpenStdin, Stdout: true, Stderr: true}
 	main, err := c.runtime.spawn(c.spec.TTY, streams, "create", "--bundle", c.spec.Bundle, c.spec.ContainerID)
 	if err != nil {
@@ -87,6 +89,7 @@ func (c *localContainer) Launch(context.Context, *agentv1.StartRequest) (session
 // OCI runtime, for its words, unless the container may trace, and could so
 // bring the runtime in.
 func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams session.Streams) (session.Process, session.Stdio, error) {
+	c.moves.soon()
 	root, err := c.openRoot()
 	if err != nil {
 		return nil, session.Stdio{}, err

@@ -65,6 +65,7 @@ type shim struct {
 	sockets   *dockerSockets
 	resolver  *resolver
 	self      *networkedAgent
+	moves     quickMoves
 	handOvers *handover.Offers
 	gate      *server.Gate
 	http      *http.Server
@@ -72,6 +73,7 @@ type shim struct {
 
 func run(specFile string, readiness *os.File) error {
 	s := &shim{terminate: make(chan os.Signal, 1)}
+	s.moves.soon()
 	handler := server.NewHandler(s.resolve)
 	if !awaitSpec() {
 		return errors.New("the container was not prepared to its end")
@@ -153,7 +155,8 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 		return err
 	}
 	s.container = &localContainer{
-		spec: spec,
+		spec:  spec,
+		moves: &s.moves,
 		runtime: &ociRuntime{
 			path: spec.Runtime, root: spec.RuntimeRoot, container: spec.ContainerID,
 			scratch: filepath.Dir(spec.AgentSocket), reaper: reaper,

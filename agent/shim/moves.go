@@ -1,0 +1,76 @@
+package shim
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// movesAhead is how long moves into control groups are kept quick for one that
+	// is on its way.
+	movesAhead = 40 * time.Millisecond
+	// moveInterval is shorter than the time that the kernel takes to forget.
+	moveInterval = 2 * time.Millisecond
+)
+
+// quickMoves spares a process that is about to be made the wait of the first
+// move into a control group after a pause: the kernel lets everybody who reads
+// its lock go by first, for 3 to 20 ms, and remembers it for some after the last
+// move. So moves are made ahead, while there is other work to be done, of this
+// process into the group that it is in, which changes nothing.
+type quickMoves struct {
+	mu    sync.Mutex
+	until time.Time // somebody is at it up to then
+}
+
+// soon says that a process will be moved.
+func (q *quickMoves) soon() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	underWay := now.Before(q.until)
+	q.until = now.Add(movesAhead)
+	if !underWay {
+		go q.run()
+	}
+}
+
+func (q *quickMoves) run() {
+	own := ownCgroup()
+	for own != "" && q.isWanted() {
+		// It may have been moved by now, but for so short a time nobody does.
+		if os.WriteFile(own, []byte("0"), 0) != nil {
+			return
+		}
+		time.Sleep(moveInterval)
+	}
+}
+
+func (q *quickMoves) isWanted() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return time.Now().Before(q.until)
+}
+
+// ownCgroup is the cgroup.procs of a group that this process is in; one lock is
+// for all hierarchies. Empty: none is found.
+func ownCgroup() string {
+	mounts, err := cgroupMounts()
+	if err != nil {
+		return ""
+	}
+	paths, err := cgroupPaths("self")
+	if err != nil {
+		return ""
+	}
+	for _, hierarchy := range slices.Sorted(maps.Keys(paths)) {
+		if mount := mounts[hierarchy]; mount != "" {
+			return filepath.Join(mount, paths[hierarchy], "cgroup.procs")
+		}
+	}
+	return ""
+}

@@ -1,0 +1,37 @@
+package shim
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMovesAheadLeaveTheProcessWhereItIs(t *testing.T) {
+	own := ownCgroup()
+	members, err := os.ReadFile(own)
+	if err != nil {
+		t.Skipf("control groups are not shown here: %v", err)
+	}
+	if !slices.Contains(strings.Fields(string(members)), strconv.Itoa(os.Getpid())) {
+		t.Fatalf("%s: %q has not this process, %d", own, members, os.Getpid())
+	}
+	before, err := cgroupPaths("self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var moves quickMoves
+	for range 3 { // together, and one after the other
+		moves.soon()
+		moves.soon()
+		for moves.isWanted() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if after, err := cgroupPaths("self"); err != nil || !maps.Equal(before, after) {
+		t.Errorf("%v; before %v, after %v", err, before, after)
+	}
+}
