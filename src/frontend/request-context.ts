@@ -14,6 +14,7 @@ import type { AgentTargets } from "./streams/agent-targets.ts";
 import type { HandOver } from "./streams/hand-over.ts";
 import type { ExecEnds } from "./streams/exec-ends.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
+import type { TakenUpload } from "./streams/taken-upload.ts";
 
 /** Services that live as long as the frontend and serve every request. */
 export interface FrontendServices {
@@ -62,6 +63,15 @@ export interface ReplyContext extends RequestContext {
   readonly response: ServerResponse;
   /** The client's connection, where this is its last request and Node's server reads no more of it. */
   readonly connection?: Socket;
+  /** The request's body, where an agent reads it from that connection. */
+  readonly taken?: TakenUpload;
+}
+
+/** A request whose body nobody has read yet, and may be read by an agent. */
+export interface TakeContext extends RequestContext {
+  readonly connection: Socket;
+  /** Headers of every answer. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /**

@@ -1,8 +1,9 @@
 /** The route table's types, and finding the route of a request. */
 import type { BackendName } from "../common/config/schema.ts";
 import { type ApiVersion, type ApiVersionText, negotiateApiVersion } from "./api-version.ts";
-import type { HijackContext, ReplyContext, RequestContext } from "./request-context.ts";
+import type { HijackContext, ReplyContext, RequestContext, TakeContext } from "./request-context.ts";
 import type { HeldCall } from "./streams/hand-over.ts";
+import type { TakenUpload } from "./streams/taken-upload.ts";
 
 /** The methods that the Engine API uses. */
 export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
@@ -50,6 +51,8 @@ export interface ReplyRoute extends RouteDescription {
   readonly hijack?: false;
   /** The body is as large as it likes, and goes on as it comes. */
   readonly takesUpload?: true;
+  /** Has an agent read the body; undefined, or a rejection: it comes here. */
+  readonly taken?: (context: TakeContext) => Promise<TakenUpload | undefined>;
   /** The client's connection may be handed on, so that the request is the last of it. */
   readonly handsOn?: true;
   /** Set where a process that outlives this one may answer. */

@@ -4,7 +4,7 @@ import {
   type IncomingMessage,
   type Server,
   type ServerOptions,
-  ServerResponse,
+  type ServerResponse,
 } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
@@ -22,12 +22,13 @@ import { errorReply } from "./http-status.ts";
 import { refusePlainHttp } from "./http/plain-http.ts";
 import { replyError } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
-import type { FrontendServices, RequestContext } from "./request-context.ts";
+import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
 import { parseRequestTarget } from "./http/request-target.ts";
 import { type HeldBy, type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
-import { chunksHead, writeRawError } from "./http/raw-response.ts";
+import { chunksHead, headerText, lastResponse, writeRawError } from "./http/raw-response.ts";
+import type { TakenUpload } from "./streams/taken-upload.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
@@ -51,6 +52,8 @@ export class DockerApiServer {
   readonly #exchanges = new Exchanges();
   readonly #admission = new Admission();
   readonly #paces = new WeakMap<Socket, RequestPace>();
+  /** Connections that no agent wanted: bodies that come over them are read here. */
+  readonly #ordinary = new WeakSet<Socket>();
   #closing: Promise<void> | undefined;
 
   constructor(options: DockerApiServerOptions) {
@@ -98,8 +101,12 @@ export class DockerApiServer {
     listener.on("upgrade", (request, socket: Socket, head) => {
       const rest = this.#paces.get(socket)?.takeRest() ?? Buffer.alloc(0);
       forRequest(newRequestId(), () => {
-        if (this.#routeOf(request)?.hijack === true) {
+        const route = this.#routeOf(request);
+        if (route?.hijack === true) {
           void this.#answerRaw(request, socket, Buffer.concat([head, rest]));
+        } else if (route?.taken !== undefined) {
+          socket.unshift(Buffer.concat([head, rest]));
+          void this.#answerTaken(request, socket, listener);
         } else {
           void this.#answerLast(request, socket);
         }
@@ -142,10 +149,17 @@ export class DockerApiServer {
     );
   }
 
-  /** True if somebody else may write the body of a request's answer. */
+  /** True if somebody else may write the body of a request's answer, or read that of the request. */
   #mayHandOn(request: IncomingMessage, match: RouteMatch | undefined): boolean {
-    const handsOn = match !== undefined && match.route.hijack !== true && match.route.handsOn === true;
-    return handsOn && this.#services.handOver?.mayHold(request) === true;
+    const { handOver } = this.#services;
+    if (handOver === undefined || match === undefined || match.route.hijack === true) {
+      return false;
+    }
+    const { handsOn, taken } = match.route;
+    return (
+      (handsOn === true && handOver.mayHold(request)) ||
+      (taken !== undefined && handOver.mayTakeBody(request) && !this.#ordinary.has(request.socket))
+    );
   }
 
   /** The answer of a request, if somebody else may write it. */
@@ -181,7 +195,11 @@ export class DockerApiServer {
     return this.#router.match(request.method ?? "", parseRequestTarget(request.url ?? "/").path);
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse, connection?: Socket): Promise<void> {
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    raw: Pick<ReplyContext, "connection" | "taken"> = {},
+  ): Promise<void> {
     const exchange = this.#exchanges.begin();
     const started = performance.now();
     const stopWatching = watchClient(request, response, exchange, this.#services.clock);
@@ -204,7 +222,7 @@ export class DockerApiServer {
       using turn = await this.#turnOf(match, exchange);
       beforeHeader(response, turn.answers);
       const context = this.#context(request, match, exchange);
-      await match.route.handler({ ...context, response, ...(connection !== undefined && { connection }) });
+      await match.route.handler({ ...context, response, ...raw });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
@@ -266,12 +284,45 @@ export class DockerApiServer {
       socket.destroy();
       return;
     }
-    const response = new ServerResponse(request);
-    response.shouldKeepAlive = false;
-    response.assignSocket(socket);
-    response.once("finish", () => socket.destroySoon());
     socket.resume();
-    await this.#answer(request, response, socket);
+    await this.#answer(request, lastResponse(request, socket), { connection: socket });
+  }
+
+  /** Has an agent read the body of a request, and answers that then, or else gives the request back to Node's server. */
+  async #answerTaken(request: IncomingMessage, socket: Socket, listener: Server): Promise<void> {
+    const noError = (): void => {};
+    socket.on("error", noError); // Node took its own listener off.
+    const headers = { ...this.#headers, ...requestIdHeaders() };
+    const exchange = this.#exchanges.begin();
+    const taken = await this.#take(request, socket, exchange, headers).catch((error: unknown) => {
+      this.#logger.debug({ err: error }, "no agent reads the body"); // The handler finds the same, and says it.
+      return undefined;
+    });
+    this.#exchanges.finish(exchange);
+    if (taken === undefined) {
+      socket.off("error", noError);
+      this.#ordinary.add(socket);
+      socket.unshift(Buffer.from(headerText(request), "latin1"));
+      listener.emit("connection", socket);
+      socket.resume();
+      return;
+    }
+    await this.#answer(request, lastResponse(request, socket), { connection: socket, taken });
+  }
+
+  async #take(
+    request: IncomingMessage,
+    connection: Socket,
+    exchange: Exchange,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<TakenUpload | undefined> {
+    const match = this.#match(request);
+    if (match === undefined || match.route.hijack === true) {
+      return undefined;
+    }
+    using _turn = await this.#turnOf(match, exchange);
+    const context = this.#context(request, match, exchange);
+    return await match.route.taken?.({ ...context, connection, headers });
   }
 
   /** @returns false where the request is to be answered here */

@@ -3,13 +3,15 @@
  * test/api run here this way, in test/ecs the other.
  */
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { get, type IncomingMessage } from "node:http";
+import { get, type IncomingMessage, request } from "node:http";
 import { buffer } from "node:stream/consumers";
 import { describe, test } from "node:test";
 
 import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
+import { RawClient } from "../support/raw-client.ts";
+import { tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -41,6 +43,24 @@ async function kill(role: DaemonRole): Promise<void> {
   await processOf(setting.daemon, role, pid);
 }
 
+/** The answer to an archive that comes in pieces; `between` is awaited before the last one. */
+async function put(
+  path: string,
+  pieces: readonly Uint8Array[],
+  between: () => Promise<void>,
+): Promise<number> {
+  const upload = request({ socketPath: setting.daemon.socket, path, method: "PUT" });
+  const answered = once(upload, "response") as Promise<[IncomingMessage]>;
+  for (const piece of pieces.slice(0, -1)) {
+    upload.write(piece);
+  }
+  await between();
+  upload.end(pieces.at(-1));
+  const [response] = await answered;
+  await buffer(response);
+  return response.statusCode ?? 0;
+}
+
 describe("an archive of a running container", () => {
   for (const role of ["frontend", "backend"] as const) {
     test(`comes whole though the ${role} is killed meanwhile`, async () => {
@@ -61,6 +81,72 @@ describe("an archive of a running container", () => {
       );
       await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
       await ok("rm", "-f", name);
+    });
+
+    test(`is written whole though the ${role} is killed meanwhile, and its client told`, async () => {
+      const name = `to-${role}`;
+      await ok("run", "-d", "--name", name, "busybox", "sleep", "1000");
+      const content = randomBytes(size);
+      const tar = await tarOf([{ name: "file", content }]);
+      const before = handedOn();
+      const path = `/v1.51/containers/${name}/archive?path=/`;
+      const status = await put(path, [tar.subarray(0, size / 2), tar.subarray(size / 2)], async () => {
+        await untilTrue(() => handedOn() - before === 1);
+        await kill(role);
+      });
+      assert.equal(status, 200);
+      await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+      assert.equal((await ok("exec", name, "sha256sum", "/file")).split(" ")[0], sha256(content));
+      await ok("rm", "-f", name);
+    });
+  }
+
+  test("is written whole wherever the client's packets are cut, and however its body is framed", async () => {
+    await ok("run", "-d", "--name", "cuts", "busybox", "sleep", "1000");
+    const head = "PUT /v1.51/containers/cuts/archive?path=/ HTTP/1.1\r\nHost: docker\r\n";
+    const inChunks = (tar: Buffer) => {
+      const size = `${tar.length.toString(16)};extension\r\n`;
+      return Buffer.concat([Buffer.from(size), tar, Buffer.from("\r\n0\r\nTrailer: x\r\n\r\n")]);
+    };
+    const text = "all of it";
+    const before = handedOn();
+    let count = 0;
+    for (const [framing, framed] of [
+      ["Content-Length: 2048", (tar: Buffer) => tar],
+      ["Transfer-Encoding: chunked", inChunks],
+      ["Transfer-Encoding: chunked\r\nExpect: 100-continue", inChunks],
+    ] as const) {
+      for (const cut of [0, 1, 6, tarBlock, -6, -1, Number.POSITIVE_INFINITY]) {
+        count += 1;
+        const body = framed(await tarOf([{ name: `cut-${count}`, content: `${text}\n` }]));
+        const client = new RawClient(setting.daemon.socket);
+        client.send(Buffer.concat([Buffer.from(`${head}${framing}\r\n\r\n`), body.subarray(0, cut)]));
+        await untilTrue(() => handedOn() - before === count);
+        client.send(body.subarray(cut));
+        await client.end();
+        client.close();
+        const word = framing.includes("Expect") && cut === 0 ? "HTTP/1.1 100 Continue\r\n\r\n" : "";
+        assert.ok(client.bytes.toString().startsWith(`${word}HTTP/1.1 200 OK\r\n`), client.bytes.toString());
+      }
+    }
+    const written = await ok("exec", "cuts", "sh", "-c", "cat /cut-*");
+    assert.equal(written, `${text}\n`.repeat(count).trim());
+    await ok("rm", "-f", "cuts");
+  });
+
+  for (const [what, body, answer] of [
+    ["not framed as HTTP says", "x\r\n", /400 Bad Request\r\n.*invalid byte in chunk length/s],
+    ["no tar", "5\r\nhello\r\n0\r\n\r\n", /500 Internal Server Error\r\n/],
+  ] as const) {
+    test(`that is ${what} is refused`, async () => {
+      await ok("run", "-d", "--name", "refuses", "busybox", "sleep", "1000");
+      const client = new RawClient(setting.daemon.socket);
+      client.send("PUT /v1.51/containers/refuses/archive?path=/ HTTP/1.1\r\nHost: docker\r\n");
+      client.send(`Transfer-Encoding: chunked\r\n\r\n${body}`);
+      await client.end();
+      assert.match(client.bytes.toString(), answer);
+      client.close();
+      await ok("rm", "-f", "refuses");
     });
   }
 });

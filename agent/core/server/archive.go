@@ -198,34 +198,39 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 	}
 	return s.files(ctx, container, func(root *archive.Root, directory *os.File) error {
 		opened()
-		if open.WorkingDirectory != "" {
-			_ = root.MakeDirectory(open.WorkingDirectory) // the start says why it cannot be
+		return unpack(ctx, container, root, directory, open, chunks)
+	})
+}
+
+// unpack unpacks a tar stream, which is read to its end.
+func unpack(ctx context.Context, container Container, root *archive.Root, directory *os.File, open *agentv1.ArchivePutOpen, from io.Reader) error {
+	if open.WorkingDirectory != "" {
+		_ = root.MakeDirectory(open.WorkingDirectory) // the start says why it cannot be
+	}
+	options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
+	if open.Layer {
+		layered, ok := container.(Layered)
+		if !ok {
+			return Unimplemented{"this agent"}.cannot("ArchivePut of a layer")
 		}
-		options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
-		if open.Layer {
-			layered, ok := container.(Layered)
-			if !ok {
-				return Unimplemented{"this agent"}.cannot("ArchivePut of a layer")
-			}
-			bounds, err := layered.Bounds(ctx)
-			if err != nil {
-				return err
-			}
-			options.Layer = &bounds
-		}
-		if open.CopyUidGid {
-			user, err := identity.ResolveIn(directory, open.User, nil)
-			if err != nil {
-				return connect.NewError(connect.CodeInvalidArgument, err)
-			}
-			options.Owner = &archive.Owner{UID: int(user.UID), GID: int(user.GID)}
-		}
-		if err := root.Put(ctx, open.Path, chunks, options); err != nil {
+		bounds, err := layered.Bounds(ctx)
+		if err != nil {
 			return err
 		}
-		_, err := io.Copy(io.Discard, chunks) // up to `end`: without it the stream was cut
+		options.Layer = &bounds
+	}
+	if open.CopyUidGid {
+		user, err := identity.ResolveIn(directory, open.User, nil)
+		if err != nil {
+			return connect.NewError(connect.CodeInvalidArgument, err)
+		}
+		options.Owner = &archive.Owner{UID: int(user.UID), GID: int(user.GID)}
+	}
+	if err := root.Put(ctx, open.Path, from, options); err != nil {
 		return err
-	})
+	}
+	_, err := io.Copy(io.Discard, from) // up to its end, or it was cut
+	return err
 }
 
 // chunkReader reads the tar stream out of an ArchivePut call. Its end is the

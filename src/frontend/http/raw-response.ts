@@ -1,5 +1,5 @@
 /** An HTTP response on a connection that Node no longer speaks HTTP on. */
-import { STATUS_CODES } from "node:http";
+import { type IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 
 import { rawStream } from "../hijack.ts";
@@ -39,5 +39,23 @@ export function chunksHead(headers: Readonly<Record<string, string>>): string {
     "Connection: close",
     "Transfer-Encoding: chunked",
   ];
+  return `${lines.join("\r\n")}\r\n\r\n`;
+}
+
+/** The answer of a request, written by Node, and the last of its connection. */
+export function lastResponse(request: IncomingMessage, socket: Socket): ServerResponse {
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(socket);
+  response.once("finish", () => socket.destroySoon());
+  return response;
+}
+
+/** The header of a request as it came, for a parser, one byte a character. */
+export function headerText({ method, url, rawHeaders }: IncomingMessage): string {
+  const lines = [`${method} ${url} HTTP/1.1`];
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    lines.push(`${rawHeaders[index]}: ${rawHeaders[index + 1]}`);
+  }
   return `${lines.join("\r\n")}\r\n\r\n`;
 }

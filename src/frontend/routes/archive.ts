@@ -3,17 +3,19 @@
 import { archivedPath, encodeArchiveGet, encodeArchivePut } from "../../agent-client/archive.ts";
 import { createAgentClient } from "../../agent-client/client.ts";
 import { fromUnknown, invalid, notFound } from "../../common/errors.ts";
+import { onAbort } from "../../common/on-abort.ts";
 import { type OpenArchiveResponse, StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { pathStatHeader, pathStatHeaderValue } from "../convert/path-stat.ts";
 import { flag, text } from "../http/query.ts";
 import { replyEmpty } from "../http/reply.ts";
-import type { ReplyContext } from "../request-context.ts";
+import type { ReplyContext, RequestContext, TakeContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
 import { type Access, atAgent, type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
+import { LostUpload, type TakenUpload, takeUpload } from "../streams/taken-upload.ts";
 
 /** Milliseconds that an agent may take to say that it takes an archive; an earlier version says nothing. */
 const takenLimitMs = 1_000;
@@ -38,6 +40,7 @@ export const archiveRoutes: readonly Route[] = [
     path: "/containers/{id}/archive",
     answeredBy: builtBackends,
     takesUpload: true,
+    taken: takeContainersArchive,
     handler: putContainersArchive,
   },
 ];
@@ -86,21 +89,49 @@ async function getContainersArchive(context: ReplyContext): Promise<void> {
   await archiveToClient(context, link, open);
 }
 
+/** Has the container's agent read the archive from the client's connection. */
+async function takeContainersArchive(context: TakeContext): Promise<TakenUpload | undefined> {
+  const { endpoint, user } = await opener(context, true)(context.services.agents.access);
+  return await takeUpload(context, endpoint, archivePutOf(context, user));
+}
+
+/** Answers for an archive that the agent reads, unless the agent does. */
+async function answerTaken(context: ReplyContext, { ended, lose }: TakenUpload): Promise<void> {
+  const { response, connection, signal, logger } = context;
+  const began = performance.now();
+  const ms = () => Math.round(performance.now() - began);
+  try {
+    using _leaving = onAbort(signal, () => lose(signal.reason));
+    const totalBytes = await ended;
+    logger.debug({ totalBytes, ms: ms() }, "an archive that was handed on is unpacked");
+  } catch (error) {
+    if (!(error instanceof LostUpload)) {
+      throw inDockersWords(error, context, pathOf(context));
+    }
+    logger.warn({ err: error, ms: ms() }, "an archive that was handed on is followed no more");
+    if (connection !== undefined) {
+      response.detachSocket(connection);
+      connection.destroy();
+    }
+    return;
+  }
+  await recordStreamUse(context, containerOf(context), StreamUse.ARCHIVE_WRITTEN);
+  replyEmpty(response, 200);
+}
+
 async function putContainersArchive(context: ReplyContext): Promise<void> {
-  const { query, request, response, services } = context;
+  const { request, response, services, taken } = context;
+  if (taken !== undefined) {
+    await answerTaken(context, taken);
+    return;
+  }
   const path = pathOf(context);
-  const options = {
-    path,
-    noOverwriteDirNonDir: flag(query, "noOverwriteDirNonDir"),
-  };
   const inWords = (error: unknown): never => {
     throw inDockersWords(error, context, path);
   };
   try {
     const link = await atAgent(context, opener(context, true), async ({ endpoint, user }) => {
-      // The entries keep their owners where there is no user of the container's own, as in dockerd.
-      const copyUidGid = user !== "" && flag(query, "copyUIDGID");
-      const open = encodeArchivePut({ ...options, copyUidGid, user });
+      const open = encodeArchivePut(archivePutOf(context, user));
       const target = services.agents.targetOf(endpoint);
       const opening = services.streams.open(target, { kind: "archive-put", open }, "raw");
       await untilTaken(context, opening).catch(inWords);
@@ -114,6 +145,18 @@ async function putContainersArchive(context: ReplyContext): Promise<void> {
   }
   await recordStreamUse(context, containerOf(context), StreamUse.ARCHIVE_WRITTEN);
   replyEmpty(response, 200);
+}
+
+/** The place that an archive goes to. @param user the container's */
+function archivePutOf(context: RequestContext, user: string) {
+  const { query } = context;
+  return {
+    path: pathOf(context),
+    noOverwriteDirNonDir: flag(query, "noOverwriteDirNonDir"),
+    // The entries keep their owners where there is no user of the container's own, as in dockerd.
+    copyUidGid: user !== "" && flag(query, "copyUIDGID"),
+    user,
+  };
 }
 
 /** Waits until the agent says that it takes the archive: one that refuses it before has had no byte of it. */
@@ -130,11 +173,11 @@ async function untilTaken({ services, signal }: ReplyContext, link: StreamLink):
   }
 }
 
-function containerOf({ parameters }: ReplyContext): string {
+function containerOf({ parameters }: RequestContext): string {
   return parameters["id"] ?? "";
 }
 
-function pathOf({ query }: ReplyContext): string {
+function pathOf({ query }: RequestContext): string {
   const path = text(query, "path");
   if (path === "") {
     throw invalid("bad parameter: pathcannot be empty");
@@ -142,7 +185,7 @@ function pathOf({ query }: ReplyContext): string {
   return path;
 }
 
-function opener(context: ReplyContext, write: boolean): (access: Access) => Promise<OpenArchiveResponse> {
+function opener(context: RequestContext, write: boolean): (access: Access) => Promise<OpenArchiveResponse> {
   const { services, signal } = context;
   const container = containerOf(context);
   return (access) => services.backend.containers.openArchive({ container, access, write }, { signal });

@@ -1,7 +1,7 @@
 /**
  * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
  * itself. A helper process passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
- * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}); all others go through the workers.
+ * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}, {@link HandOver.mayTakeBody}); all others go through the workers.
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
 import type { IncomingMessage } from "node:http";
@@ -105,6 +105,15 @@ export class HandOver {
     return this.#mayTake(socket) && httpVersion === "1.1" && !hasBody && headers.expect === undefined;
   }
 
+  /** True for a request on a unix socket whose body an agent may read, as the last of its connection. */
+  mayTakeBody({ socket, httpVersion, headers }: IncomingMessage): boolean {
+    const { "transfer-encoding": coding, "content-length": length, expect } = headers;
+    const isFramed =
+      coding === undefined ? /^\d{1,15}$/.test(length ?? "") : coding.trim().toLowerCase() === "chunked";
+    const isExpected = expect === undefined || expect.toLowerCase() === "100-continue";
+    return this.#mayTake(socket) && httpVersion === "1.1" && isFramed && isExpected;
+  }
+
   /**
    * Gives a client's connection to the agent that has made an offer, with what was read of it. From then on this process
    * has a copy of the connection, in which nothing is to be read or written while the agent lives: it only keeps the
@@ -133,8 +142,9 @@ export class HandOver {
   }
 
   /**
-   * Gives a client's connection to the agent that has made an offer, which writes the rest of the answer. Our copy is to
-   * be closed then: an answer whose agent dies is unfinished, which every client takes for an error.
+   * Gives a client's connection to the agent that has made an offer, which writes the rest of the answer, or reads that of
+   * the request. Our copy of one that is written to is to be closed then: an answer whose agent dies is unfinished, which
+   * every client takes for an error.
    *
    * @returns false where the connection stays here after all, as with {@link give}
    * @throws SockerlessError when nobody knows who has it

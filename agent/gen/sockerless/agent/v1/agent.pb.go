@@ -5767,6 +5767,225 @@ func (x *ArchivePutResponse) GetTotalBytes() uint64 {
 	return 0
 }
 
+type ArchiveTakeRequest struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Open            *ArchivePutOpen        `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`                                               // where to
+	Length          *uint64                `protobuf:"varint,2,opt,name=length,proto3,oneof" json:"length,omitempty"`                                    // of the body; unset: it comes in HTTP's chunks
+	ExpectsContinue bool                   `protobuf:"varint,3,opt,name=expects_continue,json=expectsContinue,proto3" json:"expects_continue,omitempty"` // the client waits to be told that the body may come
+	Head            string                 `protobuf:"bytes,4,opt,name=head,proto3" json:"head,omitempty"`                                               // lines of an answer's header that the agent writes
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ArchiveTakeRequest) Reset() {
+	*x = ArchiveTakeRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveTakeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveTakeRequest) ProtoMessage() {}
+
+func (x *ArchiveTakeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveTakeRequest.ProtoReflect.Descriptor instead.
+func (*ArchiveTakeRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ArchiveTakeRequest) GetOpen() *ArchivePutOpen {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *ArchiveTakeRequest) GetLength() uint64 {
+	if x != nil && x.Length != nil {
+		return *x.Length
+	}
+	return 0
+}
+
+func (x *ArchiveTakeRequest) GetExpectsContinue() bool {
+	if x != nil {
+		return x.ExpectsContinue
+	}
+	return false
+}
+
+func (x *ArchiveTakeRequest) GetHead() string {
+	if x != nil {
+		return x.Head
+	}
+	return ""
+}
+
+type ArchiveTakeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ArchiveTakeResponse_Offer
+	//	*ArchiveTakeResponse_End
+	//	*ArchiveTakeResponse_Failure
+	Message       isArchiveTakeResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchiveTakeResponse) Reset() {
+	*x = ArchiveTakeResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveTakeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveTakeResponse) ProtoMessage() {}
+
+func (x *ArchiveTakeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveTakeResponse.ProtoReflect.Descriptor instead.
+func (*ArchiveTakeResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ArchiveTakeResponse) GetMessage() isArchiveTakeResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ArchiveTakeResponse) GetOffer() *HandOverOffer {
+	if x != nil {
+		if x, ok := x.Message.(*ArchiveTakeResponse_Offer); ok {
+			return x.Offer
+		}
+	}
+	return nil
+}
+
+func (x *ArchiveTakeResponse) GetEnd() *ArchiveEnd {
+	if x != nil {
+		if x, ok := x.Message.(*ArchiveTakeResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *ArchiveTakeResponse) GetFailure() *ArchiveFailure {
+	if x != nil {
+		if x, ok := x.Message.(*ArchiveTakeResponse_Failure); ok {
+			return x.Failure
+		}
+	}
+	return nil
+}
+
+type isArchiveTakeResponse_Message interface {
+	isArchiveTakeResponse_Message()
+}
+
+type ArchiveTakeResponse_Offer struct {
+	Offer *HandOverOffer `protobuf:"bytes,1,opt,name=offer,proto3,oneof"`
+}
+
+type ArchiveTakeResponse_End struct {
+	End *ArchiveEnd `protobuf:"bytes,2,opt,name=end,proto3,oneof"` // all is unpacked
+}
+
+type ArchiveTakeResponse_Failure struct {
+	Failure *ArchiveFailure `protobuf:"bytes,3,opt,name=failure,proto3,oneof"`
+}
+
+func (*ArchiveTakeResponse_Offer) isArchiveTakeResponse_Message() {}
+
+func (*ArchiveTakeResponse_End) isArchiveTakeResponse_Message() {}
+
+func (*ArchiveTakeResponse_Failure) isArchiveTakeResponse_Message() {}
+
+// An error of ArchivePut.
+type ArchiveFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // gRPC's
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchiveFailure) Reset() {
+	*x = ArchiveFailure{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveFailure) ProtoMessage() {}
+
+func (x *ArchiveFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveFailure.ProtoReflect.Descriptor instead.
+func (*ArchiveFailure) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ArchiveFailure) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *ArchiveFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 type ChangesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5775,7 +5994,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5787,7 +6006,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5800,7 +6019,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
 }
 
 type ChangesResponse struct {
@@ -5817,7 +6036,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5829,7 +6048,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5842,7 +6061,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ChangesResponse) GetMessage() isChangesResponse_Message {
@@ -5911,7 +6130,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5923,7 +6142,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5936,7 +6155,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Change) GetPath() string {
@@ -5962,7 +6181,7 @@ type ChangesEnd struct {
 
 func (x *ChangesEnd) Reset() {
 	*x = ChangesEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5974,7 +6193,7 @@ func (x *ChangesEnd) String() string {
 func (*ChangesEnd) ProtoMessage() {}
 
 func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5987,7 +6206,7 @@ func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesEnd.ProtoReflect.Descriptor instead.
 func (*ChangesEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ChangesEnd) GetCount() uint64 {
@@ -6005,7 +6224,7 @@ type DiskUsageRequest struct {
 
 func (x *DiskUsageRequest) Reset() {
 	*x = DiskUsageRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6017,7 +6236,7 @@ func (x *DiskUsageRequest) String() string {
 func (*DiskUsageRequest) ProtoMessage() {}
 
 func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6030,7 +6249,7 @@ func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageRequest.ProtoReflect.Descriptor instead.
 func (*DiskUsageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
 }
 
 type DiskUsageResponse struct {
@@ -6042,7 +6261,7 @@ type DiskUsageResponse struct {
 
 func (x *DiskUsageResponse) Reset() {
 	*x = DiskUsageResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6054,7 +6273,7 @@ func (x *DiskUsageResponse) String() string {
 func (*DiskUsageResponse) ProtoMessage() {}
 
 func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6067,7 +6286,7 @@ func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageResponse.ProtoReflect.Descriptor instead.
 func (*DiskUsageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *DiskUsageResponse) GetWrittenBytes() uint64 {
@@ -6092,7 +6311,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6104,7 +6323,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6117,7 +6336,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ExportRequest) GetLayer() bool {
@@ -6156,7 +6375,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6168,7 +6387,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6181,7 +6400,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ExportResponse) GetMessage() isExportResponse_Message {
@@ -6264,7 +6483,7 @@ type TopRequest struct {
 
 func (x *TopRequest) Reset() {
 	*x = TopRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6276,7 +6495,7 @@ func (x *TopRequest) String() string {
 func (*TopRequest) ProtoMessage() {}
 
 func (x *TopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6289,7 +6508,7 @@ func (x *TopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
 func (*TopRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *TopRequest) GetPsArgs() string {
@@ -6309,7 +6528,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6321,7 +6540,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6334,7 +6553,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *TopResponse) GetTitles() []string {
@@ -6360,7 +6579,7 @@ type ProcessRow struct {
 
 func (x *ProcessRow) Reset() {
 	*x = ProcessRow{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6372,7 +6591,7 @@ func (x *ProcessRow) String() string {
 func (*ProcessRow) ProtoMessage() {}
 
 func (x *ProcessRow) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6385,7 +6604,7 @@ func (x *ProcessRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRow.ProtoReflect.Descriptor instead.
 func (*ProcessRow) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ProcessRow) GetColumns() []string {
@@ -6405,7 +6624,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6417,7 +6636,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6430,7 +6649,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *StatsRequest) GetStream() bool {
@@ -6464,7 +6683,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6476,7 +6695,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6489,7 +6708,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *StatsResponse) GetRead() *timestamppb.Timestamp {
@@ -6565,7 +6784,7 @@ type CpuStats struct {
 
 func (x *CpuStats) Reset() {
 	*x = CpuStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6577,7 +6796,7 @@ func (x *CpuStats) String() string {
 func (*CpuStats) ProtoMessage() {}
 
 func (x *CpuStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6590,7 +6809,7 @@ func (x *CpuStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuStats.ProtoReflect.Descriptor instead.
 func (*CpuStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CpuStats) GetTotalUsageNs() uint64 {
@@ -6669,7 +6888,7 @@ type MemoryStats struct {
 
 func (x *MemoryStats) Reset() {
 	*x = MemoryStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6681,7 +6900,7 @@ func (x *MemoryStats) String() string {
 func (*MemoryStats) ProtoMessage() {}
 
 func (x *MemoryStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6694,7 +6913,7 @@ func (x *MemoryStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStats.ProtoReflect.Descriptor instead.
 func (*MemoryStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *MemoryStats) GetUsage() uint64 {
@@ -6742,7 +6961,7 @@ type PidsStats struct {
 
 func (x *PidsStats) Reset() {
 	*x = PidsStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6754,7 +6973,7 @@ func (x *PidsStats) String() string {
 func (*PidsStats) ProtoMessage() {}
 
 func (x *PidsStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6767,7 +6986,7 @@ func (x *PidsStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidsStats.ProtoReflect.Descriptor instead.
 func (*PidsStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *PidsStats) GetCurrent() uint64 {
@@ -6797,7 +7016,7 @@ type BlockIoEntry struct {
 
 func (x *BlockIoEntry) Reset() {
 	*x = BlockIoEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6809,7 +7028,7 @@ func (x *BlockIoEntry) String() string {
 func (*BlockIoEntry) ProtoMessage() {}
 
 func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6822,7 +7041,7 @@ func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockIoEntry.ProtoReflect.Descriptor instead.
 func (*BlockIoEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *BlockIoEntry) GetKind() string {
@@ -6876,7 +7095,7 @@ type NetworkStats struct {
 
 func (x *NetworkStats) Reset() {
 	*x = NetworkStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6888,7 +7107,7 @@ func (x *NetworkStats) String() string {
 func (*NetworkStats) ProtoMessage() {}
 
 func (x *NetworkStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6901,7 +7120,7 @@ func (x *NetworkStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStats.ProtoReflect.Descriptor instead.
 func (*NetworkStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *NetworkStats) GetRxBytes() uint64 {
@@ -6971,7 +7190,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6983,7 +7202,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6996,7 +7215,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *UpdateRequest) GetOciResources() []byte {
@@ -7014,7 +7233,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7026,7 +7245,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7039,7 +7258,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
 }
 
 type NamesRequest struct {
@@ -7069,7 +7288,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7081,7 +7300,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7094,7 +7313,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *NamesRequest) GetNetworks() []*NamedNetwork {
@@ -7156,7 +7375,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7168,7 +7387,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7181,7 +7400,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Peer) GetContainerId() string {
@@ -7222,7 +7441,7 @@ type OwnPort struct {
 
 func (x *OwnPort) Reset() {
 	*x = OwnPort{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7234,7 +7453,7 @@ func (x *OwnPort) String() string {
 func (*OwnPort) ProtoMessage() {}
 
 func (x *OwnPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7247,7 +7466,7 @@ func (x *OwnPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPort.ProtoReflect.Descriptor instead.
 func (*OwnPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *OwnPort) GetProtocol() TransportProtocol {
@@ -7274,7 +7493,7 @@ type NamedNetwork struct {
 
 func (x *NamedNetwork) Reset() {
 	*x = NamedNetwork{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7286,7 +7505,7 @@ func (x *NamedNetwork) String() string {
 func (*NamedNetwork) ProtoMessage() {}
 
 func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7299,7 +7518,7 @@ func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
 func (*NamedNetwork) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *NamedNetwork) GetName() string {
@@ -7331,7 +7550,7 @@ type NamedPeer struct {
 
 func (x *NamedPeer) Reset() {
 	*x = NamedPeer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7343,7 +7562,7 @@ func (x *NamedPeer) String() string {
 func (*NamedPeer) ProtoMessage() {}
 
 func (x *NamedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7356,7 +7575,7 @@ func (x *NamedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
 func (*NamedPeer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *NamedPeer) GetNames() []string {
@@ -7388,7 +7607,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7400,7 +7619,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7413,7 +7632,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
 }
 
 type TunnelRequest struct {
@@ -7431,7 +7650,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7443,7 +7662,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7456,7 +7675,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *TunnelRequest) GetMessage() isTunnelRequest_Message {
@@ -7546,7 +7765,7 @@ type TunnelResponse struct {
 
 func (x *TunnelResponse) Reset() {
 	*x = TunnelResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7558,7 +7777,7 @@ func (x *TunnelResponse) String() string {
 func (*TunnelResponse) ProtoMessage() {}
 
 func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7571,7 +7790,7 @@ func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
 func (*TunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *TunnelResponse) GetMessage() isTunnelResponse_Message {
@@ -7675,7 +7894,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7687,7 +7906,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7700,7 +7919,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *TunnelOpen) GetProtocol() TransportProtocol {
@@ -7739,7 +7958,7 @@ type TunnelOpened struct {
 
 func (x *TunnelOpened) Reset() {
 	*x = TunnelOpened{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7751,7 +7970,7 @@ func (x *TunnelOpened) String() string {
 func (*TunnelOpened) ProtoMessage() {}
 
 func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7764,7 +7983,7 @@ func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpened.ProtoReflect.Descriptor instead.
 func (*TunnelOpened) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{107}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{110}
 }
 
 // The field order is fixed: clients decode it by hand.
@@ -7779,7 +7998,7 @@ type TunnelData struct {
 
 func (x *TunnelData) Reset() {
 	*x = TunnelData{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7791,7 +8010,7 @@ func (x *TunnelData) String() string {
 func (*TunnelData) ProtoMessage() {}
 
 func (x *TunnelData) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7804,7 +8023,7 @@ func (x *TunnelData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelData.ProtoReflect.Descriptor instead.
 func (*TunnelData) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{108}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *TunnelData) GetOffset() uint64 {
@@ -7830,7 +8049,7 @@ type TunnelEnd struct {
 
 func (x *TunnelEnd) Reset() {
 	*x = TunnelEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7842,7 +8061,7 @@ func (x *TunnelEnd) String() string {
 func (*TunnelEnd) ProtoMessage() {}
 
 func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7855,7 +8074,7 @@ func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelEnd.ProtoReflect.Descriptor instead.
 func (*TunnelEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{109}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *TunnelEnd) GetTotalBytes() uint64 {
@@ -7876,7 +8095,7 @@ type TunnelError struct {
 
 func (x *TunnelError) Reset() {
 	*x = TunnelError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7888,7 +8107,7 @@ func (x *TunnelError) String() string {
 func (*TunnelError) ProtoMessage() {}
 
 func (x *TunnelError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7901,7 +8120,7 @@ func (x *TunnelError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelError.ProtoReflect.Descriptor instead.
 func (*TunnelError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{110}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *TunnelError) GetReason() TunnelErrorReason {
@@ -7927,7 +8146,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7939,7 +8158,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7952,7 +8171,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{111}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *ReleaseRequest) GetGeneration() uint64 {
@@ -7970,7 +8189,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7982,7 +8201,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7995,7 +8214,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{112}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{115}
 }
 
 type PartnersRequest struct {
@@ -8011,7 +8230,7 @@ type PartnersRequest struct {
 
 func (x *PartnersRequest) Reset() {
 	*x = PartnersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[113]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8023,7 +8242,7 @@ func (x *PartnersRequest) String() string {
 func (*PartnersRequest) ProtoMessage() {}
 
 func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[113]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8036,7 +8255,7 @@ func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersRequest.ProtoReflect.Descriptor instead.
 func (*PartnersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{113}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *PartnersRequest) GetPartners() []*Partner {
@@ -8072,7 +8291,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[114]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8084,7 +8303,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[114]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8097,7 +8316,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{114}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *Partner) GetContainerId() string {
@@ -8146,7 +8365,7 @@ type PartnersResponse struct {
 
 func (x *PartnersResponse) Reset() {
 	*x = PartnersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[115]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8158,7 +8377,7 @@ func (x *PartnersResponse) String() string {
 func (*PartnersResponse) ProtoMessage() {}
 
 func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[115]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8171,7 +8390,7 @@ func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResponse.ProtoReflect.Descriptor instead.
 func (*PartnersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{115}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *PartnersResponse) GetFailures() []*PartnerFailure {
@@ -8191,7 +8410,7 @@ type PartnerFailure struct {
 
 func (x *PartnerFailure) Reset() {
 	*x = PartnerFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[116]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8203,7 +8422,7 @@ func (x *PartnerFailure) String() string {
 func (*PartnerFailure) ProtoMessage() {}
 
 func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[116]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8216,7 +8435,7 @@ func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerFailure.ProtoReflect.Descriptor instead.
 func (*PartnerFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{116}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *PartnerFailure) GetContainerId() string {
@@ -8241,7 +8460,7 @@ type ListenersRequest struct {
 
 func (x *ListenersRequest) Reset() {
 	*x = ListenersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[117]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8253,7 +8472,7 @@ func (x *ListenersRequest) String() string {
 func (*ListenersRequest) ProtoMessage() {}
 
 func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[117]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8266,7 +8485,7 @@ func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListenersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{117}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{120}
 }
 
 type ListenersResponse struct {
@@ -8282,7 +8501,7 @@ type ListenersResponse struct {
 
 func (x *ListenersResponse) Reset() {
 	*x = ListenersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[118]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8294,7 +8513,7 @@ func (x *ListenersResponse) String() string {
 func (*ListenersResponse) ProtoMessage() {}
 
 func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[118]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8307,7 +8526,7 @@ func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
 func (*ListenersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{118}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ListenersResponse) GetMessage() isListenersResponse_Message {
@@ -8361,7 +8580,7 @@ type ListenerTable struct {
 
 func (x *ListenerTable) Reset() {
 	*x = ListenerTable{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[119]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8373,7 +8592,7 @@ func (x *ListenerTable) String() string {
 func (*ListenerTable) ProtoMessage() {}
 
 func (x *ListenerTable) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[119]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8386,7 +8605,7 @@ func (x *ListenerTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerTable.ProtoReflect.Descriptor instead.
 func (*ListenerTable) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{119}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *ListenerTable) GetListeners() []*Listener {
@@ -8409,7 +8628,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[120]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8421,7 +8640,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[120]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8434,7 +8653,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{120}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *Listener) GetAddress() string {
@@ -8850,7 +9069,21 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x05layer\x18\x06 \x01(\bR\x05layer\"5\n" +
 	"\x12ArchivePutResponse\x12\x1f\n" +
 	"\vtotal_bytes\x18\x01 \x01(\x04R\n" +
-	"totalBytes\"\x10\n" +
+	"totalBytes\"\xb4\x01\n" +
+	"\x12ArchiveTakeRequest\x127\n" +
+	"\x04open\x18\x01 \x01(\v2#.sockerless.agent.v1.ArchivePutOpenR\x04open\x12\x1b\n" +
+	"\x06length\x18\x02 \x01(\x04H\x00R\x06length\x88\x01\x01\x12)\n" +
+	"\x10expects_continue\x18\x03 \x01(\bR\x0fexpectsContinue\x12\x12\n" +
+	"\x04head\x18\x04 \x01(\tR\x04headB\t\n" +
+	"\a_length\"\xd2\x01\n" +
+	"\x13ArchiveTakeResponse\x12:\n" +
+	"\x05offer\x18\x01 \x01(\v2\".sockerless.agent.v1.HandOverOfferH\x00R\x05offer\x123\n" +
+	"\x03end\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.ArchiveEndH\x00R\x03end\x12?\n" +
+	"\afailure\x18\x03 \x01(\v2#.sockerless.agent.v1.ArchiveFailureH\x00R\afailureB\t\n" +
+	"\amessage\">\n" +
+	"\x0eArchiveFailure\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x10\n" +
 	"\x0eChangesRequest\"\xc8\x01\n" +
 	"\x0fChangesResponse\x125\n" +
 	"\x06change\x18\x01 \x01(\v2\x1b.sockerless.agent.v1.ChangeH\x00R\x06change\x123\n" +
@@ -9070,7 +9303,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x1bTUNNEL_ERROR_REASON_REFUSED\x10\x01\x12#\n" +
 	"\x1fTUNNEL_ERROR_REASON_UNREACHABLE\x10\x02\x12\x1d\n" +
 	"\x19TUNNEL_ERROR_REASON_RESET\x10\x03\x12 \n" +
-	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xff\x13\n" +
+	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xe5\x14\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
@@ -9091,7 +9324,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"ArchiveGet\x12&.sockerless.agent.v1.ArchiveGetRequest\x1a'.sockerless.agent.v1.ArchiveGetResponse0\x01\x12_\n" +
 	"\n" +
-	"ArchivePut\x12&.sockerless.agent.v1.ArchivePutRequest\x1a'.sockerless.agent.v1.ArchivePutResponse(\x01\x12V\n" +
+	"ArchivePut\x12&.sockerless.agent.v1.ArchivePutRequest\x1a'.sockerless.agent.v1.ArchivePutResponse(\x01\x12d\n" +
+	"\vArchiveTake\x12'.sockerless.agent.v1.ArchiveTakeRequest\x1a(.sockerless.agent.v1.ArchiveTakeResponse(\x010\x01\x12V\n" +
 	"\aChanges\x12#.sockerless.agent.v1.ChangesRequest\x1a$.sockerless.agent.v1.ChangesResponse0\x01\x12_\n" +
 	"\tDiskUsage\x12%.sockerless.agent.v1.DiskUsageRequest\x1a&.sockerless.agent.v1.DiskUsageResponse\"\x03\x90\x02\x01\x12S\n" +
 	"\x06Export\x12\".sockerless.agent.v1.ExportRequest\x1a#.sockerless.agent.v1.ExportResponse0\x01\x12H\n" +
@@ -9120,7 +9354,7 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 123)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 126)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                       // 0: sockerless.agent.v1.Mode
 	(Tee)(0),                        // 1: sockerless.agent.v1.Tee
@@ -9208,52 +9442,55 @@ var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(*ArchivePutRequest)(nil),       // 83: sockerless.agent.v1.ArchivePutRequest
 	(*ArchivePutOpen)(nil),          // 84: sockerless.agent.v1.ArchivePutOpen
 	(*ArchivePutResponse)(nil),      // 85: sockerless.agent.v1.ArchivePutResponse
-	(*ChangesRequest)(nil),          // 86: sockerless.agent.v1.ChangesRequest
-	(*ChangesResponse)(nil),         // 87: sockerless.agent.v1.ChangesResponse
-	(*Change)(nil),                  // 88: sockerless.agent.v1.Change
-	(*ChangesEnd)(nil),              // 89: sockerless.agent.v1.ChangesEnd
-	(*DiskUsageRequest)(nil),        // 90: sockerless.agent.v1.DiskUsageRequest
-	(*DiskUsageResponse)(nil),       // 91: sockerless.agent.v1.DiskUsageResponse
-	(*ExportRequest)(nil),           // 92: sockerless.agent.v1.ExportRequest
-	(*ExportResponse)(nil),          // 93: sockerless.agent.v1.ExportResponse
-	(*TopRequest)(nil),              // 94: sockerless.agent.v1.TopRequest
-	(*TopResponse)(nil),             // 95: sockerless.agent.v1.TopResponse
-	(*ProcessRow)(nil),              // 96: sockerless.agent.v1.ProcessRow
-	(*StatsRequest)(nil),            // 97: sockerless.agent.v1.StatsRequest
-	(*StatsResponse)(nil),           // 98: sockerless.agent.v1.StatsResponse
-	(*CpuStats)(nil),                // 99: sockerless.agent.v1.CpuStats
-	(*MemoryStats)(nil),             // 100: sockerless.agent.v1.MemoryStats
-	(*PidsStats)(nil),               // 101: sockerless.agent.v1.PidsStats
-	(*BlockIoEntry)(nil),            // 102: sockerless.agent.v1.BlockIoEntry
-	(*NetworkStats)(nil),            // 103: sockerless.agent.v1.NetworkStats
-	(*UpdateRequest)(nil),           // 104: sockerless.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),          // 105: sockerless.agent.v1.UpdateResponse
-	(*NamesRequest)(nil),            // 106: sockerless.agent.v1.NamesRequest
-	(*Peer)(nil),                    // 107: sockerless.agent.v1.Peer
-	(*OwnPort)(nil),                 // 108: sockerless.agent.v1.OwnPort
-	(*NamedNetwork)(nil),            // 109: sockerless.agent.v1.NamedNetwork
-	(*NamedPeer)(nil),               // 110: sockerless.agent.v1.NamedPeer
-	(*NamesResponse)(nil),           // 111: sockerless.agent.v1.NamesResponse
-	(*TunnelRequest)(nil),           // 112: sockerless.agent.v1.TunnelRequest
-	(*TunnelResponse)(nil),          // 113: sockerless.agent.v1.TunnelResponse
-	(*TunnelOpen)(nil),              // 114: sockerless.agent.v1.TunnelOpen
-	(*TunnelOpened)(nil),            // 115: sockerless.agent.v1.TunnelOpened
-	(*TunnelData)(nil),              // 116: sockerless.agent.v1.TunnelData
-	(*TunnelEnd)(nil),               // 117: sockerless.agent.v1.TunnelEnd
-	(*TunnelError)(nil),             // 118: sockerless.agent.v1.TunnelError
-	(*ReleaseRequest)(nil),          // 119: sockerless.agent.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),         // 120: sockerless.agent.v1.ReleaseResponse
-	(*PartnersRequest)(nil),         // 121: sockerless.agent.v1.PartnersRequest
-	(*Partner)(nil),                 // 122: sockerless.agent.v1.Partner
-	(*PartnersResponse)(nil),        // 123: sockerless.agent.v1.PartnersResponse
-	(*PartnerFailure)(nil),          // 124: sockerless.agent.v1.PartnerFailure
-	(*ListenersRequest)(nil),        // 125: sockerless.agent.v1.ListenersRequest
-	(*ListenersResponse)(nil),       // 126: sockerless.agent.v1.ListenersResponse
-	(*ListenerTable)(nil),           // 127: sockerless.agent.v1.ListenerTable
-	(*Listener)(nil),                // 128: sockerless.agent.v1.Listener
-	nil,                             // 129: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                             // 130: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil),   // 131: google.protobuf.Timestamp
+	(*ArchiveTakeRequest)(nil),      // 86: sockerless.agent.v1.ArchiveTakeRequest
+	(*ArchiveTakeResponse)(nil),     // 87: sockerless.agent.v1.ArchiveTakeResponse
+	(*ArchiveFailure)(nil),          // 88: sockerless.agent.v1.ArchiveFailure
+	(*ChangesRequest)(nil),          // 89: sockerless.agent.v1.ChangesRequest
+	(*ChangesResponse)(nil),         // 90: sockerless.agent.v1.ChangesResponse
+	(*Change)(nil),                  // 91: sockerless.agent.v1.Change
+	(*ChangesEnd)(nil),              // 92: sockerless.agent.v1.ChangesEnd
+	(*DiskUsageRequest)(nil),        // 93: sockerless.agent.v1.DiskUsageRequest
+	(*DiskUsageResponse)(nil),       // 94: sockerless.agent.v1.DiskUsageResponse
+	(*ExportRequest)(nil),           // 95: sockerless.agent.v1.ExportRequest
+	(*ExportResponse)(nil),          // 96: sockerless.agent.v1.ExportResponse
+	(*TopRequest)(nil),              // 97: sockerless.agent.v1.TopRequest
+	(*TopResponse)(nil),             // 98: sockerless.agent.v1.TopResponse
+	(*ProcessRow)(nil),              // 99: sockerless.agent.v1.ProcessRow
+	(*StatsRequest)(nil),            // 100: sockerless.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 101: sockerless.agent.v1.StatsResponse
+	(*CpuStats)(nil),                // 102: sockerless.agent.v1.CpuStats
+	(*MemoryStats)(nil),             // 103: sockerless.agent.v1.MemoryStats
+	(*PidsStats)(nil),               // 104: sockerless.agent.v1.PidsStats
+	(*BlockIoEntry)(nil),            // 105: sockerless.agent.v1.BlockIoEntry
+	(*NetworkStats)(nil),            // 106: sockerless.agent.v1.NetworkStats
+	(*UpdateRequest)(nil),           // 107: sockerless.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),          // 108: sockerless.agent.v1.UpdateResponse
+	(*NamesRequest)(nil),            // 109: sockerless.agent.v1.NamesRequest
+	(*Peer)(nil),                    // 110: sockerless.agent.v1.Peer
+	(*OwnPort)(nil),                 // 111: sockerless.agent.v1.OwnPort
+	(*NamedNetwork)(nil),            // 112: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),               // 113: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),           // 114: sockerless.agent.v1.NamesResponse
+	(*TunnelRequest)(nil),           // 115: sockerless.agent.v1.TunnelRequest
+	(*TunnelResponse)(nil),          // 116: sockerless.agent.v1.TunnelResponse
+	(*TunnelOpen)(nil),              // 117: sockerless.agent.v1.TunnelOpen
+	(*TunnelOpened)(nil),            // 118: sockerless.agent.v1.TunnelOpened
+	(*TunnelData)(nil),              // 119: sockerless.agent.v1.TunnelData
+	(*TunnelEnd)(nil),               // 120: sockerless.agent.v1.TunnelEnd
+	(*TunnelError)(nil),             // 121: sockerless.agent.v1.TunnelError
+	(*ReleaseRequest)(nil),          // 122: sockerless.agent.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),         // 123: sockerless.agent.v1.ReleaseResponse
+	(*PartnersRequest)(nil),         // 124: sockerless.agent.v1.PartnersRequest
+	(*Partner)(nil),                 // 125: sockerless.agent.v1.Partner
+	(*PartnersResponse)(nil),        // 126: sockerless.agent.v1.PartnersResponse
+	(*PartnerFailure)(nil),          // 127: sockerless.agent.v1.PartnerFailure
+	(*ListenersRequest)(nil),        // 128: sockerless.agent.v1.ListenersRequest
+	(*ListenersResponse)(nil),       // 129: sockerless.agent.v1.ListenersResponse
+	(*ListenerTable)(nil),           // 130: sockerless.agent.v1.ListenerTable
+	(*Listener)(nil),                // 131: sockerless.agent.v1.Listener
+	nil,                             // 132: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                             // 133: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil),   // 134: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	9,   // 0: sockerless.agent.v1.ProveRequest.caller_identity:type_name -> sockerless.agent.v1.CallerIdentityChallenge
@@ -9271,8 +9508,8 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	20,  // 12: sockerless.agent.v1.StartRequest.secrets:type_name -> sockerless.agent.v1.SecretFile
 	24,  // 13: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
 	25,  // 14: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	131, // 15: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
-	131, // 16: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
+	134, // 15: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	134, // 16: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
 	32,  // 17: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
 	33,  // 18: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
 	37,  // 19: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
@@ -9293,7 +9530,7 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	42,  // 34: sockerless.agent.v1.SessionResponse.handed:type_name -> sockerless.agent.v1.SessionHanded
 	43,  // 35: sockerless.agent.v1.SessionResponse.carried:type_name -> sockerless.agent.v1.SessionCarried
 	35,  // 36: sockerless.agent.v1.SessionStarted.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	131, // 37: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	134, // 37: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
 	2,   // 38: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
 	18,  // 39: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
 	47,  // 40: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
@@ -9315,14 +9552,14 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	25,  // 56: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
 	62,  // 57: sockerless.agent.v1.ContainerState.detached_streams:type_name -> sockerless.agent.v1.StreamDetached
 	47,  // 58: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	131, // 59: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	131, // 60: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	134, // 59: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	134, // 60: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
 	3,   // 61: sockerless.agent.v1.LogsRequest.form:type_name -> sockerless.agent.v1.LogForm
 	74,  // 62: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
 	75,  // 63: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
 	40,  // 64: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	4,   // 65: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	131, // 66: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	134, // 66: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
 	76,  // 67: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
 	76,  // 68: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
 	81,  // 69: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
@@ -9333,111 +9570,117 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	81,  // 74: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
 	82,  // 75: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
 	40,  // 76: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	88,  // 77: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	89,  // 78: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	40,  // 79: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	5,   // 80: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	81,  // 81: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 82: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 83: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	35,  // 84: sockerless.agent.v1.ExportResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	96,  // 85: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	131, // 86: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	99,  // 87: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	99,  // 88: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	131, // 89: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	100, // 90: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	101, // 91: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	102, // 92: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	129, // 93: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	130, // 94: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	109, // 95: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	21,  // 96: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
-	107, // 97: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
-	108, // 98: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
-	6,   // 99: sockerless.agent.v1.OwnPort.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	110, // 100: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	114, // 101: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	116, // 102: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	117, // 103: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	40,  // 104: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	115, // 105: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	116, // 106: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	117, // 107: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	118, // 108: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	40,  // 109: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	6,   // 110: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	7,   // 111: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	122, // 112: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
-	124, // 113: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
-	127, // 114: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
-	40,  // 115: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	128, // 116: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
-	6,   // 117: sockerless.agent.v1.Listener.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	103, // 118: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	11,  // 119: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	19,  // 120: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	27,  // 121: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	29,  // 122: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
-	31,  // 123: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	49,  // 124: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	51,  // 125: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	55,  // 126: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	53,  // 127: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
-	57,  // 128: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	60,  // 129: sockerless.agent.v1.AgentService.Acknowledge:input_type -> sockerless.agent.v1.AcknowledgeRequest
-	68,  // 130: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	70,  // 131: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	72,  // 132: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	77,  // 133: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	79,  // 134: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	83,  // 135: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	86,  // 136: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	90,  // 137: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
-	92,  // 138: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	94,  // 139: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	97,  // 140: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	104, // 141: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	106, // 142: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	112, // 143: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	121, // 144: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
-	125, // 145: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
-	119, // 146: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 147: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
-	12,  // 148: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	23,  // 149: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	28,  // 150: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	30,  // 151: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
-	41,  // 152: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	50,  // 153: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	52,  // 154: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	56,  // 155: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	54,  // 156: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
-	58,  // 157: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	61,  // 158: sockerless.agent.v1.AgentService.Acknowledge:output_type -> sockerless.agent.v1.AcknowledgeResponse
-	69,  // 159: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	71,  // 160: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	73,  // 161: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	78,  // 162: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	80,  // 163: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	85,  // 164: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	87,  // 165: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	91,  // 166: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
-	93,  // 167: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	95,  // 168: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	98,  // 169: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	105, // 170: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	111, // 171: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	113, // 172: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	123, // 173: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
-	126, // 174: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
-	120, // 175: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	10,  // 176: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
-	148, // [148:177] is the sub-list for method output_type
-	119, // [119:148] is the sub-list for method input_type
-	119, // [119:119] is the sub-list for extension type_name
-	119, // [119:119] is the sub-list for extension extendee
-	0,   // [0:119] is the sub-list for field type_name
+	84,  // 77: sockerless.agent.v1.ArchiveTakeRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	35,  // 78: sockerless.agent.v1.ArchiveTakeResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	82,  // 79: sockerless.agent.v1.ArchiveTakeResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	88,  // 80: sockerless.agent.v1.ArchiveTakeResponse.failure:type_name -> sockerless.agent.v1.ArchiveFailure
+	91,  // 81: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	92,  // 82: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	40,  // 83: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	5,   // 84: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
+	81,  // 85: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	82,  // 86: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	40,  // 87: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	35,  // 88: sockerless.agent.v1.ExportResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	99,  // 89: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	134, // 90: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	102, // 91: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	102, // 92: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	134, // 93: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	103, // 94: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	104, // 95: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	105, // 96: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	132, // 97: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	133, // 98: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	112, // 99: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	21,  // 100: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
+	110, // 101: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
+	111, // 102: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
+	6,   // 103: sockerless.agent.v1.OwnPort.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	113, // 104: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	117, // 105: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	119, // 106: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	120, // 107: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	40,  // 108: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	118, // 109: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	119, // 110: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	120, // 111: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	121, // 112: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	40,  // 113: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	6,   // 114: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	7,   // 115: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	125, // 116: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	127, // 117: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	130, // 118: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	40,  // 119: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	131, // 120: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	6,   // 121: sockerless.agent.v1.Listener.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	106, // 122: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	11,  // 123: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	19,  // 124: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	27,  // 125: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	29,  // 126: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
+	31,  // 127: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	49,  // 128: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	51,  // 129: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	55,  // 130: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	53,  // 131: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
+	57,  // 132: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	60,  // 133: sockerless.agent.v1.AgentService.Acknowledge:input_type -> sockerless.agent.v1.AcknowledgeRequest
+	68,  // 134: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	70,  // 135: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	72,  // 136: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	77,  // 137: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	79,  // 138: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	83,  // 139: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	86,  // 140: sockerless.agent.v1.AgentService.ArchiveTake:input_type -> sockerless.agent.v1.ArchiveTakeRequest
+	89,  // 141: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	93,  // 142: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
+	95,  // 143: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	97,  // 144: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	100, // 145: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	107, // 146: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	109, // 147: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	115, // 148: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	124, // 149: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	128, // 150: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	122, // 151: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 152: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
+	12,  // 153: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	23,  // 154: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	28,  // 155: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	30,  // 156: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
+	41,  // 157: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	50,  // 158: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	52,  // 159: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	56,  // 160: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	54,  // 161: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
+	58,  // 162: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	61,  // 163: sockerless.agent.v1.AgentService.Acknowledge:output_type -> sockerless.agent.v1.AcknowledgeResponse
+	69,  // 164: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	71,  // 165: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	73,  // 166: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	78,  // 167: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	80,  // 168: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	85,  // 169: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	87,  // 170: sockerless.agent.v1.AgentService.ArchiveTake:output_type -> sockerless.agent.v1.ArchiveTakeResponse
+	90,  // 171: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	94,  // 172: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
+	96,  // 173: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	98,  // 174: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	101, // 175: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	108, // 176: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	114, // 177: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	116, // 178: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	126, // 179: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	129, // 180: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	123, // 181: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	10,  // 182: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
+	153, // [153:183] is the sub-list for method output_type
+	123, // [123:153] is the sub-list for method input_type
+	123, // [123:123] is the sub-list for extension type_name
+	123, // [123:123] is the sub-list for extension extendee
+	0,   // [0:123] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -9507,31 +9750,37 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*ArchivePutRequest_End)(nil),
 		(*ArchivePutRequest_Heartbeat)(nil),
 	}
+	file_sockerless_agent_v1_agent_proto_msgTypes[78].OneofWrappers = []any{}
 	file_sockerless_agent_v1_agent_proto_msgTypes[79].OneofWrappers = []any{
+		(*ArchiveTakeResponse_Offer)(nil),
+		(*ArchiveTakeResponse_End)(nil),
+		(*ArchiveTakeResponse_Failure)(nil),
+	}
+	file_sockerless_agent_v1_agent_proto_msgTypes[82].OneofWrappers = []any{
 		(*ChangesResponse_Change)(nil),
 		(*ChangesResponse_End)(nil),
 		(*ChangesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[85].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[88].OneofWrappers = []any{
 		(*ExportResponse_Chunk)(nil),
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
 		(*ExportResponse_Offer)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[104].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[107].OneofWrappers = []any{
 		(*TunnelRequest_Open)(nil),
 		(*TunnelRequest_Data)(nil),
 		(*TunnelRequest_End)(nil),
 		(*TunnelRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[105].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[108].OneofWrappers = []any{
 		(*TunnelResponse_Opened)(nil),
 		(*TunnelResponse_Data)(nil),
 		(*TunnelResponse_End)(nil),
 		(*TunnelResponse_Error)(nil),
 		(*TunnelResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[118].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[121].OneofWrappers = []any{
 		(*ListenersResponse_Table)(nil),
 		(*ListenersResponse_Heartbeat)(nil),
 	}
@@ -9541,7 +9790,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   123,
+			NumMessages:   126,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

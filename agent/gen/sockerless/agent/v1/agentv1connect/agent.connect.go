@@ -94,6 +94,9 @@ const (
 	AgentServiceArchiveGetProcedure = "/sockerless.agent.v1.AgentService/ArchiveGet"
 	// AgentServiceArchivePutProcedure is the fully-qualified name of the AgentService's ArchivePut RPC.
 	AgentServiceArchivePutProcedure = "/sockerless.agent.v1.AgentService/ArchivePut"
+	// AgentServiceArchiveTakeProcedure is the fully-qualified name of the AgentService's ArchiveTake
+	// RPC.
+	AgentServiceArchiveTakeProcedure = "/sockerless.agent.v1.AgentService/ArchiveTake"
 	// AgentServiceChangesProcedure is the fully-qualified name of the AgentService's Changes RPC.
 	AgentServiceChangesProcedure = "/sockerless.agent.v1.AgentService/Changes"
 	// AgentServiceDiskUsageProcedure is the fully-qualified name of the AgentService's DiskUsage RPC.
@@ -188,6 +191,12 @@ type AgentServiceClient interface {
 	// HostService.TakeUpload waits for.
 	// DATA_LOSS: the tar stream is broken, or an entry leads out of the directory.
 	ArchivePut(context.Context) *connect.ClientStreamForClient[v1.ArchivePutRequest, v1.ArchivePutResponse]
+	// Unpacks, as ArchivePut does, the body of a client's request, which is read from
+	// the client's own connection: it may be handed to the agent (HandOverOffer), with
+	// all behind the request's header. First response `offer`, then the result. The
+	// caller, which keeps a copy of the connection, answers the client and then ends
+	// its requests; where it is gone before that, the agent answers. Shims only.
+	ArchiveTake(context.Context) *connect.BidiStreamForClient[v1.ArchiveTakeRequest, v1.ArchiveTakeResponse]
 	// Lists the differences between the container's files and its image. First
 	// the changes, in path order, last `end`. Mount points are not entered.
 	Changes(context.Context, *connect.Request[v1.ChangesRequest]) (*connect.ServerStreamForClient[v1.ChangesResponse], error)
@@ -370,6 +379,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("ArchivePut")),
 			connect.WithClientOptions(opts...),
 		),
+		archiveTake: connect.NewClient[v1.ArchiveTakeRequest, v1.ArchiveTakeResponse](
+			httpClient,
+			baseURL+AgentServiceArchiveTakeProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("ArchiveTake")),
+			connect.WithClientOptions(opts...),
+		),
 		changes: connect.NewClient[v1.ChangesRequest, v1.ChangesResponse](
 			httpClient,
 			baseURL+AgentServiceChangesProcedure,
@@ -465,6 +480,7 @@ type agentServiceClient struct {
 	archiveStat *connect.Client[v1.ArchiveStatRequest, v1.ArchiveStatResponse]
 	archiveGet  *connect.Client[v1.ArchiveGetRequest, v1.ArchiveGetResponse]
 	archivePut  *connect.Client[v1.ArchivePutRequest, v1.ArchivePutResponse]
+	archiveTake *connect.Client[v1.ArchiveTakeRequest, v1.ArchiveTakeResponse]
 	changes     *connect.Client[v1.ChangesRequest, v1.ChangesResponse]
 	diskUsage   *connect.Client[v1.DiskUsageRequest, v1.DiskUsageResponse]
 	export      *connect.Client[v1.ExportRequest, v1.ExportResponse]
@@ -562,6 +578,11 @@ func (c *agentServiceClient) ArchiveGet(ctx context.Context, req *connect.Reques
 // ArchivePut calls sockerless.agent.v1.AgentService.ArchivePut.
 func (c *agentServiceClient) ArchivePut(ctx context.Context) *connect.ClientStreamForClient[v1.ArchivePutRequest, v1.ArchivePutResponse] {
 	return c.archivePut.CallClientStream(ctx)
+}
+
+// ArchiveTake calls sockerless.agent.v1.AgentService.ArchiveTake.
+func (c *agentServiceClient) ArchiveTake(ctx context.Context) *connect.BidiStreamForClient[v1.ArchiveTakeRequest, v1.ArchiveTakeResponse] {
+	return c.archiveTake.CallBidiStream(ctx)
 }
 
 // Changes calls sockerless.agent.v1.AgentService.Changes.
@@ -692,6 +713,12 @@ type AgentServiceHandler interface {
 	// HostService.TakeUpload waits for.
 	// DATA_LOSS: the tar stream is broken, or an entry leads out of the directory.
 	ArchivePut(context.Context, *connect.ClientStream[v1.ArchivePutRequest]) (*connect.Response[v1.ArchivePutResponse], error)
+	// Unpacks, as ArchivePut does, the body of a client's request, which is read from
+	// the client's own connection: it may be handed to the agent (HandOverOffer), with
+	// all behind the request's header. First response `offer`, then the result. The
+	// caller, which keeps a copy of the connection, answers the client and then ends
+	// its requests; where it is gone before that, the agent answers. Shims only.
+	ArchiveTake(context.Context, *connect.BidiStream[v1.ArchiveTakeRequest, v1.ArchiveTakeResponse]) error
 	// Lists the differences between the container's files and its image. First
 	// the changes, in path order, last `end`. Mount points are not entered.
 	Changes(context.Context, *connect.Request[v1.ChangesRequest], *connect.ServerStream[v1.ChangesResponse]) error
@@ -870,6 +897,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("ArchivePut")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceArchiveTakeHandler := connect.NewBidiStreamHandler(
+		AgentServiceArchiveTakeProcedure,
+		svc.ArchiveTake,
+		connect.WithSchema(agentServiceMethods.ByName("ArchiveTake")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceChangesHandler := connect.NewServerStreamHandler(
 		AgentServiceChangesProcedure,
 		svc.Changes,
@@ -979,6 +1012,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceArchiveGetHandler.ServeHTTP(w, r)
 		case AgentServiceArchivePutProcedure:
 			agentServiceArchivePutHandler.ServeHTTP(w, r)
+		case AgentServiceArchiveTakeProcedure:
+			agentServiceArchiveTakeHandler.ServeHTTP(w, r)
 		case AgentServiceChangesProcedure:
 			agentServiceChangesHandler.ServeHTTP(w, r)
 		case AgentServiceDiskUsageProcedure:
@@ -1078,6 +1113,10 @@ func (UnimplementedAgentServiceHandler) ArchiveGet(context.Context, *connect.Req
 
 func (UnimplementedAgentServiceHandler) ArchivePut(context.Context, *connect.ClientStream[v1.ArchivePutRequest]) (*connect.Response[v1.ArchivePutResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.ArchivePut is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) ArchiveTake(context.Context, *connect.BidiStream[v1.ArchiveTakeRequest, v1.ArchiveTakeResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.ArchiveTake is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Changes(context.Context, *connect.Request[v1.ChangesRequest], *connect.ServerStream[v1.ChangesResponse]) error {

@@ -1,0 +1,78 @@
+package handover
+
+import (
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+)
+
+// upload is a client that sends a text and no more, of which some was read before.
+func upload(t *testing.T, text string, early int, length *uint64) *Upload {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fds[0]), "client")
+	client, err := net.FileConn(file)
+	file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	conn, err := ConnectionOf(fds[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := io.WriteString(client, text[early:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.(*net.UnixConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	u := Receive(Client{Conn: conn, Early: []byte(text[:early])}, length, false)
+	t.Cleanup(u.Close)
+	return u
+}
+
+func TestAnUploadIsReadToItsLastByteAndNotOneFurther(t *testing.T) {
+	length := func(n uint64) *uint64 { return &n }
+	for _, body := range []struct {
+		text, content, behind, refusal string
+		length                         *uint64
+	}{
+		{text: "abcGET /", content: "abc", behind: "GET /", length: length(3)},
+		{text: "GET /", behind: "GET /", length: length(0)},
+		{text: "ab", length: length(3), refusal: "unexpected EOF"},
+		{text: "2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\nGET /", content: "abc", behind: "GET /"},
+		{text: "1\r\na\r\n0\r\nTrailer: x\r\n\r\nGET /", content: "a", behind: "GET /"},
+		{text: "1\r\na\r\n0\r\nTrailer: x\r\n", refusal: "unexpected EOF"},
+		{text: "1\r\na\r\n", refusal: "unexpected EOF"},
+		{text: "2\r\na", refusal: "unexpected EOF"},
+		{text: "1\r\nab\r\n0\r\n\r\n", refusal: "malformed chunked encoding"},
+		{text: "-1\r\na\r\n0\r\n\r\n", refusal: "invalid byte in chunk length"},
+		{text: "1\r\na\r\n0\r\nTrailer: " + strings.Repeat("x", trailerLimit) + "\r\n\r\n", refusal: "header line too long"},
+	} {
+		for early := range min(len(body.text), 40) {
+			u := upload(t, body.text, early, body.length)
+			content, err := io.ReadAll(u)
+			if body.refusal != "" {
+				if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), body.refusal) {
+					t.Fatalf("%.40q, %d read before: %v", body.text, early, err)
+				}
+				continue
+			}
+			behind, _ := io.ReadAll(u.reader)
+			if err != nil || string(content) != body.content || string(behind) != body.behind {
+				t.Fatalf("%.40q, %d read before: %q, behind it %q, %v", body.text, early, content, behind, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/core/handover"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+type takeStream = connect.BidiStream[agentv1.ArchiveTakeRequest, agentv1.ArchiveTakeResponse]
+
+// ArchiveTake unpacks what a client sends over its own connection.
+func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
+	container, err := s.container(ctx, stream.RequestHeader())
+	if err != nil {
+		return wireError(err)
+	}
+	request, err := stream.Receive()
+	if err != nil {
+		return err
+	}
+	if request.Open == nil {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("nothing says where the archive goes"))
+	}
+	taker, takes := container.(HandOvers)
+	if !takes {
+		return Unimplemented{"this agent"}.cannot("ArchiveTake")
+	}
+	return wireError(s.files(ctx, container, func(root *archive.Root, directory *os.File) error {
+		offer, err := taker.HandOvers().Make()
+		if err != nil {
+			return err
+		}
+		defer offer.Withdraw()
+		told := &agentv1.HandOverOffer{Socket: offer.Socket, Token: offer.Token}
+		if err := stream.Send(&agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_Offer{Offer: told}}); err != nil {
+			return err
+		}
+		client, err := awaitClient(ctx, offer)
+		if err != nil {
+			return err
+		}
+		answered := make(chan bool, 1)
+		go func() {
+			_, err := stream.Receive()
+			answered <- errors.Is(err, io.EOF) // else the caller is gone
+		}()
+		body := handover.Receive(client, request.Length, request.ExpectsContinue)
+		defer body.Close()
+		err = unpack(context.WithoutCancel(ctx), container, root, directory, request.Open, body)
+		result := &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: body.Received}}}
+		var failure *agentv1.ArchiveFailure
+		if err != nil {
+			failure = failureOf(err)
+			result = &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_Failure{Failure: failure}}
+		}
+		_ = stream.Send(result) // a caller that is gone needs none
+		if !<-answered {
+			body.Answer(request.Head, statusOf(failure), failure.GetMessage())
+		}
+		return nil
+	}))
+}
+
+func failureOf(err error) *agentv1.ArchiveFailure {
+	message := err.Error()
+	var coded *connect.Error
+	if errors.As(err, &coded) {
+		message = coded.Message()
+	}
+	return &agentv1.ArchiveFailure{Code: int32(connect.CodeOf(wireError(err))), Message: message}
+}
+
+// statusOf is HTTP's status for a failure, or for none, as the frontend has it.
+func statusOf(failure *agentv1.ArchiveFailure) int {
+	if failure == nil {
+		return 200
+	}
+	switch connect.Code(failure.Code) {
+	case connect.CodeNotFound:
+		return 404
+	case connect.CodeAlreadyExists, connect.CodeFailedPrecondition, connect.CodeAborted:
+		return 409
+	case connect.CodeInvalidArgument, connect.CodeOutOfRange:
+		return 400
+	case connect.CodePermissionDenied:
+		return 403
+	case connect.CodeUnauthenticated:
+		return 401
+	case connect.CodeUnavailable, connect.CodeResourceExhausted:
+		return 503
+	case connect.CodeUnimplemented:
+		return 501
+	}
+	return 500
+}

@@ -1,0 +1,109 @@
+/** The body of a client's request, which the agent of a container reads from the client's own connection. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
+
+import { createAgentClient } from "../../agent-client/client.ts";
+import { systemError } from "../../common/errors.ts";
+import type { ArchivePutOpenSchema, ArchiveTakeResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import type { TakeContext } from "../request-context.ts";
+import { hasDied } from "./hand-over.ts";
+
+/** A body that an agent has. */
+export interface TakenUpload {
+  /**
+   * Resolves with the size in bytes of the archive once it is unpacked. Rejects in the agent's words, or with a
+   * {@link LostUpload}. Once the client is answered its connection is to be closed: the agent answers it otherwise.
+   */
+  readonly ended: Promise<number>;
+  /** Gives the call up: the agent answers. */
+  readonly lose: (reason: unknown) => void;
+}
+
+/** An archive whose agent goes on out of our sight, and answers the client itself. */
+export class LostUpload extends Error {}
+
+/**
+ * Has the agent at an endpoint unpack the body of a request.
+ *
+ * @param open where the archive goes
+ * @returns undefined where the body is still to be read
+ * @throws ConnectError when the agent refuses, SockerlessError when nobody knows who has the client's connection
+ */
+export async function takeUpload(
+  { connection, request, services, headers, logger }: TakeContext,
+  endpoint: AgentEndpoint | undefined,
+  open: MessageInitShape<typeof ArchivePutOpenSchema>,
+): Promise<TakenUpload | undefined> {
+  const { handOver } = services;
+  if (handOver?.mayTake(connection, endpoint) !== true) {
+    return undefined;
+  }
+  const { address, ...options } = services.agents.targetOf(endpoint);
+  const agent = createAgentClient(address, options);
+  const answered = Promise.withResolvers<void>();
+  const lost = new AbortController();
+  const { "content-length": length, expect } = request.headers;
+  const isChunked = request.headers["transfer-encoding"] !== undefined;
+  const asked = {
+    open,
+    ...(!isChunked && { length: BigInt(length ?? 0) }),
+    expectsContinue: expect !== undefined,
+    head: Object.entries(headers)
+      .map(([name, value]) => `${name}: ${value}\r\n`)
+      .join(""),
+  };
+  const requests = async function* () {
+    yield asked;
+    await answered.promise;
+  };
+  let isTaken = false;
+  try {
+    const results = agent.client.archiveTake(requests(), { signal: lost.signal })[Symbol.asyncIterator]();
+    const first: ArchiveTakeResponse | undefined = (await results.next()).value;
+    if (first?.message.case !== "offer") {
+      return undefined;
+    }
+    const offer = first.message.value;
+    isTaken = await handOver.giveAway(connection, offer);
+    if (!isTaken) {
+      return undefined;
+    }
+    logger.debug("an archive is handed on");
+    const ended = resultOf(results, offer.socket);
+    ended.catch(() => {}); // It is heard later.
+    // The agent ends the call once it knows; a call that is broken off before would have it answer.
+    const finish = (): void => {
+      answered.resolve();
+      results.next().then(
+        () => agent.close(),
+        () => agent.close(),
+      );
+    };
+    connection.once("close", finish);
+    return { ended, lose: (reason) => lost.abort(reason) };
+  } finally {
+    if (!isTaken) {
+      answered.resolve();
+      agent.close();
+    }
+  }
+}
+
+async function resultOf(results: AsyncIterator<ArchiveTakeResponse>, socket: string): Promise<number> {
+  let reason: unknown = systemError("the agent's call ended before its result");
+  let message: ArchiveTakeResponse["message"] | undefined;
+  try {
+    message = ((await results.next()).value as ArchiveTakeResponse | undefined)?.message;
+  } catch (error) {
+    reason = error;
+  }
+  switch (message?.case) {
+    case "end":
+      return Number(message.value.totalBytes);
+    case "failure":
+      throw new ConnectError(message.value.message, message.value.code);
+    default:
+      throw (await hasDied(socket)) ? reason : new LostUpload("the agent answers", { cause: reason });
+  }
+}
