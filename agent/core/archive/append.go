@@ -238,7 +238,4 @@ func (a *appender) fillUp(n int64, buf []byte) error {
 // onlyReader hides every other method, so that io.CopyBuffer uses the buffer.
 type onlyReader struct{ io.Reader }
 
-// onlyWriter is its counterpart: os.File's ReadFrom would copy through 32 KiB.
-type onlyWriter struct{ io.Writer }
-
 var _ io.Reader = onlyReader{(*os.File)(nil)}
