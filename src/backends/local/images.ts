@@ -11,6 +11,8 @@ const parallelUnpacks = 2;
 /** An image runs here once each of its layers lies unpacked on this machine. */
 export function localImages(process: HostProcess, storedSocket: string): ImagePreparer {
   const host = process.client;
+  /** Diff IDs of layers that are known to be there: an image of a build has as many as steps, and but one new one. */
+  const unpacked = new Set<string>();
   const expect = async (uploadId: string, blobPath: string, signal: AbortSignal): Promise<ExpectedUpload> => {
     const over = new AbortController();
     const ended = AbortSignal.any([signal, over.signal]);
@@ -30,7 +32,7 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
 
   return {
     async prepare(image, blobPath, signal) {
-      const waiting = layersOf(image);
+      const waiting = layersOf(image).filter(({ diffId }) => !unpacked.has(diffId));
       const failed = new AbortController();
       const ended = AbortSignal.any([signal, failed.signal]);
       const unpackAll = async (): Promise<void> => {
@@ -39,6 +41,7 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
             { diffId: layer.diffId, blobPath: blobPath(layer.digest) },
             { signal: ended },
           );
+          unpacked.add(layer.diffId);
         }
       };
       const unpacking = Array.from({ length: parallelUnpacks }, unpackAll);
@@ -56,6 +59,7 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
       kind: "driver",
       async unpack(diffId, blobPath, signal) {
         const { tarSize } = await orHostError(host.unpackLayer({ diffId, blobPath }, { signal }));
+        unpacked.add(diffId);
         return tarSize === 0n ? undefined : Number(tarSize);
       },
       async known() {
@@ -63,6 +67,7 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
       },
       async forget(diffIds) {
         for (const diffId of diffIds) {
+          unpacked.delete(diffId);
           await orHostError(process.persist((client) => client.removeLayer({ diffId })));
         }
       },

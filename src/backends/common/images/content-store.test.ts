@@ -42,6 +42,21 @@ describe("a blob", () => {
     assert.deepEqual(await readdir(path.join(directory, "ingest")), []);
   });
 
+  it("is synced once, and again where it was put there anew", async (context) => {
+    const { store } = await openStore(context);
+    const lease = store.lease();
+    for (let round = 0; round < 2; round++) {
+      await store.putBytes(lease, bytes);
+      await store.sync([digest]);
+      await rm(store.path(digest));
+      await store.sync([digest]); // Nobody looks for it.
+    }
+    await store.putBytes(lease, bytes);
+    await rm(store.path(digest));
+    await assert.rejects(store.sync([digest]), { kind: "system" });
+    await assert.rejects(store.sync([digest]), { kind: "system" });
+  });
+
   it("can be begun anew while it is written", async (context) => {
     const { store } = await openStore(context);
     const lease = store.lease();

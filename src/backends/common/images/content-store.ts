@@ -48,6 +48,8 @@ export class ContentStore {
   readonly #holds = new Map<string, number>();
   /** Deletions under way: a blob of the same name is put in place only afterwards. */
   readonly #deletions = new Map<string, Promise<void>>();
+  /** By the blobs that were synced since they were put in place, or are being, the sync that did it. */
+  readonly #syncs = new Map<string, { done: boolean }>();
 
   private constructor(directory: string) {
     this.#blobs = path.join(directory, "sha256");
@@ -148,16 +150,23 @@ export class ContentStore {
     return await writer.finish(expected);
   }
 
-  /** Makes these blobs durable. Throws `system` where one is missing or the disk fails. */
+  /** Makes these blobs durable, where they are not yet. Throws `system` where one is missing or the disk fails. */
   async sync(digests: Iterable<string>): Promise<void> {
+    const waiting = [...new Set(digests)].filter((digest) => this.#syncs.get(digest)?.done !== true);
+    if (waiting.length === 0) {
+      return;
+    }
+    const sync = { done: false };
     try {
-      for (const digest of new Set(digests)) {
+      for (const digest of waiting) {
+        this.#syncs.set(digest, sync);
         await syncPath(this.path(digest));
       }
       await syncPath(this.#blobs);
     } catch (error) {
       throw systemError(`cannot store content: ${messageOf(error)}`, error);
     }
+    sync.done = true;
   }
 
   /** Deletes those of these blobs that no lease holds; the caller knows that no image names them. */
@@ -196,6 +205,7 @@ export class ContentStore {
       await rm(temporary); // The file in place may have been synced.
     } else {
       await placeFile(temporary, this.path(digest));
+      this.#syncs.delete(digest);
     }
   }
 
@@ -203,6 +213,7 @@ export class ContentStore {
     if (this.#holds.has(digest)) {
       return Promise.resolve();
     }
+    this.#syncs.delete(digest);
     const deletion = rm(this.path(digest), { force: true }).finally(() => this.#deletions.delete(digest));
     this.#deletions.set(digest, deletion);
     return deletion;

@@ -35,7 +35,7 @@ export async function layerBlobs(store: ContentStore, record: ImageRecord): Prom
     layers.push({
       diffId,
       blob,
-      compression: await compressionOfBlob(store, digest),
+      compression: digest === diffId ? undefined : await compressionOfBlob(store, digest),
       size: Number(record.layerSizes[index]),
     });
   }

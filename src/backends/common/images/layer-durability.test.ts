@@ -10,8 +10,8 @@ import { until } from "../../../../test/support/until.ts";
 
 const signal = new AbortController().signal;
 
-/** A store with one image, on a machine whose boot can change. */
-async function storeOf(context: TestContext) {
+/** A store with one image, or one state of a build, on a machine whose boot can change. */
+async function storeOf(context: TestContext, ofBuild = false) {
   const machine = { boot: "first" };
   const store = await openImageStore(context, {
     get boot() {
@@ -19,8 +19,8 @@ async function storeOf(context: TestContext) {
     },
   });
   const image = { layers: [await tarOf([{ name: "file", content: "x".repeat(1000) }])], config: {} };
-  const archive = streamOf(await dockerArchive([{ image, tags: ["one:1"] }]));
-  await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+  const archive = streamOf(await dockerArchive([{ image, tags: ofBuild ? [] : ["one:1"] }]));
+  await store.images.archives.load({ archive, platform: undefined, ofBuild, report: () => {}, signal });
   return { store, machine, id: imageId(image) };
 }
 
@@ -37,8 +37,11 @@ async function synced(store: TestImageStore, id: string): Promise<void> {
 }
 
 async function damageLayer(store: TestImageStore, id: string): Promise<void> {
-  const digest = store.state.images.get(id)?.layerDigests[0] ?? "";
-  await truncate(path.join(store.directory, "blobs", "sha256", digest.slice("sha256:".length)), 512);
+  await damage(store, store.state.images.get(id)?.layerDigests[0] ?? "");
+}
+
+async function damage(store: TestImageStore, digest: string): Promise<void> {
+  await truncate(path.join(store.directory, "blobs", "sha256", digest.slice("sha256:".length)), 0);
 }
 
 describe("layers of a new image", () => {
@@ -64,6 +67,23 @@ describe("layers of a new image", () => {
     const again = await store.reopen();
     await assert.rejects(again.images.containers.resolve("one:1"), { kind: "not-found" });
     assert.deepEqual(await again.blobs(), []);
+  });
+
+  it("of a build's state count as its configuration and its manifest do", async (context) => {
+    const { store, machine, id } = await storeOf(context, true);
+    await unsync(store, id, "first");
+    machine.boot = "second";
+    const whole = await store.reopen();
+    await synced(whole, id);
+    for (const part of ["id", "manifestDigest"] as const) {
+      const { store: other, machine: broken } = await storeOf(context, true);
+      await unsync(other, id, "first");
+      await damage(other, other.state.images.get(id)?.[part] ?? "");
+      broken.boot = "second";
+      const again = await other.reopen();
+      assert.equal(again.state.images.size, 0, part);
+      assert.deepEqual(await again.blobs(), [], part);
+    }
   });
 
   it("are synced by the next process where the machine went on", async (context) => {

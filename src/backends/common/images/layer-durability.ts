@@ -1,7 +1,8 @@
 /**
  * Blobs of layers are synced to the disk behind the answer, as unpacked layers are: waiting for it takes longer than all
- * the rest of an import, on a busy disk by far. Until then the image's record names the machine's boot; a backend that
- * finds another boot's there reads the blobs and believes none but those whose digests fit.
+ * the rest of an import, on a busy disk by far. Of a build's state all blobs are: a state that is lost is made again. Until
+ * then the image's record names the machine's boot; a backend that finds another boot's there reads the blobs and believes
+ * none but those whose digests fit.
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -43,6 +44,9 @@ export class LayerDurability {
   /** Makes durable what has to be before a record is committed, and answers what the record has to say of the rest. */
   async syncBefore(record: ImageRecord): Promise<string> {
     const { content, boot } = this.#parts;
+    if (record.ofBuild && boot !== "") {
+      return boot;
+    }
     const layers = boot === "" ? layerBlobsOf(record) : [];
     await content.sync([record.id, record.manifestDigest, ...layers]);
     return layerBlobsOf(record).length === layers.length ? "" : boot;
@@ -65,7 +69,7 @@ export class LayerDurability {
       index
         .records()
         .filter(({ unsyncedBoot }) => unsyncedBoot !== "" && unsyncedBoot !== boot)
-        .flatMap(layerBlobsOf),
+        .flatMap(blobsInStore),
     );
     const lost = new Set<string>();
     for (const digest of doubtful) {
@@ -75,7 +79,7 @@ export class LayerDurability {
     }
     const [whole, broken] = [[] as ImageRecord[], [] as ImageRecord[]];
     for (const record of index.records()) {
-      (layerBlobsOf(record).some((digest) => lost.has(digest)) ? broken : whole).push(record);
+      (blobsInStore(record).some((digest) => lost.has(digest)) ? broken : whole).push(record);
     }
     for (const { id, unsyncedBoot } of whole) {
       if (unsyncedBoot !== "") {
@@ -113,7 +117,7 @@ export class LayerDurability {
       return now?.manifestDigest === record.manifestDigest ? now : undefined;
     };
     try {
-      await content.sync(layerBlobsOf(record));
+      await content.sync(blobsInStore(record));
       const now = same();
       if (now !== undefined) {
         await index.commit({ put: [{ ...now, unsyncedBoot: "" }] });
@@ -139,6 +143,10 @@ export class LayerDurability {
     }
     return `sha256:${hash.digest("hex")}` === digest;
   }
+}
+
+function blobsInStore(record: ImageRecord): string[] {
+  return [record.id, record.manifestDigest, ...layerBlobsOf(record)];
 }
 
 /** The blobs of layers that are in the store. */
