@@ -214,8 +214,29 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	isLeft = s.leave(made, id)
+	isLeft = s.leave(made, id) || s.removeBehind(id)
 	return []solver.Result{bkworker.NewWorkerRefResult(s.worker.stateRef(made), s.worker)}, nil
+}
+
+// removeBehind removes the container of a step that is done while the next one begins; the build does not end before. Not
+// ok: what the step mounts goes after it.
+func (s *step) removeBehind(container string) bool {
+	if len(s.atEnd) > 1 {
+		return false
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		tell("remove the container of a step", s.worker.backend.RemoveContainer(context.Background(), container))
+	}()
+	wait := func() error {
+		<-gone
+		return nil
+	}
+	if s.job.Cleanup(wait) != nil {
+		<-gone
+	}
+	return true
 }
 
 // environment is the command's, without the secrets that it asks for.

@@ -138,3 +138,34 @@ func TestAMountThatIsNotRemovedFailsNoStep(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {
+	w, server := workerOf(t)
+	ctx := context.Background()
+	id, _, err := w.backend.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil)
+	must(t, err)
+	removing, goOn := make(chan struct{}), make(chan struct{})
+	server.Before = func(string) {
+		close(removing)
+		<-goOn
+	}
+	build := &job{}
+	done := stepOf(w, build, "")
+	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
+	if !done.removeBehind(id) {
+		t.Fatal("it is not removed behind the step")
+	}
+	<-removing
+	close(goOn)
+	for _, each := range build.atEnd {
+		must(t, each())
+	}
+	if left := server.Containers(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+	// A step that has more to let go of does that after its container.
+	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
+	if done.removeBehind(id) {
+		t.Error("it is removed behind a step that has more to let go of")
+	}
+}
