@@ -21,7 +21,7 @@ func fanOut(ctx context.Context, source io.Reader, uses ...func(io.Reader) error
 	defer cancel(nil)
 	free := make(chan *block, blocksAhead)
 	for range blocksAhead {
-		free <- &block{data: make([]byte, blockSize)}
+		free <- &block{}
 	}
 	readers := make([]*blockReader, len(uses))
 	done := make(chan struct{})
@@ -51,6 +51,9 @@ func deliver(ctx context.Context, source io.Reader, free <-chan *block, readers 
 		case b = <-free:
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+		if b.data == nil {
+			b.data = make([]byte, blockSize) // Most layers of a build need one.
 		}
 		n, err := fill(source, b.data[:blockSize])
 		b.data = b.data[:n]
