@@ -34,6 +34,8 @@ type Client struct {
 	Images     backendv1connect.ImageServiceClient
 	Volumes    backendv1connect.VolumeServiceClient
 	System     backendv1connect.SystemServiceClient
+	// Uploads are calls in the form that the backend reads without copying, which is Connect's without compression.
+	uploads backendv1connect.ImageServiceClient
 
 	socket string
 	mu     sync.Mutex
@@ -51,6 +53,7 @@ func Dial(address string) (*Client, error) {
 	options := []connect.ClientOption{connect.WithGRPC(), connect.WithInterceptors(connect.UnaryInterceptorFunc(waitingForRestarts))}
 	client.Containers = backendv1connect.NewContainerServiceClient(over, baseURL, options...)
 	client.Images = backendv1connect.NewImageServiceClient(over, baseURL, options...)
+	client.uploads = backendv1connect.NewImageServiceClient(over, baseURL, connect.WithAcceptCompression("gzip", nil, nil))
 	client.Volumes = backendv1connect.NewVolumeServiceClient(over, baseURL, options...)
 	client.System = backendv1connect.NewSystemServiceClient(over, baseURL, options...)
 	return client, nil

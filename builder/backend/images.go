@@ -48,7 +48,7 @@ func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.
 	defer cut()
 	isWhole := context.AfterFunc(ctx, cut)
 	defer isWhole()
-	stream := c.Images.LoadImage(unbound)
+	stream := c.uploads.LoadImage(unbound)
 	id := digest.FromBytes(config)
 	sent := make(chan error, 1)
 	go func() {
