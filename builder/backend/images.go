@@ -6,12 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
 	"connectrpc.com/connect"
 	digest "github.com/opencontainers/go-digest"
 
+	agentv1 "github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1"
 	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
 )
 
@@ -27,7 +29,8 @@ type Layer struct {
 // given. It answers the ID, which is the configuration's digest. Equal images are installed once. An archive that is
 // cut leaves nothing; once it was sent whole, its end is waited for whatever happens, and the image is there.
 //
-// On the wire it is an archive of `docker load` that leaves out the layers that are there.
+// On the wire the layer goes by itself where the backend takes it so, and then an archive of `docker load` that leaves out
+// the layers that are there.
 func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (id string, err error) {
 	err = patiently(ctx, func() (err error) {
 		if top != nil {
@@ -46,6 +49,15 @@ func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []dige
 func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (string, error) {
 	unbound, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	if top != nil {
+		isThere, err := c.sendLayer(ctx, unbound, top)
+		if err != nil {
+			return "", err
+		}
+		if isThere {
+			top = nil
+		}
+	}
 	isWhole := context.AfterFunc(ctx, cut)
 	defer isWhole()
 	stream := c.uploads.LoadImage(unbound)
@@ -76,6 +88,88 @@ func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.
 			return id.String(), <-sent
 		}
 	}
+}
+
+// uploadWord is how long the backend may take to tell why an upload has failed: of one that did not reach its place it
+// knows nothing.
+const uploadWord = 5 * time.Second
+
+// sendLayer sends a layer by itself, where the backend takes it so: it has it then until the context `held` ends.
+func (c *Client) sendLayer(ctx, held context.Context, layer *Layer) (isThere bool, err error) {
+	held, leave := context.WithCancel(held)
+	defer context.AfterFunc(ctx, leave)()
+	stream, err := c.Images.ReceiveLayer(held, connect.NewRequest(&backendv1.ReceiveLayerRequest{Access: reach(nil)}))
+	if err != nil {
+		return false, err
+	}
+	next := func() error {
+		if stream.Receive() {
+			return nil
+		}
+		return endOf(stream.Err())
+	}
+	if err := next(); err != nil {
+		if Is(err, connect.CodeUnimplemented) {
+			err = nil
+		}
+		return false, errors.Join(err, stream.Close())
+	}
+	endpoint := stream.Msg().GetReady().GetEndpoint()
+	if endpoint == nil {
+		return false, stream.Close()
+	}
+	if sending := c.putLayer(ctx, endpoint, layer.Content); sending != nil {
+		if ctx.Err() != nil {
+			return false, sending
+		}
+		// The backend knows why an upload fails that has reached its place.
+		defer time.AfterFunc(uploadWord, leave).Stop()
+		if err := next(); err != nil && held.Err() == nil {
+			return false, err
+		}
+		return false, sending
+	}
+	if err := next(); err != nil {
+		return false, err
+	}
+	if taken := stream.Msg().GetTaken().GetDiffId(); taken != layer.DiffID.String() {
+		return false, fmt.Errorf("the layer %s was taken as %q", layer.DiffID, taken)
+	}
+	return true, nil
+}
+
+// putLayer writes a layer to where it is taken.
+func (c *Client) putLayer(ctx context.Context, endpoint *backendv1.AgentEndpoint, content io.WriterTo) error {
+	taker, done, err := c.agentOf(endpoint)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	stream := taker.ArchivePut(ctx)
+	open := &agentv1.ArchivePutRequest_Open{Open: &agentv1.ArchivePutOpen{}}
+	if err := stream.Send(&agentv1.ArchivePutRequest{Message: open}); err != nil {
+		return err
+	}
+	var sent uint64
+	out := &chunkWriter{send: func(data []byte) error {
+		chunk := &agentv1.ArchivePutRequest_Chunk{Chunk: &agentv1.ArchiveChunk{Offset: sent, Data: data}}
+		sent += uint64(len(data))
+		return stream.Send(&agentv1.ArchivePutRequest{Message: chunk})
+	}}
+	if _, err := content.WriteTo(out); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	end := &agentv1.ArchivePutRequest_End{End: &agentv1.ArchiveEnd{TotalBytes: sent}}
+	if err := stream.Send(&agentv1.ArchivePutRequest{Message: end}); err != nil {
+		return err
+	}
+	_, err = stream.CloseAndReceive()
+	return err
 }
 
 // TagImage gives an image a name, of which there is an event.

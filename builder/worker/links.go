@@ -142,8 +142,7 @@ func directoryAt(mounted fileoptypes.Mount) (string, bool) {
 // linker gives the files of one directory names in another.
 type linker struct {
 	from, to string
-	// Where files are copied to that had several names before, by inode: these are one file there, too, and no other
-	// copy's.
+	// Copies of files that had several names before, by inode: these are one file there, too, and no other copy's.
 	copied map[uint64]string
 }
 

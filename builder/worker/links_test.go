@@ -60,7 +60,7 @@ func filesAt(t *testing.T, dir string) []string {
 		attribute := make([]byte, 64)
 		length, _ := unix.Lgetxattr(at, "user.kept", attribute)
 		found = append(found, fmt.Sprintf("%s %s %d:%d %q %q", name, info.Mode(), stat.Uid, stat.Gid, content, attribute[:max(length, 0)]))
-		if stat.Mtim.Sec < 1.1e9 { // What is made beside has the time of now.
+		if stat.Mtim.Sec < 1.1e9 { // Else it was made just now.
 			found = append(found, info.ModTime().UTC().Format(time.RFC3339Nano))
 		}
 		return err
@@ -88,7 +88,7 @@ func TestALinkingCopyMakesWhatBuildKitsMakes(t *testing.T) {
 	}
 	for name, each := range map[string]struct {
 		actions []*pb.FileActionCopy
-		// What is there before.
+		// Makes what is there before.
 		before  func(dir string) error
 		isError bool
 	}{

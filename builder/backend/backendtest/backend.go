@@ -40,6 +40,8 @@ type Backend struct {
 	After func(procedure string)
 	// Archive is what each container's files are.
 	Archive []byte
+	// TakesLayers has layers come by themselves.
+	TakesLayers bool
 	// RemoveImageError is what RemoveImage fails with.
 	RemoveImageError error
 
@@ -47,6 +49,10 @@ type Backend struct {
 	made       int
 	containers map[string]*backendv1.CreateContainerRequest
 	images     map[string]*backendv1.ImageDetail
+	// The layer that comes, the layers that are held, by diff ID, and the files that archives had.
+	uploaded chan []byte
+	layers   map[string][]byte
+	archived map[string]bool
 }
 
 // Start serves a backend until the test ends, and answers a client of it.
@@ -55,6 +61,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	made := &Backend{
 		Before: func(string) {}, After: func(string) {},
 		containers: map[string]*backendv1.CreateContainerRequest{}, images: map[string]*backendv1.ImageDetail{},
+		uploaded: make(chan []byte, 1), layers: map[string][]byte{}, archived: map[string]bool{},
 	}
 	mux := http.NewServeMux()
 	mux.Handle(backendv1connect.NewContainerServiceHandler(made))
@@ -139,6 +146,58 @@ func (b *Backend) CommitContainer(_ context.Context, request *connect.Request[ba
 	return connect.NewResponse(&backendv1.CommitContainerResponse{ImageId: id, DiffIds: diffIDs, ChangesSize: 1024}), nil
 }
 
+// Layers are those that came by themselves and whose calls last, by diff ID.
+func (b *Backend) Layers() map[string][]byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.layers)
+}
+
+// Archived tells whether an archive had a file.
+func (b *Backend) Archived(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.archived[name]
+}
+
+// ReceiveLayer has a layer for as long as the call lasts.
+func (b *Backend) ReceiveLayer(ctx context.Context, _ *connect.Request[backendv1.ReceiveLayerRequest], stream *connect.ServerStream[backendv1.ReceiveLayerResponse]) error {
+	if !b.TakesLayers {
+		return connect.NewError(connect.CodeUnimplemented, errors.New("layers come with their archives"))
+	}
+	b.Before("ReceiveLayer")
+	ready := &backendv1.ReceiveImageReady{Endpoint: &backendv1.AgentEndpoint{
+		ContainerId: "upload", Address: &backendv1.AgentEndpoint_Relay{Relay: &backendv1.Relay{}},
+	}}
+	if err := stream.Send(&backendv1.ReceiveLayerResponse{Message: &backendv1.ReceiveLayerResponse_Ready{Ready: ready}}); err != nil {
+		return err
+	}
+	var content []byte
+	select {
+	case content = <-b.uploaded:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if content == nil {
+		return connect.NewError(connect.CodeResourceExhausted, errors.New("no space left on device"))
+	}
+	id := digest.FromBytes(content).String()
+	b.mu.Lock()
+	b.layers[id] = content
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.layers, id)
+	}()
+	taken := &backendv1.ReceiveLayerResponse_Taken{Taken: &backendv1.LayerTaken{DiffId: id}}
+	if err := stream.Send(&backendv1.ReceiveLayerResponse{Message: taken}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // LoadImage installs the one image of an archive once that has come whole.
 func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backendv1.LoadImageRequest, backendv1.LoadImageResponse]) error {
 	content, writer := io.Pipe()
@@ -171,6 +230,9 @@ func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backen
 		if files[header.Name], err = io.ReadAll(archive); err != nil {
 			return err
 		}
+		b.mu.Lock()
+		b.archived[header.Name] = true
+		b.mu.Unlock()
 	}
 	// The end of the tar is not yet the end of the stream.
 	if _, err := io.Copy(io.Discard, content); err != nil {
@@ -246,6 +308,21 @@ func (b *Backend) OpenArchive(_ context.Context, request *connect.Request[backen
 type relay struct {
 	agentv1connect.UnimplementedAgentServiceHandler
 	backend *Backend
+}
+
+// ArchivePut takes a layer that a call waits for.
+func (r *relay) ArchivePut(_ context.Context, stream *connect.ClientStream[agentv1.ArchivePutRequest]) (*connect.Response[agentv1.ArchivePutResponse], error) {
+	content := []byte{}
+	for stream.Receive() {
+		content = append(content, stream.Msg().GetChunk().GetData()...)
+		if end := stream.Msg().GetEnd(); end != nil && end.TotalBytes == uint64(len(content)) {
+			r.backend.Before("ArchivePut")
+			r.backend.uploaded <- content
+			return connect.NewResponse(&agentv1.ArchivePutResponse{TotalBytes: end.TotalBytes}), nil
+		}
+	}
+	r.backend.uploaded <- nil
+	return nil, connect.NewError(connect.CodeDataLoss, errors.New("the upload was cut"))
 }
 
 // ArchiveGet sends the archive in two pieces.

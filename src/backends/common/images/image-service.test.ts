@@ -1,5 +1,6 @@
 /** The image service over HTTP/2 as any client has it. */
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
@@ -10,8 +11,16 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { pino } from "pino";
 
 import { openImageStore, streamOf, type TestImageStore } from "../../../../test/support/image-store.ts";
-import { dockerArchive, type FixtureImage, imageId } from "../../../../test/support/images.ts";
+import {
+  blobOf,
+  configBlob,
+  dockerArchive,
+  type FixtureImage,
+  imageId,
+} from "../../../../test/support/images.ts";
 import { tarOf } from "../../../../test/support/tar.ts";
+import { untilTrue } from "../../../../test/support/until.ts";
+import { AgentReach } from "../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import {
   ImageService,
   type ImportImageRequestSchema,
@@ -90,6 +99,65 @@ describe("the image service", () => {
     const archive = await dockerArchive([{ image, tags: ["a:1"] }]);
     await assert.rejects(collect(client.loadImage(upload(archive, { end: false }))), /unexpected EOF/);
     assert.deepEqual(await store.blobs(), []);
+  });
+
+  it("has a layer that came by itself for archives, as long as its call lasts", async (context) => {
+    const { client, store } = await serve(context);
+    const [layer = Buffer.of()] = image.layers;
+    const [blob, config] = [blobOf(layer), configBlob(image)];
+    store.preparer.uploads = {
+      kind: "direct",
+      expect: async (_uploadId, blobPath) => {
+        await writeFile(blobPath, layer);
+        const { digest } = blob;
+        const taken = { digest, size: layer.length, diffId: digest, tarSize: layer.length };
+        return {
+          address: { kind: "unix", path: "/host.sock" },
+          taken: Promise.resolve({ ...taken, compression: undefined }),
+          [Symbol.asyncDispose]: () => Promise.resolve(),
+        };
+      },
+    };
+    const archive = await tarOf([
+      { name: "config", content: config.bytes },
+      {
+        name: "manifest.json",
+        content: JSON.stringify([{ Config: "config", Layers: ["away"], RepoTags: ["a:1"] }]),
+      },
+    ]);
+    const load = (): Promise<unknown> => collect(client.loadImage(upload(archive, { end: true })));
+    const receive = async (use: () => Promise<void>): Promise<void> => {
+      const left = new AbortController();
+      const messages = client
+        .receiveLayer({ access: { reach: AgentReach.LOCAL } }, { signal: left.signal })
+        [Symbol.asyncIterator]();
+      const ready = (await messages.next()).value?.message;
+      assert.equal(ready?.case === "ready" && ready.value.endpoint?.address.value, "/host.sock");
+      const taken = (await messages.next()).value?.message;
+      assert.equal(taken?.case === "taken" && taken.value.diffId, blob.digest);
+      await use();
+      left.abort();
+      await assert.rejects(messages.next());
+    };
+    await receive(async () => assert.deepEqual(await store.blobs(), [blob.digest]));
+    await untilTrue(async () => (await store.blobs()).length === 0);
+    await assert.rejects(load(), /open away: no such file or directory/);
+    await receive(async () => void (await load()));
+    const { image: loaded } = await client.inspectImage({ image: "a:1" });
+    assert.deepEqual(loaded?.diffIds, [blob.digest]);
+    assert.ok((await store.blobs()).includes(blob.digest));
+  });
+
+  it("takes no layer by itself from elsewhere", async (context) => {
+    const { client } = await serve(context);
+    const messages = [];
+    for await (const { message } of client.receiveLayer({ access: { reach: AgentReach.LOCAL } })) {
+      messages.push(message);
+    }
+    assert.deepEqual(
+      messages.map((message) => message.case === "ready" && message.value.endpoint),
+      [undefined],
+    );
   });
 
   it("refuses an upload without `open`", async (context) => {

@@ -16,6 +16,7 @@ import {
   type PullImageResponseSchema,
   type PushImageResponseSchema,
   type ReceiveImageResponseSchema,
+  type ReceiveLayerResponseSchema,
   type RemovedImage,
   RemovedImageSchema,
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
@@ -74,6 +75,34 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
         yield { message: { case: "loaded", value: each } };
       }
       yield { message: { case: "end", value: {} } };
+    },
+
+    async *receiveLayer(
+      { access },
+      { signal },
+    ): AsyncGenerator<MessageInitShape<typeof ReceiveLayerResponseSchema>> {
+      if (!archives.takesUploads || access?.reach !== AgentReach.LOCAL) {
+        yield { message: { case: "ready", value: {} } };
+        return;
+      }
+      const place = Promise.withResolvers<UploadPlace>();
+      const diffId = Promise.withResolvers<string>();
+      const left = new AbortController();
+      const ended = AbortSignal.any([signal, left.signal]);
+      const received = archives.receiveLayer(place.resolve, diffId.resolve, ended);
+      const failed = received.catch((error: unknown) => {
+        place.reject(error);
+        diffId.reject(error);
+      });
+      diffId.promise.catch(() => {}); // Nobody asks for it who has left.
+      try {
+        yield { message: { case: "ready", value: { endpoint: endpointOf(await place.promise) } } };
+        yield { message: { case: "taken", value: { diffId: await diffId.promise } } };
+        await received;
+      } finally {
+        left.abort();
+        await failed;
+      }
     },
 
     async importImage(requests, { signal }) {

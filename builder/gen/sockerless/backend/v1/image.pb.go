@@ -1116,6 +1116,176 @@ func (x *ImportImageResponse) GetImageId() string {
 	return ""
 }
 
+type ReceiveLayerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Access        *AgentAccess           `protobuf:"bytes,1,opt,name=access,proto3" json:"access,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReceiveLayerRequest) Reset() {
+	*x = ReceiveLayerRequest{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiveLayerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiveLayerRequest) ProtoMessage() {}
+
+func (x *ReceiveLayerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiveLayerRequest.ProtoReflect.Descriptor instead.
+func (*ReceiveLayerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReceiveLayerRequest) GetAccess() *AgentAccess {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
+type ReceiveLayerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ReceiveLayerResponse_Ready
+	//	*ReceiveLayerResponse_Taken
+	Message       isReceiveLayerResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReceiveLayerResponse) Reset() {
+	*x = ReceiveLayerResponse{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiveLayerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiveLayerResponse) ProtoMessage() {}
+
+func (x *ReceiveLayerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiveLayerResponse.ProtoReflect.Descriptor instead.
+func (*ReceiveLayerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReceiveLayerResponse) GetMessage() isReceiveLayerResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ReceiveLayerResponse) GetReady() *ReceiveImageReady {
+	if x != nil {
+		if x, ok := x.Message.(*ReceiveLayerResponse_Ready); ok {
+			return x.Ready
+		}
+	}
+	return nil
+}
+
+func (x *ReceiveLayerResponse) GetTaken() *LayerTaken {
+	if x != nil {
+		if x, ok := x.Message.(*ReceiveLayerResponse_Taken); ok {
+			return x.Taken
+		}
+	}
+	return nil
+}
+
+type isReceiveLayerResponse_Message interface {
+	isReceiveLayerResponse_Message()
+}
+
+type ReceiveLayerResponse_Ready struct {
+	Ready *ReceiveImageReady `protobuf:"bytes,1,opt,name=ready,proto3,oneof"`
+}
+
+type ReceiveLayerResponse_Taken struct {
+	Taken *LayerTaken `protobuf:"bytes,2,opt,name=taken,proto3,oneof"`
+}
+
+func (*ReceiveLayerResponse_Ready) isReceiveLayerResponse_Message() {}
+
+func (*ReceiveLayerResponse_Taken) isReceiveLayerResponse_Message() {}
+
+type LayerTaken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DiffId        string                 `protobuf:"bytes,1,opt,name=diff_id,json=diffId,proto3" json:"diff_id,omitempty"` // "sha256:…", of the tar
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LayerTaken) Reset() {
+	*x = LayerTaken{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LayerTaken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LayerTaken) ProtoMessage() {}
+
+func (x *LayerTaken) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LayerTaken.ProtoReflect.Descriptor instead.
+func (*LayerTaken) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *LayerTaken) GetDiffId() string {
+	if x != nil {
+		return x.DiffId
+	}
+	return ""
+}
+
 type ReceiveImageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Image         *ImportOpen            `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
@@ -1126,7 +1296,7 @@ type ReceiveImageRequest struct {
 
 func (x *ReceiveImageRequest) Reset() {
 	*x = ReceiveImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1308,7 @@ func (x *ReceiveImageRequest) String() string {
 func (*ReceiveImageRequest) ProtoMessage() {}
 
 func (x *ReceiveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1321,7 @@ func (x *ReceiveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveImageRequest.ProtoReflect.Descriptor instead.
 func (*ReceiveImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReceiveImageRequest) GetImage() *ImportOpen {
@@ -1183,7 +1353,7 @@ type ReceiveImageResponse struct {
 
 func (x *ReceiveImageResponse) Reset() {
 	*x = ReceiveImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1365,7 @@ func (x *ReceiveImageResponse) String() string {
 func (*ReceiveImageResponse) ProtoMessage() {}
 
 func (x *ReceiveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1378,7 @@ func (x *ReceiveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveImageResponse.ProtoReflect.Descriptor instead.
 func (*ReceiveImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReceiveImageResponse) GetMessage() isReceiveImageResponse_Message {
@@ -1291,7 +1461,7 @@ type ReceiveImageReady struct {
 
 func (x *ReceiveImageReady) Reset() {
 	*x = ReceiveImageReady{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1473,7 @@ func (x *ReceiveImageReady) String() string {
 func (*ReceiveImageReady) ProtoMessage() {}
 
 func (x *ReceiveImageReady) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1486,7 @@ func (x *ReceiveImageReady) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveImageReady.ProtoReflect.Descriptor instead.
 func (*ReceiveImageReady) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReceiveImageReady) GetEndpoint() *AgentEndpoint {
@@ -1336,7 +1506,7 @@ type ImportImageFromUrlRequest struct {
 
 func (x *ImportImageFromUrlRequest) Reset() {
 	*x = ImportImageFromUrlRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1518,7 @@ func (x *ImportImageFromUrlRequest) String() string {
 func (*ImportImageFromUrlRequest) ProtoMessage() {}
 
 func (x *ImportImageFromUrlRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1531,7 @@ func (x *ImportImageFromUrlRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageFromUrlRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageFromUrlRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImportImageFromUrlRequest) GetImage() *ImportOpen {
@@ -1392,7 +1562,7 @@ type ImportImageFromUrlResponse struct {
 
 func (x *ImportImageFromUrlResponse) Reset() {
 	*x = ImportImageFromUrlResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1574,7 @@ func (x *ImportImageFromUrlResponse) String() string {
 func (*ImportImageFromUrlResponse) ProtoMessage() {}
 
 func (x *ImportImageFromUrlResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1587,7 @@ func (x *ImportImageFromUrlResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageFromUrlResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageFromUrlResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImportImageFromUrlResponse) GetMessage() isImportImageFromUrlResponse_Message {
@@ -1486,7 +1656,7 @@ type TagImageRequest struct {
 
 func (x *TagImageRequest) Reset() {
 	*x = TagImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1668,7 @@ func (x *TagImageRequest) String() string {
 func (*TagImageRequest) ProtoMessage() {}
 
 func (x *TagImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1681,7 @@ func (x *TagImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagImageRequest.ProtoReflect.Descriptor instead.
 func (*TagImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TagImageRequest) GetSource() string {
@@ -1536,7 +1706,7 @@ type TagImageResponse struct {
 
 func (x *TagImageResponse) Reset() {
 	*x = TagImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1718,7 @@ func (x *TagImageResponse) String() string {
 func (*TagImageResponse) ProtoMessage() {}
 
 func (x *TagImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1731,7 @@ func (x *TagImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagImageResponse.ProtoReflect.Descriptor instead.
 func (*TagImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
 }
 
 type ListImagesRequest struct {
@@ -1576,7 +1746,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1758,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1771,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListImagesRequest) GetAll() bool {
@@ -1641,7 +1811,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1823,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1836,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageSummary {
@@ -1694,7 +1864,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1876,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1889,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ImageSummary) GetId() string {
@@ -1802,7 +1972,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1984,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1997,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InspectImageRequest) GetImage() string {
@@ -1853,7 +2023,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +2035,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +2048,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageDetail {
@@ -1912,7 +2082,7 @@ type ImageDetail struct {
 
 func (x *ImageDetail) Reset() {
 	*x = ImageDetail{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2094,7 @@ func (x *ImageDetail) String() string {
 func (*ImageDetail) ProtoMessage() {}
 
 func (x *ImageDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2107,7 @@ func (x *ImageDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDetail.ProtoReflect.Descriptor instead.
 func (*ImageDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ImageDetail) GetId() string {
@@ -2064,7 +2234,7 @@ type RemoveImageRequest struct {
 
 func (x *RemoveImageRequest) Reset() {
 	*x = RemoveImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2246,7 @@ func (x *RemoveImageRequest) String() string {
 func (*RemoveImageRequest) ProtoMessage() {}
 
 func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2259,7 @@ func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageRequest.ProtoReflect.Descriptor instead.
 func (*RemoveImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveImageRequest) GetImage() string {
@@ -2129,7 +2299,7 @@ type RemoveImageResponse struct {
 
 func (x *RemoveImageResponse) Reset() {
 	*x = RemoveImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2311,7 @@ func (x *RemoveImageResponse) String() string {
 func (*RemoveImageResponse) ProtoMessage() {}
 
 func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2324,7 @@ func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageResponse.ProtoReflect.Descriptor instead.
 func (*RemoveImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveImageResponse) GetRemoved() []*RemovedImage {
@@ -2177,7 +2347,7 @@ type RemovedImage struct {
 
 func (x *RemovedImage) Reset() {
 	*x = RemovedImage{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2359,7 @@ func (x *RemovedImage) String() string {
 func (*RemovedImage) ProtoMessage() {}
 
 func (x *RemovedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2372,7 @@ func (x *RemovedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedImage.ProtoReflect.Descriptor instead.
 func (*RemovedImage) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RemovedImage) GetWhat() isRemovedImage_What {
@@ -2256,7 +2426,7 @@ type SaveImagesRequest struct {
 
 func (x *SaveImagesRequest) Reset() {
 	*x = SaveImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2438,7 @@ func (x *SaveImagesRequest) String() string {
 func (*SaveImagesRequest) ProtoMessage() {}
 
 func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2451,7 @@ func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveImagesRequest.ProtoReflect.Descriptor instead.
 func (*SaveImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SaveImagesRequest) GetReferences() []string {
@@ -2312,7 +2482,7 @@ type SaveImagesResponse struct {
 
 func (x *SaveImagesResponse) Reset() {
 	*x = SaveImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2494,7 @@ func (x *SaveImagesResponse) String() string {
 func (*SaveImagesResponse) ProtoMessage() {}
 
 func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2507,7 @@ func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveImagesResponse.ProtoReflect.Descriptor instead.
 func (*SaveImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SaveImagesResponse) GetMessage() isSaveImagesResponse_Message {
@@ -2405,7 +2575,7 @@ type SaveEnd struct {
 
 func (x *SaveEnd) Reset() {
 	*x = SaveEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2587,7 @@ func (x *SaveEnd) String() string {
 func (*SaveEnd) ProtoMessage() {}
 
 func (x *SaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2600,7 @@ func (x *SaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveEnd.ProtoReflect.Descriptor instead.
 func (*SaveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SaveEnd) GetTotalBytes() uint64 {
@@ -2452,7 +2622,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2634,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2647,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PushImageRequest) GetReference() string {
@@ -2523,7 +2693,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2705,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2718,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PushImageResponse) GetMessage() isPushImageResponse_Message {
@@ -2633,7 +2803,7 @@ type PushEnd struct {
 
 func (x *PushEnd) Reset() {
 	*x = PushEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2815,7 @@ func (x *PushEnd) String() string {
 func (*PushEnd) ProtoMessage() {}
 
 func (x *PushEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2828,7 @@ func (x *PushEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushEnd.ProtoReflect.Descriptor instead.
 func (*PushEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PushEnd) GetDigest() string {
@@ -2692,7 +2862,7 @@ type GetImageHistoryRequest struct {
 
 func (x *GetImageHistoryRequest) Reset() {
 	*x = GetImageHistoryRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2874,7 @@ func (x *GetImageHistoryRequest) String() string {
 func (*GetImageHistoryRequest) ProtoMessage() {}
 
 func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +2887,7 @@ func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetImageHistoryRequest) GetImage() string {
@@ -2743,7 +2913,7 @@ type GetImageHistoryResponse struct {
 
 func (x *GetImageHistoryResponse) Reset() {
 	*x = GetImageHistoryResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2925,7 @@ func (x *GetImageHistoryResponse) String() string {
 func (*GetImageHistoryResponse) ProtoMessage() {}
 
 func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2938,7 @@ func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetImageHistoryResponse) GetEntries() []*ImageHistoryEntry {
@@ -2792,7 +2962,7 @@ type ImageHistoryEntry struct {
 
 func (x *ImageHistoryEntry) Reset() {
 	*x = ImageHistoryEntry{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +2974,7 @@ func (x *ImageHistoryEntry) String() string {
 func (*ImageHistoryEntry) ProtoMessage() {}
 
 func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +2987,7 @@ func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHistoryEntry.ProtoReflect.Descriptor instead.
 func (*ImageHistoryEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ImageHistoryEntry) GetId() string {
@@ -2871,7 +3041,7 @@ type GetImageConfigRequest struct {
 
 func (x *GetImageConfigRequest) Reset() {
 	*x = GetImageConfigRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3053,7 @@ func (x *GetImageConfigRequest) String() string {
 func (*GetImageConfigRequest) ProtoMessage() {}
 
 func (x *GetImageConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3066,7 @@ func (x *GetImageConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetImageConfigRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetImageConfigRequest) GetImage() string {
@@ -2915,7 +3085,7 @@ type GetImageConfigResponse struct {
 
 func (x *GetImageConfigResponse) Reset() {
 	*x = GetImageConfigResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2927,7 +3097,7 @@ func (x *GetImageConfigResponse) String() string {
 func (*GetImageConfigResponse) ProtoMessage() {}
 
 func (x *GetImageConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2940,7 +3110,7 @@ func (x *GetImageConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetImageConfigResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetImageConfigResponse) GetConfig() []byte {
@@ -2959,7 +3129,7 @@ type PruneImagesRequest struct {
 
 func (x *PruneImagesRequest) Reset() {
 	*x = PruneImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3141,7 @@ func (x *PruneImagesRequest) String() string {
 func (*PruneImagesRequest) ProtoMessage() {}
 
 func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3154,7 @@ func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
 func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PruneImagesRequest) GetFilters() map[string]*StringList {
@@ -3004,7 +3174,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3186,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3199,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PruneImagesResponse) GetRemoved() []*RemovedImage {
@@ -3116,7 +3286,16 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\achanges\x18\x03 \x03(\tR\achanges\x12;\n" +
 	"\bplatform\x18\x04 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"0\n" +
 	"\x13ImportImageResponse\x12\x19\n" +
-	"\bimage_id\x18\x01 \x01(\tR\aimageId\"\x8a\x01\n" +
+	"\bimage_id\x18\x01 \x01(\tR\aimageId\"Q\n" +
+	"\x13ReceiveLayerRequest\x12:\n" +
+	"\x06access\x18\x01 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\x9e\x01\n" +
+	"\x14ReceiveLayerResponse\x12@\n" +
+	"\x05ready\x18\x01 \x01(\v2(.sockerless.backend.v1.ReceiveImageReadyH\x00R\x05ready\x129\n" +
+	"\x05taken\x18\x02 \x01(\v2!.sockerless.backend.v1.LayerTakenH\x00R\x05takenB\t\n" +
+	"\amessage\"%\n" +
+	"\n" +
+	"LayerTaken\x12\x17\n" +
+	"\adiff_id\x18\x01 \x01(\tR\x06diffId\"\x8a\x01\n" +
 	"\x13ReceiveImageRequest\x127\n" +
 	"\x05image\x18\x01 \x01(\v2!.sockerless.backend.v1.ImportOpenR\x05image\x12:\n" +
 	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\xa4\x02\n" +
@@ -3261,10 +3440,11 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"}\n" +
 	"\x13PruneImagesResponse\x12=\n" +
 	"\aremoved\x18\x01 \x03(\v2#.sockerless.backend.v1.RemovedImageR\aremoved\x12'\n" +
-	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xd3\f\n" +
+	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xbe\r\n" +
 	"\fImageService\x12`\n" +
 	"\tPullImage\x12'.sockerless.backend.v1.PullImageRequest\x1a(.sockerless.backend.v1.PullImageResponse0\x01\x12b\n" +
-	"\tLoadImage\x12'.sockerless.backend.v1.LoadImageRequest\x1a(.sockerless.backend.v1.LoadImageResponse(\x010\x01\x12f\n" +
+	"\tLoadImage\x12'.sockerless.backend.v1.LoadImageRequest\x1a(.sockerless.backend.v1.LoadImageResponse(\x010\x01\x12i\n" +
+	"\fReceiveLayer\x12*.sockerless.backend.v1.ReceiveLayerRequest\x1a+.sockerless.backend.v1.ReceiveLayerResponse0\x01\x12f\n" +
 	"\vImportImage\x12).sockerless.backend.v1.ImportImageRequest\x1a*.sockerless.backend.v1.ImportImageResponse(\x01\x12i\n" +
 	"\fReceiveImage\x12*.sockerless.backend.v1.ReceiveImageRequest\x1a+.sockerless.backend.v1.ReceiveImageResponse0\x01\x12{\n" +
 	"\x12ImportImageFromUrl\x120.sockerless.backend.v1.ImportImageFromUrlRequest\x1a1.sockerless.backend.v1.ImportImageFromUrlResponse0\x01\x12[\n" +
@@ -3295,7 +3475,7 @@ func file_sockerless_backend_v1_image_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_image_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_sockerless_backend_v1_image_proto_goTypes = []any{
 	(*RegistryAuth)(nil),                // 0: sockerless.backend.v1.RegistryAuth
 	(*PullImageRequest)(nil),            // 1: sockerless.backend.v1.PullImageRequest
@@ -3313,140 +3493,148 @@ var file_sockerless_backend_v1_image_proto_goTypes = []any{
 	(*ImportImageRequest)(nil),          // 13: sockerless.backend.v1.ImportImageRequest
 	(*ImportOpen)(nil),                  // 14: sockerless.backend.v1.ImportOpen
 	(*ImportImageResponse)(nil),         // 15: sockerless.backend.v1.ImportImageResponse
-	(*ReceiveImageRequest)(nil),         // 16: sockerless.backend.v1.ReceiveImageRequest
-	(*ReceiveImageResponse)(nil),        // 17: sockerless.backend.v1.ReceiveImageResponse
-	(*ReceiveImageReady)(nil),           // 18: sockerless.backend.v1.ReceiveImageReady
-	(*ImportImageFromUrlRequest)(nil),   // 19: sockerless.backend.v1.ImportImageFromUrlRequest
-	(*ImportImageFromUrlResponse)(nil),  // 20: sockerless.backend.v1.ImportImageFromUrlResponse
-	(*TagImageRequest)(nil),             // 21: sockerless.backend.v1.TagImageRequest
-	(*TagImageResponse)(nil),            // 22: sockerless.backend.v1.TagImageResponse
-	(*ListImagesRequest)(nil),           // 23: sockerless.backend.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),          // 24: sockerless.backend.v1.ListImagesResponse
-	(*ImageSummary)(nil),                // 25: sockerless.backend.v1.ImageSummary
-	(*InspectImageRequest)(nil),         // 26: sockerless.backend.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),        // 27: sockerless.backend.v1.InspectImageResponse
-	(*ImageDetail)(nil),                 // 28: sockerless.backend.v1.ImageDetail
-	(*RemoveImageRequest)(nil),          // 29: sockerless.backend.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),         // 30: sockerless.backend.v1.RemoveImageResponse
-	(*RemovedImage)(nil),                // 31: sockerless.backend.v1.RemovedImage
-	(*SaveImagesRequest)(nil),           // 32: sockerless.backend.v1.SaveImagesRequest
-	(*SaveImagesResponse)(nil),          // 33: sockerless.backend.v1.SaveImagesResponse
-	(*SaveEnd)(nil),                     // 34: sockerless.backend.v1.SaveEnd
-	(*PushImageRequest)(nil),            // 35: sockerless.backend.v1.PushImageRequest
-	(*PushImageResponse)(nil),           // 36: sockerless.backend.v1.PushImageResponse
-	(*PushEnd)(nil),                     // 37: sockerless.backend.v1.PushEnd
-	(*GetImageHistoryRequest)(nil),      // 38: sockerless.backend.v1.GetImageHistoryRequest
-	(*GetImageHistoryResponse)(nil),     // 39: sockerless.backend.v1.GetImageHistoryResponse
-	(*ImageHistoryEntry)(nil),           // 40: sockerless.backend.v1.ImageHistoryEntry
-	(*GetImageConfigRequest)(nil),       // 41: sockerless.backend.v1.GetImageConfigRequest
-	(*GetImageConfigResponse)(nil),      // 42: sockerless.backend.v1.GetImageConfigResponse
-	(*PruneImagesRequest)(nil),          // 43: sockerless.backend.v1.PruneImagesRequest
-	(*PruneImagesResponse)(nil),         // 44: sockerless.backend.v1.PruneImagesResponse
-	nil,                                 // 45: sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	nil,                                 // 46: sockerless.backend.v1.ImageSummary.LabelsEntry
-	nil,                                 // 47: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	nil,                                 // 48: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	(*Platform)(nil),                    // 49: sockerless.backend.v1.Platform
-	(*Heartbeat)(nil),                   // 50: sockerless.backend.v1.Heartbeat
-	(*AgentAccess)(nil),                 // 51: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),               // 52: sockerless.backend.v1.AgentEndpoint
-	(*timestamppb.Timestamp)(nil),       // 53: google.protobuf.Timestamp
-	(*ContainerConfig)(nil),             // 54: sockerless.backend.v1.ContainerConfig
-	(*StringList)(nil),                  // 55: sockerless.backend.v1.StringList
+	(*ReceiveLayerRequest)(nil),         // 16: sockerless.backend.v1.ReceiveLayerRequest
+	(*ReceiveLayerResponse)(nil),        // 17: sockerless.backend.v1.ReceiveLayerResponse
+	(*LayerTaken)(nil),                  // 18: sockerless.backend.v1.LayerTaken
+	(*ReceiveImageRequest)(nil),         // 19: sockerless.backend.v1.ReceiveImageRequest
+	(*ReceiveImageResponse)(nil),        // 20: sockerless.backend.v1.ReceiveImageResponse
+	(*ReceiveImageReady)(nil),           // 21: sockerless.backend.v1.ReceiveImageReady
+	(*ImportImageFromUrlRequest)(nil),   // 22: sockerless.backend.v1.ImportImageFromUrlRequest
+	(*ImportImageFromUrlResponse)(nil),  // 23: sockerless.backend.v1.ImportImageFromUrlResponse
+	(*TagImageRequest)(nil),             // 24: sockerless.backend.v1.TagImageRequest
+	(*TagImageResponse)(nil),            // 25: sockerless.backend.v1.TagImageResponse
+	(*ListImagesRequest)(nil),           // 26: sockerless.backend.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),          // 27: sockerless.backend.v1.ListImagesResponse
+	(*ImageSummary)(nil),                // 28: sockerless.backend.v1.ImageSummary
+	(*InspectImageRequest)(nil),         // 29: sockerless.backend.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),        // 30: sockerless.backend.v1.InspectImageResponse
+	(*ImageDetail)(nil),                 // 31: sockerless.backend.v1.ImageDetail
+	(*RemoveImageRequest)(nil),          // 32: sockerless.backend.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),         // 33: sockerless.backend.v1.RemoveImageResponse
+	(*RemovedImage)(nil),                // 34: sockerless.backend.v1.RemovedImage
+	(*SaveImagesRequest)(nil),           // 35: sockerless.backend.v1.SaveImagesRequest
+	(*SaveImagesResponse)(nil),          // 36: sockerless.backend.v1.SaveImagesResponse
+	(*SaveEnd)(nil),                     // 37: sockerless.backend.v1.SaveEnd
+	(*PushImageRequest)(nil),            // 38: sockerless.backend.v1.PushImageRequest
+	(*PushImageResponse)(nil),           // 39: sockerless.backend.v1.PushImageResponse
+	(*PushEnd)(nil),                     // 40: sockerless.backend.v1.PushEnd
+	(*GetImageHistoryRequest)(nil),      // 41: sockerless.backend.v1.GetImageHistoryRequest
+	(*GetImageHistoryResponse)(nil),     // 42: sockerless.backend.v1.GetImageHistoryResponse
+	(*ImageHistoryEntry)(nil),           // 43: sockerless.backend.v1.ImageHistoryEntry
+	(*GetImageConfigRequest)(nil),       // 44: sockerless.backend.v1.GetImageConfigRequest
+	(*GetImageConfigResponse)(nil),      // 45: sockerless.backend.v1.GetImageConfigResponse
+	(*PruneImagesRequest)(nil),          // 46: sockerless.backend.v1.PruneImagesRequest
+	(*PruneImagesResponse)(nil),         // 47: sockerless.backend.v1.PruneImagesResponse
+	nil,                                 // 48: sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	nil,                                 // 49: sockerless.backend.v1.ImageSummary.LabelsEntry
+	nil,                                 // 50: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	nil,                                 // 51: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	(*Platform)(nil),                    // 52: sockerless.backend.v1.Platform
+	(*Heartbeat)(nil),                   // 53: sockerless.backend.v1.Heartbeat
+	(*AgentAccess)(nil),                 // 54: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),               // 55: sockerless.backend.v1.AgentEndpoint
+	(*timestamppb.Timestamp)(nil),       // 56: google.protobuf.Timestamp
+	(*ContainerConfig)(nil),             // 57: sockerless.backend.v1.ContainerConfig
+	(*StringList)(nil),                  // 58: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
-	49, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	52, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	0,  // 1: sockerless.backend.v1.PullImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
 	5,  // 2: sockerless.backend.v1.PullImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	6,  // 3: sockerless.backend.v1.PullImageResponse.end:type_name -> sockerless.backend.v1.PullEnd
-	50, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	53, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	0,  // 5: sockerless.backend.v1.InspectDistributionRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	49, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
+	52, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
 	8,  // 7: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
 	9,  // 8: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	49, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
+	52, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
 	5,  // 10: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	11, // 11: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
 	12, // 12: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
-	50, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	53, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	14, // 14: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
 	9,  // 15: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	49, // 16: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
-	14, // 17: sockerless.backend.v1.ReceiveImageRequest.image:type_name -> sockerless.backend.v1.ImportOpen
-	51, // 18: sockerless.backend.v1.ReceiveImageRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	18, // 19: sockerless.backend.v1.ReceiveImageResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
-	5,  // 20: sockerless.backend.v1.ReceiveImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	15, // 21: sockerless.backend.v1.ReceiveImageResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
-	50, // 22: sockerless.backend.v1.ReceiveImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	52, // 23: sockerless.backend.v1.ReceiveImageReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	14, // 24: sockerless.backend.v1.ImportImageFromUrlRequest.image:type_name -> sockerless.backend.v1.ImportOpen
-	5,  // 25: sockerless.backend.v1.ImportImageFromUrlResponse.progress:type_name -> sockerless.backend.v1.Progress
-	15, // 26: sockerless.backend.v1.ImportImageFromUrlResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
-	50, // 27: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	45, // 28: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	25, // 29: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	53, // 30: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
-	46, // 31: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
-	49, // 32: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	28, // 33: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
-	53, // 34: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
-	49, // 35: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
-	54, // 36: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	47, // 37: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	53, // 38: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
-	49, // 39: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	31, // 40: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	49, // 41: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
-	34, // 42: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
-	50, // 43: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	0,  // 44: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	49, // 45: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	5,  // 46: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	37, // 47: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
-	50, // 48: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	37, // 49: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
-	49, // 50: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
-	40, // 51: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
-	53, // 52: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
-	48, // 53: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	31, // 54: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	55, // 55: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	55, // 56: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 57: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	7,  // 58: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	13, // 59: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	16, // 60: sockerless.backend.v1.ImageService.ReceiveImage:input_type -> sockerless.backend.v1.ReceiveImageRequest
-	19, // 61: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
-	21, // 62: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	23, // 63: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	26, // 64: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	29, // 65: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	32, // 66: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
-	35, // 67: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
-	38, // 68: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
-	41, // 69: sockerless.backend.v1.ImageService.GetImageConfig:input_type -> sockerless.backend.v1.GetImageConfigRequest
-	3,  // 70: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
-	43, // 71: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
-	2,  // 72: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	10, // 73: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	15, // 74: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	17, // 75: sockerless.backend.v1.ImageService.ReceiveImage:output_type -> sockerless.backend.v1.ReceiveImageResponse
-	20, // 76: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
-	22, // 77: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	24, // 78: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	27, // 79: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	30, // 80: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	33, // 81: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
-	36, // 82: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
-	39, // 83: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
-	42, // 84: sockerless.backend.v1.ImageService.GetImageConfig:output_type -> sockerless.backend.v1.GetImageConfigResponse
-	4,  // 85: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
-	44, // 86: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
-	72, // [72:87] is the sub-list for method output_type
-	57, // [57:72] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	52, // 16: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
+	54, // 17: sockerless.backend.v1.ReceiveLayerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	21, // 18: sockerless.backend.v1.ReceiveLayerResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
+	18, // 19: sockerless.backend.v1.ReceiveLayerResponse.taken:type_name -> sockerless.backend.v1.LayerTaken
+	14, // 20: sockerless.backend.v1.ReceiveImageRequest.image:type_name -> sockerless.backend.v1.ImportOpen
+	54, // 21: sockerless.backend.v1.ReceiveImageRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	21, // 22: sockerless.backend.v1.ReceiveImageResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
+	5,  // 23: sockerless.backend.v1.ReceiveImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	15, // 24: sockerless.backend.v1.ReceiveImageResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
+	53, // 25: sockerless.backend.v1.ReceiveImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	55, // 26: sockerless.backend.v1.ReceiveImageReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	14, // 27: sockerless.backend.v1.ImportImageFromUrlRequest.image:type_name -> sockerless.backend.v1.ImportOpen
+	5,  // 28: sockerless.backend.v1.ImportImageFromUrlResponse.progress:type_name -> sockerless.backend.v1.Progress
+	15, // 29: sockerless.backend.v1.ImportImageFromUrlResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
+	53, // 30: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	48, // 31: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	28, // 32: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
+	56, // 33: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
+	49, // 34: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
+	52, // 35: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	31, // 36: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
+	56, // 37: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
+	52, // 38: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
+	57, // 39: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	50, // 40: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	56, // 41: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
+	52, // 42: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	34, // 43: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	52, // 44: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
+	37, // 45: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
+	53, // 46: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	0,  // 47: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	52, // 48: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 49: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	40, // 50: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
+	53, // 51: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	40, // 52: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
+	52, // 53: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	43, // 54: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	56, // 55: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	51, // 56: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	34, // 57: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	58, // 58: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	58, // 59: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 60: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	7,  // 61: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	16, // 62: sockerless.backend.v1.ImageService.ReceiveLayer:input_type -> sockerless.backend.v1.ReceiveLayerRequest
+	13, // 63: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	19, // 64: sockerless.backend.v1.ImageService.ReceiveImage:input_type -> sockerless.backend.v1.ReceiveImageRequest
+	22, // 65: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
+	24, // 66: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	26, // 67: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	29, // 68: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	32, // 69: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	35, // 70: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	38, // 71: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	41, // 72: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	44, // 73: sockerless.backend.v1.ImageService.GetImageConfig:input_type -> sockerless.backend.v1.GetImageConfigRequest
+	3,  // 74: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
+	46, // 75: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 76: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	10, // 77: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	17, // 78: sockerless.backend.v1.ImageService.ReceiveLayer:output_type -> sockerless.backend.v1.ReceiveLayerResponse
+	15, // 79: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	20, // 80: sockerless.backend.v1.ImageService.ReceiveImage:output_type -> sockerless.backend.v1.ReceiveImageResponse
+	23, // 81: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
+	25, // 82: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	27, // 83: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	30, // 84: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	33, // 85: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	36, // 86: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	39, // 87: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	42, // 88: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	45, // 89: sockerless.backend.v1.ImageService.GetImageConfig:output_type -> sockerless.backend.v1.GetImageConfigResponse
+	4,  // 90: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
+	47, // 91: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	76, // [76:92] is the sub-list for method output_type
+	60, // [60:76] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }
@@ -3478,27 +3666,31 @@ func file_sockerless_backend_v1_image_proto_init() {
 		(*ImportImageRequest_End)(nil),
 	}
 	file_sockerless_backend_v1_image_proto_msgTypes[17].OneofWrappers = []any{
+		(*ReceiveLayerResponse_Ready)(nil),
+		(*ReceiveLayerResponse_Taken)(nil),
+	}
+	file_sockerless_backend_v1_image_proto_msgTypes[20].OneofWrappers = []any{
 		(*ReceiveImageResponse_Ready)(nil),
 		(*ReceiveImageResponse_Progress)(nil),
 		(*ReceiveImageResponse_End)(nil),
 		(*ReceiveImageResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[20].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[23].OneofWrappers = []any{
 		(*ImportImageFromUrlResponse_Progress)(nil),
 		(*ImportImageFromUrlResponse_End)(nil),
 		(*ImportImageFromUrlResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[25].OneofWrappers = []any{}
-	file_sockerless_backend_v1_image_proto_msgTypes[31].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[28].OneofWrappers = []any{}
+	file_sockerless_backend_v1_image_proto_msgTypes[34].OneofWrappers = []any{
 		(*RemovedImage_Untagged)(nil),
 		(*RemovedImage_Deleted)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[33].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[36].OneofWrappers = []any{
 		(*SaveImagesResponse_Chunk)(nil),
 		(*SaveImagesResponse_End)(nil),
 		(*SaveImagesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[36].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[39].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 		(*PushImageResponse_Heartbeat)(nil),
@@ -3510,7 +3702,7 @@ func file_sockerless_backend_v1_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_image_proto_rawDesc), len(file_sockerless_backend_v1_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

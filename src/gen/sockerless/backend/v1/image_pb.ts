@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/image.proto.
  */
 export const file_sockerless_backend_v1_image: GenFile = /*@__PURE__*/
-  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkirQEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoEhAKCGFsbF90YWdzGAQgASgIEg4KBmNsaWVudBgFIAEoCSK5AQoRUHVsbEltYWdlUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlImIKGkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIxCgRhdXRoGAIgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlZ2lzdHJ5QXV0aCKDAQobSW5zcGVjdERpc3RyaWJ1dGlvblJlc3BvbnNlEg4KBmRpZ2VzdBgBIAEoCRISCgptZWRpYV90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSMgoJcGxhdGZvcm1zGAQgAygLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkYKCFByb2dyZXNzEgoKAmlkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIPCgdjdXJyZW50GAMgASgDEg0KBXRvdGFsGAQgASgDIisKB1B1bGxFbmQSEAoIaW1hZ2VfaWQYASABKAkSDgoGZGlnZXN0GAIgASgJIo4BChBMb2FkSW1hZ2VSZXF1ZXN0Ei8KBG9wZW4YASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJPCghMb2FkT3BlbhIxCghwbGF0Zm9ybRgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRIQCghvZl9idWlsZBgCIAEoCCIJCgdMb2FkRW5kIvQBChFMb2FkSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjQKBmxvYWRlZBgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkZWRJbWFnZUgAEjIKA2VuZBgDIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VFbmRIABI1CgloZWFydGJlYXQYBCABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIyCgtMb2FkZWRJbWFnZRIRCglyZWZlcmVuY2UYASABKAkSEAoIaW1hZ2VfaWQYAiABKAkiDgoMTG9hZEltYWdlRW5kIpIBChJJbXBvcnRJbWFnZVJlcXVlc3QSMQoEb3BlbhgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuSAASDwoFY2h1bmsYAiABKAxIABItCgNlbmQYAyABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZEVuZEgAQgkKB21lc3NhZ2UidAoKSW1wb3J0T3BlbhIRCglyZWZlcmVuY2UYASABKAkSDwoHY29tbWVudBgCIAEoCRIPCgdjaGFuZ2VzGAMgAygJEjEKCHBsYXRmb3JtGAQgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIicKE0ltcG9ydEltYWdlUmVzcG9uc2USEAoIaW1hZ2VfaWQYASABKAkiewoTUmVjZWl2ZUltYWdlUmVxdWVzdBIwCgVpbWFnZRgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuEjIKBmFjY2VzcxgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEFjY2VzcyKDAgoUUmVjZWl2ZUltYWdlUmVzcG9uc2USOQoFcmVhZHkYASABKAsyKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVjZWl2ZUltYWdlUmVhZHlIABIzCghwcm9ncmVzcxgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjkKA2VuZBgDIAEoCzIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlSAASNQoJaGVhcnRiZWF0GAQgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiSwoRUmVjZWl2ZUltYWdlUmVhZHkSNgoIZW5kcG9pbnQYASABKAsyJC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRFbmRwb2ludCJaChlJbXBvcnRJbWFnZUZyb21VcmxSZXF1ZXN0EjAKBWltYWdlGAEgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydE9wZW4SCwoDdXJsGAIgASgJIs4BChpJbXBvcnRJbWFnZUZyb21VcmxSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjkKA2VuZBgCIAEoCzIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiMQoPVGFnSW1hZ2VSZXF1ZXN0Eg4KBnNvdXJjZRgBIAEoCRIOCgZ0YXJnZXQYAiABKAkiEgoQVGFnSW1hZ2VSZXNwb25zZSLhAQoRTGlzdEltYWdlc1JlcXVlc3QSCwoDYWxsGAEgASgIEkYKB2ZpbHRlcnMYAiADKAsyNS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5Eg8KB2RpZ2VzdHMYAyABKAgSEwoLc2hhcmVkX3NpemUYBCABKAgaUQoMRmlsdGVyc0VudHJ5EgsKA2tleRgBIAEoCRIwCgV2YWx1ZRgCIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0OgI4ASJJChJMaXN0SW1hZ2VzUmVzcG9uc2USMwoGaW1hZ2VzGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlU3VtbWFyeSLRAgoMSW1hZ2VTdW1tYXJ5EgoKAmlkGAEgASgJEhEKCXJlcG9fdGFncxgCIAMoCRIUCgxyZXBvX2RpZ2VzdHMYAyADKAkSKwoHY3JlYXRlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc2l6ZRgFIAEoAxIYCgtzaGFyZWRfc2l6ZRgGIAEoA0gAiAEBEj8KBmxhYmVscxgHIAMoCzIvLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZVN1bW1hcnkuTGFiZWxzRW50cnkSEgoKY29udGFpbmVycxgIIAEoAxIRCglwYXJlbnRfaWQYCSABKAkSEAoIb2ZfYnVpbGQYCiABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIOCgxfc2hhcmVkX3NpemUiVwoTSW5zcGVjdEltYWdlUmVxdWVzdBINCgVpbWFnZRgBIAEoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJJChRJbnNwZWN0SW1hZ2VSZXNwb25zZRIxCgVpbWFnZRgBIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZURldGFpbCKnBAoLSW1hZ2VEZXRhaWwSCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIrCgdjcmVhdGVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjb21tZW50GAUgASgJEg4KBmF1dGhvchgGIAEoCRIWCg5kb2NrZXJfdmVyc2lvbhgHIAEoCRIxCghwbGF0Zm9ybRgIIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRISCgpvc192ZXJzaW9uGAkgASgJEgwKBHNpemUYCiABKAMSNgoGY29uZmlnGAsgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lckNvbmZpZxIQCghkaWZmX2lkcxgMIAMoCRJSChFncmFwaF9kcml2ZXJfZGF0YRgNIAMoCzI3LnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZURldGFpbC5HcmFwaERyaXZlckRhdGFFbnRyeRIvCgtsYXN0X3RhZ2dlZBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGZHJpdmVyGA8gASgJEhEKCXBhcmVudF9pZBgQIAEoCRo2ChRHcmFwaERyaXZlckRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIncKElJlbW92ZUltYWdlUmVxdWVzdBINCgVpbWFnZRgBIAEoCRINCgVmb3JjZRgCIAEoCBIQCghub19wcnVuZRgDIAEoCBIxCghwbGF0Zm9ybRgEIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJLChNSZW1vdmVJbWFnZVJlc3BvbnNlEjQKB3JlbW92ZWQYASADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlZEltYWdlIj0KDFJlbW92ZWRJbWFnZRISCgh1bnRhZ2dlZBgBIAEoCUgAEhEKB2RlbGV0ZWQYAiABKAlIAEIGCgR3aGF0IloKEVNhdmVJbWFnZXNSZXF1ZXN0EhIKCnJlZmVyZW5jZXMYASADKAkSMQoIcGxhdGZvcm0YAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0ilgEKElNhdmVJbWFnZXNSZXNwb25zZRIPCgVjaHVuaxgBIAEoDEgAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiHgoHU2F2ZUVuZBITCgt0b3RhbF9ieXRlcxgBIAEoBCKbAQoQUHVzaEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSMQoEYXV0aBgCIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWdpc3RyeUF1dGgSMQoIcGxhdGZvcm0YAyABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SDgoGY2xpZW50GAQgASgJIusBChFQdXNoSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAEjAKBnB1c2hlZBgEIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSABCCQoHbWVzc2FnZSI0CgdQdXNoRW5kEg4KBmRpZ2VzdBgBIAEoCRILCgN0YWcYAiABKAkSDAoEc2l6ZRgDIAEoAyJaChZHZXRJbWFnZUhpc3RvcnlSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIlQKF0dldEltYWdlSGlzdG9yeVJlc3BvbnNlEjkKB2VudHJpZXMYASADKAsyKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VIaXN0b3J5RW50cnkijQEKEUltYWdlSGlzdG9yeUVudHJ5EgoKAmlkGAEgASgJEisKB2NyZWF0ZWQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYAyABKAkSDAoEdGFncxgEIAMoCRIMCgRzaXplGAUgASgDEg8KB2NvbW1lbnQYBiABKAkiJgoVR2V0SW1hZ2VDb25maWdSZXF1ZXN0Eg0KBWltYWdlGAEgASgJIigKFkdldEltYWdlQ29uZmlnUmVzcG9uc2USDgoGY29uZmlnGAEgASgMIrABChJQcnVuZUltYWdlc1JlcXVlc3QSRwoHZmlsdGVycxgBIAMoCzI2LnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5GlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiZAoTUHJ1bmVJbWFnZXNSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZRIXCg9zcGFjZV9yZWNsYWltZWQYAiABKAQy0wwKDEltYWdlU2VydmljZRJgCglQdWxsSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsSW1hZ2VSZXNwb25zZTABEmIKCUxvYWRJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZVJlc3BvbnNlKAEwARJmCgtJbXBvcnRJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZSgBEmkKDFJlY2VpdmVJbWFnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWNlaXZlSW1hZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlc3BvbnNlMAESewoSSW1wb3J0SW1hZ2VGcm9tVXJsEjAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydEltYWdlRnJvbVVybFJlcXVlc3QaMS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VGcm9tVXJsUmVzcG9uc2UwARJbCghUYWdJbWFnZRImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5UYWdJbWFnZVJlcXVlc3QaJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVGFnSW1hZ2VSZXNwb25zZRJmCgpMaXN0SW1hZ2VzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXNwb25zZSIDkAIBEmwKDEluc3BlY3RJbWFnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbnNwZWN0SW1hZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RJbWFnZVJlc3BvbnNlIgOQAgESZAoLUmVtb3ZlSW1hZ2USKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlSW1hZ2VSZXF1ZXN0Giouc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZUltYWdlUmVzcG9uc2USYwoKU2F2ZUltYWdlcxIoLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlSW1hZ2VzUmVxdWVzdBopLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlSW1hZ2VzUmVzcG9uc2UwARJgCglQdXNoSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoSW1hZ2VSZXNwb25zZTABEnUKD0dldEltYWdlSGlzdG9yeRItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRJbWFnZUhpc3RvcnlSZXF1ZXN0Gi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlSGlzdG9yeVJlc3BvbnNlIgOQAgEScgoOR2V0SW1hZ2VDb25maWcSLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VDb25maWdSZXF1ZXN0Gi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlQ29uZmlnUmVzcG9uc2UiA5ACARJ8ChNJbnNwZWN0RGlzdHJpYnV0aW9uEjEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0GjIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXNwb25zZRJkCgtQcnVuZUltYWdlcxIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
+  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkirQEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoEhAKCGFsbF90YWdzGAQgASgIEg4KBmNsaWVudBgFIAEoCSK5AQoRUHVsbEltYWdlUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlImIKGkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIxCgRhdXRoGAIgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlZ2lzdHJ5QXV0aCKDAQobSW5zcGVjdERpc3RyaWJ1dGlvblJlc3BvbnNlEg4KBmRpZ2VzdBgBIAEoCRISCgptZWRpYV90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSMgoJcGxhdGZvcm1zGAQgAygLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkYKCFByb2dyZXNzEgoKAmlkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIPCgdjdXJyZW50GAMgASgDEg0KBXRvdGFsGAQgASgDIisKB1B1bGxFbmQSEAoIaW1hZ2VfaWQYASABKAkSDgoGZGlnZXN0GAIgASgJIo4BChBMb2FkSW1hZ2VSZXF1ZXN0Ei8KBG9wZW4YASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJPCghMb2FkT3BlbhIxCghwbGF0Zm9ybRgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRIQCghvZl9idWlsZBgCIAEoCCIJCgdMb2FkRW5kIvQBChFMb2FkSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjQKBmxvYWRlZBgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkZWRJbWFnZUgAEjIKA2VuZBgDIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VFbmRIABI1CgloZWFydGJlYXQYBCABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIyCgtMb2FkZWRJbWFnZRIRCglyZWZlcmVuY2UYASABKAkSEAoIaW1hZ2VfaWQYAiABKAkiDgoMTG9hZEltYWdlRW5kIpIBChJJbXBvcnRJbWFnZVJlcXVlc3QSMQoEb3BlbhgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuSAASDwoFY2h1bmsYAiABKAxIABItCgNlbmQYAyABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZEVuZEgAQgkKB21lc3NhZ2UidAoKSW1wb3J0T3BlbhIRCglyZWZlcmVuY2UYASABKAkSDwoHY29tbWVudBgCIAEoCRIPCgdjaGFuZ2VzGAMgAygJEjEKCHBsYXRmb3JtGAQgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIicKE0ltcG9ydEltYWdlUmVzcG9uc2USEAoIaW1hZ2VfaWQYASABKAkiSQoTUmVjZWl2ZUxheWVyUmVxdWVzdBIyCgZhY2Nlc3MYASABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MikAEKFFJlY2VpdmVMYXllclJlc3BvbnNlEjkKBXJlYWR5GAEgASgLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlYWR5SAASMgoFdGFrZW4YAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGF5ZXJUYWtlbkgAQgkKB21lc3NhZ2UiHQoKTGF5ZXJUYWtlbhIPCgdkaWZmX2lkGAEgASgJInsKE1JlY2VpdmVJbWFnZVJlcXVlc3QSMAoFaW1hZ2UYASABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0T3BlbhIyCgZhY2Nlc3MYAiABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MigwIKFFJlY2VpdmVJbWFnZVJlc3BvbnNlEjkKBXJlYWR5GAEgASgLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlYWR5SAASMwoIcHJvZ3Jlc3MYAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABI5CgNlbmQYAyABKAsyKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZUgAEjUKCWhlYXJ0YmVhdBgEIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIksKEVJlY2VpdmVJbWFnZVJlYWR5EjYKCGVuZHBvaW50GAEgASgLMiQuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50RW5kcG9pbnQiWgoZSW1wb3J0SW1hZ2VGcm9tVXJsUmVxdWVzdBIwCgVpbWFnZRgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuEgsKA3VybBgCIAEoCSLOAQoaSW1wb3J0SW1hZ2VGcm9tVXJsUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABI5CgNlbmQYAiABKAsyKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZUgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIjEKD1RhZ0ltYWdlUmVxdWVzdBIOCgZzb3VyY2UYASABKAkSDgoGdGFyZ2V0GAIgASgJIhIKEFRhZ0ltYWdlUmVzcG9uc2Ui4QEKEUxpc3RJbWFnZXNSZXF1ZXN0EgsKA2FsbBgBIAEoCBJGCgdmaWx0ZXJzGAIgAygLMjUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXF1ZXN0LkZpbHRlcnNFbnRyeRIPCgdkaWdlc3RzGAMgASgIEhMKC3NoYXJlZF9zaXplGAQgASgIGlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiSQoSTGlzdEltYWdlc1Jlc3BvbnNlEjMKBmltYWdlcxgBIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZVN1bW1hcnki0QIKDEltYWdlU3VtbWFyeRIKCgJpZBgBIAEoCRIRCglyZXBvX3RhZ3MYAiADKAkSFAoMcmVwb19kaWdlc3RzGAMgAygJEisKB2NyZWF0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHNpemUYBSABKAMSGAoLc2hhcmVkX3NpemUYBiABKANIAIgBARI/CgZsYWJlbHMYByADKAsyLy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5LkxhYmVsc0VudHJ5EhIKCmNvbnRhaW5lcnMYCCABKAMSEQoJcGFyZW50X2lkGAkgASgJEhAKCG9mX2J1aWxkGAogASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCDgoMX3NoYXJlZF9zaXplIlcKE0luc3BlY3RJbWFnZVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSMQoIcGxhdGZvcm0YAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iSQoUSW5zcGVjdEltYWdlUmVzcG9uc2USMQoFaW1hZ2UYASABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VEZXRhaWwipwQKC0ltYWdlRGV0YWlsEgoKAmlkGAEgASgJEhEKCXJlcG9fdGFncxgCIAMoCRIUCgxyZXBvX2RpZ2VzdHMYAyADKAkSKwoHY3JlYXRlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY29tbWVudBgFIAEoCRIOCgZhdXRob3IYBiABKAkSFgoOZG9ja2VyX3ZlcnNpb24YByABKAkSMQoIcGxhdGZvcm0YCCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SEgoKb3NfdmVyc2lvbhgJIAEoCRIMCgRzaXplGAogASgDEjYKBmNvbmZpZxgLIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJDb25maWcSEAoIZGlmZl9pZHMYDCADKAkSUgoRZ3JhcGhfZHJpdmVyX2RhdGEYDSADKAsyNy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VEZXRhaWwuR3JhcGhEcml2ZXJEYXRhRW50cnkSLwoLbGFzdF90YWdnZWQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmRyaXZlchgPIAEoCRIRCglwYXJlbnRfaWQYECABKAkaNgoUR3JhcGhEcml2ZXJEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ3ChJSZW1vdmVJbWFnZVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSDQoFZm9yY2UYAiABKAgSEAoIbm9fcHJ1bmUYAyABKAgSMQoIcGxhdGZvcm0YBCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iSwoTUmVtb3ZlSW1hZ2VSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZSI9CgxSZW1vdmVkSW1hZ2USEgoIdW50YWdnZWQYASABKAlIABIRCgdkZWxldGVkGAIgASgJSABCBgoEd2hhdCJaChFTYXZlSW1hZ2VzUmVxdWVzdBISCgpyZWZlcmVuY2VzGAEgAygJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIpYBChJTYXZlSW1hZ2VzUmVzcG9uc2USDwoFY2h1bmsYASABKAxIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU2F2ZUVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIh4KB1NhdmVFbmQSEwoLdG90YWxfYnl0ZXMYASABKAQimwEKEFB1c2hJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKBGF1dGgYAiABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoEjEKCHBsYXRmb3JtGAMgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEg4KBmNsaWVudBgEIAEoCSLrAQoRUHVzaEltYWdlUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIABIwCgZwdXNoZWQYBCABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEVuZEgAQgkKB21lc3NhZ2UiNAoHUHVzaEVuZBIOCgZkaWdlc3QYASABKAkSCwoDdGFnGAIgASgJEgwKBHNpemUYAyABKAMiWgoWR2V0SW1hZ2VIaXN0b3J5UmVxdWVzdBINCgVpbWFnZRgBIAEoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJUChdHZXRJbWFnZUhpc3RvcnlSZXNwb25zZRI5CgdlbnRyaWVzGAEgAygLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlSGlzdG9yeUVudHJ5Io0BChFJbWFnZUhpc3RvcnlFbnRyeRIKCgJpZBgBIAEoCRIrCgdjcmVhdGVkGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAMgASgJEgwKBHRhZ3MYBCADKAkSDAoEc2l6ZRgFIAEoAxIPCgdjb21tZW50GAYgASgJIiYKFUdldEltYWdlQ29uZmlnUmVxdWVzdBINCgVpbWFnZRgBIAEoCSIoChZHZXRJbWFnZUNvbmZpZ1Jlc3BvbnNlEg4KBmNvbmZpZxgBIAEoDCKwAQoSUHJ1bmVJbWFnZXNSZXF1ZXN0EkcKB2ZpbHRlcnMYASADKAsyNi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXF1ZXN0LkZpbHRlcnNFbnRyeRpRCgxGaWx0ZXJzRW50cnkSCwoDa2V5GAEgASgJEjAKBXZhbHVlGAIgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLlN0cmluZ0xpc3Q6AjgBImQKE1BydW5lSW1hZ2VzUmVzcG9uc2USNAoHcmVtb3ZlZBgBIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVkSW1hZ2USFwoPc3BhY2VfcmVjbGFpbWVkGAIgASgEMr4NCgxJbWFnZVNlcnZpY2USYAoJUHVsbEltYWdlEicuc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1bGxJbWFnZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVzcG9uc2UwARJiCglMb2FkSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXNwb25zZSgBMAESaQoMUmVjZWl2ZUxheWVyEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVMYXllclJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVjZWl2ZUxheWVyUmVzcG9uc2UwARJmCgtJbXBvcnRJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZSgBEmkKDFJlY2VpdmVJbWFnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWNlaXZlSW1hZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlc3BvbnNlMAESewoSSW1wb3J0SW1hZ2VGcm9tVXJsEjAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydEltYWdlRnJvbVVybFJlcXVlc3QaMS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VGcm9tVXJsUmVzcG9uc2UwARJbCghUYWdJbWFnZRImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5UYWdJbWFnZVJlcXVlc3QaJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVGFnSW1hZ2VSZXNwb25zZRJmCgpMaXN0SW1hZ2VzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXNwb25zZSIDkAIBEmwKDEluc3BlY3RJbWFnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbnNwZWN0SW1hZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RJbWFnZVJlc3BvbnNlIgOQAgESZAoLUmVtb3ZlSW1hZ2USKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlSW1hZ2VSZXF1ZXN0Giouc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZUltYWdlUmVzcG9uc2USYwoKU2F2ZUltYWdlcxIoLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlSW1hZ2VzUmVxdWVzdBopLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlSW1hZ2VzUmVzcG9uc2UwARJgCglQdXNoSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoSW1hZ2VSZXNwb25zZTABEnUKD0dldEltYWdlSGlzdG9yeRItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRJbWFnZUhpc3RvcnlSZXF1ZXN0Gi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlSGlzdG9yeVJlc3BvbnNlIgOQAgEScgoOR2V0SW1hZ2VDb25maWcSLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VDb25maWdSZXF1ZXN0Gi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlQ29uZmlnUmVzcG9uc2UiA5ACARJ8ChNJbnNwZWN0RGlzdHJpYnV0aW9uEjEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0GjIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXNwb25zZRJkCgtQcnVuZUltYWdlcxIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
 
 /**
  * @generated from message sockerless.backend.v1.RegistryAuth
@@ -504,6 +504,71 @@ export const ImportImageResponseSchema: GenMessage<ImportImageResponse> = /*@__P
   messageDesc(file_sockerless_backend_v1_image, 15);
 
 /**
+ * @generated from message sockerless.backend.v1.ReceiveLayerRequest
+ */
+export type ReceiveLayerRequest = Message<"sockerless.backend.v1.ReceiveLayerRequest"> & {
+  /**
+   * @generated from field: sockerless.backend.v1.AgentAccess access = 1;
+   */
+  access?: AgentAccess | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ReceiveLayerRequest.
+ * Use `create(ReceiveLayerRequestSchema)` to create a new message.
+ */
+export const ReceiveLayerRequestSchema: GenMessage<ReceiveLayerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 16);
+
+/**
+ * @generated from message sockerless.backend.v1.ReceiveLayerResponse
+ */
+export type ReceiveLayerResponse = Message<"sockerless.backend.v1.ReceiveLayerResponse"> & {
+  /**
+   * @generated from oneof sockerless.backend.v1.ReceiveLayerResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: sockerless.backend.v1.ReceiveImageReady ready = 1;
+     */
+    value: ReceiveImageReady;
+    case: "ready";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.LayerTaken taken = 2;
+     */
+    value: LayerTaken;
+    case: "taken";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ReceiveLayerResponse.
+ * Use `create(ReceiveLayerResponseSchema)` to create a new message.
+ */
+export const ReceiveLayerResponseSchema: GenMessage<ReceiveLayerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 17);
+
+/**
+ * @generated from message sockerless.backend.v1.LayerTaken
+ */
+export type LayerTaken = Message<"sockerless.backend.v1.LayerTaken"> & {
+  /**
+   * "sha256:…", of the tar
+   *
+   * @generated from field: string diff_id = 1;
+   */
+  diffId: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.LayerTaken.
+ * Use `create(LayerTakenSchema)` to create a new message.
+ */
+export const LayerTakenSchema: GenMessage<LayerTaken> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 18);
+
+/**
  * @generated from message sockerless.backend.v1.ReceiveImageRequest
  */
 export type ReceiveImageRequest = Message<"sockerless.backend.v1.ReceiveImageRequest"> & {
@@ -523,7 +588,7 @@ export type ReceiveImageRequest = Message<"sockerless.backend.v1.ReceiveImageReq
  * Use `create(ReceiveImageRequestSchema)` to create a new message.
  */
 export const ReceiveImageRequestSchema: GenMessage<ReceiveImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 16);
+  messageDesc(file_sockerless_backend_v1_image, 19);
 
 /**
  * @generated from message sockerless.backend.v1.ReceiveImageResponse
@@ -564,7 +629,7 @@ export type ReceiveImageResponse = Message<"sockerless.backend.v1.ReceiveImageRe
  * Use `create(ReceiveImageResponseSchema)` to create a new message.
  */
 export const ReceiveImageResponseSchema: GenMessage<ReceiveImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 17);
+  messageDesc(file_sockerless_backend_v1_image, 20);
 
 /**
  * @generated from message sockerless.backend.v1.ReceiveImageReady
@@ -581,7 +646,7 @@ export type ReceiveImageReady = Message<"sockerless.backend.v1.ReceiveImageReady
  * Use `create(ReceiveImageReadySchema)` to create a new message.
  */
 export const ReceiveImageReadySchema: GenMessage<ReceiveImageReady> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 18);
+  messageDesc(file_sockerless_backend_v1_image, 21);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageFromUrlRequest
@@ -605,7 +670,7 @@ export type ImportImageFromUrlRequest = Message<"sockerless.backend.v1.ImportIma
  * Use `create(ImportImageFromUrlRequestSchema)` to create a new message.
  */
 export const ImportImageFromUrlRequestSchema: GenMessage<ImportImageFromUrlRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 19);
+  messageDesc(file_sockerless_backend_v1_image, 22);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageFromUrlResponse
@@ -640,7 +705,7 @@ export type ImportImageFromUrlResponse = Message<"sockerless.backend.v1.ImportIm
  * Use `create(ImportImageFromUrlResponseSchema)` to create a new message.
  */
 export const ImportImageFromUrlResponseSchema: GenMessage<ImportImageFromUrlResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 20);
+  messageDesc(file_sockerless_backend_v1_image, 23);
 
 /**
  * @generated from message sockerless.backend.v1.TagImageRequest
@@ -664,7 +729,7 @@ export type TagImageRequest = Message<"sockerless.backend.v1.TagImageRequest"> &
  * Use `create(TagImageRequestSchema)` to create a new message.
  */
 export const TagImageRequestSchema: GenMessage<TagImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 21);
+  messageDesc(file_sockerless_backend_v1_image, 24);
 
 /**
  * @generated from message sockerless.backend.v1.TagImageResponse
@@ -677,7 +742,7 @@ export type TagImageResponse = Message<"sockerless.backend.v1.TagImageResponse">
  * Use `create(TagImageResponseSchema)` to create a new message.
  */
 export const TagImageResponseSchema: GenMessage<TagImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 22);
+  messageDesc(file_sockerless_backend_v1_image, 25);
 
 /**
  * @generated from message sockerless.backend.v1.ListImagesRequest
@@ -709,7 +774,7 @@ export type ListImagesRequest = Message<"sockerless.backend.v1.ListImagesRequest
  * Use `create(ListImagesRequestSchema)` to create a new message.
  */
 export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 23);
+  messageDesc(file_sockerless_backend_v1_image, 26);
 
 /**
  * @generated from message sockerless.backend.v1.ListImagesResponse
@@ -728,7 +793,7 @@ export type ListImagesResponse = Message<"sockerless.backend.v1.ListImagesRespon
  * Use `create(ListImagesResponseSchema)` to create a new message.
  */
 export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 24);
+  messageDesc(file_sockerless_backend_v1_image, 27);
 
 /**
  * @generated from message sockerless.backend.v1.ImageSummary
@@ -794,7 +859,7 @@ export type ImageSummary = Message<"sockerless.backend.v1.ImageSummary"> & {
  * Use `create(ImageSummarySchema)` to create a new message.
  */
 export const ImageSummarySchema: GenMessage<ImageSummary> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 25);
+  messageDesc(file_sockerless_backend_v1_image, 28);
 
 /**
  * @generated from message sockerless.backend.v1.InspectImageRequest
@@ -816,7 +881,7 @@ export type InspectImageRequest = Message<"sockerless.backend.v1.InspectImageReq
  * Use `create(InspectImageRequestSchema)` to create a new message.
  */
 export const InspectImageRequestSchema: GenMessage<InspectImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 26);
+  messageDesc(file_sockerless_backend_v1_image, 29);
 
 /**
  * @generated from message sockerless.backend.v1.InspectImageResponse
@@ -833,7 +898,7 @@ export type InspectImageResponse = Message<"sockerless.backend.v1.InspectImageRe
  * Use `create(InspectImageResponseSchema)` to create a new message.
  */
 export const InspectImageResponseSchema: GenMessage<InspectImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 27);
+  messageDesc(file_sockerless_backend_v1_image, 30);
 
 /**
  * @generated from message sockerless.backend.v1.ImageDetail
@@ -931,7 +996,7 @@ export type ImageDetail = Message<"sockerless.backend.v1.ImageDetail"> & {
  * Use `create(ImageDetailSchema)` to create a new message.
  */
 export const ImageDetailSchema: GenMessage<ImageDetail> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 28);
+  messageDesc(file_sockerless_backend_v1_image, 31);
 
 /**
  * @generated from message sockerless.backend.v1.RemoveImageRequest
@@ -965,7 +1030,7 @@ export type RemoveImageRequest = Message<"sockerless.backend.v1.RemoveImageReque
  * Use `create(RemoveImageRequestSchema)` to create a new message.
  */
 export const RemoveImageRequestSchema: GenMessage<RemoveImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 29);
+  messageDesc(file_sockerless_backend_v1_image, 32);
 
 /**
  * @generated from message sockerless.backend.v1.RemoveImageResponse
@@ -982,7 +1047,7 @@ export type RemoveImageResponse = Message<"sockerless.backend.v1.RemoveImageResp
  * Use `create(RemoveImageResponseSchema)` to create a new message.
  */
 export const RemoveImageResponseSchema: GenMessage<RemoveImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 30);
+  messageDesc(file_sockerless_backend_v1_image, 33);
 
 /**
  * @generated from message sockerless.backend.v1.RemovedImage
@@ -1011,7 +1076,7 @@ export type RemovedImage = Message<"sockerless.backend.v1.RemovedImage"> & {
  * Use `create(RemovedImageSchema)` to create a new message.
  */
 export const RemovedImageSchema: GenMessage<RemovedImage> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 31);
+  messageDesc(file_sockerless_backend_v1_image, 34);
 
 /**
  * @generated from message sockerless.backend.v1.SaveImagesRequest
@@ -1033,7 +1098,7 @@ export type SaveImagesRequest = Message<"sockerless.backend.v1.SaveImagesRequest
  * Use `create(SaveImagesRequestSchema)` to create a new message.
  */
 export const SaveImagesRequestSchema: GenMessage<SaveImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 32);
+  messageDesc(file_sockerless_backend_v1_image, 35);
 
 /**
  * @generated from message sockerless.backend.v1.SaveImagesResponse
@@ -1068,7 +1133,7 @@ export type SaveImagesResponse = Message<"sockerless.backend.v1.SaveImagesRespon
  * Use `create(SaveImagesResponseSchema)` to create a new message.
  */
 export const SaveImagesResponseSchema: GenMessage<SaveImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 33);
+  messageDesc(file_sockerless_backend_v1_image, 36);
 
 /**
  * @generated from message sockerless.backend.v1.SaveEnd
@@ -1085,7 +1150,7 @@ export type SaveEnd = Message<"sockerless.backend.v1.SaveEnd"> & {
  * Use `create(SaveEndSchema)` to create a new message.
  */
 export const SaveEndSchema: GenMessage<SaveEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 34);
+  messageDesc(file_sockerless_backend_v1_image, 37);
 
 /**
  * @generated from message sockerless.backend.v1.PushImageRequest
@@ -1121,7 +1186,7 @@ export type PushImageRequest = Message<"sockerless.backend.v1.PushImageRequest">
  * Use `create(PushImageRequestSchema)` to create a new message.
  */
 export const PushImageRequestSchema: GenMessage<PushImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 35);
+  messageDesc(file_sockerless_backend_v1_image, 38);
 
 /**
  * @generated from message sockerless.backend.v1.PushImageResponse
@@ -1166,7 +1231,7 @@ export type PushImageResponse = Message<"sockerless.backend.v1.PushImageResponse
  * Use `create(PushImageResponseSchema)` to create a new message.
  */
 export const PushImageResponseSchema: GenMessage<PushImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 36);
+  messageDesc(file_sockerless_backend_v1_image, 39);
 
 /**
  * @generated from message sockerless.backend.v1.PushEnd
@@ -1195,7 +1260,7 @@ export type PushEnd = Message<"sockerless.backend.v1.PushEnd"> & {
  * Use `create(PushEndSchema)` to create a new message.
  */
 export const PushEndSchema: GenMessage<PushEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 37);
+  messageDesc(file_sockerless_backend_v1_image, 40);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageHistoryRequest
@@ -1217,7 +1282,7 @@ export type GetImageHistoryRequest = Message<"sockerless.backend.v1.GetImageHist
  * Use `create(GetImageHistoryRequestSchema)` to create a new message.
  */
 export const GetImageHistoryRequestSchema: GenMessage<GetImageHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 38);
+  messageDesc(file_sockerless_backend_v1_image, 41);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageHistoryResponse
@@ -1236,7 +1301,7 @@ export type GetImageHistoryResponse = Message<"sockerless.backend.v1.GetImageHis
  * Use `create(GetImageHistoryResponseSchema)` to create a new message.
  */
 export const GetImageHistoryResponseSchema: GenMessage<GetImageHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 39);
+  messageDesc(file_sockerless_backend_v1_image, 42);
 
 /**
  * @generated from message sockerless.backend.v1.ImageHistoryEntry
@@ -1280,7 +1345,7 @@ export type ImageHistoryEntry = Message<"sockerless.backend.v1.ImageHistoryEntry
  * Use `create(ImageHistoryEntrySchema)` to create a new message.
  */
 export const ImageHistoryEntrySchema: GenMessage<ImageHistoryEntry> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 40);
+  messageDesc(file_sockerless_backend_v1_image, 43);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageConfigRequest
@@ -1297,7 +1362,7 @@ export type GetImageConfigRequest = Message<"sockerless.backend.v1.GetImageConfi
  * Use `create(GetImageConfigRequestSchema)` to create a new message.
  */
 export const GetImageConfigRequestSchema: GenMessage<GetImageConfigRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 41);
+  messageDesc(file_sockerless_backend_v1_image, 44);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageConfigResponse
@@ -1316,7 +1381,7 @@ export type GetImageConfigResponse = Message<"sockerless.backend.v1.GetImageConf
  * Use `create(GetImageConfigResponseSchema)` to create a new message.
  */
 export const GetImageConfigResponseSchema: GenMessage<GetImageConfigResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 42);
+  messageDesc(file_sockerless_backend_v1_image, 45);
 
 /**
  * @generated from message sockerless.backend.v1.PruneImagesRequest
@@ -1333,7 +1398,7 @@ export type PruneImagesRequest = Message<"sockerless.backend.v1.PruneImagesReque
  * Use `create(PruneImagesRequestSchema)` to create a new message.
  */
 export const PruneImagesRequestSchema: GenMessage<PruneImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 43);
+  messageDesc(file_sockerless_backend_v1_image, 46);
 
 /**
  * @generated from message sockerless.backend.v1.PruneImagesResponse
@@ -1357,7 +1422,7 @@ export type PruneImagesResponse = Message<"sockerless.backend.v1.PruneImagesResp
  * Use `create(PruneImagesResponseSchema)` to create a new message.
  */
 export const PruneImagesResponseSchema: GenMessage<PruneImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 44);
+  messageDesc(file_sockerless_backend_v1_image, 47);
 
 /**
  * @generated from service sockerless.backend.v1.ImageService
@@ -1386,6 +1451,19 @@ export const ImageService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof LoadImageRequestSchema;
     output: typeof LoadImageResponseSchema;
+  },
+  /**
+   * A layer's tar that the caller sends to the endpoint of the first message, as
+   * an archive that is put with an empty `open`. After `taken` the backend has
+   * the layer, which LoadImage may leave out then, for as long as this call
+   * lasts: the caller ends it. Without an endpoint the layer goes with LoadImage.
+   *
+   * @generated from rpc sockerless.backend.v1.ImageService.ReceiveLayer
+   */
+  receiveLayer: {
+    methodKind: "server_streaming";
+    input: typeof ReceiveLayerRequestSchema;
+    output: typeof ReceiveLayerResponseSchema;
   },
   /**
    * A root file system's tar becomes an image of one layer.

@@ -40,6 +40,9 @@ const (
 	ImageServicePullImageProcedure = "/sockerless.backend.v1.ImageService/PullImage"
 	// ImageServiceLoadImageProcedure is the fully-qualified name of the ImageService's LoadImage RPC.
 	ImageServiceLoadImageProcedure = "/sockerless.backend.v1.ImageService/LoadImage"
+	// ImageServiceReceiveLayerProcedure is the fully-qualified name of the ImageService's ReceiveLayer
+	// RPC.
+	ImageServiceReceiveLayerProcedure = "/sockerless.backend.v1.ImageService/ReceiveLayer"
 	// ImageServiceImportImageProcedure is the fully-qualified name of the ImageService's ImportImage
 	// RPC.
 	ImageServiceImportImageProcedure = "/sockerless.backend.v1.ImageService/ImportImage"
@@ -87,6 +90,11 @@ type ImageServiceClient interface {
 	// leave out layers that the backend has, as a part of any image: they are
 	// known by their diff IDs.
 	LoadImage(context.Context) *connect.BidiStreamForClient[v1.LoadImageRequest, v1.LoadImageResponse]
+	// A layer's tar that the caller sends to the endpoint of the first message, as
+	// an archive that is put with an empty `open`. After `taken` the backend has
+	// the layer, which LoadImage may leave out then, for as long as this call
+	// lasts: the caller ends it. Without an endpoint the layer goes with LoadImage.
+	ReceiveLayer(context.Context, *connect.Request[v1.ReceiveLayerRequest]) (*connect.ServerStreamForClient[v1.ReceiveLayerResponse], error)
 	// A root file system's tar becomes an image of one layer.
 	ImportImage(context.Context) *connect.ClientStreamForClient[v1.ImportImageRequest, v1.ImportImageResponse]
 	// The same of a tar that the frontend sends to the endpoint of the first
@@ -135,6 +143,12 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+ImageServiceLoadImageProcedure,
 			connect.WithSchema(imageServiceMethods.ByName("LoadImage")),
+			connect.WithClientOptions(opts...),
+		),
+		receiveLayer: connect.NewClient[v1.ReceiveLayerRequest, v1.ReceiveLayerResponse](
+			httpClient,
+			baseURL+ImageServiceReceiveLayerProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("ReceiveLayer")),
 			connect.WithClientOptions(opts...),
 		),
 		importImage: connect.NewClient[v1.ImportImageRequest, v1.ImportImageResponse](
@@ -226,6 +240,7 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 type imageServiceClient struct {
 	pullImage           *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
 	loadImage           *connect.Client[v1.LoadImageRequest, v1.LoadImageResponse]
+	receiveLayer        *connect.Client[v1.ReceiveLayerRequest, v1.ReceiveLayerResponse]
 	importImage         *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
 	receiveImage        *connect.Client[v1.ReceiveImageRequest, v1.ReceiveImageResponse]
 	importImageFromUrl  *connect.Client[v1.ImportImageFromUrlRequest, v1.ImportImageFromUrlResponse]
@@ -249,6 +264,11 @@ func (c *imageServiceClient) PullImage(ctx context.Context, req *connect.Request
 // LoadImage calls sockerless.backend.v1.ImageService.LoadImage.
 func (c *imageServiceClient) LoadImage(ctx context.Context) *connect.BidiStreamForClient[v1.LoadImageRequest, v1.LoadImageResponse] {
 	return c.loadImage.CallBidiStream(ctx)
+}
+
+// ReceiveLayer calls sockerless.backend.v1.ImageService.ReceiveLayer.
+func (c *imageServiceClient) ReceiveLayer(ctx context.Context, req *connect.Request[v1.ReceiveLayerRequest]) (*connect.ServerStreamForClient[v1.ReceiveLayerResponse], error) {
+	return c.receiveLayer.CallServerStream(ctx, req)
 }
 
 // ImportImage calls sockerless.backend.v1.ImageService.ImportImage.
@@ -326,6 +346,11 @@ type ImageServiceHandler interface {
 	// leave out layers that the backend has, as a part of any image: they are
 	// known by their diff IDs.
 	LoadImage(context.Context, *connect.BidiStream[v1.LoadImageRequest, v1.LoadImageResponse]) error
+	// A layer's tar that the caller sends to the endpoint of the first message, as
+	// an archive that is put with an empty `open`. After `taken` the backend has
+	// the layer, which LoadImage may leave out then, for as long as this call
+	// lasts: the caller ends it. Without an endpoint the layer goes with LoadImage.
+	ReceiveLayer(context.Context, *connect.Request[v1.ReceiveLayerRequest], *connect.ServerStream[v1.ReceiveLayerResponse]) error
 	// A root file system's tar becomes an image of one layer.
 	ImportImage(context.Context, *connect.ClientStream[v1.ImportImageRequest]) (*connect.Response[v1.ImportImageResponse], error)
 	// The same of a tar that the frontend sends to the endpoint of the first
@@ -370,6 +395,12 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 		ImageServiceLoadImageProcedure,
 		svc.LoadImage,
 		connect.WithSchema(imageServiceMethods.ByName("LoadImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceReceiveLayerHandler := connect.NewServerStreamHandler(
+		ImageServiceReceiveLayerProcedure,
+		svc.ReceiveLayer,
+		connect.WithSchema(imageServiceMethods.ByName("ReceiveLayer")),
 		connect.WithHandlerOptions(opts...),
 	)
 	imageServiceImportImageHandler := connect.NewClientStreamHandler(
@@ -460,6 +491,8 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 			imageServicePullImageHandler.ServeHTTP(w, r)
 		case ImageServiceLoadImageProcedure:
 			imageServiceLoadImageHandler.ServeHTTP(w, r)
+		case ImageServiceReceiveLayerProcedure:
+			imageServiceReceiveLayerHandler.ServeHTTP(w, r)
 		case ImageServiceImportImageProcedure:
 			imageServiceImportImageHandler.ServeHTTP(w, r)
 		case ImageServiceReceiveImageProcedure:
@@ -501,6 +534,10 @@ func (UnimplementedImageServiceHandler) PullImage(context.Context, *connect.Requ
 
 func (UnimplementedImageServiceHandler) LoadImage(context.Context, *connect.BidiStream[v1.LoadImageRequest, v1.LoadImageResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.LoadImage is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) ReceiveLayer(context.Context, *connect.Request[v1.ReceiveLayerRequest], *connect.ServerStream[v1.ReceiveLayerResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.ReceiveLayer is not implemented"))
 }
 
 func (UnimplementedImageServiceHandler) ImportImage(context.Context, *connect.ClientStream[v1.ImportImageRequest]) (*connect.Response[v1.ImportImageResponse], error) {
