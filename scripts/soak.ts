@@ -14,7 +14,7 @@ interface Step {
   readonly program: string;
   readonly args: readonly string[];
   readonly cwd: string;
-  /** Of the environment; their defaults are the loops whole, and a storm of 1,000 runs. */
+  /** Environment beside the defaults: the loops whole, and a storm of 1,000 runs. */
   readonly variables?: Readonly<Record<string, string>>;
 }
 

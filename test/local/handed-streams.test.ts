@@ -213,7 +213,7 @@ describe("a stream that was handed on", () => {
         const [first] = await handed(1, () => terminal("run", ...options, "sh", "-c", script(42)));
         const [second] = await handed(1, () => terminal("exec", "-it", "typed", "sh", "-c", script(43)));
         assert.ok(first !== undefined && second !== undefined);
-        await untilTrue(() => resized() - before >= 2); // What is being asked, and may have been done, is refused.
+        await untilTrue(() => resized() - before >= 2); // A kill refuses the request that is being answered.
         await Promise.all([first.see(/^100\r$/m), second.see(/^100\r$/m)]);
         await kill(role, () => {
           for (const each of [first, second]) {

@@ -27,8 +27,8 @@ const commandLimit = 20 * time.Second
 const (
 	endLimit = 5 * time.Second
 	endPoll  = 20 * time.Millisecond
-	// What was in the cgroups of one that has ended leaves them at once, or else the
-	// runtime has to see to it.
+	// Processes of one that has ended leave its cgroups at once, or else the runtime
+	// has to see to it.
 	buryLimit = 100 * time.Millisecond
 )
 

@@ -102,9 +102,7 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
       if (record.anonymous) {
         return { reference: "", mountpoint: volumeMountpoint(record.name), status: {} };
       }
-      const accessPointId = await told("create", record.name, () =>
-        accessPoints.create(record, settings),
-      );
+      const accessPointId = await told("create", record.name, () => accessPoints.create(record, settings));
       usage.added();
       if (!usage.isCounted) {
         void accessPoints.list().then(
