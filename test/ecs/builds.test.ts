@@ -1,6 +1,5 @@
 /** Builds on the ECS backend: what of them is a task, and what AWS is asked for. */
 import assert from "node:assert/strict";
-import { createHash, randomUUID } from "node:crypto";
 import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
@@ -9,7 +8,8 @@ import { after, before, beforeEach, describe, it } from "node:test";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
-import { buildLimitMs, runCommand } from "../support/command.ts";
+import { buildsOnAnyCloud } from "../support/cloud-builds.ts";
+import { buildLimitMs } from "../support/command.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
@@ -45,48 +45,25 @@ describe("a build on ECS", () => {
   const containers = (): Promise<string> =>
     ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build");
   const tasks = (): number => ecs.aws.calls.count("ecs.RunTask");
-  /** Calls to AWS that are more than a look at what there is. */
-  const changes = (): string[] =>
-    Object.keys(ecs.aws.calls.counts()).filter((call) => !/\.(Describe|List|Get)/.test(call));
+  const isIdle = (): boolean => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED");
 
-  it("without RUN starts no task and asks ECS for nothing, and its image runs", async () => {
-    const dockerfile = `${base()} AS base
-COPY --chown=app:app --chmod=640 a /etc/init.d/
-${base()}
-COPY --from=base /etc/init.d/a /etc/passwd /copied/
-COPY --link a /linked
-CMD ["sh", "-c", "cat /copied/a /linked; stat -c ' %a %u:%g' /copied/a; head -n 1 /copied/passwd"]
-`;
-    const files = [{ name: "a", content: "copied" }];
-    const { text, error } = await build(socket(), dockerfile, { files, query: { t: "copied:1" } });
-    assert.equal(error, undefined, text);
-    assert.deepEqual(changes(), []);
-    assert.equal(await containers(), "");
-    const printed = await ok("run", "--rm", "copied:1");
-    assert.equal(printed, "copiedcopied 640 1000:1000\nroot:x:0:0:root:/root:/bin/sh");
-  });
-
-  it("runs what a RUN says in a task, whose changes are a layer", async () => {
-    const dockerfile = `${base()}
-RUN echo one > /one && rm /etc/os-release && chmod 4755 /bin/busybox
-COPY a /tmp/
-USER app
-RUN cat /one /tmp/a > /tmp/both; id -u >> /tmp/both; echo said
-CMD ["sh", "-c", "cat /tmp/both; ls /etc/os-release; stat -c '%a %u' /tmp/both /bin/busybox"]
-`;
-    const files = [{ name: "a", content: "two\n" }];
-    const { id, text, error } = await build(socket(), dockerfile, { files, query: { t: "ran:1" } });
-    assert.equal(error, undefined, text);
-    assert.match(text, /\nsaid\n/);
-    assert.equal(tasks(), 1, "a COPY between them is put into it");
-    assert.equal(await containers(), "");
-    const { text: printed } = await ecs.daemon.docker("run", "--rm", "ran:1");
-    assert.equal(printed, "one\ntwo\n1000\n644 1000\n4755 0");
-    ecs.aws.calls.clear();
-    const again = await build(socket(), dockerfile, { files });
-    assert.equal(again.id, id, again.text);
-    assert.deepEqual(changes(), []);
-  });
+  buildsOnAnyCloud(() => ({
+    daemon: ecs.daemon,
+    base: `${registry.host}/base:1`,
+    calls: ecs.aws.calls,
+    startCall: "ecs.RunTask",
+    lateCalls: [],
+    isIdle,
+    refused: [
+      ["RUN --network=host true", /network\.host is not allowed/],
+      ["RUN true", /the ecs backend does not support RUN --network=host/, { networkmode: "host" }],
+      ["RUN true", /the ecs backend does not support --cgroup-parent/, { cgroupparent: "/x" }],
+      ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
+      ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
+      ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
+    ],
+    directory: ecs.aws.context.directory,
+  }));
 
   it("keeps a task while one RUN of a stage follows another, each with a layer and an output of its own", async () => {
     const dockerfile = `${base()} AS first
@@ -236,31 +213,6 @@ CMD ["sh", "-c", "cat /out; ls -d /a /new /tools /kept 2>/dev/null; true"]
     assert.equal(printed, "mine\nmade\nnew\nin\nold\ntouch: /kept/not: Read-only file system\nin");
   });
 
-  it("refuses by name what a task cannot have, and leaves nothing of it", async () => {
-    const cases: readonly (readonly [string, RegExp, Record<string, string>?])[] = [
-      ["RUN --network=host true", /network\.host is not allowed/],
-      ["RUN true", /the ecs backend does not support RUN --network=host/, { networkmode: "host" }],
-      ["RUN true", /the ecs backend does not support --cgroup-parent/, { cgroupparent: "/x" }],
-      ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
-      ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
-      ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
-    ];
-    for (const [instruction, message, query = {}] of cases) {
-      const dockerfile = `# syntax=docker/dockerfile:1-labs\n${base()} AS base\n${base()}\n${instruction}\n`;
-      const { error } = await build(socket(), dockerfile, { query });
-      assert.match(error?.message ?? "", message, instruction);
-    }
-    assert.equal(await containers(), "");
-    assert.equal(tasks(), 0);
-  });
-
-  it("that fails tells the exit code, and leaves neither container nor task", async () => {
-    const { error, text } = await build(socket(), `${base()}\nRUN echo before; exit 7\n`);
-    assert.equal(error?.code, 7, text);
-    assert.equal(await containers(), "");
-    await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
-  });
-
   it("goes on in the task of a step when the backend is killed while that begins", async () => {
     const before = ecs.aws.ecs.tasks.length;
     const dockerfile = `${base()}\nRUN echo said; cat /proc/sys/kernel/random/uuid >> /once\n`;
@@ -274,7 +226,7 @@ CMD ["sh", "-c", "cat /out; ls -d /a /new /tools /kept 2>/dev/null; true"]
     assert.equal(ecs.aws.ecs.tasks.length - before, 1);
     assert.equal(await containers(), "");
     assert.match(await ok("run", "--rm", "survived:1", "wc", "-l", "/once"), /^1 /);
-    await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
+    await untilTrue(isIdle);
   });
 
   it("takes along, with the next builder, what a builder that was killed has left", async () => {
@@ -284,43 +236,7 @@ CMD ["sh", "-c", "cat /out; ls -d /a /new /tools /kept 2>/dev/null; true"]
     await answer;
     await built(socket(), `${base()}\nLABEL next=1\n`);
     assert.equal(await containers(), "");
-    await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
-  });
-
-  it("gives its steps their secrets by the agent alone", { timeout: pluginLimitMs }, async (t) => {
-    const plugin = await findPlugin("buildx");
-    if ("missing" in plugin) {
-      t.skip(plugin.missing);
-      return;
-    }
-    await installPlugin(ecs.daemon, plugin.path);
-    const secret = `secret-${randomUUID()}`;
-    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
-    t.after(() => rm(directory, { recursive: true }));
-    await writeFile(join(directory, "token"), secret);
-    const dockerfile = `${base()}
-RUN --mount=type=secret,id=token,mode=440,uid=1000 --mount=type=secret,id=token,target=/etc/passwd \
-  stat -c '%a %u' /run/secrets/token > /seen; sha256sum < /run/secrets/token >> /seen; wc -l < /etc/passwd >> /seen
-COPY Dockerfile /etc/passwd
-RUN --mount=type=secret,id=token,env=TOKEN printf %s "$TOKEN" | sha256sum >> /seen; ls -A /run >> /seen; test -z "$OTHER"
-RUN echo "\${TOKEN-none}" >> /seen; grep -c '^COPY' /etc/passwd >> /seen
-`;
-    await writeFile(join(directory, "Dockerfile"), dockerfile);
-    const given = ["--secret", `id=token,src=${join(directory, "token")}`, "--tag", "secrets:1"];
-    const { code, errorText } = await ecs.daemon.docker("buildx", "build", ...given, directory);
-    assert.equal(code, 0, errorText);
-    assert.equal(tasks(), 1);
-    const digest = createHash("sha256").update(secret).digest("hex");
-    const seen = await ok("run", "--rm", "secrets:1", "cat", "/seen");
-    assert.equal(seen, `440 1000\n${digest}  -\n0\n${digest}  -\nnone\n1`);
-    await ok("save", "--output", join(directory, "image.tar"), "secrets:1");
-    const kept = await runCommand("grep", [
-      ...["-rlaF", "--devices=skip", secret],
-      ...[directory, ecs.daemon.stateDir, ecs.daemon.runDir, ecs.aws.context.directory],
-    ]);
-    assert.equal(kept.text, join(directory, "token"), "nobody else has it");
-    assert.doesNotMatch(JSON.stringify(ecs.aws.calls.all()), new RegExp(secret));
-    assert.equal(await containers(), "");
+    await untilTrue(isIdle);
   });
 
   it("forwards its client's SSH agent to a step, by the agent of its task", {
@@ -384,7 +300,7 @@ RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
     await untilTrue(async () => (await ok("ps", "--quiet", "--filter", "label=sockerless.build")) !== "");
     call.destroy();
     await untilTrue(async () => (await containers()) === "");
-    await untilTrue(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
+    await untilTrue(isIdle);
   });
 });
 

@@ -1,0 +1,143 @@
+/** Builds before a cloud, as far as they are alike on all: what of them is a task, and what it is asked for. */
+import assert from "node:assert/strict";
+import { createHash, randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { it } from "node:test";
+
+import type { CallLog } from "../simulators/common/calls.ts";
+import { build } from "./builds.ts";
+import { findPlugin, installPlugin, pluginLimitMs } from "./cli-plugins.ts";
+import { runCommand } from "./command.ts";
+import type { Daemon } from "./daemon.ts";
+import { untilTrue } from "./until.ts";
+import { writeFiles } from "./write-files.ts";
+
+/** A simulated cloud and a daemon before it. */
+export interface BuildingCloud {
+  readonly daemon: Daemon;
+  /** The image that builds begin with. */
+  readonly base: string;
+  /** Cleared before each test. */
+  readonly calls: CallLog;
+  /** The call that starts a task: `ecs.RunTask`. */
+  readonly startCall: string;
+  /** Calls that are made some time later, for tasks of containers that are gone. */
+  readonly lateCalls: readonly string[];
+  /** Whether no task is left, or one that has ended. */
+  isIdle(): boolean;
+  /** Instructions that no task can have, and what is told then; with the request's query. */
+  readonly refused: readonly (readonly [string, RegExp, Record<string, string>?])[];
+  /** Directory of the simulated cloud. */
+  readonly directory: string;
+}
+
+/** Declares the tests of a group. @param opened the cloud, once it is open */
+export function buildsOnAnyCloud(opened: () => BuildingCloud): void {
+  const ok = (...args: string[]): Promise<string> => opened().daemon.ok(...args);
+  const socket = (): string => opened().daemon.socket;
+  const base = (): string => `FROM ${opened().base}`;
+  const containers = (): Promise<string> =>
+    ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build");
+  const tasks = (): number => opened().calls.count(opened().startCall);
+  /** Calls that are more than a look at what there is. */
+  const changes = (): string[] =>
+    Object.keys(opened().calls.counts()).filter(
+      (call) => !/[._](Describe|List|Get)/.test(call) && !opened().lateCalls.includes(call),
+    );
+
+  it("without RUN starts no task and has the cloud make nothing, and its image runs", async () => {
+    const dockerfile = `${base()} AS base
+COPY --chown=app:app --chmod=640 a /etc/init.d/
+${base()}
+COPY --from=base /etc/init.d/a /etc/passwd /copied/
+COPY --link a /linked
+CMD ["sh", "-c", "cat /copied/a /linked; stat -c ' %a %u:%g' /copied/a; head -n 1 /copied/passwd"]
+`;
+    const files = [{ name: "a", content: "copied" }];
+    const { text, error } = await build(socket(), dockerfile, { files, query: { t: "copied:1" } });
+    assert.equal(error, undefined, text);
+    assert.deepEqual(changes(), []);
+    assert.equal(await containers(), "");
+    const printed = await ok("run", "--rm", "copied:1");
+    assert.equal(printed, "copiedcopied 640 1000:1000\nroot:x:0:0:root:/root:/bin/sh");
+  });
+
+  it("runs what a RUN says in a task, which stays for what follows, and whose changes are layers", async () => {
+    const dockerfile = `${base()}
+RUN echo one > /one && rm /etc/os-release && chmod 4755 /bin/busybox
+COPY a /tmp/
+USER app
+RUN cat /one /tmp/a > /tmp/both; id -u >> /tmp/both; echo said
+CMD ["sh", "-c", "cat /tmp/both; ls /etc/os-release; stat -c '%a %u' /tmp/both /bin/busybox"]
+`;
+    const files = [{ name: "a", content: "two\n" }];
+    const { id, text, error } = await build(socket(), dockerfile, { files, query: { t: "ran:1" } });
+    assert.equal(error, undefined, text);
+    assert.match(text, /\nsaid\n/);
+    assert.equal(tasks(), 1, "a COPY between them is put into it");
+    assert.equal(await containers(), "");
+    const { text: printed } = await opened().daemon.docker("run", "--rm", "ran:1");
+    assert.equal(printed, "one\ntwo\n1000\n644 1000\n4755 0");
+    opened().calls.clear();
+    const again = await build(socket(), dockerfile, { files });
+    assert.equal(again.id, id, again.text);
+    assert.deepEqual(changes(), []);
+  });
+
+  it("refuses by name what a task cannot have, and leaves nothing of it", async () => {
+    for (const [instruction, message, query = {}] of opened().refused) {
+      const dockerfile = `# syntax=docker/dockerfile:1-labs\n${base()} AS base\n${base()}\n${instruction}\n`;
+      const { error } = await build(socket(), dockerfile, { query });
+      assert.match(error?.message ?? "", message, instruction);
+    }
+    assert.equal(await containers(), "");
+    assert.equal(tasks(), 0);
+  });
+
+  it("that fails tells the exit code, and leaves neither container nor task", async () => {
+    const { error, text } = await build(socket(), `${base()}\nRUN echo before; exit 7\n`);
+    assert.equal(error?.code, 7, text);
+    assert.equal(await containers(), "");
+    await untilTrue(() => opened().isIdle());
+  });
+
+  it("gives its steps their secrets by the agent alone", { timeout: pluginLimitMs }, async (t) => {
+    const plugin = await findPlugin("buildx");
+    if ("missing" in plugin) {
+      t.skip(plugin.missing);
+      return;
+    }
+    const { daemon, calls } = opened();
+    await installPlugin(daemon, plugin.path);
+    const secret = `secret-${randomUUID()}`;
+    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
+    t.after(() => rm(directory, { recursive: true }));
+    await writeFiles(directory, {
+      token: secret,
+      Dockerfile: `${base()}
+RUN --mount=type=secret,id=token,mode=440,uid=1000 --mount=type=secret,id=token,target=/etc/passwd \
+  stat -c '%a %u' /run/secrets/token > /seen; sha256sum < /run/secrets/token >> /seen; wc -l < /etc/passwd >> /seen
+COPY Dockerfile /etc/passwd
+RUN --mount=type=secret,id=token,env=TOKEN printf %s "$TOKEN" | sha256sum >> /seen; ls -A /run >> /seen; test -z "$OTHER"
+RUN echo "\${TOKEN-none}" >> /seen; grep -c '^COPY' /etc/passwd >> /seen
+`,
+    });
+    const given = ["--secret", `id=token,src=${join(directory, "token")}`, "--tag", "secrets:1"];
+    const { code, errorText } = await daemon.docker("buildx", "build", ...given, directory);
+    assert.equal(code, 0, errorText);
+    assert.equal(tasks(), 1);
+    const digest = createHash("sha256").update(secret).digest("hex");
+    const seen = await ok("run", "--rm", "secrets:1", "cat", "/seen");
+    assert.equal(seen, `440 1000\n${digest}  -\n0\n${digest}  -\nnone\n1`);
+    await ok("save", "--output", join(directory, "image.tar"), "secrets:1");
+    const kept = await runCommand("grep", [
+      ...["-rlaF", "--devices=skip", secret],
+      ...[directory, daemon.stateDir, daemon.runDir, opened().directory],
+    ]);
+    assert.equal(kept.text, join(directory, "token"), "nobody else has it");
+    assert.doesNotMatch(JSON.stringify(calls.all()), new RegExp(secret));
+    assert.equal(await containers(), "");
+  });
+}
