@@ -139,16 +139,10 @@ func (c *Client) wait(ctx context.Context, id string) (int64, error) {
 		stream, err := c.Containers.WaitContainer(ctx, connect.NewRequest(&backendv1.WaitContainerRequest{
 			Container: id, Condition: backendv1.WaitCondition_WAIT_CONDITION_NOT_RUNNING,
 		}))
-		if err != nil {
-			return err
-		}
-		defer stream.Close()
-		for stream.Receive() {
-			if exited = stream.Msg().GetExited(); exited != nil {
-				return nil
-			}
-		}
-		return endOf(stream.Err())
+		return receive(stream, err, func(message *backendv1.WaitContainerResponse) (bool, error) {
+			exited = message.GetExited()
+			return exited != nil, nil
+		})
 	})
 	if err != nil {
 		return 0, err
@@ -189,21 +183,11 @@ func (c *Client) copyLogsOf(ctx context.Context, endpoint *backendv1.AgentEndpoi
 	}
 	defer done()
 	stream, err := agent.Logs(ctx, connect.NewRequest(&agentv1.LogsRequest{Stdout: true, Stderr: true, Follow: true, SinceUnixNs: since}))
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	for stream.Receive() {
-		if stream.Msg().GetEnd() != nil {
-			return nil
-		}
-		chunk := stream.Msg().GetChunk()
-		if chunk == nil {
-			continue
-		}
-		data := chunk.Data
-		if chunk.Offset+uint64(len(data)) <= *sent {
-			continue
+	return receive(stream, err, func(message *agentv1.LogsResponse) (bool, error) {
+		chunk := message.GetChunk()
+		data := chunk.GetData()
+		if chunk.GetOffset()+uint64(len(data)) <= *sent {
+			return message.GetEnd() != nil, nil
 		}
 		if chunk.Offset < *sent {
 			data = data[*sent-chunk.Offset:]
@@ -213,11 +197,9 @@ func (c *Client) copyLogsOf(ctx context.Context, endpoint *backendv1.AgentEndpoi
 		if chunk.Stream == agentv1.Stream_STREAM_STDERR {
 			to = stderr
 		}
-		if _, err := to.Write(data); err != nil {
-			return err
-		}
-	}
-	return endOf(stream.Err())
+		_, err := to.Write(data)
+		return false, err
+	})
 }
 
 // ReadArchive hands a path of a container's files to `read` as a tar whose top entry is the path's last element. The
@@ -285,6 +267,21 @@ func (a *archiveContent) Read(into []byte) (int, error) {
 
 // chunkBytes is the size of the pieces in which tars are sent.
 const chunkBytes = 256 << 10
+
+// receive hands the messages of a stream that was opened to `take`, which answers true of the last one. A stream that
+// ends before is cut.
+func receive[M any](stream *connect.ServerStreamForClient[M], err error, take func(*M) (bool, error)) error {
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if isLast, err := take(stream.Msg()); isLast || err != nil {
+			return err
+		}
+	}
+	return endOf(stream.Err())
+}
 
 func endOf(err error) error {
 	if err == nil {

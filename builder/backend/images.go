@@ -243,16 +243,9 @@ func (c *Client) Image(ctx context.Context, reference string) (*backendv1.ImageD
 func (c *Client) PullImage(ctx context.Context, request *backendv1.PullImageRequest) error {
 	return patiently(ctx, func() error {
 		stream, err := c.Images.PullImage(ctx, connect.NewRequest(request))
-		if err != nil {
-			return err
-		}
-		defer stream.Close()
-		for stream.Receive() {
-			if stream.Msg().GetEnd() != nil {
-				return nil
-			}
-		}
-		return endOf(stream.Err())
+		return receive(stream, err, func(message *backendv1.PullImageResponse) (bool, error) {
+			return message.GetEnd() != nil, nil
+		})
 	})
 }
 
@@ -260,17 +253,10 @@ func (c *Client) PullImage(ctx context.Context, request *backendv1.PullImageRequ
 func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequest) (digest string, err error) {
 	err = patiently(ctx, func() error {
 		stream, err := c.Images.PushImage(ctx, connect.NewRequest(request))
-		if err != nil {
-			return err
-		}
-		defer stream.Close()
-		for stream.Receive() {
-			if end := stream.Msg().GetEnd(); end != nil {
-				digest = end.Digest
-				return nil
-			}
-		}
-		return endOf(stream.Err())
+		return receive(stream, err, func(message *backendv1.PushImageResponse) (bool, error) {
+			digest = message.GetEnd().GetDigest()
+			return message.GetEnd() != nil, nil
+		})
 	})
 	return digest, err
 }
@@ -350,17 +336,11 @@ func (c *Client) ImageConfig(ctx context.Context, id string) ([]byte, error) {
 // SaveImage writes an image as an archive that is both Docker's and an OCI layout.
 func (c *Client) SaveImage(ctx context.Context, id string, to io.Writer) error {
 	stream, err := c.Images.SaveImages(ctx, connect.NewRequest(&backendv1.SaveImagesRequest{References: []string{id}}))
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	for stream.Receive() {
-		if stream.Msg().GetEnd() != nil {
-			return nil
+	return receive(stream, err, func(message *backendv1.SaveImagesResponse) (bool, error) {
+		if message.GetEnd() != nil {
+			return true, nil
 		}
-		if _, err := to.Write(stream.Msg().GetChunk()); err != nil {
-			return err
-		}
-	}
-	return endOf(stream.Err())
+		_, err := to.Write(message.GetChunk())
+		return false, err
+	})
 }
