@@ -1,24 +1,29 @@
 /** `npm run bench`: sockerless beside a real dockerd, in one run, alternated, as ratios. */
 import { cpus } from "node:os";
+import { join } from "node:path";
 
 import { Option } from "commander";
 
+import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { npmScript, wholeNumber } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
 import { compareBuilds } from "./builds.ts";
+import { type CliTarget, cliMeasures } from "./cli-measures.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { imageMeasures } from "./image-measures.ts";
 import { untilInterrupted } from "./interruption.ts";
-import { createContainer, logBytes, logScript, type Measure, measures, type Target } from "./measures.ts";
+import { createContainer, logBytes, logScript, type Measure, measures } from "./measures.ts";
 import { memoryOf } from "./memory.ts";
 
 /** Outside every pool that sockerless would take. */
 const dockerdBridge = "10.213.0.1/16";
 const listed = 200;
 const memoryContainers = 10;
+/** Of a script, which moves 1 GiB. */
+const scriptLimitMs = 600_000;
 const networks = ["none", "bridge"] as const;
 const heading = "| measure | sockerless | dockerd | ratio | bar | |\n|---|---|---|---|---|---|\n";
 
@@ -31,7 +36,9 @@ const options = npmScript("bench", "Times sockerless beside a real dockerd, alte
   .parse()
   .opts<{ rounds: number; only: string; network?: string }>();
 const { rounds } = options;
-const chosen = [...measures, ...imageMeasures].filter(({ name }) => name.includes(options.only));
+const chosen: readonly Measure<CliTarget>[] = [...measures, ...cliMeasures, ...imageMeasures].filter(
+  ({ name }) => name.includes(options.only),
+);
 
 await untilInterrupted(async (resources, interrupted) => {
   const dockerd = await Dockerd.start(dockerdBridge);
@@ -48,15 +55,17 @@ await untilInterrupted(async (resources, interrupted) => {
   }
   for (const network of chosen.length === 0 ? [] : networks) {
     if (options.network === undefined || options.network === network) {
-      const clientOf = ({ socket }: Daemon | Dockerd) => new ApiClient(socket, undefined, interrupted);
-      await compare([await prepare(clientOf(ours), network), await prepare(clientOf(dockerd), network)]);
+      await compare([
+        await prepare(ours, network, interrupted),
+        await prepare(dockerd, network, interrupted),
+      ]);
     }
   }
   await compareBuilds(ours, dockerd, { rounds, only: options.only, interrupted });
 });
 
 /** @param targets ours and dockerd's, on one network */
-async function compare(targets: readonly [Target, Target]): Promise<void> {
+async function compare(targets: readonly [CliTarget, CliTarget]): Promise<void> {
   const [{ network }] = targets;
   console.log(`\nnetwork ${network}, median of ${rounds} (least … most), alternated\n`);
   console.log(heading.trimEnd());
@@ -80,7 +89,12 @@ async function compare(targets: readonly [Target, Target]): Promise<void> {
   }
 }
 
-async function prepare(api: ApiClient, network: Target["network"]): Promise<Target> {
+async function prepare(
+  daemon: Daemon | Dockerd,
+  network: CliTarget["network"],
+  interrupted: AbortSignal,
+): Promise<CliTarget> {
+  const api = new ApiClient(daemon.socket, undefined, interrupted);
   const made = await inBatches(Array.from({ length: listed - 2 }), () =>
     createContainer({ api, network }, { Cmd: ["true"] }),
   );
@@ -92,7 +106,21 @@ async function prepare(api: ApiClient, network: Target["network"]): Promise<Targ
   if (made.length !== listed - 2) {
     throw new Error("containers are missing");
   }
-  return { api, network, container, logged };
+  return { api, network, container, logged, directory: daemon.directory, shell: shellOf(daemon) };
+}
+
+function shellOf({ socket, directory }: Daemon | Dockerd): CliTarget["shell"] {
+  const env = {
+    ...process.env,
+    DOCKER_HOST: `unix://${socket}`,
+    DOCKER_CONFIG: join(directory, "docker-config"),
+  };
+  return async (script) => {
+    const { code, errorText } = await runCommand("sh", ["-ec", script], { env, timeout: scriptLimitMs });
+    if (code !== 0) {
+      throw new Error(`${script} ended with ${code}: ${errorText}`);
+    }
+  };
 }
 
 async function inBatches<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {

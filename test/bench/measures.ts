@@ -1,7 +1,8 @@
 /** Measures of one daemon, each as one run. */
-import { once } from "node:events";
+import { type EventEmitter, once } from "node:events";
 import { tarOf } from "../support/tar.ts";
 import { type ApiClient, countToEnd } from "./api-client.ts";
+import { percentile } from "./figures.ts";
 
 /** How a figure is to be read. */
 export type Unit = "ms" | "MB/s" | "per s" | "MB";
@@ -9,14 +10,14 @@ export type Unit = "ms" | "MB/s" | "per s" | "MB";
 /** The most or the least that our median may be of dockerd's. */
 export type Bar = { readonly most: number } | { readonly least: number };
 
-export interface Measure {
+export interface Measure<On = Target> {
   readonly name: string;
   readonly unit: Unit;
   /** The bar: our median against dockerd's, `most` for times, `least` for rates. */
   readonly bar?: Bar;
   /** Runs that make one figure; the figure is their mean. */
   readonly repeat: number;
-  run(target: Target): Promise<number>;
+  run(target: On): Promise<number>;
 }
 
 /** A daemon under measurement, and the network its containers are on. */
@@ -57,7 +58,8 @@ export async function milliseconds(work: () => Promise<unknown>): Promise<number
   return performance.now() - start;
 }
 
-async function rate(bytes: number, work: () => Promise<unknown>): Promise<number> {
+/** How fast bytes pass, in MB/s. */
+export async function rate(bytes: number, work: () => Promise<unknown>): Promise<number> {
   return bytes / mib / ((await milliseconds(work)) / 1000);
 }
 
@@ -108,18 +110,66 @@ async function attachedRun(target: Target): Promise<void> {
 async function echo(target: Target): Promise<number> {
   const id = await createExec(target, { Cmd: ["cat"], AttachStdin: true, AttachStdout: true, Tty: true });
   const { socket } = await target.api.hijack(`/exec/${id}/start`, { Tty: true });
-  socket.resume();
-  const trips: number[] = [];
-  for (let n = 0; n < 300; n++) {
-    const start = performance.now();
-    socket.write("k");
-    await once(socket, "data");
-    trips.push(performance.now() - start);
-  }
+  const time = await roundTrip(() => socket.write("k"), socket.resume());
   socket.write("\n\x04");
   socket.end();
   await once(socket, "close");
-  return trips.sort((a, b) => a - b)[Math.floor(trips.length * 0.9)] ?? Number.NaN;
+  return time;
+}
+
+/** Round trips of lines that a container reads, and writes into its log, which is followed: 90th percentile. */
+async function followLog(target: Target): Promise<number> {
+  const id = await createContainer(target, {
+    Cmd: ["sh", "-c", "while read line; do echo $line; done"],
+    OpenStdin: true,
+    StdinOnce: true,
+  });
+  const { socket } = await target.api.hijack(`/containers/${id}/attach?stream=1&stdin=1`);
+  await target.api.call("POST", `/containers/${id}/start`);
+  const log = await target.api.stream("GET", `/containers/${id}/logs?follow=1&stdout=1`);
+  const time = await roundTrip(() => socket.write("line\n"), log.resume());
+  const ended = once(log, "end");
+  socket.end();
+  socket.resume();
+  await ended;
+  await target.api.call("POST", `/containers/${id}/wait`);
+  await target.api.call("DELETE", `/containers/${id}`);
+  return time;
+}
+
+/** From a request to what comes back for it, in milliseconds: the 90th percentile. */
+async function roundTrip(ask: () => void, answers: EventEmitter): Promise<number> {
+  const trips: number[] = [];
+  for (let n = 0; n < 300; n++) {
+    const answered = once(answers, "data");
+    trips.push(
+      await milliseconds(() => {
+        ask();
+        return answered;
+      }),
+    );
+  }
+  return percentile(trips, 0.9);
+}
+
+/** What a container prints, to a client that is attached. */
+async function attachOutput(target: Target): Promise<number> {
+  const id = await createContainer(target, {
+    Cmd: ["sh", "-c", logScript(logBytes)],
+    AttachStdout: true,
+    AttachStderr: true,
+  });
+  const stream = await target.api.hijack(`/containers/${id}/attach?stream=1&stdout=1&stderr=1`);
+  const speed = await rate(logBytes, async () => {
+    await target.api.call("POST", `/containers/${id}/start`);
+    const bytes = await countToEnd(stream);
+    if (bytes < logBytes) {
+      throw new Error(`${bytes} bytes came back`);
+    }
+  });
+  await target.api.call("POST", `/containers/${id}/wait`);
+  await target.api.call("DELETE", `/containers/${id}`);
+  return speed;
 }
 
 async function execStdin(target: Target): Promise<void> {
@@ -181,7 +231,6 @@ export const measures: readonly Measure[] = [
   {
     name: "exec stdout",
     unit: "MB/s",
-    bar: { least: 2.5 },
     repeat: 1,
     run: (target) =>
       rate(streamBytes, () => execute(target, ["dd", "if=/dev/zero", "bs=1M", `count=${streamBytes / mib}`])),
@@ -189,7 +238,6 @@ export const measures: readonly Measure[] = [
   {
     name: "exec stdin",
     unit: "MB/s",
-    bar: { least: 2 },
     repeat: 1,
     run: (target) => rate(streamBytes, () => execStdin(target)),
   },
@@ -252,7 +300,9 @@ export const measures: readonly Measure[] = [
       return time;
     },
   },
+  { name: "attach output", unit: "MB/s", bar: { least: 8 }, repeat: 1, run: attachOutput },
   { name: "keystroke echo (p90)", unit: "ms", bar: { most: 1.3 }, repeat: 1, run: echo },
+  { name: "log follow (p90)", unit: "ms", bar: { most: 1.3 }, repeat: 1, run: followLog },
   {
     name: "create",
     unit: "ms",
