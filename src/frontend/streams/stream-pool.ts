@@ -46,7 +46,7 @@ export class StreamPool {
     this.#threads = threads;
   }
 
-  /** Starts the threads, for whoever will need them soon: it takes them a tenth of a second. */
+  /** Starts the threads, for whoever will need them soon: the first stream would wait for them. */
   startThreads(): void {
     this.#started();
   }
