@@ -22,7 +22,7 @@ import { memoryOf } from "./memory.ts";
 const dockerdBridge = "10.213.0.1/16";
 const listed = 200;
 const memoryContainers = 10;
-/** Of a script, which moves 1 GiB. */
+/** The longest that a script may take, which moves 1 GiB. */
 const scriptLimitMs = 600_000;
 const networks = ["none", "bridge"] as const;
 const heading = "| measure | sockerless | dockerd | ratio | bar | |\n|---|---|---|---|---|---|\n";

@@ -152,7 +152,7 @@ async function roundTrip(ask: () => void, answers: EventEmitter): Promise<number
   return percentile(trips, 0.9);
 }
 
-/** What a container prints, to a client that is attached. */
+/** The output of a container, to a client that is attached: MB/s. */
 async function attachOutput(target: Target): Promise<number> {
   const id = await createContainer(target, {
     Cmd: ["sh", "-c", logScript(logBytes)],
