@@ -127,6 +127,9 @@ describe("a stream that was handed on", () => {
     const before = handedOn();
     const streams = await assertComesWholeHoweverCut(setting.daemon, "cuts");
     await untilTrue(() => handedOn() - before === streams);
+    const told =
+      /"kind":"exit","exitCode":0,"input":3,"output":3,"ms":\d+,"msg":"a stream that was handed on has ended"/g;
+    await untilTrue(() => setting.daemon.output.match(told)?.length === streams);
     await ok("rm", "-f", "cuts");
   });
 

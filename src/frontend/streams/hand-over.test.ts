@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
+import { promisify } from "node:util";
 import { MessageChannel, type MessagePort } from "node:worker_threads";
 
 import { create } from "@bufbuild/protobuf";
@@ -16,7 +17,7 @@ import { builtPrograms } from "../../common/built-programs.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { createLogger } from "../../common/logger.ts";
 import { AgentEndpointSchema } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
-import { until } from "../../../test/support/until.ts";
+import { until, untilTrue } from "../../../test/support/until.ts";
 import { HandOver } from "./hand-over.ts";
 import { StreamLink } from "./stream-link.ts";
 import { streamToClient } from "./stream-to-client.ts";
@@ -31,11 +32,8 @@ async function temporaryDirectory(t: TestContext): Promise<string> {
   return directory;
 }
 
-/** A client's end of a connection and the frontend's, on a unix socket. */
-async function connected(
-  t: TestContext,
-  path: string,
-): Promise<Readonly<Record<"client" | "socket", Socket>>> {
+/** A client's end of a connection and the frontend's, on a unix socket, with the server that has accepted it. */
+async function connected(t: TestContext, path: string) {
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
   server.listen(path);
   await once(server, "listening");
@@ -46,7 +44,7 @@ async function connected(
     socket.destroy();
     server.close();
   });
-  return { client, socket };
+  return { client, socket, server };
 }
 
 function helperOf(t: TestContext, program = builtPrograms.agent): HandOver {
@@ -81,7 +79,7 @@ async function handed(t: TestContext) {
   await once(agent, "listening");
   t.after(() => agent.close());
   const handOver = helperOf(t);
-  const { client, socket } = await connected(t, join(directory, "client"));
+  const { client, socket, server } = await connected(t, join(directory, "client"));
   const { link, worker } = offered(t, agentSocket);
   await link.opened;
   agent.once("connection", () => tell(worker, { type: "handed" }));
@@ -93,7 +91,7 @@ async function handed(t: TestContext) {
   const context = { logger, signal: new AbortController().signal, services: { handOver } };
   const onDetach = (): Promise<void> => Promise.resolve();
   await streamToClient(context, socket, link, { stdin: true, multiplexed: false, processEnd, onDetach });
-  return { agent, client, worker, told };
+  return { agent, client, server, worker, told };
 }
 
 const lost = {
@@ -180,6 +178,18 @@ for (const ends of ["before", "behind"] as const) {
 /** True once the client's end was read, though not what came before it. */
 const isEndRead = (socket: Socket): boolean =>
   (socket as unknown as { readonly _readableState: { readonly ended: boolean } })._readableState.ended;
+
+test("Node asks no helper about a connection that was handed on, and counts it as its own", async (t) => {
+  const { client, server, worker } = await handed(t);
+  const countOf = promisify(server.getConnections.bind(server));
+  assert.equal(await countOf(), 1);
+  tell(worker, { type: "ended", outcome: { kind: "exit", exitCode: 0 } });
+  await text(client);
+  await untilTrue(async () => (await countOf()) === 0);
+  const closed = once(server, "close");
+  server.close();
+  await closed;
+});
 
 test("an exit that a handed stream tells is settled for who asks next", async (t) => {
   const { client, worker, told } = await handed(t);
