@@ -104,8 +104,14 @@ func run(specFile string, readiness *os.File) error {
 	return <-served
 }
 
-// awaitSpec waits until there is a specification: false if there will be none.
+// awaitSpec waits until there is a specification: false if there will be none. A
+// host process of an earlier version, whose executable was replaced by this one
+// while it ran, has written it before, and gives no pipe.
 func awaitSpec() bool {
+	var status unix.Stat_t
+	if unix.Fstat(shimspec.SpecifiedFD, &status) != nil || status.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return true
+	}
 	specified := os.NewFile(shimspec.SpecifiedFD, "specified")
 	defer specified.Close()
 	n, _ := specified.Read(make([]byte, 1))

@@ -92,3 +92,22 @@ func TestAShimWhoseContainerIsNotPreparedLeaves(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 }
+
+// Its executable is replaced while it runs: it starts shims once all is prepared,
+// and gives them no third descriptor.
+func TestAShimOfAnEarlierHostProcessDoesNotWait(t *testing.T) {
+	readiness, ready, err := os.Pipe()
+	must(t, err)
+	defer readiness.Close()
+	shim := exec.Command("/proc/self/exe", "shim", "--spec", filepath.Join(t.TempDir(), "shim.json"))
+	shim.ExtraFiles = []*os.File{ready, ready} // nobody connects: any file does as the socket
+	must(t, shim.Start())
+	ready.Close()
+	line, err := io.ReadAll(readiness)
+	if err != nil || !strings.Contains(string(line), "shim.json") {
+		t.Errorf("readiness %q, %v", line, err)
+	}
+	if err := shim.Wait(); shim.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+}
