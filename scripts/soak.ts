@@ -2,10 +2,12 @@
  * The whole loops, fault sweeps and suites of others, of which `npm test` runs samples, and a session on moto: every
  * fault point, the loads at their full sizes, a thousand runs of each kind, the Go tests without their short cuts, and
  * each Go fuzz target for a while; all clients on ECS once more with agents that call, and on Azure, with a kill at each
- * step there. Arguments choose steps by their names, or are those of the integration tests:
- * `npm run soak -- "clients on Azure"`, `npm run soak -- test/ecs`.
+ * step there. Arguments choose steps by their names, or are those of the integration tests, whose flags go to every step
+ * of these: `npm run soak -- "clients on Azure"`, `npm run soak -- test/ecs`.
  */
 import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
 
@@ -17,6 +19,11 @@ interface Step {
   /** Environment beside the defaults: the loops whole, and a storm of 1,000 runs. */
   readonly variables?: Readonly<Record<string, string>>;
 }
+
+const given = process.argv.slice(2);
+/** Those of `node --test`, for the integration tests of each step. */
+const flags = given.filter((each) => each.startsWith("-"));
+const chosen = given.filter((each) => !each.startsWith("-"));
 
 const fuzzSeconds = 30;
 
@@ -57,8 +64,7 @@ const steps: readonly Step[] = [
   ),
 ];
 
-const chosen = process.argv.slice(2);
-if (chosen.includes("--help")) {
+if (given.includes("--help")) {
   console.log(
     "Usage: npm run soak -- [STEP|FILE|FOLDER…]\n\n" +
       "FILE and FOLDER are integration tests in test/; without any argument all steps run:\n" +
@@ -67,9 +73,16 @@ if (chosen.includes("--help")) {
   process.exit();
 }
 const files = chosen.filter((each) => !steps.some(({ name }) => name === each));
+const unknown = files.filter((file) => !existsSync(join(root, file)));
+if (unknown.length > 0) {
+  console.error(`neither a step nor a file: ${unknown.join(", ")}`);
+  process.exit(1);
+}
 const run = [
-  ...(files.length > 0 ? [integration("chosen tests", files)] : []),
-  ...steps.filter(({ name }) => chosen.length === 0 || chosen.includes(name)),
+  ...(files.length > 0 || (chosen.length === 0 && flags.length > 0)
+    ? [integration("chosen tests", files)]
+    : []),
+  ...steps.filter(({ name }) => given.length === 0 || chosen.includes(name)),
 ];
 
 const testRun = beginTestRun();
@@ -93,8 +106,8 @@ function succeeds({ name, program, args, cwd, variables }: Step): boolean {
 
 /** Integration tests, one file at a time. */
 function integration(name: string, tests: readonly string[], variables: Step["variables"] = {}): Step {
-  const flags = ["--test-timeout=7200000", "--test-concurrency=1"];
-  const args = ["--import", "tsx", "scripts/integration.ts", ...flags, ...tests];
+  const once = ["--test-timeout=7200000", "--test-concurrency=1"];
+  const args = ["--import", "tsx", "scripts/integration.ts", ...once, ...flags, ...tests];
   return { name, program: process.execPath, args, cwd: root, variables };
 }
 
