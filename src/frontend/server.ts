@@ -299,6 +299,10 @@ export class DockerApiServer {
       return undefined;
     });
     this.#exchanges.finish(exchange);
+    if (taken === undefined && socket.destroyed) {
+      this.#logger.debug({ method: request.method, url: request.url }, "nobody reads the body");
+      return;
+    }
     if (taken === undefined) {
       socket.off("error", noError);
       this.#ordinary.add(socket);

@@ -35,11 +35,12 @@ export async function archiveToClient(
 
 async function isHandedOn(context: ReplyContext, link: StreamLink): Promise<boolean> {
   const { connection, response, services, logger } = context;
-  if (connection === undefined || link.offer === undefined) {
+  const { handOver } = services;
+  if (connection === undefined || link.offer === undefined || handOver === undefined) {
     return false;
   }
   response.flushHeaders();
-  if ((await services.handOver?.giveAway(connection, link.offer)) !== true) {
+  if ((await handOver.giveAway(connection, link.offer)) !== undefined) {
     connection.resume(); // To see that the client leaves.
     return false;
   }

@@ -175,6 +175,30 @@ for (const ends of ["before", "behind"] as const) {
   });
 }
 
+for (const ends of ["before", "behind"] as const) {
+  test(`a connection that nobody takes away has its request's body from the beginning, ended ${ends} the attempt`, async (t) => {
+    const directory = await temporaryDirectory(t);
+    const handOver = helperOf(t);
+    const { client, socket } = await connected(t, join(directory, "client"));
+    assert.ok(handOver.mayTake(socket, endpoint));
+    client.write("early, ");
+    socket.read(0);
+    await until(() => socket.readableLength > 0 || undefined);
+    if (ends === "before") {
+      client.end("late");
+      await until(() => (socket.readableLength === "early, late".length && isEndRead(socket)) || undefined);
+    }
+    const early = await handOver.giveAway(socket, { socket: join(directory, "nobody"), token: "t" });
+    assert.ok(early !== undefined);
+    socket.unshift(early);
+    socket.unshift("header, ");
+    if (ends === "behind") {
+      client.end("late");
+    }
+    assert.equal(await text(socket), "header, early, late");
+  });
+}
+
 /** True once the client's end was read, though not what came before it. */
 const isEndRead = (socket: Socket): boolean =>
   (socket as unknown as { readonly _readableState: { readonly ended: boolean } })._readableState.ended;

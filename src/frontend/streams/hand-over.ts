@@ -146,21 +146,20 @@ export class HandOver {
    * the request. Our copy of one that is written to is to be closed then: an answer whose agent dies is unfinished, which
    * every client takes for an error.
    *
-   * @returns false where the connection stays here after all, as with {@link give}
+   * @returns as {@link give}
    * @throws SockerlessError when nobody knows who has it
    */
-  async giveAway(client: Socket, { socket, token }: HandOverOffer): Promise<boolean> {
+  async giveAway(client: Socket, { socket, token }: HandOverOffer): Promise<Buffer | undefined> {
     await written(client);
     const answer = await this.#pass(client, { socket, token, tell: true });
-    const error = answer?.error ?? "";
-    if (answer?.sent === true && error !== "") {
-      throw systemError(error);
-    }
     if (answer?.sent !== true) {
-      this.#logger.warn({ reason: error }, "a connection was not handed on");
-      return false;
+      this.#logger.warn({ reason: answer?.error }, "a connection was not handed on");
+      return answer?.early ?? Buffer.alloc(0);
     }
-    return true;
+    if (answer.error !== "") {
+      throw systemError(answer.error);
+    }
+    return undefined;
   }
 
   /**
@@ -338,15 +337,13 @@ function handleOf(client: Duplex): Handle | undefined {
 }
 
 /**
- * Takes what was read of a socket, and has no more read. The two are one step: the kernel is read between steps only. It
- * cannot be put back where the client's end was read too.
+ * Takes what was read of a socket, and has no more read. The two are one step: the kernel is read between steps only. Not a
+ * byte more is asked for than there is: a client's end that was read too would be told, and nothing could be put back.
  */
 function takeRead(client: Duplex, handle: Handle): Buffer {
   client.pause();
-  const chunks: Buffer[] = [];
-  for (let chunk: unknown = client.read(); Buffer.isBuffer(chunk); chunk = client.read()) {
-    chunks.push(chunk);
-  }
+  const { readableLength: length } = client;
+  const early: unknown = length > 0 ? client.read(length) : undefined;
   handle.readStop();
-  return Buffer.concat(chunks);
+  return Buffer.isBuffer(early) ? early : Buffer.alloc(0);
 }

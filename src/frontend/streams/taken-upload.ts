@@ -27,8 +27,9 @@ export class LostUpload extends Error {}
  * Has the agent at an endpoint unpack the body of a request.
  *
  * @param open where the archive goes
- * @returns undefined where the body is still to be read
- * @throws ConnectError when the agent refuses, SockerlessError when nobody knows who has the client's connection
+ * @returns undefined where the body is still to be read, from its beginning
+ * @throws ConnectError when the agent refuses, SockerlessError when nobody knows who has the client's connection: then
+ *   our copy is closed
  */
 export async function takeUpload(
   { connection, request, services, headers, logger }: TakeContext,
@@ -65,10 +66,15 @@ export async function takeUpload(
       return undefined;
     }
     const offer = first.message.value;
-    isTaken = await handOver.giveAway(connection, offer);
-    if (!isTaken) {
+    const early = await handOver.giveAway(connection, offer).catch((error: unknown) => {
+      connection.destroy(); // Two may not read one body.
+      throw error;
+    });
+    if (early !== undefined) {
+      connection.unshift(early);
       return undefined;
     }
+    isTaken = true;
     logger.debug("an archive is handed on");
     const ended = resultOf(results, offer.socket);
     ended.catch(() => {}); // It is heard later.
