@@ -219,7 +219,8 @@ export class DockerApiServer {
       if (match.route.hijack === true) {
         throw new Error("a request to hijack that was parsed"); // handOverRaw sent it to #answerRaw.
       }
-      using turn = await this.#turnOf(match, exchange);
+      // A request whose body an agent reads was let in before that: nobody refuses it now.
+      using turn = raw.taken === undefined ? await this.#turnOf(match, exchange) : admittedAtOnce;
       beforeHeader(response, turn.answers);
       const context = this.#context(request, match, exchange);
       await match.route.handler({ ...context, response, ...raw });

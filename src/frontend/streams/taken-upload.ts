@@ -78,9 +78,14 @@ export async function takeUpload(
     logger.debug("an archive is handed on");
     const ended = resultOf(results, offer.socket);
     ended.catch(() => {}); // It is heard later.
-    // The agent ends the call once it knows; a call that is broken off before would have it answer.
+    // The agent ends the call once it knows; a call that is broken off before has it answer.
+    const writtenBefore = connection.bytesWritten;
     const finish = (): void => {
-      answered.resolve();
+      if (connection.bytesWritten > writtenBefore) {
+        answered.resolve();
+      } else {
+        lost.abort();
+      }
       results.next().then(
         () => agent.close(),
         () => agent.close(),
