@@ -3,10 +3,12 @@ package shim_test
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httputil"
 	"os"
 	"path/filepath"
@@ -134,4 +136,54 @@ func TestAnArchiveWhoseClientLeavesIsOverAndLeavesNothingOpen(t *testing.T) {
 		client.Close()
 	}
 	untilAtMost(t, func() int { return openDescriptors(t, c.shim.Process.Pid) }, before)
+}
+
+func TestAnArchiveGoesIntoTheVolumeThoughCallerAndContainerAreGoneMeanwhile(t *testing.T) {
+	volume := t.TempDir()
+	c := launch(t, launchOptions{args: sleeper, config: func(config map[string]any) {
+		mount := map[string]any{"destination": "/home", "type": "bind", "source": volume, "options": []string{"bind"}}
+		config["mounts"] = append(config["mounts"].([]map[string]any), mount)
+	}})
+	c.mustRun()
+	events := c.recording()
+	content := new(bytes.Buffer)
+	archive := tar.NewWriter(content)
+	for _, name := range []string{"tmp/first", "home/second"} {
+		must(t, archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: 1}))
+		_, err := archive.Write([]byte("x"))
+		must(t, err)
+	}
+	must(t, archive.Close())
+	length := uint64(content.Len())
+
+	client, cut := connectTo(t, c.spec.AgentSocket)
+	call := client.ArchiveTake(contextFor(t))
+	must(t, call.Send(&agentv1.ArchiveTakeRequest{Open: &agentv1.ArchivePutOpen{Path: "/"}, Length: &length}))
+	response, err := call.Receive()
+	must(t, err)
+	conn, fd := pair(t)
+	must(t, send(response.GetOffer(), fd, content.Next(1024))) // the first file
+	must(t, unix.Close(fd))
+	first := filepath.Join(c.spec.Rootfs, "tmp/first")
+	defer os.Remove(first)
+	untilAtMost(t, func() int { return missing(first) }, 0)
+	cut()
+	must(t, killPID(c.ready.PID))
+	await(t, events, exitedEvent)
+	_, err = content.WriteTo(conn)
+	must(t, err)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(t, err)
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusOK || missing(filepath.Join(volume, "second")) != 0 {
+		t.Fatalf("%d, and the volume has not all of it", answer.StatusCode)
+	}
+}
+
+// missing is 1 for a path at which nothing is.
+func missing(path string) int {
+	if _, err := os.Lstat(path); err != nil {
+		return 1
+	}
+	return 0
 }

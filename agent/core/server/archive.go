@@ -80,7 +80,9 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 	if err != nil {
 		return wireError(err)
 	}
-	return wireError(s.files(ctx, container, func(root *archive.Root, _ *os.File) error {
+	held, done := outliving(ctx, container, request.Msg.HandOver)
+	defer done()
+	return wireError(s.files(held, container, func(root *archive.Root, _ *os.File) error {
 		tree, err := root.Get(request.Msg.Path)
 		if err != nil {
 			return err

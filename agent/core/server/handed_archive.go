@@ -39,6 +39,15 @@ func newArchiveOut(call context.Context, container Container, asked bool, chunks
 	return o
 }
 
+// outliving is a context that the files of an archive are opened with which may be
+// handed on (see newArchiveOut): its mounts stay though the caller is gone.
+func outliving(call context.Context, container Container, asked bool) (context.Context, context.CancelFunc) {
+	if _, takes := container.(HandOvers); asked && takes {
+		call = context.WithoutCancel(call)
+	}
+	return context.WithCancel(call)
+}
+
 // begin makes the offer, if there is to be one; the first byte does it too.
 func (o *archiveOut) begin() error {
 	if o.offers == nil || o.offer != nil {

@@ -32,7 +32,9 @@ func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
 	if !takes {
 		return Unimplemented{"this agent"}.cannot("ArchiveTake")
 	}
-	return wireError(s.files(ctx, container, func(root *archive.Root, directory *os.File) error {
+	held, done := outliving(ctx, container, true)
+	defer done()
+	return wireError(s.files(held, container, func(root *archive.Root, directory *os.File) error {
 		offer, err := taker.HandOvers().Make()
 		if err != nil {
 			return err
@@ -53,7 +55,7 @@ func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
 		}()
 		body := handover.Receive(client, request.Length, request.ExpectsContinue)
 		defer body.Close()
-		err = unpack(context.WithoutCancel(ctx), container, root, directory, request.Open, body)
+		err = unpack(held, container, root, directory, request.Open, body)
 		result := &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: body.Received}}}
 		var failure *agentv1.ArchiveFailure
 		if err != nil {
