@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/net/http2"
@@ -68,18 +69,25 @@ func (c *Client) over(socket string) *http.Client {
 	if known, ok := c.dialed[socket]; ok {
 		return known
 	}
-	made := &http.Client{Transport: &http2.Transport{
+	transport := &http2.Transport{
 		AllowHTTP: true,
 		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
-	}}
+	}
+	made := &http.Client{Transport: transport}
 	// Agents come and go with their containers: only the backend's connection is kept.
 	if socket == c.socket {
 		c.dialed[socket] = made
+	} else {
+		transport.IdleConnTimeout = agentIdle
 	}
 	return made
 }
+
+// agentIdle is how long a connection to an agent stays after its last call. It closes by itself: that of a call which is
+// cut is not idle yet when its caller has done.
+const agentIdle = time.Second
 
 // agentOf answers a client of the agent that an endpoint names, and closes its connection with `done`.
 func (c *Client) agentOf(endpoint *backendv1.AgentEndpoint) (agentv1connect.AgentServiceClient, func(), error) {
