@@ -46,16 +46,22 @@ func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []dige
 	return id, err
 }
 
-func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (string, error) {
+func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (made string, err error) {
 	unbound, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	if top != nil {
-		isThere, err := c.sendLayer(ctx, unbound, top)
-		if err != nil {
-			return "", err
+		isLost, failure := c.sendLayer(ctx, unbound, top)
+		if failure != nil {
+			return "", failure
 		}
-		if isThere {
+		if isLost != nil {
 			top = nil
+			defer func() {
+				// A backend that was started again refuses an archive without the layer that the one before it had.
+				if err != nil && !isAway(err) && ctx.Err() == nil && isLost() {
+					err = errCut
+				}
+			}()
 		}
 	}
 	isWhole := context.AfterFunc(ctx, cut)
@@ -94,13 +100,17 @@ func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.
 // knows nothing.
 const uploadWord = 5 * time.Second
 
-// sendLayer sends a layer by itself, where the backend takes it so: it has it then until the context `held` ends.
-func (c *Client) sendLayer(ctx, held context.Context, layer *Layer) (isThere bool, err error) {
+// heldWord is how long a call may take to tell that it has ended with its backend.
+const heldWord = time.Second
+
+// sendLayer sends a layer by itself, where the backend takes it so: it has it then until the context `held` ends, or
+// until it ends itself, which `isLost` tells. Nil: the layer is to go with its archive.
+func (c *Client) sendLayer(ctx, held context.Context, layer *Layer) (isLost func() bool, err error) {
 	held, leave := context.WithCancel(held)
 	defer context.AfterFunc(ctx, leave)()
 	stream, err := c.Images.ReceiveLayer(held, connect.NewRequest(&backendv1.ReceiveLayerRequest{Access: reach(nil)}))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	next := func() error {
 		if stream.Receive() {
@@ -112,30 +122,35 @@ func (c *Client) sendLayer(ctx, held context.Context, layer *Layer) (isThere boo
 		if Is(err, connect.CodeUnimplemented) {
 			err = nil
 		}
-		return false, errors.Join(err, stream.Close())
+		return nil, errors.Join(err, stream.Close())
 	}
 	endpoint := stream.Msg().GetReady().GetEndpoint()
 	if endpoint == nil {
-		return false, stream.Close()
+		return nil, stream.Close()
 	}
 	if sending := c.putLayer(ctx, endpoint, layer.Content); sending != nil {
-		if ctx.Err() != nil {
-			return false, sending
+		isOfCall := errors.As(sending, new(*connect.Error)) || errors.Is(sending, io.EOF)
+		if ctx.Err() != nil || !isOfCall {
+			return nil, sending
 		}
 		// The backend knows why an upload fails that has reached its place.
 		defer time.AfterFunc(uploadWord, leave).Stop()
 		if err := next(); err != nil && held.Err() == nil {
-			return false, err
+			return nil, err
 		}
-		return false, sending
+		return nil, sending
 	}
 	if err := next(); err != nil {
-		return false, err
+		return nil, err
 	}
 	if taken := stream.Msg().GetTaken().GetDiffId(); taken != layer.DiffID.String() {
-		return false, fmt.Errorf("the layer %s was taken as %q", layer.DiffID, taken)
+		return nil, fmt.Errorf("the layer %s was taken as %q", layer.DiffID, taken)
 	}
-	return true, nil
+	return func() bool {
+		defer time.AfterFunc(heldWord, leave).Stop()
+		stream.Receive()
+		return held.Err() == nil
+	}, nil
 }
 
 // putLayer writes a layer to where it is taken.

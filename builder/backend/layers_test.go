@@ -69,11 +69,30 @@ func TestALayerThatIsCutMakesNoImage(t *testing.T) {
 	server.TakesLayers = true
 	top := layer()
 	top.Content = failing{}
-	if _, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true); err == nil {
-		t.Error("succeeded")
+	if _, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("answered %v", err)
 	}
 	if left := server.Images(); len(left) != 0 {
 		t.Errorf("left %v", left)
+	}
+}
+
+func TestALayerThatIsLostWithItsBackendIsSentAgain(t *testing.T) {
+	server, client := backendtest.Start(t)
+	server.TakesLayers, server.LosesALayer = true, true
+	loads := 0
+	server.Before = func(procedure string) {
+		if procedure == "LoadImage" {
+			loads++
+		}
+	}
+	top := layer()
+	id, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true)
+	if err != nil || loads != 2 {
+		t.Fatalf("%d loads: %v", loads, err)
+	}
+	if there := server.Images(); len(there) != 1 || there[0] != id {
+		t.Errorf("has %v instead of %s", there, id)
 	}
 }
 

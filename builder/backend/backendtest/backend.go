@@ -42,6 +42,9 @@ type Backend struct {
 	Archive []byte
 	// TakesLayers has layers come by themselves.
 	TakesLayers bool
+	// LosesALayer has the next call of one end once it was taken, as with a backend that is killed, and the archive that
+	// leaves it out be refused.
+	LosesALayer bool
 	// RemoveImageError is what RemoveImage fails with.
 	RemoveImageError error
 
@@ -184,6 +187,7 @@ func (b *Backend) ReceiveLayer(ctx context.Context, _ *connect.Request[backendv1
 	id := digest.FromBytes(content).String()
 	b.mu.Lock()
 	b.layers[id] = content
+	isLost := b.LosesALayer
 	b.mu.Unlock()
 	defer func() {
 		b.mu.Lock()
@@ -193,6 +197,9 @@ func (b *Backend) ReceiveLayer(ctx context.Context, _ *connect.Request[backendv1
 	taken := &backendv1.ReceiveLayerResponse_Taken{Taken: &backendv1.LayerTaken{DiffId: id}}
 	if err := stream.Send(&backendv1.ReceiveLayerResponse{Message: taken}); err != nil {
 		return err
+	}
+	if isLost {
+		return connect.NewError(connect.CodeUnavailable, errors.New("killed"))
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -239,6 +246,13 @@ func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backen
 		return err
 	}
 	b.Before("LoadImage")
+	b.mu.Lock()
+	isLost := b.LosesALayer
+	b.LosesALayer = false
+	b.mu.Unlock()
+	if isLost {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("open layer: no such file or directory"))
+	}
 	var manifest []struct {
 		Config string
 		Layers []string
