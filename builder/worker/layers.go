@@ -3,7 +3,6 @@ package worker
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"io"
 	"io/fs"
@@ -21,13 +20,6 @@ import (
 
 	"github.com/sockerless/sockerless/builder/backend"
 )
-
-// emptyTar is a layer without entries: steps that change nothing have one, so that layers and history agree.
-var emptyTar = make([]byte, 1024)
-
-func emptyLayer() *backend.Layer {
-	return &backend.Layer{DiffID: digest.FromBytes(emptyTar), Size: int64(len(emptyTar)), Content: bytes.NewReader(emptyTar)}
-}
 
 // mark is what tells whether an entry of a skeleton was changed.
 type mark struct {

@@ -115,7 +115,7 @@ func TestTheSameRemovalsAreTheSameLayer(t *testing.T) {
 func TestWhatIsNotChangedMakesAnEmptyLayer(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "file", "content")
-	if layer, entries := layerOf(t, dir, func() {}); len(entries) != 0 || layer.DiffID != emptyLayer().DiffID {
+	if layer, entries := layerOf(t, dir, func() {}); len(entries) != 0 || layer.DiffID != digest.FromBytes(make([]byte, 1024)) {
 		t.Errorf("%s with %q", layer.DiffID, entries)
 	}
 }
