@@ -212,3 +212,38 @@ func TestNoOperationLinksWhoseArchiveOrOwnerCouldChangeFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingIsWrittenToAFileThatIsThere holds BuildKit to what linking stands on: its operations make files anew.
+func TestNothingIsWrittenToAFileThatIsThere(t *testing.T) {
+	source, target, other := t.TempDir(), t.TempDir(), t.TempDir()
+	at := filepath.Join(source, "file")
+	must(t, os.WriteFile(at, []byte("content"), 0o600), os.Chtimes(at, time.Unix(1e9, 0), time.Unix(1e9, 0)),
+		os.WriteFile(filepath.Join(other, "file"), []byte("other"), 0o755))
+	before := filesAt(t, source)
+	real, err := fileops.NewFileOpBackend(func(*pb.ChownOpt, snapshot.Mountable, snapshot.Mountable) (*fscopy.User, error) { return nil, nil })
+	must(t, err)
+	l := linking{real}
+	whole := &pb.FileActionCopy{Src: "/", Dest: "/", Mode: -1, Timestamp: -1, DirCopyContents: true, FollowSymlink: true, CreateDestPath: true}
+	changed := whole.CloneVT()
+	changed.Mode, changed.Timestamp = 0o777, 5
+	for name, change := range map[string]func(from, to fileoptypes.Mount) error{
+		"a file that is made": func(_, to fileoptypes.Mount) error {
+			return l.Mkfile(t.Context(), to, nil, nil, &pb.FileActionMkFile{Path: "/file", Mode: 0o777, Data: []byte("made"), Timestamp: 5})
+		},
+		"a directory that is made": func(_, to fileoptypes.Mount) error {
+			return l.Mkdir(t.Context(), to, nil, nil, &pb.FileActionMkDir{Path: "/d", Mode: 0o777, MakeParents: true, Timestamp: 5})
+		},
+		"a copy":                 func(from, to fileoptypes.Mount) error { return l.Copy(t.Context(), from, to, nil, nil, whole) },
+		"a copy that has a mode": func(from, to fileoptypes.Mount) error { return l.Copy(t.Context(), from, to, nil, nil, changed) },
+		"a removal":              func(_, to fileoptypes.Mount) error { return l.Rm(t.Context(), to, &pb.FileActionRm{Path: "/file"}) },
+	} {
+		must(t, os.RemoveAll(target), os.Mkdir(target, 0o755))
+		must(t, l.Copy(t.Context(), mountedAt(t, source), mountedAt(t, target), nil, nil, whole))
+		if err := change(mountedAt(t, other), mountedAt(t, target)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after := filesAt(t, source); !slices.Equal(after, before) {
+			t.Errorf("%s: the source is %q", name, after)
+		}
+	}
+}
