@@ -25,9 +25,10 @@ type Layer struct {
 	Content io.WriterTo
 }
 
-// InstallImage makes an image of a configuration, `ofBuild` one that users do not see, whose layers the backend has, but for the top one where that is
-// given. It answers the ID, which is the configuration's digest. Equal images are installed once. An archive that is
-// cut leaves nothing; once it was sent whole, its end is waited for whatever happens, and the image is there.
+// InstallImage makes an image of a configuration, `ofBuild` one that users do not see, whose layers the backend has, but
+// for the top one where that is given. It answers the ID, which is the configuration's digest. Equal images are installed
+// once. An archive that is cut leaves nothing; once it was sent whole, its end is waited for whatever happens, and the
+// image is there.
 //
 // On the wire the layer goes by itself where the backend takes it so, and then an archive of `docker load` that leaves out
 // the layers that are there.
