@@ -80,7 +80,7 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 	if err != nil {
 		return wireError(err)
 	}
-	held, done := outliving(ctx, container, request.Msg.HandOver)
+	held, done := context.WithCancel(outliving(ctx, offersOf(container, request.Msg.HandOver)))
 	defer done()
 	return wireError(s.files(held, container, func(root *archive.Root, _ *os.File) error {
 		tree, err := root.Get(request.Msg.Path)

@@ -29,23 +29,27 @@ type archiveOut struct {
 // newArchiveOut makes the way of an archive. asked says that the client's connection
 // may be handed on, tell sends the offer. end must be called.
 func newArchiveOut(call context.Context, container Container, asked bool, chunks *chunkWriter, tell func(*agentv1.HandOverOffer) error) *archiveOut {
-	o := &archiveOut{call: call, chunks: chunks, tell: tell}
-	o.ctx, o.cancel = context.WithCancelCause(call)
-	if taker, takes := container.(HandOvers); asked && takes {
-		o.offers = taker.HandOvers()
-		o.cancel(nil)
-		o.ctx, o.cancel = context.WithCancelCause(context.WithoutCancel(call))
-	}
+	o := &archiveOut{call: call, chunks: chunks, offers: offersOf(container, asked), tell: tell}
+	o.ctx, o.cancel = context.WithCancelCause(outliving(call, o.offers))
 	return o
 }
 
-// outliving is a context that the files of an archive are opened with which may be
-// handed on (see newArchiveOut): its mounts stay though the caller is gone.
-func outliving(call context.Context, container Container, asked bool) (context.Context, context.CancelFunc) {
-	if _, takes := container.(HandOvers); asked && takes {
-		call = context.WithoutCancel(call)
+// offersOf answers nil where no client's connection is to be handed on, or the
+// container's agent takes none.
+func offersOf(container Container, asked bool) *handover.Offers {
+	if taker, takes := container.(HandOvers); asked && takes {
+		return taker.HandOvers()
 	}
-	return context.WithCancel(call)
+	return nil
+}
+
+// outliving is the context of an archive, and of the files that it is of: one that
+// may be handed on goes on, and its mounts stay, though the caller is gone.
+func outliving(call context.Context, offers *handover.Offers) context.Context {
+	if offers == nil {
+		return call
+	}
+	return context.WithoutCancel(call)
 }
 
 // begin makes the offer, if there is to be one; the first byte does it too.

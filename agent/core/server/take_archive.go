@@ -28,14 +28,14 @@ func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
 	if request.Open == nil {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("nothing says where the archive goes"))
 	}
-	taker, takes := container.(HandOvers)
-	if !takes {
+	offers := offersOf(container, true)
+	if offers == nil {
 		return Unimplemented{"this agent"}.cannot("ArchiveTake")
 	}
-	held, done := outliving(ctx, container, true)
+	held, done := context.WithCancel(outliving(ctx, offers))
 	defer done()
 	return wireError(s.files(held, container, func(root *archive.Root, directory *os.File) error {
-		offer, err := taker.HandOvers().Make()
+		offer, err := offers.Make()
 		if err != nil {
 			return err
 		}
