@@ -1,7 +1,8 @@
 /**
  * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
  * itself. A helper process passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
- * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}, {@link HandOver.mayTakeBody}); all others go through the workers.
+ * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}, {@link HandOver.mayTakeBody}); all others go
+ * through the workers.
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
 import type { IncomingMessage } from "node:http";
@@ -34,6 +35,9 @@ interface Answer {
   /** False: it is ours still. */
   readonly sent: boolean;
 }
+
+/** The helper's word, with what was read of the connection before. */
+type Passed = Omit<Answer, "id"> & { readonly early: Buffer };
 
 /** A call that answers a request. */
 export type HeldCall =
@@ -152,9 +156,9 @@ export class HandOver {
   async giveAway(client: Socket, { socket, token }: HandOverOffer): Promise<Buffer | undefined> {
     await written(client);
     const answer = await this.#pass(client, { socket, token, tell: true });
-    if (answer?.sent !== true) {
-      this.#logger.warn({ reason: answer?.error }, "a connection was not handed on");
-      return answer?.early ?? Buffer.alloc(0);
+    if (!answer.sent) {
+      this.#logger.warn({ reason: answer.error }, "a connection was not handed on");
+      return answer.early;
     }
     if (answer.error !== "") {
       throw systemError(answer.error);
@@ -176,7 +180,7 @@ export class HandOver {
         : { log: { ...call, request: Buffer.from(call.request).toString("base64") } };
     const allHeaders = call.kind === "log" ? { ...headers, [containerIdHeader]: call.containerId } : headers;
     const answer = await this.#pass(client, { held: { head, headers: allHeaders, ...held } });
-    return answer?.sent === true;
+    return answer.sent;
   }
 
   /**
@@ -186,11 +190,9 @@ export class HandOver {
    * @returns the helper's word, with what was read; undefined: there was none, and the promise has resolved
    * @throws SockerlessError when the helper has ended with it
    */
-  async #pass(
-    client: Duplex,
-    message: object,
-    handed?: Promise<void>,
-  ): Promise<(Omit<Answer, "id"> & { readonly early: Buffer }) | undefined> {
+  async #pass(client: Duplex, message: object): Promise<Passed>;
+  async #pass(client: Duplex, message: object, handed: Promise<void>): Promise<Passed | undefined>;
+  async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined> {
     const handle = client.destroyed ? undefined : handleOf(client);
     const helper = this.#helper;
     if (handle === undefined || helper === undefined || !this.#isReady) {
