@@ -19,11 +19,11 @@ const callLimitMs = 5_000;
 const retryMs = 5_000;
 /** The feature of an agent that reaches partners by the relay. */
 const calledPartners = "called-partners";
-/** The agent of a container has no means to share a network with others. */
-class TooOldAgent extends SockerlessError {}
-
 /** Certificates of partners are good for an hour; the authority makes new ones after half of it. */
 const renewalMs = 10 * 60_000;
+
+/** The agent of a container has no means to share a network with others. */
+class TooOldAgent extends SockerlessError {}
 
 /**
  * Makes a container that starts, and those that have its network, one another's partners. When the promise resolves its
