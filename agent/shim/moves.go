@@ -10,11 +10,12 @@ import (
 )
 
 const (
-	// movesAhead is how long moves into control groups are kept quick for one that
-	// is on its way.
-	movesAhead = 40 * time.Millisecond
-	// moveInterval is shorter than the time that the kernel takes to forget.
-	moveInterval = 2 * time.Millisecond
+	// movesKept is how long moves into control groups are kept quick: processes
+	// come in series, and a wait between two of them makes the next one wait too,
+	// as the kernel has forgotten the first by then.
+	movesKept = 500 * time.Millisecond
+	// moveInterval is shorter than the 15 ms after which the kernel forgets.
+	moveInterval = 8 * time.Millisecond
 )
 
 // quickMoves spares a process that is about to be made the wait of the first
@@ -33,7 +34,7 @@ func (q *quickMoves) soon() {
 	defer q.mu.Unlock()
 	now := time.Now()
 	underWay := now.Before(q.until)
-	q.until = now.Add(movesAhead)
+	q.until = now.Add(movesKept)
 	if !underWay {
 		go q.run()
 	}
