@@ -80,6 +80,8 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 	if id := query.Get("buildid"); id != "" {
 		defer s.cancellable(id, cancel)()
 	}
+	// The last step's container has gone when the client hears of the end.
+	defer func() { s.worker.WaitForRemovals(r.Context(), request.Session) }()
 	// The end of another build leaves this one's context.
 	defer s.beginBuild()()
 	isQuiet := isSet(query, "q")

@@ -113,6 +113,10 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 // countBuilds counts those of BuildKit's clients, each of which is one call.
 func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	if info.FullMethod == controlapi.Control_Solve_FullMethodName {
+		if solve, ok := request.(*controlapi.SolveRequest); ok {
+			// BuildKit has let go of its containers by then.
+			defer s.worker.WaitForRemovals(ctx, solve.Session)
+		}
 		defer s.beginBuild()()
 	}
 	return handle(ctx, request)
@@ -135,7 +139,7 @@ func (s *Server) beginBuild() func() {
 		}
 		letGo := s.worker.TakeReferences()
 		s.mu.Unlock()
-		tell("let go of what the last build has left", letGo(context.Background()))
+		tell("let go of what the last build has left", letGo())
 		go func() {
 			tell("keep to the cache's size", s.worker.Prune(context.Background(), nil, s.worker.GCPolicy()...))
 		}()

@@ -113,7 +113,7 @@ func TestAnArchiveThatIsAddedIsMeasuredBeforeItIsUnpacked(t *testing.T) {
 		case each.refusal != "" && (err == nil || !strings.Contains(err.Error(), each.refusal)):
 			t.Errorf("%q instead of %q", err, each.refusal)
 		}
-		if err := skeleton.close(context.Background()); err != nil {
+		if err := skeleton.close(); err != nil {
 			t.Error(err)
 		}
 	}

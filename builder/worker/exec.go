@@ -109,7 +109,7 @@ func (o *execOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 	}
 	step := &step{execOp: o, job: job, inputs: inputs}
 	defer func() { err = errors.Join(err, step.end(context.WithoutCancel(ctx))) }()
-	outputs, err = step.run(ctx)
+	outputs, err = step.run(forBuilds(ctx, job.Session()))
 	return unlessCancelled(ctx, outputs, err)
 }
 
@@ -218,24 +218,13 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	return []solver.Result{bkworker.NewWorkerRefResult(s.worker.stateRef(made), s.worker)}, nil
 }
 
-// removeBehind removes the container of a step that is done while the next one begins; the build does not end before. Not
-// ok: what the step mounts goes after it.
+// removeBehind removes the container of a step that is done while the next one begins. Not ok: what the step mounts goes
+// after it.
 func (s *step) removeBehind(container string) bool {
 	if len(s.atEnd) > 1 {
 		return false
 	}
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		tell("remove the container of a step", s.worker.backend.RemoveContainer(context.Background(), container))
-	}()
-	wait := func() error {
-		<-gone
-		return nil
-	}
-	if s.job.Cleanup(wait) != nil {
-		<-gone
-	}
+	s.worker.removeBehind(sessionsOf(s.job.Session()), container)
 	return true
 }
 

@@ -149,23 +149,44 @@ func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {
 		close(removing)
 		<-goOn
 	}
-	build := &job{}
-	done := stepOf(w, build, "")
+	done := stepOf(w, &job{session: "one"}, "")
 	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
 	if !done.removeBehind(id) {
 		t.Fatal("it is not removed behind the step")
 	}
 	<-removing
+	w.WaitForRemovals(ctx, "other")
+	left, leave := context.WithCancel(ctx)
+	leave()
+	w.WaitForRemovals(left, "one")
 	close(goOn)
-	for _, each := range build.atEnd {
-		must(t, each())
-	}
+	w.WaitForRemovals(ctx, "one")
 	if left := server.Containers(); len(left) != 0 {
 		t.Errorf("left %v", left)
+	}
+	if len(w.removals.underWay) != 0 {
+		t.Errorf("still known are %v", w.removals.underWay)
 	}
 	// A step that has more to let go of does that after its container.
 	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
 	if done.removeBehind(id) {
 		t.Error("it is removed behind a step that has more to let go of")
+	}
+}
+
+func TestAStateThatWasReadIsLetGoWithoutWaitingForTheBackend(t *testing.T) {
+	w, server := workerOf(t)
+	ctx := context.Background()
+	state := w.stateRef(installed(t, w.states, "state"))
+	build := &job{session: "one"}
+	_, err := state.files.reader(forBuilds(ctx, build.Session()))
+	must(t, err)
+	goOn := make(chan struct{})
+	server.Before = func(string) { <-goOn }
+	must(t, state.Release(ctx))
+	close(goOn)
+	w.WaitForRemovals(ctx, "one")
+	if left := server.Containers(); len(left) != 0 {
+		t.Errorf("left %v", left)
 	}
 }

@@ -102,7 +102,7 @@ func (m *manager) New(ctx context.Context, parent cache.ImmutableRef, _ session.
 	}
 	made.skeleton = newTree(m.Worker, image, true)
 	if err := made.begin(ctx); err != nil {
-		made.skeleton.close(context.WithoutCancel(ctx))
+		made.skeleton.close()
 		return nil, err
 	}
 	return made, nil
@@ -146,8 +146,8 @@ type skeletonOf struct {
 	base *ref
 }
 
-func (g *growing) Release(ctx context.Context) error {
-	return g.skeleton.close(context.WithoutCancel(ctx))
+func (g *growing) Release(context.Context) error {
+	return g.skeleton.close()
 }
 
 // Commit makes what was changed a layer, and a state of it.

@@ -34,7 +34,7 @@ type content struct {
 }
 
 // letGo is done once, by the last release or by the end of the last build.
-func (c *content) letGo(ctx context.Context) (err error) {
+func (c *content) letGo() (err error) {
 	c.gone.Do(func() {
 		c.worker.references.forget(c)
 		if c.context != nil {
@@ -42,7 +42,7 @@ func (c *content) letGo(ctx context.Context) (err error) {
 			return
 		}
 		c.worker.states.letGo(c.id)
-		err = c.files.close(context.WithoutCancel(ctx))
+		err = c.files.close()
 	})
 	return err
 }
@@ -71,14 +71,14 @@ func (r *references) forget(c *content) {
 
 // TakeReferences is called when no build is under way. It answers what lets go of everything that is still referred to:
 // BuildKit forgets to release some results of steps that end together with their build.
-func (w *Worker) TakeReferences() func(context.Context) error {
+func (w *Worker) TakeReferences() func() error {
 	w.references.mu.Lock()
 	defer w.references.mu.Unlock()
 	left := w.references.live
 	w.references.live = nil
-	return func(ctx context.Context) (err error) {
+	return func() (err error) {
 		for each := range left {
-			err = errors.Join(err, each.letGo(ctx))
+			err = errors.Join(err, each.letGo())
 		}
 		return err
 	}
@@ -125,14 +125,14 @@ func (r *ref) Clone() cache.ImmutableRef {
 	return &ref{content: r.content}
 }
 
-func (r *ref) Release(ctx context.Context) (err error) {
+func (r *ref) Release(context.Context) (err error) {
 	r.once.Do(func() {
 		r.mu.Lock()
 		r.refs--
 		isLast := r.refs == 0
 		r.mu.Unlock()
 		if isLast {
-			err = r.letGo(ctx)
+			err = r.letGo()
 		}
 	})
 	return err
@@ -142,11 +142,11 @@ func (r *ref) isState() bool { return r.context == nil }
 
 // Mount gives the files as a directory: a context's own, or a copy of a state's, which is fetched whole. Operations
 // that know what they read take a scopedRef.
-func (r *ref) Mount(ctx context.Context, _ bool, _ session.Group) (snapshot.Mountable, error) {
+func (r *ref) Mount(ctx context.Context, _ bool, group session.Group) (snapshot.Mountable, error) {
 	if r.context != nil {
 		return directory(r.context.path), nil
 	}
-	if err := r.files.fetch(ctx, "/"); err != nil {
+	if err := r.files.fetch(forBuilds(ctx, group), "/"); err != nil {
 		return nil, err
 	}
 	return directory(r.files.dir), nil

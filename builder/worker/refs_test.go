@@ -24,7 +24,7 @@ func TestFilesThatWereLetGoAreNotFetchedAgain(t *testing.T) {
 	w, server := workerOf(t)
 	ctx := context.Background()
 	files := newTree(w, "image", false)
-	if err := files.close(ctx); err != nil {
+	if err := files.close(); err != nil {
 		t.Fatal(err)
 	}
 	for name, look := range map[string]func() error{
@@ -45,7 +45,7 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 	w, server := workerOf(t)
 	ctx := context.Background()
 	state := w.stateRef(installed(t, w.states, "state"))
-	if _, err := state.files.reader(ctx); err != nil {
+	if _, err := state.files.reader(forBuilds(ctx, nil)); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -56,9 +56,10 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 	}
 	letGo := w.TakeReferences()
 	kept := w.stateRef(installed(t, w.states, "of the next build"))
-	if err := letGo(ctx); err != nil {
+	if err := letGo(); err != nil {
 		t.Fatal(err)
 	}
+	w.WaitForRemovals(ctx, "")
 	if left := server.Containers(); len(left) != 0 {
 		t.Errorf("left %v", left)
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/proto"
 )
@@ -37,22 +36,9 @@ func (s *step) stage() (_ stage, ok bool) {
 	if !s.worker.continuesRuns || len(s.host.Mounts)+len(s.host.Tmpfs) > 0 || s.host.ReadonlyRootfs {
 		return stage{}, false
 	}
-	build := buildOf(s.job)
+	build := sessionsOf(s.job.Session())[0]
 	settings, err := proto.MarshalOptions{Deterministic: true}.Marshal(s.host)
 	return stage{build, s.config.Hostname + "/" + string(settings)}, build != "" && err == nil
-}
-
-// buildOf tells builds apart by their clients' sessions.
-func buildOf(job solver.JobContext) string {
-	group := job.Session()
-	if group == nil {
-		return ""
-	}
-	sessions := group.SessionIterator()
-	if sessions == nil {
-		return ""
-	}
-	return sessions.NextSession()
 }
 
 // continued runs the step in the container that an earlier one of its stage has left; what came between, a COPY say, is put
@@ -79,11 +65,12 @@ func (s *step) leave(state record, container string) bool {
 	if !ok {
 		return false
 	}
-	all, client := &s.worker.stages, s.worker.backend
+	all, builds := &s.worker.stages, sessionsOf(s.job.Session())
 	all.leave(waiting{container, at, state})
 	err := s.job.Cleanup(func() error {
 		all.drop(container)
-		return client.RemoveContainer(context.Background(), container)
+		s.worker.removeBehind(builds, container)
+		return nil
 	})
 	if err != nil {
 		all.drop(container)

@@ -116,6 +116,7 @@ func TestAContainerThatWaitsGoesWithItsBuild(t *testing.T) {
 	for _, do := range build.atEnd {
 		failed = errors.Join(failed, do())
 	}
+	w.WaitForRemovals(context.Background(), "one")
 	if failed != nil || len(server.Containers()) != 0 || len(w.stages.waiting) != 0 {
 		t.Errorf("left %v, %v, %v", server.Containers(), w.stages.waiting, failed)
 	}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -37,6 +39,8 @@ type tree struct {
 	dir       string
 	root      *os.Root
 	container string
+	// Builds that read through the container, by their sessions.
+	builds map[string]struct{}
 	// Paths that are known, those that do not exist too; `whole` are there with all that is beneath.
 	known map[string]bool
 	whole map[string]bool
@@ -47,7 +51,7 @@ type tree struct {
 func newTree(w *Worker, image string, isSkeleton bool) *tree {
 	return &tree{
 		worker: w, image: image, isSkeleton: isSkeleton,
-		known: map[string]bool{}, whole: map[string]bool{}, times: map[string]*tar.Header{},
+		builds: map[string]struct{}{}, known: map[string]bool{}, whole: map[string]bool{}, times: map[string]*tar.Header{},
 	}
 }
 
@@ -74,20 +78,20 @@ func (t *tree) open() error {
 // errClosed tells an operation of a build that has ended.
 var errClosed = errors.New("the files were let go")
 
-// close removes the directory and the container through which it was read, for good.
-func (t *tree) close(ctx context.Context) error {
+// close removes the directory, and behind its caller the container through which it was read, for good.
+func (t *tree) close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.isClosed = true
-	var err error
 	if t.container != "" {
-		err = t.worker.backend.RemoveContainer(ctx, t.container)
+		t.worker.removeBehind(slices.Collect(maps.Keys(t.builds)), t.container)
 		t.container = ""
 	}
-	if t.root != nil {
-		err = errors.Join(err, t.root.Close(), os.RemoveAll(t.dir))
-		t.root = nil
+	if t.root == nil {
+		return nil
 	}
+	err := errors.Join(t.root.Close(), os.RemoveAll(t.dir))
+	t.root = nil
 	return err
 }
 
@@ -101,6 +105,10 @@ func (t *tree) reader(ctx context.Context) (string, error) {
 			return "", backend.Plain(err)
 		}
 		t.container = id
+	}
+	builds, _ := ctx.Value(buildsOfContext{}).([]string)
+	for _, each := range builds {
+		t.builds[each] = struct{}{}
 	}
 	return t.container, nil
 }

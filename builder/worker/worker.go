@@ -67,6 +67,7 @@ type Worker struct {
 	mountsDirectoriesOnly bool
 
 	references references
+	removals   removals
 	sources    *source.Manager
 	git        *gitSource
 	// How this process, and the program git, ask the web.

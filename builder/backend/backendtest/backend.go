@@ -307,6 +307,17 @@ func (b *Backend) StartContainer(_ context.Context, request *connect.Request[bac
 	return connect.NewResponse(&backendv1.StartContainerResponse{}), nil
 }
 
+// OpenLogs names the relay.
+func (b *Backend) OpenLogs(_ context.Context, request *connect.Request[backendv1.OpenLogsRequest]) (*connect.Response[backendv1.OpenLogsResponse], error) {
+	at := &backendv1.AgentEndpoint{ContainerId: request.Msg.Container, Address: &backendv1.AgentEndpoint_Relay{Relay: &backendv1.Relay{}}}
+	return connect.NewResponse(&backendv1.OpenLogsResponse{Endpoint: at}), nil
+}
+
+// WaitContainer says that what was never started has done well.
+func (b *Backend) WaitContainer(_ context.Context, _ *connect.Request[backendv1.WaitContainerRequest], stream *connect.ServerStream[backendv1.WaitContainerResponse]) error {
+	return stream.Send(&backendv1.WaitContainerResponse{Message: &backendv1.WaitContainerResponse_Exited{Exited: &backendv1.WaitExited{}}})
+}
+
 // ListImages lists none.
 func (b *Backend) ListImages(context.Context, *connect.Request[backendv1.ListImagesRequest]) (*connect.Response[backendv1.ListImagesResponse], error) {
 	return connect.NewResponse(&backendv1.ListImagesResponse{}), nil
@@ -322,6 +333,11 @@ func (b *Backend) OpenArchive(_ context.Context, request *connect.Request[backen
 type relay struct {
 	agentv1connect.UnimplementedAgentServiceHandler
 	backend *Backend
+}
+
+// Logs are empty.
+func (r *relay) Logs(_ context.Context, _ *connect.Request[agentv1.LogsRequest], stream *connect.ServerStream[agentv1.LogsResponse]) error {
+	return stream.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{}}})
 }
 
 // ArchivePut takes a layer that a call waits for.

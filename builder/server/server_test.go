@@ -1,0 +1,80 @@
+package server
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/identity"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc"
+
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+	"github.com/sockerless/sockerless/builder/worker"
+)
+
+// running serves builds whose steps do nothing.
+func running(t *testing.T) (*Server, *backendtest.Backend) {
+	t.Helper()
+	server, client := backendtest.Start(t)
+	dir := t.TempDir()
+	built, err := worker.New(context.Background(), client, dir, worker.Limits{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { built.Close() })
+	s, err := New(context.Background(), built, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, server
+}
+
+// solved is a build of BuildKit's client, which has a file and a step.
+func solved(s *Server, session, command string) error {
+	state := llb.Scratch().File(llb.Mkfile("/file", 0o644, []byte(command))).Run(llb.Args([]string{command})).Root()
+	definition, err := state.Marshal(context.Background(), llb.Platform(ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	if err != nil {
+		return err
+	}
+	info := &grpc.UnaryServerInfo{FullMethod: controlapi.Control_Solve_FullMethodName}
+	request := &controlapi.SolveRequest{Ref: identity.NewID(), Session: session, Definition: definition.ToPB()}
+	_, err = s.countBuilds(context.Background(), request, info, func(ctx context.Context, request any) (any, error) {
+		return s.controller.Solve(ctx, request.(*controlapi.SolveRequest))
+	})
+	return err
+}
+
+func TestABackendThatHangsAtTheEndOfABuildHoldsUpNoOther(t *testing.T) {
+	s, server := running(t)
+	hanging, goOn := make(chan struct{}), make(chan struct{})
+	var removals atomic.Int32
+	server.Before = func(procedure string) {
+		if procedure == "RemoveContainer" && removals.Add(1) == 1 {
+			close(hanging)
+			<-goOn
+		}
+	}
+	first := make(chan error, 1)
+	go func() { first <- solved(s, "one", "first") }()
+	<-hanging
+	if err := solved(s, "two", "second"); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-first:
+		t.Errorf("the first build ended before its container had gone: %v", err)
+	default:
+	}
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if left := server.Containers(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
