@@ -30,9 +30,11 @@ type states struct {
 	inUse map[string]int
 	// Removals under way by image ID, closed at their end.
 	leaving map[string]chan struct{}
-	// Count of removals that have ended.
-	removed int
+	// Commits under way, with the image IDs whose removal has ended meanwhile.
+	commits map[*commitUnderWay]struct{}
 }
+
+type commitUnderWay struct{ removed map[string]bool }
 
 // record is one entry of the build cache.
 type record struct {
@@ -54,7 +56,7 @@ func openStates(client *backend.Client, db *bolt.DB) (*states, error) {
 		_, err := tx.CreateBucketIfNotExists(recordsBucket)
 		return err
 	})
-	return &states{backend: client, db: db, inUse: map[string]int{}, leaving: map[string]chan struct{}{}}, err
+	return &states{backend: client, db: db, inUse: map[string]int{}, leaving: map[string]chan struct{}{}, commits: map[*commitUnderWay]struct{}{}}, err
 }
 
 // stateConfig is the configuration of a state's image: equal layers make equal images.
@@ -121,22 +123,25 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 		return record{}, err
 	}
 	for held := ""; ; {
-		removals := s.removals()
+		end := s.beginCommit()
 		made, err := s.backend.CommitContainer(ctx, container, mountPoints, config)
 		if held != "" && held != made.ID {
 			s.letGo(held)
 		}
 		if err != nil {
+			end()
 			return record{}, err
 		}
 		if held != made.ID {
 			// The commit has ended: what is cancelled now leaves a state that is known.
 			if err := s.hold(context.WithoutCancel(ctx), made.ID); err != nil {
+				end()
 				return record{}, err
 			}
-			if held = made.ID; s.removals() != removals {
-				continue // An equal state was removed meanwhile, perhaps after the commit.
-			}
+		}
+		held = made.ID
+		if removed := end(); removed[made.ID] {
+			continue // An equal state was removed meanwhile, perhaps after the commit.
 		}
 		from.size = made.Size
 		kept, err := s.keep(made.ID, made.DiffIDs, from)
@@ -330,16 +335,25 @@ func (s *states) claim(id string) (release func(), ok bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.leaving, id)
-		s.removed++
+		for each := range s.commits {
+			each.removed[id] = true
+		}
 		close(gone)
 	}, true
 }
 
-// removals answers how many have ended.
-func (s *states) removals() int {
+// beginCommit answers what ends the commit and tells which states were removed meanwhile.
+func (s *states) beginCommit() (end func() map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.removed
+	begun := &commitUnderWay{map[string]bool{}}
+	s.commits[begun] = struct{}{}
+	return func() map[string]bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.commits, begun)
+		return begun.removed
+	}
 }
 
 func (s *states) isInUse(id string) bool {

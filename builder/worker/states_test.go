@@ -269,3 +269,25 @@ func TestAStateThatIsPrunedAsAnEqualOneIsCommittedIsThere(t *testing.T) {
 		t.Error("it is still held")
 	}
 }
+
+func TestTheRemovalOfAnotherStateRepeatsNoCommit(t *testing.T) {
+	s, server := statesOf(t)
+	other := installed(t, s, "of another build")
+	s.letGo(other.ID)
+	commits := 0
+	server.After = func(called string) {
+		if called == "CommitContainer" {
+			commits++
+			if gone := pruned(t, s, client.PruneInfo{All: true}); commits == 1 && len(gone) != 1 {
+				t.Errorf("pruned %v", gone)
+			}
+		}
+	}
+	made, err := s.commit(context.Background(), "container", nil, origin{description: "RUN", kind: client.UsageRecordTypeRegular})
+	if err != nil || commits != 1 {
+		t.Errorf("%d commits: %v", commits, err)
+	}
+	if there := server.Images(); !slices.Equal(there, []string{made.ID}) || len(s.commits) != 0 {
+		t.Errorf("the backend has %v, %d commits are under way", there, len(s.commits))
+	}
+}
