@@ -225,7 +225,12 @@ func (c *Client) readArchive(ctx context.Context, id, path string, read func(*ta
 		return err
 	}
 	defer stream.Close()
-	content := &archiveContent{next: stream.Receive, message: stream.Msg, err: stream.Err}
+	content := &chunks{next: func() ([]byte, bool, error) {
+		if !stream.Receive() {
+			return nil, false, endOf(stream.Err())
+		}
+		return stream.Msg().GetChunk().GetData(), stream.Msg().GetEnd() != nil, nil
+	}}
 	// A refusal is the stream's first word, not the tar's.
 	if err := content.fill(); err != nil && err != io.EOF {
 		return err
@@ -233,35 +238,32 @@ func (c *Client) readArchive(ctx context.Context, id, path string, read func(*ta
 	return read(tar.NewReader(content))
 }
 
-// archiveContent is the tar in a stream of ArchiveGet.
-type archiveContent struct {
-	next    func() bool
-	message func() *agentv1.ArchiveGetResponse
-	err     func() error
-	left    []byte
-	ended   bool
+// chunks is what a stream's messages have in them.
+type chunks struct {
+	// Answers a message's data, and whether it was the last one.
+	next  func() (data []byte, isLast bool, err error)
+	left  []byte
+	ended bool
 }
 
-func (a *archiveContent) fill() error {
-	for len(a.left) == 0 && !a.ended {
-		if !a.next() {
-			return endOf(a.err())
+func (c *chunks) fill() (err error) {
+	for len(c.left) == 0 && !c.ended {
+		if c.left, c.ended, err = c.next(); err != nil {
+			return err
 		}
-		a.ended = a.message().GetEnd() != nil
-		a.left = a.message().GetChunk().GetData()
 	}
-	if len(a.left) == 0 {
+	if len(c.left) == 0 {
 		return io.EOF
 	}
 	return nil
 }
 
-func (a *archiveContent) Read(into []byte) (int, error) {
-	if err := a.fill(); err != nil {
+func (c *chunks) Read(into []byte) (int, error) {
+	if err := c.fill(); err != nil {
 		return 0, err
 	}
-	n := copy(into, a.left)
-	a.left = a.left[n:]
+	n := copy(into, c.left)
+	c.left = c.left[n:]
 	return n, nil
 }
 

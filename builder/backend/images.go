@@ -349,14 +349,26 @@ func (c *Client) ImageConfig(ctx context.Context, id string) ([]byte, error) {
 	return response.Msg.Config, nil
 }
 
-// SaveImage writes an image as an archive that is both Docker's and an OCI layout.
-func (c *Client) SaveImage(ctx context.Context, id string, to io.Writer) error {
-	stream, err := c.Images.SaveImages(ctx, connect.NewRequest(&backendv1.SaveImagesRequest{References: []string{id}}))
-	return receive(stream, err, func(message *backendv1.SaveImagesResponse) (bool, error) {
-		if message.GetEnd() != nil {
-			return true, nil
+// SaveImage hands an image to `read` as an archive that is both Docker's and an OCI layout, of which the rest is read to
+// its end. `read` is called again, for the whole, where a backend restarts meanwhile.
+func (c *Client) SaveImage(ctx context.Context, id string, read func(*tar.Reader) error) error {
+	return patiently(ctx, func() error {
+		stream, err := c.Images.SaveImages(ctx, connect.NewRequest(&backendv1.SaveImagesRequest{References: []string{id}}))
+		if err != nil {
+			return err
 		}
-		_, err := to.Write(message.GetChunk())
-		return false, err
+		defer stream.Close()
+		content := &chunks{next: func() ([]byte, bool, error) {
+			if !stream.Receive() {
+				return nil, false, endOf(stream.Err())
+			}
+			return stream.Msg().GetChunk(), stream.Msg().GetEnd() != nil, nil
+		}}
+		if err := read(tar.NewReader(content)); err != nil {
+			return err
+		}
+		// The backend is let finish: a stream that ends early is a failure of its.
+		_, err = io.Copy(io.Discard, content)
+		return err
 	})
 }

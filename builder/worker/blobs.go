@@ -255,28 +255,27 @@ func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writ
 			fmt.Fprintf(os.Stderr, "sockerless-builder: remove an exported layer's state: %s\n", err)
 		}
 	}()
-	reader, writer := io.Pipe()
-	defer reader.Close()
-	go func() { writer.CloseWithError(w.backend.SaveImage(ctx, alone.ID, writer)) }()
-	archive := tar.NewReader(reader)
-	for {
-		header, err := archive.Next()
-		if err == io.EOF {
-			return fmt.Errorf("the backend saved an image without its layer %s", diffID)
-		}
-		if err != nil {
-			return backend.Plain(err)
-		}
-		if header.Name != "blobs/sha256/"+diffID.Encoded() {
-			continue
-		}
-		if _, err := io.Copy(to, archive); err != nil {
+	// What an earlier attempt has written is not written twice: the layer has the same bytes each time.
+	written := &counter{to: to}
+	return backend.Plain(w.backend.SaveImage(ctx, alone.ID, func(archive *tar.Reader) error {
+		for {
+			header, err := archive.Next()
+			if err == io.EOF {
+				return fmt.Errorf("the backend saved an image without its layer %s", diffID)
+			}
+			if err != nil {
+				return err
+			}
+			if header.Name != "blobs/sha256/"+diffID.Encoded() {
+				continue
+			}
+			if _, err := io.CopyN(io.Discard, archive, written.bytes); err != nil {
+				return err
+			}
+			_, err = io.Copy(written, archive)
 			return err
 		}
-		// The backend is let finish: a stream that ends early is a failure of its.
-		_, err = io.Copy(io.Discard, reader)
-		return err
-	}
+	}))
 }
 
 // ofInlineCache marks a context in which layers are only told of: the image that has them is how they are found.

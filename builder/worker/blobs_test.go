@@ -1,9 +1,12 @@
 package worker
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,5 +106,38 @@ func TestAnImportedLayerIsNoLargerThanAContext(t *testing.T) {
 	_, err := w.inflate(context.Background(), &endless{}, ocispecs.Descriptor{}, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "is larger than 1000 bytes") {
 		t.Errorf("answered %v", err)
+	}
+}
+
+func TestALayerWhoseSavingIsCutIsReadOnce(t *testing.T) {
+	w, server := workerOf(t)
+	content := strings.Repeat("layer", 2000)
+	diffID := digest.FromString(content)
+	var packed bytes.Buffer
+	archive := tar.NewWriter(&packed)
+	for _, name := range []string{"blobs/sha256/" + diffID.Encoded(), "manifest.json"} {
+		must(t, archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}))
+		_, err := io.WriteString(archive, content)
+		must(t, err)
+	}
+	must(t, archive.Close())
+	for name, cutAt := range map[string]int{"in the layer": 4096, "after it": packed.Len() - 2048} {
+		cuts := 0
+		server.Archive = packed.Bytes()
+		server.After = func(called string) {
+			if called == "SaveImages" {
+				if cuts++; cuts == 1 {
+					panic(http.ErrAbortHandler)
+				}
+			}
+		}
+		server.FirstPiece = cutAt
+		var read bytes.Buffer
+		if err := w.readLayer(context.Background(), diffID, &read); err != nil || read.String() != content || cuts != 2 {
+			t.Errorf("cut %s, %d bytes were read in %d attempts: %v", name, read.Len(), cuts, err)
+		}
+		if left := server.Images(); len(left) != 0 {
+			t.Errorf("left %v", left)
+		}
 	}
 }

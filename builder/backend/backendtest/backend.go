@@ -38,8 +38,10 @@ type Backend struct {
 	Before func(procedure string)
 	// After is called when a commit or an installation is done, before it is answered, and in the middle of an archive.
 	After func(procedure string)
-	// Archive is what each container's files are.
+	// Archive is what each container's files are, and each image that is saved.
 	Archive []byte
+	// FirstPiece is how many bytes of it are sent first; 0: half of them.
+	FirstPiece int
 	// TakesLayers has layers come by themselves.
 	TakesLayers bool
 	// LosesALayer has the next call of one end once it was taken, as with a backend that is killed, and the archive that
@@ -329,6 +331,27 @@ func (b *Backend) OpenArchive(_ context.Context, request *connect.Request[backen
 	return connect.NewResponse(&backendv1.OpenArchiveResponse{Endpoint: at}), nil
 }
 
+// SaveImages sends the archive in two pieces.
+func (b *Backend) SaveImages(_ context.Context, _ *connect.Request[backendv1.SaveImagesRequest], stream *connect.ServerStream[backendv1.SaveImagesResponse]) error {
+	for at, piece := range b.pieces() {
+		if at > 0 {
+			b.After("SaveImages")
+		}
+		if err := stream.Send(&backendv1.SaveImagesResponse{Message: &backendv1.SaveImagesResponse_Chunk{Chunk: piece}}); err != nil {
+			return err
+		}
+	}
+	return stream.Send(&backendv1.SaveImagesResponse{Message: &backendv1.SaveImagesResponse_End{End: &backendv1.SaveEnd{}}})
+}
+
+func (b *Backend) pieces() [][]byte {
+	first := b.FirstPiece
+	if first == 0 {
+		first = len(b.Archive) / 2
+	}
+	return [][]byte{b.Archive[:first], b.Archive[first:]}
+}
+
 // relay serves what agents do.
 type relay struct {
 	agentv1connect.UnimplementedAgentServiceHandler
@@ -357,8 +380,7 @@ func (r *relay) ArchivePut(_ context.Context, stream *connect.ClientStream[agent
 
 // ArchiveGet sends the archive in two pieces.
 func (r *relay) ArchiveGet(_ context.Context, _ *connect.Request[agentv1.ArchiveGetRequest], stream *connect.ServerStream[agentv1.ArchiveGetResponse]) error {
-	half := len(r.backend.Archive) / 2
-	for at, piece := range [][]byte{r.backend.Archive[:half], r.backend.Archive[half:]} {
+	for at, piece := range r.backend.pieces() {
 		if at > 0 {
 			r.backend.After("ArchiveGet")
 		}
