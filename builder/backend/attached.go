@@ -1,10 +1,13 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -22,12 +25,47 @@ type Stdio struct {
 	Stdout, Stderr io.Writer
 }
 
-// RunAttached starts a container that was created with an open stdin, from its first byte on attached to its main process,
-// and answers the exit code. A reader of stdin that blocks does so beyond the end.
-func (c *Client) RunAttached(ctx context.Context, id string, secrets Secrets, stdio Stdio, started func()) (int64, error) {
+// RunAttached makes a container with an open stdin, starts it attached to its main process from the first byte on, answers
+// the exit code, and removes it. Where a backend ends meanwhile another container is made, with the input from its begin,
+// unless this one was heard: it is an error then, as what was said to it cannot be said twice. A reader of stdin that
+// blocks does so beyond the end.
+func (c *Client) RunAttached(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig, secrets Secrets, stdio Stdio, started func()) (code int64, err error) {
+	config.OpenStdin, config.StdinOnce = true, true
+	from := readAhead(stdio.Stdin)
+	defer close(from.done)
+	var once sync.Once
+	err = patiently(ctx, func() error {
+		run := &attached{Client: c, from: from, secrets: secrets, started: func() { once.Do(started) }}
+		run.stdio = Stdio{Stdout: &heard{stdio.Stdout, &run.isHeard}, Stderr: &heard{stdio.Stderr, &run.isHeard}}
+		code, err = run.run(ctx, config, host)
+		if isAway(err) && ctx.Err() == nil && (run.isHeard.Load() || from.isPast) {
+			return fmt.Errorf("the backend went away while the container of a frontend ran, which is not repeated: %s", Plain(err))
+		}
+		return err
+	})
+	return code, err
+}
+
+// attached is one run of a container with somebody who speaks to it.
+type attached struct {
+	*Client
+	from    *input
+	secrets Secrets
+	stdio   Stdio
+	started func()
+	// Whether the process has written anything.
+	isHeard atomic.Bool
+}
+
+func (a *attached) run(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (code int64, err error) {
+	id, _, err := a.CreateContainer(ctx, config, host)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, a.RemoveContainer(context.WithoutCancel(ctx), id)) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	reservation, err := c.Containers.AttachContainer(ctx, connect.NewRequest(&backendv1.AttachContainerRequest{
+	reservation, err := a.Containers.AttachContainer(ctx, connect.NewRequest(&backendv1.AttachContainerRequest{
 		Container: id, Access: reach(nil), Stdin: true, Stdout: true, Stderr: true, Stream: true,
 	}))
 	if err != nil {
@@ -40,31 +78,112 @@ func (c *Client) RunAttached(ctx context.Context, id string, secrets Secrets, st
 	if reservation.Msg().GetAccepted() == nil {
 		return 0, endOf(reservation.Err())
 	}
-	failed := make(chan error, 1)
+	starting := make(chan error, 1)
 	go func() {
-		err := c.StartContainer(ctx, id, secrets)
+		_, err := a.Containers.StartContainer(ctx, connect.NewRequest(startOf(id, a.secrets)))
+		if isAway(err) && a.isHeard.Load() {
+			err = nil
+		}
 		if err == nil {
-			started()
+			a.started()
 		} else {
 			cancel()
 		}
-		failed <- err
+		starting <- err
 	}()
-	code, err := c.serveAttached(ctx, reservation, stdio)
-	if startErr := <-failed; startErr != nil {
-		return 0, startErr
+	code, err = a.serve(ctx, reservation)
+	if err == nil {
+		return code, nil
 	}
-	return code, err
+	// The start waits for the session.
+	cancel()
+	if failure := <-starting; failure != nil && !Is(failure, connect.CodeCanceled) {
+		err = failure
+	}
+	return 0, err
 }
 
-func (c *Client) serveAttached(ctx context.Context, reservation *connect.ServerStreamForClient[backendv1.AttachContainerResponse], stdio Stdio) (int64, error) {
+// heard notes that something was written.
+type heard struct {
+	io.Writer
+	isHeard *atomic.Bool
+}
+
+func (h *heard) Write(data []byte) (int, error) {
+	h.isHeard.Store(true)
+	return h.Writer.Write(data)
+}
+
+// maxGivenAgain bounds the input that is kept for another attempt.
+const maxGivenAgain = 1 << 20
+
+// input is read once, and given from its begin to each attempt.
+type input struct {
+	chunks chan inputChunk
+	// Ends the reading.
+	done chan struct{}
+	// What was given so far; its size; and whether it was too much to be kept.
+	given  []inputChunk
+	size   int
+	isPast bool
+}
+
+// inputChunk is what was read at once; `ended` comes with the last one.
+type inputChunk struct {
+	data  []byte
+	ended bool
+}
+
+func readAhead(from io.Reader) *input {
+	made := &input{chunks: make(chan inputChunk), done: make(chan struct{})}
+	go func() {
+		for buffer := make([]byte, 32<<10); ; {
+			n, err := from.Read(buffer)
+			select {
+			case made.chunks <- inputChunk{bytes.Clone(buffer[:n]), err != nil}:
+			case <-made.done:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return made
+}
+
+// giveTo hands the input to an attempt until it ends; not to two at once.
+func (i *input) giveTo(ctx context.Context, isHeard *atomic.Bool, give func(inputChunk) error) {
+	for _, each := range i.given {
+		if give(each) != nil || each.ended {
+			return
+		}
+	}
+	for {
+		select {
+		case each := <-i.chunks:
+			if i.size += len(each.data); i.size > maxGivenAgain || isHeard.Load() {
+				i.given, i.isPast = nil, true
+			} else {
+				i.given = append(i.given, each)
+			}
+			if give(each) != nil || each.ended {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *attached) serve(ctx context.Context, reservation *connect.ServerStreamForClient[backendv1.AttachContainerResponse]) (int64, error) {
 	for reservation.Receive() && reservation.Msg().GetEndpoint() == nil {
 	}
 	reserved := reservation.Msg().GetEndpoint()
 	if reserved == nil {
 		return 0, endOf(reservation.Err())
 	}
-	agent, done, err := c.agentOf(reserved.Endpoint)
+	agent, done, err := a.agentOf(reserved.Endpoint)
 	if err != nil {
 		return 0, err
 	}
@@ -76,12 +195,18 @@ func (c *Client) serveAttached(ctx context.Context, reservation *connect.ServerS
 	err = s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_OpenAttach{OpenAttach: &agentv1.OpenAttach{
 		AttachId: reserved.AttachId, Stdin: true, Stdout: true, Stderr: true, Stream: true,
 	}}})
-	if err != nil {
+	// What the end of the stream was the receiver is told.
+	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
 	go beat(ctx, s.send, &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}})
-	go s.copyStdin(stdio.Stdin)
-	return s.receive(stdio)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		a.from.giveTo(ctx, &a.isHeard, s.give())
+	}()
+	defer func() { cancel(); <-gone }()
+	return s.receive(a.stdio)
 }
 
 // session is an attachment to a main process.
@@ -112,22 +237,21 @@ func beat[M any](ctx context.Context, send func(*M) error, heartbeat *M) {
 	}
 }
 
-// copyStdin sends what there is to read. A failure is the session's end, which the receiver sees.
-func (s *session) copyStdin(from io.Reader) {
+// give answers what sends input. A failure is the session's end, which the receiver sees.
+func (s *session) give() func(inputChunk) error {
 	var offset uint64
-	for buffer := make([]byte, 32<<10); ; {
-		n, err := from.Read(buffer)
-		if n > 0 {
-			data := append([]byte(nil), buffer[:n]...)
-			if s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_Stdin{Stdin: &agentv1.Stdin{Offset: offset, Data: data}}}) != nil {
-				return
+	return func(each inputChunk) error {
+		if len(each.data) > 0 {
+			stdin := &agentv1.SessionRequest_Stdin{Stdin: &agentv1.Stdin{Offset: offset, Data: each.data}}
+			if err := s.send(&agentv1.SessionRequest{Message: stdin}); err != nil {
+				return err
 			}
-			offset += uint64(n)
+			offset += uint64(len(each.data))
 		}
-		if err != nil {
-			_ = s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_CloseStdin{CloseStdin: &agentv1.CloseStdin{}}})
-			return
+		if !each.ended {
+			return nil
 		}
+		return s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_CloseStdin{CloseStdin: &agentv1.CloseStdin{}}})
 	}
 }
 

@@ -85,11 +85,14 @@ type Secrets struct {
 // StartContainer starts a container with secrets. With any, it is an error if the backend ends meanwhile: whether the
 // container has them is not known then.
 func (c *Client) StartContainer(ctx context.Context, id string, secrets Secrets) error {
-	return c.start(ctx, &backendv1.StartContainerRequest{Container: id}, secrets)
+	return c.start(ctx, startOf(id, secrets))
 }
 
-func (c *Client) start(ctx context.Context, request *backendv1.StartContainerRequest, secrets Secrets) error {
-	request.ClientToken, request.Secrets, request.SecretEnv = rand.Text(), secrets.Files, secrets.Env
+func startOf(id string, secrets Secrets) *backendv1.StartContainerRequest {
+	return &backendv1.StartContainerRequest{Container: id, ClientToken: rand.Text(), Secrets: secrets.Files, SecretEnv: secrets.Env}
+}
+
+func (c *Client) start(ctx context.Context, request *backendv1.StartContainerRequest) error {
 	_, err := c.Containers.StartContainer(ctx, connect.NewRequest(request))
 	if isAway(err) && !mayRepeat(request) && ctx.Err() == nil {
 		return errAway("the backend went away while it started a step with secrets, which is not repeated", err)
@@ -109,9 +112,9 @@ func (c *Client) Info(ctx context.Context) (*backendv1.GetInfoResponse, error) {
 // ContinueContainer starts the next step in the container of the last one, from whose changes an image was made: the
 // backend puts the layers into it that the step's image has above that.
 func (c *Client) ContinueContainer(ctx context.Context, id, committed, image string, config *backendv1.ContainerConfig, secrets Secrets) error {
-	return c.start(ctx, &backendv1.StartContainerRequest{
-		Container: id, NextStep: &backendv1.NextStep{Image: image, Config: config, Committed: committed},
-	}, secrets)
+	request := startOf(id, secrets)
+	request.NextStep = &backendv1.NextStep{Image: image, Config: config, Committed: committed}
+	return c.start(ctx, request)
 }
 
 // Follow copies the output of a container's run as it comes, and answers its exit code once it has ended. Of one that was

@@ -47,16 +47,11 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 		return nil, err
 	}
 	config, host := configOf(process.Meta)
-	config.Image, config.OpenStdin, config.StdinOnce = image, true, true
-	id, _, err := f.backend.CreateContainer(ctx, config, host)
-	if err != nil {
-		return nil, backend.Plain(err)
-	}
-	defer func() { err = errors.Join(err, f.backend.RemoveContainer(context.WithoutCancel(ctx), id)) }()
+	config.Image = image
 	// Ends the copying of what the container will not read any more.
 	defer process.Stdin.Close()
 	stdio := backend.Stdio{Stdin: process.Stdin, Stdout: process.Stdout, Stderr: process.Stderr}
-	code, err := f.backend.RunAttached(ctx, id, backend.Secrets{Files: files}, stdio, func() {
+	code, err := f.backend.RunAttached(ctx, config, host, backend.Secrets{Files: files}, stdio, func() {
 		if started != nil {
 			close(started)
 		}

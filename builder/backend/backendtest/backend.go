@@ -54,6 +54,8 @@ type Backend struct {
 	made       int
 	containers map[string]*backendv1.CreateContainerRequest
 	images     map[string]*backendv1.ImageDetail
+	// Containers that were started, closed then.
+	started map[string]chan struct{}
 	// The layer that comes, the layers that are held, by diff ID, and the files that archives had.
 	uploaded chan []byte
 	layers   map[string][]byte
@@ -65,7 +67,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	t.Helper()
 	made := &Backend{
 		Before: func(string) {}, After: func(string) {},
-		containers: map[string]*backendv1.CreateContainerRequest{}, images: map[string]*backendv1.ImageDetail{},
+		containers: map[string]*backendv1.CreateContainerRequest{}, started: map[string]chan struct{}{}, images: map[string]*backendv1.ImageDetail{},
 		uploaded: make(chan []byte, 1), layers: map[string][]byte{}, archived: map[string]bool{},
 	}
 	mux := http.NewServeMux()
@@ -122,6 +124,7 @@ func (b *Backend) CreateContainer(_ context.Context, request *connect.Request[ba
 	b.made++
 	id := fmt.Sprintf("container-%d", b.made)
 	b.containers[id] = request.Msg
+	b.started[id] = make(chan struct{})
 	return connect.NewResponse(&backendv1.CreateContainerResponse{Id: id}), nil
 }
 
@@ -300,13 +303,36 @@ func (b *Backend) RemoveImage(_ context.Context, request *connect.Request[backen
 	return connect.NewResponse(&backendv1.RemoveImageResponse{}), nil
 }
 
-// StartContainer starts nothing, and continues no run.
+// StartContainer runs nothing but what is attached, and continues no run.
 func (b *Backend) StartContainer(_ context.Context, request *connect.Request[backendv1.StartContainerRequest]) (*connect.Response[backendv1.StartContainerResponse], error) {
 	b.Before("StartContainer")
 	if request.Msg.NextStep != nil {
 		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("runs are not continued"))
 	}
+	b.mu.Lock()
+	if started, ok := b.started[request.Msg.Container]; ok {
+		close(started)
+	}
+	b.mu.Unlock()
+	b.After("StartContainer")
 	return connect.NewResponse(&backendv1.StartContainerResponse{}), nil
+}
+
+// AttachContainer names the relay, and has the reservation for as long as the call lasts.
+func (b *Backend) AttachContainer(ctx context.Context, request *connect.Request[backendv1.AttachContainerRequest], stream *connect.ServerStream[backendv1.AttachContainerResponse]) error {
+	b.Before("AttachContainer")
+	accepted := &backendv1.AttachContainerResponse_Accepted{Accepted: &backendv1.AttachAccepted{Id: request.Msg.Container}}
+	if err := stream.Send(&backendv1.AttachContainerResponse{Message: accepted}); err != nil {
+		return err
+	}
+	b.After("AttachContainer")
+	at := &backendv1.AgentEndpoint{ContainerId: request.Msg.Container, Address: &backendv1.AgentEndpoint_Relay{Relay: &backendv1.Relay{}}}
+	endpoint := &backendv1.AttachContainerResponse_Endpoint{Endpoint: &backendv1.AttachEndpoint{Endpoint: at}}
+	if err := stream.Send(&backendv1.AttachContainerResponse{Message: endpoint}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // OpenLogs names the relay.
@@ -356,6 +382,40 @@ func (b *Backend) pieces() [][]byte {
 type relay struct {
 	agentv1connect.UnimplementedAgentServiceHandler
 	backend *Backend
+}
+
+// Session runs, once it was started, what writes as much as it has read, and ends with its input.
+func (r *relay) Session(ctx context.Context, stream *connect.BidiStream[agentv1.SessionRequest, agentv1.SessionResponse]) error {
+	r.backend.Before("Session")
+	r.backend.mu.Lock()
+	started := r.backend.started[stream.RequestHeader().Get("sockerless-container-id")]
+	r.backend.mu.Unlock()
+	isFirst := true
+	for {
+		message, err := stream.Receive()
+		if err != nil {
+			return err
+		}
+		if data := message.GetStdin().GetData(); data != nil {
+			if isFirst {
+				r.backend.Before("SessionInput")
+				isFirst = false
+			}
+			select {
+			case <-started:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			stdout := &agentv1.SessionResponse_Stdout{Stdout: &agentv1.Output{Data: data}}
+			if err := stream.Send(&agentv1.SessionResponse{Message: stdout}); err != nil {
+				return err
+			}
+			r.backend.After("SessionOutput")
+		}
+		if message.GetCloseStdin() != nil {
+			return stream.Send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Exit{Exit: &agentv1.ExitStatus{}}})
+		}
+	}
 }
 
 // Logs are empty.
