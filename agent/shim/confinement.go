@@ -39,8 +39,7 @@ type ociConfinement struct {
 		Capabilities struct {
 			Bounding []string `json:"bounding"`
 		} `json:"capabilities"`
-		OOMScoreAdj     *int `json:"oomScoreAdj"`
-		NoNewPrivileges bool `json:"noNewPrivileges"`
+		OOMScoreAdj *int `json:"oomScoreAdj"`
 	} `json:"process"`
 	Linux struct {
 		Namespaces []struct {
@@ -80,8 +79,6 @@ func (c *ociConfinement) needsRuntime() error {
 		return runtimeOnly("a security label")
 	case seccomp != nil && (len(seccomp.Flags) > 0 || seccomp.ListenerPath != ""):
 		return runtimeOnly("seccomp flags or a seccomp listener")
-	case seccomp != nil && c.Process.NoNewPrivileges:
-		return runtimeOnly("the filter of a process without new privileges is loaded at its very start")
 	}
 	return nil
 }

@@ -54,6 +54,10 @@ for attempt in 'mount -t tmpfs none /tmp' 'hostname other' 'unshare -m true' 'ch
 done
 `
 
+func withoutNewPrivileges(config map[string]any) {
+	config["process"].(map[string]any)["noNewPrivileges"] = true
+}
+
 var containerIDs = regexp.MustCompile(`[0-9a-f]{64}`)
 
 func TestAnExecIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
@@ -70,8 +74,9 @@ func TestAnExecIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 		process["capabilities"].(map[string]any)["ambient"] = capabilities
 	}
 	configs := map[string]func(map[string]any){
-		"plain":   func(map[string]any) {},
-		"limited": limited,
+		"plain":                  func(map[string]any) {},
+		"limited":                limited,
+		"without new privileges": withoutNewPrivileges,
 		"with a cgroup namespace": func(config map[string]any) {
 			linux := config["linux"].(map[string]any)
 			linux["namespaces"] = append(linux["namespaces"].([]map[string]string), map[string]string{"type": "cgroup"})
@@ -169,14 +174,41 @@ func TestAnExecHasItsStandardStreamsAndNoOtherDescriptor(t *testing.T) {
 }
 
 func TestAnExecTakesNoRuntime(t *testing.T) {
-	c := confined(t, func(map[string]any) {}, seccomp())
-	// Gone: whatever runs it would fail.
-	must(t, os.Rename(c.spec.RuntimeRoot, c.spec.RuntimeRoot+".away"))
-	s := c.exec("e", &agentv1.ProcessSpec{Args: sh("exit 3")}).finish()
-	onTerminal := c.exec("f", &agentv1.ProcessSpec{Args: sh("test -t 0 -a -t 1 -a -t 2 && exit 4"), Tty: true}).finish()
-	must(t, os.Rename(c.spec.RuntimeRoot+".away", c.spec.RuntimeRoot))
-	s.expectExit(3)
-	onTerminal.expectExit(4)
+	for name, change := range map[string]func(map[string]any){
+		"plain": func(map[string]any) {}, "without new privileges": withoutNewPrivileges,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := confined(t, func(config map[string]any) {
+				// runc 1.1.5 would raise the first of these to the second now and then.
+				config["process"].(map[string]any)["rlimits"] = []any{map[string]any{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}}
+				change(config)
+			}, seccomp())
+			// Gone: whatever runs it would fail.
+			must(t, os.Rename(c.spec.RuntimeRoot, c.spec.RuntimeRoot+".away"))
+			s := c.exec("e", &agentv1.ProcessSpec{Args: sh("ulimit -Sn; ulimit -Hn; exit 3")}).finish()
+			onTerminal := c.exec("f", &agentv1.ProcessSpec{Args: sh("test -t 0 -a -t 1 -a -t 2 && exit 4"), Tty: true}).finish()
+			must(t, os.Rename(c.spec.RuntimeRoot+".away", c.spec.RuntimeRoot))
+			s.expectExit(3)
+			onTerminal.expectExit(4)
+			if got := s.stdout.String(); got != "100\n200\n" {
+				t.Fatalf("limits of open files %q", got)
+			}
+		})
+	}
+}
+
+// The runtime loads the filter of a process without new privileges last.
+func TestAFilterWithoutNewPrivilegesMayForbidWhatMakesAnExec(t *testing.T) {
+	for _, action := range []string{"SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"} {
+		for _, forbidden := range []string{"capset", "setgroups", "setsid"} {
+			t.Run(action+" "+forbidden, func(t *testing.T) {
+				filter := map[string]any{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []any{
+					map[string]any{"names": []string{forbidden}, "action": action}}}
+				s := confined(t, withoutNewPrivileges, filter).exec("e", &agentv1.ProcessSpec{Args: sh("exit 3"), User: "alice"}).finish()
+				s.expectExit(3)
+			})
+		}
+	}
 }
 
 // A process that runs is busy to writers anyway; it is afterwards that the mount

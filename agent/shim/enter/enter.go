@@ -151,13 +151,15 @@ func become(spec *Spec) (Step, syscall.Errno) {
 		{stepKeyring, joinKeyring},
 		{stepStreams, ownStreams},
 		{stepNoNewPrivileges, setNoNewPrivileges},
-		{stepSeccomp, loadFilter}, // here, because it takes a privilege that is given up next
+		{stepSeccomp, loadFilterByPrivilege}, // which is given up next
 		{StepDirectory, enterDirectory},
 		{stepBounding, dropBounding},
 		{stepUser, switchUser},
 		{stepCapabilities, setCapabilities},
 		// The directory may be the user's alone, or root's alone.
 		{StepDirectory, enterDirectoryAsUser},
+		{stepSeccomp, loadFilterWithoutNewPrivileges}, // which may forbid what comes before
+		{stepFork, rehearseFork},
 	} {
 		if errno := next.take(spec); errno != 0 {
 			return next.step, errno

@@ -108,6 +108,23 @@ func setNoNewPrivileges(spec *Spec) syscall.Errno {
 	return errno
 }
 
+// loadFilterByPrivilege and loadFilterWithoutNewPrivileges load the filter as
+// early or as late as the runtime does: a strict one permits the program little
+// besides.
+func loadFilterByPrivilege(spec *Spec) syscall.Errno {
+	if spec.NoNewPrivileges {
+		return 0
+	}
+	return loadFilter(spec)
+}
+
+func loadFilterWithoutNewPrivileges(spec *Spec) syscall.Errno {
+	if !spec.NoNewPrivileges {
+		return 0
+	}
+	return loadFilter(spec)
+}
+
 // loadFilter confines this thread, and what it makes, by the very instructions
 // that the runtime gave the container's main process.
 func loadFilter(spec *Spec) syscall.Errno {

@@ -64,6 +64,20 @@ func contains(text string, wanted byte) bool {
 	return false
 }
 
+// rehearseFork makes the system calls of the child that it can make here: a
+// filter that kills for one of them ends this process, of which the runtime
+// takes over, and not the child, which would look like the program.
+func rehearseFork(spec *Spec) syscall.Errno {
+	_, _, _ = syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, lastSignal, 0, 0, signalMaskSize, 0, 0)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, 0, 0, signalMaskSize, 0, 0)
+	if spec.Terminal {
+		noDescriptor := ^uintptr(0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_IOCTL, noDescriptor, syscall.TIOCSCTTY, 0)
+	}
+	return 0
+}
+
 // execute makes the child that becomes the program, and waits until it is that
 // or has left in failed why not. It returns in this process only.
 func execute(spec *Spec, path string, failed []byte) {
