@@ -87,6 +87,7 @@ export async function startFrontend(
     await presence.close();
     backend.close();
     services.held.inspects.close();
+    services.held.lists.close();
     services.held.logs.close();
   };
   try {

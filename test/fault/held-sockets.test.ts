@@ -105,6 +105,10 @@ test("of the backend: no answer of the one before is given once the next one run
     assert.equal(answer.status, status, answer.text);
     return answer.text === "" ? undefined : answer.json();
   };
+  const names = async (): Promise<unknown> => {
+    const list = (await call(200, "GET", `/containers/json?all=1`)) as { readonly Names: unknown }[];
+    return list.map(({ Names }) => Names);
+  };
   const { Id } = (await call(201, "POST", "/containers/create?name=first", {
     Image: "sockerless/hello",
   })) as { readonly Id: string };
@@ -114,12 +118,14 @@ test("of the backend: no answer of the one before is given once the next one run
   ] as const) {
     const shown = await call(200, "GET", `/containers/${before}/json`);
     assert.deepEqual(await call(200, "GET", `/containers/${before}/json`), shown);
+    assert.deepEqual(await names(), [[`/${before}`]]);
     await kill("backend");
     await call(200, "GET", "/version"); // A rename is not repeated where a connection was lost.
     await call(204, "POST", `/containers/${Id}/rename?name=${after}`);
     await call(404, "GET", `/containers/${before}/json`);
     const { Name } = (await call(200, "GET", `/containers/${Id}/json`)) as { readonly Name: string };
     assert.equal(Name, `/${after}`);
+    assert.deepEqual(await names(), [[`/${after}`]]);
   }
   await call(204, "DELETE", `/containers/${Id}`);
   assert.ok(existsSync(`${daemon.backendSocket}.generation`), "answers were held");

@@ -6,9 +6,13 @@ import { closeSync, constants, openSync, readSync } from "node:fs";
 
 import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { generationBytes, generationPathOf, noGeneration } from "../../common/generation-file.ts";
+import type { SummaryText } from "../convert/containers.ts";
 
 /** Size of the answers that are held, at most; one that is larger is not held. */
 const maxSize = 4 * 1024 * 1024;
+
+/** Size of a container's state, about, without its health checks' output. */
+const stateSize = 256;
 
 /** Options of {@link HeldAnswers}. */
 export interface HeldAnswersOptions<Answer> {
@@ -52,7 +56,7 @@ export class HeldAnswers<Answer> {
    * @param generation the one that the backend's answer names; 0: not to be held
    */
   hold(question: string, generation: bigint, answer: Answer): void {
-    const size = this.#sizeOf(answer);
+    const size = this.#sizeOf(answer) + question.length;
     if (generation === noGeneration || size > maxSize) {
       return;
     }
@@ -71,7 +75,7 @@ export class HeldAnswers<Answer> {
   #drop(question: string): void {
     const held = this.#answers.get(question);
     if (held !== undefined) {
-      this.#size -= this.#sizeOf(held);
+      this.#size -= this.#sizeOf(held) + question.length;
       this.#answers.delete(question);
     }
   }
@@ -124,6 +128,7 @@ export class HeldAnswers<Answer> {
 export interface Held {
   /** Bodies, as JSON. */
   readonly inspects: HeldAnswers<string>;
+  readonly lists: HeldAnswers<readonly SummaryText[]>;
   readonly logs: HeldAnswers<OpenLogsResponse>;
 }
 
@@ -131,6 +136,10 @@ export interface Held {
 export function holdAnswers(backend: Omit<HeldAnswersOptions<never>, "sizeOf">): Held {
   return {
     inspects: new HeldAnswers({ ...backend, sizeOf: ({ length }) => length }),
+    lists: new HeldAnswers({
+      ...backend,
+      sizeOf: (summaries) => summaries.reduce((sum, { text }) => sum + stateSize + text.length, stateSize),
+    }),
     logs: new HeldAnswers({ ...backend, sizeOf: ({ details }) => 1024 + JSON.stringify(details).length }),
   };
 }

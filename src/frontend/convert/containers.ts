@@ -13,6 +13,7 @@ import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts
 import type { ContainerConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { shortId } from "../../common/ids.ts";
 import type { ApiVersion } from "../api-version.ts";
+import { stringifyJson } from "../http/reply.ts";
 import { containerConfigToJson } from "./container-config.ts";
 import {
   endpointsToJson,
@@ -58,7 +59,7 @@ export function containerSummaryToJson(
     SizeRootFs: unlessZero(summary.sizeRootFs ?? 0n),
     Labels: summary.labels,
     State: state === undefined ? "created" : statusName(state.status),
-    Status: state === undefined ? "Created" : statusText(state, nowMs),
+    Status: shownStatus(state, nowMs),
     HostConfig: {
       NetworkMode: unlessEmpty(summary.networkMode),
       Annotations: version.before("1.46") ? undefined : unlessNoKeys(summary.annotations),
@@ -66,6 +67,35 @@ export function containerSummaryToJson(
     NetworkSettings: { Networks: endpointSummariesToJson(summary.networks) },
     Mounts: summary.mounts.map(mountPointToJson),
   };
+}
+
+/** One element of `GET /containers/json` as JSON text, but for its `Status`, which tells the time that has passed. */
+export interface SummaryText {
+  /** An object without its last brace. */
+  readonly text: string;
+  readonly state: ContainerState | undefined;
+}
+
+/** Makes it, as {@link containerSummaryToJson} does. */
+export function containerSummaryToText(summary: ContainerSummary, version: ApiVersion): SummaryText {
+  const { Status: _, ...others } = containerSummaryToJson(summary, version, 0);
+  return { text: stringifyJson(others).slice(0, -1), state: summary.state };
+}
+
+/**
+ * The body of `GET /containers/json`.
+ *
+ * @param nowMs milliseconds since the epoch, which the status texts are relative to
+ */
+export function containerListText(summaries: readonly SummaryText[], nowMs: number): string {
+  const elements = summaries.map(
+    ({ text, state }) => `${text},"Status":${JSON.stringify(shownStatus(state, nowMs))}}`,
+  );
+  return `[${elements.join(",")}]`;
+}
+
+function shownStatus(state: ContainerState | undefined, nowMs: number): string {
+  return state === undefined ? "Created" : statusText(state, nowMs);
 }
 
 /** The body of `GET /containers/{name}/json`. */

@@ -11,7 +11,7 @@ import {
   type WaitExited,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { readBody } from "../bodies/read-body.ts";
-import { containerDetailToJson, containerSummaryToJson } from "../convert/containers.ts";
+import { containerDetailToJson, containerListText, containerSummaryToText } from "../convert/containers.ts";
 import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import type { Listening } from "../publish/publisher.ts";
@@ -58,18 +58,23 @@ export const containerRoutes: readonly Route[] = [
 
 async function getContainersJson(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
-  const { containers } = await services.backend.containers.listContainers(
-    {
-      all: flag(query, "all"),
-      limit: integer(query, "limit") ?? 0,
-      size: flag(query, "size"),
-      filters: readFilters(query, filterKeys.containers),
-    },
-    { signal },
-  );
-  const now = Date.now();
-  const summaries = containers.map((each) => containerSummaryToJson(each, version, now));
-  replyJson(response, 200, summaries);
+  const size = flag(query, "size");
+  const question = `${version.text} list ${query.toString()}`;
+  let summaries = size ? undefined : services.held.lists.get(question);
+  if (summaries === undefined) {
+    const { containers, generation } = await services.backend.containers.listContainers(
+      {
+        all: flag(query, "all"),
+        limit: integer(query, "limit") ?? 0,
+        size,
+        filters: readFilters(query, filterKeys.containers),
+      },
+      { signal },
+    );
+    summaries = containers.map((each) => containerSummaryToText(each, version));
+    services.held.lists.hold(question, generation, summaries);
+  }
+  replyJsonText(response, 200, containerListText(summaries, Date.now()));
 }
 
 async function postContainersCreate(context: ReplyContext): Promise<void> {

@@ -7,7 +7,10 @@ import { timestampNow } from "@bufbuild/protobuf/wkt";
 
 import { fromUnknown } from "../../../src/common/errors.ts";
 import { HealthResultSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
-import { ContainerDetailSchema } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import {
+  ContainerDetailSchema,
+  ListContainersResponseSchema,
+} from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
 
 /** All that an inspect shows of a container, changed. */
@@ -44,11 +47,16 @@ async function wholeLife(bench: EngineBench): Promise<void> {
 }
 
 for (const cloud of [false, true]) {
-  describe(`inspects of one generation, ${cloud ? "in a cloud" : "on this machine"}`, () => {
+  describe(`inspects and lists of one generation, ${cloud ? "in a cloud" : "on this machine"}`, () => {
     it("are alike, whatever happens to the container and its name", async () => {
       const bench = await EngineBench.start({ cloud });
       const answers = new Map<string, string>();
       let repeated = 0;
+      const compare = (key: string, text: string): void => {
+        repeated += answers.has(key) ? 1 : 0;
+        assert.equal(answers.get(key) ?? text, text, key);
+        answers.set(key, text);
+      };
       const look = async (container: string): Promise<void> => {
         const answer = await bench.containers
           .inspectContainer({ container, afterStart: true })
@@ -59,11 +67,19 @@ for (const cloud of [false, true]) {
         if (answer?.container === undefined || answer.generation === 0n) {
           return;
         }
-        const key = `${container} of ${answer.generation}`;
-        const text = toJsonString(ContainerDetailSchema, answer.container);
-        repeated += answers.has(key) ? 1 : 0;
-        assert.equal(answers.get(key) ?? text, text, key);
-        answers.set(key, text);
+        compare(
+          `${container} of ${answer.generation}`,
+          toJsonString(ContainerDetailSchema, answer.container),
+        );
+      };
+      const list = async (all: boolean): Promise<void> => {
+        const answer = await bench.containers.listContainers({ all });
+        if (answer.generation !== 0n) {
+          compare(
+            `${all ? "all" : "running"} of ${answer.generation}`,
+            toJsonString(ListContainersResponseSchema, create(ListContainersResponseSchema, answer)),
+          );
+        }
       };
       try {
         let isOver = false;
@@ -71,7 +87,7 @@ for (const cloud of [false, true]) {
           isOver = true;
         });
         while (!isOver) {
-          await Promise.all(["first", "second", "other"].map(look));
+          await Promise.all([...["first", "second", "other"].map(look), ...[true, false].map(list)]);
           await setImmediate();
         }
         await life;
@@ -90,6 +106,10 @@ for (const cloud of [false, true]) {
         const container = await bench.createScript("exec sleep 60");
         const settled = await bench.containers.inspectContainer({ container });
         assert.notEqual(settled.generation, 0n);
+        const listed = async (request: { readonly size?: boolean } = {}): Promise<bigint> =>
+          (await bench.containers.listContainers({ all: true, ...request })).generation;
+        assert.equal(await listed(), settled.generation);
+        assert.equal(await listed({ size: true }), 0n);
         const sized = await bench.containers.inspectContainer({ container, size: true });
         assert.equal(sized.generation, 0n);
         const { run } = bench.engine.context.live.of(container);
@@ -97,6 +117,7 @@ for (const cloud of [false, true]) {
         const removal = run.remove(() => removing.promise);
         const shown = await bench.containers.inspectContainer({ container });
         assert.equal(shown.generation, 0n);
+        assert.equal(await listed(), 0n);
         removing.resolve();
         await removal;
         const after = await bench.containers.inspectContainer({ container });

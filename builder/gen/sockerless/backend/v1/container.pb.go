@@ -1734,8 +1734,10 @@ func (x *ListContainersRequest) GetFilters() map[string]*StringList {
 }
 
 type ListContainersResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Containers    []*ContainerSummary    `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty"` // newest first
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Containers []*ContainerSummary    `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty"` // newest first
+	// As in InspectContainerResponse.
+	Generation    uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1775,6 +1777,13 @@ func (x *ListContainersResponse) GetContainers() []*ContainerSummary {
 		return x.Containers
 	}
 	return nil
+}
+
+func (x *ListContainersResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 type ContainerSummary struct {
@@ -4754,11 +4763,14 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\afilters\x18\x04 \x03(\v29.sockerless.backend.v1.ListContainersRequest.FiltersEntryR\afilters\x1a]\n" +
 	"\fFiltersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
-	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"a\n" +
+	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"\x81\x01\n" +
 	"\x16ListContainersResponse\x12G\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2'.sockerless.backend.v1.ContainerSummaryR\n" +
-	"containers\"\xda\a\n" +
+	"containers\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\"\xda\a\n" +
 	"\x10ContainerSummary\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x14\n" +

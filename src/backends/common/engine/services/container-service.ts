@@ -84,7 +84,10 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
     listContainers: async (request, call) => {
       const records = listContainers(context, request);
       const sizes = request.size ? await sizesOf(context, records, call.signal) : noSizes;
-      return { containers: records.map((each) => ({ ...summaryOf(context, each), ...sizes.get(each.id) })) };
+      return {
+        containers: records.map((each) => ({ ...summaryOf(context, each), ...sizes.get(each.id) })),
+        generation: request.size ? noGeneration : answerGeneration(context, context.state.containers.keys()),
+      };
     },
     inspectContainer: async ({ container, size, afterStart }, call) => {
       let record = findContainer(context.state, container);
@@ -96,7 +99,7 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       return {
         container: { ...detailOf(context, record), ...sizes.get(record.id) },
         // Sizes change with every write of the container.
-        generation: size ? noGeneration : answerGeneration(context, record.id),
+        generation: size ? noGeneration : answerGeneration(context, [record.id]),
       };
     },
     attachContainer: (request, call) => attach(context, request, call),

@@ -35,7 +35,7 @@ export function summaryOf(context: EngineContext, record: ContainerRecord): Cont
     ...(record.created === undefined ? {} : { created: record.created }),
     ports: hasProcess(record) ? record.boundPorts : [],
     labels: config.labels,
-    state: shownState(context, record),
+    state: withoutHealthLog(shownState(context, record)),
     networkMode: hostConfig.networkMode,
     annotations: hostConfig.annotations,
     networks: record.endpoints,
@@ -70,6 +70,10 @@ export function detailOf(context: EngineContext, record: ContainerRecord): Conta
       networks: record.endpoints,
     },
   });
+}
+
+function withoutHealthLog(state: ContainerState): ContainerState {
+  return state.health === undefined ? state : { ...state, health: { ...state.health, log: [] } };
 }
 
 function shownState(context: EngineContext, record: ContainerRecord): ContainerState {
