@@ -183,7 +183,7 @@ func (c *container) Partners(ctx context.Context, request *agentv1.PartnersReque
 func (p *partnership) check(partner *agentv1.Partner) (mirror.Partner, error) {
 	agent, err := p.agentOf(partner)
 	switch {
-	case !containerIDForm.MatchString(partner.ContainerId):
+	case !containerIDForm().MatchString(partner.ContainerId):
 		return mirror.Partner{}, errors.New("64 hexadecimal digits are wanted")
 	case err != nil:
 		return mirror.Partner{}, err

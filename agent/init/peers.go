@@ -104,7 +104,7 @@ func (p *partnership) tellPeers(request *agentv1.NamesRequest) error {
 func (p *partnership) checkPeer(peer *agentv1.Peer) (mirror.Partner, error) {
 	checked := mirror.Partner{ContainerID: peer.ContainerId, Pin: peer.Pin, Credentials: peer.Certificates}
 	switch {
-	case !containerIDForm.MatchString(peer.ContainerId):
+	case !containerIDForm().MatchString(peer.ContainerId):
 		return checked, errors.New("64 hexadecimal digits are wanted")
 	case len(peer.Pin) != 32:
 		return checked, errors.New("a pin of 32 bytes is wanted")

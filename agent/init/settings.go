@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +53,7 @@ const (
 	defaultLogs    = 2
 )
 
-var containerIDForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var containerIDForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}$`) })
 
 func parseSettings(arguments []string, getenv func(string) string, output io.Writer) (*settings, error) {
 	flags := flag.NewFlagSet("sockerless-agent init", flag.ContinueOnError)
@@ -88,7 +89,7 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	if *callbackURL == "" && s.listen == "" {
 		s.listen = defaultListen
 	}
-	if !containerIDForm.MatchString(s.containerID) {
+	if !containerIDForm().MatchString(s.containerID) {
 		errs[0] = fmt.Errorf("container ID %q: 64 hexadecimal digits are wanted", s.containerID)
 	}
 	s.pin, errs[1] = parsePin(*pin)

@@ -1,11 +1,21 @@
 package seccomp
 
 import (
+	"embed"
+	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 
-	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/sys/unix"
 )
+
+// tables are the numbers and names of system calls, a file for each ABI and a line
+// for each call: those of github.com/elastic/go-seccomp-bpf/arch, which as a
+// package would fill maps of all of them whenever an agent starts.
+//
+//go:embed calls
+var tables embed.FS
 
 // abi is one of the sets of system calls that a kernel has.
 type abi struct {
@@ -41,25 +51,35 @@ type namedABI struct {
 func machineOf(goarch string) machine {
 	switch goarch {
 	case "amd64":
-		x86 := abi{audit: uint32(arch.I386.ID), calls: numbers(arch.I386), multiplexed: multiplexedX86()}
+		x86 := abi{audit: unix.AUDIT_ARCH_I386, calls: numbers("i386"), multiplexed: multiplexedX86()}
 		return machine{
-			{"SCMP_ARCH_X86_64", abi{audit: uint32(arch.X86_64.ID), long: true, besideX32: true, calls: numbers(arch.X86_64)}},
+			{"SCMP_ARCH_X86_64", abi{audit: unix.AUDIT_ARCH_X86_64, long: true, besideX32: true, calls: numbers("x86_64")}},
 			{"SCMP_ARCH_X86", x86},
-			{"SCMP_ARCH_X32", abi{audit: uint32(arch.X32.ID), bit: x32Bit, calls: numbersX32()}},
+			{"SCMP_ARCH_X32", abi{audit: unix.AUDIT_ARCH_X86_64, bit: x32Bit, calls: numbersX32()}},
 		}
 	case "arm64":
 		return machine{
-			{"SCMP_ARCH_AARCH64", abi{audit: uint32(arch.AARCH64.ID), long: true, calls: numbersARM64()}},
-			{"SCMP_ARCH_ARM", abi{audit: uint32(arch.ARM.ID), calls: numbers(arch.ARM)}},
+			{"SCMP_ARCH_AARCH64", abi{audit: unix.AUDIT_ARCH_AARCH64, long: true, calls: numbersARM64()}},
+			{"SCMP_ARCH_ARM", abi{audit: unix.AUDIT_ARCH_ARM, calls: numbers("arm")}},
 		}
 	}
 	return nil
 }
 
-func numbers(of *arch.Info) map[string]uint32 {
-	calls := make(map[string]uint32, len(of.SyscallNumbers))
-	for number, name := range of.SyscallNumbers {
-		calls[name] = max(calls[name], uint32(number))
+// numbers reads a table; of a name that stands there twice it answers the highest.
+func numbers(table string) map[string]uint32 {
+	text, err := tables.ReadFile("calls/" + table)
+	calls := map[string]uint32{}
+	for line := range strings.Lines(string(text)) {
+		number, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		var of uint64
+		if of, err = strconv.ParseUint(number, 10, 32); err != nil {
+			break
+		}
+		calls[name] = max(calls[name], uint32(of))
+	}
+	if err != nil {
+		panic(fmt.Sprintf("the table of system calls of %s: %v", table, err)) // It is a part of the program.
 	}
 	return calls
 }
@@ -72,7 +92,7 @@ var notInX32 = strings.Fields(`
 // numbersX32 are those of calls that x32 has of its own (from 512 on) where the
 // table has both.
 func numbersX32() map[string]uint32 {
-	calls := numbers(arch.X32)
+	calls := numbers("x32")
 	for name := range calls {
 		calls[name] |= x32Bit
 	}
@@ -86,7 +106,7 @@ func numbersX32() map[string]uint32 {
 // several architectures, has of others.
 func numbersARM64() map[string]uint32 {
 	const firstTime64, lastTime64 = 403, 423 // for architectures with 32 bits
-	calls := numbers(arch.AARCH64)
+	calls := numbers("aarch64")
 	calls["newfstatat"] = calls["fstatat"]
 	maps.DeleteFunc(calls, func(name string, number uint32) bool {
 		return name == "fstatat" || number >= firstTime64 && number <= lastTime64

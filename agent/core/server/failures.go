@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"sync"
 
 	"connectrpc.com/connect"
 )
@@ -14,7 +15,7 @@ import (
 const RequestIDKey = "sockerless-request-id"
 
 // legalRequestID keeps what a caller says from shaping the log.
-var legalRequestID = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
+var legalRequestID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`) })
 
 type loggerKey struct{}
 
@@ -60,7 +61,7 @@ func logFailure(ctx context.Context, procedure, requestID string, err error) {
 		return
 	}
 	values := []any{"method", procedure, "error", err}
-	if legalRequestID.MatchString(requestID) {
+	if legalRequestID().MatchString(requestID) {
 		values = append(values, "request", requestID)
 	}
 	logger.Warn("a call failed", values...)

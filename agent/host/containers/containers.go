@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 
 	"connectrpc.com/connect"
 
@@ -67,11 +68,11 @@ func New(options Options) (*Containers, error) {
 	}, nil
 }
 
-var idPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var idPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}$`) })
 
 // paths checks that id is one: it becomes part of paths.
 func (c *Containers) paths(id string) (shimspec.ContainerPaths, error) {
-	if !idPattern.MatchString(id) {
+	if !idPattern().MatchString(id) {
 		return shimspec.ContainerPaths{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%q is not a container ID", id))
 	}
 	return c.layout.Container(id), nil

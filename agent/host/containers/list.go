@@ -40,7 +40,7 @@ func (c *Containers) ids() ([]string, error) {
 	}
 	var ids []string
 	for _, entry := range entries {
-		if idPattern.MatchString(entry.Name()) {
+		if idPattern().MatchString(entry.Name()) {
 			ids = append(ids, entry.Name())
 		}
 	}

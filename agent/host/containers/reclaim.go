@@ -92,7 +92,7 @@ func (c *Containers) reclaimUnknown(known map[string]bool) error {
 		return err
 	}
 	for _, entry := range entries {
-		if id := entry.Name(); idPattern.MatchString(id) && !known[id[:16]] {
+		if id := entry.Name(); idPattern().MatchString(id) && !known[id[:16]] {
 			if err := c.release(context.Background(), id, c.layout.Container(id), &launched{}, nothingFollows); err != nil {
 				return err
 			}

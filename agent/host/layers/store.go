@@ -108,10 +108,10 @@ func (s *Store) review(dir string) error {
 	return err
 }
 
-var diffIDPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var diffIDPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
 
 func (s *Store) path(diffID string) (string, error) {
-	if !diffIDPattern.MatchString(diffID) {
+	if !diffIDPattern().MatchString(diffID) {
 		return "", connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%q is not a sha256 diff ID", diffID))
 	}
 	return filepath.Join(s.dir, diffID[len("sha256:"):][:nameLength]), nil
