@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"sync/atomic"
 	"time"
 )
@@ -19,6 +20,11 @@ const (
 	maxThreads = 4
 	// gcPercent trades a little time for a smaller heap.
 	gcPercent = 50
+	// firstPercent puts the first collection of a small process off until it has
+	// 4 MiB, the least in the Go runtime: what a start leaves behind is less than
+	// what the collector itself needs from then on.
+	firstPercent = 100
+	small        = 4 << 20
 	// youthful is how much a process may hold before its first collections come: a
 	// container that is done by then, as most are, pays for none.
 	youthful = 32 << 20
@@ -37,11 +43,23 @@ func BeSmall() {
 	debug.SetMemoryLimit(youthful)
 	debug.SetGCPercent(-1)
 	runtime.GOMAXPROCS(min(maxThreads, runtime.GOMAXPROCS(0)))
-	time.AfterFunc(youth, func() {
-		debug.SetMemoryLimit(math.MaxInt64)
-		debug.SetGCPercent(gcPercent)
-		debug.FreeOSMemory()
-	})
+	time.AfterFunc(youth, grow)
+}
+
+func grow() {
+	debug.SetMemoryLimit(math.MaxInt64)
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}} // runtime.ReadMemStats would leave 0.3 MB behind
+	if metrics.Read(heap); heap[0].Value.Uint64() < small {
+		runtime.AddCleanup(new(*byte), settle, gcPercent) // at the first collection
+		debug.SetGCPercent(firstPercent)
+		return
+	}
+	settle(gcPercent)
+}
+
+func settle(percent int) {
+	debug.SetGCPercent(percent)
+	debug.FreeOSMemory()
 }
 
 // GiveBackSoon gives memory back that is not needed any more, if the process is

@@ -2,8 +2,11 @@ package memory_test
 
 import (
 	"math"
+	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"testing"
 	"time"
 
@@ -44,4 +47,42 @@ func TestTheFirstCollectionComesAfterTheStart(t *testing.T) {
 	if collections() == before {
 		t.Error("no collection of 16 MiB that nobody holds")
 	}
+}
+
+// asSmallProcess says that this process is the one of TestASmallProcessIsCollectedOnceItGrows.
+const asSmallProcess = "SMALL_PROCESS"
+
+func TestASmallProcessIsCollectedOnceItGrows(t *testing.T) {
+	if os.Getenv(asSmallProcess) == "" {
+		self := exec.Command(os.Args[0], "-test.run=^TestASmallProcessIsCollectedOnceItGrows$")
+		self.Env = append(os.Environ(), asSmallProcess+"=1", "GOGC=off")
+		if output, err := self.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
+		return
+	}
+	goroutines := runtime.NumGoroutine()
+	memory.BeSmall()
+	for debug.SetMemoryLimit(-1) != math.MaxInt64 || percent() > 100 || runtime.NumGoroutine() > goroutines {
+		time.Sleep(time.Millisecond)
+	}
+	if now := collections(); now != 0 {
+		t.Errorf("%d collections of a small process", now)
+	}
+	for range 64 {
+		sink = make([]byte, 128<<10) // 8 MiB in all
+	}
+	if collections() == 0 {
+		t.Error("no collection of 8 MiB that nobody holds")
+	}
+	for percent() != 50 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// percent is that of the collector; off is more than any.
+func percent() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
