@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/filelock"
+	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
 	"github.com/sockerless/sockerless/agent/host/containers"
@@ -133,7 +134,9 @@ func (i *instance) close() {
 // serve answers on both sockets until ctx is done, then lets calls finish.
 func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
 	hostServer := server.NewServer(i.handler(), slog.Default())
-	storedServer := server.NewServer(server.NewHandler(resolveStored(i.containers, i.layers)), slog.Default())
+	offers := handover.NewOffers(layout.HandOverSocket(), slog.Default())
+	defer offers.Close()
+	storedServer := server.NewServer(server.NewHandler(resolveStored(i.containers, i.layers, offers)), slog.Default())
 	failed := make(chan error, 2)
 	for socket, s := range map[string]*http.Server{layout.StoredSocket(): storedServer, layout.HostSocket(): hostServer} {
 		listener, err := listenPrivately(socket)

@@ -107,6 +107,20 @@ func (s *service) TakeUpload(ctx context.Context, r *connect.Request[hostv1.Take
 	return nil
 }
 
+// OfferArchive lasts until the caller ends it.
+func (s *service) OfferArchive(ctx context.Context, r *connect.Request[hostv1.OfferArchiveRequest], stream *connect.ServerStream[hostv1.OfferArchiveResponse]) error {
+	forget, err := s.layers.OfferArchive(r.Msg.ArchiveId, r.Msg.Parts)
+	if err != nil {
+		return wireError(err)
+	}
+	defer forget()
+	if err := stream.Send(&hostv1.OfferArchiveResponse{}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
 func (s *service) RemoveLayer(ctx context.Context, r *connect.Request[hostv1.RemoveLayerRequest]) (*connect.Response[hostv1.RemoveLayerResponse], error) {
 	return answer(&hostv1.RemoveLayerResponse{}, s.layers.Remove(ctx, r.Msg.DiffId))
 }

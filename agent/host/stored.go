@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/version"
@@ -23,11 +24,15 @@ type stored struct {
 	id         string
 }
 
-// resolveStored finds the container by the call's metadata key, or the upload.
-func resolveStored(all *containers.Containers, uploads *layers.Store) server.Resolver {
+// resolveStored finds the container by the call's metadata key, or the upload, or
+// the archive of images, which alone takes clients' connections.
+func resolveStored(all *containers.Containers, images *layers.Store, offers *handover.Offers) server.Resolver {
 	return func(_ context.Context, id string) (server.Container, error) {
-		if found := uploads.FindUpload(id); found != nil {
+		if found := images.FindUpload(id); found != nil {
 			return &upload{server.Unimplemented{Mode: "an upload"}, found}, nil
+		}
+		if found := images.FindArchive(id); found != nil {
+			return &saved{server.Unimplemented{Mode: "an archive of images"}, found, offers}, nil
 		}
 		return &stored{server.Unimplemented{Mode: "the host process"}, all, id}, nil
 	}

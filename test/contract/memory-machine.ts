@@ -23,6 +23,7 @@ import {
   agentsDialled,
   agentsJoin,
   directTraffic,
+  downloadsRelayed,
   agentsOnSockets,
   fixedLimits,
   namespacesShared,
@@ -241,6 +242,7 @@ export class MemoryMachine {
       images: {
         prepare: async () => "",
         uploads: uploadsRelayed,
+        downloads: downloadsRelayed,
         discard: async () => {},
         unpacking: {
           kind: "driver",

@@ -253,6 +253,7 @@ describe("a pull", () => {
         unpacking: unpackedByPlatform,
         prepare: async () => "",
         uploads: { kind: "relayed" },
+        downloads: { kind: "relayed" },
         discard: async () => {},
       },
     });

@@ -1,11 +1,13 @@
 /**
- * Archives whose bytes go between a client and the agent of its container, with nobody in between. The tests of archives in
- * test/api run here this way, in test/ecs the other.
+ * Archives whose bytes go between a client and the agent of its container, or the host process, with nobody in between. The
+ * tests of archives in test/api run here this way, in test/ecs the other.
  */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { readdir, truncate } from "node:fs/promises";
 import { get, type IncomingMessage, request } from "node:http";
+import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { describe, test } from "node:test";
 
@@ -149,4 +151,82 @@ describe("an archive of a running container", () => {
       await ok("rm", "-f", "refuses");
     });
   }
+});
+
+describe("an archive of images", () => {
+  const content = randomBytes(size);
+  const blobs = () => readdir(join(setting.daemon.stateDir, "blobs", "sha256"));
+
+  /** An image of one layer of {@link size}. @returns the layer's tar */
+  async function imported(name: string): Promise<Buffer> {
+    const tar = await tarOf([{ name: `for ${name}`, content }]);
+    const upload = request({
+      socketPath: setting.daemon.socket,
+      path: `/v1.51/images/create?fromSrc=-&repo=${name}`,
+      method: "POST",
+    });
+    const answered = once(upload, "response") as Promise<[IncomingMessage]>;
+    upload.end(tar);
+    const [response] = await answered;
+    assert.equal(response.statusCode, 200, String(await buffer(response)));
+    return tar;
+  }
+
+  /** The archive as it comes through the frontend, to a client that knows no chunks. */
+  async function relayed(path: string): Promise<Buffer> {
+    const client = new RawClient(setting.daemon.socket);
+    client.send(`GET ${path} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+    await client.end();
+    client.close();
+    return client.body;
+  }
+
+  test("is the same through the frontend, and comes whole though that is killed", async () => {
+    const layer = await imported("saved");
+    const path = "/v1.51/images/saved/get";
+    const before = handedOn();
+    const expected = await relayed(path);
+    assert.equal(handedOn(), before);
+    assert.ok(expected.includes(layer));
+    const archive = await begun(path);
+    await untilTrue(() => handedOn() - before === 1);
+    await kill("frontend");
+    assert.ok((await buffer(archive)).equals(expected));
+    await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+    await ok("rmi", "saved");
+  });
+
+  test("is whole or cut where the backend is killed, and whole behind that", async () => {
+    await imported("killed");
+    const path = "/v1.51/images/killed/get";
+    const expected = await relayed(path);
+    const before = handedOn();
+    const archive = await begun(path);
+    await untilTrue(() => handedOn() - before === 1);
+    await kill("backend");
+    const came = await buffer(archive).catch((error: NodeJS.ErrnoException) => error.code);
+    assert.ok(came === "ECONNRESET" || expected.equals(came as Buffer), String(came));
+    await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+    assert.ok((await buffer(await begun(path))).equals(expected));
+    await ok("rmi", "killed");
+  });
+
+  test("keeps what it has of an image that is removed, until its client leaves", async () => {
+    const layer = sha256(await imported("removed"));
+    const before = handedOn();
+    const archive = await begun("/v1.51/images/removed/get");
+    await untilTrue(() => handedOn() - before === 1);
+    await ok("rmi", "removed");
+    assert.ok((await blobs()).includes(layer));
+    archive.destroy();
+    await untilTrue(async () => !(await blobs()).includes(layer));
+  });
+
+  test("is cut where a layer is damaged", async () => {
+    const layer = sha256(await imported("damaged"));
+    const blob = join(setting.daemon.stateDir, "blobs", "sha256", layer);
+    await truncate(blob, size / 2);
+    await assert.rejects(buffer(await begun("/v1.51/images/damaged/get")), { code: "ECONNRESET" });
+    await ok("rmi", "damaged");
+  });
 });

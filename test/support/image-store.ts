@@ -6,7 +6,12 @@ import type { TestContext } from "node:test";
 
 import { pino } from "pino";
 
-import type { ImagePreparer, LayerUnpacking, LayerUploads } from "../../src/backends/common/driver.ts";
+import type {
+  ArchiveDownloads,
+  ImagePreparer,
+  LayerUnpacking,
+  LayerUploads,
+} from "../../src/backends/common/driver.ts";
 import { createImages, type Images, type ImagesOptions } from "../../src/backends/common/images/images.ts";
 import { openState, type State } from "../../src/backends/common/state/state.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
@@ -31,6 +36,7 @@ export class RecordingPreparer implements ImagePreparer {
     known: async () => [...this.layers],
   };
   uploads: LayerUploads = { kind: "relayed" };
+  downloads: ArchiveDownloads = { kind: "relayed" };
   /** Reference that preparations answer. */
   reference = "";
   /** IDs of images, in the order in which they were prepared and discarded. */

@@ -42,6 +42,9 @@ type Store struct {
 
 	uploadsLock sync.Mutex
 	uploads     map[string]*Upload // by ID
+
+	archivesLock sync.Mutex
+	archives     map[string]*Archive // by ID
 }
 
 // Layer is layer.json.
@@ -80,7 +83,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, boot: boot, flusher: startFlusher(dir), uploads: map[string]*Upload{}}
+	s := &Store{dir: dir, boot: boot, flusher: startFlusher(dir), uploads: map[string]*Upload{}, archives: map[string]*Archive{}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()

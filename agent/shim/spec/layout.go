@@ -23,6 +23,9 @@ func (l Layout) HostSocket() string { return filepath.Join(l.RunDir, "host.sock"
 // StoredSocket serves AgentService for containers that do not run.
 func (l Layout) StoredSocket() string { return filepath.Join(l.RunDir, "stored.sock") }
 
+// HandOverSocket is where the host process takes clients' connections.
+func (l Layout) HandOverSocket() string { return filepath.Join(l.RunDir, "hand.sock") }
+
 // RuntimeRoot is the OCI runtime's --root.
 func (l Layout) RuntimeRoot() string { return filepath.Join(l.RunDir, "runc") }
 

@@ -534,6 +534,40 @@ export type LayerUploads =
       expect(uploadId: string, blobPath: string, signal: AbortSignal): Promise<ExpectedUpload>;
     };
 
+/** A part of an archive: bytes, or a layer's tar, not compressed. */
+export type ArchivePart =
+  | { readonly kind: "bytes"; readonly bytes: Uint8Array }
+  | {
+      readonly kind: "layer";
+      /** Digest of the tar. */
+      readonly diffId: string;
+      /** Bytes of the tar. */
+      readonly size: number;
+      /** The blob, as it came: plain, gzip or zstd. */
+      readonly digest: string;
+    };
+
+/** The way of archives of images to clients. */
+export type ArchiveDownloads =
+  /** They come through this process. */
+  | { readonly kind: "relayed" }
+  | {
+      readonly kind: "direct";
+      /**
+       * Has the archive be exported to whoever asks at the address.
+       *
+       * @param archiveId a full ID that nobody can guess
+       * @param parts at most 16 MiB of bytes among them
+       * @param signal ends it; what is being written goes on
+       */
+      offer(
+        archiveId: string,
+        parts: readonly ArchivePart[],
+        blobPath: (digest: string) => string,
+        signal: AbortSignal,
+      ): Promise<AgentAddress>;
+    };
+
 /** The unpacking of layers. */
 export type LayerUnpacking =
   /** The platform does it where it runs an image: a pull fetches manifest and configuration alone. */
@@ -563,6 +597,7 @@ export interface ImagePreparer {
   prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<string>;
   readonly unpacking: LayerUnpacking;
   readonly uploads: LayerUploads;
+  readonly downloads: ArchiveDownloads;
   /** An image was removed, with everything but its layers. */
   discard(image: ImageRecord): Promise<void>;
 }

@@ -3,6 +3,7 @@ import { notImplemented, systemError } from "../../common/errors.ts";
 import type {
   AgentAuthority,
   AgentReach,
+  ArchiveDownloads,
   ContainerTraffic,
   Disk,
   HostPaths,
@@ -91,6 +92,9 @@ export const unpackedByPlatform: LayerUnpacking = { kind: "platform" };
 
 /** Uploads of layers come through the backend. */
 export const uploadsRelayed: LayerUploads = { kind: "relayed" };
+
+/** Archives of images come through the backend. */
+export const downloadsRelayed: ArchiveDownloads = { kind: "relayed" };
 
 /** Agents tell what containers have written. */
 export const writtenAsAgentsTell: Disk = { kind: "agents" };

@@ -1,7 +1,15 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { systemError } from "../../common/errors.ts";
-import type { TakeUploadResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
-import type { ExpectedUpload, ImagePreparer, TakenUpload } from "../common/driver.ts";
+import type { ArchivePartSchema, TakeUploadResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
+import type {
+  ArchiveDownloads,
+  ArchivePart,
+  ExpectedUpload,
+  ImagePreparer,
+  TakenUpload,
+} from "../common/driver.ts";
 import { fromHostError, orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 
@@ -28,6 +36,18 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
         await taken.catch(() => {});
       },
     };
+  };
+  const offer: Extract<ArchiveDownloads, { kind: "direct" }>["offer"] = async (
+    archiveId,
+    parts,
+    blobPath,
+    signal,
+  ) => {
+    const request = { archiveId, parts: parts.map((part) => partOf(part, blobPath)) };
+    const messages = host.offerArchive(request, { signal })[Symbol.asyncIterator]();
+    await orHostError(nextOf(messages));
+    messages.next().catch(() => {}); // Its end is the signal's, or the host process's.
+    return { kind: "unix", path: storedSocket };
   };
 
   return {
@@ -73,14 +93,26 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
       },
     },
     uploads: { kind: "direct", expect },
+    downloads: { kind: "direct", offer },
     discard: () => Promise.resolve(), // Its layers are all there is of it.
   };
 }
 
-async function nextOf(messages: AsyncIterator<TakeUploadResponse>): Promise<TakeUploadResponse> {
+function partOf(
+  part: ArchivePart,
+  blobPath: (digest: string) => string,
+): MessageInitShape<typeof ArchivePartSchema> {
+  if (part.kind === "bytes") {
+    return { part: { case: "content", value: part.bytes } };
+  }
+  const { diffId, size, digest } = part;
+  return { part: { case: "layer", value: { blobPath: blobPath(digest), diffId, size: BigInt(size) } } };
+}
+
+async function nextOf<T>(messages: AsyncIterator<T>): Promise<T> {
   const next = await messages.next();
   if (next.done === true) {
-    throw systemError("the host process ended an upload without a word");
+    throw systemError("the host process ended a transfer without a word");
   }
   return next.value;
 }

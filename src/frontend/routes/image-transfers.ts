@@ -5,9 +5,12 @@ import type { IncomingMessage } from "node:http";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import { encodeArchivePut } from "../../agent-client/archive.ts";
+import { encodeExportRequest } from "../../agent-client/export.ts";
 import { invalid, isErrorKind, systemError } from "../../common/errors.ts";
+import { onAbort } from "../../common/on-abort.ts";
 import { after } from "../../common/timers.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { ImportOpenSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import { namedReference, namesOneImage, pullReference } from "../convert/image-references.ts";
 import { progressToJson } from "../convert/images.ts";
@@ -17,6 +20,8 @@ import { flagOr, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
+import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
+import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
 
@@ -39,8 +44,14 @@ export const imageTransferRoutes: readonly Route[] = [
     takesUpload: true,
     handler: postImagesCreate,
   },
-  { method: "GET", path: "/images/get", answeredBy: builtBackends, handler: getImagesGet },
-  { method: "GET", path: "/images/{name}/get", answeredBy: builtBackends, handler: getImagesGet },
+  { method: "GET", path: "/images/get", answeredBy: builtBackends, handsOn: true, handler: getImagesGet },
+  {
+    method: "GET",
+    path: "/images/{name}/get",
+    answeredBy: builtBackends,
+    handsOn: true,
+    handler: getImagesGet,
+  },
   { method: "POST", path: "/images/{name}/push", answeredBy: builtBackends, handler: postImagesPush },
 ];
 
@@ -224,11 +235,19 @@ async function getImagesGet(context: ReplyContext): Promise<void> {
   const { parameters, query, signal, services, response } = context;
   const options = platformOfArchive(context);
   const { name } = parameters;
-  const messages = services.backend.images.saveImages(
-    { references: name === undefined ? query.getAll("names") : [name], ...options },
-    { signal },
-  );
-  for await (const { message } of messages) {
+  const over = new AbortController();
+  using leaving = onAbort(signal, () => over.abort(signal.reason));
+  const references = name === undefined ? query.getAll("names") : [name];
+  const messages = services.backend.images
+    .saveImages({ references, access: services.agents.access, ...options }, { signal: over.signal })
+    [Symbol.asyncIterator]();
+  for (let next = await messages.next(); next.done !== true; next = await messages.next()) {
+    const { message } = next.value;
+    if (message.case === "ready") {
+      messages.next().catch(() => {}); // Nothing follows; we end it.
+      await archiveFromPlace(context, message.value.endpoint, over, leaving);
+      return;
+    }
     if (message.case === "chunk") {
       if (!response.headersSent) {
         response.writeHead(200, { "Content-Type": "application/x-tar" });
@@ -242,6 +261,39 @@ async function getImagesGet(context: ReplyContext): Promise<void> {
     }
   }
   throw systemError("the backend ended a save without its last message");
+}
+
+/**
+ * Writes the archive that an endpoint gives.
+ *
+ * @param over is aborted when the place is needed no more, which may be after this
+ * @param leaving what aborts it when the client leaves: not once somebody else has its connection
+ */
+async function archiveFromPlace(
+  context: ReplyContext,
+  endpoint: AgentEndpoint | undefined,
+  over: AbortController,
+  leaving: Disposable,
+): Promise<void> {
+  let isHandedOn = false;
+  const open = async (handOver: HandOn): Promise<OpenStream> => {
+    const request = encodeExportRequest({ handOver: handOver(endpoint) });
+    return await openStreamAt(context, endpoint, { kind: "export", request }, "raw");
+  };
+  try {
+    const { link } = await open(mayHandOn(context));
+    context.response.writeHead(200, { "Content-Type": "application/x-tar" });
+    await archiveToClient(context, link, open, () => {
+      isHandedOn = true;
+      leaving[Symbol.dispose]();
+      const end = (): void => over.abort();
+      link.ended.then(end, end);
+    });
+  } finally {
+    if (!isHandedOn) {
+      over.abort();
+    }
+  }
 }
 
 /** The platform of which an archive has, or is to have, the image. @throws invalid: several */

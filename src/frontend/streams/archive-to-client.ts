@@ -18,22 +18,24 @@ export function mayHandOn({ connection, services }: ReplyContext): HandOn {
  * is over as soon as it has.
  *
  * @param open opens the archive anew: an agent whose offer is not taken sends nothing
+ * @param handedOn is called once the agent has the connection, before ours is closed
  * @throws StreamError when the archive was cut
  */
 export async function archiveToClient(
   context: ReplyContext,
   link: StreamLink,
   open: (handOver: HandOn) => Promise<OpenStream>,
+  handedOn: () => void = () => {},
 ): Promise<void> {
   if (link.offer === undefined) {
     await streamToResponse(context, link);
-  } else if (!(await isHandedOn(context, link))) {
+  } else if (!(await isHandedOn(context, link, handedOn))) {
     link.cancel();
     await streamToResponse(context, (await open(() => false)).link);
   }
 }
 
-async function isHandedOn(context: ReplyContext, link: StreamLink): Promise<boolean> {
+async function isHandedOn(context: ReplyContext, link: StreamLink, handedOn: () => void): Promise<boolean> {
   const { connection, response, services, logger } = context;
   const { handOver } = services;
   if (connection === undefined || link.offer === undefined || handOver === undefined) {
@@ -44,6 +46,7 @@ async function isHandedOn(context: ReplyContext, link: StreamLink): Promise<bool
     connection.resume(); // To see that the client leaves.
     return false;
   }
+  handedOn();
   response.detachSocket(connection);
   connection.destroy();
   logger.debug("an archive is handed on");

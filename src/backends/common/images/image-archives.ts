@@ -1,8 +1,10 @@
 /** `docker save` and `docker load`. */
+import { randomBytes } from "node:crypto";
+
 import { systemError } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { ImagePreparer } from "../driver.ts";
+import type { ArchivePart, ImagePreparer } from "../driver.ts";
 import { abortable } from "./abortable-stream.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import type { ImageCatalog } from "./image-catalog.ts";
@@ -10,13 +12,16 @@ import type { ImageConfigs } from "./image-configs.ts";
 import { imageEvent } from "./image-events.ts";
 import { blobsOf, type ImageIndex } from "./image-index.ts";
 import type { ImageInstaller } from "./image-installer.ts";
-import { imagesToSave, type SavedImage, saveImages } from "./image-save.ts";
-import type { ImageWork } from "./image-work.ts";
+import { archiveBytes, archiveParts, imagesToSave, prepareSave, type SavedImage } from "./image-save.ts";
+import type { HeldContent, ImageWork } from "./image-work.ts";
 import type { LayerBlob } from "./layer-blobs.ts";
 import type { LayerSupply } from "./layer-supply.ts";
 import { takeUpload, type UploadPlace } from "./layer-upload.ts";
 import { loadArchive, type LoadedImageName, type LoadRequest } from "./load.ts";
 import { maxJsonBytes } from "./manifest.ts";
+
+/** The most that an archive offered by a driver may have beside its layers, in bytes. */
+const offeredBytes = 16 * 1024 * 1024;
 
 /** Parts of the images that archives are written and read with. */
 export interface ArchiveParts {
@@ -41,27 +46,68 @@ export class ImageArchives {
   }
 
   /**
-   * Writes images as one archive; see {@link saveImages}. Names, digests and IDs are looked up at once.
+   * Writes images as one archive; see {@link archiveParts}. Names, digests and IDs are looked up at once. As in dockerd
+   * the event comes before the archive.
    *
-   * @throws as {@link ImageCatalog.find}, before the first byte
+   * @throws as {@link ImageCatalog.find} and {@link prepareSave}, before the first byte
    */
   async *save(
     references: readonly string[],
     platform: Platform | undefined,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
-    const { content, index, configs, catalog, supply, work } = this.#parts;
-    const images = imagesToSave(index, references, (reference) => catalog.find(reference, platform));
+    const { content, index, work } = this.#parts;
     await using held = work.hold(signal);
-    held.lease.hold(...images.flatMap(({ record }) => blobsOf(record)));
+    const { prepared, events } = await this.#prepareSave(references, platform, held);
+    await index.commit({ events });
+    yield* archiveBytes(content, archiveParts(content, prepared), held.signal);
+  }
+
+  /**
+   * The same by the driver: the place that gives the archive, which holds until the signal aborts; nothing comes where the
+   * driver does not take it.
+   *
+   * @throws as {@link save}; the signal's reason
+   */
+  async *offer(
+    references: readonly string[],
+    platform: Platform | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<UploadPlace> {
+    const { content, index, preparer, work } = this.#parts;
+    const { downloads } = preparer;
+    if (downloads.kind === "relayed") {
+      return;
+    }
+    await using held = work.hold(signal);
+    const { prepared, events } = await this.#prepareSave(references, platform, held);
+    const parts = await offerable(archiveParts(content, prepared));
+    if (parts === undefined) {
+      return;
+    }
+    await index.commit({ events });
+    const uploadId = randomBytes(32).toString("hex");
+    const blobPath = (digest: string): string => content.path(digest);
+    yield { uploadId, address: await downloads.offer(uploadId, parts, blobPath, held.signal) };
+    await aborted(held.signal);
+  }
+
+  /** The images of an archive, held, with the events of a save. */
+  async #prepareSave(
+    references: readonly string[],
+    platform: Platform | undefined,
+    { lease, signal }: HeldContent,
+  ) {
+    const { content, index, configs, catalog, supply } = this.#parts;
+    const images = imagesToSave(index, references, (reference) => catalog.find(reference, platform));
+    lease.hold(...images.flatMap(({ record }) => blobsOf(record)));
     const whole: SavedImage[] = [];
     for (const image of images) {
-      whole.push({ ...image, record: await supply.complete(held.lease, image.record, held.signal) });
+      whole.push({ ...image, record: await supply.complete(lease, image.record, signal) });
     }
-    yield* saveImages(content, whole, held.signal);
-    const saved = ({ record }: SavedImage) =>
-      imageEvent("save", record.id, record.id, configs.find(record.id));
-    await index.commit({ events: images.map(saved) });
+    const prepared = await prepareSave(content, whole);
+    const events = images.map(({ record: { id } }) => imageEvent("save", id, id, configs.find(id)));
+    return { prepared, events };
   }
 
   /** An image's configuration as it was written. Throws as {@link ImageCatalog.find}. */
@@ -113,9 +159,7 @@ export class ImageArchives {
       this.#received.add(layer);
       owner.defer(() => void this.#received.delete(layer));
       taken(layer.diffId);
-      const { promise, reject } = Promise.withResolvers<never>();
-      using _waiting = onAbort(signal, () => reject(signal.reason as Error));
-      return await promise;
+      return await aborted(signal);
     });
   }
 
@@ -128,4 +172,25 @@ export class ImageArchives {
     lease.hold(layer.blob.digest);
     return Promise.resolve(layer);
   }
+}
+
+/** The parts of an archive; undefined: too much of it is no layer. */
+async function offerable(parts: AsyncIterable<ArchivePart>): Promise<ArchivePart[] | undefined> {
+  const few: ArchivePart[] = [];
+  let bytes = 0;
+  for await (const part of parts) {
+    bytes += part.kind === "bytes" ? part.bytes.length : 0;
+    if (bytes > offeredBytes) {
+      return undefined;
+    }
+    few.push(part);
+  }
+  return few;
+}
+
+/** Waits until a signal aborts. @throws its reason */
+async function aborted(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  using _waiting = onAbort(signal, () => reject(signal.reason as Error));
+  return await promise;
 }

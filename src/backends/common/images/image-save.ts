@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { ownValue, setOwnValue } from "../../../common/own-value.ts";
 import { invalid, systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ArchivePart } from "../driver.ts";
 import type { ContentStore } from "./content-store.ts";
 import { hexOf, sha256Of } from "./digest.ts";
 import { parseImageConfig } from "./image-config.ts";
@@ -85,34 +86,51 @@ interface Documents {
   readonly repositories: Record<string, Record<string, string>>;
 }
 
+/** An image whose layers were looked up. */
+interface PreparedImage {
+  readonly image: SavedImage;
+  readonly layers: readonly LayerBlob[];
+}
+
 /**
- * Writes the archive of some images, whose blobs the caller holds.
+ * Looks up what the archive of some images is made of; the caller holds their blobs.
  *
- * @throws conflict: layers that were never fetched; invalid: an image without layers; system: content is damaged
+ * @throws conflict: layers that were never fetched; invalid: an image without layers; system: a layer is missing
  */
-export async function* saveImages(
+export async function prepareSave(
   store: ContentStore,
   images: readonly SavedImage[],
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  const prepared: { readonly image: SavedImage; readonly layers: readonly LayerBlob[] }[] = [];
+): Promise<readonly PreparedImage[]> {
+  const prepared: PreparedImage[] = [];
   for (const image of images) {
     if (image.record.diffIds.length === 0) {
       throw invalid("empty export - not implemented");
     }
     prepared.push({ image, layers: await layerBlobs(store, image.record) });
   }
+  return prepared;
+}
+
+/** The parts of the archive of some images, in their order. */
+export async function* archiveParts(
+  store: ContentStore,
+  prepared: readonly PreparedImage[],
+): AsyncGenerator<ArchivePart> {
+  const images = prepared.map(({ image }) => image);
   const documents: Documents = { manifest: [], index: [], repositories: {} };
   const written = new Set<string>();
-  yield directoryHeader("blobs");
-  yield directoryHeader(blobDirectory);
+  yield part(directoryHeader("blobs"));
+  yield part(directoryHeader(blobDirectory));
   for (const { image, layers } of prepared) {
     const config = await store.read(image.record.id, maxJsonBytes);
     const created = Number(parseImageConfig(config).created?.seconds ?? 0n);
     for (const layer of layers) {
       if (!written.has(layer.diffId)) {
         written.add(layer.diffId);
-        yield* layerFile(store, layer, created, signal);
+        const { diffId, size, blob } = layer;
+        yield part(fileHeader(blobName(diffId), size, created));
+        yield { kind: "layer", diffId, size, digest: blob.digest };
+        yield part(paddingAfter(size));
       }
     }
     const manifest = renderManifest(image.record, config.length, layers);
@@ -127,7 +145,30 @@ export async function* saveImages(
     describe(documents, image, layers, manifest, isParentSaved ? image.record.parentId : undefined);
   }
   yield* documentFiles(documents);
-  yield endOfTar();
+  yield part(endOfTar());
+}
+
+function part(bytes: Uint8Array): ArchivePart {
+  return { kind: "bytes", bytes };
+}
+
+/**
+ * Writes an archive, whose blobs the caller holds.
+ *
+ * @throws system: content is damaged
+ */
+export async function* archiveBytes(
+  store: ContentStore,
+  parts: AsyncIterable<ArchivePart>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  for await (const each of parts) {
+    if (each.kind === "bytes") {
+      yield each.bytes;
+    } else {
+      yield* layerTar(store, each, signal);
+    }
+  }
 }
 
 function renderManifest(record: ImageRecord, configSize: number, layers: readonly LayerBlob[]): Buffer {
@@ -180,7 +221,7 @@ function describe(
   });
 }
 
-function* documentFiles({ manifest, index, repositories }: Documents): Generator<Uint8Array> {
+function* documentFiles({ manifest, index, repositories }: Documents): Generator<ArchivePart> {
   const document = (value: object): Buffer => Buffer.from(`${JSON.stringify(value)}`);
   yield* file("index.json", document({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: index }));
   yield* file("manifest.json", document(manifest));
@@ -190,22 +231,20 @@ function* documentFiles({ manifest, index, repositories }: Documents): Generator
   }
 }
 
-function* file(name: string, content: Uint8Array, mtime = 0): Generator<Uint8Array> {
-  yield fileHeader(name, content.length, mtime);
-  yield content;
-  yield paddingAfter(content.length);
+function* file(name: string, content: Uint8Array, mtime = 0): Generator<ArchivePart> {
+  yield part(fileHeader(name, content.length, mtime));
+  yield part(content);
+  yield part(paddingAfter(content.length));
 }
 
 /** A layer's tar; what turns out to be another than the image's is an error before the archive looks whole. */
-async function* layerFile(
+async function* layerTar(
   store: ContentStore,
-  { diffId, blob, size }: LayerBlob,
-  mtime: number,
+  { diffId, digest, size }: Extract<ArchivePart, { kind: "layer" }>,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  yield fileHeader(blobName(diffId), size, mtime);
   const hash = createHash("sha256");
-  const { content } = await decompressed(store.stream(blob.digest, signal));
+  const { content } = await decompressed(store.stream(digest, signal));
   let length = 0;
   for await (const chunk of content) {
     hash.update(chunk);
@@ -215,7 +254,6 @@ async function* layerFile(
   if (length !== size || `sha256:${hash.digest("hex")}` !== diffId) {
     throw systemError(`layer ${diffId} is damaged in the content store`);
   }
-  yield paddingAfter(size);
 }
 
 function blobName(digest: string): string {

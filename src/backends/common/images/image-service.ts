@@ -173,7 +173,12 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
 
     getImageHistory: ({ image, platform }) => ({ entries: catalog.history(image, platform) }),
 
-    async *saveImages({ references, platform }, { signal }) {
+    async *saveImages({ references, platform, access }, { signal }) {
+      if (access?.reach === AgentReach.LOCAL) {
+        for await (const place of archives.offer(references, platform, signal)) {
+          yield { message: { case: "ready" as const, value: { endpoint: endpointOf(place) } } };
+        }
+      }
       let totalBytes = 0n;
       for await (const chunk of archives.save(references, platform, signal)) {
         totalBytes += BigInt(chunk.length);

@@ -2442,6 +2442,238 @@ func (x *UploadTaken) GetCompression() string {
 	return ""
 }
 
+type OfferArchiveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ArchiveId     string                 `protobuf:"bytes,1,opt,name=archive_id,json=archiveId,proto3" json:"archive_id,omitempty"` // 64 hex digits that nobody can guess
+	Parts         []*ArchivePart         `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`                          // one after the other
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferArchiveRequest) Reset() {
+	*x = OfferArchiveRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferArchiveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferArchiveRequest) ProtoMessage() {}
+
+func (x *OfferArchiveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferArchiveRequest.ProtoReflect.Descriptor instead.
+func (*OfferArchiveRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *OfferArchiveRequest) GetArchiveId() string {
+	if x != nil {
+		return x.ArchiveId
+	}
+	return ""
+}
+
+func (x *OfferArchiveRequest) GetParts() []*ArchivePart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+type ArchivePart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ArchivePart_Content
+	//	*ArchivePart_Layer
+	Part          isArchivePart_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchivePart) Reset() {
+	*x = ArchivePart{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchivePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchivePart) ProtoMessage() {}
+
+func (x *ArchivePart) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchivePart.ProtoReflect.Descriptor instead.
+func (*ArchivePart) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ArchivePart) GetPart() isArchivePart_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ArchivePart) GetContent() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*ArchivePart_Content); ok {
+			return x.Content
+		}
+	}
+	return nil
+}
+
+func (x *ArchivePart) GetLayer() *LayerTar {
+	if x != nil {
+		if x, ok := x.Part.(*ArchivePart_Layer); ok {
+			return x.Layer
+		}
+	}
+	return nil
+}
+
+type isArchivePart_Part interface {
+	isArchivePart_Part()
+}
+
+type ArchivePart_Content struct {
+	Content []byte `protobuf:"bytes,1,opt,name=content,proto3,oneof"`
+}
+
+type ArchivePart_Layer struct {
+	Layer *LayerTar `protobuf:"bytes,2,opt,name=layer,proto3,oneof"`
+}
+
+func (*ArchivePart_Content) isArchivePart_Part() {}
+
+func (*ArchivePart_Layer) isArchivePart_Part() {}
+
+// A layer's tar, not compressed. What turns out to be another than this says is
+// an error.
+type LayerTar struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BlobPath      string                 `protobuf:"bytes,1,opt,name=blob_path,json=blobPath,proto3" json:"blob_path,omitempty"` // plain, gzip or zstd
+	DiffId        string                 `protobuf:"bytes,2,opt,name=diff_id,json=diffId,proto3" json:"diff_id,omitempty"`       // digest of the tar, "sha256:…"
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`                        // bytes of the tar
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LayerTar) Reset() {
+	*x = LayerTar{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LayerTar) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LayerTar) ProtoMessage() {}
+
+func (x *LayerTar) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LayerTar.ProtoReflect.Descriptor instead.
+func (*LayerTar) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *LayerTar) GetBlobPath() string {
+	if x != nil {
+		return x.BlobPath
+	}
+	return ""
+}
+
+func (x *LayerTar) GetDiffId() string {
+	if x != nil {
+		return x.DiffId
+	}
+	return ""
+}
+
+func (x *LayerTar) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type OfferArchiveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferArchiveResponse) Reset() {
+	*x = OfferArchiveResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferArchiveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferArchiveResponse) ProtoMessage() {}
+
+func (x *OfferArchiveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferArchiveResponse.ProtoReflect.Descriptor instead.
+func (*OfferArchiveResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+}
+
 type RemoveLayerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DiffId        string                 `protobuf:"bytes,1,opt,name=diff_id,json=diffId,proto3" json:"diff_id,omitempty"`
@@ -2451,7 +2683,7 @@ type RemoveLayerRequest struct {
 
 func (x *RemoveLayerRequest) Reset() {
 	*x = RemoveLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2695,7 @@ func (x *RemoveLayerRequest) String() string {
 func (*RemoveLayerRequest) ProtoMessage() {}
 
 func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +2708,7 @@ func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RemoveLayerRequest) GetDiffId() string {
@@ -2494,7 +2726,7 @@ type RemoveLayerResponse struct {
 
 func (x *RemoveLayerResponse) Reset() {
 	*x = RemoveLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2738,7 @@ func (x *RemoveLayerResponse) String() string {
 func (*RemoveLayerResponse) ProtoMessage() {}
 
 func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2751,7 @@ func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 type ListLayersRequest struct {
@@ -2530,7 +2762,7 @@ type ListLayersRequest struct {
 
 func (x *ListLayersRequest) Reset() {
 	*x = ListLayersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2774,7 @@ func (x *ListLayersRequest) String() string {
 func (*ListLayersRequest) ProtoMessage() {}
 
 func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2787,7 @@ func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersRequest.ProtoReflect.Descriptor instead.
 func (*ListLayersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 type ListLayersResponse struct {
@@ -2567,7 +2799,7 @@ type ListLayersResponse struct {
 
 func (x *ListLayersResponse) Reset() {
 	*x = ListLayersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2811,7 @@ func (x *ListLayersResponse) String() string {
 func (*ListLayersResponse) ProtoMessage() {}
 
 func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2824,7 @@ func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersResponse.ProtoReflect.Descriptor instead.
 func (*ListLayersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListLayersResponse) GetDiffIds() []string {
@@ -2626,7 +2858,7 @@ type EnsureNetworkRequest struct {
 
 func (x *EnsureNetworkRequest) Reset() {
 	*x = EnsureNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2870,7 @@ func (x *EnsureNetworkRequest) String() string {
 func (*EnsureNetworkRequest) ProtoMessage() {}
 
 func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2883,7 @@ func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkRequest.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *EnsureNetworkRequest) GetNetworkId() string {
@@ -2746,7 +2978,7 @@ type EnsureNetworkResponse struct {
 
 func (x *EnsureNetworkResponse) Reset() {
 	*x = EnsureNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2758,7 +2990,7 @@ func (x *EnsureNetworkResponse) String() string {
 func (*EnsureNetworkResponse) ProtoMessage() {}
 
 func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2771,7 +3003,7 @@ func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkResponse.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 type RemoveNetworkRequest struct {
@@ -2784,7 +3016,7 @@ type RemoveNetworkRequest struct {
 
 func (x *RemoveNetworkRequest) Reset() {
 	*x = RemoveNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +3028,7 @@ func (x *RemoveNetworkRequest) String() string {
 func (*RemoveNetworkRequest) ProtoMessage() {}
 
 func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +3041,7 @@ func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveNetworkRequest) GetNetworkId() string {
@@ -2834,7 +3066,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +3078,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +3091,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 type ConnectContainerRequest struct {
@@ -2874,7 +3106,7 @@ type ConnectContainerRequest struct {
 
 func (x *ConnectContainerRequest) Reset() {
 	*x = ConnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +3118,7 @@ func (x *ConnectContainerRequest) String() string {
 func (*ConnectContainerRequest) ProtoMessage() {}
 
 func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +3131,7 @@ func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*ConnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ConnectContainerRequest) GetContainerId() string {
@@ -2938,7 +3170,7 @@ type ConnectContainerResponse struct {
 
 func (x *ConnectContainerResponse) Reset() {
 	*x = ConnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2950,7 +3182,7 @@ func (x *ConnectContainerResponse) String() string {
 func (*ConnectContainerResponse) ProtoMessage() {}
 
 func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2963,7 +3195,7 @@ func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*ConnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 type DisconnectContainerRequest struct {
@@ -2979,7 +3211,7 @@ type DisconnectContainerRequest struct {
 
 func (x *DisconnectContainerRequest) Reset() {
 	*x = DisconnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3223,7 @@ func (x *DisconnectContainerRequest) String() string {
 func (*DisconnectContainerRequest) ProtoMessage() {}
 
 func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3236,7 @@ func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DisconnectContainerRequest) GetContainerId() string {
@@ -3050,7 +3282,7 @@ type DisconnectContainerResponse struct {
 
 func (x *DisconnectContainerResponse) Reset() {
 	*x = DisconnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3294,7 @@ func (x *DisconnectContainerResponse) String() string {
 func (*DisconnectContainerResponse) ProtoMessage() {}
 
 func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3307,7 @@ func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 // Changes of a running container's managed files, made in place. Lines that the
@@ -3093,7 +3325,7 @@ type NameFileChange struct {
 
 func (x *NameFileChange) Reset() {
 	*x = NameFileChange{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3105,7 +3337,7 @@ func (x *NameFileChange) String() string {
 func (*NameFileChange) ProtoMessage() {}
 
 func (x *NameFileChange) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3118,7 +3350,7 @@ func (x *NameFileChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameFileChange.ProtoReflect.Descriptor instead.
 func (*NameFileChange) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NameFileChange) GetRemoveHost() string {
@@ -3157,7 +3389,7 @@ type InspectMachineRequest struct {
 
 func (x *InspectMachineRequest) Reset() {
 	*x = InspectMachineRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3401,7 @@ func (x *InspectMachineRequest) String() string {
 func (*InspectMachineRequest) ProtoMessage() {}
 
 func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3414,7 @@ func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineRequest.ProtoReflect.Descriptor instead.
 func (*InspectMachineRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 type InspectMachineResponse struct {
@@ -3196,7 +3428,7 @@ type InspectMachineResponse struct {
 
 func (x *InspectMachineResponse) Reset() {
 	*x = InspectMachineResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3440,7 @@ func (x *InspectMachineResponse) String() string {
 func (*InspectMachineResponse) ProtoMessage() {}
 
 func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3453,7 @@ func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineResponse.ProtoReflect.Descriptor instead.
 func (*InspectMachineResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *InspectMachineResponse) GetRoutes() []string {
@@ -3256,7 +3488,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +3500,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +3513,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -3316,7 +3548,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3328,7 +3560,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +3573,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -3374,7 +3606,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3618,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3631,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -3417,7 +3649,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3661,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3674,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{55}
 }
 
 type WatchVolumesRequest struct {
@@ -3453,7 +3685,7 @@ type WatchVolumesRequest struct {
 
 func (x *WatchVolumesRequest) Reset() {
 	*x = WatchVolumesRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +3697,7 @@ func (x *WatchVolumesRequest) String() string {
 func (*WatchVolumesRequest) ProtoMessage() {}
 
 func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +3710,7 @@ func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesRequest.ProtoReflect.Descriptor instead.
 func (*WatchVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{56}
 }
 
 // A volume whose disk has too little room.
@@ -3493,7 +3725,7 @@ type WatchVolumesResponse struct {
 
 func (x *WatchVolumesResponse) Reset() {
 	*x = WatchVolumesResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3505,7 +3737,7 @@ func (x *WatchVolumesResponse) String() string {
 func (*WatchVolumesResponse) ProtoMessage() {}
 
 func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3518,7 +3750,7 @@ func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesResponse.ProtoReflect.Descriptor instead.
 func (*WatchVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *WatchVolumesResponse) GetName() string {
@@ -3552,7 +3784,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3564,7 +3796,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3577,7 +3809,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -3604,7 +3836,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3616,7 +3848,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3629,7 +3861,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -3836,7 +4068,20 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x17\n" +
 	"\adiff_id\x18\x03 \x01(\tR\x06diffId\x12\x19\n" +
 	"\btar_size\x18\x04 \x01(\x04R\atarSize\x12 \n" +
-	"\vcompression\x18\x05 \x01(\tR\vcompression\"-\n" +
+	"\vcompression\x18\x05 \x01(\tR\vcompression\"k\n" +
+	"\x13OfferArchiveRequest\x12\x1d\n" +
+	"\n" +
+	"archive_id\x18\x01 \x01(\tR\tarchiveId\x125\n" +
+	"\x05parts\x18\x02 \x03(\v2\x1f.sockerless.host.v1.ArchivePartR\x05parts\"g\n" +
+	"\vArchivePart\x12\x1a\n" +
+	"\acontent\x18\x01 \x01(\fH\x00R\acontent\x124\n" +
+	"\x05layer\x18\x02 \x01(\v2\x1c.sockerless.host.v1.LayerTarH\x00R\x05layerB\x06\n" +
+	"\x04part\"T\n" +
+	"\bLayerTar\x12\x1b\n" +
+	"\tblob_path\x18\x01 \x01(\tR\bblobPath\x12\x17\n" +
+	"\adiff_id\x18\x02 \x01(\tR\x06diffId\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"\x16\n" +
+	"\x14OfferArchiveResponse\"-\n" +
 	"\x12RemoveLayerRequest\x12\x17\n" +
 	"\adiff_id\x18\x01 \x01(\tR\x06diffId\"\x15\n" +
 	"\x13RemoveLayerResponse\"\x13\n" +
@@ -3936,7 +4181,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\rVolumeContent\x12\x1e\n" +
 	"\x1aVOLUME_CONTENT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13VOLUME_CONTENT_HERE\x10\x01\x12'\n" +
-	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xb3\x0f\n" +
+	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\x98\x10\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -3946,7 +4191,8 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x0eListContainers\x12).sockerless.host.v1.ListContainersRequest\x1a*.sockerless.host.v1.ListContainersResponse\"\x03\x90\x02\x01\x12^\n" +
 	"\vUnpackLayer\x12&.sockerless.host.v1.UnpackLayerRequest\x1a'.sockerless.host.v1.UnpackLayerResponse\x12]\n" +
 	"\n" +
-	"TakeUpload\x12%.sockerless.host.v1.TakeUploadRequest\x1a&.sockerless.host.v1.TakeUploadResponse0\x01\x12^\n" +
+	"TakeUpload\x12%.sockerless.host.v1.TakeUploadRequest\x1a&.sockerless.host.v1.TakeUploadResponse0\x01\x12c\n" +
+	"\fOfferArchive\x12'.sockerless.host.v1.OfferArchiveRequest\x1a(.sockerless.host.v1.OfferArchiveResponse0\x01\x12^\n" +
 	"\vRemoveLayer\x12&.sockerless.host.v1.RemoveLayerRequest\x1a'.sockerless.host.v1.RemoveLayerResponse\x12`\n" +
 	"\n" +
 	"ListLayers\x12%.sockerless.host.v1.ListLayersRequest\x1a&.sockerless.host.v1.ListLayersResponse\"\x03\x90\x02\x01\x12d\n" +
@@ -3974,7 +4220,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(VolumeSharing)(0),                  // 0: sockerless.host.v1.VolumeSharing
 	(VolumeContent)(0),                  // 1: sockerless.host.v1.VolumeContent
@@ -4011,36 +4257,40 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*TakeUploadResponse)(nil),          // 32: sockerless.host.v1.TakeUploadResponse
 	(*UploadReady)(nil),                 // 33: sockerless.host.v1.UploadReady
 	(*UploadTaken)(nil),                 // 34: sockerless.host.v1.UploadTaken
-	(*RemoveLayerRequest)(nil),          // 35: sockerless.host.v1.RemoveLayerRequest
-	(*RemoveLayerResponse)(nil),         // 36: sockerless.host.v1.RemoveLayerResponse
-	(*ListLayersRequest)(nil),           // 37: sockerless.host.v1.ListLayersRequest
-	(*ListLayersResponse)(nil),          // 38: sockerless.host.v1.ListLayersResponse
-	(*EnsureNetworkRequest)(nil),        // 39: sockerless.host.v1.EnsureNetworkRequest
-	(*EnsureNetworkResponse)(nil),       // 40: sockerless.host.v1.EnsureNetworkResponse
-	(*RemoveNetworkRequest)(nil),        // 41: sockerless.host.v1.RemoveNetworkRequest
-	(*RemoveNetworkResponse)(nil),       // 42: sockerless.host.v1.RemoveNetworkResponse
-	(*ConnectContainerRequest)(nil),     // 43: sockerless.host.v1.ConnectContainerRequest
-	(*ConnectContainerResponse)(nil),    // 44: sockerless.host.v1.ConnectContainerResponse
-	(*DisconnectContainerRequest)(nil),  // 45: sockerless.host.v1.DisconnectContainerRequest
-	(*DisconnectContainerResponse)(nil), // 46: sockerless.host.v1.DisconnectContainerResponse
-	(*NameFileChange)(nil),              // 47: sockerless.host.v1.NameFileChange
-	(*InspectMachineRequest)(nil),       // 48: sockerless.host.v1.InspectMachineRequest
-	(*InspectMachineResponse)(nil),      // 49: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),         // 50: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),        // 51: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),         // 52: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),        // 53: sockerless.host.v1.RemoveVolumeResponse
-	(*WatchVolumesRequest)(nil),         // 54: sockerless.host.v1.WatchVolumesRequest
-	(*WatchVolumesResponse)(nil),        // 55: sockerless.host.v1.WatchVolumesResponse
-	(*MeasureDiskRequest)(nil),          // 56: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),         // 57: sockerless.host.v1.MeasureDiskResponse
-	nil,                                 // 58: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	nil,                                 // 59: sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	nil,                                 // 60: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                                 // 61: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),              // 62: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),           // 63: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),       // 64: google.protobuf.Timestamp
+	(*OfferArchiveRequest)(nil),         // 35: sockerless.host.v1.OfferArchiveRequest
+	(*ArchivePart)(nil),                 // 36: sockerless.host.v1.ArchivePart
+	(*LayerTar)(nil),                    // 37: sockerless.host.v1.LayerTar
+	(*OfferArchiveResponse)(nil),        // 38: sockerless.host.v1.OfferArchiveResponse
+	(*RemoveLayerRequest)(nil),          // 39: sockerless.host.v1.RemoveLayerRequest
+	(*RemoveLayerResponse)(nil),         // 40: sockerless.host.v1.RemoveLayerResponse
+	(*ListLayersRequest)(nil),           // 41: sockerless.host.v1.ListLayersRequest
+	(*ListLayersResponse)(nil),          // 42: sockerless.host.v1.ListLayersResponse
+	(*EnsureNetworkRequest)(nil),        // 43: sockerless.host.v1.EnsureNetworkRequest
+	(*EnsureNetworkResponse)(nil),       // 44: sockerless.host.v1.EnsureNetworkResponse
+	(*RemoveNetworkRequest)(nil),        // 45: sockerless.host.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),       // 46: sockerless.host.v1.RemoveNetworkResponse
+	(*ConnectContainerRequest)(nil),     // 47: sockerless.host.v1.ConnectContainerRequest
+	(*ConnectContainerResponse)(nil),    // 48: sockerless.host.v1.ConnectContainerResponse
+	(*DisconnectContainerRequest)(nil),  // 49: sockerless.host.v1.DisconnectContainerRequest
+	(*DisconnectContainerResponse)(nil), // 50: sockerless.host.v1.DisconnectContainerResponse
+	(*NameFileChange)(nil),              // 51: sockerless.host.v1.NameFileChange
+	(*InspectMachineRequest)(nil),       // 52: sockerless.host.v1.InspectMachineRequest
+	(*InspectMachineResponse)(nil),      // 53: sockerless.host.v1.InspectMachineResponse
+	(*CreateVolumeRequest)(nil),         // 54: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),        // 55: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),         // 56: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),        // 57: sockerless.host.v1.RemoveVolumeResponse
+	(*WatchVolumesRequest)(nil),         // 58: sockerless.host.v1.WatchVolumesRequest
+	(*WatchVolumesResponse)(nil),        // 59: sockerless.host.v1.WatchVolumesResponse
+	(*MeasureDiskRequest)(nil),          // 60: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 61: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 62: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	nil,                                 // 63: sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	nil,                                 // 64: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 65: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 66: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 67: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 68: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.HelloResponse.volume_drivers:type_name -> sockerless.host.v1.VolumeDriver
@@ -4051,7 +4301,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	13, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	17, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	19, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	62, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	66, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	20, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	12, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	11, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -4062,61 +4312,65 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	16, // 16: sockerless.host.v1.Interface.sysctls:type_name -> sockerless.host.v1.InterfaceSysctl
 	18, // 17: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	28, // 18: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	63, // 19: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	67, // 19: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	18, // 20: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	33, // 21: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
 	34, // 22: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
-	15, // 23: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
-	47, // 24: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	47, // 25: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	64, // 26: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	58, // 27: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	59, // 28: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	60, // 29: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	61, // 30: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	2,  // 31: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	5,  // 32: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	9,  // 33: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	22, // 34: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	24, // 35: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	26, // 36: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	29, // 37: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	31, // 38: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
-	35, // 39: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	37, // 40: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	39, // 41: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	41, // 42: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	43, // 43: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	45, // 44: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	48, // 45: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	50, // 46: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	52, // 47: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	54, // 48: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
-	56, // 49: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	3,  // 50: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	8,  // 51: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	21, // 52: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	23, // 53: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	25, // 54: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	27, // 55: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	30, // 56: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	32, // 57: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
-	36, // 58: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	38, // 59: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	40, // 60: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	42, // 61: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	44, // 62: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	46, // 63: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	49, // 64: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	51, // 65: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	53, // 66: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	55, // 67: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
-	57, // 68: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	50, // [50:69] is the sub-list for method output_type
-	31, // [31:50] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	36, // 23: sockerless.host.v1.OfferArchiveRequest.parts:type_name -> sockerless.host.v1.ArchivePart
+	37, // 24: sockerless.host.v1.ArchivePart.layer:type_name -> sockerless.host.v1.LayerTar
+	15, // 25: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
+	51, // 26: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	51, // 27: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	68, // 28: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	62, // 29: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	63, // 30: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	64, // 31: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	65, // 32: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	2,  // 33: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	5,  // 34: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	9,  // 35: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	22, // 36: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	24, // 37: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	26, // 38: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	29, // 39: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	31, // 40: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
+	35, // 41: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
+	39, // 42: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	41, // 43: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	43, // 44: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	45, // 45: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	47, // 46: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	49, // 47: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	52, // 48: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	54, // 49: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	56, // 50: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	58, // 51: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
+	60, // 52: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 53: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 54: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	21, // 55: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	23, // 56: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	25, // 57: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	27, // 58: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	30, // 59: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	32, // 60: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	38, // 61: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
+	40, // 62: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	42, // 63: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	44, // 64: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	46, // 65: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	48, // 66: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	50, // 67: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	53, // 68: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	55, // 69: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	57, // 70: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	59, // 71: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
+	61, // 72: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	53, // [53:73] is the sub-list for method output_type
+	33, // [33:53] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -4135,13 +4389,17 @@ func file_sockerless_host_v1_host_proto_init() {
 		(*TakeUploadResponse_Ready)(nil),
 		(*TakeUploadResponse_Taken)(nil),
 	}
+	file_sockerless_host_v1_host_proto_msgTypes[34].OneofWrappers = []any{
+		(*ArchivePart_Content)(nil),
+		(*ArchivePart_Layer)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   60,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

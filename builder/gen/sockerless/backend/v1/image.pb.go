@@ -2420,6 +2420,7 @@ type SaveImagesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	References    []string               `protobuf:"bytes,1,rep,name=references,proto3" json:"references,omitempty"`
 	Platform      *Platform              `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	Access        *AgentAccess           `protobuf:"bytes,3,opt,name=access,proto3" json:"access,omitempty"` // unset: the archive comes with this call
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2468,6 +2469,13 @@ func (x *SaveImagesRequest) GetPlatform() *Platform {
 	return nil
 }
 
+func (x *SaveImagesRequest) GetAccess() *AgentAccess {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
 type SaveImagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -2475,6 +2483,7 @@ type SaveImagesResponse struct {
 	//	*SaveImagesResponse_Chunk
 	//	*SaveImagesResponse_End
 	//	*SaveImagesResponse_Heartbeat
+	//	*SaveImagesResponse_Ready
 	Message       isSaveImagesResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2544,6 +2553,15 @@ func (x *SaveImagesResponse) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *SaveImagesResponse) GetReady() *SaveReady {
+	if x != nil {
+		if x, ok := x.Message.(*SaveImagesResponse_Ready); ok {
+			return x.Ready
+		}
+	}
+	return nil
+}
+
 type isSaveImagesResponse_Message interface {
 	isSaveImagesResponse_Message()
 }
@@ -2560,11 +2578,61 @@ type SaveImagesResponse_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
 }
 
+type SaveImagesResponse_Ready struct {
+	Ready *SaveReady `protobuf:"bytes,4,opt,name=ready,proto3,oneof"`
+}
+
 func (*SaveImagesResponse_Chunk) isSaveImagesResponse_Message() {}
 
 func (*SaveImagesResponse_End) isSaveImagesResponse_Message() {}
 
 func (*SaveImagesResponse_Heartbeat) isSaveImagesResponse_Message() {}
+
+func (*SaveImagesResponse_Ready) isSaveImagesResponse_Message() {}
+
+type SaveReady struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint      *AgentEndpoint         `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveReady) Reset() {
+	*x = SaveReady{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveReady) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveReady) ProtoMessage() {}
+
+func (x *SaveReady) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveReady.ProtoReflect.Descriptor instead.
+func (*SaveReady) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *SaveReady) GetEndpoint() *AgentEndpoint {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
 
 type SaveEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2575,7 +2643,7 @@ type SaveEnd struct {
 
 func (x *SaveEnd) Reset() {
 	*x = SaveEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +2655,7 @@ func (x *SaveEnd) String() string {
 func (*SaveEnd) ProtoMessage() {}
 
 func (x *SaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +2668,7 @@ func (x *SaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveEnd.ProtoReflect.Descriptor instead.
 func (*SaveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SaveEnd) GetTotalBytes() uint64 {
@@ -2622,7 +2690,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2702,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2715,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PushImageRequest) GetReference() string {
@@ -2693,7 +2761,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2773,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2786,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PushImageResponse) GetMessage() isPushImageResponse_Message {
@@ -2803,7 +2871,7 @@ type PushEnd struct {
 
 func (x *PushEnd) Reset() {
 	*x = PushEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +2883,7 @@ func (x *PushEnd) String() string {
 func (*PushEnd) ProtoMessage() {}
 
 func (x *PushEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +2896,7 @@ func (x *PushEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushEnd.ProtoReflect.Descriptor instead.
 func (*PushEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PushEnd) GetDigest() string {
@@ -2862,7 +2930,7 @@ type GetImageHistoryRequest struct {
 
 func (x *GetImageHistoryRequest) Reset() {
 	*x = GetImageHistoryRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2874,7 +2942,7 @@ func (x *GetImageHistoryRequest) String() string {
 func (*GetImageHistoryRequest) ProtoMessage() {}
 
 func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2887,7 +2955,7 @@ func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetImageHistoryRequest) GetImage() string {
@@ -2913,7 +2981,7 @@ type GetImageHistoryResponse struct {
 
 func (x *GetImageHistoryResponse) Reset() {
 	*x = GetImageHistoryResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2925,7 +2993,7 @@ func (x *GetImageHistoryResponse) String() string {
 func (*GetImageHistoryResponse) ProtoMessage() {}
 
 func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2938,7 +3006,7 @@ func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetImageHistoryResponse) GetEntries() []*ImageHistoryEntry {
@@ -2962,7 +3030,7 @@ type ImageHistoryEntry struct {
 
 func (x *ImageHistoryEntry) Reset() {
 	*x = ImageHistoryEntry{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2974,7 +3042,7 @@ func (x *ImageHistoryEntry) String() string {
 func (*ImageHistoryEntry) ProtoMessage() {}
 
 func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2987,7 +3055,7 @@ func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHistoryEntry.ProtoReflect.Descriptor instead.
 func (*ImageHistoryEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ImageHistoryEntry) GetId() string {
@@ -3041,7 +3109,7 @@ type GetImageConfigRequest struct {
 
 func (x *GetImageConfigRequest) Reset() {
 	*x = GetImageConfigRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3121,7 @@ func (x *GetImageConfigRequest) String() string {
 func (*GetImageConfigRequest) ProtoMessage() {}
 
 func (x *GetImageConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3134,7 @@ func (x *GetImageConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetImageConfigRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetImageConfigRequest) GetImage() string {
@@ -3085,7 +3153,7 @@ type GetImageConfigResponse struct {
 
 func (x *GetImageConfigResponse) Reset() {
 	*x = GetImageConfigResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3097,7 +3165,7 @@ func (x *GetImageConfigResponse) String() string {
 func (*GetImageConfigResponse) ProtoMessage() {}
 
 func (x *GetImageConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3110,7 +3178,7 @@ func (x *GetImageConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetImageConfigResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetImageConfigResponse) GetConfig() []byte {
@@ -3129,7 +3197,7 @@ type PruneImagesRequest struct {
 
 func (x *PruneImagesRequest) Reset() {
 	*x = PruneImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3209,7 @@ func (x *PruneImagesRequest) String() string {
 func (*PruneImagesRequest) ProtoMessage() {}
 
 func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3222,7 @@ func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
 func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PruneImagesRequest) GetFilters() map[string]*StringList {
@@ -3174,7 +3242,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3254,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3267,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PruneImagesResponse) GetRemoved() []*RemovedImage {
@@ -3387,17 +3455,21 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\fRemovedImage\x12\x1c\n" +
 	"\buntagged\x18\x01 \x01(\tH\x00R\buntagged\x12\x1a\n" +
 	"\adeleted\x18\x02 \x01(\tH\x00R\adeletedB\x06\n" +
-	"\x04what\"p\n" +
+	"\x04what\"\xac\x01\n" +
 	"\x11SaveImagesRequest\x12\x1e\n" +
 	"\n" +
 	"references\x18\x01 \x03(\tR\n" +
 	"references\x12;\n" +
-	"\bplatform\x18\x02 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"\xad\x01\n" +
+	"\bplatform\x18\x02 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x12:\n" +
+	"\x06access\x18\x03 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\xe7\x01\n" +
 	"\x12SaveImagesResponse\x12\x16\n" +
 	"\x05chunk\x18\x01 \x01(\fH\x00R\x05chunk\x122\n" +
 	"\x03end\x18\x02 \x01(\v2\x1e.sockerless.backend.v1.SaveEndH\x00R\x03end\x12@\n" +
-	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"*\n" +
+	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeat\x128\n" +
+	"\x05ready\x18\x04 \x01(\v2 .sockerless.backend.v1.SaveReadyH\x00R\x05readyB\t\n" +
+	"\amessage\"M\n" +
+	"\tSaveReady\x12@\n" +
+	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\"*\n" +
 	"\aSaveEnd\x12\x1f\n" +
 	"\vtotal_bytes\x18\x01 \x01(\x04R\n" +
 	"totalBytes\"\xbe\x01\n" +
@@ -3475,7 +3547,7 @@ func file_sockerless_backend_v1_image_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_image_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_sockerless_backend_v1_image_proto_goTypes = []any{
 	(*RegistryAuth)(nil),                // 0: sockerless.backend.v1.RegistryAuth
 	(*PullImageRequest)(nil),            // 1: sockerless.backend.v1.PullImageRequest
@@ -3514,127 +3586,131 @@ var file_sockerless_backend_v1_image_proto_goTypes = []any{
 	(*RemovedImage)(nil),                // 34: sockerless.backend.v1.RemovedImage
 	(*SaveImagesRequest)(nil),           // 35: sockerless.backend.v1.SaveImagesRequest
 	(*SaveImagesResponse)(nil),          // 36: sockerless.backend.v1.SaveImagesResponse
-	(*SaveEnd)(nil),                     // 37: sockerless.backend.v1.SaveEnd
-	(*PushImageRequest)(nil),            // 38: sockerless.backend.v1.PushImageRequest
-	(*PushImageResponse)(nil),           // 39: sockerless.backend.v1.PushImageResponse
-	(*PushEnd)(nil),                     // 40: sockerless.backend.v1.PushEnd
-	(*GetImageHistoryRequest)(nil),      // 41: sockerless.backend.v1.GetImageHistoryRequest
-	(*GetImageHistoryResponse)(nil),     // 42: sockerless.backend.v1.GetImageHistoryResponse
-	(*ImageHistoryEntry)(nil),           // 43: sockerless.backend.v1.ImageHistoryEntry
-	(*GetImageConfigRequest)(nil),       // 44: sockerless.backend.v1.GetImageConfigRequest
-	(*GetImageConfigResponse)(nil),      // 45: sockerless.backend.v1.GetImageConfigResponse
-	(*PruneImagesRequest)(nil),          // 46: sockerless.backend.v1.PruneImagesRequest
-	(*PruneImagesResponse)(nil),         // 47: sockerless.backend.v1.PruneImagesResponse
-	nil,                                 // 48: sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	nil,                                 // 49: sockerless.backend.v1.ImageSummary.LabelsEntry
-	nil,                                 // 50: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	nil,                                 // 51: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	(*Platform)(nil),                    // 52: sockerless.backend.v1.Platform
-	(*Heartbeat)(nil),                   // 53: sockerless.backend.v1.Heartbeat
-	(*AgentAccess)(nil),                 // 54: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),               // 55: sockerless.backend.v1.AgentEndpoint
-	(*timestamppb.Timestamp)(nil),       // 56: google.protobuf.Timestamp
-	(*ContainerConfig)(nil),             // 57: sockerless.backend.v1.ContainerConfig
-	(*StringList)(nil),                  // 58: sockerless.backend.v1.StringList
+	(*SaveReady)(nil),                   // 37: sockerless.backend.v1.SaveReady
+	(*SaveEnd)(nil),                     // 38: sockerless.backend.v1.SaveEnd
+	(*PushImageRequest)(nil),            // 39: sockerless.backend.v1.PushImageRequest
+	(*PushImageResponse)(nil),           // 40: sockerless.backend.v1.PushImageResponse
+	(*PushEnd)(nil),                     // 41: sockerless.backend.v1.PushEnd
+	(*GetImageHistoryRequest)(nil),      // 42: sockerless.backend.v1.GetImageHistoryRequest
+	(*GetImageHistoryResponse)(nil),     // 43: sockerless.backend.v1.GetImageHistoryResponse
+	(*ImageHistoryEntry)(nil),           // 44: sockerless.backend.v1.ImageHistoryEntry
+	(*GetImageConfigRequest)(nil),       // 45: sockerless.backend.v1.GetImageConfigRequest
+	(*GetImageConfigResponse)(nil),      // 46: sockerless.backend.v1.GetImageConfigResponse
+	(*PruneImagesRequest)(nil),          // 47: sockerless.backend.v1.PruneImagesRequest
+	(*PruneImagesResponse)(nil),         // 48: sockerless.backend.v1.PruneImagesResponse
+	nil,                                 // 49: sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	nil,                                 // 50: sockerless.backend.v1.ImageSummary.LabelsEntry
+	nil,                                 // 51: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	nil,                                 // 52: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	(*Platform)(nil),                    // 53: sockerless.backend.v1.Platform
+	(*Heartbeat)(nil),                   // 54: sockerless.backend.v1.Heartbeat
+	(*AgentAccess)(nil),                 // 55: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),               // 56: sockerless.backend.v1.AgentEndpoint
+	(*timestamppb.Timestamp)(nil),       // 57: google.protobuf.Timestamp
+	(*ContainerConfig)(nil),             // 58: sockerless.backend.v1.ContainerConfig
+	(*StringList)(nil),                  // 59: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
-	52, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	53, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	0,  // 1: sockerless.backend.v1.PullImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
 	5,  // 2: sockerless.backend.v1.PullImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	6,  // 3: sockerless.backend.v1.PullImageResponse.end:type_name -> sockerless.backend.v1.PullEnd
-	53, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	54, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	0,  // 5: sockerless.backend.v1.InspectDistributionRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	52, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
+	53, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
 	8,  // 7: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
 	9,  // 8: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	52, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
+	53, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
 	5,  // 10: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	11, // 11: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
 	12, // 12: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
-	53, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	54, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	14, // 14: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
 	9,  // 15: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	52, // 16: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
-	54, // 17: sockerless.backend.v1.ReceiveLayerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	53, // 16: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
+	55, // 17: sockerless.backend.v1.ReceiveLayerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
 	21, // 18: sockerless.backend.v1.ReceiveLayerResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
 	18, // 19: sockerless.backend.v1.ReceiveLayerResponse.taken:type_name -> sockerless.backend.v1.LayerTaken
 	14, // 20: sockerless.backend.v1.ReceiveImageRequest.image:type_name -> sockerless.backend.v1.ImportOpen
-	54, // 21: sockerless.backend.v1.ReceiveImageRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	55, // 21: sockerless.backend.v1.ReceiveImageRequest.access:type_name -> sockerless.backend.v1.AgentAccess
 	21, // 22: sockerless.backend.v1.ReceiveImageResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
 	5,  // 23: sockerless.backend.v1.ReceiveImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	15, // 24: sockerless.backend.v1.ReceiveImageResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
-	53, // 25: sockerless.backend.v1.ReceiveImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	55, // 26: sockerless.backend.v1.ReceiveImageReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	54, // 25: sockerless.backend.v1.ReceiveImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	56, // 26: sockerless.backend.v1.ReceiveImageReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
 	14, // 27: sockerless.backend.v1.ImportImageFromUrlRequest.image:type_name -> sockerless.backend.v1.ImportOpen
 	5,  // 28: sockerless.backend.v1.ImportImageFromUrlResponse.progress:type_name -> sockerless.backend.v1.Progress
 	15, // 29: sockerless.backend.v1.ImportImageFromUrlResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
-	53, // 30: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	48, // 31: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	54, // 30: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	49, // 31: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
 	28, // 32: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	56, // 33: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
-	49, // 34: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
-	52, // 35: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	57, // 33: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
+	50, // 34: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
+	53, // 35: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	31, // 36: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
-	56, // 37: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
-	52, // 38: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
-	57, // 39: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	50, // 40: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	56, // 41: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
-	52, // 42: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	57, // 37: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
+	53, // 38: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
+	58, // 39: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	51, // 40: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	57, // 41: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
+	53, // 42: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	34, // 43: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	52, // 44: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
-	37, // 45: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
-	53, // 46: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	0,  // 47: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	52, // 48: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	5,  // 49: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	40, // 50: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
-	53, // 51: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	40, // 52: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
-	52, // 53: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
-	43, // 54: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
-	56, // 55: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
-	51, // 56: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	34, // 57: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	58, // 58: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	58, // 59: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 60: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	7,  // 61: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	16, // 62: sockerless.backend.v1.ImageService.ReceiveLayer:input_type -> sockerless.backend.v1.ReceiveLayerRequest
-	13, // 63: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	19, // 64: sockerless.backend.v1.ImageService.ReceiveImage:input_type -> sockerless.backend.v1.ReceiveImageRequest
-	22, // 65: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
-	24, // 66: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	26, // 67: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	29, // 68: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	32, // 69: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	35, // 70: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
-	38, // 71: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
-	41, // 72: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
-	44, // 73: sockerless.backend.v1.ImageService.GetImageConfig:input_type -> sockerless.backend.v1.GetImageConfigRequest
-	3,  // 74: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
-	46, // 75: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
-	2,  // 76: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	10, // 77: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	17, // 78: sockerless.backend.v1.ImageService.ReceiveLayer:output_type -> sockerless.backend.v1.ReceiveLayerResponse
-	15, // 79: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	20, // 80: sockerless.backend.v1.ImageService.ReceiveImage:output_type -> sockerless.backend.v1.ReceiveImageResponse
-	23, // 81: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
-	25, // 82: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	27, // 83: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	30, // 84: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	33, // 85: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	36, // 86: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
-	39, // 87: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
-	42, // 88: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
-	45, // 89: sockerless.backend.v1.ImageService.GetImageConfig:output_type -> sockerless.backend.v1.GetImageConfigResponse
-	4,  // 90: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
-	47, // 91: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
-	76, // [76:92] is the sub-list for method output_type
-	60, // [60:76] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	53, // 44: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
+	55, // 45: sockerless.backend.v1.SaveImagesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	38, // 46: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
+	54, // 47: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	37, // 48: sockerless.backend.v1.SaveImagesResponse.ready:type_name -> sockerless.backend.v1.SaveReady
+	56, // 49: sockerless.backend.v1.SaveReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	0,  // 50: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	53, // 51: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 52: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	41, // 53: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
+	54, // 54: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	41, // 55: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
+	53, // 56: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	44, // 57: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	57, // 58: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	52, // 59: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	34, // 60: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	59, // 61: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	59, // 62: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 63: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	7,  // 64: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	16, // 65: sockerless.backend.v1.ImageService.ReceiveLayer:input_type -> sockerless.backend.v1.ReceiveLayerRequest
+	13, // 66: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	19, // 67: sockerless.backend.v1.ImageService.ReceiveImage:input_type -> sockerless.backend.v1.ReceiveImageRequest
+	22, // 68: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
+	24, // 69: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	26, // 70: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	29, // 71: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	32, // 72: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	35, // 73: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	39, // 74: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	42, // 75: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	45, // 76: sockerless.backend.v1.ImageService.GetImageConfig:input_type -> sockerless.backend.v1.GetImageConfigRequest
+	3,  // 77: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
+	47, // 78: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 79: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	10, // 80: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	17, // 81: sockerless.backend.v1.ImageService.ReceiveLayer:output_type -> sockerless.backend.v1.ReceiveLayerResponse
+	15, // 82: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	20, // 83: sockerless.backend.v1.ImageService.ReceiveImage:output_type -> sockerless.backend.v1.ReceiveImageResponse
+	23, // 84: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
+	25, // 85: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	27, // 86: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	30, // 87: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	33, // 88: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	36, // 89: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	40, // 90: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	43, // 91: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	46, // 92: sockerless.backend.v1.ImageService.GetImageConfig:output_type -> sockerless.backend.v1.GetImageConfigResponse
+	4,  // 93: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
+	48, // 94: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	79, // [79:95] is the sub-list for method output_type
+	63, // [63:79] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }
@@ -3689,8 +3765,9 @@ func file_sockerless_backend_v1_image_proto_init() {
 		(*SaveImagesResponse_Chunk)(nil),
 		(*SaveImagesResponse_End)(nil),
 		(*SaveImagesResponse_Heartbeat)(nil),
+		(*SaveImagesResponse_Ready)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[39].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[40].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 		(*PushImageResponse_Heartbeat)(nil),
@@ -3702,7 +3779,7 @@ func file_sockerless_backend_v1_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_image_proto_rawDesc), len(file_sockerless_backend_v1_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

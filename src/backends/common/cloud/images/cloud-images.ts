@@ -8,7 +8,7 @@ import type { ImageRecord } from "../../../../gen/sockerless/state/v1/state_pb.t
 import { parseNamed, repositoryName } from "../../images/reference.ts";
 import type { CloudImages } from "../platform.ts";
 import { clearUploads, type OwnRepository, type RepositoryCredentials } from "./own-repository.ts";
-import { unpackedByPlatform, uploadsRelayed } from "../../ready-made-roles.ts";
+import { downloadsRelayed, unpackedByPlatform, uploadsRelayed } from "../../ready-made-roles.ts";
 
 /** Parts and settings that images are prepared with. */
 export interface CloudImagesOptions {
@@ -37,6 +37,7 @@ export function cloudImages(options: CloudImagesOptions): CloudImages {
     keepsOwn: repository !== undefined,
     unpacking: unpackedByPlatform,
     uploads: uploadsRelayed,
+    downloads: downloadsRelayed,
 
     async prepare(image, blobPath, signal) {
       if (!isHere(image)) {

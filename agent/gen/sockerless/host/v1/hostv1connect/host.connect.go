@@ -69,6 +69,9 @@ const (
 	HostServiceUnpackLayerProcedure = "/sockerless.host.v1.HostService/UnpackLayer"
 	// HostServiceTakeUploadProcedure is the fully-qualified name of the HostService's TakeUpload RPC.
 	HostServiceTakeUploadProcedure = "/sockerless.host.v1.HostService/TakeUpload"
+	// HostServiceOfferArchiveProcedure is the fully-qualified name of the HostService's OfferArchive
+	// RPC.
+	HostServiceOfferArchiveProcedure = "/sockerless.host.v1.HostService/OfferArchive"
 	// HostServiceRemoveLayerProcedure is the fully-qualified name of the HostService's RemoveLayer RPC.
 	HostServiceRemoveLayerProcedure = "/sockerless.host.v1.HostService/RemoveLayer"
 	// HostServiceListLayersProcedure is the fully-qualified name of the HostService's ListLayers RPC.
@@ -134,6 +137,11 @@ type HostServiceClient interface {
 	// ends. An upload that fails is this call's failure, too, and leaves nothing
 	// at blob_path. ALREADY_EXISTS: the upload or the file.
 	TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest]) (*connect.ServerStreamForClient[v1.TakeUploadResponse], error)
+	// Offers an archive: AgentService.Export at the second socket whose metadata
+	// key names archive_id in place of a container writes it, each time it is
+	// called, until the caller ends this call; what is being written then goes on.
+	// One response, once it can be asked for. ALREADY_EXISTS: the archive.
+	OfferArchive(context.Context, *connect.Request[v1.OfferArchiveRequest]) (*connect.ServerStreamForClient[v1.OfferArchiveResponse], error)
 	RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error)
 	// Every layer that is unpacked here.
 	ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error)
@@ -227,6 +235,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("TakeUpload")),
 			connect.WithClientOptions(opts...),
 		),
+		offerArchive: connect.NewClient[v1.OfferArchiveRequest, v1.OfferArchiveResponse](
+			httpClient,
+			baseURL+HostServiceOfferArchiveProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("OfferArchive")),
+			connect.WithClientOptions(opts...),
+		),
 		removeLayer: connect.NewClient[v1.RemoveLayerRequest, v1.RemoveLayerResponse](
 			httpClient,
 			baseURL+HostServiceRemoveLayerProcedure,
@@ -309,6 +323,7 @@ type hostServiceClient struct {
 	listContainers      *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
 	unpackLayer         *connect.Client[v1.UnpackLayerRequest, v1.UnpackLayerResponse]
 	takeUpload          *connect.Client[v1.TakeUploadRequest, v1.TakeUploadResponse]
+	offerArchive        *connect.Client[v1.OfferArchiveRequest, v1.OfferArchiveResponse]
 	removeLayer         *connect.Client[v1.RemoveLayerRequest, v1.RemoveLayerResponse]
 	listLayers          *connect.Client[v1.ListLayersRequest, v1.ListLayersResponse]
 	ensureNetwork       *connect.Client[v1.EnsureNetworkRequest, v1.EnsureNetworkResponse]
@@ -360,6 +375,11 @@ func (c *hostServiceClient) UnpackLayer(ctx context.Context, req *connect.Reques
 // TakeUpload calls sockerless.host.v1.HostService.TakeUpload.
 func (c *hostServiceClient) TakeUpload(ctx context.Context, req *connect.Request[v1.TakeUploadRequest]) (*connect.ServerStreamForClient[v1.TakeUploadResponse], error) {
 	return c.takeUpload.CallServerStream(ctx, req)
+}
+
+// OfferArchive calls sockerless.host.v1.HostService.OfferArchive.
+func (c *hostServiceClient) OfferArchive(ctx context.Context, req *connect.Request[v1.OfferArchiveRequest]) (*connect.ServerStreamForClient[v1.OfferArchiveResponse], error) {
+	return c.offerArchive.CallServerStream(ctx, req)
 }
 
 // RemoveLayer calls sockerless.host.v1.HostService.RemoveLayer.
@@ -450,6 +470,11 @@ type HostServiceHandler interface {
 	// ends. An upload that fails is this call's failure, too, and leaves nothing
 	// at blob_path. ALREADY_EXISTS: the upload or the file.
 	TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest], *connect.ServerStream[v1.TakeUploadResponse]) error
+	// Offers an archive: AgentService.Export at the second socket whose metadata
+	// key names archive_id in place of a container writes it, each time it is
+	// called, until the caller ends this call; what is being written then goes on.
+	// One response, once it can be asked for. ALREADY_EXISTS: the archive.
+	OfferArchive(context.Context, *connect.Request[v1.OfferArchiveRequest], *connect.ServerStream[v1.OfferArchiveResponse]) error
 	RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error)
 	// Every layer that is unpacked here.
 	ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error)
@@ -539,6 +564,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("TakeUpload")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceOfferArchiveHandler := connect.NewServerStreamHandler(
+		HostServiceOfferArchiveProcedure,
+		svc.OfferArchive,
+		connect.WithSchema(hostServiceMethods.ByName("OfferArchive")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceRemoveLayerHandler := connect.NewUnaryHandler(
 		HostServiceRemoveLayerProcedure,
 		svc.RemoveLayer,
@@ -626,6 +657,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceUnpackLayerHandler.ServeHTTP(w, r)
 		case HostServiceTakeUploadProcedure:
 			hostServiceTakeUploadHandler.ServeHTTP(w, r)
+		case HostServiceOfferArchiveProcedure:
+			hostServiceOfferArchiveHandler.ServeHTTP(w, r)
 		case HostServiceRemoveLayerProcedure:
 			hostServiceRemoveLayerHandler.ServeHTTP(w, r)
 		case HostServiceListLayersProcedure:
@@ -687,6 +720,10 @@ func (UnimplementedHostServiceHandler) UnpackLayer(context.Context, *connect.Req
 
 func (UnimplementedHostServiceHandler) TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest], *connect.ServerStream[v1.TakeUploadResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.TakeUpload is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) OfferArchive(context.Context, *connect.Request[v1.OfferArchiveRequest], *connect.ServerStream[v1.OfferArchiveResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.OfferArchive is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error) {

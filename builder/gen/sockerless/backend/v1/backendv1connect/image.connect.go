@@ -109,7 +109,10 @@ type ImageServiceClient interface {
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error)
 	RemoveImage(context.Context, *connect.Request[v1.RemoveImageRequest]) (*connect.Response[v1.RemoveImageResponse], error)
-	// A docker-archive that is an OCI layout too. The last message is `end`.
+	// A docker-archive that is an OCI layout too. The last message is `end`. To a
+	// caller that tells its access the first may be `ready`, and no other follows:
+	// the endpoint gives the archive as an export, while this call lasts, which the
+	// caller ends.
 	SaveImages(context.Context, *connect.Request[v1.SaveImagesRequest]) (*connect.ServerStreamForClient[v1.SaveImagesResponse], error)
 	// Progress as it happens; the last message is `end`.
 	PushImage(context.Context, *connect.Request[v1.PushImageRequest]) (*connect.ServerStreamForClient[v1.PushImageResponse], error)
@@ -365,7 +368,10 @@ type ImageServiceHandler interface {
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error)
 	RemoveImage(context.Context, *connect.Request[v1.RemoveImageRequest]) (*connect.Response[v1.RemoveImageResponse], error)
-	// A docker-archive that is an OCI layout too. The last message is `end`.
+	// A docker-archive that is an OCI layout too. The last message is `end`. To a
+	// caller that tells its access the first may be `ready`, and no other follows:
+	// the endpoint gives the archive as an export, while this call lasts, which the
+	// caller ends.
 	SaveImages(context.Context, *connect.Request[v1.SaveImagesRequest], *connect.ServerStream[v1.SaveImagesResponse]) error
 	// Progress as it happens; the last message is `end`.
 	PushImage(context.Context, *connect.Request[v1.PushImageRequest], *connect.ServerStream[v1.PushImageResponse]) error

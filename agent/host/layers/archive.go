@@ -1,0 +1,90 @@
+package layers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// Archive is an archive of images, made of bytes and the tars of layers.
+type Archive struct{ parts []*hostv1.ArchivePart }
+
+// OfferArchive has an archive be found until forget is called.
+func (s *Store) OfferArchive(id string, parts []*hostv1.ArchivePart) (forget func(), err error) {
+	s.archivesLock.Lock()
+	defer s.archivesLock.Unlock()
+	if s.archives[id] != nil {
+		return nil, connect.NewError(connect.CodeAlreadyExists, errors.New("there is such an archive"))
+	}
+	s.archives[id] = &Archive{parts: parts}
+	return func() {
+		s.archivesLock.Lock()
+		defer s.archivesLock.Unlock()
+		delete(s.archives, id)
+	}, nil
+}
+
+// FindArchive finds an archive that is offered; nil where there is none.
+func (s *Store) FindArchive(id string) *Archive {
+	s.archivesLock.Lock()
+	defer s.archivesLock.Unlock()
+	return s.archives[id]
+}
+
+// WriteTar writes the archive. A layer that is not what it is to be is an error
+// before anybody could take the archive for whole.
+func (a *Archive) WriteTar(ctx context.Context, out io.Writer) error {
+	for _, part := range a.parts {
+		var err error
+		switch part := part.Part.(type) {
+		case *hostv1.ArchivePart_Content:
+			_, err = out.Write(part.Content)
+		case *hostv1.ArchivePart_Layer:
+			err = writeLayer(ctx, out, part.Layer)
+		default:
+			err = connect.NewError(connect.CodeInvalidArgument, errors.New("a part of the archive is unknown"))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeLayer writes a layer's tar, and measures it meanwhile.
+func writeLayer(ctx context.Context, out io.Writer, layer *hostv1.LayerTar) error {
+	blob, err := os.Open(layer.BlobPath)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	plain, err := decompress(blob)
+	if err != nil {
+		return classify(err)
+	}
+	defer plain.Close()
+	content := newMeasured(io.Discard)
+	// One byte more tells a tar that is too long.
+	err = fanOut(ctx, io.LimitReader(plain, int64(layer.Size)+1),
+		func(r io.Reader) error {
+			_, err := io.Copy(content, r)
+			return err
+		},
+		func(r io.Reader) error {
+			_, err := io.Copy(out, r)
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	if content.size != layer.Size || content.digest() != layer.DiffId {
+		return connect.NewError(connect.CodeDataLoss, fmt.Errorf("layer %s is damaged in the content store", layer.DiffId))
+	}
+	return nil
+}
