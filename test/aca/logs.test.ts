@@ -1,4 +1,4 @@
-/** Logs of containers from a simulated Log Analytics, where no agent is left and nothing was taken in. */
+/** Logs of containers from a simulated Log Analytics, where no agent is left and they were not taken in, or not all. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 
@@ -12,7 +12,8 @@ describe("logs in Log Analytics", () => {
   before(async () => {
     aca = await AcaDaemon.start({
       aca: async ({ endpoint }) => ({
-        ...{ linger: "1s", drain_timeout: "1s", log_drain_max: "1", logs_endpoint: endpoint },
+        ...{ linger: "1s", drain_timeout: "1s", log_drain_max: "50", replica_timeout: "1h" },
+        logs_endpoint: endpoint,
       }),
     });
   });
@@ -39,6 +40,26 @@ describe("logs in Log Analytics", () => {
     });
     const { text, errorText } = await logs("--tail", "2", "whole");
     assert.equal([text, errorText].join("\n").trim().split("\n").length, 2);
+  });
+
+  it("have runs that were taken in, and one that ended while the backend was away", async () => {
+    const { daemon, azure } = aca;
+    const isOver = () => azure.app.executions.every(({ status }) => status !== "Running");
+    const script = "echo ran; exec sleep 1000000";
+    await daemon.ok("run", "--detach", "--name", "twice", "busybox", "sh", "-c", script);
+    await untilTrue(async () => (await logs("twice")).text === "ran");
+    await daemon.ok("kill", "twice");
+    await untilTrue(isOver);
+    const before = queries();
+    assert.equal((await logs("twice")).text, "ran");
+    assert.equal(queries(), before, "the first run's was taken in");
+    await daemon.ok("start", "twice");
+    await untilTrue(async () => (await logs("twice")).text === "ran\nran");
+    await daemon.shutDown();
+    azure.clock.advance(3_600_000); // Azure's time for a job is over.
+    await untilTrue(isOver);
+    await daemon.launch();
+    await untilTrue(async () => (await logs("twice")).text === "ran\nran");
   });
 
   it("say that their end has not come", async () => {

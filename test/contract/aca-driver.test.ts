@@ -41,6 +41,7 @@ driverContract("aca", async () => {
       applyStaged: async () => {},
       settleStaged: async () => {},
       drain: async () => {},
+      leaveToCloud: async () => {},
       remove: async () => {},
     },
     ...{ state, clock, logger },

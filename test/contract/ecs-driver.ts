@@ -64,6 +64,7 @@ export async function ecsDriver(
       applyStaged: async () => {},
       settleStaged: async () => {},
       drain: async () => {},
+      leaveToCloud: async () => {},
       remove: async () => {},
     },
     state,

@@ -63,7 +63,7 @@ interface Row {
 /** The log of a backend's containers. Reading throws AzureError; system: an answer that is none, or a part of one. */
 export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
   if (options.workspaceId === undefined) {
-    return { lines: nothing, agentLines: nothing };
+    return { isKept: false, lines: nothing, agentLines: nothing };
   }
   const query = outputReader(options);
   const log = streamLog({
@@ -78,6 +78,7 @@ export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
   /** First looks for the ends of runs that have not come, milliseconds, by execution. */
   const missedSinceMs = new Map<string, number>();
   return {
+    isKept: true,
     async *agentLines(containerId, signal) {
       const execution = options.streamsOf(containerId).at(-1) ?? "";
       for await (const line of log.agentLines(containerId, signal)) {

@@ -11,6 +11,7 @@ import path from "node:path";
 import type { AgentTarget } from "../../../../agent-client/address.ts";
 import { errnoOf } from "../../../../common/errors.ts";
 import { agentRecords } from "./agent-records.ts";
+import type { CloudLog } from "./stored-service.ts";
 import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 
 /** Records that are written together: a write takes longer than the bytes of many short lines. */
@@ -24,6 +25,13 @@ interface Part {
   readonly file: string;
 }
 
+/** Settings of {@link DrainedLogs}. */
+export interface DrainedLogsOptions {
+  /** Most bytes of one container's log that are kept. */
+  readonly logDrainMax: number;
+  readonly cloud: Pick<CloudLog, "isKept">;
+}
+
 /** A log is larger than is kept. */
 class TooLarge extends Error {}
 
@@ -31,11 +39,12 @@ class TooLarge extends Error {}
 export class DrainedLogs {
   readonly #directory: string;
   readonly #maxBytes: number;
+  readonly #cloud: Pick<CloudLog, "isKept">;
 
-  /** @param maxBytes of one container's log */
-  constructor(directory: string, maxBytes: number) {
+  constructor(directory: string, { logDrainMax, cloud }: DrainedLogsOptions) {
     this.#directory = directory;
-    this.#maxBytes = maxBytes;
+    this.#maxBytes = logDrainMax;
+    this.#cloud = cloud;
   }
 
   /** Makes the directory. */
@@ -47,7 +56,7 @@ export class DrainedLogs {
    * Takes the whole log of a container's agent. What an earlier task of the container wrote is kept before it; what was
    * taken from the same agent before is replaced. No clock has a part in that: those of tasks may differ.
    *
-   * @throws what the agent's call throws; then, and for a log that is too large, the cloud's log is shown from now on
+   * @throws what the agent's call throws; then, and for a log that is too large, it is left to the cloud
    */
   async drain(containerId: string, agent: AgentTarget): Promise<void> {
     if (await this.#isInCloud(containerId)) {
@@ -66,14 +75,26 @@ export class DrainedLogs {
       await this.#write(temporary, agentRecords(agent, containerId), room);
       await rename(temporary, file);
     } catch (error) {
-      try {
-        await writeFile(this.#marker(containerId), "", { mode: 0o600 });
-      } finally {
-        await this.#removeFiles(containerId); // The disk may be full of them.
-      }
+      await rm(temporary, { force: true });
+      await this.leaveToCloud(containerId);
       if (!(error instanceof TooLarge)) {
         throw error;
       }
+    }
+  }
+
+  /**
+   * The log of a run was not taken, and what was taken of others would be shown as if it were all: the cloud's log is shown
+   * from now on, where there is one.
+   */
+  async leaveToCloud(containerId: string): Promise<void> {
+    if (!this.#cloud.isKept) {
+      return;
+    }
+    try {
+      await writeFile(this.#marker(containerId), "", { mode: 0o600 });
+    } finally {
+      await this.#removeFiles(containerId); // The disk may be full of them.
     }
   }
 

@@ -34,6 +34,7 @@ describe("containers without an agent", () => {
   let directory: string;
   let stored: StoredContainers;
   let cloudLines: LogPiece[];
+  let hasCloudLog: boolean;
   let layersOpened: number;
   let live: AgentTarget | undefined;
   let hasRun: boolean;
@@ -45,6 +46,7 @@ describe("containers without an agent", () => {
   beforeEach(async () => {
     directory = await mkdtemp(path.join(tmpdir(), "sockerless-stored-"));
     cloudLines = [];
+    hasCloudLog = true;
     layersOpened = 0;
     live = undefined;
     hasRun = false;
@@ -71,6 +73,7 @@ describe("containers without an agent", () => {
       runDir: path.join(directory, "run"),
       logDrainMax,
       cloud: {
+        isKept: hasCloudLog,
         async *lines(_containerId, { tail }) {
           yield* tail === undefined ? cloudLines : cloudLines.slice(-Number(tail));
         },
@@ -259,6 +262,33 @@ describe("containers without an agent", () => {
       const whole = await agentWith(() => [record(9, "later\n")]);
       await stored.drain(ended, whole.target);
       assert.equal(await logsOf(ended), "cloudy\ncloudier\n");
+    });
+
+    it("are the cloud's where those of one run were not taken, from then on", async () => {
+      cloudLines = ["taken\n", "left\n"].map((line) => ({
+        ...{ stream: Stream.STDOUT as const, begins: true, ends: true, timeNs: 1n },
+        data: Buffer.from(line),
+      }));
+      const agent = await agentWith(() => [record(1, "taken\n")]);
+      await stored.drain(ended, agent.target);
+      await stored.leaveToCloud(ended);
+      await stored.leaveToCloud(ended);
+      assert.equal(await logsOf(ended), "taken\nleft\n");
+    });
+
+    it("are what was taken where the cloud keeps none", async () => {
+      await stored.close();
+      hasCloudLog = false;
+      stored = await openStored(100);
+      const agent = await agentWith(() => [record(1, "taken\n")]);
+      await stored.drain(ended, agent.target);
+      const large = await agentWith(() => [record(2, "x".repeat(100))]);
+      await stored.drain(ended, large.target);
+      await stored.leaveToCloud(ended);
+      const last = await agentWith(() => [record(3, "last\n")]);
+      await stored.drain(ended, last.target);
+      assert.equal(await logsOf(ended), "taken\nlast\n");
+      assert.equal((await readdir(path.join(directory, "state/logs"))).length, 2);
     });
 
     it("are the cloud's where they are larger than is kept", async () => {

@@ -49,6 +49,8 @@ export interface StoredContainers {
   settleStaged(containerId: string): Promise<void>;
   /** Takes the log of a container that has ended from its agent. May be repeated. */
   drain(containerId: string, agent: AgentTarget): Promise<void>;
+  /** The log of a run cannot be taken any more: the cloud's is shown from now on. May be repeated. */
+  leaveToCloud(containerId: string): Promise<void>;
   /** The container is gone. */
   remove(containerId: string): Promise<void>;
   close(): Promise<void>;
@@ -76,7 +78,7 @@ const settings = { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024
 
 /** Opens what is there and serves it. */
 export async function openStoredContainers(options: StoredContainersOptions): Promise<StoredContainers> {
-  const drained = new DrainedLogs(path.join(options.stateDir, "logs"), options.logDrainMax);
+  const drained = new DrainedLogs(path.join(options.stateDir, "logs"), options);
   const staged = new StagedFiles(path.join(options.stateDir, "staged"), options);
   await drained.open();
   await staged.open();
@@ -111,6 +113,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
     applyStaged: (containerId, agent, signal) => staged.apply(containerId, agent, signal),
     settleStaged: (containerId) => staged.settle(containerId),
     drain: (containerId, agent) => drained.drain(containerId, agent),
+    leaveToCloud: (containerId) => drained.leaveToCloud(containerId),
     async remove(containerId) {
       await drained.remove(containerId);
       await staged.remove(containerId);

@@ -35,6 +35,8 @@ import { wholeLines } from "./whole-lines.ts";
 
 /** The log that a cloud keeps of a container. */
 export interface CloudLog {
+  /** The cloud keeps it: else nothing is known but what was taken from agents. */
+  readonly isKept: boolean;
   /**
    * Its lines, oldest first; a log that does not exist has none.
    *

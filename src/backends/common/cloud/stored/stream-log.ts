@@ -31,6 +31,7 @@ const eventBytes = 200;
 /** The log that streams make. Reading throws what the streams do. */
 export function streamLog(streams: LogStreams): CloudLog {
   return {
+    isKept: true,
     async *lines(containerId, { tail, sinceNs, beforeLastTask = false }: CloudLogRange, signal) {
       const all = streams.streamsOf(containerId);
       const wanted = beforeLastTask ? all.slice(0, -1) : all;

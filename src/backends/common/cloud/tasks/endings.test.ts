@@ -72,6 +72,36 @@ describe("the linger of a task", () => {
   });
 });
 
+describe("the log of a run", () => {
+  const lost = () => Promise.reject(new Error("it does not answer"));
+  for (const [what, endRun, left] of [
+    ["whose agent has left", lost, [containerId]],
+    ["that was never begun", () => Promise.resolve(undefined), []],
+  ] as const) {
+    it(`${what} is ${left.length > 0 ? "" : "not "}read from the cloud`, async () => {
+      const leftToCloud: string[] = [];
+      const tasks = new Map<string, TaskRecord>();
+      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+      put(create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }));
+      const commit = (change: (tables: object) => void): Promise<void> => {
+        change({ tasks: { put } });
+        return Promise.resolve();
+      };
+      const context = {
+        book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+        agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(true) },
+        poller: { describe: () => Promise.resolve([taskView({ stopped: true })]) },
+        stored: { leaveToCloud: async (id: string) => void leftToCloud.push(id) },
+        departures: { expect: () => {} },
+        clock: new ManualClock(),
+        logger: { warn: () => {} },
+      } as unknown as TaskContext;
+      await release(context, containerId, false);
+      assert.deepEqual(leftToCloud, left);
+    });
+  }
+});
+
 describe("a run that its platform has stopped", () => {
   const taken = taskView({ interruption: "its capacity was taken back" });
   const finishedAt = new Date();
@@ -110,7 +140,7 @@ describe("a run that its platform has stopped", () => {
               return () => {};
             },
           },
-          stored: { drain: () => Promise.resolve() },
+          stored: { drain: () => Promise.resolve(), leaveToCloud: () => Promise.resolve() },
           departures: {
             expect: () => {},
             stop() {

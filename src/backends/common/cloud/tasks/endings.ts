@@ -141,8 +141,9 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     await sendAway(context, task);
     return;
   }
-  const exit = await agents.endRun(task).catch((error: unknown) => {
+  const exit = await agents.endRun(task).catch(async (error: unknown) => {
     logger.warn({ ...about, err: error }, `an agent cannot say how its container ended: ${messageOf(error)}`);
+    await stored.leaveToCloud(task.containerId);
     return undefined;
   });
   if (exit === undefined) {

@@ -59,6 +59,7 @@ function setUp(
     yield* (await told.get(containerId)?.()) ?? [];
   }
   const { signal: abandoned } = new AbortController();
+  const leftToCloud: string[] = [];
   const context = {
     ...{ cloud, book, clock, logger, instance: "one" },
     poller: { describe: async () => views },
@@ -66,6 +67,7 @@ function setUp(
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
       forget: () => {},
     },
+    stored: { leaveToCloud: async (id: string) => void leftToCloud.push(id) },
     ends: new ToldEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
     abandoned,
   } as unknown as TaskContext;
@@ -73,7 +75,7 @@ function setUp(
     const found = await list(context, records);
     return new Map(found.map((workload) => [workload.containerId, workload]));
   };
-  return { listed, told, book, warnings, clock, context };
+  return { listed, told, book, warnings, clock, context, leftToCloud };
 }
 
 const serving = (task: string) => ({ task, phase: TaskPhase.SERVING });
@@ -87,7 +89,7 @@ describe("a listing of tasks", () => {
     ["are forgotten", []],
   ] as const) {
     it(`tells of all tasks that ${what} but of one whose end cannot be read, which is asked for again`, async () => {
-      const { listed, told, warnings } = setUp(
+      const { listed, told, warnings, leftToCloud } = setUp(
         { [unreadable]: serving("task/1"), [readable]: serving("task/2"), other: { phase: TaskPhase.GONE } },
         [...views],
       );
@@ -99,7 +101,9 @@ describe("a listing of tasks", () => {
       assert.ok(first.has("other"));
       assert.match(warnings().join(), /end of a container cannot be read yet.*the answer was lost/);
       told.set(unreadable, async () => [endLine(unreadable)]);
+      assert.ok(!leftToCloud.includes(unreadable), "its agent may still be there");
       assert.equal((await listed()).get(unreadable)?.exit?.code, 3);
+      assert.ok(leftToCloud.includes(unreadable), "nobody has taken its log");
     });
   }
 

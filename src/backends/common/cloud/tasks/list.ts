@@ -102,7 +102,7 @@ async function bury(
   task: TaskRecord,
   read: () => Promise<FoundExit | undefined>,
 ): Promise<FoundWorkload | undefined> {
-  const { book, logger, abandoned } = context;
+  const { book, stored, logger, abandoned } = context;
   const { containerId } = task;
   let exit: FoundExit | undefined;
   try {
@@ -114,6 +114,9 @@ async function bury(
       `the end of a container cannot be read yet, and is asked for again: ${messageOf(error)}`,
     );
     return presentOf(context, containerId);
+  }
+  if (book.of(containerId) === task && exit !== undefined) {
+    await stored.leaveToCloud(containerId); // Its agent has left with what nobody has taken.
   }
   if (book.of(containerId) !== task) {
     return presentOf(context, containerId); // It was released, removed or started again meanwhile.
