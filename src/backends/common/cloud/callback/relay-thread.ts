@@ -15,6 +15,7 @@ import { createWebSocketStream, WebSocketServer } from "ws";
 
 import { agentPinHeader } from "../../../../agent-client/dial.ts";
 import { messageOf } from "../../../../common/errors.ts";
+import { remoteOf, Strangers } from "../../strangers.ts";
 import { AgentSocket } from "./agent-socket.ts";
 import { learnKey } from "./key-proof.ts";
 import { agentRefused, Meetings } from "./meetings.ts";
@@ -23,9 +24,8 @@ import type { Caller, FromRelay, RelaySettings, ToRelay } from "./relay-messages
 
 /** The protocol inside the WebSocket: TLS, whose server is the agent. */
 const subprotocol = "sockerless.agent.v1";
-/** Agents that have not shown their key, at once; and the time that each has for it. */
-const maxUnproven = 256;
-const provenWithinMs = 15_000;
+/** The time that the handshake of TLS may take. */
+const handshakeWithinMs = 15_000;
 /** After this time a client is told that the agent has not called. */
 const wantedWithinMs = 8_000;
 /** Agents ping each connection every 20 s. */
@@ -43,22 +43,6 @@ if (port === null) {
 }
 const tell = (message: FromRelay): void => port.postMessage(message);
 
-/** The most refusals that are told one by one within a minute: the port is open to everybody, and a log is not endless. */
-const toldPerMinute = 10;
-let turnedAway = 0;
-setInterval(() => {
-  if (turnedAway > toldPerMinute) {
-    tell({ kind: "turned-away", remote: "", reason: `${turnedAway - toldPerMinute} more within a minute` });
-  }
-  turnedAway = 0;
-}, 60_000).unref();
-const turnAway = (remote: string, reason: string): void => {
-  turnedAway++;
-  if (turnedAway <= toldPerMinute) {
-    tell({ kind: "turned-away", remote, reason });
-  }
-};
-
 const { listen, key, certificate, path, instance } = workerData as RelaySettings;
 
 const meetings = new Meetings({
@@ -66,34 +50,16 @@ const meetings = new Meetings({
   left: (caller) => tell({ kind: "left", caller }),
 });
 
-/** Connections that have not shown a key, by the remote's address, oldest first. */
-const unproven = new Map<string, { readonly socket: Socket; readonly limit: NodeJS.Timeout }>();
-const remoteOf = ({ remoteAddress = "", remotePort = 0 }: Socket): string => `${remoteAddress} ${remotePort}`;
-const proven = (remote: string): void => {
-  clearTimeout(unproven.get(remote)?.limit);
-  unproven.delete(remote);
-};
+const strangers = new Strangers((remote, reason) => tell({ kind: "turned-away", remote, reason }));
 
 const agents = createHttps(
-  { key, cert: certificate, handshakeTimeout: provenWithinMs },
+  { key, cert: certificate, handshakeTimeout: handshakeWithinMs },
   (_request, response) => {
     response.writeHead(426, { connection: "close" }).end();
   },
 );
 agents.on("tlsClientError", () => {}); // Its connection is closed.
-agents.on("connection", (socket: Socket) => {
-  const remote = remoteOf(socket);
-  const limit = setTimeout(() => socket.destroy(), provenWithinMs);
-  unproven.set(remote, { socket, limit });
-  socket.once("close", () => proven(remote));
-  const [oldest] = unproven;
-  if (unproven.size > maxUnproven && oldest !== undefined) {
-    // An agent takes a moment: in a flood it is the flood that is oldest.
-    turnAway(oldest[0], `${maxUnproven} connections have not shown a key yet`);
-    oldest[1].socket.destroy();
-    proven(oldest[0]);
-  }
-});
+agents.on("connection", (socket: Socket) => strangers.add(socket, "a key"));
 
 const webSockets = new WebSocketServer({
   WebSocket: AgentSocket,
@@ -109,7 +75,7 @@ agents.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) =>
   const [, called, containerId = "", peer] =
     /\/agents\/([0-9a-f]{16})\/([0-9a-f]{64})(?:\/peers\/([0-9a-f]{64}))?$/.exec(request.url ?? "") ?? [];
   if (called !== instance) {
-    turnAway(
+    strangers.turnAway(
       remote,
       called === undefined ? "it is no agent" : `it is an agent of another sockerless, ${called}`,
     );
@@ -151,7 +117,7 @@ async function meet(
   hear();
   try {
     const pin = await learnKey(webSocket, instance, containerId);
-    proven(remote);
+    strangers.proven(remote);
     const connection = createWebSocketStream(webSocket, { highWaterMark });
     connection.on("error", () => {});
     socketOf.set(connection, webSocket);
@@ -167,7 +133,7 @@ async function meet(
     }
   } catch (error) {
     webSocket.terminate();
-    turnAway(remote, `agent of container ${containerId}: ${messageOf(error)}`);
+    strangers.turnAway(remote, `agent of container ${containerId}: ${messageOf(error)}`);
   }
 }
 
