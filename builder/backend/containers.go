@@ -129,8 +129,24 @@ func (c *Client) Follow(ctx context.Context, id string, isContinued bool, stdout
 		begun := inspected.Msg.Container.State.StartedAt.AsTime().UnixNano()
 		since = &begun
 	}
+	// The end is asked for beside the output, which is what takes time. An agent may outlast a backend that is away, so that
+	// a question that failed meanwhile is asked once more.
+	type ended struct {
+		code int64
+		err  error
+	}
+	early := make(chan ended, 1)
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		code, err := c.wait(waiting, id)
+		early <- ended{code, err}
+	}()
 	if err := c.copyLogs(ctx, id, since, stdout, stderr); err != nil {
 		return 0, err
+	}
+	if told := <-early; told.err == nil {
+		return told.code, nil
 	}
 	return c.wait(ctx, id)
 }

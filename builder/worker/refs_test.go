@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver"
 	bkworker "github.com/moby/buildkit/worker"
 
@@ -89,5 +90,23 @@ func TestTheResultOfACancelledStepIsReleased(t *testing.T) {
 	}
 	if w.states.isInUse(state.id) {
 		t.Error("still in use")
+	}
+}
+
+func TestAStateInUseIsKnownToBeThere(t *testing.T) {
+	w, server := workerOf(t)
+	made := installed(t, w.states, "made")
+	asked := false
+	server.Before = func(procedure string) { asked = asked || procedure == "InspectImage" }
+	held, err := w.LoadRef(context.Background(), made.ID, true)
+	if err != nil || asked {
+		t.Fatalf("the backend was asked, %v: %v", asked, err)
+	}
+	w.states.letGo(made.ID)
+	if gone := pruned(t, w.states, client.PruneInfo{All: true}); gone != nil {
+		t.Errorf("pruned %v", gone)
+	}
+	if err := held.Release(context.Background()); err != nil || w.states.isInUse(made.ID) {
+		t.Errorf("it is held, %v", err)
 	}
 }

@@ -225,6 +225,16 @@ func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.Imm
 	if hidden {
 		ctx = context.WithoutCancel(ctx)
 	}
+	if hidden && w.states.isInUse(id) {
+		// It cannot be pruned: there is nothing to ask of it.
+		if err := w.states.hold(ctx, id); err != nil {
+			return nil, err
+		}
+		if held, err := w.states.recorded(id); err == nil {
+			return w.stateRef(held), nil
+		}
+		w.states.letGo(id)
+	}
 	found, err := w.states.load(ctx, id, hidden)
 	if errors.Is(err, errNoState) {
 		return nil, solver.ErrNotFound

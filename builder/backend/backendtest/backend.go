@@ -47,6 +47,12 @@ type Backend struct {
 	// LosesALayer has the next call of one end once it was taken, as with a backend that is killed, and the archive that
 	// leaves it out be refused.
 	LosesALayer bool
+	// WaitError is what the next WaitContainer fails with.
+	WaitError error
+	// ExitCode is that of every container.
+	ExitCode int64
+	// Log is what every container has written.
+	Log []byte
 	// RemoveImageError is what RemoveImage fails with.
 	RemoveImageError error
 
@@ -341,9 +347,18 @@ func (b *Backend) OpenLogs(_ context.Context, request *connect.Request[backendv1
 	return connect.NewResponse(&backendv1.OpenLogsResponse{Endpoint: at}), nil
 }
 
-// WaitContainer says that what was never started has done well.
+// WaitContainer tells that a container has ended, which it does without a start too.
 func (b *Backend) WaitContainer(_ context.Context, _ *connect.Request[backendv1.WaitContainerRequest], stream *connect.ServerStream[backendv1.WaitContainerResponse]) error {
-	return stream.Send(&backendv1.WaitContainerResponse{Message: &backendv1.WaitContainerResponse_Exited{Exited: &backendv1.WaitExited{}}})
+	b.Before("WaitContainer")
+	b.mu.Lock()
+	err, exitCode := b.WaitError, b.ExitCode
+	b.WaitError = nil
+	b.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	exited := &backendv1.WaitContainerResponse_Exited{Exited: &backendv1.WaitExited{ExitCode: exitCode}}
+	return stream.Send(&backendv1.WaitContainerResponse{Message: exited})
 }
 
 // ListImages lists none.
@@ -418,8 +433,15 @@ func (r *relay) Session(ctx context.Context, stream *connect.BidiStream[agentv1.
 	}
 }
 
-// Logs are empty.
+// Logs has what the backend's containers have written.
 func (r *relay) Logs(_ context.Context, _ *connect.Request[agentv1.LogsRequest], stream *connect.ServerStream[agentv1.LogsResponse]) error {
+	r.backend.Before("Logs")
+	if written := r.backend.Log; len(written) > 0 {
+		chunk := &agentv1.LogsResponse_Chunk{Chunk: &agentv1.LogChunk{Stream: agentv1.Stream_STREAM_STDOUT, Data: written}}
+		if err := stream.Send(&agentv1.LogsResponse{Message: chunk}); err != nil {
+			return err
+		}
+	}
 	return stream.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{}}})
 }
 
