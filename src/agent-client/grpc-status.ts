@@ -32,8 +32,8 @@ const codeOfReset: Readonly<Record<number, Code>> = {
  */
 export function errorOfResponse(
   headers: IncomingHttpHeaders & IncomingHttpStatusHeader,
+  status = headers[":status"] ?? 0,
 ): ConnectError | undefined {
-  const status = headers[":status"] ?? 0;
   if (status !== 200) {
     return new ConnectError(`the agent answered HTTP ${status}`, codeOfHttpStatus[status] ?? Code.Unknown);
   }

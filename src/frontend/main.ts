@@ -1,6 +1,7 @@
 /** The frontend as a process: the Docker API on the configured addresses, for the backend at the configured address. */
 import { createClient } from "@connectrpc/connect";
 
+import { ShortLogs } from "../agent-client/short-log.ts";
 import { builtPrograms } from "../common/built-programs.ts";
 import { systemClock } from "../common/clock.ts";
 import type { Config } from "../common/config/load.ts";
@@ -50,6 +51,7 @@ export async function startFrontend(
     backend: createBackendClients(backend.transport),
     held: holdAnswers({ address: reach.address, connection: backend.connection }),
     streams: new StreamPool(),
+    shortLogs: new ShortLogs(),
     agents: new AgentTargets(reach),
   };
   const publisher = config.publish
@@ -84,6 +86,7 @@ export async function startFrontend(
     handOver?.close();
     await publisher?.close();
     await services.streams.close();
+    services.shortLogs.close();
     await presence.close();
     backend.close();
     services.held.inspects.close();

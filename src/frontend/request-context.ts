@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
+import type { ShortLogs } from "../agent-client/short-log.ts";
 import type { Clock } from "../common/clock.ts";
 import type { Logger } from "../common/logger.ts";
 import type { ApiVersion } from "./api-version.ts";
@@ -25,6 +26,7 @@ export interface FrontendServices {
   readonly presence: Pick<BackendPresence, "absence">;
   /** Streams to agents, in worker threads. */
   readonly streams: StreamPool;
+  readonly shortLogs: ShortLogs;
   /** Agents that the frontend can dial, and the credentials for it. */
   readonly agents: AgentTargets;
   readonly execEnds: ExecEnds;

@@ -7,6 +7,7 @@ import type { TestContext } from "node:test";
 
 import { type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
 
+import { ShortLogs } from "../../src/agent-client/short-log.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { listen } from "../../src/common/listen.ts";
 import { createLogger, type Logger } from "../../src/common/logger.ts";
@@ -64,6 +65,7 @@ export async function serveApi(
   const directory = await mkdtemp(join(tmpdir(), "sockerless-api-"));
   const backendAddress = `unix://${directory}/backend.sock`;
   let streams: StreamPool | undefined;
+  const shortLogs = new ShortLogs();
   const clients = createBackendClients(createRouterTransport(backend));
   const server = new DockerApiServer({
     routes,
@@ -76,6 +78,7 @@ export async function serveApi(
       publisher: undefined,
       isDebugging: logger.isLevelEnabled("debug"),
       execEnds: new ExecEnds(clients.execs),
+      shortLogs,
       startBuilder: undefined,
       handOver,
       // Most tests open no stream, and threads take a moment to start.
@@ -90,6 +93,7 @@ export async function serveApi(
   t.after(async () => {
     await server.close();
     await streams?.close();
+    shortLogs.close();
     await rm(directory, { recursive: true });
   });
   const socket = join(directory, "docker.sock");

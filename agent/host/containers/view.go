@@ -90,6 +90,9 @@ func (c *Containers) requireStored(id string, paths shimspec.ContainerPaths) err
 	if !exists {
 		return connect.NewError(connect.CodeNotFound, fmt.Errorf("no such container: %s", id))
 	}
+	if !answers(paths.AgentSocket()) {
+		return nil // without reading the records of the launch
+	}
 	last, err := readLaunched(paths)
 	if err == nil && last.alive && !last.exited() {
 		err = connect.NewError(connect.CodeUnavailable, fmt.Errorf("container %s has an agent of its own", id))

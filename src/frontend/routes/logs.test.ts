@@ -268,6 +268,22 @@ test("a log's place is asked for once while the backend's generation says so, an
   assert.deepEqual(asked, [-1n, 7n, -1n]);
 });
 
+test("few lines come over a connection that is kept, and over another once the agent has closed it", async (t) => {
+  const { api, agent, opened } = await serveLogs(t, async function* () {
+    yield chunk(Stream.STDOUT, 0, "there");
+    yield end(5);
+  });
+  for (let time = 0; time < 3; time++) {
+    for (let again = 0; again < 2; again++) {
+      const response = await api.call("GET", "/containers/c/logs?stdout=1&tail=10");
+      assert.deepEqual([response.status, response.text.slice(8)], [200, "there"]);
+    }
+    assert.equal(agent.connections(), 1);
+    agent.cut();
+  }
+  assert.equal(opened(), 6);
+});
+
 test("a followed log goes on without its frontend", async (t) => {
   const goOn = Promise.withResolvers<void>();
   const agent = await serveAgent(t, {

@@ -1,4 +1,6 @@
 /** `/containers/{id}/logs`: what a container wrote. */
+import { once } from "node:events";
+
 import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { messageOf } from "../../common/errors.ts";
 import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
@@ -9,9 +11,9 @@ import { flag } from "../http/query.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import type { HeldCall } from "../streams/hand-over.ts";
-import { inBandText } from "../streams/client-socket.ts";
-import { type Access, openStream } from "../streams/open-stream.ts";
-import { streamToResponse } from "../streams/stream-to-response.ts";
+import { inBandText, type OutputPiece, outputOf } from "../streams/client-socket.ts";
+import { type Access, atAgent, openStreamAt } from "../streams/open-stream.ts";
+import { sayLast, streamToResponse } from "../streams/stream-to-response.ts";
 
 /** Lines of a log that are few. */
 const shortTail = 100n;
@@ -35,20 +37,77 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   const { query, parameters, response } = context;
   const { request, details } = logsQueryOf(query);
   const isShort = request.follow !== true && request.tail !== undefined && request.tail <= shortTail;
-  const { link, place } = await openStream(
+  const { link, place, cut } = await atAgent(
     context,
     (access) => openLogs(context, parameters["id"] ?? "", access),
-    (found) => ({
-      operation: { kind: "logs", request: encodeLogsRequest(requestFor(found, request, details)), isShort },
-      framing: found.tty ? "raw" : "multiplexed",
-    }),
+    async (found) => {
+      const encoded = encodeLogsRequest(requestFor(found, request, details));
+      if (isShort && found.endpoint?.address.case === "unixPath") {
+        return { place: found, cut: await answerShortly(context, found, encoded) };
+      }
+      const opened = await openStreamAt(
+        context,
+        found.endpoint,
+        { kind: "logs", request: encoded, isShort },
+        found.tty ? "raw" : "multiplexed",
+      );
+      return { place: found, link: opened.link };
+    },
   );
-  response.writeHead(200, { "Content-Type": streamContentType(context, !place.tty) });
-  // A log that is followed may stay silent for hours; the client must know that it is served.
-  response.flushHeaders();
-  await streamToResponse(context, link, (error) =>
-    inBandText(`Error grabbing logs: ${messageOf(error)}\n`, !place.tty, "systemError"),
-  );
+  const lastWords = (error: unknown): Buffer =>
+    inBandText(`Error grabbing logs: ${messageOf(error)}\n`, !place.tty, "systemError");
+  if (cut !== undefined) {
+    await sayLast(response, lastWords(cut.error));
+    throw cut.error;
+  }
+  if (link !== undefined) {
+    response.writeHead(200, { "Content-Type": streamContentType(context, !place.tty) });
+    // A log that is followed may stay silent for hours; the client must know that it is served.
+    response.flushHeaders();
+    await streamToResponse(context, link, lastWords);
+  }
+}
+
+/**
+ * Answers with a few lines of an agent on this machine.
+ *
+ * @returns undefined, or why the log is cut, where the answer had begun
+ * @throws ConnectError before anything is written
+ */
+async function answerShortly(
+  context: ReplyContext,
+  { endpoint, tty }: OpenLogsResponse,
+  encoded: Uint8Array,
+): Promise<{ readonly error: unknown } | undefined> {
+  const { response, services, signal } = context;
+  const socket = endpoint?.address.case === "unixPath" ? endpoint.address.value : "";
+  let pieces: OutputPiece[] = [];
+  const receiver = {
+    data(channel: number, source: Uint8Array, from: number, to: number) {
+      pieces.push({ channel, bytes: Buffer.from(source.subarray(from, to)) });
+    },
+    async flush() {
+      if (!response.headersSent) {
+        response.writeHead(200, { "Content-Type": streamContentType(context, !tty) });
+      }
+      const hasRoom = pieces.length === 0 || response.write(outputOf(pieces, !tty));
+      pieces = [];
+      if (!hasRoom) {
+        await once(response, "drain", { signal });
+      }
+    },
+  };
+  try {
+    const log = { socket, containerId: endpoint?.containerId ?? "", request: encoded };
+    await services.shortLogs.read(log, receiver, signal);
+  } catch (error) {
+    if (response.headersSent) {
+      return { error };
+    }
+    throw error;
+  }
+  response.end();
+  return undefined;
 }
 
 /** A log that is followed at an agent on this machine. */

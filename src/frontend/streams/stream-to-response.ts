@@ -25,14 +25,22 @@ export async function streamToResponse(
   try {
     await link.ended;
   } catch (error) {
-    if (lastWords !== undefined && !response.destroyed) {
-      // A `destroy`, which ends the response for good, drops bytes that the client has not been sent.
-      const sent = Promise.withResolvers<void>();
-      response.once("close", sent.resolve);
-      response.write(lastWords(error), () => sent.resolve());
-      await sent.promise;
+    if (lastWords !== undefined) {
+      await sayLast(response, lastWords(error));
     }
     throw error;
   }
   response.end();
+}
+
+/** Writes the last of a response that stays unfinished, and waits until it has gone. */
+export async function sayLast(response: ReplyContext["response"], text: Buffer): Promise<void> {
+  if (response.destroyed) {
+    return;
+  }
+  // A `destroy`, which ends the response for good, drops bytes that the client has not been sent.
+  const sent = Promise.withResolvers<void>();
+  response.once("close", sent.resolve);
+  response.write(text, () => sent.resolve());
+  await sent.promise;
 }
