@@ -122,7 +122,7 @@ type input struct {
 	chunks chan inputChunk
 	// Ends the reading.
 	done chan struct{}
-	// What was given so far; its size; and whether it was too much to be kept.
+	// Given so far; its size; and whether it was too much to be kept.
 	given  []inputChunk
 	size   int
 	isPast bool
@@ -195,7 +195,7 @@ func (a *attached) serve(ctx context.Context, reservation *connect.ServerStreamF
 	err = s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_OpenAttach{OpenAttach: &agentv1.OpenAttach{
 		AttachId: reserved.AttachId, Stdin: true, Stdout: true, Stderr: true, Stream: true,
 	}}})
-	// What the end of the stream was the receiver is told.
+	// The receiver is told how a stream has ended.
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}

@@ -255,7 +255,7 @@ func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writ
 			fmt.Fprintf(os.Stderr, "sockerless-builder: remove an exported layer's state: %s\n", err)
 		}
 	}()
-	// What an earlier attempt has written is not written twice: the layer has the same bytes each time.
+	// Nothing is written twice by another attempt: the layer has the same bytes each time.
 	written := &counter{to: to}
 	return backend.Plain(w.backend.SaveImage(ctx, alone.ID, func(archive *tar.Reader) error {
 		for {
