@@ -116,6 +116,21 @@ CMD ["cat", "made", "greeting"]
     assert.notEqual(anew.id, first.id);
   });
 
+  test("of a client of API 1.24 is told in its stream", async () => {
+    const body = await tarOf([{ name: "Dockerfile", content: "FROM busybox\nRUN echo of 1.24\n" }]);
+    const headers = { "Content-Type": "application/x-tar" };
+    const { status, text } = await callApi(socket(), "POST", "/v1.24/build?t=of:24", { body, headers });
+    assert.equal(status, 200, text);
+    const told = text
+      .trim()
+      .split("\r\n")
+      .map((line) => (JSON.parse(line) as { readonly stream?: string }).stream ?? "")
+      .join("");
+    assert.match(told, /^Step 1\/2 : FROM busybox\n.*\nof 1\.24\n.*Successfully built [0-9a-f]{12}\n/s);
+    assert.match(told, /Successfully tagged of:24\n$/);
+    assert.match(await ok("image", "inspect", "--format", "{{.Id}}", "of:24"), /^sha256:/);
+  });
+
   test("is told by an event for each of its names", async () => {
     const since = Date.now() / 1000;
     const { id } = await build(socket(), "FROM busybox\nLABEL told=1\n", { query: { t: "told:1" } });
@@ -749,6 +764,24 @@ describe("a hostile context", () => {
     const { status, json } = await callApi(socket(), "POST", "/build", { body: whole.subarray(0, 3000) });
     assert.equal(status, 400);
     assert.match((json() as { message: string }).message, /unexpected EOF/);
+  });
+});
+
+describe("a base image that its registry has anew", () => {
+  test("is pulled again where the build asks for it", async () => {
+    await using registry = await TestRegistry.start();
+    const pushed = async (which: string) => {
+      await registry.push("moving", "1", await busyboxImage({ Env: [`WHICH=${which}`] }));
+    };
+    const base = async (query: Readonly<Record<string, string>>) => {
+      const image = await built(socket(), `FROM ${registry.host}/moving:1\nLABEL moving=1\n`, { query });
+      return await ok("image", "inspect", "--format", "{{json .Config.Env}}", image);
+    };
+    await pushed("first");
+    assert.match(await base({}), /WHICH=first/);
+    await pushed("second");
+    assert.match(await base({}), /WHICH=first/);
+    assert.match(await base({ pull: "1" }), /WHICH=second/);
   });
 });
 

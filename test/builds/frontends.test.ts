@@ -1,5 +1,6 @@
 /** Dockerfile frontends that are images: foreign ones, and pinned ones. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,8 +9,12 @@ import { after, before, describe, type TestContext, test } from "node:test";
 import { build, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs } from "../support/command.ts";
+import { Daemon } from "../support/daemon.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { processOf } from "../support/processes.ts";
 import { TestRegistry } from "../support/registry.ts";
+import { testBuildEnv } from "../support/test-build.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -135,6 +140,38 @@ RUN cat /a /told /here > /out
       );
       const failed = await buildx();
       assert.match(failed.errorText, /Dockerfile:3\n.*>>> RUN echo said; exit 7\n.*exit code: 7/s);
+    }),
+  );
+
+  test(
+    "is made again where the backend is killed as it begins",
+    needed(async () => {
+      const directoryOfKills = await mkdtemp(join(tmpdir(), "skl-fault-"));
+      const armed = join(directoryOfKills, "step");
+      const daemon = await Daemon.start({ env: await testBuildEnv(armed) });
+      try {
+        await daemon.ok("load", "--input", await busyboxArchiveFile());
+        const plugin = await findPlugin("buildx");
+        assert.ok("path" in plugin);
+        await installPlugin(daemon, plugin.path);
+        await write(`# syntax=${registry.host}/own/frontend:1\n`);
+        await daemon.ok("pull", `${registry.host}/own/frontend:1`);
+        for (const step of ["workloads.launch.before", "workloads.launch.after"]) {
+          const victim = await processOf(daemon, "backend");
+          await writeFile(armed, step);
+          const args = ["--progress", "plain", "--build-arg", `TOLD=${step}`, "--tag", "killed", directory];
+          const made = await daemon.docker("buildx", "build", ...args);
+          assert.equal(made.code, 0, made.errorText);
+          assert.ok(!existsSync(armed), "the step was taken");
+          await processOf(daemon, "backend", victim);
+          const told = `of the context\n${step}\na here-document`;
+          assert.equal(await daemon.ok("run", "--rm", "killed", "cat", "/out"), told);
+          assert.equal(await daemon.ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
+        }
+      } finally {
+        await daemon.stop();
+        await rm(directoryOfKills, { recursive: true });
+      }
     }),
   );
 

@@ -3,7 +3,7 @@
  * soak -- test/builds`).
  */
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -15,6 +15,7 @@ import { checkout } from "../support/daemon.ts";
 import { buildForeignProgram, type ForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxRootfsFile } from "../support/images.ts";
 import { findNpmPackages } from "../support/npm-packages.ts";
+import { peakBytes, processOf } from "../support/processes.ts";
 import { buildProgram } from "../support/programs.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { entriesOf } from "../support/tar.ts";
@@ -315,6 +316,26 @@ FROM last
   assert.match(await succeed("inspect"), /Status:\s+running\n/);
   assert.match(await succeed("du"), /Total:\s+[\d.]+\w?B/);
   assert.match(await succeed("prune", "--force", "--all"), /Total:\s+[\d.]+\w?B/);
+});
+
+test("a context of 1 GiB and 10,000 files is taken in with little memory", inSoak, async () => {
+  const small = await write("small", { Dockerfile: "FROM scratch\nCOPY . /\n" });
+  await ok("build", small);
+  const files = Object.fromEntries(Array.from({ length: 10_000 }, (_, at) => [`many/${at}`, `${at}\n`]));
+  const context = await write("large", { ...files, Dockerfile: "FROM scratch\nCOPY . /\n", zeros: "" });
+  await truncate(join(context, "zeros"), 2 ** 30);
+  const roles = ["frontend", "backend", "host", "builder"] as const;
+  const peaks = async () =>
+    await Promise.all(roles.map(async (role) => peakBytes(await processOf(setting.daemon, role))));
+  const before = await peaks();
+  await ok("build", "--tag", "large", context);
+  const grown = (await peaks()).map((bytes, at) => Math.round((bytes - (before[at] ?? 0)) / 2 ** 20));
+  assert.ok(
+    grown.every((mebibytes) => mebibytes < 256),
+    `the peaks of ${roles.join(", ")} grew by ${grown.join(", ")} MiB`,
+  );
+  const size = await ok("image", "inspect", "--format", "{{.Size}}", "large");
+  assert.ok(Number(size) > 2 ** 30, size);
 });
 
 test("buildx has a BuildKit in a privileged container, and its image loaded", inSoak, async (t) => {

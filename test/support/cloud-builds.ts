@@ -1,7 +1,7 @@
 /** Builds before a cloud, as far as they are alike on all: what of them is a task, and what it is asked for. */
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { it } from "node:test";
@@ -11,6 +11,7 @@ import { build } from "./builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "./cli-plugins.ts";
 import { runCommand } from "./command.ts";
 import type { Daemon } from "./daemon.ts";
+import { entriesOf } from "./tar.ts";
 import { untilTrue } from "./until.ts";
 import { writeFiles } from "./write-files.ts";
 
@@ -62,6 +63,38 @@ CMD ["sh", "-c", "cat /copied/a /linked; stat -c ' %a %u:%g' /copied/a; head -n 
     assert.equal(await containers(), "");
     const printed = await ok("run", "--rm", "copied:1");
     assert.equal(printed, "copiedcopied 640 1000:1000\nroot:x:0:0:root:/root:/bin/sh");
+  });
+
+  it("makes images of files alone for several platforms, without a task", {
+    timeout: pluginLimitMs,
+  }, async (t) => {
+    const plugin = await findPlugin("buildx");
+    if ("missing" in plugin) {
+      t.skip(plugin.missing);
+      return;
+    }
+    const { daemon } = opened();
+    await installPlugin(daemon, plugin.path);
+    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
+    t.after(() => rm(directory, { recursive: true }));
+    await writeFiles(directory, { Dockerfile: "FROM scratch\nCOPY a /\n", a: "a" });
+    const archive = join(directory, "image.tar");
+    const args = ["--platform", "linux/amd64,linux/arm64", "--provenance=false", directory];
+    const made = await daemon.docker("buildx", "build", "--output", `type=oci,dest=${archive}`, ...args);
+    assert.equal(made.code, 0, made.errorText);
+    const entries = await entriesOf(await readFile(archive));
+    const content = (name: string): unknown =>
+      JSON.parse(entries.find((entry) => entry.name === name)?.content.toString() ?? "null");
+    const [{ digest }] = (content("index.json") as { readonly manifests: [{ readonly digest: string }] })
+      .manifests;
+    const { manifests } = content(`blobs/${digest.replace(":", "/")}`) as {
+      readonly manifests: readonly { readonly platform: { readonly architecture: string } }[];
+    };
+    assert.deepEqual(
+      manifests.map(({ platform }) => platform.architecture),
+      ["amd64", "arm64"],
+    );
+    assert.deepEqual(changes(), []);
   });
 
   it("runs what a RUN says in a task, which stays for what follows, and whose changes are layers", async () => {

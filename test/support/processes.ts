@@ -47,8 +47,16 @@ export function processesBelow(directory: string): string[] {
 
 /** Resident memory in bytes, what processes share included; 0 of one that is gone. */
 export function residentBytes(pid: number): number {
-  const kib = /^VmRSS:\s+(\d+) kB/m.exec(readOrNothing(`/proc/${pid}/status`))?.[1];
-  return Number(kib ?? 0) * 1024;
+  return statusBytes(pid, /^VmRSS:\s+(\d+) kB/m);
+}
+
+/** The most resident memory in bytes that it ever had; 0 of one that is gone. */
+export function peakBytes(pid: number): number {
+  return statusBytes(pid, /^VmHWM:\s+(\d+) kB/m);
+}
+
+function statusBytes(pid: number, line: RegExp): number {
+  return Number(line.exec(readOrNothing(`/proc/${pid}/status`))?.[1] ?? 0) * 1024;
 }
 
 /** True if a process is there and not a zombie. */
