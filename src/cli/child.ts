@@ -6,7 +6,7 @@
 import "../common/compile-cache.ts";
 
 import type { SendHandle } from "node:child_process";
-import type { Server } from "node:net";
+import type { Server, Socket } from "node:net";
 
 import { systemError } from "../common/errors.ts";
 import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
@@ -132,7 +132,7 @@ function tell(message: ChildMessage, handle?: SendHandle): void {
 }
 
 /** Gives the supervisor a copy of the descriptor, which it keeps and does not serve. */
-function holdSocket(socket: HeldSocket, listener: Server): void {
+function holdSocket(socket: HeldSocket, listener: Server | Socket): void {
   // As the handle beneath: a whole server would begin to accept connections there.
   const { _handle: handle } = listener as unknown as { readonly _handle: SendHandle };
   tell({ type: "listens", socket }, handle);

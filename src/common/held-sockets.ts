@@ -2,7 +2,7 @@
  * Listening sockets that outlive the process which serves them: the supervisor holds them, so that a client which
  * connects between a crash and the next start waits in the socket's queue instead of failing.
  */
-import type { Server } from "node:net";
+import type { Server, Socket } from "node:net";
 
 /** A socket that somebody listens on, or did. */
 export interface HeldSocket {
@@ -22,8 +22,8 @@ export interface InheritedSocket extends HeldSocket {
 /** Sockets that `listen` takes over, and the holder of those that it makes. */
 export interface HeldSockets {
   readonly inherited: readonly InheritedSocket[];
-  /** Has the socket of a listener held from now on. */
-  hold(socket: HeldSocket, listener: Server): void;
+  /** Has the socket of a listener held from now on. @param listener another thread's is a socket of the same descriptor */
+  hold(socket: HeldSocket, listener: Server | Socket): void;
 }
 
 /** A builder that is to be there. */

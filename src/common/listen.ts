@@ -3,7 +3,7 @@ import { lstatSync, readFileSync, unlinkSync } from "node:fs";
 import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
 import { type AddressInfo, connect, type Server } from "node:net";
 import { dirname } from "node:path";
-import { createSecureContext, type Server as TlsServer, type TlsOptions } from "node:tls";
+import { createSecureContext, type TlsOptions } from "node:tls";
 
 import type { TlsFiles } from "./config/load.ts";
 import type { HeldSockets, InheritedSocket } from "./held-sockets.ts";
@@ -60,20 +60,28 @@ export async function listen(
   return address;
 }
 
+/** TLS options of a listener that demands certificates, which are PEM. Plain data: they cross threads. */
+export type MutualTls = Readonly<
+  Record<"ca" | "cert" | "key", string> &
+    Required<Pick<TlsOptions, "requestCert" | "rejectUnauthorized" | "minVersion">>
+>;
+
 /**
  * Reads the TLS options of a TCP listener for mutual TLS: a peer is served only with a certificate that the
  * authority signed.
  *
  * @throws SockerlessError that names the file which cannot be read or used
  */
-export async function mutualTlsOptions(files: TlsFiles): Promise<TlsOptions> {
+export async function mutualTlsOptions(files: TlsFiles): Promise<MutualTls> {
   const [ca, cert, key] = await Promise.all([read(files.ca), read(files.cert), read(files.key)]);
   checkOwnCertificate({ ca, cert, key }, files, "serverAuth");
   return { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.2" };
 }
 
-/** A listener of mutual TLS, of HTTP/1.1 or HTTP/2. */
-export type TlsListener = Pick<TlsServer, "setSecureContext">;
+/** A listener of mutual TLS, of HTTP/1.1 or HTTP/2, in this thread or another. */
+export interface TlsListener {
+  setSecureContext(options: MutualTls): void;
+}
 
 /**
  * Has listeners use the certificates as they are on disk now; connections that stand keep theirs.
@@ -96,9 +104,9 @@ export async function reloadCertificates(
   return `the certificates of ${listeners.length} TCP listener(s) were read again`;
 }
 
-async function read(path: string): Promise<Buffer> {
+async function read(path: string): Promise<string> {
   try {
-    return await readFile(path);
+    return await readFile(path, "utf8");
   } catch (error) {
     throw fromFileError(error, `${path}: ${messageOf(error)}`);
   }

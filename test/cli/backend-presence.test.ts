@@ -46,14 +46,19 @@ async function account(t: TestContext): Promise<Account> {
 }
 
 async function backendOn(t: TestContext, address: string, tls?: TlsFiles): Promise<BackendServer> {
+  const runDir = await mkdtemp(join(tmpdir(), "sockerless-run-"));
   const backend = await serveBackend({
     address,
     tls,
+    runDir,
     register: () => {},
     resolveAgent: async () => undefined,
     logger,
   });
-  t.after(() => backend.close());
+  t.after(async () => {
+    await backend.close();
+    await rm(runDir, { recursive: true });
+  });
   return backend;
 }
 

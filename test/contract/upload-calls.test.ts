@@ -23,6 +23,7 @@ async function clientOf(t: TestContext, importImage: Import): Promise<Client<typ
   const server = await serveBackend({
     address: `unix://${directory}/backend.sock`,
     tls: undefined,
+    runDir: directory,
     register: (router) => router.service(ImageService, { importImage }),
     resolveAgent: () => Promise.resolve(undefined),
     logger: createLogger({ level: "silent", process: "test" }),

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { existsSync, statSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { once } from "node:events";
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -12,6 +14,7 @@ import { makeCertificates, type TestCertificates } from "../support/certificates
 import { runCommand } from "../support/command.ts";
 import { checkout, type Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
+import { freePort } from "../support/free-port.ts";
 import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { startDaemon } from "../support/with-daemon.ts";
@@ -129,6 +132,25 @@ test("of the backend: no answer of the one before is given once the next one run
   }
   await call(204, "DELETE", `/containers/${Id}`);
   assert.ok(existsSync(`${daemon.backendSocket}.generation`), "answers were held");
+});
+
+test("of a backend on TCP: what is asked then is answered by the next one, on the same socket", async () => {
+  const { ca, cert, key } = certificates.server;
+  const port = await freePort();
+  await using own = new AsyncDisposableStack();
+  const apart = await startDaemon(own, {
+    args: ["--listen", `tcp://127.0.0.1:${port}`, "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
+  });
+  for (let death = 0; death < 3; death += 1) {
+    const pid = await processOf(apart, "backend");
+    process.kill(pid, "SIGKILL");
+    await until(() => !isAlive(pid) || undefined);
+    const waiting = connect(port, "127.0.0.1");
+    await once(waiting, "connect"); // Refused, were the socket not held.
+    const { status, text: answer } = await callApi(apart.socket, "GET", "/version");
+    assert.equal(status, 200, answer);
+    waiting.destroy();
+  }
 });
 
 test("another backend that is refused the socket leaves the serving one's file of answers that are held", async (t) => {

@@ -2,20 +2,24 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import {
   connect,
+  constants,
   createServer,
   type Http2Server,
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
 import { type AddressInfo, connect as connectSocket } from "node:net";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { text } from "node:stream/consumers";
-import { test } from "node:test";
+import { describe, it, test } from "node:test";
 
 import { containerIdHeader } from "../../agent-client/address.ts";
 import type { AgentConnection } from "../../agent-client/connection.ts";
-import type { ConnectionPool } from "../../agent-client/connection-pool.ts";
-import { relayAgentCall, relayedPrefix } from "./relay.ts";
+import { ConnectionPool } from "../../agent-client/connection-pool.ts";
+import { forwardCall, relayAgentCall, relayedPrefix } from "./relay.ts";
 
 /** A socket to a port, as a link is one: no handle of its own, and bytes that come at once are told of at once. */
 function linkTo(port: number): Duplex {
@@ -83,4 +87,91 @@ test("an answer whose bytes come with its header is forwarded, and its trailers"
   assert.equal(await text(call), "answered");
   const [{ "grpc-status": status }] = await trailers;
   assert.equal(status, "0");
+});
+
+describe("a call of any protocol that is forwarded", () => {
+  type Answer = (stream: ServerHttp2Stream) => void;
+
+  /** Outcome of a call to a listener behind a forwarding one. */
+  const call = async (answer: Answer, method = "POST") => {
+    await using resources = new AsyncDisposableStack();
+    const directory = await mkdtemp(join(tmpdir(), "sockerless-forward-"));
+    resources.defer(() => rm(directory, { recursive: true }));
+    const path = join(directory, "behind.sock");
+    const behind = createServer();
+    resources.defer(() => void behind.close());
+    const asked: IncomingHttpHeaders[] = [];
+    behind.on("stream", (stream: ServerHttp2Stream, headers) => {
+      asked.push(headers);
+      stream.on("error", () => {});
+      answer(stream);
+    });
+    behind.listen(path);
+    await once(behind, "listening");
+    const pool = new ConnectionPool();
+    resources.defer(() => pool.close());
+    const front = createServer((request, response) => {
+      void forwardCall(request, response, { address: { kind: "unix", path } }, pool);
+    });
+    resources.defer(() => void front.close());
+    const caller = connect(`http://127.0.0.1:${await portOf(front)}`);
+    resources.defer(() => caller.destroy());
+    const stream = caller.request({ ":method": method, ":path": "/a.Service/Call?b=c", "x-asked": "1" });
+    stream.on("error", () => {});
+    let body = "";
+    let headers: IncomingHttpHeaders = {};
+    let trailers: IncomingHttpHeaders = {};
+    stream.on("response", (sent) => {
+      headers = sent;
+    });
+    stream.on("trailers", (sent) => {
+      trailers = sent;
+    });
+    stream.on("data", (chunk: Buffer) => {
+      body += chunk.toString();
+    });
+    stream.end(method === "POST" ? "asked" : undefined);
+    await new Promise((resolve) => stream.once("close", resolve));
+    return { asked, body, headers, trailers, code: stream.rstCode };
+  };
+
+  it("has its method, path, headers, status, bytes and trailers", async () => {
+    for (const method of ["POST", "GET"]) {
+      const { asked, body, headers, trailers, code } = await call((stream) => {
+        stream.respond({ ":status": 418, "x-answered": "2" }, { waitForTrailers: true });
+        stream.on("wantTrailers", () => stream.sendTrailers({ "x-trailer": "3" }));
+        stream.pipe(stream);
+      }, method);
+      const [{ ":method": askedMethod, ":path": path, "x-asked": given } = {}] = asked;
+      assert.deepEqual([askedMethod, path, given], [method, "/a.Service/Call?b=c", "1"]);
+      assert.deepEqual([headers[":status"], headers["x-answered"], trailers["x-trailer"]], [418, "2", "3"]);
+      assert.deepEqual([body, code], [method === "POST" ? "asked" : "", constants.NGHTTP2_NO_ERROR]);
+    }
+  });
+
+  it("has an answer without a body, and no trailers that were not sent", async () => {
+    const { headers, trailers, code } = await call((stream) => {
+      stream.respond({ ":status": 204 }, { endStream: true });
+    });
+    assert.deepEqual([headers[":status"], { ...trailers }, code], [204, {}, constants.NGHTTP2_NO_ERROR]);
+  });
+
+  it("is reset where it was cut, before its answer or in it", async () => {
+    for (const reset of [constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR]) {
+      assert.equal((await call((stream) => stream.close(reset))).code, reset);
+    }
+    const cuts: readonly Answer[] = [
+      (stream) => stream.session?.destroy(),
+      (stream) => stream.destroy(new Error("cut")),
+    ];
+    for (const cut of cuts) {
+      assert.notEqual((await call(cut)).code, constants.NGHTTP2_NO_ERROR);
+      const { body, code } = await call((stream) => {
+        stream.respond({ ":status": 200 });
+        stream.write("half", () => cut(stream));
+      });
+      assert.ok("half".startsWith(body), body);
+      assert.notEqual(code, constants.NGHTTP2_NO_ERROR);
+    }
+  });
 });

@@ -8,6 +8,7 @@
  * nobody takes it for a success.
  */
 import {
+  type ClientHttp2Stream,
   constants,
   type Http2ServerRequest,
   type Http2ServerResponse,
@@ -16,8 +17,8 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { Code } from "@connectrpc/connect";
-import { type AgentTarget, containerIdHeader } from "../../agent-client/address.ts";
-import type { StreamOptions } from "../../agent-client/connection.ts";
+import { type AgentTarget, containerIdHeader, type DialTarget } from "../../agent-client/address.ts";
+import type { AgentConnection, StreamOptions } from "../../agent-client/connection.ts";
 import type { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { errorKindHeader, fromUnknown, messageOf } from "../../common/errors.ts";
 import { isFullId } from "../../common/ids.ts";
@@ -61,10 +62,47 @@ export async function relayAgentCall(
       refuse(stream, Code.NotFound, `No such container: ${containerId}`);
       return;
     }
-    await forward(request, response, target, agents);
+    await forward(request, response, await agentCall(target, request.url, agents));
   } catch (error) {
     refuse(stream, Code.Unavailable, messageOf(error), error);
   }
+}
+
+/**
+ * Forwards one call to another listener of the same service, whatever its protocol; ends the stream in every case. A call
+ * that is cut is reset.
+ */
+export async function forwardCall(
+  request: Http2ServerRequest,
+  response: Http2ServerResponse,
+  target: DialTarget,
+  connections: ConnectionPool,
+): Promise<void> {
+  const { stream } = request;
+  stream.on("error", () => {});
+  try {
+    await forward(request, response, { connection: connections.connectionTo(target) });
+  } catch {
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+}
+
+/** The way of a call. */
+interface Forwarding {
+  readonly connection: Pick<AgentConnection, "request">;
+  readonly carriesInput?: boolean;
+  /** Says that its answer was cut, by a status in the trailers or in place of the answer; undefined: it is reset. */
+  readonly cutStatus?: (message: string) => OutgoingHttpHeaders;
+}
+
+async function agentCall(target: AgentTarget, path: string, agents: ConnectionPool): Promise<Forwarding> {
+  const { credentials } = target;
+  const shown = typeof credentials === "function" ? await credentials() : credentials;
+  return {
+    connection: agents.connectionTo({ ...target, credentials: shown }),
+    carriesInput: withInput.has(path.slice(relayedPrefix.length)),
+    cutStatus: (message) => statusHeaders(Code.Unavailable, message),
+  };
 }
 
 /**
@@ -75,15 +113,10 @@ export async function relayAgentCall(
 async function forward(
   request: Http2ServerRequest,
   response: Http2ServerResponse,
-  target: AgentTarget,
-  agents: ConnectionPool,
+  { connection, carriesInput = false, cutStatus }: Forwarding,
 ): Promise<void> {
   const { stream, headers } = request;
-  const { credentials } = target;
-  const shown = typeof credentials === "function" ? await credentials() : credentials;
-  const connection = agents.connectionTo({ ...target, credentials: shown });
-  const carriesInput = withInput.has(request.url.slice(relayedPrefix.length));
-  const upstream = await connection.request("POST", request.url, endToEnd(headers), { carriesInput });
+  const upstream = await connection.request(request.method, request.url, endToEnd(headers), { carriesInput });
   if (stream.destroyed) {
     upstream.close(constants.NGHTTP2_CANCEL);
     return;
@@ -99,18 +132,31 @@ async function forward(
       return;
     }
     response.writeHead(status, endToEnd(answer));
-    response.addTrailers(statusHeaders(Code.Unavailable, "the agent's answer was cut"));
+    if (cutStatus !== undefined) {
+      response.addTrailers(cutStatus("the agent's answer was cut"));
+    }
     // Not sooner: over a link, Node tells of bytes that came with the header before it tells of the header.
-    upstream.pipe(stream);
+    upstream.pipe(stream, { end: cutStatus !== undefined });
   });
   upstream.on("trailers", (sent) => {
-    response.addTrailers({ "grpc-message": "", ...endToEnd(sent) });
+    response.addTrailers({ ...(cutStatus !== undefined && { "grpc-message": "" }), ...endToEnd(sent) });
   });
   upstream.on("error", () => {}); // "close" follows and tells
+  upstream.once("end", () => {
+    // The end of a stream that was reset is one, too.
+    if (cutStatus === undefined && !wasReset(upstream) && !stream.destroyed) {
+      stream.end();
+    }
+  });
   upstream.once("close", () => {
-    if (!stream.headersSent) {
+    if (stream.destroyed || stream.writableEnded) {
+      return;
+    }
+    if (cutStatus === undefined) {
+      stream.close(wasReset(upstream) ? upstream.rstCode : constants.NGHTTP2_INTERNAL_ERROR);
+    } else if (!stream.headersSent) {
       refuse(stream, Code.Unavailable, "the agent closed the call without an answer");
-    } else if (!stream.writableEnded && !stream.destroyed) {
+    } else {
       stream.end();
     }
   });
@@ -120,6 +166,10 @@ async function forward(
     }
   });
   stream.pipe(upstream);
+}
+
+function wasReset({ rstCode }: ClientHttp2Stream): boolean {
+  return (rstCode ?? constants.NGHTTP2_NO_ERROR) !== constants.NGHTTP2_NO_ERROR;
 }
 
 /** Headers that pass from one hop to the next. */

@@ -38,7 +38,7 @@ export interface ImageParts {
 
 /** The parts that are served. The caller closes them after the service. */
 export interface ServedParts {
-  readonly config: Pick<CommonConfig, "stateDir" | "listen" | "tls" | "insecureRegistries">;
+  readonly config: Pick<CommonConfig, "stateDir" | "runDir" | "listen" | "tls" | "insecureRegistries">;
   readonly driver: Driver;
   readonly state: State;
   /** End with the service; the caller may close them again. */
@@ -91,6 +91,7 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   const served = await serveBackend({
     address: config.listen,
     tls: config.tls,
+    runDir: config.runDir,
     sockets: parts.sockets,
     logger,
     register(router) {

@@ -59,6 +59,7 @@ describe("a backend's listener", () => {
     server = await serveBackend({
       address: `unix://${socket}`,
       tls: undefined,
+      runDir: directory,
       logger,
       register: (router) =>
         router.service(SystemService, {
@@ -163,6 +164,7 @@ describe("a backend's listener", () => {
       serveBackend({
         address: `unix://${socket}`,
         tls: undefined,
+        runDir: directory,
         logger,
         register: () => {},
         resolveAgent: () => Promise.resolve(undefined),

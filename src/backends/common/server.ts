@@ -3,17 +3,19 @@
  * and HTTP/1.1 (Connect's unary calls: `GetCapabilities` is a plain GET).
  *
  * On a unix socket there is no TLS to negotiate the protocol, so the first
- * bytes of a connection decide; on TCP mutual TLS is demanded and ALPN decides.
+ * bytes of a connection decide. On TCP mutual TLS is demanded, and a thread has
+ * the port (`port/port-thread.ts`): it relays calls to agents itself and passes
+ * the others on to a socket of this process.
  */
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
 import {
-  createSecureServer,
   createServer as createHttp2Server,
   type Http2ServerRequest,
   type Http2ServerResponse,
   type ServerHttp2Session,
 } from "node:http2";
 import { createServer as createSocketServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
 import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
@@ -22,11 +24,14 @@ import type { TlsFiles } from "../../common/config/load.ts";
 import { toConnectError } from "../../common/connect-error.ts";
 import { systemError } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
-import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../../common/listen.ts";
+import { listen } from "../../common/listen.ts";
+import { componentLogger } from "../../common/logger.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
 import { CallsByHand } from "./calls-by-hand.ts";
+import { closeServer, cut, http2Settings, track } from "./connections.ts";
 import { registerHealth } from "./health.ts";
+import { TcpPort } from "./port/port.ts";
 import { type AgentResolver, relayedPrefix, relayAgentCall } from "./relay.ts";
 import { unaryCalls } from "./unary-calls.ts";
 import { uploadCalls } from "./upload-calls.ts";
@@ -34,20 +39,13 @@ import { uploadCalls } from "./upload-calls.ts";
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
 const http2Preface = Buffer.from("PRI * HTTP/2.0");
 
-/** Frames and windows of the size that bulk streams want. */
-const http2Settings = {
-  settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
-  maxSessionMemory: 64,
-} as const;
-
-/** How long calls under way may take after the listener closed. */
-const drainMs = 5_000;
-
 export interface BackendServerOptions {
   /** `unix:///path` (mode 0600) or `tcp://address:port`. */
   readonly address: string;
   /** Required for TCP. */
   readonly tls: TlsFiles | undefined;
+  /** Folder for a socket of its own, where the address is TCP. */
+  readonly runDir: string;
   /** The supervisor's. */
   readonly sockets?: HeldSockets | undefined;
   readonly register: (router: ConnectRouter) => void;
@@ -77,14 +75,14 @@ type Handler = (
  * @throws SockerlessError `conflict` where another process serves the address
  */
 export async function serveBackend(options: BackendServerOptions): Promise<BackendServer> {
+  return options.address.startsWith("unix://") ? await serveOnSocket(options) : await serveOnTcp(options);
+}
+
+async function serveOnSocket(options: BackendServerOptions): Promise<BackendServer> {
   const connections = new Set<Socket>();
   const sessions = new Set<ServerHttp2Session>();
   const agents = new ConnectionPool();
-  const handler = backendHandler(options, agents);
-  const isPlain = options.address.startsWith("unix://");
-  const server = isPlain
-    ? plainServer(handler, sessions)
-    : await secureServer(handler, sessions, options.tls);
+  const server = plainServer(backendHandler(options, agents), sessions);
   server.on("connection", (socket: Socket) => {
     connections.add(socket);
     socket.once("close", () => connections.delete(socket));
@@ -97,12 +95,35 @@ export async function serveBackend(options: BackendServerOptions): Promise<Backe
   );
   return {
     address,
-    ...(isPlain ? {} : { reload: () => reloadCertificates([server as unknown as TlsListener], options.tls) }),
     cut: () => cut(connections),
     async close() {
       await closeServer(server, sessions, connections);
       agents.close();
     },
+  };
+}
+
+/** Has a thread serve the port; what it passes on comes by a socket in the run directory. */
+async function serveOnTcp(options: BackendServerOptions): Promise<BackendServer> {
+  const { address, tls: files, runDir, logger, resolveAgent, sockets } = options;
+  if (files === undefined) {
+    throw systemError("a backend on TCP needs --tlscacert, --tlscert and --tlskey");
+  }
+  const path = join(runDir, "port.sock");
+  await using resources = new AsyncDisposableStack();
+  const passedOn = await serveOnSocket({ ...options, address: `unix://${path}`, sockets: undefined });
+  resources.defer(() => passedOn.close());
+  const port = await TcpPort.open({
+    ...{ address, files, path, resolveAgent, sockets },
+    logger: componentLogger(logger, "port"),
+  });
+  resources.defer(() => port.close());
+  const owned = resources.move();
+  return {
+    address: port.address,
+    reload: () => port.reload(),
+    cut: () => port.cut(),
+    close: () => owned.disposeAsync(),
   };
 }
 
@@ -196,47 +217,4 @@ function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Serve
       (isHttp2 ? http2 : http1).emit("connection", socket);
     });
   });
-}
-
-async function secureServer(
-  handler: Handler,
-  sessions: Set<ServerHttp2Session>,
-  tls: TlsFiles | undefined,
-): Promise<Server> {
-  if (tls === undefined) {
-    throw systemError("a backend on TCP needs --tlscacert, --tlscert and --tlskey");
-  }
-  const server = createSecureServer(
-    { ...http2Settings, ...(await mutualTlsOptions(tls)), allowHTTP1: true },
-    handler,
-  );
-  server.on("session", (session) => track(session, sessions));
-  return server;
-}
-
-function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Session>): void {
-  sessions.add(session);
-  session.on("error", () => {}); // its streams tell their callers
-  session.once("close", () => sessions.delete(session));
-}
-
-async function closeServer(
-  server: Server,
-  sessions: ReadonlySet<ServerHttp2Session>,
-  connections: ReadonlySet<Socket>,
-): Promise<void> {
-  const closed = Promise.withResolvers<void>();
-  server.close(() => closed.resolve());
-  for (const session of sessions) {
-    session.close();
-  }
-  const limit = setTimeout(() => cut(connections), drainMs);
-  await closed.promise;
-  clearTimeout(limit);
-}
-
-function cut(connections: ReadonlySet<Socket>): void {
-  for (const connection of connections) {
-    connection.destroy();
-  }
 }

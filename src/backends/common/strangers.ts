@@ -32,7 +32,7 @@ export class Strangers {
     socket.once("close", () => this.proven(remote));
     const [oldest] = this.#connections;
     if (this.#connections.size > maxStrangers && oldest !== undefined) {
-      // Whoever belongs here takes a moment: in a flood it is the flood that is oldest.
+      // A caller that belongs here takes a moment: in a flood it is the flood that is oldest.
       this.turnAway(oldest[0], `${maxStrangers} connections have not shown ${shown} yet`);
       oldest[1].socket.destroy();
       this.proven(oldest[0]);

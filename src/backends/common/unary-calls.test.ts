@@ -32,6 +32,7 @@ before(async () => {
   server = await serveBackend({
     address: `unix://${socket}`,
     tls: undefined,
+    runDir: directory,
     logger,
     register: (router) =>
       router.service(SystemService, {

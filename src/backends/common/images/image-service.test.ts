@@ -38,6 +38,7 @@ async function serve(
   const server = await serveBackend({
     address: `unix://${socket}`,
     tls: undefined,
+    runDir: store.directory,
     register: (router) => registerImageService(router, store.images),
     resolveAgent: async () => undefined,
     logger: pino({ level: "silent" }),

@@ -1,0 +1,136 @@
+/**
+ * The thread that has the backend's TCP port, and ends TLS there. Calls to agents go from here to these, so that bulk streams
+ * do not hold up the thread that owns the state (docs/adr/0109-a-thread-has-the-tcp-port.md). That one is asked where an
+ * agent is, and gets all other calls over a unix socket.
+ */
+import {
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from "node:http2";
+import { connect, type Socket } from "node:net";
+import { pipeline } from "node:stream";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import { parentPort, workerData } from "node:worker_threads";
+
+import type { DialTarget } from "../../../agent-client/address.ts";
+import { ConnectionPool } from "../../../agent-client/connection-pool.ts";
+import { messageOf, SockerlessError, toErrorData } from "../../../common/errors.ts";
+import { listen } from "../../../common/listen.ts";
+import { closeServer, cut, http2Settings, track } from "../connections.ts";
+import { forwardCall, relayAgentCall, relayedPrefix } from "../relay.ts";
+import { remoteOf, Strangers } from "../strangers.ts";
+import type { FromPort, PortSettings, ToPort } from "./port-messages.ts";
+
+const port = parentPort;
+if (port === null) {
+  throw new Error("this is a thread");
+}
+const tell = (message: FromPort): void => port.postMessage(message);
+
+const { listen: address, tls, path, inherited } = workerData as PortSettings;
+
+const agents = new ConnectionPool();
+const main: DialTarget = { address: { kind: "unix", path } };
+
+const questions = new Map<number, PromiseWithResolvers<DialTarget | undefined>>();
+let lastQuestion = 0;
+function resolveAgent(containerId: string): Promise<DialTarget | undefined> {
+  const id = ++lastQuestion;
+  const question = Promise.withResolvers<DialTarget | undefined>();
+  questions.set(id, question);
+  tell({ kind: "resolve", id, containerId });
+  return question.promise;
+}
+
+const sessions = new Set<ServerHttp2Session>();
+const calls = createHttp2Server(
+  http2Settings,
+  (request: Http2ServerRequest, response: Http2ServerResponse) => {
+    if (request.url.startsWith(relayedPrefix)) {
+      void relayAgentCall(request, response, resolveAgent, agents);
+    } else {
+      void forwardCall(request, response, main, agents);
+    }
+  },
+);
+calls.on("session", (session) => track(session, sessions));
+
+const connections = new Set<Socket>();
+const strangers = new Strangers((remote, reason) => tell({ kind: "turned-away", remote, reason }));
+const server = createTlsServer({
+  ...tls,
+  ALPNProtocols: ["h2", "http/1.1"],
+  noDelay: true,
+});
+server.on("connection", (socket: Socket) => {
+  strangers.add(socket, "a certificate");
+  connections.add(socket);
+  socket.once("close", () => connections.delete(socket));
+});
+server.on("tlsClientError", (error, socket) => {
+  strangers.turnAway(remoteOf(socket), reasonOf(error, socket));
+  socket.destroy();
+});
+server.on("secureConnection", (socket) => {
+  strangers.proven(remoteOf(socket));
+  if (socket.alpnProtocol === "h2") {
+    calls.emit("connection", socket);
+  } else {
+    passOn(socket);
+  }
+});
+
+/** The reason of a failed handshake. Node tells of a caller whose certificate is refused as one who has hung up. */
+function reasonOf(error: NodeJS.ErrnoException, { authorizationError }: TLSSocket): string {
+  return authorizationError ? `its certificate is refused: ${String(authorizationError)}` : messageOf(error);
+}
+
+/** Has the main thread answer a connection whose calls go nowhere else: Connect's over HTTP/1.1. */
+function passOn(socket: TLSSocket): void {
+  const passed = connect(path);
+  pipeline(socket, passed, () => {});
+  pipeline(passed, socket, () => {});
+}
+
+port.on("message", (message: ToPort) => {
+  switch (message.kind) {
+    case "resolved": {
+      const question = questions.get(message.id);
+      questions.delete(message.id);
+      if (message.error === undefined) {
+        question?.resolve(message.target);
+      } else {
+        question?.reject(new SockerlessError(message.error.kind, message.error.message));
+      }
+      break;
+    }
+    case "tls":
+      server.setSecureContext(message.tls);
+      break;
+    case "cut":
+      cut(connections);
+      break;
+    case "close":
+      void closeServer(server, sessions, connections).then(() => process.exit()); // Ends the thread alone.
+      break;
+  }
+});
+
+/** The descriptor of a listener, by which the main thread has it held. */
+function descriptorOf(listener: unknown): number {
+  return (listener as { readonly _handle: { readonly fd: number } })._handle.fd;
+}
+
+const unixAccess = { mode: 0o600, serves: "a backend" } as const;
+listen(server, address, unixAccess, {
+  inherited,
+  hold: (socket, listener) => tell({ kind: "listens", socket, descriptor: descriptorOf(listener) }),
+}).then(
+  (bound) => tell({ kind: "listening", address: bound }),
+  (error: unknown) => {
+    tell({ kind: "failed", error: toErrorData(error) });
+    port.close();
+  },
+);
