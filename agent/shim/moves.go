@@ -2,11 +2,12 @@ package shim
 
 import (
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -42,9 +43,19 @@ func (q *quickMoves) soon() {
 
 func (q *quickMoves) run() {
 	own := ownCgroup()
-	for own != "" && q.isWanted() {
+	if own == "" {
+		return
+	}
+	// Neither opened for each move nor an os.File, which would be polled: both took
+	// more time than the moves.
+	fd, err := unix.Open(own, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	for q.isWanted() {
 		// It may have been moved by now, but for so short a time nobody does.
-		if os.WriteFile(own, []byte("0"), 0) != nil {
+		if _, err := unix.Write(fd, []byte("0")); err != nil {
 			return
 		}
 		time.Sleep(moveInterval)
