@@ -17,6 +17,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/filelock"
 	"github.com/sockerless/sockerless/agent/core/handover"
+	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
 	"github.com/sockerless/sockerless/agent/host/containers"
@@ -145,6 +146,7 @@ func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
 		}
 		go func() { failed <- s.Serve(listener) }()
 	}
+	memory.GiveBackSoon()
 	var err error
 	select {
 	case err = <-failed:

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
@@ -62,6 +63,7 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	if isUnpacked {
 		layer.TarSize = 0
 	}
+	memory.GiveBackSoon()
 	return layer, false, nil
 }
 
