@@ -36,9 +36,13 @@ const digest = await writeArchive({
   gzipLevel: Number(gzipLevel),
   layers,
   config: {
-    Entrypoint: ["node", "--disable-sigusr1", "--enable-source-maps", "/opt/sockerless/dist/src/cli/main.js"],
+    // As bin/sockerless starts it, which needs a shell.
+    Entrypoint: [
+      ...["node", "--disable-sigusr1", "--enable-source-maps", "--expose-gc"],
+      "/opt/sockerless/dist/src/cli/sockerless.js",
+    ],
     Cmd: ["--help"],
-    Env: ["PATH=/usr/local/bin:/usr/bin:/bin", "NODE_ENV=production"],
+    Env: ["PATH=/usr/local/bin:/usr/bin:/bin", "NODE_ENV=production", "MALLOC_ARENA_MAX=2"],
     WorkingDir: "/",
     Labels: {
       "org.opencontainers.image.title": "sockerless",

@@ -12,12 +12,10 @@ import { systemError } from "../common/errors.ts";
 import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
 import { processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
+import { giveMemoryBackOnceSettled } from "./give-memory-back.ts";
 import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
 import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
 import { loadService } from "./services.ts";
-
-/** Time after which a process that was started has loaded what it needs, and answered those who waited for it. */
-const settledAfterMs = 5_000;
 
 const [name = "", module = "", start = ""] = process.argv.slice(2);
 process.title = `sockerless-${name}`;
@@ -83,18 +81,13 @@ async function run(): Promise<void> {
   };
   if (!ending.signal.aborted) {
     tell(ready);
-    setTimeout(giveMemoryBack, settledAfterMs).unref();
+    giveMemoryBackOnceSettled();
   }
   await stopped.promise;
   if (process.connected) {
     process.disconnect?.();
   }
   await closeAndExit(name, service);
-}
-
-/** Gives the machine back what loading the code has left: V8 itself keeps it. Takes some 50 ms, once. */
-function giveMemoryBack(): void {
-  globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
 }
 
 async function reload(): Promise<void> {

@@ -3,6 +3,7 @@ import type { Config } from "../common/config/load.ts";
 import { processLogger } from "../common/logger.ts";
 import { onAbort } from "../common/on-abort.ts";
 import { dockerHostLine } from "./docker-host.ts";
+import { giveMemoryBackOnceSettled } from "./give-memory-back.ts";
 import { closeInheritedDescriptors } from "./inherited-descriptors.ts";
 import { backendService, frontendService } from "./services.ts";
 import { onEndRequested, onReloadRequested } from "./signals.ts";
@@ -38,6 +39,7 @@ export async function serve(config: Config): Promise<void> {
   if (address !== undefined) {
     process.stdout.write(`${dockerHostLine(address)}\n`);
   }
+  giveMemoryBackOnceSettled();
   await new Promise<void>((resolve) => onAbort(ending.signal, resolve));
   await supervised.stop();
 }

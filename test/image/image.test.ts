@@ -65,9 +65,10 @@ describe("the image of sockerless", () => {
         tests: globSync("/opt/sockerless/dist/**/*.test.js"),
         there: ["/bin/sh", "/opt/sockerless/node_modules/typescript", "/opt/sockerless/node_modules/node"].filter(existsSync),
         agent: existsSync("/opt/sockerless/build/sockerless-agent"),
+        arenas: process.env.MALLOC_ARENA_MAX,
       }));`;
     const run = await daemon.docker("run", "--rm", "--entrypoint=node", image, "--eval", script);
-    assert.deepEqual(JSON.parse(run.text), { tests: [], there: [], agent: true });
+    assert.deepEqual(JSON.parse(run.text), { tests: [], there: [], agent: true, arenas: "2" });
   });
 
   it("serves as a second frontend of the backend that runs it", async () => {

@@ -1,0 +1,2 @@
+/** The command line where no shell chooses the program: in the container image. */
+await import(process.argv[2] === "serve" ? "./serve-process.js" : "./main.js");
