@@ -41,6 +41,13 @@ func (q *quickMoves) soon() {
 	}
 }
 
+// end says that no process will be: the container's has ended.
+func (q *quickMoves) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.until = time.Time{}
+}
+
 func (q *quickMoves) run() {
 	own := ownCgroup()
 	if own == "" {

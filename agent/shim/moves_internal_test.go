@@ -35,3 +35,11 @@ func TestMovesAheadLeaveTheProcessWhereItIs(t *testing.T) {
 		t.Errorf("%v; before %v, after %v", err, before, after)
 	}
 }
+
+func TestMovesEndWithTheContainersProcess(t *testing.T) {
+	var moves quickMoves
+	moves.soon()
+	if moves.end(); moves.isWanted() {
+		t.Error("they are still made")
+	}
+}

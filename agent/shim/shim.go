@@ -206,6 +206,7 @@ func (s *shim) create() error {
 	}
 	go func() {
 		status := session.ExitStatusOf(main.Status())
+		s.moves.end()
 		s.sessions.EndBeforeStart(status)
 	}()
 	return nil

@@ -21,6 +21,10 @@ import (
 // before the machine booted is deleted: it is unpacked again, not believed.
 const durableName = "durable"
 
+// gathering is how long the flusher waits for layers that come with another: a
+// sync is for all, and keeps others from the disk.
+const gathering = time.Second
+
 // flusher syncs the file system for all layers that were published since it
 // last did, one sync at a time.
 type flusher struct {
@@ -64,6 +68,10 @@ func (f *flusher) run() {
 		select {
 		case layer := <-f.pending:
 			batch = append(batch, layer)
+			select {
+			case <-time.After(gathering):
+			case <-f.closing:
+			}
 		case <-f.closing:
 		}
 		for len(f.pending) > 0 {
