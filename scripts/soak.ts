@@ -40,10 +40,11 @@ const stormOfACloud = { SOCKERLESS_STORM_RUNS: "40" };
 
 const steps: readonly Step[] = [
   integration("tests", [
-    ...["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"],
-    ...["test/builds/beside-buildkit.test.ts", "test/ecs/moto.test.ts"],
+    ...["test/fault/!(builds).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
+    ...["test/builds/beside-buildkit.test.ts", "test/builds/programs.test.ts", "test/ecs/moto.test.ts"],
     ...["test/local/hostile-images.test.ts", "test/local/handed-streams.test.ts"],
   ]),
+  integration("kills in builds", ["test/fault/builds.test.ts"]),
   integration("clients on ECS with agents that call", ["test/ecs/api"], {
     ...stormOfACloud,
     SOCKERLESS_TEST_AGENTS: "callback",

@@ -1,6 +1,7 @@
 /**
  * kill -9 of the backend at each step that it takes for a build: the build goes on, no command runs twice, and nothing is
- * left. All steps, as one build records them, with SOCKERLESS_SOAK=1 (`npm run soak`), else a sample.
+ * left. With SOCKERLESS_SOAK=1 (`npm run soak -- "kills in builds"`) it is killed at the steps that one build records, of
+ * those that nothing tells apart at the first; with SOCKERLESS_EVERY_STEP=1, too, at every one; else at a sample.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -21,6 +22,7 @@ import { until, untilTrue } from "../support/until.ts";
 before(compileBuilder, { timeout: buildLimitMs });
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
+const isEvery = process.env["SOCKERLESS_EVERY_STEP"] === "1";
 const sample = [
   "workloads.create.after",
   "workloads.launch.after",
@@ -28,7 +30,7 @@ const sample = [
   "state.commit.after:12",
 ];
 /** Kills of one daemon: its backend is started again later each time. */
-const killsEach = 4;
+const killsEach = 6;
 
 /** Makes a build of its own, whose two commands count how often they run. */
 async function buildCounting(socket: string): Promise<{ readonly id: string; readonly image: string }> {
@@ -83,19 +85,31 @@ class Builds implements AsyncDisposable {
   }
 }
 
-/** Steps that a build takes, as `state.commit.after:2` names the second of its kind. */
+/**
+ * Steps that a build takes, as `state.commit.after:2` names the second of its kind. A build does the same again and again:
+ * of steps that come after the same one, and of commits that come as late after that, the first is taken.
+ */
 async function recordedSteps(): Promise<string[]> {
   await using builds = await Builds.start();
   await writeFile(builds.record, "");
   await buildCounting(builds.socket);
   const counts = new Map<string, number>();
+  const places = new Set<string>();
+  let previous = "";
+  let commits = 0;
   return (await readFile(builds.record, "utf8"))
     .trim()
     .split("\n")
-    .map((step) => {
+    .flatMap((step) => {
       const count = (counts.get(step) ?? 0) + 1;
       counts.set(step, count);
-      return `${step}:${count}`;
+      const isCommit = step.startsWith("state.commit");
+      commits = isCommit ? commits + 1 : 0;
+      const place = `${previous} ${commits} ${step}`;
+      previous = isCommit ? previous : step;
+      const isNew = !places.has(place);
+      places.add(place);
+      return isNew || isEvery ? [`${step}:${count}`] : [];
     });
 }
 
