@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { connect as connectHttp2 } from "node:http2";
+import { connect as connectHttp2, createServer, type ServerHttp2Stream } from "node:http2";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,16 +15,19 @@ import { ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 
 import { containerIdHeader } from "../../src/agent-client/address.ts";
+import { AgentConnection } from "../../src/agent-client/connection.ts";
 import { type BackendServer, serveBackend } from "../../src/backends/common/server.ts";
 import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
 import type { TlsFiles } from "../../src/common/config/load.ts";
 import { conflict } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
+import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
 import { readBackendReach } from "../../src/frontend/backend/transport.ts";
 import {
   GetCapabilitiesResponseSchema,
   SystemService,
 } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
+import { AgentEndpointSchema } from "../../src/gen/sockerless/backend/v1/endpoint_pb.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { until } from "../support/until.ts";
 import type { PortCaller } from "./port-caller.ts";
@@ -34,12 +37,14 @@ const passedWithinMs = 120_000;
 
 describe("a backend's TCP port", () => {
   const containerId = newId();
+  const nearId = newId();
   const asked: string[] = [];
   const { logger, warnings } = capturedLogger();
   let directory: string;
   let certificates: TestCertificates;
   let strange: TestCertificates;
   let agent: string;
+  let nearAgent: string;
   let backend: BackendServer;
   let port: number;
 
@@ -49,6 +54,7 @@ describe("a backend's TCP port", () => {
     await mkdir(join(directory, "strange"));
     strange = await makeCertificates(join(directory, "strange"));
     agent = join(directory, "agent.sock");
+    nearAgent = join(directory, "near.sock");
     backend = await serveBackend({
       address: "tcp://127.0.0.1:0",
       tls: certificates.server,
@@ -63,7 +69,8 @@ describe("a backend's TCP port", () => {
         }),
       resolveAgent: async (id) => {
         asked.push(id);
-        return id === containerId ? { address: { kind: "unix", path: agent }, containerId } : undefined;
+        const path = { [containerId]: agent, [nearId]: nearAgent }[id];
+        return path === undefined ? undefined : { address: { kind: "unix", path }, containerId: id };
       },
     });
     port = Number(new URL(backend.address).port);
@@ -114,6 +121,38 @@ describe("a backend's TCP port", () => {
     await caller.terminate();
     assert.notEqual(outcome, "timed-out");
     assert.equal(done[0], 1);
+  });
+
+  it("ends streams that are cut with an error, and has the next ones on another connection", async () => {
+    const near = createServer();
+    near.on("stream", (stream: ServerHttp2Stream) => {
+      stream.on("error", () => {});
+      stream.respond({ ":status": 200, "content-type": "application/grpc" });
+      stream.pipe(stream);
+    });
+    near.listen(nearAgent);
+    await once(near, "listening");
+    const reach = await readBackendReach(`https://127.0.0.1:${port}`, certificates.client);
+    const connection = new AgentConnection(
+      new AgentTargets(reach).targetOf(
+        create(AgentEndpointSchema, { address: { case: "relay", value: {} }, containerId: nearId }),
+      ),
+    );
+    const headers = { "content-type": "application/grpc", te: "trailers", [containerIdHeader]: nearId };
+    for (let cuts = 0; cuts < 2; cuts++) {
+      const call = await connection.request("POST", "/sockerless.agent.v1.AgentService/Session", headers);
+      call.on("error", () => {});
+      call.write("echoed");
+      assert.equal(String((await once(call, "data"))[0]), "echoed");
+      const trailers: unknown[] = [];
+      call.on("trailers", (sent) => trailers.push(sent["grpc-status"]));
+      const closed = once(call, "close");
+      backend.cut();
+      await closed;
+      assert.ok(!trailers.includes("0"), "it does not look whole");
+    }
+    connection.close();
+    near.close();
   });
 
   it("answers control calls of each protocol, with their errors", async () => {
