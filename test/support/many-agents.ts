@@ -30,6 +30,8 @@ const heartbeatMs = 10_000;
 /** Somebody who has the port at every address leaves none free. */
 const maxAttempts = 20;
 
+/** Interval of pings on a connection that calls, as of agents: the relay cuts off what is silent for 65 s. */
+const pingMs = 20_000;
 /** Pause after a call that nobody took. */
 const pauseMs = 500;
 
@@ -139,6 +141,10 @@ export class ManyAgents implements AsyncDisposable {
     });
     this.#calls.add(socket);
     socket.once("close", () => this.#calls.delete(socket));
+    socket.once("open", () => {
+      const pings = setInterval(() => socket.ping(), pingMs).unref();
+      socket.once("close", () => clearInterval(pings));
+    });
     try {
       const [nonce] = (await once(socket, "message")) as [RawData];
       const { cert, key } = this.#tls;
