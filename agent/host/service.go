@@ -107,6 +107,36 @@ func (s *service) TakeUpload(ctx context.Context, r *connect.Request[hostv1.Take
 	return nil
 }
 
+// TakeArchive lasts until the caller ends it, which has taken what it needs then.
+func (s *service) TakeArchive(ctx context.Context, r *connect.Request[hostv1.TakeArchiveRequest], stream *connect.ServerStream[hostv1.TakeArchiveResponse]) (err error) {
+	upload, err := s.layers.OpenImageUpload(r.Msg.UploadId, r.Msg.Directory)
+	if err != nil {
+		return wireError(err)
+	}
+	defer func() { err = errors.Join(err, upload.Close()) }()
+	if err := stream.Send(&hostv1.TakeArchiveResponse{Message: &hostv1.TakeArchiveResponse_Ready{Ready: &hostv1.UploadReady{}}}); err != nil {
+		return err
+	}
+	for isOpen := true; isOpen; {
+		var entry *hostv1.ArchiveEntry
+		select {
+		case entry, isOpen = <-upload.Entries:
+		case <-ctx.Done():
+			return wireError(context.Cause(ctx))
+		}
+		if isOpen {
+			err = stream.Send(&hostv1.TakeArchiveResponse{Message: &hostv1.TakeArchiveResponse_Entry{Entry: entry}})
+		} else if err = upload.Err(); err == nil {
+			err = stream.Send(&hostv1.TakeArchiveResponse{Message: &hostv1.TakeArchiveResponse_End{End: &hostv1.ArchiveTaken{}}})
+		}
+		if err != nil {
+			return wireError(err)
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
 // OfferArchive lasts until the caller ends it.
 func (s *service) OfferArchive(ctx context.Context, r *connect.Request[hostv1.OfferArchiveRequest], stream *connect.ServerStream[hostv1.OfferArchiveResponse]) error {
 	forget, err := s.layers.OfferArchive(r.Msg.ArchiveId, r.Msg.Parts)

@@ -25,7 +25,7 @@ type stored struct {
 }
 
 // resolveStored finds the container by the call's metadata key, or the upload, or
-// the archive of images, which alone takes clients' connections.
+// the archive of images, which alone takes clients' connections, either way.
 func resolveStored(all *containers.Containers, images *layers.Store, offers *handover.Offers) server.Resolver {
 	return func(_ context.Context, id string) (server.Container, error) {
 		if found := images.FindUpload(id); found != nil {
@@ -33,6 +33,9 @@ func resolveStored(all *containers.Containers, images *layers.Store, offers *han
 		}
 		if found := images.FindArchive(id); found != nil {
 			return &saved{server.Unimplemented{Mode: "an archive of images"}, found, offers}, nil
+		}
+		if found := images.FindImageUpload(id); found != nil {
+			return &loaded{server.Unimplemented{Mode: "an upload of images"}, found, offers}, nil
 		}
 		return &stored{server.Unimplemented{Mode: "the host process"}, all, id}, nil
 	}

@@ -5,11 +5,11 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdir, truncate } from "node:fs/promises";
+import { readdir, truncate, writeFile } from "node:fs/promises";
 import { get, type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
-import { describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 
 import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";
@@ -153,9 +153,11 @@ describe("an archive of a running container", () => {
   }
 });
 
+const blobsIn = (folder: "sha256" | "ingest") => readdir(join(setting.daemon.stateDir, "blobs", folder));
+
 describe("an archive of images", () => {
   const content = randomBytes(size);
-  const blobs = () => readdir(join(setting.daemon.stateDir, "blobs", "sha256"));
+  const blobs = () => blobsIn("sha256");
 
   /** An image of one layer of {@link size}. @returns the layer's tar */
   async function imported(name: string): Promise<Buffer> {
@@ -228,5 +230,86 @@ describe("an archive of images", () => {
     await truncate(blob, size / 2);
     await assert.rejects(buffer(await begun("/v1.51/images/damaged/get")), { code: "ECONNRESET" });
     await ok("rmi", "damaged");
+  });
+});
+
+describe("an archive of images that is loaded", () => {
+  let archive = Buffer.of();
+  let imageId = "";
+
+  /** An upload of which half has come. */
+  async function half(): Promise<RawClient> {
+    const before = handedOn();
+    const client = new RawClient(setting.daemon.socket);
+    client.send("POST /v1.51/images/load HTTP/1.1\r\nHost: docker\r\n");
+    client.send(`Content-Length: ${archive.length}\r\n\r\n`);
+    await untilTrue(() => handedOn() - before === 1);
+    client.send(archive.subarray(0, archive.length / 2));
+    await untilTrue(async () => (await blobsIn("ingest")).length > 0);
+    return client;
+  }
+
+  /** Waits until the daemon answers, and nothing of an archive is there. */
+  async function nothingIsLeft(): Promise<void> {
+    await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+    await untilTrue(async () => (await blobsIn("ingest")).length === 0);
+    assert.equal((await setting.daemon.docker("inspect", imageId)).code, 1);
+    const config = imageId.slice("sha256:".length);
+    await untilTrue(async () => !(await blobsIn("sha256")).includes(config));
+  }
+
+  before(async () => {
+    const tar = await tarOf([{ name: "content", content: randomBytes(size) }]);
+    const file = join(setting.daemon.directory, "layer.tar");
+    await writeFile(file, tar);
+    await ok("import", file, "loaded");
+    imageId = await ok("inspect", "-f", "{{.Id}}", "loaded");
+    archive = await buffer(await begun("/v1.51/images/loaded/get"));
+    await ok("rmi", "loaded");
+  });
+
+  test("gives the image back, once and again", async () => {
+    const file = join(setting.daemon.directory, "archive.tar");
+    await writeFile(file, archive);
+    for (const input of [file, file]) {
+      const before = handedOn();
+      assert.equal(await ok("load", "-i", input), "Loaded image: loaded:latest");
+      assert.equal(handedOn() - before, 1);
+    }
+    assert.equal(await ok("inspect", "-f", "{{.Id}}", "loaded"), imageId);
+    assert.ok((await buffer(await begun("/v1.51/images/loaded/get"))).equals(archive));
+    await ok("rmi", "loaded");
+    await nothingIsLeft();
+  });
+
+  for (const role of ["frontend", "backend"] as const) {
+    test(`is told to have failed where the ${role} is killed, and leaves nothing`, async () => {
+      const client = await half();
+      await kill(role);
+      client.send(archive.subarray(archive.length / 2));
+      await until(() => client.ended || client.closed || undefined);
+      client.close();
+      const answer = client.bytes.toString();
+      assert.doesNotMatch(answer, /Loaded image/);
+      assert.match(answer, role === "frontend" ? /^HTTP\/1.1 5/ : /error|^$/);
+      await nothingIsLeft();
+    });
+  }
+
+  test("leaves nothing where its client leaves", async () => {
+    (await half()).close();
+    await nothingIsLeft();
+  });
+
+  test("is refused in band where it is broken", async () => {
+    const before = handedOn();
+    const client = new RawClient(setting.daemon.socket);
+    client.send("POST /v1.51/images/load HTTP/1.1\r\nHost: docker\r\nContent-Length: 1000\r\n\r\n");
+    client.send(archive.subarray(0, 1000));
+    await client.end();
+    client.close();
+    assert.match(client.bytes.toString(), /^HTTP\/1.1 200 OK\r\n.*"error":"unexpected EOF"/s);
+    assert.equal(handedOn() - before, 1);
+    await nothingIsLeft();
   });
 });

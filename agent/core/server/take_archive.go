@@ -34,40 +34,63 @@ func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
 	}
 	held, done := context.WithCancel(outliving(ctx, offers))
 	defer done()
+	if taker, ok := container.(ArchiveTaker); ok {
+		// The caller alone knows what becomes of it.
+		return wireError(takeFrom(ctx, stream, request, offers, errCallerGone, func(body io.Reader) error {
+			return taker.TakeArchive(held, body)
+		}))
+	}
 	return wireError(s.files(held, container, func(root *archive.Root, directory *os.File) error {
-		offer, err := offers.Make()
-		if err != nil {
-			return err
-		}
-		defer offer.Withdraw()
-		told := &agentv1.HandOverOffer{Socket: offer.Socket, Token: offer.Token}
-		if err := stream.Send(&agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_Offer{Offer: told}}); err != nil {
-			return err
-		}
-		client, err := awaitClient(ctx, offer)
-		if err != nil {
-			return err
-		}
-		answered := make(chan bool, 1)
-		go func() {
-			_, err := stream.Receive()
-			answered <- errors.Is(err, io.EOF) // else the caller is gone
-		}()
-		body := handover.Receive(client, request.Length, request.ExpectsContinue)
-		defer body.Close()
-		err = unpack(held, container, root, directory, request.Open, body)
-		result := &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: body.Received}}}
-		var failure *agentv1.ArchiveFailure
-		if err != nil {
-			failure = failureOf(err)
-			result = &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_Failure{Failure: failure}}
-		}
-		_ = stream.Send(result) // a caller that is gone needs none
-		if !<-answered {
-			body.Answer(request.Head, statusOf(failure), failure.GetMessage())
-		}
-		return nil
+		return takeFrom(ctx, stream, request, offers, nil, func(body io.Reader) error {
+			return unpack(held, container, root, directory, request.Open, body)
+		})
 	}))
+}
+
+var errCallerGone = connect.NewError(connect.CodeUnavailable, errors.New("the request was cut: nobody is left to answer it"))
+
+// takeFrom offers to take a client's connection, and has use read what it sends to
+// its end. Where the caller is gone by then, the client is answered with what use
+// says, or with unheard where that was no error.
+func takeFrom(ctx context.Context, stream *takeStream, request *agentv1.ArchiveTakeRequest, offers *handover.Offers, unheard error, use func(body io.Reader) error) error {
+	offer, err := offers.Make()
+	if err != nil {
+		return err
+	}
+	defer offer.Withdraw()
+	told := &agentv1.HandOverOffer{Socket: offer.Socket, Token: offer.Token}
+	if err := stream.Send(&agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_Offer{Offer: told}}); err != nil {
+		return err
+	}
+	client, err := awaitClient(ctx, offer)
+	if err != nil {
+		return err
+	}
+	answered := make(chan bool, 1)
+	go func() {
+		_, err := stream.Receive()
+		answered <- errors.Is(err, io.EOF) // else the caller is gone
+	}()
+	body := handover.Receive(client, request.Length, request.ExpectsContinue)
+	defer body.Close()
+	err = use(body)
+	result := &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: body.Received}}}
+	if err != nil {
+		result = &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_Failure{Failure: failureOf(err)}}
+	}
+	_ = stream.Send(result) // a caller that is gone needs none
+	if <-answered {
+		return nil
+	}
+	if err == nil {
+		err = unheard
+	}
+	var failure *agentv1.ArchiveFailure
+	if err != nil {
+		failure = failureOf(err)
+	}
+	body.Answer(request.Head, statusOf(failure), failure.GetMessage())
+	return nil
 }
 
 func failureOf(err error) *agentv1.ArchiveFailure {

@@ -44,7 +44,8 @@ type Store struct {
 	uploads     map[string]*Upload // by ID
 
 	archivesLock sync.Mutex
-	archives     map[string]*Archive // by ID
+	archives     map[string]*Archive     // by ID
+	imageUploads map[string]*ImageUpload // by ID
 }
 
 // Layer is layer.json.
@@ -83,7 +84,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, boot: boot, flusher: startFlusher(dir), uploads: map[string]*Upload{}, archives: map[string]*Archive{}}
+	s := &Store{dir: dir, boot: boot, flusher: startFlusher(dir), uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()

@@ -483,6 +483,21 @@ export interface ExpectedUpload extends AsyncDisposable {
   readonly taken: Promise<TakenUpload>;
 }
 
+/** An archive of images that goes to the driver, and not through this process. */
+export interface ExpectedArchive extends AsyncDisposable {
+  /** Address of the agent that takes it, as an archive that is put into a container with the upload's ID. */
+  readonly address: AgentAddress;
+  /** Come as the archive does. @throws invalid: cut, no tar, or too many; the driver's failure */
+  readonly entries: AsyncIterable<ArchiveEntry>;
+}
+
+/** An entry of an archive of images; a file is stored. */
+export type ArchiveEntry = { readonly name: string } & (
+  | { readonly type: "file"; readonly path: string; readonly digest: string; readonly size: number }
+  | { readonly type: "symlink" | "link"; readonly target: string }
+  | { readonly type: "directory" | "other" }
+);
+
 /** An upload that has come, and been stored. */
 export interface TakenUpload {
   /** Digest of the bytes as they came, and their number. */
@@ -532,6 +547,14 @@ export type LayerUploads =
        * @param signal ends it
        */
       expect(uploadId: string, blobPath: string, signal: AbortSignal): Promise<ExpectedUpload>;
+      /**
+       * Waits for the upload of an archive of images, whose files are stored while it comes.
+       *
+       * @param uploadId a full ID that nobody can guess
+       * @param directory where they are stored, which is not there yet; it goes when the answer is disposed of
+       * @param signal ends it
+       */
+      expectArchive(uploadId: string, directory: string, signal: AbortSignal): Promise<ExpectedArchive>;
     };
 
 /** A part of an archive: bytes, or a layer's tar, not compressed. */

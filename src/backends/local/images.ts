@@ -2,10 +2,16 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { systemError } from "../../common/errors.ts";
-import type { ArchivePartSchema, TakeUploadResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
+import type {
+  ArchiveEntry as WireEntry,
+  ArchivePartSchema,
+  TakeUploadResponse,
+} from "../../gen/sockerless/host/v1/host_pb.ts";
 import type {
   ArchiveDownloads,
+  ArchiveEntry,
   ArchivePart,
+  ExpectedArchive,
   ExpectedUpload,
   ImagePreparer,
   TakenUpload,
@@ -34,6 +40,35 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
       async [Symbol.asyncDispose]() {
         over.abort();
         await taken.catch(() => {});
+      },
+    };
+  };
+  const expectArchive = async (
+    uploadId: string,
+    directory: string,
+    signal: AbortSignal,
+  ): Promise<ExpectedArchive> => {
+    const over = new AbortController();
+    const ended = AbortSignal.any([signal, over.signal]);
+    const messages = host.takeArchive({ uploadId, directory }, { signal: ended })[Symbol.asyncIterator]();
+    await orHostError(nextOf(messages));
+    async function* entries(): AsyncGenerator<ArchiveEntry> {
+      for (;;) {
+        const { message } = await orHostError(nextOf(messages));
+        if (message.case === "end") {
+          return;
+        }
+        if (message.case === "entry") {
+          yield entryOf(message.value);
+        }
+      }
+    }
+    return {
+      address: { kind: "unix", path: storedSocket },
+      entries: entries(),
+      async [Symbol.asyncDispose]() {
+        over.abort();
+        await messages.next().catch(() => {});
       },
     };
   };
@@ -92,10 +127,25 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
         }
       },
     },
-    uploads: { kind: "direct", expect },
+    uploads: { kind: "direct", expect, expectArchive },
     downloads: { kind: "direct", offer },
     discard: () => Promise.resolve(), // Its layers are all there is of it.
   };
+}
+
+function entryOf({ name, kind }: WireEntry): ArchiveEntry {
+  switch (kind.case) {
+    case "file": {
+      const { path, digest, size } = kind.value;
+      return { name, type: "file", path, digest, size: Number(size) };
+    }
+    case "symlink":
+      return { name, type: "symlink", target: kind.value };
+    case "hardLink":
+      return { name, type: "link", target: kind.value };
+    default:
+      return { name, type: kind.case === "folder" ? "directory" : "other" };
+  }
 }
 
 function partOf(

@@ -11,19 +11,24 @@ import { onAbort } from "../../common/on-abort.ts";
 import { after } from "../../common/timers.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
-import type { ImportOpenSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
+import type {
+  ImportOpenSchema,
+  LoadImageResponse,
+  ReceiveArchiveResponse,
+} from "../../gen/sockerless/backend/v1/image_pb.ts";
 import { namedReference, namesOneImage, pullReference } from "../convert/image-references.ts";
 import { progressToJson } from "../convert/images.ts";
 import { platformFromJson, platformFromText } from "../convert/platforms.ts";
 import { ProgressStream } from "../http/progress-stream.ts";
 import { flagOr, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
-import type { ReplyContext } from "../request-context.ts";
+import type { ReplyContext, RequestContext, TakeContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
+import { type TakenUpload, takeUpload } from "../streams/taken-upload.ts";
 
 /** How long a backend may take to say why an upload has failed. */
 const wordLimitMs = 2_000;
@@ -35,6 +40,7 @@ export const imageTransferRoutes: readonly Route[] = [
     path: "/images/load",
     answeredBy: builtBackends,
     takesUpload: true,
+    taken: takeImagesLoad,
     handler: postImagesLoad,
   },
   {
@@ -177,10 +183,60 @@ async function importAtPlace(
 }
 
 async function postImagesLoad(context: ReplyContext): Promise<void> {
-  const { request, query, signal, services, response } = context;
+  const { request, signal, services, taken } = context;
+  if (taken?.answer !== undefined) {
+    await taken.answer(context);
+    return;
+  }
   const options = platformOfArchive(context);
+  await answerLoad(context, services.backend.images.loadImage(uploadOf(request, options), { signal }));
+}
+
+/** Has the host process read the archive from the client's connection, where the backend names it. */
+async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undefined> {
+  const { services, signal } = context;
+  const over = new AbortController();
+  const leaving = onAbort(signal, () => over.abort(signal.reason));
+  let taken: TakenUpload | undefined;
+  try {
+    const messages = services.backend.images
+      .receiveArchive(
+        { open: platformOfArchive(context), access: services.agents.access },
+        { signal: over.signal },
+      )
+      [Symbol.asyncIterator]();
+    const { message } = (await messages.next()).value ?? {};
+    if (message?.case === "ready" && message.value.endpoint !== undefined) {
+      taken = await takeUpload(context, message.value.endpoint, {});
+    }
+    if (taken === undefined) {
+      return undefined;
+    }
+    const { lose } = taken;
+    return {
+      ...taken,
+      // The backend knows why a load fails that has reached its place.
+      async answer(reply) {
+        using _leaving = onAbort(reply.signal, () => {
+          lose(reply.signal.reason);
+          over.abort(reply.signal.reason);
+        });
+        await answerLoad(reply, { [Symbol.asyncIterator]: () => messages });
+      },
+    };
+  } finally {
+    leaving[Symbol.dispose]();
+    if (taken === undefined) {
+      over.abort();
+    }
+  }
+}
+
+async function answerLoad(
+  { query, signal, response }: ReplyContext,
+  messages: AsyncIterable<Pick<LoadImageResponse | ReceiveArchiveResponse, "message">>,
+): Promise<void> {
   const isQuiet = flagOr(query, "quiet", true);
-  const messages = services.backend.images.loadImage(uploadOf(request, options), { signal });
   await new ProgressStream(response, signal).relay(
     "load",
     messages,
@@ -297,7 +353,7 @@ async function archiveFromPlace(
 }
 
 /** The platform of which an archive has, or is to have, the image. @throws invalid: several */
-function platformOfArchive({ query, version }: ReplyContext): PlatformOption {
+function platformOfArchive({ query, version }: RequestContext): PlatformOption {
   const platforms = version.atLeast("1.48") ? query.getAll("platform") : [];
   if (platforms.length > 1) {
     throw invalid("multiple platform parameters not supported");

@@ -10,7 +10,8 @@ import { pipeline } from "node:stream/promises";
 import { extract } from "tar-stream";
 
 import { invalid, messageOf } from "../../../common/errors.ts";
-import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import type { ArchiveEntry as StoredEntry } from "../driver.ts";
+import type { BlobLease, ContentStore, ReservedBlob, StoredBlob } from "./content-store.ts";
 import { decompressed } from "./layer-content.ts";
 
 /** Entries that an archive may have; Docker's own have a handful per layer. */
@@ -55,6 +56,60 @@ export class ArchiveFiles {
   }
 }
 
+/** The files of an archive whose entries come one by one. */
+class EntryList {
+  readonly #entries = new Map<string, Entry>();
+  readonly #folders = new Set<string>();
+
+  /** Takes an entry that is no file. @param target of a link */
+  add(name: string, type: string | null | undefined, target: string | null | undefined): void {
+    const key = this.#keyOf(name, type === "directory");
+    if ((type === "symlink" || type === "link") && typeof target === "string") {
+      const base = type === "symlink" ? path.dirname(key) : "";
+      this.#entries.set(key, { kind: "link", target: normalize(path.join(base, target)) });
+    }
+  }
+
+  addFile(name: string, blob: StoredBlob): void {
+    this.#entries.set(this.#keyOf(name, false), { kind: "file", blob });
+  }
+
+  files(): ArchiveFiles {
+    return new ArchiveFiles(this.#entries, this.#folders);
+  }
+
+  #keyOf(name: string, isFolder: boolean): string {
+    const key = normalize(name);
+    const [top = ""] = key.split("/", 1);
+    if (top !== "" && (key !== top || isFolder)) {
+      this.#folders.add(top);
+    }
+    return key;
+  }
+}
+
+/**
+ * Takes the files of an archive that somebody else has stored.
+ *
+ * @param reserved where they lie
+ * @throws the entries' own error
+ */
+export async function takeEntries(
+  reserved: ReservedBlob,
+  lease: BlobLease,
+  entries: AsyncIterable<StoredEntry>,
+): Promise<ArchiveFiles> {
+  const list = new EntryList();
+  for await (const entry of entries) {
+    if (entry.type === "file") {
+      list.addFile(entry.name, await reserved.adopt(lease, entry, entry.path));
+    } else {
+      list.add(entry.name, entry.type, "target" in entry ? entry.target : undefined);
+    }
+  }
+  return list.files();
+}
+
 /**
  * Reads an archive (plain, gzip or zstd) to its end.
  *
@@ -72,8 +127,7 @@ export async function readArchive(
     () => undefined,
     (error: unknown) => ({ error }),
   );
-  const entries = new Map<string, Entry>();
-  const folders = new Set<string>();
+  const entries = new EntryList();
   let count = 0;
   try {
     for await (const stream of tar) {
@@ -81,18 +135,10 @@ export async function readArchive(
       if (++count > maxEntries) {
         throw invalid(`archive has more than ${maxEntries} entries`);
       }
-      const key = normalize(name);
-      const [top = ""] = key.split("/", 1);
-      if (top !== "" && (key !== top || type === "directory")) {
-        folders.add(top);
-      }
       if (type === "file" || type === "contiguous-file") {
-        entries.set(key, { kind: "file", blob: await store.put(lease, bytesOf(stream)) });
+        entries.addFile(name, await store.put(lease, bytesOf(stream)));
       } else {
-        if ((type === "symlink" || type === "link") && typeof linkname === "string") {
-          const base = type === "symlink" ? path.dirname(key) : "";
-          entries.set(key, { kind: "link", target: normalize(path.join(base, linkname)) });
-        }
+        entries.add(name, type, linkname);
         stream.resume();
       }
     }
@@ -107,7 +153,7 @@ export async function readArchive(
     const isConsequence = messageOf(error) === "Stream was destroyed" && failure !== undefined;
     throw feeding.error ?? tarError(isConsequence ? failure.error : error);
   }
-  return new ArchiveFiles(entries, folders);
+  return entries.files();
 }
 
 /** tar-stream's own types do not say what its streams yield. */

@@ -63,7 +63,7 @@ export class ContentStore {
     await mkdir(store.#ingest, { recursive: true, mode: 0o700 });
     // The directory itself stays: on a disk that is full, or read-only, it could not be made again.
     for (const name of await readdir(store.#ingest)) {
-      await rm(path.join(store.#ingest, name), { force: true });
+      await rm(path.join(store.#ingest, name), { force: true, recursive: true });
     }
     return store;
   }
@@ -250,10 +250,10 @@ export class BlobLease {
   }
 }
 
-/** A blob that somebody else writes. Its file goes when this is disposed of, unless it has become a blob. */
+/** A blob, or a folder of them, that somebody else writes. What has not become a blob goes when this is disposed of. */
 export class ReservedBlob implements AsyncDisposable {
   readonly #store: ContentStore;
-  /** The file, which is not there yet. */
+  /** The file, or the folder, which is not there yet. */
   readonly path: string;
 
   constructor(store: ContentStore, file: string) {
@@ -265,15 +265,16 @@ export class ReservedBlob implements AsyncDisposable {
    * Makes a blob of what was written, held by the lease.
    *
    * @param blob its digest and size, which its writer knows
+   * @param file the one in the folder
    */
-  async adopt(lease: BlobLease, blob: StoredBlob): Promise<StoredBlob> {
-    lease.hold(blob.digest);
-    await this.#store.place(this.path, blob.digest);
-    return blob;
+  async adopt(lease: BlobLease, { digest, size }: StoredBlob, file = this.path): Promise<StoredBlob> {
+    lease.hold(digest);
+    await this.#store.place(file, digest);
+    return { digest, size };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.path, { force: true });
+    await rm(this.path, { force: true, recursive: true, maxRetries: 3 });
   }
 }
 

@@ -6,6 +6,7 @@ import { onAbort } from "../../../common/on-abort.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchivePart, ImagePreparer } from "../driver.ts";
 import { abortable } from "./abortable-stream.ts";
+import { type ArchiveFiles, readArchive, takeEntries } from "./archive-reader.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import type { ImageCatalog } from "./image-catalog.ts";
 import type { ImageConfigs } from "./image-configs.ts";
@@ -34,6 +35,12 @@ export interface ArchiveParts {
   readonly supply: LayerSupply;
   readonly work: ImageWork;
 }
+
+/** An archive to be loaded. */
+type ArchiveRequest = Omit<LoadRequest, "read" | "findLayer" | "holderOf">;
+
+/** One that comes through this process. */
+type StreamLoadRequest = ArchiveRequest & { readonly archive: AsyncIterable<Uint8Array> };
 
 /** Writes images as archives, and takes them from archives. */
 export class ImageArchives {
@@ -117,12 +124,40 @@ export class ImageArchives {
   }
 
   /** Loads an archive; see {@link loadArchive}. */
-  load(request: Omit<LoadRequest, "findLayer" | "holderOf">): Promise<LoadedImageName[]> {
+  load({ archive, ...request }: StreamLoadRequest): Promise<LoadedImageName[]> {
+    const { content } = this.#parts;
+    return this.#load(request, (lease, signal) => readArchive(content, lease, abortable(archive, signal)));
+  }
+
+  /**
+   * Loads an archive that goes to the driver.
+   *
+   * @param ready is told where to send it
+   */
+  receive(ready: (place: UploadPlace) => void, request: ArchiveRequest): Promise<LoadedImageName[]> {
+    const { content, preparer } = this.#parts;
+    return this.#load(request, async (lease, signal) => {
+      const { uploads } = preparer;
+      if (uploads.kind === "relayed") {
+        throw systemError("archives come through this process");
+      }
+      const uploadId = randomBytes(32).toString("hex");
+      await using reserved = content.reserve();
+      await using upload = await uploads.expectArchive(uploadId, reserved.path, signal);
+      ready({ address: upload.address, uploadId });
+      return await takeEntries(reserved, lease, upload.entries);
+    });
+  }
+
+  #load(
+    request: ArchiveRequest,
+    read: (lease: BlobLease, signal: AbortSignal) => Promise<ArchiveFiles>,
+  ): Promise<LoadedImageName[]> {
     const { content, index, installer, supply, work } = this.#parts;
     return work.run(request.signal, (lease, signal) =>
       loadArchive(content, installer, lease, {
         ...request,
-        archive: abortable(request.archive, signal),
+        read: (held) => read(held, signal),
         findLayer: (held, diffId) => this.#receivedLayer(held, diffId) ?? supply.find(held, diffId, signal),
         holderOf: (name) => index.named(name)?.id,
         signal,

@@ -108,6 +108,7 @@ describe("the image service", () => {
     const [blob, config] = [blobOf(layer), configBlob(image)];
     store.preparer.uploads = {
       kind: "direct",
+      expectArchive: () => Promise.reject(new Error("no archive comes by itself")),
       expect: async (_uploadId, blobPath) => {
         await writeFile(blobPath, layer);
         const { digest } = blob;

@@ -15,6 +15,7 @@ import {
   type ProgressSchema,
   type PullImageResponseSchema,
   type PushImageResponseSchema,
+  type ReceiveArchiveResponseSchema,
   type ReceiveImageResponseSchema,
   type ReceiveLayerResponseSchema,
   type RemovedImage,
@@ -24,7 +25,7 @@ import { type AgentEndpointSchema, AgentReach } from "../../../gen/sockerless/ba
 import type { UploadPlace } from "./layer-upload.ts";
 import type { Images } from "./images.ts";
 import type { PushedImage } from "./push.ts";
-import type { ProgressLine } from "./progress.ts";
+import type { ProgressLine, ReportProgress } from "./progress.ts";
 import { progressStream } from "./progress-stream.ts";
 import type { RemovedEntry } from "./remove-images.ts";
 
@@ -75,6 +76,41 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
         yield { message: { case: "loaded", value: each } };
       }
       yield { message: { case: "end", value: {} } };
+    },
+
+    async *receiveArchive(
+      { open, access },
+      { signal },
+    ): AsyncGenerator<MessageInitShape<typeof ReceiveArchiveResponseSchema>> {
+      if (!archives.takesUploads || access?.reach !== AgentReach.LOCAL) {
+        yield { message: { case: "ready", value: {} } };
+        return;
+      }
+      const place = Promise.withResolvers<UploadPlace>();
+      const left = new AbortController();
+      const { platform, ofBuild = false } = open ?? {};
+      let report: ReportProgress = () => {}; // Nobody sends anything before it knows the place.
+      const received = archives.receive(place.resolve, {
+        platform,
+        ofBuild,
+        report: (line) => report(line),
+        signal: AbortSignal.any([signal, left.signal]),
+      });
+      received.catch(place.reject);
+      try {
+        yield { message: { case: "ready", value: { endpoint: endpointOf(await place.promise) } } };
+        const stream = progressStream((tell) => {
+          report = tell;
+          return received;
+        }, signal);
+        for (const each of yield* wired(stream)) {
+          yield { message: { case: "loaded", value: each } };
+        }
+        yield { message: { case: "end", value: {} } };
+      } finally {
+        left.abort();
+        await received.catch(() => {});
+      }
     },
 
     async *receiveLayer(

@@ -5,7 +5,7 @@
 import { invalid } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { readArchive } from "./archive-reader.ts";
+import type { ArchiveFiles } from "./archive-reader.ts";
 import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { readDockerArchive } from "./docker-archive.ts";
@@ -27,8 +27,8 @@ export interface LoadedImageName {
 
 /** A load to be done. */
 export interface LoadRequest {
-  /** Fails where the signal aborts. */
-  readonly archive: AsyncIterable<Uint8Array>;
+  /** Takes the archive's files in under the lease. @throws invalid: broken; the signal's reason */
+  readonly read: (lease: BlobLease) => Promise<ArchiveFiles>;
   readonly platform: Platform | undefined;
   /** It is a builder's state, which users do not see. */
   readonly ofBuild?: boolean;
@@ -51,7 +51,7 @@ export async function loadArchive(
   lease: BlobLease,
   request: LoadRequest,
 ): Promise<LoadedImageName[]> {
-  const files = await readArchive(store, lease, request.archive);
+  const files = await request.read(lease);
   const { platform, report, signal } = request;
   const measures = new Map<string, Promise<LayerMeasure>>();
   const measureOnce = async (blob: StoredBlob): Promise<LayerMeasure> => {

@@ -2442,6 +2442,412 @@ func (x *UploadTaken) GetCompression() string {
 	return ""
 }
 
+type TakeArchiveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UploadId      string                 `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"` // 64 hex digits that nobody can guess
+	Directory     string                 `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`               // on this machine; it is not there yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeArchiveRequest) Reset() {
+	*x = TakeArchiveRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeArchiveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeArchiveRequest) ProtoMessage() {}
+
+func (x *TakeArchiveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeArchiveRequest.ProtoReflect.Descriptor instead.
+func (*TakeArchiveRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *TakeArchiveRequest) GetUploadId() string {
+	if x != nil {
+		return x.UploadId
+	}
+	return ""
+}
+
+func (x *TakeArchiveRequest) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+type TakeArchiveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*TakeArchiveResponse_Ready
+	//	*TakeArchiveResponse_Entry
+	//	*TakeArchiveResponse_End
+	Message       isTakeArchiveResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeArchiveResponse) Reset() {
+	*x = TakeArchiveResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeArchiveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeArchiveResponse) ProtoMessage() {}
+
+func (x *TakeArchiveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeArchiveResponse.ProtoReflect.Descriptor instead.
+func (*TakeArchiveResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *TakeArchiveResponse) GetMessage() isTakeArchiveResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *TakeArchiveResponse) GetReady() *UploadReady {
+	if x != nil {
+		if x, ok := x.Message.(*TakeArchiveResponse_Ready); ok {
+			return x.Ready
+		}
+	}
+	return nil
+}
+
+func (x *TakeArchiveResponse) GetEntry() *ArchiveEntry {
+	if x != nil {
+		if x, ok := x.Message.(*TakeArchiveResponse_Entry); ok {
+			return x.Entry
+		}
+	}
+	return nil
+}
+
+func (x *TakeArchiveResponse) GetEnd() *ArchiveTaken {
+	if x != nil {
+		if x, ok := x.Message.(*TakeArchiveResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isTakeArchiveResponse_Message interface {
+	isTakeArchiveResponse_Message()
+}
+
+type TakeArchiveResponse_Ready struct {
+	Ready *UploadReady `protobuf:"bytes,1,opt,name=ready,proto3,oneof"`
+}
+
+type TakeArchiveResponse_Entry struct {
+	Entry *ArchiveEntry `protobuf:"bytes,2,opt,name=entry,proto3,oneof"`
+}
+
+type TakeArchiveResponse_End struct {
+	End *ArchiveTaken `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
+}
+
+func (*TakeArchiveResponse_Ready) isTakeArchiveResponse_Message() {}
+
+func (*TakeArchiveResponse_Entry) isTakeArchiveResponse_Message() {}
+
+func (*TakeArchiveResponse_End) isTakeArchiveResponse_Message() {}
+
+type ArchiveEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // as the archive has it
+	// Unset: something else.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*ArchiveEntry_File
+	//	*ArchiveEntry_Symlink
+	//	*ArchiveEntry_HardLink
+	//	*ArchiveEntry_Folder
+	Kind          isArchiveEntry_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchiveEntry) Reset() {
+	*x = ArchiveEntry{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveEntry) ProtoMessage() {}
+
+func (x *ArchiveEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveEntry.ProtoReflect.Descriptor instead.
+func (*ArchiveEntry) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ArchiveEntry) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ArchiveEntry) GetKind() isArchiveEntry_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *ArchiveEntry) GetFile() *StoredFile {
+	if x != nil {
+		if x, ok := x.Kind.(*ArchiveEntry_File); ok {
+			return x.File
+		}
+	}
+	return nil
+}
+
+func (x *ArchiveEntry) GetSymlink() string {
+	if x != nil {
+		if x, ok := x.Kind.(*ArchiveEntry_Symlink); ok {
+			return x.Symlink
+		}
+	}
+	return ""
+}
+
+func (x *ArchiveEntry) GetHardLink() string {
+	if x != nil {
+		if x, ok := x.Kind.(*ArchiveEntry_HardLink); ok {
+			return x.HardLink
+		}
+	}
+	return ""
+}
+
+func (x *ArchiveEntry) GetFolder() *Folder {
+	if x != nil {
+		if x, ok := x.Kind.(*ArchiveEntry_Folder); ok {
+			return x.Folder
+		}
+	}
+	return nil
+}
+
+type isArchiveEntry_Kind interface {
+	isArchiveEntry_Kind()
+}
+
+type ArchiveEntry_File struct {
+	File *StoredFile `protobuf:"bytes,2,opt,name=file,proto3,oneof"`
+}
+
+type ArchiveEntry_Symlink struct {
+	Symlink string `protobuf:"bytes,3,opt,name=symlink,proto3,oneof"` // target
+}
+
+type ArchiveEntry_HardLink struct {
+	HardLink string `protobuf:"bytes,4,opt,name=hard_link,json=hardLink,proto3,oneof"` // target
+}
+
+type ArchiveEntry_Folder struct {
+	Folder *Folder `protobuf:"bytes,5,opt,name=folder,proto3,oneof"`
+}
+
+func (*ArchiveEntry_File) isArchiveEntry_Kind() {}
+
+func (*ArchiveEntry_Symlink) isArchiveEntry_Kind() {}
+
+func (*ArchiveEntry_HardLink) isArchiveEntry_Kind() {}
+
+func (*ArchiveEntry_Folder) isArchiveEntry_Kind() {}
+
+type StoredFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`     // in the directory
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // "sha256:…"
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`    // bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredFile) Reset() {
+	*x = StoredFile{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredFile) ProtoMessage() {}
+
+func (x *StoredFile) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredFile.ProtoReflect.Descriptor instead.
+func (*StoredFile) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *StoredFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *StoredFile) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *StoredFile) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type Folder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Folder) Reset() {
+	*x = Folder{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Folder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Folder) ProtoMessage() {}
+
+func (x *Folder) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Folder.ProtoReflect.Descriptor instead.
+func (*Folder) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+}
+
+type ArchiveTaken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchiveTaken) Reset() {
+	*x = ArchiveTaken{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveTaken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveTaken) ProtoMessage() {}
+
+func (x *ArchiveTaken) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveTaken.ProtoReflect.Descriptor instead.
+func (*ArchiveTaken) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+}
+
 type OfferArchiveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ArchiveId     string                 `protobuf:"bytes,1,opt,name=archive_id,json=archiveId,proto3" json:"archive_id,omitempty"` // 64 hex digits that nobody can guess
@@ -2452,7 +2858,7 @@ type OfferArchiveRequest struct {
 
 func (x *OfferArchiveRequest) Reset() {
 	*x = OfferArchiveRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2870,7 @@ func (x *OfferArchiveRequest) String() string {
 func (*OfferArchiveRequest) ProtoMessage() {}
 
 func (x *OfferArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2883,7 @@ func (x *OfferArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferArchiveRequest.ProtoReflect.Descriptor instead.
 func (*OfferArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *OfferArchiveRequest) GetArchiveId() string {
@@ -2507,7 +2913,7 @@ type ArchivePart struct {
 
 func (x *ArchivePart) Reset() {
 	*x = ArchivePart{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2925,7 @@ func (x *ArchivePart) String() string {
 func (*ArchivePart) ProtoMessage() {}
 
 func (x *ArchivePart) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2938,7 @@ func (x *ArchivePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePart.ProtoReflect.Descriptor instead.
 func (*ArchivePart) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ArchivePart) GetPart() isArchivePart_Part {
@@ -2589,7 +2995,7 @@ type LayerTar struct {
 
 func (x *LayerTar) Reset() {
 	*x = LayerTar{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +3007,7 @@ func (x *LayerTar) String() string {
 func (*LayerTar) ProtoMessage() {}
 
 func (x *LayerTar) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +3020,7 @@ func (x *LayerTar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LayerTar.ProtoReflect.Descriptor instead.
 func (*LayerTar) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LayerTar) GetBlobPath() string {
@@ -2646,7 +3052,7 @@ type OfferArchiveResponse struct {
 
 func (x *OfferArchiveResponse) Reset() {
 	*x = OfferArchiveResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +3064,7 @@ func (x *OfferArchiveResponse) String() string {
 func (*OfferArchiveResponse) ProtoMessage() {}
 
 func (x *OfferArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +3077,7 @@ func (x *OfferArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferArchiveResponse.ProtoReflect.Descriptor instead.
 func (*OfferArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 type RemoveLayerRequest struct {
@@ -2683,7 +3089,7 @@ type RemoveLayerRequest struct {
 
 func (x *RemoveLayerRequest) Reset() {
 	*x = RemoveLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +3101,7 @@ func (x *RemoveLayerRequest) String() string {
 func (*RemoveLayerRequest) ProtoMessage() {}
 
 func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +3114,7 @@ func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveLayerRequest) GetDiffId() string {
@@ -2726,7 +3132,7 @@ type RemoveLayerResponse struct {
 
 func (x *RemoveLayerResponse) Reset() {
 	*x = RemoveLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +3144,7 @@ func (x *RemoveLayerResponse) String() string {
 func (*RemoveLayerResponse) ProtoMessage() {}
 
 func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +3157,7 @@ func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 type ListLayersRequest struct {
@@ -2762,7 +3168,7 @@ type ListLayersRequest struct {
 
 func (x *ListLayersRequest) Reset() {
 	*x = ListLayersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +3180,7 @@ func (x *ListLayersRequest) String() string {
 func (*ListLayersRequest) ProtoMessage() {}
 
 func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +3193,7 @@ func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersRequest.ProtoReflect.Descriptor instead.
 func (*ListLayersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 type ListLayersResponse struct {
@@ -2799,7 +3205,7 @@ type ListLayersResponse struct {
 
 func (x *ListLayersResponse) Reset() {
 	*x = ListLayersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +3217,7 @@ func (x *ListLayersResponse) String() string {
 func (*ListLayersResponse) ProtoMessage() {}
 
 func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +3230,7 @@ func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersResponse.ProtoReflect.Descriptor instead.
 func (*ListLayersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListLayersResponse) GetDiffIds() []string {
@@ -2858,7 +3264,7 @@ type EnsureNetworkRequest struct {
 
 func (x *EnsureNetworkRequest) Reset() {
 	*x = EnsureNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +3276,7 @@ func (x *EnsureNetworkRequest) String() string {
 func (*EnsureNetworkRequest) ProtoMessage() {}
 
 func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +3289,7 @@ func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkRequest.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EnsureNetworkRequest) GetNetworkId() string {
@@ -2978,7 +3384,7 @@ type EnsureNetworkResponse struct {
 
 func (x *EnsureNetworkResponse) Reset() {
 	*x = EnsureNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +3396,7 @@ func (x *EnsureNetworkResponse) String() string {
 func (*EnsureNetworkResponse) ProtoMessage() {}
 
 func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3409,7 @@ func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkResponse.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 type RemoveNetworkRequest struct {
@@ -3016,7 +3422,7 @@ type RemoveNetworkRequest struct {
 
 func (x *RemoveNetworkRequest) Reset() {
 	*x = RemoveNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3434,7 @@ func (x *RemoveNetworkRequest) String() string {
 func (*RemoveNetworkRequest) ProtoMessage() {}
 
 func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3447,7 @@ func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveNetworkRequest) GetNetworkId() string {
@@ -3066,7 +3472,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3484,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3497,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 type ConnectContainerRequest struct {
@@ -3106,7 +3512,7 @@ type ConnectContainerRequest struct {
 
 func (x *ConnectContainerRequest) Reset() {
 	*x = ConnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3524,7 @@ func (x *ConnectContainerRequest) String() string {
 func (*ConnectContainerRequest) ProtoMessage() {}
 
 func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3537,7 @@ func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*ConnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ConnectContainerRequest) GetContainerId() string {
@@ -3170,7 +3576,7 @@ type ConnectContainerResponse struct {
 
 func (x *ConnectContainerResponse) Reset() {
 	*x = ConnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3182,7 +3588,7 @@ func (x *ConnectContainerResponse) String() string {
 func (*ConnectContainerResponse) ProtoMessage() {}
 
 func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3195,7 +3601,7 @@ func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*ConnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
 }
 
 type DisconnectContainerRequest struct {
@@ -3211,7 +3617,7 @@ type DisconnectContainerRequest struct {
 
 func (x *DisconnectContainerRequest) Reset() {
 	*x = DisconnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3629,7 @@ func (x *DisconnectContainerRequest) String() string {
 func (*DisconnectContainerRequest) ProtoMessage() {}
 
 func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3642,7 @@ func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DisconnectContainerRequest) GetContainerId() string {
@@ -3282,7 +3688,7 @@ type DisconnectContainerResponse struct {
 
 func (x *DisconnectContainerResponse) Reset() {
 	*x = DisconnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3700,7 @@ func (x *DisconnectContainerResponse) String() string {
 func (*DisconnectContainerResponse) ProtoMessage() {}
 
 func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3713,7 @@ func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
 }
 
 // Changes of a running container's managed files, made in place. Lines that the
@@ -3325,7 +3731,7 @@ type NameFileChange struct {
 
 func (x *NameFileChange) Reset() {
 	*x = NameFileChange{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3337,7 +3743,7 @@ func (x *NameFileChange) String() string {
 func (*NameFileChange) ProtoMessage() {}
 
 func (x *NameFileChange) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3350,7 +3756,7 @@ func (x *NameFileChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameFileChange.ProtoReflect.Descriptor instead.
 func (*NameFileChange) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NameFileChange) GetRemoveHost() string {
@@ -3389,7 +3795,7 @@ type InspectMachineRequest struct {
 
 func (x *InspectMachineRequest) Reset() {
 	*x = InspectMachineRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3807,7 @@ func (x *InspectMachineRequest) String() string {
 func (*InspectMachineRequest) ProtoMessage() {}
 
 func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3414,7 +3820,7 @@ func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineRequest.ProtoReflect.Descriptor instead.
 func (*InspectMachineRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{56}
 }
 
 type InspectMachineResponse struct {
@@ -3428,7 +3834,7 @@ type InspectMachineResponse struct {
 
 func (x *InspectMachineResponse) Reset() {
 	*x = InspectMachineResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3440,7 +3846,7 @@ func (x *InspectMachineResponse) String() string {
 func (*InspectMachineResponse) ProtoMessage() {}
 
 func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3453,7 +3859,7 @@ func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineResponse.ProtoReflect.Descriptor instead.
 func (*InspectMachineResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *InspectMachineResponse) GetRoutes() []string {
@@ -3488,7 +3894,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3500,7 +3906,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3513,7 +3919,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -3548,7 +3954,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3560,7 +3966,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3573,7 +3979,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -3606,7 +4012,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +4024,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +4037,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -3649,7 +4055,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +4067,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +4080,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{61}
 }
 
 type WatchVolumesRequest struct {
@@ -3685,7 +4091,7 @@ type WatchVolumesRequest struct {
 
 func (x *WatchVolumesRequest) Reset() {
 	*x = WatchVolumesRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +4103,7 @@ func (x *WatchVolumesRequest) String() string {
 func (*WatchVolumesRequest) ProtoMessage() {}
 
 func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +4116,7 @@ func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesRequest.ProtoReflect.Descriptor instead.
 func (*WatchVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{62}
 }
 
 // A volume whose disk has too little room.
@@ -3725,7 +4131,7 @@ type WatchVolumesResponse struct {
 
 func (x *WatchVolumesResponse) Reset() {
 	*x = WatchVolumesResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3737,7 +4143,7 @@ func (x *WatchVolumesResponse) String() string {
 func (*WatchVolumesResponse) ProtoMessage() {}
 
 func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3750,7 +4156,7 @@ func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesResponse.ProtoReflect.Descriptor instead.
 func (*WatchVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WatchVolumesResponse) GetName() string {
@@ -3784,7 +4190,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3796,7 +4202,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +4215,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -3836,7 +4242,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3848,7 +4254,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3861,7 +4267,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -4068,7 +4474,29 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x17\n" +
 	"\adiff_id\x18\x03 \x01(\tR\x06diffId\x12\x19\n" +
 	"\btar_size\x18\x04 \x01(\x04R\atarSize\x12 \n" +
-	"\vcompression\x18\x05 \x01(\tR\vcompression\"k\n" +
+	"\vcompression\x18\x05 \x01(\tR\vcompression\"O\n" +
+	"\x12TakeArchiveRequest\x12\x1b\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x1c\n" +
+	"\tdirectory\x18\x02 \x01(\tR\tdirectory\"\xc9\x01\n" +
+	"\x13TakeArchiveResponse\x127\n" +
+	"\x05ready\x18\x01 \x01(\v2\x1f.sockerless.host.v1.UploadReadyH\x00R\x05ready\x128\n" +
+	"\x05entry\x18\x02 \x01(\v2 .sockerless.host.v1.ArchiveEntryH\x00R\x05entry\x124\n" +
+	"\x03end\x18\x03 \x01(\v2 .sockerless.host.v1.ArchiveTakenH\x00R\x03endB\t\n" +
+	"\amessage\"\xd1\x01\n" +
+	"\fArchiveEntry\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
+	"\x04file\x18\x02 \x01(\v2\x1e.sockerless.host.v1.StoredFileH\x00R\x04file\x12\x1a\n" +
+	"\asymlink\x18\x03 \x01(\tH\x00R\asymlink\x12\x1d\n" +
+	"\thard_link\x18\x04 \x01(\tH\x00R\bhardLink\x124\n" +
+	"\x06folder\x18\x05 \x01(\v2\x1a.sockerless.host.v1.FolderH\x00R\x06folderB\x06\n" +
+	"\x04kind\"L\n" +
+	"\n" +
+	"StoredFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"\b\n" +
+	"\x06Folder\"\x0e\n" +
+	"\fArchiveTaken\"k\n" +
 	"\x13OfferArchiveRequest\x12\x1d\n" +
 	"\n" +
 	"archive_id\x18\x01 \x01(\tR\tarchiveId\x125\n" +
@@ -4181,7 +4609,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\rVolumeContent\x12\x1e\n" +
 	"\x1aVOLUME_CONTENT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13VOLUME_CONTENT_HERE\x10\x01\x12'\n" +
-	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\x98\x10\n" +
+	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xfa\x10\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -4191,7 +4619,8 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x0eListContainers\x12).sockerless.host.v1.ListContainersRequest\x1a*.sockerless.host.v1.ListContainersResponse\"\x03\x90\x02\x01\x12^\n" +
 	"\vUnpackLayer\x12&.sockerless.host.v1.UnpackLayerRequest\x1a'.sockerless.host.v1.UnpackLayerResponse\x12]\n" +
 	"\n" +
-	"TakeUpload\x12%.sockerless.host.v1.TakeUploadRequest\x1a&.sockerless.host.v1.TakeUploadResponse0\x01\x12c\n" +
+	"TakeUpload\x12%.sockerless.host.v1.TakeUploadRequest\x1a&.sockerless.host.v1.TakeUploadResponse0\x01\x12`\n" +
+	"\vTakeArchive\x12&.sockerless.host.v1.TakeArchiveRequest\x1a'.sockerless.host.v1.TakeArchiveResponse0\x01\x12c\n" +
 	"\fOfferArchive\x12'.sockerless.host.v1.OfferArchiveRequest\x1a(.sockerless.host.v1.OfferArchiveResponse0\x01\x12^\n" +
 	"\vRemoveLayer\x12&.sockerless.host.v1.RemoveLayerRequest\x1a'.sockerless.host.v1.RemoveLayerResponse\x12`\n" +
 	"\n" +
@@ -4220,7 +4649,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(VolumeSharing)(0),                  // 0: sockerless.host.v1.VolumeSharing
 	(VolumeContent)(0),                  // 1: sockerless.host.v1.VolumeContent
@@ -4257,40 +4686,46 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*TakeUploadResponse)(nil),          // 32: sockerless.host.v1.TakeUploadResponse
 	(*UploadReady)(nil),                 // 33: sockerless.host.v1.UploadReady
 	(*UploadTaken)(nil),                 // 34: sockerless.host.v1.UploadTaken
-	(*OfferArchiveRequest)(nil),         // 35: sockerless.host.v1.OfferArchiveRequest
-	(*ArchivePart)(nil),                 // 36: sockerless.host.v1.ArchivePart
-	(*LayerTar)(nil),                    // 37: sockerless.host.v1.LayerTar
-	(*OfferArchiveResponse)(nil),        // 38: sockerless.host.v1.OfferArchiveResponse
-	(*RemoveLayerRequest)(nil),          // 39: sockerless.host.v1.RemoveLayerRequest
-	(*RemoveLayerResponse)(nil),         // 40: sockerless.host.v1.RemoveLayerResponse
-	(*ListLayersRequest)(nil),           // 41: sockerless.host.v1.ListLayersRequest
-	(*ListLayersResponse)(nil),          // 42: sockerless.host.v1.ListLayersResponse
-	(*EnsureNetworkRequest)(nil),        // 43: sockerless.host.v1.EnsureNetworkRequest
-	(*EnsureNetworkResponse)(nil),       // 44: sockerless.host.v1.EnsureNetworkResponse
-	(*RemoveNetworkRequest)(nil),        // 45: sockerless.host.v1.RemoveNetworkRequest
-	(*RemoveNetworkResponse)(nil),       // 46: sockerless.host.v1.RemoveNetworkResponse
-	(*ConnectContainerRequest)(nil),     // 47: sockerless.host.v1.ConnectContainerRequest
-	(*ConnectContainerResponse)(nil),    // 48: sockerless.host.v1.ConnectContainerResponse
-	(*DisconnectContainerRequest)(nil),  // 49: sockerless.host.v1.DisconnectContainerRequest
-	(*DisconnectContainerResponse)(nil), // 50: sockerless.host.v1.DisconnectContainerResponse
-	(*NameFileChange)(nil),              // 51: sockerless.host.v1.NameFileChange
-	(*InspectMachineRequest)(nil),       // 52: sockerless.host.v1.InspectMachineRequest
-	(*InspectMachineResponse)(nil),      // 53: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),         // 54: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),        // 55: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),         // 56: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),        // 57: sockerless.host.v1.RemoveVolumeResponse
-	(*WatchVolumesRequest)(nil),         // 58: sockerless.host.v1.WatchVolumesRequest
-	(*WatchVolumesResponse)(nil),        // 59: sockerless.host.v1.WatchVolumesResponse
-	(*MeasureDiskRequest)(nil),          // 60: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),         // 61: sockerless.host.v1.MeasureDiskResponse
-	nil,                                 // 62: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	nil,                                 // 63: sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	nil,                                 // 64: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                                 // 65: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),              // 66: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),           // 67: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),       // 68: google.protobuf.Timestamp
+	(*TakeArchiveRequest)(nil),          // 35: sockerless.host.v1.TakeArchiveRequest
+	(*TakeArchiveResponse)(nil),         // 36: sockerless.host.v1.TakeArchiveResponse
+	(*ArchiveEntry)(nil),                // 37: sockerless.host.v1.ArchiveEntry
+	(*StoredFile)(nil),                  // 38: sockerless.host.v1.StoredFile
+	(*Folder)(nil),                      // 39: sockerless.host.v1.Folder
+	(*ArchiveTaken)(nil),                // 40: sockerless.host.v1.ArchiveTaken
+	(*OfferArchiveRequest)(nil),         // 41: sockerless.host.v1.OfferArchiveRequest
+	(*ArchivePart)(nil),                 // 42: sockerless.host.v1.ArchivePart
+	(*LayerTar)(nil),                    // 43: sockerless.host.v1.LayerTar
+	(*OfferArchiveResponse)(nil),        // 44: sockerless.host.v1.OfferArchiveResponse
+	(*RemoveLayerRequest)(nil),          // 45: sockerless.host.v1.RemoveLayerRequest
+	(*RemoveLayerResponse)(nil),         // 46: sockerless.host.v1.RemoveLayerResponse
+	(*ListLayersRequest)(nil),           // 47: sockerless.host.v1.ListLayersRequest
+	(*ListLayersResponse)(nil),          // 48: sockerless.host.v1.ListLayersResponse
+	(*EnsureNetworkRequest)(nil),        // 49: sockerless.host.v1.EnsureNetworkRequest
+	(*EnsureNetworkResponse)(nil),       // 50: sockerless.host.v1.EnsureNetworkResponse
+	(*RemoveNetworkRequest)(nil),        // 51: sockerless.host.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),       // 52: sockerless.host.v1.RemoveNetworkResponse
+	(*ConnectContainerRequest)(nil),     // 53: sockerless.host.v1.ConnectContainerRequest
+	(*ConnectContainerResponse)(nil),    // 54: sockerless.host.v1.ConnectContainerResponse
+	(*DisconnectContainerRequest)(nil),  // 55: sockerless.host.v1.DisconnectContainerRequest
+	(*DisconnectContainerResponse)(nil), // 56: sockerless.host.v1.DisconnectContainerResponse
+	(*NameFileChange)(nil),              // 57: sockerless.host.v1.NameFileChange
+	(*InspectMachineRequest)(nil),       // 58: sockerless.host.v1.InspectMachineRequest
+	(*InspectMachineResponse)(nil),      // 59: sockerless.host.v1.InspectMachineResponse
+	(*CreateVolumeRequest)(nil),         // 60: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),        // 61: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),         // 62: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),        // 63: sockerless.host.v1.RemoveVolumeResponse
+	(*WatchVolumesRequest)(nil),         // 64: sockerless.host.v1.WatchVolumesRequest
+	(*WatchVolumesResponse)(nil),        // 65: sockerless.host.v1.WatchVolumesResponse
+	(*MeasureDiskRequest)(nil),          // 66: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 67: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 68: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	nil,                                 // 69: sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	nil,                                 // 70: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 71: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 72: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 73: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 74: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.HelloResponse.volume_drivers:type_name -> sockerless.host.v1.VolumeDriver
@@ -4301,7 +4736,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	13, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	17, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	19, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	66, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	72, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	20, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	12, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	11, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -4312,65 +4747,72 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	16, // 16: sockerless.host.v1.Interface.sysctls:type_name -> sockerless.host.v1.InterfaceSysctl
 	18, // 17: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	28, // 18: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	67, // 19: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	73, // 19: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	18, // 20: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	33, // 21: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
 	34, // 22: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
-	36, // 23: sockerless.host.v1.OfferArchiveRequest.parts:type_name -> sockerless.host.v1.ArchivePart
-	37, // 24: sockerless.host.v1.ArchivePart.layer:type_name -> sockerless.host.v1.LayerTar
-	15, // 25: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
-	51, // 26: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	51, // 27: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	68, // 28: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	62, // 29: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	63, // 30: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	64, // 31: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	65, // 32: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	2,  // 33: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	5,  // 34: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	9,  // 35: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	22, // 36: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	24, // 37: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	26, // 38: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	29, // 39: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	31, // 40: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
-	35, // 41: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
-	39, // 42: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	41, // 43: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	43, // 44: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	45, // 45: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	47, // 46: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	49, // 47: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	52, // 48: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	54, // 49: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	56, // 50: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	58, // 51: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
-	60, // 52: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	3,  // 53: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	8,  // 54: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	21, // 55: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	23, // 56: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	25, // 57: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	27, // 58: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	30, // 59: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	32, // 60: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
-	38, // 61: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
-	40, // 62: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	42, // 63: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	44, // 64: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	46, // 65: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	48, // 66: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	50, // 67: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	53, // 68: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	55, // 69: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	57, // 70: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	59, // 71: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
-	61, // 72: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	53, // [53:73] is the sub-list for method output_type
-	33, // [33:53] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	33, // 23: sockerless.host.v1.TakeArchiveResponse.ready:type_name -> sockerless.host.v1.UploadReady
+	37, // 24: sockerless.host.v1.TakeArchiveResponse.entry:type_name -> sockerless.host.v1.ArchiveEntry
+	40, // 25: sockerless.host.v1.TakeArchiveResponse.end:type_name -> sockerless.host.v1.ArchiveTaken
+	38, // 26: sockerless.host.v1.ArchiveEntry.file:type_name -> sockerless.host.v1.StoredFile
+	39, // 27: sockerless.host.v1.ArchiveEntry.folder:type_name -> sockerless.host.v1.Folder
+	42, // 28: sockerless.host.v1.OfferArchiveRequest.parts:type_name -> sockerless.host.v1.ArchivePart
+	43, // 29: sockerless.host.v1.ArchivePart.layer:type_name -> sockerless.host.v1.LayerTar
+	15, // 30: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
+	57, // 31: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	57, // 32: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	74, // 33: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	68, // 34: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	69, // 35: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	70, // 36: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	71, // 37: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	2,  // 38: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	5,  // 39: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	9,  // 40: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	22, // 41: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	24, // 42: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	26, // 43: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	29, // 44: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	31, // 45: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
+	35, // 46: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
+	41, // 47: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
+	45, // 48: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	47, // 49: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	49, // 50: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	51, // 51: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	53, // 52: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	55, // 53: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	58, // 54: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	60, // 55: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	62, // 56: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	64, // 57: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
+	66, // 58: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 59: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 60: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	21, // 61: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	23, // 62: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	25, // 63: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	27, // 64: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	30, // 65: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	32, // 66: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	36, // 67: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
+	44, // 68: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
+	46, // 69: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	48, // 70: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	50, // 71: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	52, // 72: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	54, // 73: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	56, // 74: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	59, // 75: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	61, // 76: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	63, // 77: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	65, // 78: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
+	67, // 79: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	59, // [59:80] is the sub-list for method output_type
+	38, // [38:59] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -4390,6 +4832,17 @@ func file_sockerless_host_v1_host_proto_init() {
 		(*TakeUploadResponse_Taken)(nil),
 	}
 	file_sockerless_host_v1_host_proto_msgTypes[34].OneofWrappers = []any{
+		(*TakeArchiveResponse_Ready)(nil),
+		(*TakeArchiveResponse_Entry)(nil),
+		(*TakeArchiveResponse_End)(nil),
+	}
+	file_sockerless_host_v1_host_proto_msgTypes[35].OneofWrappers = []any{
+		(*ArchiveEntry_File)(nil),
+		(*ArchiveEntry_Symlink)(nil),
+		(*ArchiveEntry_HardLink)(nil),
+		(*ArchiveEntry_Folder)(nil),
+	}
+	file_sockerless_host_v1_host_proto_msgTypes[40].OneofWrappers = []any{
 		(*ArchivePart_Content)(nil),
 		(*ArchivePart_Layer)(nil),
 	}
@@ -4399,7 +4852,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   64,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -818,6 +818,188 @@ func (*LoadImageResponse_End) isLoadImageResponse_Message() {}
 
 func (*LoadImageResponse_Heartbeat) isLoadImageResponse_Message() {}
 
+type ReceiveArchiveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Open          *LoadOpen              `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	Access        *AgentAccess           `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReceiveArchiveRequest) Reset() {
+	*x = ReceiveArchiveRequest{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiveArchiveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiveArchiveRequest) ProtoMessage() {}
+
+func (x *ReceiveArchiveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiveArchiveRequest.ProtoReflect.Descriptor instead.
+func (*ReceiveArchiveRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReceiveArchiveRequest) GetOpen() *LoadOpen {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *ReceiveArchiveRequest) GetAccess() *AgentAccess {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
+type ReceiveArchiveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ReceiveArchiveResponse_Ready
+	//	*ReceiveArchiveResponse_Progress
+	//	*ReceiveArchiveResponse_Loaded
+	//	*ReceiveArchiveResponse_End
+	//	*ReceiveArchiveResponse_Heartbeat
+	Message       isReceiveArchiveResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReceiveArchiveResponse) Reset() {
+	*x = ReceiveArchiveResponse{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiveArchiveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiveArchiveResponse) ProtoMessage() {}
+
+func (x *ReceiveArchiveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiveArchiveResponse.ProtoReflect.Descriptor instead.
+func (*ReceiveArchiveResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReceiveArchiveResponse) GetMessage() isReceiveArchiveResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ReceiveArchiveResponse) GetReady() *ReceiveImageReady {
+	if x != nil {
+		if x, ok := x.Message.(*ReceiveArchiveResponse_Ready); ok {
+			return x.Ready
+		}
+	}
+	return nil
+}
+
+func (x *ReceiveArchiveResponse) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Message.(*ReceiveArchiveResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ReceiveArchiveResponse) GetLoaded() *LoadedImage {
+	if x != nil {
+		if x, ok := x.Message.(*ReceiveArchiveResponse_Loaded); ok {
+			return x.Loaded
+		}
+	}
+	return nil
+}
+
+func (x *ReceiveArchiveResponse) GetEnd() *LoadImageEnd {
+	if x != nil {
+		if x, ok := x.Message.(*ReceiveArchiveResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *ReceiveArchiveResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*ReceiveArchiveResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isReceiveArchiveResponse_Message interface {
+	isReceiveArchiveResponse_Message()
+}
+
+type ReceiveArchiveResponse_Ready struct {
+	Ready *ReceiveImageReady `protobuf:"bytes,1,opt,name=ready,proto3,oneof"`
+}
+
+type ReceiveArchiveResponse_Progress struct {
+	Progress *Progress `protobuf:"bytes,2,opt,name=progress,proto3,oneof"`
+}
+
+type ReceiveArchiveResponse_Loaded struct {
+	Loaded *LoadedImage `protobuf:"bytes,3,opt,name=loaded,proto3,oneof"`
+}
+
+type ReceiveArchiveResponse_End struct {
+	End *LoadImageEnd `protobuf:"bytes,4,opt,name=end,proto3,oneof"`
+}
+
+type ReceiveArchiveResponse_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,5,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*ReceiveArchiveResponse_Ready) isReceiveArchiveResponse_Message() {}
+
+func (*ReceiveArchiveResponse_Progress) isReceiveArchiveResponse_Message() {}
+
+func (*ReceiveArchiveResponse_Loaded) isReceiveArchiveResponse_Message() {}
+
+func (*ReceiveArchiveResponse_End) isReceiveArchiveResponse_Message() {}
+
+func (*ReceiveArchiveResponse_Heartbeat) isReceiveArchiveResponse_Message() {}
+
 type LoadedImage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // empty: the image has no name
@@ -828,7 +1010,7 @@ type LoadedImage struct {
 
 func (x *LoadedImage) Reset() {
 	*x = LoadedImage{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +1022,7 @@ func (x *LoadedImage) String() string {
 func (*LoadedImage) ProtoMessage() {}
 
 func (x *LoadedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +1035,7 @@ func (x *LoadedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadedImage.ProtoReflect.Descriptor instead.
 func (*LoadedImage) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LoadedImage) GetReference() string {
@@ -878,7 +1060,7 @@ type LoadImageEnd struct {
 
 func (x *LoadImageEnd) Reset() {
 	*x = LoadImageEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1072,7 @@ func (x *LoadImageEnd) String() string {
 func (*LoadImageEnd) ProtoMessage() {}
 
 func (x *LoadImageEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1085,7 @@ func (x *LoadImageEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageEnd.ProtoReflect.Descriptor instead.
 func (*LoadImageEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{14}
 }
 
 type ImportImageRequest struct {
@@ -920,7 +1102,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1114,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1127,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ImportImageRequest) GetMessage() isImportImageRequest_Message {
@@ -1016,7 +1198,7 @@ type ImportOpen struct {
 
 func (x *ImportOpen) Reset() {
 	*x = ImportOpen{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1210,7 @@ func (x *ImportOpen) String() string {
 func (*ImportOpen) ProtoMessage() {}
 
 func (x *ImportOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1223,7 @@ func (x *ImportOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportOpen.ProtoReflect.Descriptor instead.
 func (*ImportOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ImportOpen) GetReference() string {
@@ -1081,7 +1263,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1275,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1288,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ImportImageResponse) GetImageId() string {
@@ -1125,7 +1307,7 @@ type ReceiveLayerRequest struct {
 
 func (x *ReceiveLayerRequest) Reset() {
 	*x = ReceiveLayerRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1319,7 @@ func (x *ReceiveLayerRequest) String() string {
 func (*ReceiveLayerRequest) ProtoMessage() {}
 
 func (x *ReceiveLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1332,7 @@ func (x *ReceiveLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveLayerRequest.ProtoReflect.Descriptor instead.
 func (*ReceiveLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReceiveLayerRequest) GetAccess() *AgentAccess {
@@ -1173,7 +1355,7 @@ type ReceiveLayerResponse struct {
 
 func (x *ReceiveLayerResponse) Reset() {
 	*x = ReceiveLayerResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1367,7 @@ func (x *ReceiveLayerResponse) String() string {
 func (*ReceiveLayerResponse) ProtoMessage() {}
 
 func (x *ReceiveLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1380,7 @@ func (x *ReceiveLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveLayerResponse.ProtoReflect.Descriptor instead.
 func (*ReceiveLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReceiveLayerResponse) GetMessage() isReceiveLayerResponse_Message {
@@ -1251,7 +1433,7 @@ type LayerTaken struct {
 
 func (x *LayerTaken) Reset() {
 	*x = LayerTaken{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +1445,7 @@ func (x *LayerTaken) String() string {
 func (*LayerTaken) ProtoMessage() {}
 
 func (x *LayerTaken) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1458,7 @@ func (x *LayerTaken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LayerTaken.ProtoReflect.Descriptor instead.
 func (*LayerTaken) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LayerTaken) GetDiffId() string {
@@ -1296,7 +1478,7 @@ type ReceiveImageRequest struct {
 
 func (x *ReceiveImageRequest) Reset() {
 	*x = ReceiveImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1490,7 @@ func (x *ReceiveImageRequest) String() string {
 func (*ReceiveImageRequest) ProtoMessage() {}
 
 func (x *ReceiveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1503,7 @@ func (x *ReceiveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveImageRequest.ProtoReflect.Descriptor instead.
 func (*ReceiveImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReceiveImageRequest) GetImage() *ImportOpen {
@@ -1353,7 +1535,7 @@ type ReceiveImageResponse struct {
 
 func (x *ReceiveImageResponse) Reset() {
 	*x = ReceiveImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1547,7 @@ func (x *ReceiveImageResponse) String() string {
 func (*ReceiveImageResponse) ProtoMessage() {}
 
 func (x *ReceiveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1560,7 @@ func (x *ReceiveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveImageResponse.ProtoReflect.Descriptor instead.
 func (*ReceiveImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReceiveImageResponse) GetMessage() isReceiveImageResponse_Message {
@@ -1461,7 +1643,7 @@ type ReceiveImageReady struct {
 
 func (x *ReceiveImageReady) Reset() {
 	*x = ReceiveImageReady{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1655,7 @@ func (x *ReceiveImageReady) String() string {
 func (*ReceiveImageReady) ProtoMessage() {}
 
 func (x *ReceiveImageReady) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1668,7 @@ func (x *ReceiveImageReady) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveImageReady.ProtoReflect.Descriptor instead.
 func (*ReceiveImageReady) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReceiveImageReady) GetEndpoint() *AgentEndpoint {
@@ -1506,7 +1688,7 @@ type ImportImageFromUrlRequest struct {
 
 func (x *ImportImageFromUrlRequest) Reset() {
 	*x = ImportImageFromUrlRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1700,7 @@ func (x *ImportImageFromUrlRequest) String() string {
 func (*ImportImageFromUrlRequest) ProtoMessage() {}
 
 func (x *ImportImageFromUrlRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1713,7 @@ func (x *ImportImageFromUrlRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageFromUrlRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageFromUrlRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ImportImageFromUrlRequest) GetImage() *ImportOpen {
@@ -1562,7 +1744,7 @@ type ImportImageFromUrlResponse struct {
 
 func (x *ImportImageFromUrlResponse) Reset() {
 	*x = ImportImageFromUrlResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1756,7 @@ func (x *ImportImageFromUrlResponse) String() string {
 func (*ImportImageFromUrlResponse) ProtoMessage() {}
 
 func (x *ImportImageFromUrlResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1769,7 @@ func (x *ImportImageFromUrlResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageFromUrlResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageFromUrlResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ImportImageFromUrlResponse) GetMessage() isImportImageFromUrlResponse_Message {
@@ -1656,7 +1838,7 @@ type TagImageRequest struct {
 
 func (x *TagImageRequest) Reset() {
 	*x = TagImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1850,7 @@ func (x *TagImageRequest) String() string {
 func (*TagImageRequest) ProtoMessage() {}
 
 func (x *TagImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1863,7 @@ func (x *TagImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagImageRequest.ProtoReflect.Descriptor instead.
 func (*TagImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TagImageRequest) GetSource() string {
@@ -1706,7 +1888,7 @@ type TagImageResponse struct {
 
 func (x *TagImageResponse) Reset() {
 	*x = TagImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1900,7 @@ func (x *TagImageResponse) String() string {
 func (*TagImageResponse) ProtoMessage() {}
 
 func (x *TagImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1913,7 @@ func (x *TagImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagImageResponse.ProtoReflect.Descriptor instead.
 func (*TagImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
 }
 
 type ListImagesRequest struct {
@@ -1746,7 +1928,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +1940,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +1953,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListImagesRequest) GetAll() bool {
@@ -1811,7 +1993,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2005,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2018,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageSummary {
@@ -1864,7 +2046,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2058,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2071,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ImageSummary) GetId() string {
@@ -1972,7 +2154,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2166,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2179,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InspectImageRequest) GetImage() string {
@@ -2023,7 +2205,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2217,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2230,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageDetail {
@@ -2082,7 +2264,7 @@ type ImageDetail struct {
 
 func (x *ImageDetail) Reset() {
 	*x = ImageDetail{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2276,7 @@ func (x *ImageDetail) String() string {
 func (*ImageDetail) ProtoMessage() {}
 
 func (x *ImageDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2289,7 @@ func (x *ImageDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDetail.ProtoReflect.Descriptor instead.
 func (*ImageDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ImageDetail) GetId() string {
@@ -2234,7 +2416,7 @@ type RemoveImageRequest struct {
 
 func (x *RemoveImageRequest) Reset() {
 	*x = RemoveImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2428,7 @@ func (x *RemoveImageRequest) String() string {
 func (*RemoveImageRequest) ProtoMessage() {}
 
 func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2441,7 @@ func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageRequest.ProtoReflect.Descriptor instead.
 func (*RemoveImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RemoveImageRequest) GetImage() string {
@@ -2299,7 +2481,7 @@ type RemoveImageResponse struct {
 
 func (x *RemoveImageResponse) Reset() {
 	*x = RemoveImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2493,7 @@ func (x *RemoveImageResponse) String() string {
 func (*RemoveImageResponse) ProtoMessage() {}
 
 func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2506,7 @@ func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageResponse.ProtoReflect.Descriptor instead.
 func (*RemoveImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RemoveImageResponse) GetRemoved() []*RemovedImage {
@@ -2347,7 +2529,7 @@ type RemovedImage struct {
 
 func (x *RemovedImage) Reset() {
 	*x = RemovedImage{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2541,7 @@ func (x *RemovedImage) String() string {
 func (*RemovedImage) ProtoMessage() {}
 
 func (x *RemovedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2554,7 @@ func (x *RemovedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedImage.ProtoReflect.Descriptor instead.
 func (*RemovedImage) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RemovedImage) GetWhat() isRemovedImage_What {
@@ -2427,7 +2609,7 @@ type SaveImagesRequest struct {
 
 func (x *SaveImagesRequest) Reset() {
 	*x = SaveImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2621,7 @@ func (x *SaveImagesRequest) String() string {
 func (*SaveImagesRequest) ProtoMessage() {}
 
 func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2634,7 @@ func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveImagesRequest.ProtoReflect.Descriptor instead.
 func (*SaveImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SaveImagesRequest) GetReferences() []string {
@@ -2491,7 +2673,7 @@ type SaveImagesResponse struct {
 
 func (x *SaveImagesResponse) Reset() {
 	*x = SaveImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2685,7 @@ func (x *SaveImagesResponse) String() string {
 func (*SaveImagesResponse) ProtoMessage() {}
 
 func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2698,7 @@ func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveImagesResponse.ProtoReflect.Descriptor instead.
 func (*SaveImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SaveImagesResponse) GetMessage() isSaveImagesResponse_Message {
@@ -2599,7 +2781,7 @@ type SaveReady struct {
 
 func (x *SaveReady) Reset() {
 	*x = SaveReady{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2793,7 @@ func (x *SaveReady) String() string {
 func (*SaveReady) ProtoMessage() {}
 
 func (x *SaveReady) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2806,7 @@ func (x *SaveReady) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveReady.ProtoReflect.Descriptor instead.
 func (*SaveReady) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SaveReady) GetEndpoint() *AgentEndpoint {
@@ -2643,7 +2825,7 @@ type SaveEnd struct {
 
 func (x *SaveEnd) Reset() {
 	*x = SaveEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2837,7 @@ func (x *SaveEnd) String() string {
 func (*SaveEnd) ProtoMessage() {}
 
 func (x *SaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2850,7 @@ func (x *SaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveEnd.ProtoReflect.Descriptor instead.
 func (*SaveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SaveEnd) GetTotalBytes() uint64 {
@@ -2690,7 +2872,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2702,7 +2884,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2715,7 +2897,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PushImageRequest) GetReference() string {
@@ -2761,7 +2943,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +2955,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +2968,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PushImageResponse) GetMessage() isPushImageResponse_Message {
@@ -2871,7 +3053,7 @@ type PushEnd struct {
 
 func (x *PushEnd) Reset() {
 	*x = PushEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3065,7 @@ func (x *PushEnd) String() string {
 func (*PushEnd) ProtoMessage() {}
 
 func (x *PushEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3078,7 @@ func (x *PushEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushEnd.ProtoReflect.Descriptor instead.
 func (*PushEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PushEnd) GetDigest() string {
@@ -2930,7 +3112,7 @@ type GetImageHistoryRequest struct {
 
 func (x *GetImageHistoryRequest) Reset() {
 	*x = GetImageHistoryRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3124,7 @@ func (x *GetImageHistoryRequest) String() string {
 func (*GetImageHistoryRequest) ProtoMessage() {}
 
 func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3137,7 @@ func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetImageHistoryRequest) GetImage() string {
@@ -2981,7 +3163,7 @@ type GetImageHistoryResponse struct {
 
 func (x *GetImageHistoryResponse) Reset() {
 	*x = GetImageHistoryResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +3175,7 @@ func (x *GetImageHistoryResponse) String() string {
 func (*GetImageHistoryResponse) ProtoMessage() {}
 
 func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +3188,7 @@ func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetImageHistoryResponse) GetEntries() []*ImageHistoryEntry {
@@ -3030,7 +3212,7 @@ type ImageHistoryEntry struct {
 
 func (x *ImageHistoryEntry) Reset() {
 	*x = ImageHistoryEntry{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +3224,7 @@ func (x *ImageHistoryEntry) String() string {
 func (*ImageHistoryEntry) ProtoMessage() {}
 
 func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3237,7 @@ func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHistoryEntry.ProtoReflect.Descriptor instead.
 func (*ImageHistoryEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ImageHistoryEntry) GetId() string {
@@ -3109,7 +3291,7 @@ type GetImageConfigRequest struct {
 
 func (x *GetImageConfigRequest) Reset() {
 	*x = GetImageConfigRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3303,7 @@ func (x *GetImageConfigRequest) String() string {
 func (*GetImageConfigRequest) ProtoMessage() {}
 
 func (x *GetImageConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3316,7 @@ func (x *GetImageConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetImageConfigRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetImageConfigRequest) GetImage() string {
@@ -3153,7 +3335,7 @@ type GetImageConfigResponse struct {
 
 func (x *GetImageConfigResponse) Reset() {
 	*x = GetImageConfigResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3347,7 @@ func (x *GetImageConfigResponse) String() string {
 func (*GetImageConfigResponse) ProtoMessage() {}
 
 func (x *GetImageConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3360,7 @@ func (x *GetImageConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetImageConfigResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetImageConfigResponse) GetConfig() []byte {
@@ -3197,7 +3379,7 @@ type PruneImagesRequest struct {
 
 func (x *PruneImagesRequest) Reset() {
 	*x = PruneImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3209,7 +3391,7 @@ func (x *PruneImagesRequest) String() string {
 func (*PruneImagesRequest) ProtoMessage() {}
 
 func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3222,7 +3404,7 @@ func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
 func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PruneImagesRequest) GetFilters() map[string]*StringList {
@@ -3242,7 +3424,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3254,7 +3436,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3267,7 +3449,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PruneImagesResponse) GetRemoved() []*RemovedImage {
@@ -3337,6 +3519,16 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x06loaded\x18\x02 \x01(\v2\".sockerless.backend.v1.LoadedImageH\x00R\x06loaded\x127\n" +
 	"\x03end\x18\x03 \x01(\v2#.sockerless.backend.v1.LoadImageEndH\x00R\x03end\x12@\n" +
 	"\theartbeat\x18\x04 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"\x88\x01\n" +
+	"\x15ReceiveArchiveRequest\x123\n" +
+	"\x04open\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.LoadOpenR\x04open\x12:\n" +
+	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\xdd\x02\n" +
+	"\x16ReceiveArchiveResponse\x12@\n" +
+	"\x05ready\x18\x01 \x01(\v2(.sockerless.backend.v1.ReceiveImageReadyH\x00R\x05ready\x12=\n" +
+	"\bprogress\x18\x02 \x01(\v2\x1f.sockerless.backend.v1.ProgressH\x00R\bprogress\x12<\n" +
+	"\x06loaded\x18\x03 \x01(\v2\".sockerless.backend.v1.LoadedImageH\x00R\x06loaded\x127\n" +
+	"\x03end\x18\x04 \x01(\v2#.sockerless.backend.v1.LoadImageEndH\x00R\x03end\x12@\n" +
+	"\theartbeat\x18\x05 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
 	"\amessage\"F\n" +
 	"\vLoadedImage\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x19\n" +
@@ -3512,10 +3704,11 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"}\n" +
 	"\x13PruneImagesResponse\x12=\n" +
 	"\aremoved\x18\x01 \x03(\v2#.sockerless.backend.v1.RemovedImageR\aremoved\x12'\n" +
-	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xbe\r\n" +
+	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xaf\x0e\n" +
 	"\fImageService\x12`\n" +
 	"\tPullImage\x12'.sockerless.backend.v1.PullImageRequest\x1a(.sockerless.backend.v1.PullImageResponse0\x01\x12b\n" +
-	"\tLoadImage\x12'.sockerless.backend.v1.LoadImageRequest\x1a(.sockerless.backend.v1.LoadImageResponse(\x010\x01\x12i\n" +
+	"\tLoadImage\x12'.sockerless.backend.v1.LoadImageRequest\x1a(.sockerless.backend.v1.LoadImageResponse(\x010\x01\x12o\n" +
+	"\x0eReceiveArchive\x12,.sockerless.backend.v1.ReceiveArchiveRequest\x1a-.sockerless.backend.v1.ReceiveArchiveResponse0\x01\x12i\n" +
 	"\fReceiveLayer\x12*.sockerless.backend.v1.ReceiveLayerRequest\x1a+.sockerless.backend.v1.ReceiveLayerResponse0\x01\x12f\n" +
 	"\vImportImage\x12).sockerless.backend.v1.ImportImageRequest\x1a*.sockerless.backend.v1.ImportImageResponse(\x01\x12i\n" +
 	"\fReceiveImage\x12*.sockerless.backend.v1.ReceiveImageRequest\x1a+.sockerless.backend.v1.ReceiveImageResponse0\x01\x12{\n" +
@@ -3547,7 +3740,7 @@ func file_sockerless_backend_v1_image_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_image_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_sockerless_backend_v1_image_proto_goTypes = []any{
 	(*RegistryAuth)(nil),                // 0: sockerless.backend.v1.RegistryAuth
 	(*PullImageRequest)(nil),            // 1: sockerless.backend.v1.PullImageRequest
@@ -3560,157 +3753,168 @@ var file_sockerless_backend_v1_image_proto_goTypes = []any{
 	(*LoadOpen)(nil),                    // 8: sockerless.backend.v1.LoadOpen
 	(*LoadEnd)(nil),                     // 9: sockerless.backend.v1.LoadEnd
 	(*LoadImageResponse)(nil),           // 10: sockerless.backend.v1.LoadImageResponse
-	(*LoadedImage)(nil),                 // 11: sockerless.backend.v1.LoadedImage
-	(*LoadImageEnd)(nil),                // 12: sockerless.backend.v1.LoadImageEnd
-	(*ImportImageRequest)(nil),          // 13: sockerless.backend.v1.ImportImageRequest
-	(*ImportOpen)(nil),                  // 14: sockerless.backend.v1.ImportOpen
-	(*ImportImageResponse)(nil),         // 15: sockerless.backend.v1.ImportImageResponse
-	(*ReceiveLayerRequest)(nil),         // 16: sockerless.backend.v1.ReceiveLayerRequest
-	(*ReceiveLayerResponse)(nil),        // 17: sockerless.backend.v1.ReceiveLayerResponse
-	(*LayerTaken)(nil),                  // 18: sockerless.backend.v1.LayerTaken
-	(*ReceiveImageRequest)(nil),         // 19: sockerless.backend.v1.ReceiveImageRequest
-	(*ReceiveImageResponse)(nil),        // 20: sockerless.backend.v1.ReceiveImageResponse
-	(*ReceiveImageReady)(nil),           // 21: sockerless.backend.v1.ReceiveImageReady
-	(*ImportImageFromUrlRequest)(nil),   // 22: sockerless.backend.v1.ImportImageFromUrlRequest
-	(*ImportImageFromUrlResponse)(nil),  // 23: sockerless.backend.v1.ImportImageFromUrlResponse
-	(*TagImageRequest)(nil),             // 24: sockerless.backend.v1.TagImageRequest
-	(*TagImageResponse)(nil),            // 25: sockerless.backend.v1.TagImageResponse
-	(*ListImagesRequest)(nil),           // 26: sockerless.backend.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),          // 27: sockerless.backend.v1.ListImagesResponse
-	(*ImageSummary)(nil),                // 28: sockerless.backend.v1.ImageSummary
-	(*InspectImageRequest)(nil),         // 29: sockerless.backend.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),        // 30: sockerless.backend.v1.InspectImageResponse
-	(*ImageDetail)(nil),                 // 31: sockerless.backend.v1.ImageDetail
-	(*RemoveImageRequest)(nil),          // 32: sockerless.backend.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),         // 33: sockerless.backend.v1.RemoveImageResponse
-	(*RemovedImage)(nil),                // 34: sockerless.backend.v1.RemovedImage
-	(*SaveImagesRequest)(nil),           // 35: sockerless.backend.v1.SaveImagesRequest
-	(*SaveImagesResponse)(nil),          // 36: sockerless.backend.v1.SaveImagesResponse
-	(*SaveReady)(nil),                   // 37: sockerless.backend.v1.SaveReady
-	(*SaveEnd)(nil),                     // 38: sockerless.backend.v1.SaveEnd
-	(*PushImageRequest)(nil),            // 39: sockerless.backend.v1.PushImageRequest
-	(*PushImageResponse)(nil),           // 40: sockerless.backend.v1.PushImageResponse
-	(*PushEnd)(nil),                     // 41: sockerless.backend.v1.PushEnd
-	(*GetImageHistoryRequest)(nil),      // 42: sockerless.backend.v1.GetImageHistoryRequest
-	(*GetImageHistoryResponse)(nil),     // 43: sockerless.backend.v1.GetImageHistoryResponse
-	(*ImageHistoryEntry)(nil),           // 44: sockerless.backend.v1.ImageHistoryEntry
-	(*GetImageConfigRequest)(nil),       // 45: sockerless.backend.v1.GetImageConfigRequest
-	(*GetImageConfigResponse)(nil),      // 46: sockerless.backend.v1.GetImageConfigResponse
-	(*PruneImagesRequest)(nil),          // 47: sockerless.backend.v1.PruneImagesRequest
-	(*PruneImagesResponse)(nil),         // 48: sockerless.backend.v1.PruneImagesResponse
-	nil,                                 // 49: sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	nil,                                 // 50: sockerless.backend.v1.ImageSummary.LabelsEntry
-	nil,                                 // 51: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	nil,                                 // 52: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	(*Platform)(nil),                    // 53: sockerless.backend.v1.Platform
-	(*Heartbeat)(nil),                   // 54: sockerless.backend.v1.Heartbeat
-	(*AgentAccess)(nil),                 // 55: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),               // 56: sockerless.backend.v1.AgentEndpoint
-	(*timestamppb.Timestamp)(nil),       // 57: google.protobuf.Timestamp
-	(*ContainerConfig)(nil),             // 58: sockerless.backend.v1.ContainerConfig
-	(*StringList)(nil),                  // 59: sockerless.backend.v1.StringList
+	(*ReceiveArchiveRequest)(nil),       // 11: sockerless.backend.v1.ReceiveArchiveRequest
+	(*ReceiveArchiveResponse)(nil),      // 12: sockerless.backend.v1.ReceiveArchiveResponse
+	(*LoadedImage)(nil),                 // 13: sockerless.backend.v1.LoadedImage
+	(*LoadImageEnd)(nil),                // 14: sockerless.backend.v1.LoadImageEnd
+	(*ImportImageRequest)(nil),          // 15: sockerless.backend.v1.ImportImageRequest
+	(*ImportOpen)(nil),                  // 16: sockerless.backend.v1.ImportOpen
+	(*ImportImageResponse)(nil),         // 17: sockerless.backend.v1.ImportImageResponse
+	(*ReceiveLayerRequest)(nil),         // 18: sockerless.backend.v1.ReceiveLayerRequest
+	(*ReceiveLayerResponse)(nil),        // 19: sockerless.backend.v1.ReceiveLayerResponse
+	(*LayerTaken)(nil),                  // 20: sockerless.backend.v1.LayerTaken
+	(*ReceiveImageRequest)(nil),         // 21: sockerless.backend.v1.ReceiveImageRequest
+	(*ReceiveImageResponse)(nil),        // 22: sockerless.backend.v1.ReceiveImageResponse
+	(*ReceiveImageReady)(nil),           // 23: sockerless.backend.v1.ReceiveImageReady
+	(*ImportImageFromUrlRequest)(nil),   // 24: sockerless.backend.v1.ImportImageFromUrlRequest
+	(*ImportImageFromUrlResponse)(nil),  // 25: sockerless.backend.v1.ImportImageFromUrlResponse
+	(*TagImageRequest)(nil),             // 26: sockerless.backend.v1.TagImageRequest
+	(*TagImageResponse)(nil),            // 27: sockerless.backend.v1.TagImageResponse
+	(*ListImagesRequest)(nil),           // 28: sockerless.backend.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),          // 29: sockerless.backend.v1.ListImagesResponse
+	(*ImageSummary)(nil),                // 30: sockerless.backend.v1.ImageSummary
+	(*InspectImageRequest)(nil),         // 31: sockerless.backend.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),        // 32: sockerless.backend.v1.InspectImageResponse
+	(*ImageDetail)(nil),                 // 33: sockerless.backend.v1.ImageDetail
+	(*RemoveImageRequest)(nil),          // 34: sockerless.backend.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),         // 35: sockerless.backend.v1.RemoveImageResponse
+	(*RemovedImage)(nil),                // 36: sockerless.backend.v1.RemovedImage
+	(*SaveImagesRequest)(nil),           // 37: sockerless.backend.v1.SaveImagesRequest
+	(*SaveImagesResponse)(nil),          // 38: sockerless.backend.v1.SaveImagesResponse
+	(*SaveReady)(nil),                   // 39: sockerless.backend.v1.SaveReady
+	(*SaveEnd)(nil),                     // 40: sockerless.backend.v1.SaveEnd
+	(*PushImageRequest)(nil),            // 41: sockerless.backend.v1.PushImageRequest
+	(*PushImageResponse)(nil),           // 42: sockerless.backend.v1.PushImageResponse
+	(*PushEnd)(nil),                     // 43: sockerless.backend.v1.PushEnd
+	(*GetImageHistoryRequest)(nil),      // 44: sockerless.backend.v1.GetImageHistoryRequest
+	(*GetImageHistoryResponse)(nil),     // 45: sockerless.backend.v1.GetImageHistoryResponse
+	(*ImageHistoryEntry)(nil),           // 46: sockerless.backend.v1.ImageHistoryEntry
+	(*GetImageConfigRequest)(nil),       // 47: sockerless.backend.v1.GetImageConfigRequest
+	(*GetImageConfigResponse)(nil),      // 48: sockerless.backend.v1.GetImageConfigResponse
+	(*PruneImagesRequest)(nil),          // 49: sockerless.backend.v1.PruneImagesRequest
+	(*PruneImagesResponse)(nil),         // 50: sockerless.backend.v1.PruneImagesResponse
+	nil,                                 // 51: sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	nil,                                 // 52: sockerless.backend.v1.ImageSummary.LabelsEntry
+	nil,                                 // 53: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	nil,                                 // 54: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	(*Platform)(nil),                    // 55: sockerless.backend.v1.Platform
+	(*Heartbeat)(nil),                   // 56: sockerless.backend.v1.Heartbeat
+	(*AgentAccess)(nil),                 // 57: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),               // 58: sockerless.backend.v1.AgentEndpoint
+	(*timestamppb.Timestamp)(nil),       // 59: google.protobuf.Timestamp
+	(*ContainerConfig)(nil),             // 60: sockerless.backend.v1.ContainerConfig
+	(*StringList)(nil),                  // 61: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
-	53, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	55, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	0,  // 1: sockerless.backend.v1.PullImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
 	5,  // 2: sockerless.backend.v1.PullImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	6,  // 3: sockerless.backend.v1.PullImageResponse.end:type_name -> sockerless.backend.v1.PullEnd
-	54, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	56, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	0,  // 5: sockerless.backend.v1.InspectDistributionRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	53, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
+	55, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
 	8,  // 7: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
 	9,  // 8: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	53, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
+	55, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
 	5,  // 10: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	11, // 11: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
-	12, // 12: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
-	54, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	14, // 14: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
-	9,  // 15: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	53, // 16: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
-	55, // 17: sockerless.backend.v1.ReceiveLayerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	21, // 18: sockerless.backend.v1.ReceiveLayerResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
-	18, // 19: sockerless.backend.v1.ReceiveLayerResponse.taken:type_name -> sockerless.backend.v1.LayerTaken
-	14, // 20: sockerless.backend.v1.ReceiveImageRequest.image:type_name -> sockerless.backend.v1.ImportOpen
-	55, // 21: sockerless.backend.v1.ReceiveImageRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	21, // 22: sockerless.backend.v1.ReceiveImageResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
-	5,  // 23: sockerless.backend.v1.ReceiveImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	15, // 24: sockerless.backend.v1.ReceiveImageResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
-	54, // 25: sockerless.backend.v1.ReceiveImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	56, // 26: sockerless.backend.v1.ReceiveImageReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	14, // 27: sockerless.backend.v1.ImportImageFromUrlRequest.image:type_name -> sockerless.backend.v1.ImportOpen
-	5,  // 28: sockerless.backend.v1.ImportImageFromUrlResponse.progress:type_name -> sockerless.backend.v1.Progress
-	15, // 29: sockerless.backend.v1.ImportImageFromUrlResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
-	54, // 30: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	49, // 31: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	28, // 32: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	57, // 33: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
-	50, // 34: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
-	53, // 35: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	31, // 36: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
-	57, // 37: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
-	53, // 38: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
-	58, // 39: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	51, // 40: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	57, // 41: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
-	53, // 42: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	34, // 43: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	53, // 44: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
-	55, // 45: sockerless.backend.v1.SaveImagesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	38, // 46: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
-	54, // 47: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	37, // 48: sockerless.backend.v1.SaveImagesResponse.ready:type_name -> sockerless.backend.v1.SaveReady
-	56, // 49: sockerless.backend.v1.SaveReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	0,  // 50: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	53, // 51: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	5,  // 52: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	41, // 53: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
-	54, // 54: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	41, // 55: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
-	53, // 56: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
-	44, // 57: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
-	57, // 58: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
-	52, // 59: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	34, // 60: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	59, // 61: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	59, // 62: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 63: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	7,  // 64: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	16, // 65: sockerless.backend.v1.ImageService.ReceiveLayer:input_type -> sockerless.backend.v1.ReceiveLayerRequest
-	13, // 66: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	19, // 67: sockerless.backend.v1.ImageService.ReceiveImage:input_type -> sockerless.backend.v1.ReceiveImageRequest
-	22, // 68: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
-	24, // 69: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	26, // 70: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	29, // 71: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	32, // 72: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	35, // 73: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
-	39, // 74: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
-	42, // 75: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
-	45, // 76: sockerless.backend.v1.ImageService.GetImageConfig:input_type -> sockerless.backend.v1.GetImageConfigRequest
-	3,  // 77: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
-	47, // 78: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
-	2,  // 79: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	10, // 80: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	17, // 81: sockerless.backend.v1.ImageService.ReceiveLayer:output_type -> sockerless.backend.v1.ReceiveLayerResponse
-	15, // 82: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	20, // 83: sockerless.backend.v1.ImageService.ReceiveImage:output_type -> sockerless.backend.v1.ReceiveImageResponse
-	23, // 84: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
-	25, // 85: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	27, // 86: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	30, // 87: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	33, // 88: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	36, // 89: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
-	40, // 90: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
-	43, // 91: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
-	46, // 92: sockerless.backend.v1.ImageService.GetImageConfig:output_type -> sockerless.backend.v1.GetImageConfigResponse
-	4,  // 93: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
-	48, // 94: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
-	79, // [79:95] is the sub-list for method output_type
-	63, // [63:79] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	13, // 11: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
+	14, // 12: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
+	56, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	8,  // 14: sockerless.backend.v1.ReceiveArchiveRequest.open:type_name -> sockerless.backend.v1.LoadOpen
+	57, // 15: sockerless.backend.v1.ReceiveArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	23, // 16: sockerless.backend.v1.ReceiveArchiveResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
+	5,  // 17: sockerless.backend.v1.ReceiveArchiveResponse.progress:type_name -> sockerless.backend.v1.Progress
+	13, // 18: sockerless.backend.v1.ReceiveArchiveResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
+	14, // 19: sockerless.backend.v1.ReceiveArchiveResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
+	56, // 20: sockerless.backend.v1.ReceiveArchiveResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	16, // 21: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
+	9,  // 22: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
+	55, // 23: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
+	57, // 24: sockerless.backend.v1.ReceiveLayerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	23, // 25: sockerless.backend.v1.ReceiveLayerResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
+	20, // 26: sockerless.backend.v1.ReceiveLayerResponse.taken:type_name -> sockerless.backend.v1.LayerTaken
+	16, // 27: sockerless.backend.v1.ReceiveImageRequest.image:type_name -> sockerless.backend.v1.ImportOpen
+	57, // 28: sockerless.backend.v1.ReceiveImageRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	23, // 29: sockerless.backend.v1.ReceiveImageResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
+	5,  // 30: sockerless.backend.v1.ReceiveImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	17, // 31: sockerless.backend.v1.ReceiveImageResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
+	56, // 32: sockerless.backend.v1.ReceiveImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	58, // 33: sockerless.backend.v1.ReceiveImageReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	16, // 34: sockerless.backend.v1.ImportImageFromUrlRequest.image:type_name -> sockerless.backend.v1.ImportOpen
+	5,  // 35: sockerless.backend.v1.ImportImageFromUrlResponse.progress:type_name -> sockerless.backend.v1.Progress
+	17, // 36: sockerless.backend.v1.ImportImageFromUrlResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
+	56, // 37: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	51, // 38: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	30, // 39: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
+	59, // 40: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
+	52, // 41: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
+	55, // 42: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	33, // 43: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
+	59, // 44: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
+	55, // 45: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
+	60, // 46: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	53, // 47: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	59, // 48: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
+	55, // 49: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	36, // 50: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	55, // 51: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
+	57, // 52: sockerless.backend.v1.SaveImagesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	40, // 53: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
+	56, // 54: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	39, // 55: sockerless.backend.v1.SaveImagesResponse.ready:type_name -> sockerless.backend.v1.SaveReady
+	58, // 56: sockerless.backend.v1.SaveReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	0,  // 57: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	55, // 58: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 59: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	43, // 60: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
+	56, // 61: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	43, // 62: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
+	55, // 63: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	46, // 64: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	59, // 65: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	54, // 66: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	36, // 67: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	61, // 68: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	61, // 69: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 70: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	7,  // 71: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	11, // 72: sockerless.backend.v1.ImageService.ReceiveArchive:input_type -> sockerless.backend.v1.ReceiveArchiveRequest
+	18, // 73: sockerless.backend.v1.ImageService.ReceiveLayer:input_type -> sockerless.backend.v1.ReceiveLayerRequest
+	15, // 74: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	21, // 75: sockerless.backend.v1.ImageService.ReceiveImage:input_type -> sockerless.backend.v1.ReceiveImageRequest
+	24, // 76: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
+	26, // 77: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	28, // 78: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	31, // 79: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	34, // 80: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	37, // 81: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	41, // 82: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	44, // 83: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	47, // 84: sockerless.backend.v1.ImageService.GetImageConfig:input_type -> sockerless.backend.v1.GetImageConfigRequest
+	3,  // 85: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
+	49, // 86: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 87: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	10, // 88: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	12, // 89: sockerless.backend.v1.ImageService.ReceiveArchive:output_type -> sockerless.backend.v1.ReceiveArchiveResponse
+	19, // 90: sockerless.backend.v1.ImageService.ReceiveLayer:output_type -> sockerless.backend.v1.ReceiveLayerResponse
+	17, // 91: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	22, // 92: sockerless.backend.v1.ImageService.ReceiveImage:output_type -> sockerless.backend.v1.ReceiveImageResponse
+	25, // 93: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
+	27, // 94: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	29, // 95: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	32, // 96: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	35, // 97: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	38, // 98: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	42, // 99: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	45, // 100: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	48, // 101: sockerless.backend.v1.ImageService.GetImageConfig:output_type -> sockerless.backend.v1.GetImageConfigResponse
+	4,  // 102: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
+	50, // 103: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	87, // [87:104] is the sub-list for method output_type
+	70, // [70:87] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }
@@ -3736,38 +3940,45 @@ func file_sockerless_backend_v1_image_proto_init() {
 		(*LoadImageResponse_End)(nil),
 		(*LoadImageResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[13].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[12].OneofWrappers = []any{
+		(*ReceiveArchiveResponse_Ready)(nil),
+		(*ReceiveArchiveResponse_Progress)(nil),
+		(*ReceiveArchiveResponse_Loaded)(nil),
+		(*ReceiveArchiveResponse_End)(nil),
+		(*ReceiveArchiveResponse_Heartbeat)(nil),
+	}
+	file_sockerless_backend_v1_image_proto_msgTypes[15].OneofWrappers = []any{
 		(*ImportImageRequest_Open)(nil),
 		(*ImportImageRequest_Chunk)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[17].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[19].OneofWrappers = []any{
 		(*ReceiveLayerResponse_Ready)(nil),
 		(*ReceiveLayerResponse_Taken)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[20].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[22].OneofWrappers = []any{
 		(*ReceiveImageResponse_Ready)(nil),
 		(*ReceiveImageResponse_Progress)(nil),
 		(*ReceiveImageResponse_End)(nil),
 		(*ReceiveImageResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[23].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[25].OneofWrappers = []any{
 		(*ImportImageFromUrlResponse_Progress)(nil),
 		(*ImportImageFromUrlResponse_End)(nil),
 		(*ImportImageFromUrlResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[28].OneofWrappers = []any{}
-	file_sockerless_backend_v1_image_proto_msgTypes[34].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[30].OneofWrappers = []any{}
+	file_sockerless_backend_v1_image_proto_msgTypes[36].OneofWrappers = []any{
 		(*RemovedImage_Untagged)(nil),
 		(*RemovedImage_Deleted)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[36].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[38].OneofWrappers = []any{
 		(*SaveImagesResponse_Chunk)(nil),
 		(*SaveImagesResponse_End)(nil),
 		(*SaveImagesResponse_Heartbeat)(nil),
 		(*SaveImagesResponse_Ready)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[40].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[42].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 		(*PushImageResponse_Heartbeat)(nil),
@@ -3779,7 +3990,7 @@ func file_sockerless_backend_v1_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_image_proto_rawDesc), len(file_sockerless_backend_v1_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4502,7 +4502,8 @@ export const AgentService: GenService<{
    * the client's own connection: it may be handed to the agent (HandOverOffer), with
    * all behind the request's header. First response `offer`, then the result. The
    * caller, which keeps a copy of the connection, answers the client and then ends
-   * its requests; where it is gone before that, the agent answers. Shims only.
+   * its requests; where it is gone before that, the agent answers. Shims, and the
+   * host process for an upload of images (HostService.TakeArchive).
    *
    * @generated from rpc sockerless.agent.v1.AgentService.ArchiveTake
    */

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/image.proto.
  */
 export const file_sockerless_backend_v1_image: GenFile = /*@__PURE__*/
-  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkirQEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoEhAKCGFsbF90YWdzGAQgASgIEg4KBmNsaWVudBgFIAEoCSK5AQoRUHVsbEltYWdlUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlImIKGkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIxCgRhdXRoGAIgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlZ2lzdHJ5QXV0aCKDAQobSW5zcGVjdERpc3RyaWJ1dGlvblJlc3BvbnNlEg4KBmRpZ2VzdBgBIAEoCRISCgptZWRpYV90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSMgoJcGxhdGZvcm1zGAQgAygLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkYKCFByb2dyZXNzEgoKAmlkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIPCgdjdXJyZW50GAMgASgDEg0KBXRvdGFsGAQgASgDIisKB1B1bGxFbmQSEAoIaW1hZ2VfaWQYASABKAkSDgoGZGlnZXN0GAIgASgJIo4BChBMb2FkSW1hZ2VSZXF1ZXN0Ei8KBG9wZW4YASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJPCghMb2FkT3BlbhIxCghwbGF0Zm9ybRgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRIQCghvZl9idWlsZBgCIAEoCCIJCgdMb2FkRW5kIvQBChFMb2FkSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjQKBmxvYWRlZBgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkZWRJbWFnZUgAEjIKA2VuZBgDIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VFbmRIABI1CgloZWFydGJlYXQYBCABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIyCgtMb2FkZWRJbWFnZRIRCglyZWZlcmVuY2UYASABKAkSEAoIaW1hZ2VfaWQYAiABKAkiDgoMTG9hZEltYWdlRW5kIpIBChJJbXBvcnRJbWFnZVJlcXVlc3QSMQoEb3BlbhgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuSAASDwoFY2h1bmsYAiABKAxIABItCgNlbmQYAyABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZEVuZEgAQgkKB21lc3NhZ2UidAoKSW1wb3J0T3BlbhIRCglyZWZlcmVuY2UYASABKAkSDwoHY29tbWVudBgCIAEoCRIPCgdjaGFuZ2VzGAMgAygJEjEKCHBsYXRmb3JtGAQgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIicKE0ltcG9ydEltYWdlUmVzcG9uc2USEAoIaW1hZ2VfaWQYASABKAkiSQoTUmVjZWl2ZUxheWVyUmVxdWVzdBIyCgZhY2Nlc3MYASABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MikAEKFFJlY2VpdmVMYXllclJlc3BvbnNlEjkKBXJlYWR5GAEgASgLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlYWR5SAASMgoFdGFrZW4YAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGF5ZXJUYWtlbkgAQgkKB21lc3NhZ2UiHQoKTGF5ZXJUYWtlbhIPCgdkaWZmX2lkGAEgASgJInsKE1JlY2VpdmVJbWFnZVJlcXVlc3QSMAoFaW1hZ2UYASABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0T3BlbhIyCgZhY2Nlc3MYAiABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MigwIKFFJlY2VpdmVJbWFnZVJlc3BvbnNlEjkKBXJlYWR5GAEgASgLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlYWR5SAASMwoIcHJvZ3Jlc3MYAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABI5CgNlbmQYAyABKAsyKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZUgAEjUKCWhlYXJ0YmVhdBgEIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIksKEVJlY2VpdmVJbWFnZVJlYWR5EjYKCGVuZHBvaW50GAEgASgLMiQuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50RW5kcG9pbnQiWgoZSW1wb3J0SW1hZ2VGcm9tVXJsUmVxdWVzdBIwCgVpbWFnZRgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuEgsKA3VybBgCIAEoCSLOAQoaSW1wb3J0SW1hZ2VGcm9tVXJsUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABI5CgNlbmQYAiABKAsyKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZUgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIjEKD1RhZ0ltYWdlUmVxdWVzdBIOCgZzb3VyY2UYASABKAkSDgoGdGFyZ2V0GAIgASgJIhIKEFRhZ0ltYWdlUmVzcG9uc2Ui4QEKEUxpc3RJbWFnZXNSZXF1ZXN0EgsKA2FsbBgBIAEoCBJGCgdmaWx0ZXJzGAIgAygLMjUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXF1ZXN0LkZpbHRlcnNFbnRyeRIPCgdkaWdlc3RzGAMgASgIEhMKC3NoYXJlZF9zaXplGAQgASgIGlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiSQoSTGlzdEltYWdlc1Jlc3BvbnNlEjMKBmltYWdlcxgBIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZVN1bW1hcnki0QIKDEltYWdlU3VtbWFyeRIKCgJpZBgBIAEoCRIRCglyZXBvX3RhZ3MYAiADKAkSFAoMcmVwb19kaWdlc3RzGAMgAygJEisKB2NyZWF0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHNpemUYBSABKAMSGAoLc2hhcmVkX3NpemUYBiABKANIAIgBARI/CgZsYWJlbHMYByADKAsyLy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5LkxhYmVsc0VudHJ5EhIKCmNvbnRhaW5lcnMYCCABKAMSEQoJcGFyZW50X2lkGAkgASgJEhAKCG9mX2J1aWxkGAogASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCDgoMX3NoYXJlZF9zaXplIlcKE0luc3BlY3RJbWFnZVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSMQoIcGxhdGZvcm0YAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iSQoUSW5zcGVjdEltYWdlUmVzcG9uc2USMQoFaW1hZ2UYASABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VEZXRhaWwipwQKC0ltYWdlRGV0YWlsEgoKAmlkGAEgASgJEhEKCXJlcG9fdGFncxgCIAMoCRIUCgxyZXBvX2RpZ2VzdHMYAyADKAkSKwoHY3JlYXRlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY29tbWVudBgFIAEoCRIOCgZhdXRob3IYBiABKAkSFgoOZG9ja2VyX3ZlcnNpb24YByABKAkSMQoIcGxhdGZvcm0YCCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SEgoKb3NfdmVyc2lvbhgJIAEoCRIMCgRzaXplGAogASgDEjYKBmNvbmZpZxgLIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJDb25maWcSEAoIZGlmZl9pZHMYDCADKAkSUgoRZ3JhcGhfZHJpdmVyX2RhdGEYDSADKAsyNy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VEZXRhaWwuR3JhcGhEcml2ZXJEYXRhRW50cnkSLwoLbGFzdF90YWdnZWQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmRyaXZlchgPIAEoCRIRCglwYXJlbnRfaWQYECABKAkaNgoUR3JhcGhEcml2ZXJEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ3ChJSZW1vdmVJbWFnZVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSDQoFZm9yY2UYAiABKAgSEAoIbm9fcHJ1bmUYAyABKAgSMQoIcGxhdGZvcm0YBCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iSwoTUmVtb3ZlSW1hZ2VSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZSI9CgxSZW1vdmVkSW1hZ2USEgoIdW50YWdnZWQYASABKAlIABIRCgdkZWxldGVkGAIgASgJSABCBgoEd2hhdCKOAQoRU2F2ZUltYWdlc1JlcXVlc3QSEgoKcmVmZXJlbmNlcxgBIAMoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRIyCgZhY2Nlc3MYAyABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MiyQEKElNhdmVJbWFnZXNSZXNwb25zZRIPCgVjaHVuaxgBIAEoDEgAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAEjEKBXJlYWR5GAQgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVSZWFkeUgAQgkKB21lc3NhZ2UiQwoJU2F2ZVJlYWR5EjYKCGVuZHBvaW50GAEgASgLMiQuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50RW5kcG9pbnQiHgoHU2F2ZUVuZBITCgt0b3RhbF9ieXRlcxgBIAEoBCKbAQoQUHVzaEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSMQoEYXV0aBgCIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWdpc3RyeUF1dGgSMQoIcGxhdGZvcm0YAyABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SDgoGY2xpZW50GAQgASgJIusBChFQdXNoSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAEjAKBnB1c2hlZBgEIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSABCCQoHbWVzc2FnZSI0CgdQdXNoRW5kEg4KBmRpZ2VzdBgBIAEoCRILCgN0YWcYAiABKAkSDAoEc2l6ZRgDIAEoAyJaChZHZXRJbWFnZUhpc3RvcnlSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIlQKF0dldEltYWdlSGlzdG9yeVJlc3BvbnNlEjkKB2VudHJpZXMYASADKAsyKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VIaXN0b3J5RW50cnkijQEKEUltYWdlSGlzdG9yeUVudHJ5EgoKAmlkGAEgASgJEisKB2NyZWF0ZWQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYAyABKAkSDAoEdGFncxgEIAMoCRIMCgRzaXplGAUgASgDEg8KB2NvbW1lbnQYBiABKAkiJgoVR2V0SW1hZ2VDb25maWdSZXF1ZXN0Eg0KBWltYWdlGAEgASgJIigKFkdldEltYWdlQ29uZmlnUmVzcG9uc2USDgoGY29uZmlnGAEgASgMIrABChJQcnVuZUltYWdlc1JlcXVlc3QSRwoHZmlsdGVycxgBIAMoCzI2LnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5GlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiZAoTUHJ1bmVJbWFnZXNSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZRIXCg9zcGFjZV9yZWNsYWltZWQYAiABKAQyvg0KDEltYWdlU2VydmljZRJgCglQdWxsSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsSW1hZ2VSZXNwb25zZTABEmIKCUxvYWRJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZVJlc3BvbnNlKAEwARJpCgxSZWNlaXZlTGF5ZXISKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVjZWl2ZUxheWVyUmVxdWVzdBorLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWNlaXZlTGF5ZXJSZXNwb25zZTABEmYKC0ltcG9ydEltYWdlEikuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydEltYWdlUmVxdWVzdBoqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlKAESaQoMUmVjZWl2ZUltYWdlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVjZWl2ZUltYWdlUmVzcG9uc2UwARJ7ChJJbXBvcnRJbWFnZUZyb21VcmwSMC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VGcm9tVXJsUmVxdWVzdBoxLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZUZyb21VcmxSZXNwb25zZTABElsKCFRhZ0ltYWdlEiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLlRhZ0ltYWdlUmVxdWVzdBonLnNvY2tlcmxlc3MuYmFja2VuZC52MS5UYWdJbWFnZVJlc3BvbnNlEmYKCkxpc3RJbWFnZXMSKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1JlcXVlc3QaKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1Jlc3BvbnNlIgOQAgESbAoMSW5zcGVjdEltYWdlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RJbWFnZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdEltYWdlUmVzcG9uc2UiA5ACARJkCgtSZW1vdmVJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlSW1hZ2VSZXNwb25zZRJjCgpTYXZlSW1hZ2VzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXNwb25zZTABEmAKCVB1c2hJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1c2hJbWFnZVJlc3BvbnNlMAESdQoPR2V0SW1hZ2VIaXN0b3J5Ei0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlSGlzdG9yeVJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VIaXN0b3J5UmVzcG9uc2UiA5ACARJyCg5HZXRJbWFnZUNvbmZpZxIsLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRJbWFnZUNvbmZpZ1JlcXVlc3QaLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VDb25maWdSZXNwb25zZSIDkAIBEnwKE0luc3BlY3REaXN0cmlidXRpb24SMS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdERpc3RyaWJ1dGlvblJlcXVlc3QaMi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdERpc3RyaWJ1dGlvblJlc3BvbnNlEmQKC1BydW5lSW1hZ2VzEikuc29ja2VybGVzcy5iYWNrZW5kLnYxLlBydW5lSW1hZ2VzUmVxdWVzdBoqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
+  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkirQEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoEhAKCGFsbF90YWdzGAQgASgIEg4KBmNsaWVudBgFIAEoCSK5AQoRUHVsbEltYWdlUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlImIKGkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIxCgRhdXRoGAIgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlZ2lzdHJ5QXV0aCKDAQobSW5zcGVjdERpc3RyaWJ1dGlvblJlc3BvbnNlEg4KBmRpZ2VzdBgBIAEoCRISCgptZWRpYV90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSMgoJcGxhdGZvcm1zGAQgAygLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkYKCFByb2dyZXNzEgoKAmlkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIPCgdjdXJyZW50GAMgASgDEg0KBXRvdGFsGAQgASgDIisKB1B1bGxFbmQSEAoIaW1hZ2VfaWQYASABKAkSDgoGZGlnZXN0GAIgASgJIo4BChBMb2FkSW1hZ2VSZXF1ZXN0Ei8KBG9wZW4YASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJPCghMb2FkT3BlbhIxCghwbGF0Zm9ybRgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRIQCghvZl9idWlsZBgCIAEoCCIJCgdMb2FkRW5kIvQBChFMb2FkSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjQKBmxvYWRlZBgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkZWRJbWFnZUgAEjIKA2VuZBgDIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VFbmRIABI1CgloZWFydGJlYXQYBCABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSJ6ChVSZWNlaXZlQXJjaGl2ZVJlcXVlc3QSLQoEb3BlbhgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkT3BlbhIyCgZhY2Nlc3MYAiABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MitAIKFlJlY2VpdmVBcmNoaXZlUmVzcG9uc2USOQoFcmVhZHkYASABKAsyKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVjZWl2ZUltYWdlUmVhZHlIABIzCghwcm9ncmVzcxgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEjQKBmxvYWRlZBgDIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkZWRJbWFnZUgAEjIKA2VuZBgEIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VFbmRIABI1CgloZWFydGJlYXQYBSABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIyCgtMb2FkZWRJbWFnZRIRCglyZWZlcmVuY2UYASABKAkSEAoIaW1hZ2VfaWQYAiABKAkiDgoMTG9hZEltYWdlRW5kIpIBChJJbXBvcnRJbWFnZVJlcXVlc3QSMQoEb3BlbhgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuSAASDwoFY2h1bmsYAiABKAxIABItCgNlbmQYAyABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZEVuZEgAQgkKB21lc3NhZ2UidAoKSW1wb3J0T3BlbhIRCglyZWZlcmVuY2UYASABKAkSDwoHY29tbWVudBgCIAEoCRIPCgdjaGFuZ2VzGAMgAygJEjEKCHBsYXRmb3JtGAQgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIicKE0ltcG9ydEltYWdlUmVzcG9uc2USEAoIaW1hZ2VfaWQYASABKAkiSQoTUmVjZWl2ZUxheWVyUmVxdWVzdBIyCgZhY2Nlc3MYASABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MikAEKFFJlY2VpdmVMYXllclJlc3BvbnNlEjkKBXJlYWR5GAEgASgLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlYWR5SAASMgoFdGFrZW4YAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGF5ZXJUYWtlbkgAQgkKB21lc3NhZ2UiHQoKTGF5ZXJUYWtlbhIPCgdkaWZmX2lkGAEgASgJInsKE1JlY2VpdmVJbWFnZVJlcXVlc3QSMAoFaW1hZ2UYASABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0T3BlbhIyCgZhY2Nlc3MYAiABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MigwIKFFJlY2VpdmVJbWFnZVJlc3BvbnNlEjkKBXJlYWR5GAEgASgLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVJbWFnZVJlYWR5SAASMwoIcHJvZ3Jlc3MYAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABI5CgNlbmQYAyABKAsyKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZUgAEjUKCWhlYXJ0YmVhdBgEIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIksKEVJlY2VpdmVJbWFnZVJlYWR5EjYKCGVuZHBvaW50GAEgASgLMiQuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50RW5kcG9pbnQiWgoZSW1wb3J0SW1hZ2VGcm9tVXJsUmVxdWVzdBIwCgVpbWFnZRgBIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRPcGVuEgsKA3VybBgCIAEoCSLOAQoaSW1wb3J0SW1hZ2VGcm9tVXJsUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABI5CgNlbmQYAiABKAsyKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZUgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIjEKD1RhZ0ltYWdlUmVxdWVzdBIOCgZzb3VyY2UYASABKAkSDgoGdGFyZ2V0GAIgASgJIhIKEFRhZ0ltYWdlUmVzcG9uc2Ui4QEKEUxpc3RJbWFnZXNSZXF1ZXN0EgsKA2FsbBgBIAEoCBJGCgdmaWx0ZXJzGAIgAygLMjUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RJbWFnZXNSZXF1ZXN0LkZpbHRlcnNFbnRyeRIPCgdkaWdlc3RzGAMgASgIEhMKC3NoYXJlZF9zaXplGAQgASgIGlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiSQoSTGlzdEltYWdlc1Jlc3BvbnNlEjMKBmltYWdlcxgBIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZVN1bW1hcnki0QIKDEltYWdlU3VtbWFyeRIKCgJpZBgBIAEoCRIRCglyZXBvX3RhZ3MYAiADKAkSFAoMcmVwb19kaWdlc3RzGAMgAygJEisKB2NyZWF0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHNpemUYBSABKAMSGAoLc2hhcmVkX3NpemUYBiABKANIAIgBARI/CgZsYWJlbHMYByADKAsyLy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5LkxhYmVsc0VudHJ5EhIKCmNvbnRhaW5lcnMYCCABKAMSEQoJcGFyZW50X2lkGAkgASgJEhAKCG9mX2J1aWxkGAogASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCDgoMX3NoYXJlZF9zaXplIlcKE0luc3BlY3RJbWFnZVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSMQoIcGxhdGZvcm0YAiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iSQoUSW5zcGVjdEltYWdlUmVzcG9uc2USMQoFaW1hZ2UYASABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VEZXRhaWwipwQKC0ltYWdlRGV0YWlsEgoKAmlkGAEgASgJEhEKCXJlcG9fdGFncxgCIAMoCRIUCgxyZXBvX2RpZ2VzdHMYAyADKAkSKwoHY3JlYXRlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY29tbWVudBgFIAEoCRIOCgZhdXRob3IYBiABKAkSFgoOZG9ja2VyX3ZlcnNpb24YByABKAkSMQoIcGxhdGZvcm0YCCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SEgoKb3NfdmVyc2lvbhgJIAEoCRIMCgRzaXplGAogASgDEjYKBmNvbmZpZxgLIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJDb25maWcSEAoIZGlmZl9pZHMYDCADKAkSUgoRZ3JhcGhfZHJpdmVyX2RhdGEYDSADKAsyNy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VEZXRhaWwuR3JhcGhEcml2ZXJEYXRhRW50cnkSLwoLbGFzdF90YWdnZWQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmRyaXZlchgPIAEoCRIRCglwYXJlbnRfaWQYECABKAkaNgoUR3JhcGhEcml2ZXJEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ3ChJSZW1vdmVJbWFnZVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSDQoFZm9yY2UYAiABKAgSEAoIbm9fcHJ1bmUYAyABKAgSMQoIcGxhdGZvcm0YBCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iSwoTUmVtb3ZlSW1hZ2VSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZSI9CgxSZW1vdmVkSW1hZ2USEgoIdW50YWdnZWQYASABKAlIABIRCgdkZWxldGVkGAIgASgJSABCBgoEd2hhdCKOAQoRU2F2ZUltYWdlc1JlcXVlc3QSEgoKcmVmZXJlbmNlcxgBIAMoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybRIyCgZhY2Nlc3MYAyABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MiyQEKElNhdmVJbWFnZXNSZXNwb25zZRIPCgVjaHVuaxgBIAEoDEgAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TYXZlRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAEjEKBXJlYWR5GAQgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVSZWFkeUgAQgkKB21lc3NhZ2UiQwoJU2F2ZVJlYWR5EjYKCGVuZHBvaW50GAEgASgLMiQuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50RW5kcG9pbnQiHgoHU2F2ZUVuZBITCgt0b3RhbF9ieXRlcxgBIAEoBCKbAQoQUHVzaEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSMQoEYXV0aBgCIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWdpc3RyeUF1dGgSMQoIcGxhdGZvcm0YAyABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SDgoGY2xpZW50GAQgASgJIusBChFQdXNoSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAEjAKBnB1c2hlZBgEIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSABCCQoHbWVzc2FnZSI0CgdQdXNoRW5kEg4KBmRpZ2VzdBgBIAEoCRILCgN0YWcYAiABKAkSDAoEc2l6ZRgDIAEoAyJaChZHZXRJbWFnZUhpc3RvcnlSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIlQKF0dldEltYWdlSGlzdG9yeVJlc3BvbnNlEjkKB2VudHJpZXMYASADKAsyKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VIaXN0b3J5RW50cnkijQEKEUltYWdlSGlzdG9yeUVudHJ5EgoKAmlkGAEgASgJEisKB2NyZWF0ZWQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYAyABKAkSDAoEdGFncxgEIAMoCRIMCgRzaXplGAUgASgDEg8KB2NvbW1lbnQYBiABKAkiJgoVR2V0SW1hZ2VDb25maWdSZXF1ZXN0Eg0KBWltYWdlGAEgASgJIigKFkdldEltYWdlQ29uZmlnUmVzcG9uc2USDgoGY29uZmlnGAEgASgMIrABChJQcnVuZUltYWdlc1JlcXVlc3QSRwoHZmlsdGVycxgBIAMoCzI2LnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5GlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiZAoTUHJ1bmVJbWFnZXNSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZRIXCg9zcGFjZV9yZWNsYWltZWQYAiABKAQyrw4KDEltYWdlU2VydmljZRJgCglQdWxsSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsSW1hZ2VSZXNwb25zZTABEmIKCUxvYWRJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZVJlc3BvbnNlKAEwARJvCg5SZWNlaXZlQXJjaGl2ZRIsLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWNlaXZlQXJjaGl2ZVJlcXVlc3QaLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVjZWl2ZUFyY2hpdmVSZXNwb25zZTABEmkKDFJlY2VpdmVMYXllchIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWNlaXZlTGF5ZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlY2VpdmVMYXllclJlc3BvbnNlMAESZgoLSW1wb3J0SW1hZ2USKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXF1ZXN0Giouc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydEltYWdlUmVzcG9uc2UoARJpCgxSZWNlaXZlSW1hZ2USKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVjZWl2ZUltYWdlUmVxdWVzdBorLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWNlaXZlSW1hZ2VSZXNwb25zZTABEnsKEkltcG9ydEltYWdlRnJvbVVybBIwLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZUZyb21VcmxSZXF1ZXN0GjEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydEltYWdlRnJvbVVybFJlc3BvbnNlMAESWwoIVGFnSW1hZ2USJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVGFnSW1hZ2VSZXF1ZXN0Gicuc29ja2VybGVzcy5iYWNrZW5kLnYxLlRhZ0ltYWdlUmVzcG9uc2USZgoKTGlzdEltYWdlcxIoLnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0SW1hZ2VzUmVxdWVzdBopLnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0SW1hZ2VzUmVzcG9uc2UiA5ACARJsCgxJbnNwZWN0SW1hZ2USKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdEltYWdlUmVxdWVzdBorLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbnNwZWN0SW1hZ2VSZXNwb25zZSIDkAIBEmQKC1JlbW92ZUltYWdlEikuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZUltYWdlUmVxdWVzdBoqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVJbWFnZVJlc3BvbnNlEmMKClNhdmVJbWFnZXMSKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU2F2ZUltYWdlc1JlcXVlc3QaKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU2F2ZUltYWdlc1Jlc3BvbnNlMAESYAoJUHVzaEltYWdlEicuc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1c2hJbWFnZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEltYWdlUmVzcG9uc2UwARJ1Cg9HZXRJbWFnZUhpc3RvcnkSLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VIaXN0b3J5UmVxdWVzdBouLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRJbWFnZUhpc3RvcnlSZXNwb25zZSIDkAIBEnIKDkdldEltYWdlQ29uZmlnEiwuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlQ29uZmlnUmVxdWVzdBotLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRJbWFnZUNvbmZpZ1Jlc3BvbnNlIgOQAgESfAoTSW5zcGVjdERpc3RyaWJ1dGlvbhIxLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbnNwZWN0RGlzdHJpYnV0aW9uUmVxdWVzdBoyLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbnNwZWN0RGlzdHJpYnV0aW9uUmVzcG9uc2USZAoLUHJ1bmVJbWFnZXMSKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXF1ZXN0Giouc29ja2VybGVzcy5iYWNrZW5kLnYxLlBydW5lSW1hZ2VzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
 
 /**
  * @generated from message sockerless.backend.v1.RegistryAuth
@@ -379,6 +379,75 @@ export const LoadImageResponseSchema: GenMessage<LoadImageResponse> = /*@__PURE_
   messageDesc(file_sockerless_backend_v1_image, 10);
 
 /**
+ * @generated from message sockerless.backend.v1.ReceiveArchiveRequest
+ */
+export type ReceiveArchiveRequest = Message<"sockerless.backend.v1.ReceiveArchiveRequest"> & {
+  /**
+   * @generated from field: sockerless.backend.v1.LoadOpen open = 1;
+   */
+  open?: LoadOpen | undefined;
+
+  /**
+   * @generated from field: sockerless.backend.v1.AgentAccess access = 2;
+   */
+  access?: AgentAccess | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ReceiveArchiveRequest.
+ * Use `create(ReceiveArchiveRequestSchema)` to create a new message.
+ */
+export const ReceiveArchiveRequestSchema: GenMessage<ReceiveArchiveRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 11);
+
+/**
+ * @generated from message sockerless.backend.v1.ReceiveArchiveResponse
+ */
+export type ReceiveArchiveResponse = Message<"sockerless.backend.v1.ReceiveArchiveResponse"> & {
+  /**
+   * @generated from oneof sockerless.backend.v1.ReceiveArchiveResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: sockerless.backend.v1.ReceiveImageReady ready = 1;
+     */
+    value: ReceiveImageReady;
+    case: "ready";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.Progress progress = 2;
+     */
+    value: Progress;
+    case: "progress";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.LoadedImage loaded = 3;
+     */
+    value: LoadedImage;
+    case: "loaded";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.LoadImageEnd end = 4;
+     */
+    value: LoadImageEnd;
+    case: "end";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.Heartbeat heartbeat = 5;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ReceiveArchiveResponse.
+ * Use `create(ReceiveArchiveResponseSchema)` to create a new message.
+ */
+export const ReceiveArchiveResponseSchema: GenMessage<ReceiveArchiveResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 12);
+
+/**
  * @generated from message sockerless.backend.v1.LoadedImage
  */
 export type LoadedImage = Message<"sockerless.backend.v1.LoadedImage"> & {
@@ -400,7 +469,7 @@ export type LoadedImage = Message<"sockerless.backend.v1.LoadedImage"> & {
  * Use `create(LoadedImageSchema)` to create a new message.
  */
 export const LoadedImageSchema: GenMessage<LoadedImage> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 11);
+  messageDesc(file_sockerless_backend_v1_image, 13);
 
 /**
  * @generated from message sockerless.backend.v1.LoadImageEnd
@@ -413,7 +482,7 @@ export type LoadImageEnd = Message<"sockerless.backend.v1.LoadImageEnd"> & {
  * Use `create(LoadImageEndSchema)` to create a new message.
  */
 export const LoadImageEndSchema: GenMessage<LoadImageEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 12);
+  messageDesc(file_sockerless_backend_v1_image, 14);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageRequest
@@ -448,7 +517,7 @@ export type ImportImageRequest = Message<"sockerless.backend.v1.ImportImageReque
  * Use `create(ImportImageRequestSchema)` to create a new message.
  */
 export const ImportImageRequestSchema: GenMessage<ImportImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 13);
+  messageDesc(file_sockerless_backend_v1_image, 15);
 
 /**
  * @generated from message sockerless.backend.v1.ImportOpen
@@ -484,7 +553,7 @@ export type ImportOpen = Message<"sockerless.backend.v1.ImportOpen"> & {
  * Use `create(ImportOpenSchema)` to create a new message.
  */
 export const ImportOpenSchema: GenMessage<ImportOpen> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 14);
+  messageDesc(file_sockerless_backend_v1_image, 16);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageResponse
@@ -501,7 +570,7 @@ export type ImportImageResponse = Message<"sockerless.backend.v1.ImportImageResp
  * Use `create(ImportImageResponseSchema)` to create a new message.
  */
 export const ImportImageResponseSchema: GenMessage<ImportImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 15);
+  messageDesc(file_sockerless_backend_v1_image, 17);
 
 /**
  * @generated from message sockerless.backend.v1.ReceiveLayerRequest
@@ -518,7 +587,7 @@ export type ReceiveLayerRequest = Message<"sockerless.backend.v1.ReceiveLayerReq
  * Use `create(ReceiveLayerRequestSchema)` to create a new message.
  */
 export const ReceiveLayerRequestSchema: GenMessage<ReceiveLayerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 16);
+  messageDesc(file_sockerless_backend_v1_image, 18);
 
 /**
  * @generated from message sockerless.backend.v1.ReceiveLayerResponse
@@ -547,7 +616,7 @@ export type ReceiveLayerResponse = Message<"sockerless.backend.v1.ReceiveLayerRe
  * Use `create(ReceiveLayerResponseSchema)` to create a new message.
  */
 export const ReceiveLayerResponseSchema: GenMessage<ReceiveLayerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 17);
+  messageDesc(file_sockerless_backend_v1_image, 19);
 
 /**
  * @generated from message sockerless.backend.v1.LayerTaken
@@ -566,7 +635,7 @@ export type LayerTaken = Message<"sockerless.backend.v1.LayerTaken"> & {
  * Use `create(LayerTakenSchema)` to create a new message.
  */
 export const LayerTakenSchema: GenMessage<LayerTaken> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 18);
+  messageDesc(file_sockerless_backend_v1_image, 20);
 
 /**
  * @generated from message sockerless.backend.v1.ReceiveImageRequest
@@ -588,7 +657,7 @@ export type ReceiveImageRequest = Message<"sockerless.backend.v1.ReceiveImageReq
  * Use `create(ReceiveImageRequestSchema)` to create a new message.
  */
 export const ReceiveImageRequestSchema: GenMessage<ReceiveImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 19);
+  messageDesc(file_sockerless_backend_v1_image, 21);
 
 /**
  * @generated from message sockerless.backend.v1.ReceiveImageResponse
@@ -629,7 +698,7 @@ export type ReceiveImageResponse = Message<"sockerless.backend.v1.ReceiveImageRe
  * Use `create(ReceiveImageResponseSchema)` to create a new message.
  */
 export const ReceiveImageResponseSchema: GenMessage<ReceiveImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 20);
+  messageDesc(file_sockerless_backend_v1_image, 22);
 
 /**
  * @generated from message sockerless.backend.v1.ReceiveImageReady
@@ -646,7 +715,7 @@ export type ReceiveImageReady = Message<"sockerless.backend.v1.ReceiveImageReady
  * Use `create(ReceiveImageReadySchema)` to create a new message.
  */
 export const ReceiveImageReadySchema: GenMessage<ReceiveImageReady> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 21);
+  messageDesc(file_sockerless_backend_v1_image, 23);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageFromUrlRequest
@@ -670,7 +739,7 @@ export type ImportImageFromUrlRequest = Message<"sockerless.backend.v1.ImportIma
  * Use `create(ImportImageFromUrlRequestSchema)` to create a new message.
  */
 export const ImportImageFromUrlRequestSchema: GenMessage<ImportImageFromUrlRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 22);
+  messageDesc(file_sockerless_backend_v1_image, 24);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageFromUrlResponse
@@ -705,7 +774,7 @@ export type ImportImageFromUrlResponse = Message<"sockerless.backend.v1.ImportIm
  * Use `create(ImportImageFromUrlResponseSchema)` to create a new message.
  */
 export const ImportImageFromUrlResponseSchema: GenMessage<ImportImageFromUrlResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 23);
+  messageDesc(file_sockerless_backend_v1_image, 25);
 
 /**
  * @generated from message sockerless.backend.v1.TagImageRequest
@@ -729,7 +798,7 @@ export type TagImageRequest = Message<"sockerless.backend.v1.TagImageRequest"> &
  * Use `create(TagImageRequestSchema)` to create a new message.
  */
 export const TagImageRequestSchema: GenMessage<TagImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 24);
+  messageDesc(file_sockerless_backend_v1_image, 26);
 
 /**
  * @generated from message sockerless.backend.v1.TagImageResponse
@@ -742,7 +811,7 @@ export type TagImageResponse = Message<"sockerless.backend.v1.TagImageResponse">
  * Use `create(TagImageResponseSchema)` to create a new message.
  */
 export const TagImageResponseSchema: GenMessage<TagImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 25);
+  messageDesc(file_sockerless_backend_v1_image, 27);
 
 /**
  * @generated from message sockerless.backend.v1.ListImagesRequest
@@ -774,7 +843,7 @@ export type ListImagesRequest = Message<"sockerless.backend.v1.ListImagesRequest
  * Use `create(ListImagesRequestSchema)` to create a new message.
  */
 export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 26);
+  messageDesc(file_sockerless_backend_v1_image, 28);
 
 /**
  * @generated from message sockerless.backend.v1.ListImagesResponse
@@ -793,7 +862,7 @@ export type ListImagesResponse = Message<"sockerless.backend.v1.ListImagesRespon
  * Use `create(ListImagesResponseSchema)` to create a new message.
  */
 export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 27);
+  messageDesc(file_sockerless_backend_v1_image, 29);
 
 /**
  * @generated from message sockerless.backend.v1.ImageSummary
@@ -859,7 +928,7 @@ export type ImageSummary = Message<"sockerless.backend.v1.ImageSummary"> & {
  * Use `create(ImageSummarySchema)` to create a new message.
  */
 export const ImageSummarySchema: GenMessage<ImageSummary> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 28);
+  messageDesc(file_sockerless_backend_v1_image, 30);
 
 /**
  * @generated from message sockerless.backend.v1.InspectImageRequest
@@ -881,7 +950,7 @@ export type InspectImageRequest = Message<"sockerless.backend.v1.InspectImageReq
  * Use `create(InspectImageRequestSchema)` to create a new message.
  */
 export const InspectImageRequestSchema: GenMessage<InspectImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 29);
+  messageDesc(file_sockerless_backend_v1_image, 31);
 
 /**
  * @generated from message sockerless.backend.v1.InspectImageResponse
@@ -898,7 +967,7 @@ export type InspectImageResponse = Message<"sockerless.backend.v1.InspectImageRe
  * Use `create(InspectImageResponseSchema)` to create a new message.
  */
 export const InspectImageResponseSchema: GenMessage<InspectImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 30);
+  messageDesc(file_sockerless_backend_v1_image, 32);
 
 /**
  * @generated from message sockerless.backend.v1.ImageDetail
@@ -996,7 +1065,7 @@ export type ImageDetail = Message<"sockerless.backend.v1.ImageDetail"> & {
  * Use `create(ImageDetailSchema)` to create a new message.
  */
 export const ImageDetailSchema: GenMessage<ImageDetail> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 31);
+  messageDesc(file_sockerless_backend_v1_image, 33);
 
 /**
  * @generated from message sockerless.backend.v1.RemoveImageRequest
@@ -1030,7 +1099,7 @@ export type RemoveImageRequest = Message<"sockerless.backend.v1.RemoveImageReque
  * Use `create(RemoveImageRequestSchema)` to create a new message.
  */
 export const RemoveImageRequestSchema: GenMessage<RemoveImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 32);
+  messageDesc(file_sockerless_backend_v1_image, 34);
 
 /**
  * @generated from message sockerless.backend.v1.RemoveImageResponse
@@ -1047,7 +1116,7 @@ export type RemoveImageResponse = Message<"sockerless.backend.v1.RemoveImageResp
  * Use `create(RemoveImageResponseSchema)` to create a new message.
  */
 export const RemoveImageResponseSchema: GenMessage<RemoveImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 33);
+  messageDesc(file_sockerless_backend_v1_image, 35);
 
 /**
  * @generated from message sockerless.backend.v1.RemovedImage
@@ -1076,7 +1145,7 @@ export type RemovedImage = Message<"sockerless.backend.v1.RemovedImage"> & {
  * Use `create(RemovedImageSchema)` to create a new message.
  */
 export const RemovedImageSchema: GenMessage<RemovedImage> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 34);
+  messageDesc(file_sockerless_backend_v1_image, 36);
 
 /**
  * @generated from message sockerless.backend.v1.SaveImagesRequest
@@ -1105,7 +1174,7 @@ export type SaveImagesRequest = Message<"sockerless.backend.v1.SaveImagesRequest
  * Use `create(SaveImagesRequestSchema)` to create a new message.
  */
 export const SaveImagesRequestSchema: GenMessage<SaveImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 35);
+  messageDesc(file_sockerless_backend_v1_image, 37);
 
 /**
  * @generated from message sockerless.backend.v1.SaveImagesResponse
@@ -1146,7 +1215,7 @@ export type SaveImagesResponse = Message<"sockerless.backend.v1.SaveImagesRespon
  * Use `create(SaveImagesResponseSchema)` to create a new message.
  */
 export const SaveImagesResponseSchema: GenMessage<SaveImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 36);
+  messageDesc(file_sockerless_backend_v1_image, 38);
 
 /**
  * @generated from message sockerless.backend.v1.SaveReady
@@ -1163,7 +1232,7 @@ export type SaveReady = Message<"sockerless.backend.v1.SaveReady"> & {
  * Use `create(SaveReadySchema)` to create a new message.
  */
 export const SaveReadySchema: GenMessage<SaveReady> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 37);
+  messageDesc(file_sockerless_backend_v1_image, 39);
 
 /**
  * @generated from message sockerless.backend.v1.SaveEnd
@@ -1180,7 +1249,7 @@ export type SaveEnd = Message<"sockerless.backend.v1.SaveEnd"> & {
  * Use `create(SaveEndSchema)` to create a new message.
  */
 export const SaveEndSchema: GenMessage<SaveEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 38);
+  messageDesc(file_sockerless_backend_v1_image, 40);
 
 /**
  * @generated from message sockerless.backend.v1.PushImageRequest
@@ -1216,7 +1285,7 @@ export type PushImageRequest = Message<"sockerless.backend.v1.PushImageRequest">
  * Use `create(PushImageRequestSchema)` to create a new message.
  */
 export const PushImageRequestSchema: GenMessage<PushImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 39);
+  messageDesc(file_sockerless_backend_v1_image, 41);
 
 /**
  * @generated from message sockerless.backend.v1.PushImageResponse
@@ -1261,7 +1330,7 @@ export type PushImageResponse = Message<"sockerless.backend.v1.PushImageResponse
  * Use `create(PushImageResponseSchema)` to create a new message.
  */
 export const PushImageResponseSchema: GenMessage<PushImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 40);
+  messageDesc(file_sockerless_backend_v1_image, 42);
 
 /**
  * @generated from message sockerless.backend.v1.PushEnd
@@ -1290,7 +1359,7 @@ export type PushEnd = Message<"sockerless.backend.v1.PushEnd"> & {
  * Use `create(PushEndSchema)` to create a new message.
  */
 export const PushEndSchema: GenMessage<PushEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 41);
+  messageDesc(file_sockerless_backend_v1_image, 43);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageHistoryRequest
@@ -1312,7 +1381,7 @@ export type GetImageHistoryRequest = Message<"sockerless.backend.v1.GetImageHist
  * Use `create(GetImageHistoryRequestSchema)` to create a new message.
  */
 export const GetImageHistoryRequestSchema: GenMessage<GetImageHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 42);
+  messageDesc(file_sockerless_backend_v1_image, 44);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageHistoryResponse
@@ -1331,7 +1400,7 @@ export type GetImageHistoryResponse = Message<"sockerless.backend.v1.GetImageHis
  * Use `create(GetImageHistoryResponseSchema)` to create a new message.
  */
 export const GetImageHistoryResponseSchema: GenMessage<GetImageHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 43);
+  messageDesc(file_sockerless_backend_v1_image, 45);
 
 /**
  * @generated from message sockerless.backend.v1.ImageHistoryEntry
@@ -1375,7 +1444,7 @@ export type ImageHistoryEntry = Message<"sockerless.backend.v1.ImageHistoryEntry
  * Use `create(ImageHistoryEntrySchema)` to create a new message.
  */
 export const ImageHistoryEntrySchema: GenMessage<ImageHistoryEntry> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 44);
+  messageDesc(file_sockerless_backend_v1_image, 46);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageConfigRequest
@@ -1392,7 +1461,7 @@ export type GetImageConfigRequest = Message<"sockerless.backend.v1.GetImageConfi
  * Use `create(GetImageConfigRequestSchema)` to create a new message.
  */
 export const GetImageConfigRequestSchema: GenMessage<GetImageConfigRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 45);
+  messageDesc(file_sockerless_backend_v1_image, 47);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageConfigResponse
@@ -1411,7 +1480,7 @@ export type GetImageConfigResponse = Message<"sockerless.backend.v1.GetImageConf
  * Use `create(GetImageConfigResponseSchema)` to create a new message.
  */
 export const GetImageConfigResponseSchema: GenMessage<GetImageConfigResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 46);
+  messageDesc(file_sockerless_backend_v1_image, 48);
 
 /**
  * @generated from message sockerless.backend.v1.PruneImagesRequest
@@ -1428,7 +1497,7 @@ export type PruneImagesRequest = Message<"sockerless.backend.v1.PruneImagesReque
  * Use `create(PruneImagesRequestSchema)` to create a new message.
  */
 export const PruneImagesRequestSchema: GenMessage<PruneImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 47);
+  messageDesc(file_sockerless_backend_v1_image, 49);
 
 /**
  * @generated from message sockerless.backend.v1.PruneImagesResponse
@@ -1452,7 +1521,7 @@ export type PruneImagesResponse = Message<"sockerless.backend.v1.PruneImagesResp
  * Use `create(PruneImagesResponseSchema)` to create a new message.
  */
 export const PruneImagesResponseSchema: GenMessage<PruneImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 48);
+  messageDesc(file_sockerless_backend_v1_image, 50);
 
 /**
  * @generated from service sockerless.backend.v1.ImageService
@@ -1481,6 +1550,18 @@ export const ImageService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof LoadImageRequestSchema;
     output: typeof LoadImageResponseSchema;
+  },
+  /**
+   * As LoadImage, of an archive that the frontend has the endpoint of the first
+   * message read from its client's connection (AgentService.ArchiveTake), while this
+   * call lasts. Without an endpoint there, LoadImage is the way.
+   *
+   * @generated from rpc sockerless.backend.v1.ImageService.ReceiveArchive
+   */
+  receiveArchive: {
+    methodKind: "server_streaming";
+    input: typeof ReceiveArchiveRequestSchema;
+    output: typeof ReceiveArchiveResponseSchema;
   },
   /**
    * A layer's tar that the caller sends to the endpoint of the first message, as

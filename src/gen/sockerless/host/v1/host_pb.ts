@@ -29,7 +29,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/host/v1/host.proto.
  */
 export const file_sockerless_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCLIAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCBI4Cg52b2x1bWVfZHJpdmVycxgNIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVEcml2ZXIihAEKDFZvbHVtZURyaXZlchIMCgRuYW1lGAEgASgJEjIKB3NoYXJpbmcYAiABKA4yIS5zb2NrZXJsZXNzLmhvc3QudjEuVm9sdW1lU2hhcmluZxIyCgdjb250ZW50GAMgASgOMiEuc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZUNvbnRlbnQi8AEKFkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhYKDmxheWVyX2RpZmZfaWRzGAIgAygJEjQKDHZvbHVtZV9zZWVkcxgDIAMoCzIeLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVTZWVkEikKBm1vdW50cxgEIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIZChF3b3JraW5nX2RpcmVjdG9yeRgFIAEoCRIWCg5yZWFkX29ubHlfcm9vdBgGIAEoCBIUCgxiaW5kX3NvdXJjZXMYByADKAkiggEKBU1vdW50Eg4KBnNvdXJjZRgBIAEoCRITCgtkZXN0aW5hdGlvbhgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgSFgoObGF5ZXJfZGlmZl9pZHMYBCADKAkSDwoHc3VicGF0aBgFIAEoCRIYChBzdWJwYXRoX2luX2ltYWdlGAYgASgIIi8KClZvbHVtZVNlZWQSEwoLdm9sdW1lX3BhdGgYASABKAkSDAoEcGF0aBgCIAEoCSIZChdDcmVhdGVDb250YWluZXJSZXNwb25zZSKIBgoWTGF1bmNoQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIQCghvY2lfc3BlYxgDIAEoDBIWCg5sYXllcl9kaWZmX2lkcxgEIAMoCRIMCgR1c2VyGAUgASgJEhkKEWFkZGl0aW9uYWxfZ3JvdXBzGAYgAygJEjUKB25ldHdvcmsYByABKAsyJC5zb2NrZXJsZXNzLmhvc3QudjEuTmV0d29ya05hbWVzcGFjZRIwCgVwb3J0cxgIIAMoCzIhLnNvY2tlcmxlc3MuaG9zdC52MS5QdWJsaXNoZWRQb3J0Ei4KBWZpbGVzGAkgAygLMh8uc29ja2VybGVzcy5ob3N0LnYxLk1hbmFnZWRGaWxlEgsKA3R0eRgKIAEoCBISCgpvcGVuX3N0ZGluGAsgASgIEhIKCnN0ZGluX29uY2UYDCABKAgSNgoMY29uc29sZV9zaXplGA0gASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5Db25zb2xlU2l6ZRIsCgNsb2cYDiABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuTG9nU2V0dGluZ3MSDAoEaW5pdBgPIAEoCBI4Cg5kb2NrZXJfc29ja2V0cxgQIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Eb2NrZXJTb2NrZXQSNAoMYmluZF9zb3VyY2VzGBEgAygLMh4uc29ja2VybGVzcy5ob3N0LnYxLkJpbmRTb3VyY2USGAoQcGlkX2NvbnRhaW5lcl9pZBgSIAEoCRIYChBpcGNfY29udGFpbmVyX2lkGBMgASgJEi8KDGltYWdlX21vdW50cxgVIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIVCg1pcGNfc2hhcmVhYmxlGBQgASgIEi8KB3NlY3JldHMYFiADKAsyHi5zb2NrZXJsZXNzLmhvc3QudjEuU2VjcmV0RmlsZRISCgpzZWNyZXRfZW52GBcgAygJIl0KClNlY3JldEZpbGUSFgoOY29udGFpbmVyX3BhdGgYASABKAkSDwoHY29udGVudBgCIAEoDBIMCgRtb2RlGAMgASgNEgsKA3VpZBgEIAEoDRILCgNnaWQYBSABKA0iKgoKQmluZFNvdXJjZRIMCgRwYXRoGAEgASgJEg4KBmNyZWF0ZRgCIAEoCCI/CgxEb2NrZXJTb2NrZXQSFgoOY29udGFpbmVyX3BhdGgYASABKAkSFwoPZnJvbnRlbmRfc29ja2V0GAIgASgJIoIBChBOZXR3b3JrTmFtZXNwYWNlEg4KBGhvc3QYASABKAhIABIOCgRub25lGAIgASgISAASFgoMY29udGFpbmVyX2lkGAMgASgJSAASLgoHYnJpZGdlZBgEIAEoCzIbLnNvY2tlcmxlc3MuaG9zdC52MS5CcmlkZ2VkSABCBgoEa2luZCI8CgdCcmlkZ2VkEjEKCmludGVyZmFjZXMYASADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuSW50ZXJmYWNlIs4BCglJbnRlcmZhY2USEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIPCgdnYXRld2F5GAQgASgJEgsKA21hYxgFIAEoCRIMCgRuYW1lGAYgASgJEg4KBnByZWZpeBgHIAEoCRILCgNtdHUYCCABKA0SNAoHc3lzY3RscxgJIAMoCzIjLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2VTeXNjdGwSDQoFYXBhcnQYCiABKAgiTQoPSW50ZXJmYWNlU3lzY3RsEg4KBmZhbWlseRgBIAEoCRINCgV0YWJsZRgCIAEoCRIMCgRuYW1lGAMgASgJEg0KBXZhbHVlGAQgASgJIooBCg1QdWJsaXNoZWRQb3J0EhAKCHByb3RvY29sGAEgASgJEg8KB2hvc3RfaXAYAiABKAkSEQoJaG9zdF9wb3J0GAMgASgNEhUKDWhvc3RfcG9ydF9lbmQYBCABKA0SFgoOY29udGFpbmVyX3BvcnQYBSABKA0SFAoMY29udGFpbmVyX2lwGAYgASgJIlkKCUJvdW5kUG9ydBIQCghwcm90b2NvbBgBIAEoCRIPCgdob3N0X2lwGAIgASgJEhEKCWhvc3RfcG9ydBgDIAEoDRIWCg5jb250YWluZXJfcG9ydBgEIAEoDSJECgtNYW5hZ2VkRmlsZRIWCg5jb250YWluZXJfcGF0aBgBIAEoCRIPCgdjb250ZW50GAIgASgMEgwKBG1vZGUYAyABKA0ibgoLTG9nU2V0dGluZ3MSEAoIZGlzYWJsZWQYASABKAgSEAoIbWF4X3NpemUYAiABKAQSEQoJbWF4X2ZpbGVzGAMgASgNEhgKC2J1ZmZlcl9zaXplGAQgASgESACIAQFCDgoMX2J1ZmZlcl9zaXplIosBChdMYXVuY2hDb250YWluZXJSZXNwb25zZRIUCgxhZ2VudF9zb2NrZXQYASABKAkSCwoDcGlkGAIgASgDEjIKC2JvdW5kX3BvcnRzGAMgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkJvdW5kUG9ydBIZChFuZXR3b3JrX25hbWVzcGFjZRgEIAEoCSIvChdSZWxlYXNlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiGgoYUmVsZWFzZUNvbnRhaW5lclJlc3BvbnNlIi4KFlJlbW92ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIhkKF1JlbW92ZUNvbnRhaW5lclJlc3BvbnNlIhcKFUxpc3RDb250YWluZXJzUmVxdWVzdCJRChZMaXN0Q29udGFpbmVyc1Jlc3BvbnNlEjcKCmNvbnRhaW5lcnMYASADKAsyIy5zb2NrZXJsZXNzLmhvc3QudjEuQ29udGFpbmVyT25EaXNrItIBCg9Db250YWluZXJPbkRpc2sSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSEgoKc2hpbV9hbGl2ZRgDIAEoCBIUCgxhZ2VudF9zb2NrZXQYBCABKAkSNwoKbGFzdF9zdGF0ZRgFIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuQ29udGFpbmVyU3RhdGUSMgoLYm91bmRfcG9ydHMYBiADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuQm91bmRQb3J0IjgKElVucGFja0xheWVyUmVxdWVzdBIPCgdkaWZmX2lkGAEgASgJEhEKCWJsb2JfcGF0aBgCIAEoCSJGChNVbnBhY2tMYXllclJlc3BvbnNlEgwKBHNpemUYASABKAQSDwoHZXhpc3RlZBgCIAEoCBIQCgh0YXJfc2l6ZRgDIAEoBCI5ChFUYWtlVXBsb2FkUmVxdWVzdBIRCgl1cGxvYWRfaWQYASABKAkSEQoJYmxvYl9wYXRoGAIgASgJIoMBChJUYWtlVXBsb2FkUmVzcG9uc2USMAoFcmVhZHkYASABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuVXBsb2FkUmVhZHlIABIwCgV0YWtlbhgCIAEoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5VcGxvYWRUYWtlbkgAQgkKB21lc3NhZ2UiDQoLVXBsb2FkUmVhZHkiYwoLVXBsb2FkVGFrZW4SDgoGZGlnZXN0GAEgASgJEgwKBHNpemUYAiABKAQSDwoHZGlmZl9pZBgDIAEoCRIQCgh0YXJfc2l6ZRgEIAEoBBITCgtjb21wcmVzc2lvbhgFIAEoCSJZChNPZmZlckFyY2hpdmVSZXF1ZXN0EhIKCmFyY2hpdmVfaWQYASABKAkSLgoFcGFydHMYAiADKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuQXJjaGl2ZVBhcnQiVwoLQXJjaGl2ZVBhcnQSEQoHY29udGVudBgBIAEoDEgAEi0KBWxheWVyGAIgASgLMhwuc29ja2VybGVzcy5ob3N0LnYxLkxheWVyVGFySABCBgoEcGFydCI8CghMYXllclRhchIRCglibG9iX3BhdGgYASABKAkSDwoHZGlmZl9pZBgCIAEoCRIMCgRzaXplGAMgASgEIhYKFE9mZmVyQXJjaGl2ZVJlc3BvbnNlIiUKElJlbW92ZUxheWVyUmVxdWVzdBIPCgdkaWZmX2lkGAEgASgJIhUKE1JlbW92ZUxheWVyUmVzcG9uc2UiEwoRTGlzdExheWVyc1JlcXVlc3QiJgoSTGlzdExheWVyc1Jlc3BvbnNlEhAKCGRpZmZfaWRzGAEgAygJIt8BChRFbnN1cmVOZXR3b3JrUmVxdWVzdBISCgpuZXR3b3JrX2lkGAEgASgJEg4KBmJyaWRnZRgCIAEoCRIPCgdnYXRld2F5GAMgASgJEhAKCGludGVybmFsGAQgASgIEg8KB2lzb2xhdGUYBSABKAgSDQoFYWxvbmUYBiABKAgSDQoFZ2l2ZW4YByABKAgSCwoDbXR1GAggASgNEhMKC3VuYWRkcmVzc2VkGAkgASgIEg0KBWFwYXJ0GAogASgIEhAKCHVubWFza2VkGAsgASgIEg4KBnNvdXJjZRgMIAEoCSIXChVFbnN1cmVOZXR3b3JrUmVzcG9uc2UiOgoUUmVtb3ZlTmV0d29ya1JlcXVlc3QSEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkiFwoVUmVtb3ZlTmV0d29ya1Jlc3BvbnNlIq0BChdDb25uZWN0Q29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSMAoJaW50ZXJmYWNlGAIgASgLMh0uc29ja2VybGVzcy5ob3N0LnYxLkludGVyZmFjZRIXCg9kZWZhdWx0X2dhdGV3YXkYAyABKAkSMQoFbmFtZXMYBCABKAsyIi5zb2NrZXJsZXNzLmhvc3QudjEuTmFtZUZpbGVDaGFuZ2UiGgoYQ29ubmVjdENvbnRhaW5lclJlc3BvbnNlIqIBChpEaXNjb25uZWN0Q29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSEgoKbmV0d29ya19pZBgCIAEoCRIOCgZicmlkZ2UYAyABKAkSFwoPZGVmYXVsdF9nYXRld2F5GAQgASgJEjEKBW5hbWVzGAUgASgLMiIuc29ja2VybGVzcy5ob3N0LnYxLk5hbWVGaWxlQ2hhbmdlIh0KG0Rpc2Nvbm5lY3RDb250YWluZXJSZXNwb25zZSJoCg5OYW1lRmlsZUNoYW5nZRITCgtyZW1vdmVfaG9zdBgBIAEoCRIQCghhZGRfaG9zdBgCIAEoCRIaChJyZXNvbHZfY29uZl9iZWZvcmUYAyABKAwSEwoLcmVzb2x2X2NvbmYYBCABKAwiFwoVSW5zcGVjdE1hY2hpbmVSZXF1ZXN0ImYKFkluc3BlY3RNYWNoaW5lUmVzcG9uc2USDgoGcm91dGVzGAEgAygJEhMKC3Jlc29sdl9jb25mGAIgASgMEicKA25vdxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiqgEKE0NyZWF0ZVZvbHVtZVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIOCgZkcml2ZXIYAiABKAkSRQoHb3B0aW9ucxgDIAMoCzI0LnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXF1ZXN0Lk9wdGlvbnNFbnRyeRouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKtAQoUQ3JlYXRlVm9sdW1lUmVzcG9uc2USDAoEcGF0aBgBIAEoCRISCgptb3VudHBvaW50GAIgASgJEkQKBnN0YXR1cxgDIAMoCzI0LnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXNwb25zZS5TdGF0dXNFbnRyeRotCgtTdGF0dXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIiMKE1JlbW92ZVZvbHVtZVJlcXVlc3QSDAoEbmFtZRgBIAEoCSIWChRSZW1vdmVWb2x1bWVSZXNwb25zZSIVChNXYXRjaFZvbHVtZXNSZXF1ZXN0IkIKFFdhdGNoVm9sdW1lc1Jlc3BvbnNlEgwKBG5hbWUYASABKAkSDAoEZnJlZRgCIAEoBBIOCgZncm93dGgYAyABKAQiQQoSTWVhc3VyZURpc2tSZXF1ZXN0EhUKDWNvbnRhaW5lcl9pZHMYASADKAkSFAoMdm9sdW1lX25hbWVzGAIgAygJIowCChNNZWFzdXJlRGlza1Jlc3BvbnNlEksKCmNvbnRhaW5lcnMYASADKAsyNy5zb2NrZXJsZXNzLmhvc3QudjEuTWVhc3VyZURpc2tSZXNwb25zZS5Db250YWluZXJzRW50cnkSRQoHdm9sdW1lcxgCIAMoCzI0LnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlLlZvbHVtZXNFbnRyeRoxCg9Db250YWluZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ARouCgxWb2x1bWVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASpoCg1Wb2x1bWVTaGFyaW5nEh4KGlZPTFVNRV9TSEFSSU5HX1VOU1BFQ0lGSUVEEAASGQoVVk9MVU1FX1NIQVJJTkdfU0hBUkVEEAESHAoYVk9MVU1FX1NIQVJJTkdfRVhDTFVTSVZFEAIqcQoNVm9sdW1lQ29udGVudBIeChpWT0xVTUVfQ09OVEVOVF9VTlNQRUNJRklFRBAAEhcKE1ZPTFVNRV9DT05URU5UX0hFUkUQARInCiNWT0xVTUVfQ09OVEVOVF9IRVJFX1dJVEhPVVRfT1BUSU9OUxACMpgQCgtIb3N0U2VydmljZRJRCgVIZWxsbxIgLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1JlcXVlc3QaIS5zb2NrZXJsZXNzLmhvc3QudjEuSGVsbG9SZXNwb25zZSIDkAIBEmoKD0NyZWF0ZUNvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlc3BvbnNlEmoKD0xhdW5jaENvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5MYXVuY2hDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlc3BvbnNlEm0KEFJlbGVhc2VDb250YWluZXISKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVsZWFzZUNvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmhvc3QudjEuUmVsZWFzZUNvbnRhaW5lclJlc3BvbnNlEmoKD1JlbW92ZUNvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlc3BvbnNlEmwKDkxpc3RDb250YWluZXJzEikuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBoqLnNvY2tlcmxlc3MuaG9zdC52MS5MaXN0Q29udGFpbmVyc1Jlc3BvbnNlIgOQAgESXgoLVW5wYWNrTGF5ZXISJi5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLlVucGFja0xheWVyUmVzcG9uc2USXQoKVGFrZVVwbG9hZBIlLnNvY2tlcmxlc3MuaG9zdC52MS5UYWtlVXBsb2FkUmVxdWVzdBomLnNvY2tlcmxlc3MuaG9zdC52MS5UYWtlVXBsb2FkUmVzcG9uc2UwARJjCgxPZmZlckFyY2hpdmUSJy5zb2NrZXJsZXNzLmhvc3QudjEuT2ZmZXJBcmNoaXZlUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5PZmZlckFyY2hpdmVSZXNwb25zZTABEl4KC1JlbW92ZUxheWVyEiYuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUxheWVyUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVMYXllclJlc3BvbnNlEmAKCkxpc3RMYXllcnMSJS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdExheWVyc1JlcXVlc3QaJi5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdExheWVyc1Jlc3BvbnNlIgOQAgESZAoNRW5zdXJlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVzcG9uc2USZAoNUmVtb3ZlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVzcG9uc2USbQoQQ29ubmVjdENvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5Db25uZWN0Q29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5Db25uZWN0Q29udGFpbmVyUmVzcG9uc2USdgoTRGlzY29ubmVjdENvbnRhaW5lchIuLnNvY2tlcmxlc3MuaG9zdC52MS5EaXNjb25uZWN0Q29udGFpbmVyUmVxdWVzdBovLnNvY2tlcmxlc3MuaG9zdC52MS5EaXNjb25uZWN0Q29udGFpbmVyUmVzcG9uc2USbAoOSW5zcGVjdE1hY2hpbmUSKS5zb2NrZXJsZXNzLmhvc3QudjEuSW5zcGVjdE1hY2hpbmVSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkluc3BlY3RNYWNoaW5lUmVzcG9uc2UiA5ACARJhCgxDcmVhdGVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXNwb25zZRJhCgxSZW1vdmVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVWb2x1bWVSZXNwb25zZRJjCgxXYXRjaFZvbHVtZXMSJy5zb2NrZXJsZXNzLmhvc3QudjEuV2F0Y2hWb2x1bWVzUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5XYXRjaFZvbHVtZXNSZXNwb25zZTABEmMKC01lYXN1cmVEaXNrEiYuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
+  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCLIAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCBI4Cg52b2x1bWVfZHJpdmVycxgNIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVEcml2ZXIihAEKDFZvbHVtZURyaXZlchIMCgRuYW1lGAEgASgJEjIKB3NoYXJpbmcYAiABKA4yIS5zb2NrZXJsZXNzLmhvc3QudjEuVm9sdW1lU2hhcmluZxIyCgdjb250ZW50GAMgASgOMiEuc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZUNvbnRlbnQi8AEKFkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhYKDmxheWVyX2RpZmZfaWRzGAIgAygJEjQKDHZvbHVtZV9zZWVkcxgDIAMoCzIeLnNvY2tlcmxlc3MuaG9zdC52MS5Wb2x1bWVTZWVkEikKBm1vdW50cxgEIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIZChF3b3JraW5nX2RpcmVjdG9yeRgFIAEoCRIWCg5yZWFkX29ubHlfcm9vdBgGIAEoCBIUCgxiaW5kX3NvdXJjZXMYByADKAkiggEKBU1vdW50Eg4KBnNvdXJjZRgBIAEoCRITCgtkZXN0aW5hdGlvbhgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgSFgoObGF5ZXJfZGlmZl9pZHMYBCADKAkSDwoHc3VicGF0aBgFIAEoCRIYChBzdWJwYXRoX2luX2ltYWdlGAYgASgIIi8KClZvbHVtZVNlZWQSEwoLdm9sdW1lX3BhdGgYASABKAkSDAoEcGF0aBgCIAEoCSIZChdDcmVhdGVDb250YWluZXJSZXNwb25zZSKIBgoWTGF1bmNoQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIQCghvY2lfc3BlYxgDIAEoDBIWCg5sYXllcl9kaWZmX2lkcxgEIAMoCRIMCgR1c2VyGAUgASgJEhkKEWFkZGl0aW9uYWxfZ3JvdXBzGAYgAygJEjUKB25ldHdvcmsYByABKAsyJC5zb2NrZXJsZXNzLmhvc3QudjEuTmV0d29ya05hbWVzcGFjZRIwCgVwb3J0cxgIIAMoCzIhLnNvY2tlcmxlc3MuaG9zdC52MS5QdWJsaXNoZWRQb3J0Ei4KBWZpbGVzGAkgAygLMh8uc29ja2VybGVzcy5ob3N0LnYxLk1hbmFnZWRGaWxlEgsKA3R0eRgKIAEoCBISCgpvcGVuX3N0ZGluGAsgASgIEhIKCnN0ZGluX29uY2UYDCABKAgSNgoMY29uc29sZV9zaXplGA0gASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5Db25zb2xlU2l6ZRIsCgNsb2cYDiABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuTG9nU2V0dGluZ3MSDAoEaW5pdBgPIAEoCBI4Cg5kb2NrZXJfc29ja2V0cxgQIAMoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5Eb2NrZXJTb2NrZXQSNAoMYmluZF9zb3VyY2VzGBEgAygLMh4uc29ja2VybGVzcy5ob3N0LnYxLkJpbmRTb3VyY2USGAoQcGlkX2NvbnRhaW5lcl9pZBgSIAEoCRIYChBpcGNfY29udGFpbmVyX2lkGBMgASgJEi8KDGltYWdlX21vdW50cxgVIAMoCzIZLnNvY2tlcmxlc3MuaG9zdC52MS5Nb3VudBIVCg1pcGNfc2hhcmVhYmxlGBQgASgIEi8KB3NlY3JldHMYFiADKAsyHi5zb2NrZXJsZXNzLmhvc3QudjEuU2VjcmV0RmlsZRISCgpzZWNyZXRfZW52GBcgAygJIl0KClNlY3JldEZpbGUSFgoOY29udGFpbmVyX3BhdGgYASABKAkSDwoHY29udGVudBgCIAEoDBIMCgRtb2RlGAMgASgNEgsKA3VpZBgEIAEoDRILCgNnaWQYBSABKA0iKgoKQmluZFNvdXJjZRIMCgRwYXRoGAEgASgJEg4KBmNyZWF0ZRgCIAEoCCI/CgxEb2NrZXJTb2NrZXQSFgoOY29udGFpbmVyX3BhdGgYASABKAkSFwoPZnJvbnRlbmRfc29ja2V0GAIgASgJIoIBChBOZXR3b3JrTmFtZXNwYWNlEg4KBGhvc3QYASABKAhIABIOCgRub25lGAIgASgISAASFgoMY29udGFpbmVyX2lkGAMgASgJSAASLgoHYnJpZGdlZBgEIAEoCzIbLnNvY2tlcmxlc3MuaG9zdC52MS5CcmlkZ2VkSABCBgoEa2luZCI8CgdCcmlkZ2VkEjEKCmludGVyZmFjZXMYASADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuSW50ZXJmYWNlIs4BCglJbnRlcmZhY2USEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIPCgdnYXRld2F5GAQgASgJEgsKA21hYxgFIAEoCRIMCgRuYW1lGAYgASgJEg4KBnByZWZpeBgHIAEoCRILCgNtdHUYCCABKA0SNAoHc3lzY3RscxgJIAMoCzIjLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2VTeXNjdGwSDQoFYXBhcnQYCiABKAgiTQoPSW50ZXJmYWNlU3lzY3RsEg4KBmZhbWlseRgBIAEoCRINCgV0YWJsZRgCIAEoCRIMCgRuYW1lGAMgASgJEg0KBXZhbHVlGAQgASgJIooBCg1QdWJsaXNoZWRQb3J0EhAKCHByb3RvY29sGAEgASgJEg8KB2hvc3RfaXAYAiABKAkSEQoJaG9zdF9wb3J0GAMgASgNEhUKDWhvc3RfcG9ydF9lbmQYBCABKA0SFgoOY29udGFpbmVyX3BvcnQYBSABKA0SFAoMY29udGFpbmVyX2lwGAYgASgJIlkKCUJvdW5kUG9ydBIQCghwcm90b2NvbBgBIAEoCRIPCgdob3N0X2lwGAIgASgJEhEKCWhvc3RfcG9ydBgDIAEoDRIWCg5jb250YWluZXJfcG9ydBgEIAEoDSJECgtNYW5hZ2VkRmlsZRIWCg5jb250YWluZXJfcGF0aBgBIAEoCRIPCgdjb250ZW50GAIgASgMEgwKBG1vZGUYAyABKA0ibgoLTG9nU2V0dGluZ3MSEAoIZGlzYWJsZWQYASABKAgSEAoIbWF4X3NpemUYAiABKAQSEQoJbWF4X2ZpbGVzGAMgASgNEhgKC2J1ZmZlcl9zaXplGAQgASgESACIAQFCDgoMX2J1ZmZlcl9zaXplIosBChdMYXVuY2hDb250YWluZXJSZXNwb25zZRIUCgxhZ2VudF9zb2NrZXQYASABKAkSCwoDcGlkGAIgASgDEjIKC2JvdW5kX3BvcnRzGAMgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkJvdW5kUG9ydBIZChFuZXR3b3JrX25hbWVzcGFjZRgEIAEoCSIvChdSZWxlYXNlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiGgoYUmVsZWFzZUNvbnRhaW5lclJlc3BvbnNlIi4KFlJlbW92ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIhkKF1JlbW92ZUNvbnRhaW5lclJlc3BvbnNlIhcKFUxpc3RDb250YWluZXJzUmVxdWVzdCJRChZMaXN0Q29udGFpbmVyc1Jlc3BvbnNlEjcKCmNvbnRhaW5lcnMYASADKAsyIy5zb2NrZXJsZXNzLmhvc3QudjEuQ29udGFpbmVyT25EaXNrItIBCg9Db250YWluZXJPbkRpc2sSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSEgoKc2hpbV9hbGl2ZRgDIAEoCBIUCgxhZ2VudF9zb2NrZXQYBCABKAkSNwoKbGFzdF9zdGF0ZRgFIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuQ29udGFpbmVyU3RhdGUSMgoLYm91bmRfcG9ydHMYBiADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuQm91bmRQb3J0IjgKElVucGFja0xheWVyUmVxdWVzdBIPCgdkaWZmX2lkGAEgASgJEhEKCWJsb2JfcGF0aBgCIAEoCSJGChNVbnBhY2tMYXllclJlc3BvbnNlEgwKBHNpemUYASABKAQSDwoHZXhpc3RlZBgCIAEoCBIQCgh0YXJfc2l6ZRgDIAEoBCI5ChFUYWtlVXBsb2FkUmVxdWVzdBIRCgl1cGxvYWRfaWQYASABKAkSEQoJYmxvYl9wYXRoGAIgASgJIoMBChJUYWtlVXBsb2FkUmVzcG9uc2USMAoFcmVhZHkYASABKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuVXBsb2FkUmVhZHlIABIwCgV0YWtlbhgCIAEoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5VcGxvYWRUYWtlbkgAQgkKB21lc3NhZ2UiDQoLVXBsb2FkUmVhZHkiYwoLVXBsb2FkVGFrZW4SDgoGZGlnZXN0GAEgASgJEgwKBHNpemUYAiABKAQSDwoHZGlmZl9pZBgDIAEoCRIQCgh0YXJfc2l6ZRgEIAEoBBITCgtjb21wcmVzc2lvbhgFIAEoCSI6ChJUYWtlQXJjaGl2ZVJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCSK2AQoTVGFrZUFyY2hpdmVSZXNwb25zZRIwCgVyZWFkeRgBIAEoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5VcGxvYWRSZWFkeUgAEjEKBWVudHJ5GAIgASgLMiAuc29ja2VybGVzcy5ob3N0LnYxLkFyY2hpdmVFbnRyeUgAEi8KA2VuZBgDIAEoCzIgLnNvY2tlcmxlc3MuaG9zdC52MS5BcmNoaXZlVGFrZW5IAEIJCgdtZXNzYWdlIqoBCgxBcmNoaXZlRW50cnkSDAoEbmFtZRgBIAEoCRIuCgRmaWxlGAIgASgLMh4uc29ja2VybGVzcy5ob3N0LnYxLlN0b3JlZEZpbGVIABIRCgdzeW1saW5rGAMgASgJSAASEwoJaGFyZF9saW5rGAQgASgJSAASLAoGZm9sZGVyGAUgASgLMhouc29ja2VybGVzcy5ob3N0LnYxLkZvbGRlckgAQgYKBGtpbmQiOAoKU3RvcmVkRmlsZRIMCgRwYXRoGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIMCgRzaXplGAMgASgEIggKBkZvbGRlciIOCgxBcmNoaXZlVGFrZW4iWQoTT2ZmZXJBcmNoaXZlUmVxdWVzdBISCgphcmNoaXZlX2lkGAEgASgJEi4KBXBhcnRzGAIgAygLMh8uc29ja2VybGVzcy5ob3N0LnYxLkFyY2hpdmVQYXJ0IlcKC0FyY2hpdmVQYXJ0EhEKB2NvbnRlbnQYASABKAxIABItCgVsYXllchgCIAEoCzIcLnNvY2tlcmxlc3MuaG9zdC52MS5MYXllclRhckgAQgYKBHBhcnQiPAoITGF5ZXJUYXISEQoJYmxvYl9wYXRoGAEgASgJEg8KB2RpZmZfaWQYAiABKAkSDAoEc2l6ZRgDIAEoBCIWChRPZmZlckFyY2hpdmVSZXNwb25zZSIlChJSZW1vdmVMYXllclJlcXVlc3QSDwoHZGlmZl9pZBgBIAEoCSIVChNSZW1vdmVMYXllclJlc3BvbnNlIhMKEUxpc3RMYXllcnNSZXF1ZXN0IiYKEkxpc3RMYXllcnNSZXNwb25zZRIQCghkaWZmX2lkcxgBIAMoCSLfAQoURW5zdXJlTmV0d29ya1JlcXVlc3QSEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkSDwoHZ2F0ZXdheRgDIAEoCRIQCghpbnRlcm5hbBgEIAEoCBIPCgdpc29sYXRlGAUgASgIEg0KBWFsb25lGAYgASgIEg0KBWdpdmVuGAcgASgIEgsKA210dRgIIAEoDRITCgt1bmFkZHJlc3NlZBgJIAEoCBINCgVhcGFydBgKIAEoCBIQCgh1bm1hc2tlZBgLIAEoCBIOCgZzb3VyY2UYDCABKAkiFwoVRW5zdXJlTmV0d29ya1Jlc3BvbnNlIjoKFFJlbW92ZU5ldHdvcmtSZXF1ZXN0EhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJIhcKFVJlbW92ZU5ldHdvcmtSZXNwb25zZSKtAQoXQ29ubmVjdENvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEjAKCWludGVyZmFjZRgCIAEoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2USFwoPZGVmYXVsdF9nYXRld2F5GAMgASgJEjEKBW5hbWVzGAQgASgLMiIuc29ja2VybGVzcy5ob3N0LnYxLk5hbWVGaWxlQ2hhbmdlIhoKGENvbm5lY3RDb250YWluZXJSZXNwb25zZSKiAQoaRGlzY29ubmVjdENvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCm5ldHdvcmtfaWQYAiABKAkSDgoGYnJpZGdlGAMgASgJEhcKD2RlZmF1bHRfZ2F0ZXdheRgEIAEoCRIxCgVuYW1lcxgFIAEoCzIiLnNvY2tlcmxlc3MuaG9zdC52MS5OYW1lRmlsZUNoYW5nZSIdChtEaXNjb25uZWN0Q29udGFpbmVyUmVzcG9uc2UiaAoOTmFtZUZpbGVDaGFuZ2USEwoLcmVtb3ZlX2hvc3QYASABKAkSEAoIYWRkX2hvc3QYAiABKAkSGgoScmVzb2x2X2NvbmZfYmVmb3JlGAMgASgMEhMKC3Jlc29sdl9jb25mGAQgASgMIhcKFUluc3BlY3RNYWNoaW5lUmVxdWVzdCJmChZJbnNwZWN0TWFjaGluZVJlc3BvbnNlEg4KBnJvdXRlcxgBIAMoCRITCgtyZXNvbHZfY29uZhgCIAEoDBInCgNub3cYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqoBChNDcmVhdGVWb2x1bWVSZXF1ZXN0EgwKBG5hbWUYASABKAkSDgoGZHJpdmVyGAIgASgJEkUKB29wdGlvbnMYAyADKAsyNC5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVxdWVzdC5PcHRpb25zRW50cnkaLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEirQEKFENyZWF0ZVZvbHVtZVJlc3BvbnNlEgwKBHBhdGgYASABKAkSEgoKbW91bnRwb2ludBgCIAEoCRJECgZzdGF0dXMYAyADKAsyNC5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVzcG9uc2UuU3RhdHVzRW50cnkaLQoLU3RhdHVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIjChNSZW1vdmVWb2x1bWVSZXF1ZXN0EgwKBG5hbWUYASABKAkiFgoUUmVtb3ZlVm9sdW1lUmVzcG9uc2UiFQoTV2F0Y2hWb2x1bWVzUmVxdWVzdCJCChRXYXRjaFZvbHVtZXNSZXNwb25zZRIMCgRuYW1lGAEgASgJEgwKBGZyZWUYAiABKAQSDgoGZ3Jvd3RoGAMgASgEIkEKEk1lYXN1cmVEaXNrUmVxdWVzdBIVCg1jb250YWluZXJfaWRzGAEgAygJEhQKDHZvbHVtZV9uYW1lcxgCIAMoCSKMAgoTTWVhc3VyZURpc2tSZXNwb25zZRJLCgpjb250YWluZXJzGAEgAygLMjcuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UuQ29udGFpbmVyc0VudHJ5EkUKB3ZvbHVtZXMYAiADKAsyNC5zb2NrZXJsZXNzLmhvc3QudjEuTWVhc3VyZURpc2tSZXNwb25zZS5Wb2x1bWVzRW50cnkaMQoPQ29udGFpbmVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLgoMVm9sdW1lc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEqaAoNVm9sdW1lU2hhcmluZxIeChpWT0xVTUVfU0hBUklOR19VTlNQRUNJRklFRBAAEhkKFVZPTFVNRV9TSEFSSU5HX1NIQVJFRBABEhwKGFZPTFVNRV9TSEFSSU5HX0VYQ0xVU0lWRRACKnEKDVZvbHVtZUNvbnRlbnQSHgoaVk9MVU1FX0NPTlRFTlRfVU5TUEVDSUZJRUQQABIXChNWT0xVTUVfQ09OVEVOVF9IRVJFEAESJwojVk9MVU1FX0NPTlRFTlRfSEVSRV9XSVRIT1VUX09QVElPTlMQAjL6EAoLSG9zdFNlcnZpY2USUQoFSGVsbG8SIC5zb2NrZXJsZXNzLmhvc3QudjEuSGVsbG9SZXF1ZXN0GiEuc29ja2VybGVzcy5ob3N0LnYxLkhlbGxvUmVzcG9uc2UiA5ACARJqCg9DcmVhdGVDb250YWluZXISKi5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBorLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVDb250YWluZXJSZXNwb25zZRJqCg9MYXVuY2hDb250YWluZXISKi5zb2NrZXJsZXNzLmhvc3QudjEuTGF1bmNoQ29udGFpbmVyUmVxdWVzdBorLnNvY2tlcmxlc3MuaG9zdC52MS5MYXVuY2hDb250YWluZXJSZXNwb25zZRJtChBSZWxlYXNlQ29udGFpbmVyEisuc29ja2VybGVzcy5ob3N0LnYxLlJlbGVhc2VDb250YWluZXJSZXF1ZXN0Giwuc29ja2VybGVzcy5ob3N0LnYxLlJlbGVhc2VDb250YWluZXJSZXNwb25zZRJqCg9SZW1vdmVDb250YWluZXISKi5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlQ29udGFpbmVyUmVxdWVzdBorLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVDb250YWluZXJSZXNwb25zZRJsCg5MaXN0Q29udGFpbmVycxIpLnNvY2tlcmxlc3MuaG9zdC52MS5MaXN0Q29udGFpbmVyc1JlcXVlc3QaKi5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdENvbnRhaW5lcnNSZXNwb25zZSIDkAIBEl4KC1VucGFja0xheWVyEiYuc29ja2VybGVzcy5ob3N0LnYxLlVucGFja0xheWVyUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5VbnBhY2tMYXllclJlc3BvbnNlEl0KClRha2VVcGxvYWQSJS5zb2NrZXJsZXNzLmhvc3QudjEuVGFrZVVwbG9hZFJlcXVlc3QaJi5zb2NrZXJsZXNzLmhvc3QudjEuVGFrZVVwbG9hZFJlc3BvbnNlMAESYAoLVGFrZUFyY2hpdmUSJi5zb2NrZXJsZXNzLmhvc3QudjEuVGFrZUFyY2hpdmVSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLlRha2VBcmNoaXZlUmVzcG9uc2UwARJjCgxPZmZlckFyY2hpdmUSJy5zb2NrZXJsZXNzLmhvc3QudjEuT2ZmZXJBcmNoaXZlUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5PZmZlckFyY2hpdmVSZXNwb25zZTABEl4KC1JlbW92ZUxheWVyEiYuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUxheWVyUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVMYXllclJlc3BvbnNlEmAKCkxpc3RMYXllcnMSJS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdExheWVyc1JlcXVlc3QaJi5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdExheWVyc1Jlc3BvbnNlIgOQAgESZAoNRW5zdXJlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVzcG9uc2USZAoNUmVtb3ZlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVzcG9uc2USbQoQQ29ubmVjdENvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5Db25uZWN0Q29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5Db25uZWN0Q29udGFpbmVyUmVzcG9uc2USdgoTRGlzY29ubmVjdENvbnRhaW5lchIuLnNvY2tlcmxlc3MuaG9zdC52MS5EaXNjb25uZWN0Q29udGFpbmVyUmVxdWVzdBovLnNvY2tlcmxlc3MuaG9zdC52MS5EaXNjb25uZWN0Q29udGFpbmVyUmVzcG9uc2USbAoOSW5zcGVjdE1hY2hpbmUSKS5zb2NrZXJsZXNzLmhvc3QudjEuSW5zcGVjdE1hY2hpbmVSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkluc3BlY3RNYWNoaW5lUmVzcG9uc2UiA5ACARJhCgxDcmVhdGVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXNwb25zZRJhCgxSZW1vdmVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVWb2x1bWVSZXNwb25zZRJjCgxXYXRjaFZvbHVtZXMSJy5zb2NrZXJsZXNzLmhvc3QudjEuV2F0Y2hWb2x1bWVzUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5XYXRjaFZvbHVtZXNSZXNwb25zZTABEmMKC01lYXN1cmVEaXNrEiYuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
 
 /**
  * @generated from message sockerless.host.v1.HelloRequest
@@ -1248,6 +1248,180 @@ export const UploadTakenSchema: GenMessage<UploadTaken> = /*@__PURE__*/
   messageDesc(file_sockerless_host_v1_host, 32);
 
 /**
+ * @generated from message sockerless.host.v1.TakeArchiveRequest
+ */
+export type TakeArchiveRequest = Message<"sockerless.host.v1.TakeArchiveRequest"> & {
+  /**
+   * 64 hex digits that nobody can guess
+   *
+   * @generated from field: string upload_id = 1;
+   */
+  uploadId: string;
+
+  /**
+   * on this machine; it is not there yet
+   *
+   * @generated from field: string directory = 2;
+   */
+  directory: string;
+};
+
+/**
+ * Describes the message sockerless.host.v1.TakeArchiveRequest.
+ * Use `create(TakeArchiveRequestSchema)` to create a new message.
+ */
+export const TakeArchiveRequestSchema: GenMessage<TakeArchiveRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 33);
+
+/**
+ * @generated from message sockerless.host.v1.TakeArchiveResponse
+ */
+export type TakeArchiveResponse = Message<"sockerless.host.v1.TakeArchiveResponse"> & {
+  /**
+   * @generated from oneof sockerless.host.v1.TakeArchiveResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: sockerless.host.v1.UploadReady ready = 1;
+     */
+    value: UploadReady;
+    case: "ready";
+  } | {
+    /**
+     * @generated from field: sockerless.host.v1.ArchiveEntry entry = 2;
+     */
+    value: ArchiveEntry;
+    case: "entry";
+  } | {
+    /**
+     * @generated from field: sockerless.host.v1.ArchiveTaken end = 3;
+     */
+    value: ArchiveTaken;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.host.v1.TakeArchiveResponse.
+ * Use `create(TakeArchiveResponseSchema)` to create a new message.
+ */
+export const TakeArchiveResponseSchema: GenMessage<TakeArchiveResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 34);
+
+/**
+ * @generated from message sockerless.host.v1.ArchiveEntry
+ */
+export type ArchiveEntry = Message<"sockerless.host.v1.ArchiveEntry"> & {
+  /**
+   * as the archive has it
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Unset: something else.
+   *
+   * @generated from oneof sockerless.host.v1.ArchiveEntry.kind
+   */
+  kind: {
+    /**
+     * @generated from field: sockerless.host.v1.StoredFile file = 2;
+     */
+    value: StoredFile;
+    case: "file";
+  } | {
+    /**
+     * target
+     *
+     * @generated from field: string symlink = 3;
+     */
+    value: string;
+    case: "symlink";
+  } | {
+    /**
+     * target
+     *
+     * @generated from field: string hard_link = 4;
+     */
+    value: string;
+    case: "hardLink";
+  } | {
+    /**
+     * @generated from field: sockerless.host.v1.Folder folder = 5;
+     */
+    value: Folder;
+    case: "folder";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.host.v1.ArchiveEntry.
+ * Use `create(ArchiveEntrySchema)` to create a new message.
+ */
+export const ArchiveEntrySchema: GenMessage<ArchiveEntry> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 35);
+
+/**
+ * @generated from message sockerless.host.v1.StoredFile
+ */
+export type StoredFile = Message<"sockerless.host.v1.StoredFile"> & {
+  /**
+   * in the directory
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * "sha256:…"
+   *
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * bytes
+   *
+   * @generated from field: uint64 size = 3;
+   */
+  size: bigint;
+};
+
+/**
+ * Describes the message sockerless.host.v1.StoredFile.
+ * Use `create(StoredFileSchema)` to create a new message.
+ */
+export const StoredFileSchema: GenMessage<StoredFile> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 36);
+
+/**
+ * @generated from message sockerless.host.v1.Folder
+ */
+export type Folder = Message<"sockerless.host.v1.Folder"> & {
+};
+
+/**
+ * Describes the message sockerless.host.v1.Folder.
+ * Use `create(FolderSchema)` to create a new message.
+ */
+export const FolderSchema: GenMessage<Folder> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 37);
+
+/**
+ * @generated from message sockerless.host.v1.ArchiveTaken
+ */
+export type ArchiveTaken = Message<"sockerless.host.v1.ArchiveTaken"> & {
+};
+
+/**
+ * Describes the message sockerless.host.v1.ArchiveTaken.
+ * Use `create(ArchiveTakenSchema)` to create a new message.
+ */
+export const ArchiveTakenSchema: GenMessage<ArchiveTaken> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 38);
+
+/**
  * @generated from message sockerless.host.v1.OfferArchiveRequest
  */
 export type OfferArchiveRequest = Message<"sockerless.host.v1.OfferArchiveRequest"> & {
@@ -1271,7 +1445,7 @@ export type OfferArchiveRequest = Message<"sockerless.host.v1.OfferArchiveReques
  * Use `create(OfferArchiveRequestSchema)` to create a new message.
  */
 export const OfferArchiveRequestSchema: GenMessage<OfferArchiveRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 33);
+  messageDesc(file_sockerless_host_v1_host, 39);
 
 /**
  * @generated from message sockerless.host.v1.ArchivePart
@@ -1300,7 +1474,7 @@ export type ArchivePart = Message<"sockerless.host.v1.ArchivePart"> & {
  * Use `create(ArchivePartSchema)` to create a new message.
  */
 export const ArchivePartSchema: GenMessage<ArchivePart> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 34);
+  messageDesc(file_sockerless_host_v1_host, 40);
 
 /**
  * A layer's tar, not compressed. What turns out to be another than this says is
@@ -1336,7 +1510,7 @@ export type LayerTar = Message<"sockerless.host.v1.LayerTar"> & {
  * Use `create(LayerTarSchema)` to create a new message.
  */
 export const LayerTarSchema: GenMessage<LayerTar> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 35);
+  messageDesc(file_sockerless_host_v1_host, 41);
 
 /**
  * @generated from message sockerless.host.v1.OfferArchiveResponse
@@ -1349,7 +1523,7 @@ export type OfferArchiveResponse = Message<"sockerless.host.v1.OfferArchiveRespo
  * Use `create(OfferArchiveResponseSchema)` to create a new message.
  */
 export const OfferArchiveResponseSchema: GenMessage<OfferArchiveResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 36);
+  messageDesc(file_sockerless_host_v1_host, 42);
 
 /**
  * @generated from message sockerless.host.v1.RemoveLayerRequest
@@ -1366,7 +1540,7 @@ export type RemoveLayerRequest = Message<"sockerless.host.v1.RemoveLayerRequest"
  * Use `create(RemoveLayerRequestSchema)` to create a new message.
  */
 export const RemoveLayerRequestSchema: GenMessage<RemoveLayerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 37);
+  messageDesc(file_sockerless_host_v1_host, 43);
 
 /**
  * @generated from message sockerless.host.v1.RemoveLayerResponse
@@ -1379,7 +1553,7 @@ export type RemoveLayerResponse = Message<"sockerless.host.v1.RemoveLayerRespons
  * Use `create(RemoveLayerResponseSchema)` to create a new message.
  */
 export const RemoveLayerResponseSchema: GenMessage<RemoveLayerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 38);
+  messageDesc(file_sockerless_host_v1_host, 44);
 
 /**
  * @generated from message sockerless.host.v1.ListLayersRequest
@@ -1392,7 +1566,7 @@ export type ListLayersRequest = Message<"sockerless.host.v1.ListLayersRequest"> 
  * Use `create(ListLayersRequestSchema)` to create a new message.
  */
 export const ListLayersRequestSchema: GenMessage<ListLayersRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 39);
+  messageDesc(file_sockerless_host_v1_host, 45);
 
 /**
  * @generated from message sockerless.host.v1.ListLayersResponse
@@ -1411,7 +1585,7 @@ export type ListLayersResponse = Message<"sockerless.host.v1.ListLayersResponse"
  * Use `create(ListLayersResponseSchema)` to create a new message.
  */
 export const ListLayersResponseSchema: GenMessage<ListLayersResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 40);
+  messageDesc(file_sockerless_host_v1_host, 46);
 
 /**
  * @generated from message sockerless.host.v1.EnsureNetworkRequest
@@ -1507,7 +1681,7 @@ export type EnsureNetworkRequest = Message<"sockerless.host.v1.EnsureNetworkRequ
  * Use `create(EnsureNetworkRequestSchema)` to create a new message.
  */
 export const EnsureNetworkRequestSchema: GenMessage<EnsureNetworkRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 41);
+  messageDesc(file_sockerless_host_v1_host, 47);
 
 /**
  * @generated from message sockerless.host.v1.EnsureNetworkResponse
@@ -1520,7 +1694,7 @@ export type EnsureNetworkResponse = Message<"sockerless.host.v1.EnsureNetworkRes
  * Use `create(EnsureNetworkResponseSchema)` to create a new message.
  */
 export const EnsureNetworkResponseSchema: GenMessage<EnsureNetworkResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 42);
+  messageDesc(file_sockerless_host_v1_host, 48);
 
 /**
  * @generated from message sockerless.host.v1.RemoveNetworkRequest
@@ -1542,7 +1716,7 @@ export type RemoveNetworkRequest = Message<"sockerless.host.v1.RemoveNetworkRequ
  * Use `create(RemoveNetworkRequestSchema)` to create a new message.
  */
 export const RemoveNetworkRequestSchema: GenMessage<RemoveNetworkRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 43);
+  messageDesc(file_sockerless_host_v1_host, 49);
 
 /**
  * @generated from message sockerless.host.v1.RemoveNetworkResponse
@@ -1555,7 +1729,7 @@ export type RemoveNetworkResponse = Message<"sockerless.host.v1.RemoveNetworkRes
  * Use `create(RemoveNetworkResponseSchema)` to create a new message.
  */
 export const RemoveNetworkResponseSchema: GenMessage<RemoveNetworkResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 44);
+  messageDesc(file_sockerless_host_v1_host, 50);
 
 /**
  * @generated from message sockerless.host.v1.ConnectContainerRequest
@@ -1589,7 +1763,7 @@ export type ConnectContainerRequest = Message<"sockerless.host.v1.ConnectContain
  * Use `create(ConnectContainerRequestSchema)` to create a new message.
  */
 export const ConnectContainerRequestSchema: GenMessage<ConnectContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 45);
+  messageDesc(file_sockerless_host_v1_host, 51);
 
 /**
  * @generated from message sockerless.host.v1.ConnectContainerResponse
@@ -1602,7 +1776,7 @@ export type ConnectContainerResponse = Message<"sockerless.host.v1.ConnectContai
  * Use `create(ConnectContainerResponseSchema)` to create a new message.
  */
 export const ConnectContainerResponseSchema: GenMessage<ConnectContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 46);
+  messageDesc(file_sockerless_host_v1_host, 52);
 
 /**
  * @generated from message sockerless.host.v1.DisconnectContainerRequest
@@ -1641,7 +1815,7 @@ export type DisconnectContainerRequest = Message<"sockerless.host.v1.DisconnectC
  * Use `create(DisconnectContainerRequestSchema)` to create a new message.
  */
 export const DisconnectContainerRequestSchema: GenMessage<DisconnectContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 47);
+  messageDesc(file_sockerless_host_v1_host, 53);
 
 /**
  * @generated from message sockerless.host.v1.DisconnectContainerResponse
@@ -1654,7 +1828,7 @@ export type DisconnectContainerResponse = Message<"sockerless.host.v1.Disconnect
  * Use `create(DisconnectContainerResponseSchema)` to create a new message.
  */
 export const DisconnectContainerResponseSchema: GenMessage<DisconnectContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 48);
+  messageDesc(file_sockerless_host_v1_host, 54);
 
 /**
  * Changes of a running container's managed files, made in place. Lines that the
@@ -1695,7 +1869,7 @@ export type NameFileChange = Message<"sockerless.host.v1.NameFileChange"> & {
  * Use `create(NameFileChangeSchema)` to create a new message.
  */
 export const NameFileChangeSchema: GenMessage<NameFileChange> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 49);
+  messageDesc(file_sockerless_host_v1_host, 55);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineRequest
@@ -1708,7 +1882,7 @@ export type InspectMachineRequest = Message<"sockerless.host.v1.InspectMachineRe
  * Use `create(InspectMachineRequestSchema)` to create a new message.
  */
 export const InspectMachineRequestSchema: GenMessage<InspectMachineRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 50);
+  messageDesc(file_sockerless_host_v1_host, 56);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineResponse
@@ -1739,7 +1913,7 @@ export type InspectMachineResponse = Message<"sockerless.host.v1.InspectMachineR
  * Use `create(InspectMachineResponseSchema)` to create a new message.
  */
 export const InspectMachineResponseSchema: GenMessage<InspectMachineResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 51);
+  messageDesc(file_sockerless_host_v1_host, 57);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeRequest
@@ -1768,7 +1942,7 @@ export type CreateVolumeRequest = Message<"sockerless.host.v1.CreateVolumeReques
  * Use `create(CreateVolumeRequestSchema)` to create a new message.
  */
 export const CreateVolumeRequestSchema: GenMessage<CreateVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 52);
+  messageDesc(file_sockerless_host_v1_host, 58);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeResponse
@@ -1801,7 +1975,7 @@ export type CreateVolumeResponse = Message<"sockerless.host.v1.CreateVolumeRespo
  * Use `create(CreateVolumeResponseSchema)` to create a new message.
  */
 export const CreateVolumeResponseSchema: GenMessage<CreateVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 53);
+  messageDesc(file_sockerless_host_v1_host, 59);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeRequest
@@ -1818,7 +1992,7 @@ export type RemoveVolumeRequest = Message<"sockerless.host.v1.RemoveVolumeReques
  * Use `create(RemoveVolumeRequestSchema)` to create a new message.
  */
 export const RemoveVolumeRequestSchema: GenMessage<RemoveVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 54);
+  messageDesc(file_sockerless_host_v1_host, 60);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeResponse
@@ -1831,7 +2005,7 @@ export type RemoveVolumeResponse = Message<"sockerless.host.v1.RemoveVolumeRespo
  * Use `create(RemoveVolumeResponseSchema)` to create a new message.
  */
 export const RemoveVolumeResponseSchema: GenMessage<RemoveVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 55);
+  messageDesc(file_sockerless_host_v1_host, 61);
 
 /**
  * @generated from message sockerless.host.v1.WatchVolumesRequest
@@ -1844,7 +2018,7 @@ export type WatchVolumesRequest = Message<"sockerless.host.v1.WatchVolumesReques
  * Use `create(WatchVolumesRequestSchema)` to create a new message.
  */
 export const WatchVolumesRequestSchema: GenMessage<WatchVolumesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 56);
+  messageDesc(file_sockerless_host_v1_host, 62);
 
 /**
  * A volume whose disk has too little room.
@@ -1877,7 +2051,7 @@ export type WatchVolumesResponse = Message<"sockerless.host.v1.WatchVolumesRespo
  * Use `create(WatchVolumesResponseSchema)` to create a new message.
  */
 export const WatchVolumesResponseSchema: GenMessage<WatchVolumesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 57);
+  messageDesc(file_sockerless_host_v1_host, 63);
 
 /**
  * @generated from message sockerless.host.v1.MeasureDiskRequest
@@ -1901,7 +2075,7 @@ export type MeasureDiskRequest = Message<"sockerless.host.v1.MeasureDiskRequest"
  * Use `create(MeasureDiskRequestSchema)` to create a new message.
  */
 export const MeasureDiskRequestSchema: GenMessage<MeasureDiskRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 58);
+  messageDesc(file_sockerless_host_v1_host, 64);
 
 /**
  * @generated from message sockerless.host.v1.MeasureDiskResponse
@@ -1927,7 +2101,7 @@ export type MeasureDiskResponse = Message<"sockerless.host.v1.MeasureDiskRespons
  * Use `create(MeasureDiskResponseSchema)` to create a new message.
  */
 export const MeasureDiskResponseSchema: GenMessage<MeasureDiskResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 59);
+  messageDesc(file_sockerless_host_v1_host, 65);
 
 /**
  * @generated from enum sockerless.host.v1.VolumeSharing
@@ -2086,6 +2260,20 @@ export const HostService: GenService<{
     methodKind: "server_streaming";
     input: typeof TakeUploadRequestSchema;
     output: typeof TakeUploadResponseSchema;
+  },
+  /**
+   * Takes an archive of images, plain, gzip or zstd, as TakeUpload does an upload,
+   * or from the client's own connection (AgentService.ArchiveTake). First `ready`,
+   * then each entry as it has come, `end` once the archive has. Files lie in the
+   * directory, which goes when the caller ends this call, or it fails, with what is
+   * still in it. INVALID_ARGUMENT: no tar, cut off, or too many entries.
+   *
+   * @generated from rpc sockerless.host.v1.HostService.TakeArchive
+   */
+  takeArchive: {
+    methodKind: "server_streaming";
+    input: typeof TakeArchiveRequestSchema;
+    output: typeof TakeArchiveResponseSchema;
   },
   /**
    * Offers an archive: AgentService.Export at the second socket whose metadata

@@ -69,6 +69,8 @@ const (
 	HostServiceUnpackLayerProcedure = "/sockerless.host.v1.HostService/UnpackLayer"
 	// HostServiceTakeUploadProcedure is the fully-qualified name of the HostService's TakeUpload RPC.
 	HostServiceTakeUploadProcedure = "/sockerless.host.v1.HostService/TakeUpload"
+	// HostServiceTakeArchiveProcedure is the fully-qualified name of the HostService's TakeArchive RPC.
+	HostServiceTakeArchiveProcedure = "/sockerless.host.v1.HostService/TakeArchive"
 	// HostServiceOfferArchiveProcedure is the fully-qualified name of the HostService's OfferArchive
 	// RPC.
 	HostServiceOfferArchiveProcedure = "/sockerless.host.v1.HostService/OfferArchive"
@@ -137,6 +139,12 @@ type HostServiceClient interface {
 	// ends. An upload that fails is this call's failure, too, and leaves nothing
 	// at blob_path. ALREADY_EXISTS: the upload or the file.
 	TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest]) (*connect.ServerStreamForClient[v1.TakeUploadResponse], error)
+	// Takes an archive of images, plain, gzip or zstd, as TakeUpload does an upload,
+	// or from the client's own connection (AgentService.ArchiveTake). First `ready`,
+	// then each entry as it has come, `end` once the archive has. Files lie in the
+	// directory, which goes when the caller ends this call, or it fails, with what is
+	// still in it. INVALID_ARGUMENT: no tar, cut off, or too many entries.
+	TakeArchive(context.Context, *connect.Request[v1.TakeArchiveRequest]) (*connect.ServerStreamForClient[v1.TakeArchiveResponse], error)
 	// Offers an archive: AgentService.Export at the second socket whose metadata
 	// key names archive_id in place of a container writes it, each time it is
 	// called, until the caller ends this call; what is being written then goes on.
@@ -235,6 +243,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("TakeUpload")),
 			connect.WithClientOptions(opts...),
 		),
+		takeArchive: connect.NewClient[v1.TakeArchiveRequest, v1.TakeArchiveResponse](
+			httpClient,
+			baseURL+HostServiceTakeArchiveProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("TakeArchive")),
+			connect.WithClientOptions(opts...),
+		),
 		offerArchive: connect.NewClient[v1.OfferArchiveRequest, v1.OfferArchiveResponse](
 			httpClient,
 			baseURL+HostServiceOfferArchiveProcedure,
@@ -323,6 +337,7 @@ type hostServiceClient struct {
 	listContainers      *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
 	unpackLayer         *connect.Client[v1.UnpackLayerRequest, v1.UnpackLayerResponse]
 	takeUpload          *connect.Client[v1.TakeUploadRequest, v1.TakeUploadResponse]
+	takeArchive         *connect.Client[v1.TakeArchiveRequest, v1.TakeArchiveResponse]
 	offerArchive        *connect.Client[v1.OfferArchiveRequest, v1.OfferArchiveResponse]
 	removeLayer         *connect.Client[v1.RemoveLayerRequest, v1.RemoveLayerResponse]
 	listLayers          *connect.Client[v1.ListLayersRequest, v1.ListLayersResponse]
@@ -375,6 +390,11 @@ func (c *hostServiceClient) UnpackLayer(ctx context.Context, req *connect.Reques
 // TakeUpload calls sockerless.host.v1.HostService.TakeUpload.
 func (c *hostServiceClient) TakeUpload(ctx context.Context, req *connect.Request[v1.TakeUploadRequest]) (*connect.ServerStreamForClient[v1.TakeUploadResponse], error) {
 	return c.takeUpload.CallServerStream(ctx, req)
+}
+
+// TakeArchive calls sockerless.host.v1.HostService.TakeArchive.
+func (c *hostServiceClient) TakeArchive(ctx context.Context, req *connect.Request[v1.TakeArchiveRequest]) (*connect.ServerStreamForClient[v1.TakeArchiveResponse], error) {
+	return c.takeArchive.CallServerStream(ctx, req)
 }
 
 // OfferArchive calls sockerless.host.v1.HostService.OfferArchive.
@@ -470,6 +490,12 @@ type HostServiceHandler interface {
 	// ends. An upload that fails is this call's failure, too, and leaves nothing
 	// at blob_path. ALREADY_EXISTS: the upload or the file.
 	TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest], *connect.ServerStream[v1.TakeUploadResponse]) error
+	// Takes an archive of images, plain, gzip or zstd, as TakeUpload does an upload,
+	// or from the client's own connection (AgentService.ArchiveTake). First `ready`,
+	// then each entry as it has come, `end` once the archive has. Files lie in the
+	// directory, which goes when the caller ends this call, or it fails, with what is
+	// still in it. INVALID_ARGUMENT: no tar, cut off, or too many entries.
+	TakeArchive(context.Context, *connect.Request[v1.TakeArchiveRequest], *connect.ServerStream[v1.TakeArchiveResponse]) error
 	// Offers an archive: AgentService.Export at the second socket whose metadata
 	// key names archive_id in place of a container writes it, each time it is
 	// called, until the caller ends this call; what is being written then goes on.
@@ -562,6 +588,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServiceTakeUploadProcedure,
 		svc.TakeUpload,
 		connect.WithSchema(hostServiceMethods.ByName("TakeUpload")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceTakeArchiveHandler := connect.NewServerStreamHandler(
+		HostServiceTakeArchiveProcedure,
+		svc.TakeArchive,
+		connect.WithSchema(hostServiceMethods.ByName("TakeArchive")),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceOfferArchiveHandler := connect.NewServerStreamHandler(
@@ -657,6 +689,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceUnpackLayerHandler.ServeHTTP(w, r)
 		case HostServiceTakeUploadProcedure:
 			hostServiceTakeUploadHandler.ServeHTTP(w, r)
+		case HostServiceTakeArchiveProcedure:
+			hostServiceTakeArchiveHandler.ServeHTTP(w, r)
 		case HostServiceOfferArchiveProcedure:
 			hostServiceOfferArchiveHandler.ServeHTTP(w, r)
 		case HostServiceRemoveLayerProcedure:
@@ -720,6 +754,10 @@ func (UnimplementedHostServiceHandler) UnpackLayer(context.Context, *connect.Req
 
 func (UnimplementedHostServiceHandler) TakeUpload(context.Context, *connect.Request[v1.TakeUploadRequest], *connect.ServerStream[v1.TakeUploadResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.TakeUpload is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) TakeArchive(context.Context, *connect.Request[v1.TakeArchiveRequest], *connect.ServerStream[v1.TakeArchiveResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.TakeArchive is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) OfferArchive(context.Context, *connect.Request[v1.OfferArchiveRequest], *connect.ServerStream[v1.OfferArchiveResponse]) error {

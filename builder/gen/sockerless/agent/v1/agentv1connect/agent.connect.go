@@ -195,7 +195,8 @@ type AgentServiceClient interface {
 	// the client's own connection: it may be handed to the agent (HandOverOffer), with
 	// all behind the request's header. First response `offer`, then the result. The
 	// caller, which keeps a copy of the connection, answers the client and then ends
-	// its requests; where it is gone before that, the agent answers. Shims only.
+	// its requests; where it is gone before that, the agent answers. Shims, and the
+	// host process for an upload of images (HostService.TakeArchive).
 	ArchiveTake(context.Context) *connect.BidiStreamForClient[v1.ArchiveTakeRequest, v1.ArchiveTakeResponse]
 	// Lists the differences between the container's files and its image. First
 	// the changes, in path order, last `end`. Mount points are not entered.
@@ -717,7 +718,8 @@ type AgentServiceHandler interface {
 	// the client's own connection: it may be handed to the agent (HandOverOffer), with
 	// all behind the request's header. First response `offer`, then the result. The
 	// caller, which keeps a copy of the connection, answers the client and then ends
-	// its requests; where it is gone before that, the agent answers. Shims only.
+	// its requests; where it is gone before that, the agent answers. Shims, and the
+	// host process for an upload of images (HostService.TakeArchive).
 	ArchiveTake(context.Context, *connect.BidiStream[v1.ArchiveTakeRequest, v1.ArchiveTakeResponse]) error
 	// Lists the differences between the container's files and its image. First
 	// the changes, in path order, last `end`. Mount points are not entered.

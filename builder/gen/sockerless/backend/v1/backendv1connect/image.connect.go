@@ -40,6 +40,9 @@ const (
 	ImageServicePullImageProcedure = "/sockerless.backend.v1.ImageService/PullImage"
 	// ImageServiceLoadImageProcedure is the fully-qualified name of the ImageService's LoadImage RPC.
 	ImageServiceLoadImageProcedure = "/sockerless.backend.v1.ImageService/LoadImage"
+	// ImageServiceReceiveArchiveProcedure is the fully-qualified name of the ImageService's
+	// ReceiveArchive RPC.
+	ImageServiceReceiveArchiveProcedure = "/sockerless.backend.v1.ImageService/ReceiveArchive"
 	// ImageServiceReceiveLayerProcedure is the fully-qualified name of the ImageService's ReceiveLayer
 	// RPC.
 	ImageServiceReceiveLayerProcedure = "/sockerless.backend.v1.ImageService/ReceiveLayer"
@@ -90,6 +93,10 @@ type ImageServiceClient interface {
 	// leave out layers that the backend has, as a part of any image: they are
 	// known by their diff IDs.
 	LoadImage(context.Context) *connect.BidiStreamForClient[v1.LoadImageRequest, v1.LoadImageResponse]
+	// As LoadImage, of an archive that the frontend has the endpoint of the first
+	// message read from its client's connection (AgentService.ArchiveTake), while this
+	// call lasts. Without an endpoint there, LoadImage is the way.
+	ReceiveArchive(context.Context, *connect.Request[v1.ReceiveArchiveRequest]) (*connect.ServerStreamForClient[v1.ReceiveArchiveResponse], error)
 	// A layer's tar that the caller sends to the endpoint of the first message, as
 	// an archive that is put with an empty `open`. After `taken` the backend has
 	// the layer, which LoadImage may leave out then, for as long as this call
@@ -146,6 +153,12 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+ImageServiceLoadImageProcedure,
 			connect.WithSchema(imageServiceMethods.ByName("LoadImage")),
+			connect.WithClientOptions(opts...),
+		),
+		receiveArchive: connect.NewClient[v1.ReceiveArchiveRequest, v1.ReceiveArchiveResponse](
+			httpClient,
+			baseURL+ImageServiceReceiveArchiveProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("ReceiveArchive")),
 			connect.WithClientOptions(opts...),
 		),
 		receiveLayer: connect.NewClient[v1.ReceiveLayerRequest, v1.ReceiveLayerResponse](
@@ -243,6 +256,7 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 type imageServiceClient struct {
 	pullImage           *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
 	loadImage           *connect.Client[v1.LoadImageRequest, v1.LoadImageResponse]
+	receiveArchive      *connect.Client[v1.ReceiveArchiveRequest, v1.ReceiveArchiveResponse]
 	receiveLayer        *connect.Client[v1.ReceiveLayerRequest, v1.ReceiveLayerResponse]
 	importImage         *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
 	receiveImage        *connect.Client[v1.ReceiveImageRequest, v1.ReceiveImageResponse]
@@ -267,6 +281,11 @@ func (c *imageServiceClient) PullImage(ctx context.Context, req *connect.Request
 // LoadImage calls sockerless.backend.v1.ImageService.LoadImage.
 func (c *imageServiceClient) LoadImage(ctx context.Context) *connect.BidiStreamForClient[v1.LoadImageRequest, v1.LoadImageResponse] {
 	return c.loadImage.CallBidiStream(ctx)
+}
+
+// ReceiveArchive calls sockerless.backend.v1.ImageService.ReceiveArchive.
+func (c *imageServiceClient) ReceiveArchive(ctx context.Context, req *connect.Request[v1.ReceiveArchiveRequest]) (*connect.ServerStreamForClient[v1.ReceiveArchiveResponse], error) {
+	return c.receiveArchive.CallServerStream(ctx, req)
 }
 
 // ReceiveLayer calls sockerless.backend.v1.ImageService.ReceiveLayer.
@@ -349,6 +368,10 @@ type ImageServiceHandler interface {
 	// leave out layers that the backend has, as a part of any image: they are
 	// known by their diff IDs.
 	LoadImage(context.Context, *connect.BidiStream[v1.LoadImageRequest, v1.LoadImageResponse]) error
+	// As LoadImage, of an archive that the frontend has the endpoint of the first
+	// message read from its client's connection (AgentService.ArchiveTake), while this
+	// call lasts. Without an endpoint there, LoadImage is the way.
+	ReceiveArchive(context.Context, *connect.Request[v1.ReceiveArchiveRequest], *connect.ServerStream[v1.ReceiveArchiveResponse]) error
 	// A layer's tar that the caller sends to the endpoint of the first message, as
 	// an archive that is put with an empty `open`. After `taken` the backend has
 	// the layer, which LoadImage may leave out then, for as long as this call
@@ -401,6 +424,12 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 		ImageServiceLoadImageProcedure,
 		svc.LoadImage,
 		connect.WithSchema(imageServiceMethods.ByName("LoadImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceReceiveArchiveHandler := connect.NewServerStreamHandler(
+		ImageServiceReceiveArchiveProcedure,
+		svc.ReceiveArchive,
+		connect.WithSchema(imageServiceMethods.ByName("ReceiveArchive")),
 		connect.WithHandlerOptions(opts...),
 	)
 	imageServiceReceiveLayerHandler := connect.NewServerStreamHandler(
@@ -497,6 +526,8 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 			imageServicePullImageHandler.ServeHTTP(w, r)
 		case ImageServiceLoadImageProcedure:
 			imageServiceLoadImageHandler.ServeHTTP(w, r)
+		case ImageServiceReceiveArchiveProcedure:
+			imageServiceReceiveArchiveHandler.ServeHTTP(w, r)
 		case ImageServiceReceiveLayerProcedure:
 			imageServiceReceiveLayerHandler.ServeHTTP(w, r)
 		case ImageServiceImportImageProcedure:
@@ -540,6 +571,10 @@ func (UnimplementedImageServiceHandler) PullImage(context.Context, *connect.Requ
 
 func (UnimplementedImageServiceHandler) LoadImage(context.Context, *connect.BidiStream[v1.LoadImageRequest, v1.LoadImageResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.LoadImage is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) ReceiveArchive(context.Context, *connect.Request[v1.ReceiveArchiveRequest], *connect.ServerStream[v1.ReceiveArchiveResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.ReceiveArchive is not implemented"))
 }
 
 func (UnimplementedImageServiceHandler) ReceiveLayer(context.Context, *connect.Request[v1.ReceiveLayerRequest], *connect.ServerStream[v1.ReceiveLayerResponse]) error {

@@ -1,0 +1,184 @@
+package layers
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// maxEntries bounds an archive of images; Docker's own have a handful per layer.
+const maxEntries = 65_536
+
+// ImageUpload is an archive of images whose files are stored and measured while it
+// comes.
+type ImageUpload struct {
+	// Entries has each entry once it is there; it is closed at the end.
+	Entries chan *hostv1.ArchiveEntry
+
+	dir    string
+	forget func()
+	begin  sync.Once
+	// abandoned is closed once nobody wants the upload any more.
+	abandoned chan struct{}
+	done      chan struct{}
+	err       error
+}
+
+// OpenImageUpload announces an archive whose files are to lie in dir, which is not
+// there. The caller closes it.
+func (s *Store) OpenImageUpload(id, dir string) (*ImageUpload, error) {
+	s.archivesLock.Lock()
+	defer s.archivesLock.Unlock()
+	if s.imageUploads[id] != nil {
+		return nil, connect.NewError(connect.CodeAlreadyExists, errors.New("there is such an upload"))
+	}
+	upload := &ImageUpload{
+		Entries: make(chan *hostv1.ArchiveEntry), dir: dir,
+		abandoned: make(chan struct{}), done: make(chan struct{}),
+	}
+	upload.forget = func() {
+		s.archivesLock.Lock()
+		defer s.archivesLock.Unlock()
+		delete(s.imageUploads, id)
+	}
+	s.imageUploads[id] = upload
+	return upload, nil
+}
+
+// FindImageUpload finds an open upload; nil where there is none.
+func (s *Store) FindImageUpload(id string) *ImageUpload {
+	s.archivesLock.Lock()
+	defer s.archivesLock.Unlock()
+	return s.imageUploads[id]
+}
+
+// Close forgets the upload, and is called once: the directory goes.
+func (u *ImageUpload) Close() error {
+	u.forget()
+	close(u.abandoned)
+	u.begin.Do(u.end) // Nothing may come any more.
+	<-u.done
+	return os.RemoveAll(u.dir)
+}
+
+func (u *ImageUpload) end() {
+	close(u.Entries)
+	close(u.done)
+}
+
+// Err is why the upload failed; it is called once Entries is closed.
+func (u *ImageUpload) Err() error {
+	<-u.done
+	return u.err
+}
+
+// Take stores what comes, once.
+func (u *ImageUpload) Take(ctx context.Context, source io.Reader) error {
+	isFirst := false
+	u.begin.Do(func() { isFirst = true })
+	if !isFirst {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the upload is taken already, or not wanted any more"))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	// Apart from this call, whose end alone makes a reader fail that waits for a
+	// silent peer.
+	go func() {
+		defer cancel(nil)
+		defer u.end()
+		if err := u.take(ctx, source); err != nil {
+			u.err = classify(err)
+		}
+	}()
+	select {
+	case <-u.done:
+		return u.err
+	case <-u.abandoned:
+		err := connect.NewError(connect.CodeCanceled, errors.New("the upload is not wanted any more"))
+		cancel(err)
+		return err
+	}
+}
+
+func (u *ImageUpload) take(ctx context.Context, source io.Reader) error {
+	if err := os.Mkdir(u.dir, 0o700); err != nil {
+		return err
+	}
+	plain, err := decompress(source)
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	files := tar.NewReader(plain)
+	for count := 1; ; count++ {
+		header, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			_, err := io.Copy(io.Discard, plain) // up to its end, or it was cut
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if count > maxEntries {
+			return fmt.Errorf("archive has more than %d entries", maxEntries)
+		}
+		entry := &hostv1.ArchiveEntry{Name: header.Name}
+		switch header.Typeflag {
+		case tar.TypeReg, tar.TypeCont:
+			stored, err := u.store(ctx, strconv.Itoa(count), header, files)
+			if err != nil {
+				return err
+			}
+			entry.Kind = &hostv1.ArchiveEntry_File{File: stored}
+		case tar.TypeSymlink:
+			entry.Kind = &hostv1.ArchiveEntry_Symlink{Symlink: header.Linkname}
+		case tar.TypeLink:
+			entry.Kind = &hostv1.ArchiveEntry_HardLink{HardLink: header.Linkname}
+		case tar.TypeDir:
+			entry.Kind = &hostv1.ArchiveEntry_Folder{Folder: &hostv1.Folder{}}
+		}
+		select {
+		case u.Entries <- entry:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// store writes a file, and measures it meanwhile.
+func (u *ImageUpload) store(ctx context.Context, name string, header *tar.Header, content io.Reader) (*hostv1.StoredFile, error) {
+	for key := range header.PAXRecords {
+		// A few bytes of them can stand for an exabyte of zeros.
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return nil, errors.New("archives with sparse files are not supported")
+		}
+	}
+	file, err := os.OpenFile(filepath.Join(u.dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	measure := newMeasured(io.Discard)
+	err = fanOut(ctx, content,
+		func(r io.Reader) error {
+			_, err := io.Copy(measure, r)
+			return err
+		},
+		func(r io.Reader) error {
+			_, err := io.Copy(file, r)
+			return err
+		})
+	if err = errors.Join(err, file.Close()); err != nil {
+		return nil, err
+	}
+	return &hostv1.StoredFile{Path: file.Name(), Digest: measure.digest(), Size: measure.size}, nil
+}
