@@ -3,11 +3,13 @@ import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "nod
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import type { AgentWay } from "./address.ts";
 import { type BulkShape, encodeBulkHead } from "./bulk-messages.ts";
 import type { AgentConnection } from "./connection.ts";
 import { FrameReader, type FrameReceiver } from "./frame-reader.ts";
 import { framed, requestHeaders } from "./grpc-request.ts";
 import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts";
+import { cutLimitMs } from "./link.ts";
 
 /**
  * Times of the proto's rule, in milliseconds: a heartbeat after so much silence of ours, a cut stream after
@@ -15,6 +17,14 @@ import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts
  */
 const heartbeatAfterMs = 10_000;
 const cutAfterMs = 30_000;
+
+/**
+ * The silence of an agent, in milliseconds, after which a stream to it counts as cut. A backend on another machine does not
+ * tell that it waits for an agent's connection to go on; that it is there itself, pings tell.
+ */
+export function silenceLimitMs(way: AgentWay): number {
+  return way.kind === "relay" ? cutLimitMs + cutAfterMs : cutAfterMs;
+}
 
 /** Takes the events of a {@link BulkStream}. */
 export interface BulkReceiver extends FrameReceiver {
@@ -219,8 +229,9 @@ export class BulkStream {
     if (heartbeat !== undefined && now - this.#lastSent >= heartbeatAfterMs - heartbeatAfterMs / 4) {
       this.send(heartbeat);
     }
-    if (expectsHeartbeats && !this.#stream.isPaused() && now - this.#lastReceived >= cutAfterMs) {
-      this.#error ??= new ConnectError(`the agent was silent for ${cutAfterMs / 1000} s`, Code.Unavailable);
+    const limitMs = silenceLimitMs(this.#connection.way);
+    if (expectsHeartbeats && !this.#stream.isPaused() && now - this.#lastReceived >= limitMs) {
+      this.#error ??= new ConnectError(`the agent was silent for ${limitMs / 1000} s`, Code.Unavailable);
       this.#stream.close(constants.NGHTTP2_CANCEL);
       this.#close();
     }

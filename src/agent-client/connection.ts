@@ -4,7 +4,7 @@ import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from 
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { ByteBudget } from "../common/byte-budget.ts";
-import { type AgentTarget, describeAddress } from "./address.ts";
+import { type AgentTarget, type AgentWay, describeAddress } from "./address.ts";
 import { dial } from "./dial.ts";
 import type { Link } from "./link.ts";
 import { leastWindow, ReceiveWindow } from "./receive-window.ts";
@@ -61,6 +61,11 @@ export class AgentConnection {
   constructor(target: AgentTarget, options: ConnectionOptions = {}) {
     this.#target = target;
     this.#options = options;
+  }
+
+  /** Where it leads. */
+  get way(): AgentWay {
+    return this.#target.address;
   }
 
   /**

@@ -18,6 +18,8 @@ const endsLink = 0xffff_ffff;
 const maxKept = 2 * 1024 * 1024;
 /** Bytes that come before the agent is told. */
 const ackAfter = 256 * 1024;
+/** How long a link may be without a carrier; the agent's end waits as long. */
+export const cutLimitMs = 120_000;
 /** The time that an agent has to answer on a carrier. */
 const answerWithinMs = 10_000;
 /** How long an agent that was left may take to close its end. */
@@ -29,7 +31,7 @@ export class AgentGoneError extends Error {}
 
 /** Settings of a {@link Link}. */
 export interface LinkOptions {
-  /** The time that it may be without a carrier, milliseconds. The agent's own is 120,000 too. */
+  /** The time that it may be without a carrier, milliseconds. */
   readonly limitMs?: number;
 }
 
@@ -74,7 +76,7 @@ export class Link extends Duplex {
     return link;
   }
 
-  private constructor(connect: () => Promise<Duplex>, { limitMs = 120_000 }: LinkOptions) {
+  private constructor(connect: () => Promise<Duplex>, { limitMs = cutLimitMs }: LinkOptions) {
     super({ allowHalfOpen: false });
     this.#connect = connect;
     this.#limitMs = limitMs;

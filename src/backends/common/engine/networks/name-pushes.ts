@@ -141,12 +141,11 @@ async function tell(context: EngineContext, containerId: string, link: AgentLink
   }
   try {
     const owner = networkOwnerOf(context, record);
-    const peers = await relayedPeers(context, record, link);
+    const isPatient = record.phase === Phase.STARTING || link.namesAreLate;
+    const limits = { timeoutMs: isPatient ? patientTimeoutMs : pushTimeoutMs, signal: link.ended.signal };
+    const peers = await relayedPeers(context, record, link.agent, limits);
     const told = { ...namesFor(context, owner), peers, ownPorts: ownPortsOf(context, owner) };
-    await link.agent.client.names(told, {
-      timeoutMs: record.phase === Phase.STARTING || link.namesAreLate ? patientTimeoutMs : pushTimeoutMs,
-      signal: link.ended.signal,
-    });
+    await link.agent.client.names(told, limits);
   } catch (error) {
     if (link.ended.signal.aborted) {
       return; // It has ended meanwhile.

@@ -1,5 +1,6 @@
 /** Containers that reach one another by their agents and a relay, since they do not by themselves. */
 import { create } from "@bufbuild/protobuf";
+import type { CallOptions } from "@connectrpc/connect";
 
 import { ownValue } from "../../../../common/own-value.ts";
 import {
@@ -21,8 +22,6 @@ import { namedNetworks, peersOn } from "./decisions/names.ts";
 import { networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
 
 const bridge = "bridge";
-/** An agent tells its key in this time. */
-const callLimitMs = 5_000;
 
 /**
  * Has the relay, if there is one, join a container's agent with those of the containers that it reaches by it, or shares its
@@ -47,11 +46,17 @@ export function allowAgents(context: EngineContext, containerId: string): void {
   agentReach.allow(containerId, pin, others);
 }
 
-/** Those containers as its agent is told them. @throws as its agent, which is asked for its key */
+/**
+ * Those containers as its agent is told them.
+ *
+ * @param limits of the call by which the agent is asked for its key
+ * @throws as that call
+ */
 export async function relayedPeers(
   context: EngineContext,
   record: ContainerRecord,
-  link: AgentLink,
+  { client }: AgentLink["agent"],
+  limits: CallOptions,
 ): Promise<Peer[]> {
   if (context.driver.traffic.kind !== "relayed") {
     return [];
@@ -63,8 +68,7 @@ export async function relayedPeers(
   if (reached.length === 0) {
     return [];
   }
-  const limits = { timeoutMs: callLimitMs, signal: link.ended.signal };
-  const { partnerKey } = await link.agent.client.hello({}, limits);
+  const { partnerKey } = await client.hello({}, limits);
   return await Promise.all(
     reached.map(async (peer) => {
       const certificates = await context.driver.authority.certifyPeer(peer.containerId, partnerKey);
