@@ -10,7 +10,9 @@ import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
 import { LogsResponseSchema, SessionResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import { AgentStream, type Outcome, type StreamFailure, type StreamKind } from "./agent-stream.ts";
+import { silenceLimitMs } from "./bulk-stream.ts";
 import { AgentConnection } from "./connection.ts";
+import { cutLimitMs } from "./link.ts";
 import { logsStream } from "./logs.ts";
 import { encodeOpenExec, sessionStream } from "./session.ts";
 
@@ -178,4 +180,10 @@ test("a log whose end counts more bytes than came is a failure", async (t) => {
   );
   const { failure } = await endOf(t, (stream) => finish(stream, { "grpc-status": "0" }, end), logsStream);
   assert.match(failure?.message ?? "", /bytes of the stream are missing/);
+});
+
+test("an agent behind a backend on another machine may be silent for as long as it may be cut off", () => {
+  const relay = { kind: "relay", host: "backend", port: 1, authority: "" } as const;
+  assert.ok(silenceLimitMs(relay) > cutLimitMs);
+  assert.equal(silenceLimitMs({ kind: "unix", path: "/agent" }), 30_000);
 });
