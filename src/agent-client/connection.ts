@@ -63,7 +63,7 @@ export class AgentConnection {
     this.#options = options;
   }
 
-  /** Where it leads. */
+  /** The way that it takes to the agent. */
   get way(): AgentWay {
     return this.#target.address;
   }
