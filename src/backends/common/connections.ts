@@ -1,12 +1,27 @@
-/** Connections of a backend's callers: their HTTP/2 sessions, and their end. */
-import type { ServerHttp2Session } from "node:http2";
-import type { Server, Socket } from "node:net";
+/** Connections of a backend's callers: their protocol, their HTTP/2 sessions, and their end. */
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
+import {
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from "node:http2";
+import { createServer as createSocketServer, type Server, type Socket } from "node:net";
+
+/** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
+const http2Preface = Buffer.from("PRI * HTTP/2.0");
 
 /** Frames and windows of the size that bulk streams want. */
 export const http2Settings = {
   settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
   maxSessionMemory: 64,
 } as const;
+
+/** Answers requests of either protocol. */
+export type Handler = (
+  request: IncomingMessage | Http2ServerRequest,
+  response: ServerResponse | Http2ServerResponse,
+) => void;
 
 /** How long calls under way may take after the listener closed. */
 const drainMs = 5_000;
@@ -16,6 +31,43 @@ export function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Sess
   sessions.add(session);
   session.on("error", () => {}); // its streams tell their callers
   session.once("close", () => sessions.delete(session));
+}
+
+/**
+ * A server without TLS that takes HTTP/2 and HTTP/1.1: the first bytes of a connection decide.
+ *
+ * @param sessions takes the HTTP/2 sessions that are open
+ */
+export function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Server {
+  const http1 = createHttp1Server(handler);
+  // A connection that waits for its next request would hold up a close; Connect's GETs are few.
+  http1.maxRequestsPerSocket = 1;
+  const http2 = createHttp2Server(http2Settings, handler);
+  http2.on("session", (session) => track(session, sessions));
+  return createSocketServer((socket) => {
+    socket.on("error", () => socket.destroy());
+    socket.once("readable", () => {
+      const head = socket.read() as Buffer | null;
+      if (head === null) {
+        socket.destroy(); // closed before it said anything
+        return;
+      }
+      // A client may split the preface over packets; no HTTP/1.1 method starts with "PRI".
+      const isHttp2 = http2Preface.subarray(0, head.length).equals(head.subarray(0, http2Preface.length));
+      socket.unshift(head);
+      (isHttp2 ? http2 : http1).emit("connection", socket);
+    });
+  });
+}
+
+/** The connections of a server that are open, from now on. */
+export function connectionsOf(server: Server): ReadonlySet<Socket> {
+  const connections = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+  });
+  return connections;
 }
 
 /** Stops accepting, lets calls under way end for a bounded time, then cuts them. */

@@ -7,14 +7,7 @@
  * the port (`port/port-thread.ts`): it relays calls to agents itself and passes
  * the others on to a socket of this process.
  */
-import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
-import {
-  createServer as createHttp2Server,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type ServerHttp2Session,
-} from "node:http2";
-import { createServer as createSocketServer, type Server, type Socket } from "node:net";
+import type { Http2ServerResponse, ServerHttp2Session } from "node:http2";
 import { join } from "node:path";
 import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
@@ -29,15 +22,12 @@ import { componentLogger } from "../../common/logger.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
 import { CallsByHand } from "./calls-by-hand.ts";
-import { closeServer, cut, http2Settings, track } from "./connections.ts";
+import { closeServer, connectionsOf, cut, type Handler, plainServer } from "./connections.ts";
 import { registerHealth } from "./health.ts";
 import { TcpPort } from "./port/port.ts";
 import { type AgentResolver, relayedPrefix, relayAgentCall } from "./relay.ts";
 import { unaryCalls } from "./unary-calls.ts";
 import { uploadCalls } from "./upload-calls.ts";
-
-/** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
-const http2Preface = Buffer.from("PRI * HTTP/2.0");
 
 export interface BackendServerOptions {
   /** `unix:///path` (mode 0600) or `tcp://address:port`. */
@@ -64,11 +54,6 @@ export interface BackendServer {
   close(): Promise<void>;
 }
 
-type Handler = (
-  request: IncomingMessage | Http2ServerRequest,
-  response: ServerResponse | Http2ServerResponse,
-) => void;
-
 /**
  * Serves a backend's contract.
  *
@@ -79,14 +64,10 @@ export async function serveBackend(options: BackendServerOptions): Promise<Backe
 }
 
 async function serveOnSocket(options: BackendServerOptions): Promise<BackendServer> {
-  const connections = new Set<Socket>();
   const sessions = new Set<ServerHttp2Session>();
   const agents = new ConnectionPool();
   const server = plainServer(backendHandler(options, agents), sessions);
-  server.on("connection", (socket: Socket) => {
-    connections.add(socket);
-    socket.once("close", () => connections.delete(socket));
-  });
+  const connections = connectionsOf(server);
   const address = await listen(
     server,
     options.address,
@@ -195,26 +176,4 @@ async function* reportAtEnd<T>(
     report(error);
     throw error;
   }
-}
-
-function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Server {
-  const http1 = createHttp1Server(handler);
-  // A connection that waits for its next request would hold up a close; Connect's GETs are few.
-  http1.maxRequestsPerSocket = 1;
-  const http2 = createHttp2Server(http2Settings, handler);
-  http2.on("session", (session) => track(session, sessions));
-  return createSocketServer((socket) => {
-    socket.on("error", () => socket.destroy());
-    socket.once("readable", () => {
-      const head = socket.read() as Buffer | null;
-      if (head === null) {
-        socket.destroy(); // closed before it said anything
-        return;
-      }
-      // A client may split the preface over packets; no HTTP/1.1 method starts with "PRI".
-      const isHttp2 = http2Preface.subarray(0, head.length).equals(head.subarray(0, http2Preface.length));
-      socket.unshift(head);
-      (isHttp2 ? http2 : http1).emit("connection", socket);
-    });
-  });
 }

@@ -2,7 +2,6 @@
  * Logs and files of containers that have no agent, kept by a cloud backend, and the socket on which they are
  * served.
  */
-import { createServer, type ServerHttp2Session } from "node:http2";
 import path from "node:path";
 
 import { ConnectError, type Interceptor } from "@connectrpc/connect";
@@ -12,6 +11,7 @@ import type { AgentTarget } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
 import { toConnectError } from "../../../../common/connect-error.ts";
 import { listen } from "../../../../common/listen.ts";
+import { connectionsOf, cut, plainServer } from "../../connections.ts";
 import type { NewContainer } from "./created-files.ts";
 import { DrainedLogs } from "./drained-logs.ts";
 import { StagedFiles } from "./staged-files.ts";
@@ -74,8 +74,6 @@ const tellErrors: Interceptor = (next) => async (request) => {
   }
 };
 
-const settings = { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024 } as const;
-
 /** Opens what is there and serves it. */
 export async function openStoredContainers(options: StoredContainersOptions): Promise<StoredContainers> {
   const drained = new DrainedLogs(path.join(options.stateDir, "logs"), options);
@@ -99,13 +97,9 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
     grpcWeb: false,
     connect: false,
   });
-  const sessions = new Set<ServerHttp2Session>();
-  const server = createServer({ settings, maxSessionMemory: 64 }, handler);
-  server.on("session", (session) => {
-    sessions.add(session);
-    session.on("error", () => {}); // its streams tell their callers
-    session.once("close", () => sessions.delete(session));
-  });
+  // As agents do: a frontend asks for few lines of a log over HTTP/1.1.
+  const server = plainServer(handler, new Set());
+  const connections = connectionsOf(server);
   const socket = path.join(options.runDir, "stored.sock");
   await listen(server, `unix://${socket}`, { mode: 0o600, serves: "stored containers" });
   return {
@@ -121,9 +115,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
     async close() {
       const closed = Promise.withResolvers<void>();
       server.close(() => closed.resolve());
-      for (const session of sessions) {
-        session.destroy();
-      }
+      cut(connections);
       await closed.promise;
     },
   };
