@@ -5,6 +5,7 @@ import { setImmediate } from "node:timers/promises";
 import { create, toJsonString } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 
+import { StartPhases } from "../../../src/backends/common/engine/containers/live/start-phases.ts";
 import { fromUnknown } from "../../../src/common/errors.ts";
 import { HealthResultSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import {
@@ -112,7 +113,14 @@ for (const cloud of [false, true]) {
         assert.equal(await listed({ size: true }), 0n);
         const sized = await bench.containers.inspectContainer({ container, size: true });
         assert.equal(sized.generation, 0n);
+        const opened = async (): Promise<bigint> =>
+          (await bench.containers.openLogs({ container, access: localAccess })).generation;
+        assert.equal(await opened(), settled.generation);
         const { run } = bench.engine.context.live.of(container);
+        const start = { over: Promise.resolve(), ending: new AbortController(), waitsFor: "" };
+        run.begin({ ...start, phases: new StartPhases() });
+        assert.deepEqual([await opened(), await listed()], [0n, 0n]);
+        run.settle();
         const removing = Promise.withResolvers<void>();
         const removal = run.remove(() => removing.promise);
         const shown = await bench.containers.inspectContainer({ container });

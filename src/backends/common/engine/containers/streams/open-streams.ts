@@ -34,7 +34,7 @@ export async function openLogs(
   }
   const address = context.driver.workloads.wholeLog(record.id) ?? servingAddressOf(context, record.id);
   // Certificates run out, and what a cloud keeps of a log moves.
-  const generation = address.kind === "unix" ? answerGeneration(context, record.id) : noGeneration;
+  const generation = address.kind === "unix" ? answerGeneration(context, [record.id]) : noGeneration;
   return {
     generation,
     endpoint: await endpointFor(context, record.id, address, access),
