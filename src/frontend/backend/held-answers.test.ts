@@ -4,8 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, it, type TestContext } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+
 import { openTestGeneration } from "../../../test/support/generation.ts";
-import { HeldAnswers } from "./held-answers.ts";
+import { ContainerStateSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { HeldAnswers, holdAnswers } from "./held-answers.ts";
 
 const sizeOf = ({ length }: string): number => length;
 
@@ -81,6 +84,16 @@ describe("answers that a frontend holds", () => {
     assert.deepEqual([held.get("first"), held.get("second")], [undefined, half]);
     held.hold("third", generation.value, half + half);
     assert.deepEqual([held.get("second"), held.get("third")], [half, undefined]);
+  });
+
+  it("count with their containers' errors, which clients can make long", async (t) => {
+    const { generation, address } = await setUp(t);
+    const { lists } = holdAnswers({ address, connection: () => connection });
+    t.after(() => lists.close());
+    const listed = (error: string) => [{ text: "{", state: create(ContainerStateSchema, { error }) }];
+    lists.hold("long", generation.value, listed("x".repeat(5 * 1024 ** 2)));
+    lists.hold("short", generation.value, listed("x"));
+    assert.deepEqual([lists.get("long"), lists.get("short")?.length], [undefined, 1]);
   });
 
   it("count once, however often a question was asked at the same time", async (t) => {

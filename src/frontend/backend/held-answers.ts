@@ -11,7 +11,7 @@ import type { SummaryText } from "../convert/containers.ts";
 /** Size of the answers that are held, at most; one that is larger is not held. */
 const maxSize = 4 * 1024 * 1024;
 
-/** Size of a container's state, about, without its health checks' output. */
+/** Size of a container's state, about, without its error, which a client's own words can make long. */
 const stateSize = 256;
 
 /** Options of {@link HeldAnswers}. */
@@ -138,7 +138,11 @@ export function holdAnswers(backend: Omit<HeldAnswersOptions<never>, "sizeOf">):
     inspects: new HeldAnswers({ ...backend, sizeOf: ({ length }) => length }),
     lists: new HeldAnswers({
       ...backend,
-      sizeOf: (summaries) => summaries.reduce((sum, { text }) => sum + stateSize + text.length, stateSize),
+      sizeOf: (summaries) =>
+        summaries.reduce(
+          (sum, { text, state }) => sum + stateSize + text.length + (state?.error.length ?? 0),
+          stateSize,
+        ),
     }),
     logs: new HeldAnswers({ ...backend, sizeOf: ({ details }) => 1024 + JSON.stringify(details).length }),
   };
