@@ -17,6 +17,9 @@ import { logsStream } from "./logs.ts";
 /** Milliseconds of silence after which an agent is lost, and a connection that nobody uses is closed. */
 const silenceMs = 30_000;
 
+/** Connections that are kept to one agent at most: each is a goroutine there, and 80 KiB. */
+const maxKept = 4;
+
 /** How a request finds that its connection is closed. */
 const closedErrnos: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE"]);
 
@@ -39,7 +42,7 @@ export interface ShortLogReceiver {
 
 /** Logs that are short, and the connections to agents over which they come. */
 export class ShortLogs {
-  readonly #agent = new Agent({ keepAlive: true, timeout: silenceMs });
+  readonly #agent = new Agent({ keepAlive: true, maxFreeSockets: maxKept, timeout: silenceMs });
 
   /**
    * Reads a log to its end.

@@ -27,6 +27,8 @@ export interface ScriptedAgent {
   cut(): void;
   /** How many are open. */
   connections(): number;
+  /** How many there were. */
+  taken(): number;
 }
 
 /** Serves an agent until the test ends. */
@@ -41,7 +43,9 @@ export async function serveAgent(
   const simple = createHttpServer(handler);
   // As agents do: HTTP/2 by its preface, else HTTP/1.1.
   const sockets = new Set<Socket>();
+  let taken = 0;
   const listener = createServer((socket) => {
+    taken++;
     sockets.add(socket);
     socket.on("error", () => {});
     socket.once("close", () => sockets.delete(socket));
@@ -80,7 +84,7 @@ export async function serveAgent(
     address: { case: "unixPath", value: socket },
     containerId: "c".repeat(64),
   });
-  return { socket, endpoint, cut, connections: () => sockets.size };
+  return { socket, endpoint, cut, connections: () => sockets.size, taken: () => taken };
 }
 
 /** A session's answer. */

@@ -284,6 +284,25 @@ test("few lines come over a connection that is kept, and over another once the a
   assert.equal(opened(), 6);
 });
 
+test("of the connections that few lines needed at once few are kept", async (t) => {
+  let asked = 0;
+  let allAsked = Promise.withResolvers<void>();
+  const { api, agent } = await serveLogs(t, async function* () {
+    if (++asked % 12 === 0) {
+      allAsked.resolve();
+    }
+    await allAsked.promise;
+    yield chunk(Stream.STDOUT, 0, "there");
+    yield end(5);
+  });
+  for (let time = 0; time < 2; time++) {
+    allAsked = Promise.withResolvers();
+    const calls = Array.from({ length: 12 }, () => api.call("GET", "/containers/c/logs?stdout=1&tail=10"));
+    assert.ok((await Promise.all(calls)).every(({ status }) => status === 200));
+  }
+  assert.ok(agent.taken() >= 12 + 8, `${agent.taken()} connections`);
+});
+
 test("a followed log goes on without its frontend", async (t) => {
   const goOn = Promise.withResolvers<void>();
   const agent = await serveAgent(t, {
