@@ -1,4 +1,4 @@
-/** Takes gRPC's length-prefixed messages out of the chunks of an HTTP/2 stream. */
+/** Takes gRPC's length-prefixed messages out of the chunks of a response. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type BulkShape, decodeBulkHead, maxBulkHead } from "./bulk-messages.ts";

@@ -1,4 +1,4 @@
-/** Headers and framing of a gRPC call to an agent over HTTP/2. */
+/** Headers and framing of a gRPC call to an agent. */
 import type { OutgoingHttpHeaders } from "node:http2";
 
 import { requestIdHeaders } from "../common/request-id.ts";

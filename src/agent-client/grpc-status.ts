@@ -1,4 +1,4 @@
-/** How a gRPC call over HTTP/2 ended. */
+/** How a gRPC call ended. */
 import { constants, type IncomingHttpHeaders, type IncomingHttpStatusHeader } from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
