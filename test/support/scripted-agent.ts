@@ -35,6 +35,7 @@ export interface ScriptedAgent {
 export async function serveAgent(
   t: TestContext,
   service: Partial<ServiceImpl<typeof AgentService>>,
+  { isHttp2Only = false }: { readonly isHttp2Only?: boolean } = {},
 ): Promise<ScriptedAgent> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-agent-"));
   const socket = join(directory, "agent.sock");
@@ -52,7 +53,7 @@ export async function serveAgent(
     socket.once("data", (first: Buffer) => {
       socket.pause();
       socket.unshift(first);
-      if (first.toString("latin1", 0, 3) === "PRI") {
+      if (isHttp2Only || first.toString("latin1", 0, 3) === "PRI") {
         server.emit("connection", socket);
       } else {
         simple.emit("connection", socket);

@@ -40,8 +40,9 @@ async function serveLogs(
   t: TestContext,
   logs: Logs,
   answer: { readonly tty?: boolean; readonly details?: Record<string, string> } = {},
+  served: Parameters<typeof serveAgent>[2] = {},
 ): Promise<{ readonly api: ApiUnderTest; readonly agent: ScriptedAgent; readonly opened: () => number }> {
-  const agent = await serveAgent(t, { logs });
+  const agent = await serveAgent(t, { logs }, served);
   let opened = 0;
   const logger = createLogger({ level: "silent", process: "test" });
   const handOver = new HandOver(builtPrograms.agent, "/nowhere", logger);
@@ -266,6 +267,16 @@ test("a log's place is asked for once while the backend's generation says so, an
   generation.advance();
   await read();
   assert.deepEqual(asked, [-1n, 7n, -1n]);
+});
+
+test("few lines of an agent that knows HTTP/2 alone come as others do", async (t) => {
+  const logs: Logs = async function* () {
+    yield chunk(Stream.STDOUT, 0, "a\n");
+    yield end(2);
+  };
+  const { api } = await serveLogs(t, logs, { tty: true }, { isHttp2Only: true });
+  const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1&tail=10");
+  assert.deepEqual([response.status, response.text], [200, "a\n"]);
 });
 
 test("few lines come over a connection that is kept, and over another once the agent has closed it", async (t) => {

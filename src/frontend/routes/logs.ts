@@ -37,12 +37,15 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   const { query, parameters, response } = context;
   const { request, details } = logsQueryOf(query);
   const isShort = request.follow !== true && request.tail !== undefined && request.tail <= shortTail;
+  let attempts = 0;
   const { link, place, cut } = await atAgent(
     context,
     (access) => openLogs(context, parameters["id"] ?? "", access),
     async (found) => {
       const encoded = encodeLogsRequest(requestFor(found, request, details));
-      if (isShort && found.endpoint?.address.case === "unixPath") {
+      attempts += 1;
+      // An agent need not know HTTP/1.1.
+      if (isShort && attempts === 1 && found.endpoint?.address.case === "unixPath") {
         return { place: found, cut: await answerShortly(context, found, encoded) };
       }
       const opened = await openStreamAt(
