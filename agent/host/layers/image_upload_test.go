@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 )
@@ -105,6 +106,27 @@ func TestTheFilesOfAnArchiveAreStoredAndMeasured(t *testing.T) {
 		}
 		closed(t, upload, dir)
 	}
+}
+
+func TestNamesInAnArchiveMayBeAnyBytes(t *testing.T) {
+	upload, dir, all := imageUpload(t)
+	archive := imageTar(t,
+		&tar.Header{Name: "caf\xe9", Typeflag: tar.TypeReg, Linkname: "content", Format: tar.FormatGNU},
+		&tar.Header{Name: "soft", Typeflag: tar.TypeSymlink, Linkname: "caf\xe9", Format: tar.FormatGNU},
+		&tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "caf\xe9", Format: tar.FormatGNU},
+	)
+	if err := upload.Take(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range <-all {
+		if _, err := proto.Marshal(entry); err != nil {
+			t.Error(err)
+		}
+		if text := entry.Name + entry.GetSymlink() + entry.GetHardLink(); !strings.Contains(text, "caf\uFFFD") {
+			t.Errorf("%q", text)
+		}
+	}
+	closed(t, upload, dir)
 }
 
 func TestNothingIsLeftOfAnArchiveThatIsCutOrBroken(t *testing.T) {
