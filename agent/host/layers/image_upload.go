@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"connectrpc.com/connect"
+	"github.com/klauspost/compress/gzip"
 
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 )
@@ -124,6 +125,10 @@ func (u *ImageUpload) take(ctx context.Context, source io.Reader) error {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
 			_, err := io.Copy(io.Discard, plain) // up to its end, or it was cut
+			if errors.Is(err, gzip.ErrHeader) {
+				// As to gzip itself, padding behind it is nothing.
+				_, err = io.Copy(io.Discard, source)
+			}
 			return err
 		}
 		if err != nil {

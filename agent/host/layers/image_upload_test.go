@@ -82,7 +82,8 @@ func TestTheFilesOfAnArchiveAreStoredAndMeasured(t *testing.T) {
 		&tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "empty"},
 		&tar.Header{Name: "fifo", Typeflag: tar.TypeFifo},
 	)
-	for _, archive := range [][]byte{plain, gzipped(t, plain)} {
+	padded := append(gzipped(t, plain), make([]byte, 1<<20)...)
+	for _, archive := range [][]byte{plain, gzipped(t, plain), padded} {
 		upload, dir, all := imageUpload(t)
 		if err := upload.Take(t.Context(), bytes.NewReader(archive)); err != nil {
 			t.Fatal(err)
