@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -36,6 +38,7 @@ type Upload struct {
 	left      uint64 // of a body whose length was told
 	continues bool   // the client waits for the word
 	err       error
+	stopped   atomic.Bool
 }
 
 // Receive begins a body of a length, or in HTTP's chunks. expectsContinue says that
@@ -57,6 +60,9 @@ func Receive(client Client, length *uint64, expectsContinue bool) *Upload {
 func (u *Upload) Read(p []byte) (int, error) {
 	if u.err != nil {
 		return 0, u.err
+	}
+	if u.stopped.Load() {
+		return 0, os.ErrDeadlineExceeded
 	}
 	if u.continues {
 		u.continues = false
@@ -86,6 +92,13 @@ func (u *Upload) Read(p []byte) (int, error) {
 		u.err = connect.NewError(connect.CodeInvalidArgument, u.err)
 	}
 	return n, u.err
+}
+
+// Stop ends a read that waits for the client, and those that follow: nobody wants
+// what still comes.
+func (u *Upload) Stop() {
+	u.stopped.Store(true)
+	_ = u.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
 // skipTrailer reads what stands behind the last chunk. It answers io.EOF at its end.

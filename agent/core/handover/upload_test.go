@@ -76,3 +76,31 @@ func TestAnUploadIsReadToItsLastByteAndNotOneFurther(t *testing.T) {
 		}
 	}
 }
+
+func TestAReadThatWaitsForASilentClientEndsOnceNobodyWantsIt(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := os.NewFile(uintptr(fds[0]), "client")
+	defer client.Close()
+	conn, err := ConnectionOf(fds[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	length := uint64(1)
+	u := Receive(Client{Conn: conn}, &length, false)
+	defer u.Close()
+	failed := make(chan error)
+	go func() {
+		_, err := u.Read(make([]byte, 1))
+		failed <- err
+	}()
+	u.Stop()
+	if err := <-failed; err == nil {
+		t.Error("it was read")
+	}
+	if _, err := u.Read(make([]byte, 1)); err == nil {
+		t.Error("it is read again")
+	}
+}

@@ -74,9 +74,12 @@ func takeFrom(ctx context.Context, stream *takeStream, request *agentv1.ArchiveT
 	body := handover.Receive(client, request.Length, request.ExpectsContinue)
 	defer body.Close()
 	err = use(body)
-	result := &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: body.Received}}}
+	body.Stop() // One that is not wanted any more may still be read.
+	result := &agentv1.ArchiveTakeResponse{}
 	if err != nil {
-		result = &agentv1.ArchiveTakeResponse{Message: &agentv1.ArchiveTakeResponse_Failure{Failure: failureOf(err)}}
+		result.Message = &agentv1.ArchiveTakeResponse_Failure{Failure: failureOf(err)}
+	} else {
+		result.Message = &agentv1.ArchiveTakeResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: body.Received}}
 	}
 	_ = stream.Send(result) // a caller that is gone needs none
 	if <-answered {
