@@ -28,7 +28,7 @@ import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-c
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
-import { type TakenUpload, takeUpload } from "../streams/taken-upload.ts";
+import { LostUpload, type TakenUpload, takeUpload } from "../streams/taken-upload.ts";
 
 /** How long a backend may take to say why an upload has failed. */
 const wordLimitMs = 2_000;
@@ -194,7 +194,7 @@ async function postImagesLoad(context: ReplyContext): Promise<void> {
 
 /** Has the host process read the archive from the client's connection, where the backend names it. */
 async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undefined> {
-  const { services, signal } = context;
+  const { connection, services, signal } = context;
   const over = new AbortController();
   const leaving = onAbort(signal, () => over.abort(signal.reason));
   let taken: TakenUpload | undefined;
@@ -212,16 +212,34 @@ async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undef
     if (taken === undefined) {
       return undefined;
     }
-    const { lose } = taken;
+    const { ended, lose } = taken;
     return {
       ...taken,
-      // The backend knows why a load fails that has reached its place.
       async answer(reply) {
         using _leaving = onAbort(reply.signal, () => {
           lose(reply.signal.reason);
           over.abort(reply.signal.reason);
         });
-        await answerLoad(reply, { [Symbol.asyncIterator]: () => messages });
+        let isAnswered = false;
+        ended.catch((error: unknown) => {
+          if (isAnswered) {
+            return;
+          }
+          if (error instanceof LostUpload) {
+            // The agent answers, if it has the connection at all: two may not.
+            reply.response.detachSocket(connection);
+            connection.destroy();
+            over.abort(error);
+          } else {
+            // The backend knows why a load fails that has reached its place.
+            after(services.clock, wordLimitMs, () => over.abort(error));
+          }
+        });
+        try {
+          await answerLoad(reply, { [Symbol.asyncIterator]: () => messages });
+        } finally {
+          isAnswered = true;
+        }
       },
     };
   } finally {
