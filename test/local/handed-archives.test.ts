@@ -309,15 +309,20 @@ describe("an archive of images that is loaded", () => {
     await nothingIsLeft();
   });
 
-  test("is refused in band where it is broken", async () => {
-    const before = handedOn();
-    const client = new RawClient(setting.daemon.socket);
-    client.send("POST /v1.51/images/load HTTP/1.1\r\nHost: docker\r\nContent-Length: 1000\r\n\r\n");
-    client.send(archive.subarray(0, 1000));
-    await client.end();
-    client.close();
-    assert.match(client.bytes.toString(), /^HTTP\/1.1 200 OK\r\n.*"error":"unexpected EOF"/s);
-    await untilTrue(() => handedOn() - before === 1);
-    await nothingIsLeft();
-  });
+  // In the second header, and right behind the last file.
+  for (const cut of [1000, -1000]) {
+    test(`is refused in band where it is cut at ${cut}`, async () => {
+      const before = handedOn();
+      const part = archive.subarray(0, cut);
+      const client = new RawClient(setting.daemon.socket);
+      client.send("POST /v1.51/images/load HTTP/1.1\r\nHost: docker\r\n");
+      client.send(`Content-Length: ${part.length}\r\n\r\n`);
+      client.send(part);
+      await client.end();
+      client.close();
+      assert.match(client.bytes.toString(), /^HTTP\/1.1 200 OK\r\n.*"error":"unexpected EOF"/s);
+      await untilTrue(() => handedOn() - before === 1);
+      await nothingIsLeft();
+    });
+  }
 });

@@ -9,7 +9,7 @@ import { pipeline } from "node:stream/promises";
 
 import { extract } from "tar-stream";
 
-import { invalid, messageOf } from "../../../common/errors.ts";
+import { errnoOf, invalid, messageOf } from "../../../common/errors.ts";
 import type { ArchiveEntry as StoredEntry } from "../driver.ts";
 import type { BlobLease, ContentStore, ReservedBlob, StoredBlob } from "./content-store.ts";
 import { decompressed } from "./layer-content.ts";
@@ -100,12 +100,23 @@ export async function takeEntries(
   entries: AsyncIterable<StoredEntry>,
 ): Promise<ArchiveFiles> {
   const list = new EntryList();
+  let gone: unknown;
   for await (const entry of entries) {
-    if (entry.type === "file") {
-      list.addFile(entry.name, await reserved.adopt(lease, entry, entry.path));
-    } else {
+    if (entry.type !== "file") {
       list.add(entry.name, entry.type, "target" in entry ? entry.target : undefined);
+      continue;
     }
+    try {
+      list.addFile(entry.name, await reserved.adopt(lease, entry, entry.path));
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") {
+        throw error;
+      }
+      gone ??= error; // An upload that fails takes its files along: the entries say why.
+    }
+  }
+  if (gone !== undefined) {
+    throw gone;
   }
   return list.files();
 }
