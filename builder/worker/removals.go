@@ -12,16 +12,24 @@ import (
 // beneath a lock that all builds need, where nothing may wait for a backend.
 type removals struct {
 	mu sync.Mutex
-	// Those under way by the session of a build that had the container, each closed at its end.
-	underWay map[string][]chan struct{}
+	// Those under way by their containers.
+	underWay map[string]*removal
 }
 
-// removeBehind removes a container of builds while they go on.
+// removal is one, with the sessions of the builds that had the container; `gone` is closed at its end.
+type removal struct {
+	builds []string
+	gone   chan struct{}
+}
+
+// removeBehind removes a container of builds while they go on; once, where several steps of a build had it.
 func (w *Worker) removeBehind(builds []string, container string) {
-	gone := w.removals.begin(builds)
+	if !w.removals.begin(builds, container) {
+		return
+	}
 	go func() {
 		tell("remove the container of a step", w.backend.RemoveContainer(context.Background(), container))
-		w.removals.end(builds, gone)
+		w.removals.end(container)
 	}()
 }
 
@@ -37,35 +45,37 @@ func (w *Worker) WaitForRemovals(ctx context.Context, session string) {
 	}
 }
 
-func (r *removals) begin(builds []string) (gone chan struct{}) {
+// begin tells whether the removal is the first of its container that is under way.
+func (r *removals) begin(builds []string, container string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if at, ok := r.underWay[container]; ok {
+		at.builds = append(at.builds, builds...)
+		return false
+	}
 	if r.underWay == nil {
-		r.underWay = map[string][]chan struct{}{}
+		r.underWay = map[string]*removal{}
 	}
-	gone = make(chan struct{})
-	for _, build := range builds {
-		r.underWay[build] = append(r.underWay[build], gone)
-	}
-	return gone
+	r.underWay[container] = &removal{slices.Clone(builds), make(chan struct{})}
+	return true
 }
 
-func (r *removals) end(builds []string, gone chan struct{}) {
+func (r *removals) end(container string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, build := range builds {
-		r.underWay[build] = slices.DeleteFunc(r.underWay[build], func(each chan struct{}) bool { return each == gone })
-		if len(r.underWay[build]) == 0 {
-			delete(r.underWay, build)
+	close(r.underWay[container].gone)
+	delete(r.underWay, container)
+}
+
+func (r *removals) of(build string) (wanted []chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, each := range r.underWay {
+		if slices.Contains(each.builds, build) {
+			wanted = append(wanted, each.gone)
 		}
 	}
-	close(gone)
-}
-
-func (r *removals) of(build string) []chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.underWay[build])
+	return wanted
 }
 
 // sessionsOf tells the builds, by their clients' sessions, that have something in common; "" is one without a session.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/moby/buildkit/session"
@@ -119,5 +120,31 @@ func TestAContainerThatWaitsGoesWithItsBuild(t *testing.T) {
 	w.WaitForRemovals(context.Background(), "one")
 	if failed != nil || len(server.Containers()) != 0 || len(w.stages.waiting) != 0 {
 		t.Errorf("left %v, %v, %v", server.Containers(), w.stages.waiting, failed)
+	}
+}
+
+func TestAContainerThatStepsHaveLeftInTurnIsRemovedOnce(t *testing.T) {
+	w, server, build, id := containerThatWaits(t)
+	next := stepOf(w, build, "")
+	at, _ := next.stage()
+	if left, ok := w.stages.take(at, nil); !ok || left.container != id {
+		t.Fatalf("the next step goes on in %q", left.container)
+	}
+	next.leave(record{ID: "next"}, id)
+	goOn := make(chan struct{})
+	var removals atomic.Int32
+	server.Before = func(called string) {
+		if called == "RemoveContainer" {
+			removals.Add(1)
+			<-goOn
+		}
+	}
+	for _, do := range build.atEnd {
+		must(t, do())
+	}
+	close(goOn)
+	w.WaitForRemovals(context.Background(), "one")
+	if count := removals.Load(); len(build.atEnd) != 2 || count != 1 || len(server.Containers()) != 0 {
+		t.Errorf("%d removals, left %v", count, server.Containers())
 	}
 }
