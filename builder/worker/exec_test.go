@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver"
@@ -187,6 +188,34 @@ func TestAStateThatWasReadIsLetGoWithoutWaitingForTheBackend(t *testing.T) {
 	close(goOn)
 	w.WaitForRemovals(ctx, "one")
 	if left := server.Containers(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestAPruneWaitsForTheContainersOfEndedBuilds(t *testing.T) {
+	w, server := workerOf(t)
+	ctx := context.Background()
+	state := w.stateRef(installed(t, w.states, "state"))
+	_, err := state.files.reader(forBuilds(ctx, nil))
+	must(t, err)
+	early := make(chan struct{})
+	server.Before = func(called string) {
+		switch called {
+		case "RemoveContainer":
+			select {
+			case <-early:
+			case <-time.After(100 * time.Millisecond): // A prune that does not wait is quicker.
+			}
+		case "RemoveImage":
+			if left := server.Containers(); len(left) != 0 {
+				t.Errorf("removed while %v have it", left)
+				close(early)
+			}
+		}
+	}
+	must(t, state.Release(ctx))
+	must(t, w.Prune(ctx, nil, client.PruneInfo{All: true}))
+	if left := server.Images(); len(left) != 0 {
 		t.Errorf("left %v", left)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/moby/buildkit/session"
 )
@@ -36,7 +37,21 @@ func (w *Worker) removeBehind(builds []string, container string) {
 // WaitForRemovals waits until the containers have gone that a build, which its session names, has let go of; no longer than
 // somebody waits for the build.
 func (w *Worker) WaitForRemovals(ctx context.Context, session string) {
-	for _, gone := range w.removals.of(session) {
+	w.removals.wait(ctx, func(builds []string) bool { return slices.Contains(builds, session) })
+}
+
+// prunePatience is how long a prune waits for containers of builds that have ended: a state stays while one has it.
+const prunePatience = 10 * time.Second
+
+// waitForAll waits for those of all builds that are under way now, for a while.
+func (r *removals) waitForAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, prunePatience)
+	defer cancel()
+	r.wait(ctx, func([]string) bool { return true })
+}
+
+func (r *removals) wait(ctx context.Context, isWanted func(builds []string) bool) {
+	for _, gone := range r.of(isWanted) {
 		select {
 		case <-gone:
 		case <-ctx.Done():
@@ -67,11 +82,11 @@ func (r *removals) end(container string) {
 	delete(r.underWay, container)
 }
 
-func (r *removals) of(build string) (wanted []chan struct{}) {
+func (r *removals) of(isWanted func(builds []string) bool) (wanted []chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, each := range r.underWay {
-		if slices.Contains(each.builds, build) {
+		if isWanted(each.builds) {
 			wanted = append(wanted, each.gone)
 		}
 	}

@@ -283,6 +283,7 @@ func (w *Worker) DiskUsage(_ context.Context, info client.DiskUsageInfo) ([]*cli
 
 // Prune removes from the build cache and tells what has gone.
 func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, options ...client.PruneInfo) error {
+	w.removals.waitForAll(ctx)
 	for _, each := range options {
 		err := w.states.prune(ctx, func(info client.UsageInfo) {
 			if removed != nil {
