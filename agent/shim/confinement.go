@@ -45,14 +45,34 @@ type ociConfinement struct {
 		Namespaces []struct {
 			Type string `json:"type"`
 		} `json:"namespaces"`
-		Seccomp *struct {
-			Flags        []string `json:"flags"`
-			ListenerPath string   `json:"listenerPath"`
-		} `json:"seccomp"`
+		Seccomp     *ociSeccomp     `json:"seccomp"`
 		Personality json.RawMessage `json:"personality"`
 		IntelRdt    json.RawMessage `json:"intelRdt"`
 		MountLabel  string          `json:"mountLabel"`
 	} `json:"linux"`
+}
+
+// ociSeccomp is the part of a profile that decides.
+type ociSeccomp struct {
+	DefaultAction string   `json:"defaultAction"`
+	Flags         []string `json:"flags"`
+	ListenerPath  string   `json:"listenerPath"`
+	Syscalls      []struct {
+		Action string `json:"action"`
+	} `json:"syscalls"`
+}
+
+// endsThreads tells whether a forbidden call may end a thread alone, after which
+// the process that enters would stay without it, or be a signal, of which Go's
+// runtime writes to the program's standard error.
+func (s *ociSeccomp) endsThreads() bool {
+	actions := []string{s.DefaultAction}
+	for _, rule := range s.Syscalls {
+		actions = append(actions, rule.Action)
+	}
+	return slices.ContainsFunc(actions, func(action string) bool {
+		return action == "SCMP_ACT_KILL" || action == "SCMP_ACT_KILL_THREAD" || action == "SCMP_ACT_TRAP"
+	})
 }
 
 // errRuntimeOnly: the container has something that only the OCI runtime gives.
@@ -79,6 +99,8 @@ func (c *ociConfinement) needsRuntime() error {
 		return runtimeOnly("a security label")
 	case seccomp != nil && (len(seccomp.Flags) > 0 || seccomp.ListenerPath != ""):
 		return runtimeOnly("seccomp flags or a seccomp listener")
+	case seccomp != nil && seccomp.endsThreads():
+		return runtimeOnly("a filter that ends threads or traps")
 	}
 	return nil
 }

@@ -199,7 +199,7 @@ func TestAnExecTakesNoRuntime(t *testing.T) {
 
 // The runtime loads the filter of a process without new privileges last.
 func TestAFilterWithoutNewPrivilegesMayForbidWhatMakesAnExec(t *testing.T) {
-	for _, action := range []string{"SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"} {
+	for _, action := range []string{"SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_KILL", "SCMP_ACT_TRAP"} {
 		for _, forbidden := range []string{"capset", "setgroups", "setsid"} {
 			t.Run(action+" "+forbidden, func(t *testing.T) {
 				filter := map[string]any{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []any{
