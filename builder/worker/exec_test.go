@@ -219,3 +219,33 @@ func TestAPruneWaitsForTheContainersOfEndedBuilds(t *testing.T) {
 		t.Errorf("left %v", left)
 	}
 }
+
+func TestAStateThatIsReadIsLetGoWithoutWaitingForItsReader(t *testing.T) {
+	w, server := workerOf(t)
+	state := w.stateRef(installed(t, w.states, "state"))
+	creating, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	server.Before = func(called string) {
+		if called == "CreateContainer" {
+			close(creating)
+			<-goOn
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer close(done)
+		_ = state.files.fetch(ctx, "/")
+	}()
+	<-creating
+	cancel()
+	must(t, state.Release(context.Background()))
+	close(goOn)
+	<-done
+	isClosed := func() bool {
+		state.files.mu.Lock()
+		defer state.files.mu.Unlock()
+		return state.files.isClosed
+	}
+	for !isClosed() || len(server.Containers()) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -78,9 +78,20 @@ func (t *tree) open() error {
 // errClosed tells an operation of a build that has ended.
 var errClosed = errors.New("the files were let go")
 
-// close removes the directory, and behind its caller the container through which it was read, for good.
+// close removes the directory, and behind its caller the container through which it was read, for good. An operation that
+// still reads, of a build that was cancelled, is not waited for: it may wait for the backend.
 func (t *tree) close() error {
-	t.mu.Lock()
+	if t.mu.TryLock() {
+		return t.closeLocked()
+	}
+	go func() {
+		t.mu.Lock()
+		tell("let go of files", t.closeLocked())
+	}()
+	return nil
+}
+
+func (t *tree) closeLocked() error {
 	defer t.mu.Unlock()
 	t.isClosed = true
 	if t.container != "" {
