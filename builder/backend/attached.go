@@ -36,9 +36,9 @@ func (c *Client) RunAttached(ctx context.Context, config *backendv1.ContainerCon
 	var once sync.Once
 	err = patiently(ctx, func() error {
 		run := &attached{Client: c, from: from, secrets: secrets, started: func() { once.Do(started) }}
-		run.stdio = Stdio{Stdout: &heard{stdio.Stdout, &run.isHeard}, Stderr: &heard{stdio.Stderr, &run.isHeard}}
+		run.stdio = Stdio{Stdout: &heard{stdio.Stdout, &run.talk}, Stderr: &heard{stdio.Stderr, &run.talk}}
 		code, err = run.run(ctx, config, host)
-		if isAway(err) && ctx.Err() == nil && (run.isHeard.Load() || from.isPast) {
+		if isAway(err) && ctx.Err() == nil && (run.talk.isHeard() || from.isPast) {
 			return fmt.Errorf("the backend went away while the container of a frontend ran, which is not repeated: %s", Plain(err))
 		}
 		return err
@@ -53,9 +53,25 @@ type attached struct {
 	secrets Secrets
 	stdio   Stdio
 	started func()
-	// Whether the process has written anything.
-	isHeard atomic.Bool
+	talk    talk
 }
+
+// talk is what became of a process's first words: it was heard, or given up before.
+type talk struct{ state atomic.Int32 }
+
+const (
+	silent int32 = iota
+	wasHeard
+	givenUp
+)
+
+func (t *talk) isHeard() bool { return t.state.Load() == wasHeard }
+
+// hear tells that the process has written something; not ok: nobody is to hear it, as another is made.
+func (t *talk) hear() bool { return t.state.CompareAndSwap(silent, wasHeard) || t.isHeard() }
+
+// giveUp tells whether the process has not been heard, and will not be.
+func (t *talk) giveUp() bool { return t.state.CompareAndSwap(silent, givenUp) }
 
 func (a *attached) run(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (code int64, err error) {
 	id, _, err := a.CreateContainer(ctx, config, host)
@@ -81,7 +97,7 @@ func (a *attached) run(ctx context.Context, config *backendv1.ContainerConfig, h
 	starting := make(chan error, 1)
 	go func() {
 		_, err := a.Containers.StartContainer(ctx, connect.NewRequest(startOf(id, a.secrets)))
-		if isAway(err) && a.isHeard.Load() {
+		if isAway(err) && !a.talk.giveUp() {
 			err = nil
 		}
 		if err == nil {
@@ -106,11 +122,13 @@ func (a *attached) run(ctx context.Context, config *backendv1.ContainerConfig, h
 // heard notes that something was written.
 type heard struct {
 	io.Writer
-	isHeard *atomic.Bool
+	talk *talk
 }
 
 func (h *heard) Write(data []byte) (int, error) {
-	h.isHeard.Store(true)
+	if !h.talk.hear() {
+		return 0, errCut
+	}
 	return h.Writer.Write(data)
 }
 
@@ -153,7 +171,7 @@ func readAhead(from io.Reader) *input {
 }
 
 // giveTo hands the input to an attempt until it ends; not to two at once.
-func (i *input) giveTo(ctx context.Context, isHeard *atomic.Bool, give func(inputChunk) error) {
+func (i *input) giveTo(ctx context.Context, talk *talk, give func(inputChunk) error) {
 	for _, each := range i.given {
 		if give(each) != nil || each.ended {
 			return
@@ -162,7 +180,7 @@ func (i *input) giveTo(ctx context.Context, isHeard *atomic.Bool, give func(inpu
 	for {
 		select {
 		case each := <-i.chunks:
-			if i.size += len(each.data); i.size > maxGivenAgain || isHeard.Load() {
+			if i.size += len(each.data); i.size > maxGivenAgain || talk.isHeard() {
 				i.given, i.isPast = nil, true
 			} else {
 				i.given = append(i.given, each)
@@ -203,7 +221,7 @@ func (a *attached) serve(ctx context.Context, reservation *connect.ServerStreamF
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		a.from.giveTo(ctx, &a.isHeard, s.give())
+		a.from.giveTo(ctx, &a.talk, s.give())
 	}()
 	defer func() { cancel(); <-gone }()
 	return s.receive(a.stdio)

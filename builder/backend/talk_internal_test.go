@@ -1,0 +1,23 @@
+package backend
+
+import (
+	"bytes"
+	"testing"
+)
+
+func TestAProcessThatIsGivenUpIsNotHeard(t *testing.T) {
+	var out bytes.Buffer
+	var first, second talk
+	if !first.giveUp() {
+		t.Error("it is not given up")
+	}
+	if _, err := (&heard{&out, &first}).Write([]byte("late")); !isAway(err) || first.isHeard() {
+		t.Errorf("it is heard: %v", err)
+	}
+	if _, err := (&heard{&out, &second}).Write([]byte("early")); err != nil || second.giveUp() {
+		t.Errorf("it is given up although it was heard: %v", err)
+	}
+	if out.String() != "early" {
+		t.Errorf("%q came through", &out)
+	}
+}
