@@ -19,7 +19,7 @@ const (
 	// watchDrain bounds how long the watchers have to take `released`.
 	watchDrain = time.Second
 	// shutdownLimit bounds the farewell to connections that clients keep open;
-	// everything was sent by then.
+	// but for the end of a short log, everything was sent by then.
 	shutdownLimit = 100 * time.Millisecond
 )
 

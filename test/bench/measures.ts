@@ -39,8 +39,8 @@ const archiveBytes = 64 * mib;
 export const logScript = (bytes: number) => `yes ${"x".repeat(99)} | head -c ${bytes}`;
 
 /**
- * The script of a container that writes as much with little work of its own, which would be what is measured: the same
- * lines, out of a file.
+ * The script of a container that writes as much with little work of its own, which would be what is measured: such
+ * lines out of a file.
  */
 const quickLogScript = (bytes: number) =>
   `${logScript(mib)} > /lines; for n in $(seq ${bytes / mib}); do cat /lines; done`;
