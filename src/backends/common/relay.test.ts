@@ -8,7 +8,7 @@ import {
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
-import { type AddressInfo, connect as connectSocket } from "node:net";
+import { type AddressInfo, connect as connectSocket, createServer as createSocketServer } from "node:net";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -89,11 +89,100 @@ test("an answer whose bytes come with its header is forwarded, and its trailers"
   assert.equal(status, "0");
 });
 
+describe("an agent that was taken over by its container", () => {
+  const frame = (type: number, flags: number, payload: Buffer = Buffer.alloc(0), id = 1): Buffer => {
+    const head = Buffer.alloc(9);
+    head.writeUIntBE(payload.length, 0, 3);
+    head.set([type, flags, 0, 0, 0, id], 3);
+    return Buffer.concat([head, payload]);
+  };
+  /** Literals of HPACK that are not indexed. */
+  const block = (headers: Readonly<Record<string, string>>): Buffer =>
+    Buffer.concat(
+      Object.entries(headers).flatMap(([name, value]) => [
+        Buffer.from([0, name.length]),
+        Buffer.from(name),
+        Buffer.from([value.length]),
+        Buffer.from(value),
+      ]),
+    );
+  const [headersFrame, settingsFrame, endStream, endHeaders, ack] = [1, 4, 1, 4, 1];
+  const header = (headers: Readonly<Record<string, string>>): Buffer =>
+    frame(headersFrame, endHeaders, block(headers));
+  const end = (headers: Readonly<Record<string, string>>): Buffer =>
+    frame(headersFrame, endHeaders | endStream, block(headers));
+
+  for (const [what, answer, expected] of [
+    ["a status that there is not", [header({ ":status": "600" })], "14"],
+    ["such a status alone", [end({ ":status": "600" })], "14"],
+    [
+      "a header of HTTP/1's",
+      [end({ ":status": "200", "grpc-status": "0", "http2-settings": "AA" })],
+      "0",
+    ],
+    [
+      "a trailer of HTTP/1's",
+      [header({ ":status": "200" }), end({ "grpc-status": "0", "http2-settings": "AA" })],
+      "0",
+    ],
+  ] as const) {
+    it(`does no harm by ${what}`, async () => {
+      await using resources = new AsyncDisposableStack();
+      const directory = await mkdtemp(join(tmpdir(), "sockerless-hostile-"));
+      resources.defer(() => rm(directory, { recursive: true }));
+      const path = join(directory, "agent.sock");
+      const agent = createSocketServer((socket) => {
+        let received = Buffer.alloc(0);
+        let start = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".length;
+        socket.on("error", () => {});
+        socket.write(frame(settingsFrame, 0, undefined, 0));
+        socket.on("data", (chunk: Buffer) => {
+          received = Buffer.concat([received, chunk]);
+          while (received.length >= start + 9) {
+            const next = start + 9 + received.readUIntBE(start, 3);
+            if (received.length < next) {
+              return;
+            }
+            const [type, flags = 0] = received.subarray(start + 3);
+            if (type === settingsFrame && (flags & ack) === 0) {
+              socket.write(frame(settingsFrame, ack, undefined, 0));
+            } else if (type === headersFrame) {
+              socket.write(Buffer.concat(answer));
+            }
+            start = next;
+          }
+        });
+      });
+      agent.listen(path);
+      await once(agent, "listening");
+      resources.defer(() => void agent.close());
+      const agents = new ConnectionPool();
+      resources.defer(() => agents.close());
+      const backend = createServer((request, response) => {
+        void relayAgentCall(request, response, async () => ({ address: { kind: "unix", path } }), agents);
+      });
+      resources.defer(() => void backend.close());
+      const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
+      resources.defer(() => caller.destroy());
+      const call = caller.request({
+        ":method": "POST",
+        ":path": `${relayedPrefix}Hello`,
+        [containerIdHeader]: "0".repeat(64),
+      });
+      const told: unknown[] = [];
+      const hear = (sent: IncomingHttpHeaders): void => void told.push(sent["grpc-status"]);
+      call.on("response", hear).on("trailers", hear).resume().end();
+      await once(call, "close");
+      assert.equal(told.at(-1), expected);
+    });
+  }
+});
+
 describe("a call of any protocol that is forwarded", () => {
   type Answer = (stream: ServerHttp2Stream) => void;
 
   /** Outcome of a call to a listener behind a forwarding one. */
-  const call = async (answer: Answer, method = "POST") => {
+  const call = async (answer: Answer, method = "POST", request: string | Buffer = "asked") => {
     await using resources = new AsyncDisposableStack();
     const directory = await mkdtemp(join(tmpdir(), "sockerless-forward-"));
     resources.defer(() => rm(directory, { recursive: true }));
@@ -130,7 +219,7 @@ describe("a call of any protocol that is forwarded", () => {
     stream.on("data", (chunk: Buffer) => {
       body += chunk.toString();
     });
-    stream.end(method === "POST" ? "asked" : undefined);
+    stream.end(method === "POST" ? request : undefined);
     await new Promise((resolve) => stream.once("close", resolve));
     return { asked, body, headers, trailers, code: stream.rstCode };
   };
@@ -154,6 +243,18 @@ describe("a call of any protocol that is forwarded", () => {
       stream.respond({ ":status": 204 }, { endStream: true });
     });
     assert.deepEqual([headers[":status"], { ...trailers }, code], [204, {}, constants.NGHTTP2_NO_ERROR]);
+  });
+
+  it("ends where it was answered before all of it was read", async () => {
+    const refuse: Answer = (stream) => {
+      stream.once("data", () => {
+        stream.pause();
+        stream.respond({ ":status": 200 });
+        stream.end("refused", () => stream.close(constants.NGHTTP2_NO_ERROR));
+      });
+    };
+    const { body, code } = await call(refuse, "POST", Buffer.alloc(1024 * 1024));
+    assert.deepEqual([body, code], ["refused", constants.NGHTTP2_NO_ERROR]);
   });
 
   it("is reset where it was cut, before its answer or in it", async () => {

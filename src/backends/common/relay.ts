@@ -13,6 +13,7 @@ import {
   type Http2ServerRequest,
   type Http2ServerResponse,
   type IncomingHttpHeaders,
+  type IncomingHttpStatusHeader,
   type OutgoingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
@@ -33,8 +34,10 @@ export const relayedPrefix = "/sockerless.agent.v1.AgentService/";
  */
 export type AgentResolver = (containerId: string) => Promise<AgentTarget | undefined>;
 
-/** Headers that belong to one HTTP/2 hop. */
-const hopHeaders = new Set([":method", ":path", ":scheme", ":authority", "host", "connection"]);
+/** Headers that belong to one hop. Node throws where it is to send one of HTTP/1's, and takes `http2-settings` of a peer. */
+const hopHeaders: ReadonlySet<string> = new Set([
+  ...["host", "connection", "http2-settings", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"],
+]);
 
 /** Calls that may send more than their readers take: see {@link StreamOptions.carriesInput}. */
 const withInput: ReadonlySet<string> = new Set(
@@ -117,13 +120,13 @@ async function forward(
 ): Promise<void> {
   const { stream, headers } = request;
   const upstream = await connection.request(request.method, request.url, endToEnd(headers), { carriesInput });
-  if (stream.destroyed) {
+  if (isGone(stream)) {
     upstream.close(constants.NGHTTP2_CANCEL);
     return;
   }
-  upstream.on("response", (answer, flags) => {
+  const answered = (answer: IncomingHttpHeaders & IncomingHttpStatusHeader, flags: number): void => {
     const status = answer[":status"] ?? 200;
-    if (stream.destroyed) {
+    if (isGone(stream)) {
       return;
     }
     if ((flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0) {
@@ -137,6 +140,13 @@ async function forward(
     }
     // Not sooner: over a link, Node tells of bytes that came with the header before it tells of the header.
     upstream.pipe(stream, { end: cutStatus !== undefined });
+  };
+  upstream.on("response", (answer, flags) => {
+    try {
+      answered(answer, flags);
+    } catch {
+      upstream.close(constants.NGHTTP2_PROTOCOL_ERROR); // A hostile agent's, as of a status that there is not.
+    }
   });
   upstream.on("trailers", (sent) => {
     response.addTrailers({ ...(cutStatus !== undefined && { "grpc-message": "" }), ...endToEnd(sent) });
@@ -149,7 +159,8 @@ async function forward(
     }
   });
   upstream.once("close", () => {
-    if (stream.destroyed || stream.writableEnded) {
+    stream.unpipe(upstream).resume(); // Nobody takes what still comes, which would keep the stream open.
+    if (isGone(stream) || stream.writableEnded) {
       return;
     }
     if (cutStatus === undefined) {
@@ -160,12 +171,19 @@ async function forward(
       stream.end();
     }
   });
-  stream.once("close", () => {
+  const leave = (): void => {
     if (!upstream.closed) {
       upstream.close(constants.NGHTTP2_CANCEL);
     }
-  });
+  };
+  // A caller that resets its stream without an error: that closes only once all that it sent is read.
+  stream.once("aborted", leave).once("close", leave);
   stream.pipe(upstream);
+}
+
+/** Nobody waits for an answer any more. */
+function isGone(stream: ServerHttp2Stream): boolean {
+  return stream.destroyed || stream.aborted;
 }
 
 function wasReset({ rstCode }: ClientHttp2Stream): boolean {
@@ -181,7 +199,7 @@ function endToEnd(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
 
 /** Ends a call that got no answer yet with a gRPC status (a trailers-only response). */
 function refuse(stream: ServerHttp2Stream, code: Code, message: string, cause?: unknown): void {
-  if (stream.destroyed) {
+  if (isGone(stream)) {
     return;
   }
   if (stream.headersSent) {
