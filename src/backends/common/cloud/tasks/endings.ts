@@ -143,7 +143,11 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   }
   const exit = await agents.endRun(task).catch(async (error: unknown) => {
     logger.warn({ ...about, err: error }, `an agent cannot say how its container ended: ${messageOf(error)}`);
-    await stored.leaveToCloud(task.containerId);
+    await stored
+      .leaveToCloud(task.containerId)
+      .catch((reason: unknown) =>
+        logger.warn({ ...about, err: reason }, `a log is not whole: ${messageOf(reason)}`),
+      );
     return undefined;
   });
   if (exit === undefined) {

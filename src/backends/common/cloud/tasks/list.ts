@@ -116,7 +116,12 @@ async function bury(
     return presentOf(context, containerId);
   }
   if (book.of(containerId) === task && exit !== undefined) {
-    await stored.leaveToCloud(containerId); // Its agent has left with what nobody has taken.
+    // Its agent has left with what nobody has taken. A disk that takes no mark costs no listing.
+    await stored
+      .leaveToCloud(containerId)
+      .catch((error: unknown) =>
+        logger.warn({ container: containerId, err: error }, `a log is not whole: ${messageOf(error)}`),
+      );
   }
   if (book.of(containerId) !== task) {
     return presentOf(context, containerId); // It was released, removed or started again meanwhile.
