@@ -115,11 +115,7 @@ describe("an agent that was taken over by its container", () => {
   for (const [what, answer, expected] of [
     ["a status that there is not", [header({ ":status": "600" })], "14"],
     ["such a status alone", [end({ ":status": "600" })], "14"],
-    [
-      "a header of HTTP/1's",
-      [end({ ":status": "200", "grpc-status": "0", "http2-settings": "AA" })],
-      "0",
-    ],
+    ["a header of HTTP/1's", [end({ ":status": "200", "grpc-status": "0", "http2-settings": "AA" })], "0"],
     [
       "a trailer of HTTP/1's",
       [header({ ":status": "200" }), end({ "grpc-status": "0", "http2-settings": "AA" })],

@@ -36,7 +36,15 @@ export type AgentResolver = (containerId: string) => Promise<AgentTarget | undef
 
 /** Headers that belong to one hop. Node throws where it is to send one of HTTP/1's, and takes `http2-settings` of a peer. */
 const hopHeaders: ReadonlySet<string> = new Set([
-  ...["host", "connection", "http2-settings", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"],
+  ...[
+    "host",
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+  ],
 ]);
 
 /** Calls that may send more than their readers take: see {@link StreamOptions.carriesInput}. */
