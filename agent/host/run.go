@@ -136,7 +136,11 @@ func (i *instance) close() {
 func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
 	hostServer := server.NewServer(i.handler(), slog.Default())
 	offers := handover.NewOffers(layout.HandOverSocket(), slog.Default())
-	defer offers.Close()
+	defer func() {
+		offers.Close()
+		// Ours, or of one before that was killed: a successor has no lock yet.
+		_ = os.Remove(layout.HandOverSocket())
+	}()
 	storedServer := server.NewServer(server.NewHandler(resolveStored(i.containers, i.layers, offers)), slog.Default())
 	failed := make(chan error, 2)
 	for socket, s := range map[string]*http.Server{layout.StoredSocket(): storedServer, layout.HostSocket(): hostServer} {
