@@ -12,6 +12,7 @@ import { SmallDisk } from "../support/small-disk.ts";
 import { until } from "../support/until.ts";
 
 const isFull = /no space left on device/i;
+const containers = ["killed", "stopped", "removed"];
 const roles: readonly DaemonRole[] = ["backend", "frontend", "host"];
 
 let disk: SmallDisk;
@@ -24,7 +25,7 @@ async function start(mkfs: readonly string[], runDir?: string): Promise<void> {
     ...(runDir === undefined ? {} : { args: ["--run-dir", runDir] }),
   });
   await daemon.ok("load", "--input", await busyboxArchiveFile());
-  for (const name of ["killed", "stopped", "removed"]) {
+  for (const name of containers) {
     await daemon.ok(
       "run",
       "-d",
@@ -34,6 +35,10 @@ async function start(mkfs: readonly string[], runDir?: string): Promise<void> {
       "-c",
       "trap 'exit 3' TERM; echo said; while :; do usleep 10000; done",
     );
+  }
+  for (const name of containers) {
+    // Before its trap is there, SIGTERM is nothing to it.
+    await until(async () => (await daemon.docker("logs", name)).text === "said" || undefined);
   }
 }
 
