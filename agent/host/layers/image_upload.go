@@ -165,11 +165,8 @@ func valid(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
 
 // store writes a file, and measures it meanwhile.
 func (u *ImageUpload) store(ctx context.Context, name string, header *tar.Header, content io.Reader) (*hostv1.StoredFile, error) {
-	for key := range header.PAXRecords {
-		// A few bytes of them can stand for an exabyte of zeros.
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return nil, errors.New("archives with sparse files are not supported")
-		}
+	if isSparse(header) { // A few bytes can stand for an exabyte of zeros.
+		return nil, errors.New("archives with sparse files are not supported")
 	}
 	file, err := os.OpenFile(filepath.Join(u.dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {

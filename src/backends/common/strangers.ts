@@ -1,9 +1,10 @@
 /** A port that is open to everybody: who has not shown yet who he is, is bounded in number and time, and so is what is told of him. */
 import type { Socket } from "node:net";
 
-/** The most connections of strangers, at once; and the time that each has to show who he is. */
+/** The most connections of strangers, at once. */
 const maxStrangers = 256;
-const provenWithinMs = 15_000;
+/** The time that a stranger has to show who he is, a handshake of TLS included. */
+export const provenWithinMs = 15_000;
 /** The most refusals that are told one by one within a minute: a log is not endless. */
 const toldPerMinute = 10;
 

@@ -15,7 +15,7 @@ import { createWebSocketStream, WebSocketServer } from "ws";
 
 import { agentPinHeader } from "../../../../agent-client/dial.ts";
 import { messageOf } from "../../../../common/errors.ts";
-import { remoteOf, Strangers } from "../../strangers.ts";
+import { provenWithinMs, remoteOf, Strangers } from "../../strangers.ts";
 import { AgentSocket } from "./agent-socket.ts";
 import { learnKey } from "./key-proof.ts";
 import { agentRefused, Meetings } from "./meetings.ts";
@@ -24,8 +24,6 @@ import type { Caller, FromRelay, RelaySettings, ToRelay } from "./relay-messages
 
 /** The protocol inside the WebSocket: TLS, whose server is the agent. */
 const subprotocol = "sockerless.agent.v1";
-/** The time that the handshake of TLS may take. */
-const handshakeWithinMs = 15_000;
 /** After this time a client is told that the agent has not called. */
 const wantedWithinMs = 8_000;
 /** Agents ping each connection every 20 s. */
@@ -53,7 +51,7 @@ const meetings = new Meetings({
 const strangers = new Strangers((remote, reason) => tell({ kind: "turned-away", remote, reason }));
 
 const agents = createHttps(
-  { key, cert: certificate, handshakeTimeout: handshakeWithinMs },
+  { key, cert: certificate, handshakeTimeout: provenWithinMs },
   (_request, response) => {
     response.writeHead(426, { connection: "close" }).end();
   },

@@ -11,7 +11,6 @@ import path from "node:path";
 import type { AgentTarget } from "../../../../agent-client/address.ts";
 import { errnoOf } from "../../../../common/errors.ts";
 import { agentRecords } from "./agent-records.ts";
-import type { CloudLog } from "./stored-service.ts";
 import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 
 /** Records that are written together: a write takes longer than the bytes of many short lines. */
@@ -25,11 +24,17 @@ interface Part {
   readonly file: string;
 }
 
+/** A log beside what was taken from agents. */
+export interface KeptLog {
+  /** The cloud keeps it: else nothing is known but what was taken. */
+  readonly isKept: boolean;
+}
+
 /** Settings of {@link DrainedLogs}. */
 export interface DrainedLogsOptions {
   /** Most bytes of one container's log that are kept. */
   readonly logDrainMax: number;
-  readonly cloud: Pick<CloudLog, "isKept">;
+  readonly cloud: KeptLog;
 }
 
 /** A log is larger than is kept. */
@@ -39,7 +44,7 @@ class TooLarge extends Error {}
 export class DrainedLogs {
   readonly #directory: string;
   readonly #maxBytes: number;
-  readonly #cloud: Pick<CloudLog, "isKept">;
+  readonly #cloud: KeptLog;
 
   constructor(directory: string, { logDrainMax, cloud }: DrainedLogsOptions) {
     this.#directory = directory;

@@ -26,7 +26,7 @@ import { withHeartbeats } from "../../heartbeats.ts";
 import { endOfTar } from "../../images/tar-entries.ts";
 import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
 import { countLines } from "./agent-records.ts";
-import type { DrainedLogs } from "./drained-logs.ts";
+import type { DrainedLogs, KeptLog } from "./drained-logs.ts";
 import { lastLines, type LogOutput, type LogSelection, shown } from "./log-lines.ts";
 import { type LogPiece, piecesOf } from "./log-pieces.ts";
 import { goMode } from "./go-mode.ts";
@@ -34,9 +34,7 @@ import type { StagedFiles } from "./staged-files.ts";
 import { wholeLines } from "./whole-lines.ts";
 
 /** The log that a cloud keeps of a container. */
-export interface CloudLog {
-  /** The cloud keeps it: else nothing is known but what was taken from agents. */
-  readonly isKept: boolean;
+export interface CloudLog extends KeptLog {
   /**
    * Its lines, oldest first; a log that does not exist has none.
    *

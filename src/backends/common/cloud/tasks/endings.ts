@@ -9,6 +9,7 @@ import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import { hasEnded } from "../cloud-tasks.ts";
 import type { TaskContext } from "./task-context.ts";
+import { leaveLogToCloud } from "./untaken-log.ts";
 
 /** The cloud may neither know nor list a task so soon after its start: whoever asks then asks again. */
 const knownAfterMs = 10_000;
@@ -143,11 +144,7 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   }
   const exit = await agents.endRun(task).catch(async (error: unknown) => {
     logger.warn({ ...about, err: error }, `an agent cannot say how its container ended: ${messageOf(error)}`);
-    await stored
-      .leaveToCloud(task.containerId)
-      .catch((reason: unknown) =>
-        logger.warn({ ...about, err: reason }, `a log is not whole: ${messageOf(reason)}`),
-      );
+    await leaveLogToCloud(context, task);
     return undefined;
   });
   if (exit === undefined) {

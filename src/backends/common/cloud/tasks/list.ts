@@ -7,6 +7,7 @@ import { hasEnded, type TaskView } from "../cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { exitOfTask } from "./task-end.ts";
+import { leaveLogToCloud } from "./untaken-log.ts";
 
 /**
  * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. One whose end
@@ -102,7 +103,7 @@ async function bury(
   task: TaskRecord,
   read: () => Promise<FoundExit | undefined>,
 ): Promise<FoundWorkload | undefined> {
-  const { book, stored, logger, abandoned } = context;
+  const { book, logger, abandoned } = context;
   const { containerId } = task;
   let exit: FoundExit | undefined;
   try {
@@ -116,12 +117,7 @@ async function bury(
     return presentOf(context, containerId);
   }
   if (book.of(containerId) === task && exit !== undefined) {
-    // Its agent has left with what nobody has taken. A disk that takes no mark costs no listing.
-    await stored
-      .leaveToCloud(containerId)
-      .catch((error: unknown) =>
-        logger.warn({ container: containerId, err: error }, `a log is not whole: ${messageOf(error)}`),
-      );
+    await leaveLogToCloud(context, task); // Its agent has left with what nobody has taken.
   }
   if (book.of(containerId) !== task) {
     return presentOf(context, containerId); // It was released, removed or started again meanwhile.
