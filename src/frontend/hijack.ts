@@ -102,7 +102,10 @@ export class HijackedConnection {
     return this.socket;
   }
 
-  /** Resolves once a client that waits for its answer has had time to read the header by itself. */
+  /**
+   * Resolves once a client that waits for its answer has had time to read the header by itself. An agent that takes the
+   * connection does not need the time: it sees when all was read.
+   */
   async headerLead(): Promise<void> {
     await this.#headerLead;
   }

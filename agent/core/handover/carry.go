@@ -19,6 +19,10 @@ const (
 	// hangUp is how long one may take to close its end. What it still sends is read:
 	// left unread it would turn the close into a reset.
 	hangUp = 10 * time.Second
+	// headerLead is how long a client is given to read the header of its answer
+	// before output follows it. Clients in Python and Java read the header through a
+	// buffer, and drop what came along with it.
+	headerLead = time.Second
 	// bufferSize is what is read of a client at once.
 	bufferSize = 64 << 10
 )
@@ -76,6 +80,7 @@ type carrier struct {
 	cancel  context.CancelCauseFunc
 
 	header  [8]byte
+	begun   bool // the client has read its answer's header
 	carried agentv1.SessionCarried
 
 	mu         sync.Mutex
@@ -154,6 +159,10 @@ func (c *carrier) isDeaf() bool {
 }
 
 func (c *carrier) framed(stream byte, data []byte) (int64, error) {
+	if !c.begun {
+		c.begun = true
+		awaitRead(c.client.Conn, headerLead)
+	}
 	if !c.way.Multiplexed {
 		n, err := c.client.Conn.Write(data)
 		return int64(n), err

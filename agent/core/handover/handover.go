@@ -139,6 +139,27 @@ func takeMore(conn *net.UnixConn) error {
 	return failure
 }
 
+// awaitRead waits until the other end has read all that was written to it, or is
+// closed, at most for a time.
+func awaitRead(conn *net.UnixConn, limit time.Duration) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	isRead := func() (is bool) {
+		err := raw.Control(func(fd uintptr) {
+			unread, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+			is = err != nil || unread == 0
+		})
+		return err != nil || is
+	}
+	// Nobody tells that it was read, and most have by now.
+	pause := 50 * time.Microsecond
+	for end := time.Now().Add(limit); !isRead() && time.Now().Before(end); pause = min(2*pause, time.Millisecond) {
+		time.Sleep(pause)
+	}
+}
+
 // ConnectionOf makes a descriptor a connection. It owns the descriptor.
 func ConnectionOf(fd int) (*net.UnixConn, error) {
 	file := os.NewFile(uintptr(fd), "client")

@@ -37,6 +37,22 @@ func (s unrecorded) AwaitRecord(ctx context.Context) error {
 
 func (s unrecorded) TellDetached(ctx context.Context) error { return s.AwaitRecord(ctx) }
 
+// pairOf are the two ends of a connection.
+func pairOf(t *testing.T) (conns [2]*net.UnixConn) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, fd := range pair {
+		if conns[i], err = ConnectionOf(fd); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conns[i].Close() })
+	}
+	return conns
+}
+
 func TestAStreamWhoseEndNobodyRecordsInTimeIsCut(t *testing.T) {
 	defer func(before time.Duration) { recordLimit = before }(recordLimit)
 	recordLimit = time.Millisecond
@@ -52,17 +68,7 @@ func TestAStreamWhoseEndNobodyRecordsInTimeIsCut(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var conns [2]*net.UnixConn
-			for i, fd := range pair {
-				if conns[i], err = ConnectionOf(fd); err != nil {
-					t.Fatal(err)
-				}
-				defer conns[i].Close()
-			}
+			conns := pairOf(t)
 			client := conns[0]
 			session := unrecorded{make(chan *agentv1.SessionResponse, 1)}
 			if err := end(session, client); err != nil {

@@ -52,13 +52,14 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   // client that had closed it before takes no answer.
   socket.read(0);
   onOutputLoss(socket, () => attachment.cancel());
-  await connection.headerLead();
-  const link = await openInBand(socket, opened, context, attachment, request);
+  const headerLead = () => connection.headerLead();
+  const link = await openInBand({ socket, headerLead }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && openStdin;
     await streamToClient(context, socket, link, {
       stdin,
       multiplexed,
+      headerLead,
       isToldElsewhere: isStartFailure,
       onDetach: detached(context, attachment),
     });
@@ -76,7 +77,7 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
     opened?.link?.cancel();
     throw error;
   });
-  const link = await openInBand(stream, opened, context, attachment, request);
+  const link = await openInBand({ socket: stream }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
     const onDetach = detached(context, attachment);
@@ -114,9 +115,16 @@ interface OpenedAtOnce {
   readonly link: StreamLink | undefined;
 }
 
+/** A client that was answered. */
+interface AnsweredClient {
+  readonly socket: Duplex;
+  /** Resolves once something may follow the answer. */
+  readonly headerLead?: () => Promise<void>;
+}
+
 /** The stream of a client that was answered; without a stream its connection is closed. */
 async function openInBand(
-  socket: Duplex,
+  { socket, headerLead }: AnsweredClient,
   opened: OpenedAtOnce | undefined,
   ...opening: Opening
 ): Promise<StreamLink | undefined> {
@@ -133,6 +141,7 @@ async function openInBand(
       socket.end();
       return undefined;
     }
+    await headerLead?.();
     refuseInBand(context, socket, error, framing === "multiplexed");
     return undefined;
   }

@@ -116,10 +116,10 @@ async function postExecStart(context: HijackContext): Promise<void> {
     await refuse(messageOf(signal.aborted ? signal.reason : error));
     return;
   }
-  await connection.headerLead();
   await streamToClient(context, socket, stream.link, {
     stdin: place.config?.attachStdin === true,
     multiplexed,
+    headerLead: () => connection.headerLead(),
     onDetach: () => recordStreamUse(context, place.containerId, StreamUse.DETACHED, execId),
     processEnd,
   });

@@ -14,6 +14,8 @@ export interface StreamToClient {
   /** True if the client's bytes go to the process. */
   readonly stdin: boolean;
   readonly multiplexed: boolean;
+  /** Resolves once something may follow the answer's header; who takes the connection sees to that by itself. */
+  readonly headerLead?: () => Promise<void>;
   /** The process, where its end is told in another answer. */
   readonly processEnd?: Pick<ExecEnd, "exited" | "cut">;
   /** True if the client hears of a failure in another answer: its stream ends without a word then. */
@@ -49,6 +51,7 @@ export async function streamToClient(
         return;
       }
     }
+    await shown.headerLead?.();
     outcome = await joinClient(socket, link, { stdin, signal, early });
   } catch (error) {
     await cut(context, socket, error, shown);
@@ -67,7 +70,7 @@ async function cut(
   { logger }: Pick<HijackContext, "logger">,
   socket: Duplex,
   error: unknown,
-  { multiplexed, processEnd, isToldElsewhere }: StreamToClient,
+  { multiplexed, headerLead, processEnd, isToldElsewhere }: StreamToClient,
 ): Promise<void> {
   if (isToldElsewhere?.(error) === true) {
     socket.end();
@@ -75,6 +78,7 @@ async function cut(
     logger.warn({ err: error }, "a stream was cut");
     // Its next request is for the exit code, and takes the absence of one for 0.
     await processEnd?.cut();
+    await headerLead?.();
     abortClient(socket, messageOf(error), multiplexed);
   }
 }
