@@ -59,6 +59,7 @@ export class ContainerJobs implements CloudTasks {
     section: "aca",
   };
   readonly describedAtOnce = describedAtOnce;
+  readonly tellsPhases = false;
   readonly troubles = startTroubles;
   readonly #options: ContainerJobsOptions;
   readonly #logger: Logger;

@@ -102,6 +102,8 @@ export interface CloudTasks {
   readonly names: CloudNames;
   /** How many tasks one call tells of. */
   readonly describedAtOnce: number;
+  /** Whether it tells, some time after the agent has answered, when a task's images were pulled and its containers started. */
+  readonly tellsPhases: boolean;
   /**
    * Asks for a task; the same request again is answered with the task of the first time. Once the call is on its way it
    * is seen through: whoever asked may leave it when the signal aborts, and come back for the answer.

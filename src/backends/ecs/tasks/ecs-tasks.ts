@@ -63,6 +63,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
   return {
     names: { service: "ECS", run: "RunTask", place: "cluster", log: "CloudWatch", section: "ecs" },
     describedAtOnce: pageSize,
+    tellsPhases: true,
 
     async run(request, abortSignal): Promise<TaskAnswer> {
       try {

@@ -1,7 +1,7 @@
 /** Phases of a start as the cloud tells them of its task, by its own clock. */
 import type { Clock } from "../../../../common/clock.ts";
 import type { LaunchProgress, ToldPhase } from "../../driver.ts";
-import type { TaskTimes, TaskView } from "../cloud-tasks.ts";
+import type { CloudTasks, TaskTimes, TaskView } from "../cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 
 /** Hears of a start's phases. */
@@ -22,6 +22,12 @@ export function tellTimes({ created, pullStarted, pullStopped, started }: TaskTi
 /** A cloud tells the last of it some seconds after the agent has answered. */
 const longestMs = 20_000;
 
+interface RestParts {
+  readonly cloud: Pick<CloudTasks, "tellsPhases">;
+  readonly poller: Pick<TaskPoller, "listen">;
+  readonly clock: Clock;
+}
+
 /**
  * Tells the rest of a task's phases, once the cloud has. Never fails.
  *
@@ -30,9 +36,12 @@ const longestMs = 20_000;
 export async function tellRest(
   task: string,
   tell: TellPhase,
-  { poller, clock }: { readonly poller: Pick<TaskPoller, "listen">; readonly clock: Clock },
+  { cloud, poller, clock }: RestParts,
   signal: AbortSignal,
 ): Promise<void> {
+  if (!cloud.tellsPhases) {
+    return;
+  }
   const told = new AbortController();
   const hear = (view: TaskView | "missing"): void => {
     if (view !== "missing") {

@@ -41,6 +41,7 @@ export function testCloud(calls: Partial<CloudTasks> = {}): CloudTasks {
   return {
     names: { service: "Nimbus", run: "StartTask", place: "sky", log: "NimbusLog", section: "nimbus" },
     describedAtOnce: 100,
+    tellsPhases: true,
     run: unexpected("run"),
     stop: unexpected("stop"),
     describe: unexpected("describe"),
