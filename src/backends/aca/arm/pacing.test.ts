@@ -98,6 +98,18 @@ describe("requests to Azure", () => {
     assert.equal(sorted.filter((ms) => ms === sorted[0]).length, 2); // The deletion has a rate of its own.
   });
 
+  it("that look at executions are 50 at once and then 15 a second, and leave other reads their time", async () => {
+    const { clock, send, sentMs } = setUp();
+    const looks = Array.from({ length: 110 }, () => send("GET", `${job}/executions/e`));
+    await setImmediate();
+    assert.equal(sentMs.length, 50);
+    await send("GET", job);
+    await settled(clock, Promise.all(looks));
+    const [first = 0] = sentMs;
+    const last = sentMs.at(-1) ?? 0;
+    assert.ok(last - first >= 4_000, `60 looks came within ${last - first} ms`);
+  });
+
   it("end with the backend", async () => {
     const { clock, send, ending } = setUp();
     const waiting = send("GET", job, { status: 429, retryAfter: "60" });
