@@ -39,7 +39,7 @@ describe("a backend's TCP port", () => {
   const containerId = newId();
   const nearId = newId();
   const asked: string[] = [];
-  const { logger, warnings } = capturedLogger();
+  const { logger, lines, warnings } = capturedLogger();
   let directory: string;
   let certificates: TestCertificates;
   let strange: TestCertificates;
@@ -191,6 +191,17 @@ describe("a backend's TCP port", () => {
     }
     assert.equal(await callAgent(await pemOf(certificates.client)), "status 5");
     assert.deepEqual(asked, ["f".repeat(64)]);
+  });
+
+  it("is not loud about callers that only connect, as load balancers' probes do", async () => {
+    const before = warnings();
+    for (let probes = 0; probes < 3; probes++) {
+      const probe = connect(port, "127.0.0.1", () => probe.end()).on("error", () => {});
+      await once(probe.resume(), "close");
+    }
+    const told = (): number => lines.filter(({ msg }) => String(msg).startsWith("a caller has hung up")).length;
+    await until(() => (told() >= 3 ? true : undefined));
+    assert.deepEqual(warnings(), before);
   });
 
   it("serves callers beside a flood of connections, which is bounded and logged", async () => {

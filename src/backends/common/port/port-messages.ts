@@ -41,4 +41,6 @@ export type FromPort =
   /** Asks how the agent of a container is dialled. */
   | { readonly kind: "resolve"; readonly id: number; readonly containerId: string }
   /** Somebody was turned away. */
-  | { readonly kind: "turned-away"; readonly remote: string; readonly reason: string };
+  | { readonly kind: "turned-away"; readonly remote: string; readonly reason: string }
+  /** Somebody has left before he had shown who he is, as a load balancer's probe does each few seconds. */
+  | { readonly kind: "hung-up" };

@@ -70,7 +70,12 @@ server.on("connection", (socket: Socket) => {
   socket.once("close", () => connections.delete(socket));
 });
 server.on("tlsClientError", (error, socket) => {
-  strangers.turnAway(remoteOf(socket), reasonOf(error, socket));
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === "ECONNRESET" && !socket.authorizationError) {
+    tell({ kind: "hung-up" });
+  } else {
+    strangers.turnAway(remoteOf(socket), reasonOf(error, socket));
+  }
   socket.destroy();
 });
 server.on("secureConnection", (socket) => {

@@ -110,6 +110,9 @@ async function hear(
     case "turned-away":
       logger.warn({ remote: message.remote }, `a caller was turned away: ${message.reason}`);
       break;
+    case "hung-up":
+      logger.debug("a caller has hung up before it had shown a certificate");
+      break;
   }
 }
 
