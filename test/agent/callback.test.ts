@@ -12,10 +12,12 @@ import { pipeline } from "node:stream/promises";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect } from "node:tls";
 
+import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { X509CertificateGenerator } from "@peculiar/x509";
 import { WebSocket } from "ws";
 
+import { containerIdHeader } from "../../src/agent-client/address.ts";
 import { AgentStream, type Outcome, type StreamFailure } from "../../src/agent-client/agent-stream.ts";
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import { AgentConnection } from "../../src/agent-client/connection.ts";
@@ -29,9 +31,14 @@ import { Relay } from "../../src/backends/common/cloud/callback/relay.ts";
 import { instanceOf } from "../../src/backends/common/cloud/instance.ts";
 import { createSealer, type Sealer } from "../../src/backends/common/cloud/seal.ts";
 import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
+import { TcpPort } from "../../src/backends/common/port/port.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { conflict, isErrorKind, unavailable } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
+import { readBackendReach } from "../../src/frontend/backend/transport.ts";
+import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
+import { AgentEndpointSchema } from "../../src/gen/sockerless/backend/v1/endpoint_pb.ts";
+import { makeCertificates } from "../support/certificates.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { grpcStatus, HostileAgent } from "./hostile-agent.ts";
@@ -435,6 +442,46 @@ describe("agents that call", () => {
     client.destroy();
     const [code] = (await once(socket, "close")) as [number];
     assert.equal(code, 1005); // a close frame without a status; 1006 is a cut
+  });
+
+  it("hear that a frontend on another machine has left as the port that it came by is closed", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const agent = await HostileAgent.make(containerId);
+    const instance = instanceOf(backend.authority).replace("sockerless/", "");
+    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
+    const socket = await agent.call(url, instance);
+    const pin = Buffer.from(agent.pin, "hex");
+    const { server, client } = await makeCertificates(directory);
+    const port = await TcpPort.open({
+      address: "tcp://127.0.0.1:0",
+      files: server,
+      path: join(directory, "port.sock"),
+      sockets: undefined,
+      resolveAgent: async () => ({
+        address: { kind: "called", path: backend.relay.path, pin },
+        credentials: await backend.authority.credentialsFor(containerId),
+        containerId,
+      }),
+      logger: capturedLogger().logger,
+    });
+    const reach = await readBackendReach(port.address.replace("tcp:", "https:"), client);
+    const relayed = create(AgentEndpointSchema, { address: { case: "relay", value: {} }, containerId });
+    const connection = new AgentConnection(new AgentTargets(reach).targetOf(relayed));
+    const left = once(socket, "close");
+    const opened = once(socket, "message"); // The link's.
+    const call = connection.request("POST", "/sockerless.agent.v1.AgentService/Session", {
+      [containerIdHeader]: containerId,
+    });
+    call.then(
+      (stream) => stream.on("error", () => {}),
+      () => {},
+    );
+    await opened;
+    connection.close(); // Its port still waits for the agent.
+    await port.close();
+    const [code] = (await left) as [number];
+    assert.equal(code, 1005);
   });
 
   /** Runs `cat` in a container whose link passes a proxy; what comes of it is collected. */
