@@ -37,6 +37,7 @@ driverContract("aca", async () => {
     ...{ platform, section, authority, sealer },
     imageDocuments: () => Promise.resolve(undefined),
     stored: {
+      isLogKept: true,
       socket: path.join(directory, "stored.sock"),
       applyStaged: async () => {},
       settleStaged: async () => {},

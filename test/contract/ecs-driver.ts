@@ -60,6 +60,7 @@ export async function ecsDriver(
     sealer: createSealer(key.secret),
     imageDocuments: () => Promise.resolve(undefined),
     stored: {
+      isLogKept: true,
       socket: path.join(directory, "stored.sock"),
       applyStaged: async () => {},
       settleStaged: async () => {},

@@ -199,7 +199,8 @@ describe("a backend's TCP port", () => {
       const probe = connect(port, "127.0.0.1", () => probe.end()).on("error", () => {});
       await once(probe.resume(), "close");
     }
-    const told = (): number => lines.filter(({ msg }) => String(msg).startsWith("a caller has hung up")).length;
+    const told = (): number =>
+      lines.filter(({ msg }) => String(msg).startsWith("a caller has hung up")).length;
     await until(() => (told() >= 3 ? true : undefined));
     assert.deepEqual(warnings(), before);
   });

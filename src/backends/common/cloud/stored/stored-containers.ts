@@ -43,6 +43,8 @@ export interface StoredContainersOptions {
 export interface StoredContainers {
   /** The unix socket on which they are served. */
   readonly socket: string;
+  /** Whether the cloud keeps logs, so that one which cannot be taken is read there. */
+  readonly isLogKept: boolean;
   /** Gives files that were put into a container before its start to its agent. May be repeated. */
   applyStaged(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void>;
   /** Forgets files that were put into a container which has run since. May be repeated. */
@@ -104,6 +106,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
   await listen(server, `unix://${socket}`, { mode: 0o600, serves: "stored containers" });
   return {
     socket,
+    isLogKept: cloud.isKept,
     applyStaged: (containerId, agent, signal) => staged.apply(containerId, agent, signal),
     settleStaged: (containerId) => staged.settle(containerId),
     drain: (containerId, agent) => drained.drain(containerId, agent),

@@ -11,6 +11,7 @@ import {
   TaskRecordSchema,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
 import { end, release } from "./endings.ts";
 import { lingersUntilMs } from "./lingering.ts";
@@ -26,6 +27,7 @@ const drainMs = 30_000;
 /** Releases a run whose exit its agent dates so much off this clock; its log takes long to come. */
 async function releaseRun(
   aheadMs: number,
+  parts: object = {},
 ): Promise<{ readonly stayMs: number; readonly expectedMs: number }> {
   const clock = new ManualClock();
   const tasks = new Map<string, TaskRecord>();
@@ -56,7 +58,9 @@ async function releaseRun(
       },
     },
     startSettings: { lingerMs },
+    cloud: testCloud(),
     clock,
+    ...parts,
   } as unknown as TaskContext;
   await release(context, containerId, false);
   return { stayMs: lingersUntilMs(tasks.get(containerId)) - exitMs, expectedMs };
@@ -98,6 +102,26 @@ describe("the log of a run", () => {
       } as unknown as TaskContext;
       await release(context, containerId, false);
       assert.deepEqual(leftToCloud, left);
+    });
+  }
+});
+
+describe("a log that cannot be taken", () => {
+  for (const [where, isLogKept, words] of [
+    ["is read from the cloud, which is told", true, /, and is read from NimbusLog: the disk is full$/],
+    [
+      "is told to be lost where the cloud keeps none",
+      false,
+      /, and .* is lost \(NimbusLog has none\): the disk is full$/,
+    ],
+  ] as const) {
+    it(where, async () => {
+      const { logger, warnings } = capturedLogger();
+      await releaseRun(0, {
+        stored: { drain: () => Promise.reject(new Error("the disk is full")), isLogKept },
+        logger,
+      });
+      assert.match(warnings().join("\n"), words);
     });
   }
 });
