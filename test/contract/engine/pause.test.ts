@@ -70,6 +70,32 @@ describe("a backend that died during a commit", () => {
   });
 });
 
+describe("a container that ends during a commit", () => {
+  it("is nothing to warn of", async (context) => {
+    const bench = await EngineBench.start();
+    try {
+      const id = await bench.runScript("exec sleep 60");
+      const { images, logger } = bench.engine.context;
+      const logged: unknown[] = [];
+      context.mock.method(logger, "warn", (_values: unknown, text: unknown) => {
+        logged.push(text);
+      });
+      context.mock.method(images, "commit", async () => {
+        await bench.containers.killContainer({ container: id });
+        await untilTrue(() => bench.state.containers.get(id)?.state?.status === ContainerStatus.EXITED);
+        throw new Error("no image is made");
+      });
+      await assert.rejects(
+        bench.containers.commitContainer({ container: id, pause: true, reference: "" }),
+        /no image is made/,
+      );
+      assert.deepEqual(logged, []);
+    } finally {
+      await bench.close();
+    }
+  });
+});
+
 describe("a backend that ended between a container's freezing and its record", () => {
   let bench: EngineBench;
   beforeEach(async () => {

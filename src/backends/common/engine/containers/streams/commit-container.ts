@@ -93,10 +93,13 @@ async function frozen(
       try {
         await unpauseContainer(context, record.id);
       } catch (error) {
-        context.logger.warn(
-          { err: error, container: record.id },
-          "a container is not unpaused after a commit",
-        );
+        const now = context.state.containers.get(record.id);
+        if (now !== undefined && stateOf(now).status === ContainerStatus.PAUSED) {
+          context.logger.warn(
+            { err: error, container: record.id },
+            "a container is not unpaused after a commit",
+          );
+        } // Otherwise it has ended, or somebody else has let it go on.
       }
     },
   };
