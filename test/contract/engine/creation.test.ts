@@ -51,6 +51,21 @@ describe("a creation", () => {
     assert.ok(hostConfig.maskedPaths?.values.includes("/proc/kcore"));
   });
 
+  it("waits for two commits where nothing is mounted: that it begins, and that it is whole", async (test) => {
+    const commit = test.mock.method(bench.state, "commit");
+    const counts: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      commit.mock.resetCalls();
+      await bench.createScript("true");
+      counts.push(commit.mock.callCount());
+    }
+    assert.equal(
+      Math.min(...counts),
+      2,
+      `a backend that has just been started commits too: ${counts.join()}`,
+    );
+  });
+
   it("hides what its machine hides, and nothing where its user says so", async () => {
     const plain = await inspect(await bench.createScript("true"));
     assert.ok(plain.hostConfig.maskedPaths?.values.includes("/sys/of-this-machine"));

@@ -230,6 +230,9 @@ async function withVolumes(
   record: ContainerRecord,
   mounts: readonly PlannedMount[],
 ): Promise<ContainerRecord> {
+  if (mounts.length === 0) {
+    return record; // It is in the state as it is.
+  }
   let next = record;
   for (const { point, volume, taken } of mounts) {
     if (volume === undefined) {
