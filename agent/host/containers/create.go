@@ -72,9 +72,10 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	if err := c.seedVolumes(ctx, paths, stack, request.VolumeSeeds); err != nil {
 		return err
 	}
-	// Last: a container with this record is whole.
+	// Last: a container with this record is whole. Nobody waits for the disk: the
+	// backend's own record of the container is not synced either.
 	faultpoint.Reached("host.create.seeded")
-	return jsonfile.WriteDurable(rootRecordPath(paths), rootRecord{
+	return jsonfile.WriteSoonDurable(rootRecordPath(paths), rootRecord{
 		Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request), ReadOnly: request.ReadOnlyRoot,
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 )
 
 // Read answers false if the file is missing or not whole: a crash of the
@@ -26,26 +27,65 @@ func Read(path string, value any) (bool, error) {
 }
 
 // Write replaces the file in one step.
-func Write(path string, value any) error { return replace(path, value, false) }
-
-// WriteDurable is Write of what must survive a crash of the machine.
-func WriteDurable(path string, value any) error { return replace(path, value, true) }
-
-func replace(path string, value any, durable bool) (err error) {
-	content, err := json.Marshal(value)
+func Write(path string, value any) error {
+	file, err := replace(path, value, false)
 	if err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	return file.Close()
+}
+
+// WriteDurable is Write of what must survive a crash of the machine.
+func WriteDurable(path string, value any) error {
+	file, err := replace(path, value, true)
 	if err != nil {
 		return err
+	}
+	return file.Close()
+}
+
+// WriteSoonDurable is Write of what survives a crash of the machine a moment
+// later: nobody waits for the disk, which takes 1 to 30 ms. After a crash before
+// that the file may be missing, or empty.
+func WriteSoonDurable(path string, value any) error {
+	file, err := replace(path, value, false)
+	if err != nil {
+		return err
+	}
+	go syncAndClose(file)
+	return nil
+}
+
+// syncing lets one file at a time wait for the disk: each wait is a thread.
+var syncing sync.Mutex
+
+func syncAndClose(file *os.File) {
+	syncing.Lock()
+	defer syncing.Unlock()
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		slog.Error("a record may not survive a crash of the machine", "error", err)
+	}
+}
+
+// replace answers the file that is there now, open.
+func replace(path string, value any, durable bool) (*os.File, error) {
+	content, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
 	}
 	_, err = file.Write(content)
 	if err == nil && durable {
 		err = file.Sync()
 	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
+	if err != nil {
+		return nil, errors.Join(err, file.Close(), os.Remove(file.Name()))
 	}
-	return os.Rename(file.Name(), path)
+	if err := os.Rename(file.Name(), path); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }

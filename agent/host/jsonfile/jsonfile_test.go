@@ -1,0 +1,48 @@
+package jsonfile
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Synced behind the return, records are there at once, and their descriptors
+// are given back.
+func TestSoonDurable(t *testing.T) {
+	dir := t.TempDir()
+	const records = 64
+	for n := range records {
+		if err := WriteSoonDurable(filepath.Join(dir, fmt.Sprint(n%8)), n); err != nil {
+			t.Fatal(err)
+		}
+		var read int
+		if whole, err := Read(filepath.Join(dir, fmt.Sprint(n%8)), &read); err != nil || !whole || read != n {
+			t.Fatalf("record %d: read %d, %t, %v", n, read, whole, err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "0")); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); openBeneath(t, dir) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d files are still open", openBeneath(t, dir))
+		}
+	}
+}
+
+func openBeneath(t *testing.T, dir string) (count int) {
+	descriptors, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, each := range descriptors {
+		target, _ := os.Readlink(filepath.Join("/proc/self/fd", each.Name()))
+		if strings.HasPrefix(target, dir+"/") {
+			count++
+		}
+	}
+	return count
+}
