@@ -45,26 +45,38 @@ func WriteDurable(path string, value any) error {
 }
 
 // WriteSoonDurable is Write of what survives a crash of the machine a moment
-// later: nobody waits for the disk, which takes 1 to 30 ms. After a crash before
-// that the file may be missing, or empty.
+// later: nobody waits for the disk, which takes 1 to 30 ms, unless many files
+// wait for it already. After a crash before that the file may be missing, or empty.
 func WriteSoonDurable(path string, value any) error {
 	file, err := replace(path, value, false)
 	if err != nil {
 		return err
 	}
-	go syncAndClose(file)
-	return nil
+	select {
+	case behind <- struct{}{}:
+		go func() {
+			defer func() { <-behind }()
+			if err := syncAndClose(file); err != nil {
+				slog.Error("a record may not survive a crash of the machine", "error", err)
+			}
+		}()
+		return nil
+	default:
+		return syncAndClose(file)
+	}
 }
 
-// syncing lets one file at a time wait for the disk: each wait is a thread.
-var syncing sync.Mutex
+var (
+	// behind bounds the files that are open until they are synced.
+	behind = make(chan struct{}, 64)
+	// syncing lets one file at a time wait for the disk: each wait is a thread.
+	syncing sync.Mutex
+)
 
-func syncAndClose(file *os.File) {
+func syncAndClose(file *os.File) error {
 	syncing.Lock()
 	defer syncing.Unlock()
-	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		slog.Error("a record may not survive a crash of the machine", "error", err)
-	}
+	return errors.Join(file.Sync(), file.Close())
 }
 
 // replace answers the file that is there now, open.

@@ -13,12 +13,15 @@ import (
 // are given back.
 func TestSoonDurable(t *testing.T) {
 	dir := t.TempDir()
-	const records = 64
+	const records = 256
 	for n := range records {
 		if err := WriteSoonDurable(filepath.Join(dir, fmt.Sprint(n%8)), n); err != nil {
 			t.Fatal(err)
 		}
 		var read int
+		if open := openBeneath(t, dir); open > cap(behind)+1 {
+			t.Fatalf("%d files are open", open)
+		}
 		if whole, err := Read(filepath.Join(dir, fmt.Sprint(n%8)), &read); err != nil || !whole || read != n {
 			t.Fatalf("record %d: read %d, %t, %v", n, read, whole, err)
 		}
