@@ -92,6 +92,7 @@ export async function startFrontend(
     services.held.inspects.close();
     services.held.lists.close();
     services.held.logs.close();
+    services.held.lines.close();
   };
   try {
     const addresses: string[] = [];

@@ -70,6 +70,19 @@ describe("a log", () => {
     await api.remove(id);
   });
 
+  test("has the lines of a next run, however often its last ones were read before", async () => {
+    const id = await api.script("echo line");
+    await api.wait(id);
+    for (let times = 1; times < 3; times++) {
+      for (let again = 0; again < 3; again++) {
+        assert.equal(await stdoutOf(id, "tail=10"), "line\n".repeat(times));
+      }
+      await api.call("POST", `/containers/${id}/start`);
+      await api.wait(id);
+    }
+    await api.remove(id);
+  });
+
   test("begins and ends at times to the nanosecond, as Unix seconds or RFC 3339", async () => {
     // Each line is read before the next is written, so that no two have one time.
     const id = await api.script("while read line; do echo $line; done", { OpenStdin: true });

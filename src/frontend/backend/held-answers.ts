@@ -130,6 +130,14 @@ export interface Held {
   readonly inspects: HeldAnswers<string>;
   readonly lists: HeldAnswers<readonly SummaryText[]>;
   readonly logs: HeldAnswers<OpenLogsResponse>;
+  /** Last lines of the logs of containers that do not run: nobody writes those. */
+  readonly lines: HeldAnswers<HeldLines>;
+}
+
+/** The answer to a request for few lines of a log. */
+export interface HeldLines {
+  readonly contentType: string;
+  readonly body: Buffer;
 }
 
 /** Makes it, empty. */
@@ -145,5 +153,6 @@ export function holdAnswers(backend: Omit<HeldAnswersOptions<never>, "sizeOf">):
         ),
     }),
     logs: new HeldAnswers({ ...backend, sizeOf: ({ details }) => 1024 + JSON.stringify(details).length }),
+    lines: new HeldAnswers({ ...backend, sizeOf: ({ body }) => 256 + body.length }),
   };
 }

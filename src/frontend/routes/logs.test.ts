@@ -269,6 +269,42 @@ test("a log's place is asked for once while the backend's generation says so, an
   assert.deepEqual(asked, [-1n, 7n, -1n]);
 });
 
+test("few lines of a container that does not run are asked for once while the backend's generation says so", async (t) => {
+  let calls = 0;
+  const agent = await serveAgent(t, {
+    async *logs({ tail }) {
+      const lines = `${++calls} ${tail}`.padEnd(tail === 9n ? 65_537 : 0);
+      yield chunk(Stream.STDOUT, 0, lines);
+      yield end(lines.length);
+    },
+  });
+  let run = 0n;
+  let current = (): bigint => 0n;
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      openLogs: () => ({
+        endpoint: { ...agent.endpoint, generation: run },
+        generation: current(),
+        tty: true,
+      }),
+    }),
+  );
+  const generation = await openTestGeneration(t, api.backendAddress);
+  const read = async (query: string): Promise<string> => {
+    const response = await api.call("GET", `/containers/c/logs?stdout=1&${query}`);
+    assert.equal(response.headers["content-type"], "application/vnd.docker.raw-stream");
+    return response.text.trim();
+  };
+  assert.deepEqual([await read("tail=1"), await read("tail=1")], ["1 1", "2 1"], "of no generation");
+  current = () => generation.value;
+  assert.deepEqual([await read("tail=1"), await read("tail=1")], ["3 1", "3 1"]);
+  assert.deepEqual([await read("tail=2"), await read("tail=2")], ["4 2", "4 2"], "another question");
+  assert.deepEqual([await read("tail=9"), await read("tail=9")], ["5 9", "6 9"], "too much to be held");
+  generation.advance();
+  run = 1n;
+  assert.deepEqual([await read("tail=1"), await read("tail=1")], ["7 1", "8 1"], "while it runs");
+});
+
 test("few lines of an agent that knows HTTP/2 alone come as others do", async (t) => {
   const logs: Logs = async function* () {
     yield chunk(Stream.STDOUT, 0, "a\n");

@@ -18,6 +18,9 @@ import { sayLast, streamToResponse } from "../streams/stream-to-response.ts";
 /** Lines of a log that are few. */
 const shortTail = 100n;
 
+/** Bytes of few lines that are held, at most. */
+const maxHeldLines = 65_536;
+
 /** The endpoint of logs. */
 export const logsRoutes: readonly Route[] = [
   {
@@ -34,9 +37,18 @@ export const logsRoutes: readonly Route[] = [
 ];
 
 async function getContainersLogs(context: ReplyContext): Promise<void> {
-  const { query, parameters, response } = context;
+  const { query, parameters, response, services } = context;
   const { request, details } = logsQueryOf(query);
   const isShort = request.follow !== true && request.tail !== undefined && request.tail <= shortTail;
+  const held = isShort ? services.held.lines.get(questionOf(context)) : undefined;
+  if (held !== undefined) {
+    response.writeHead(200, { "Content-Type": held.contentType });
+    if (held.body.length > 0) {
+      response.write(held.body);
+    }
+    response.end();
+    return;
+  }
   let attempts = 0;
   const { link, place, cut } = await atAgent(
     context,
@@ -79,11 +91,14 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
  */
 async function answerShortly(
   context: ReplyContext,
-  { endpoint, tty }: OpenLogsResponse,
+  place: OpenLogsResponse,
   encoded: Uint8Array,
 ): Promise<{ readonly error: unknown } | undefined> {
   const { response, services, signal } = context;
+  const { endpoint, tty } = place;
   const socket = endpoint?.address.case === "unixPath" ? endpoint.address.value : "";
+  const contentType = streamContentType(context, !tty);
+  const lines = new AnsweredLines();
   let pieces: OutputPiece[] = [];
   const receiver = {
     data(channel: number, source: Uint8Array, from: number, to: number) {
@@ -91,9 +106,12 @@ async function answerShortly(
     },
     async flush() {
       if (!response.headersSent) {
-        response.writeHead(200, { "Content-Type": streamContentType(context, !tty) });
+        response.writeHead(200, { "Content-Type": contentType });
       }
-      const hasRoom = pieces.length === 0 || response.write(outputOf(pieces, !tty));
+      corkForNow(response);
+      const output = outputOf(pieces, !tty);
+      lines.add(output);
+      const hasRoom = pieces.length === 0 || response.write(output);
       pieces = [];
       if (!hasRoom) {
         await once(response, "drain", { signal });
@@ -110,7 +128,46 @@ async function answerShortly(
     throw error;
   }
   response.end();
+  // The agent of a container that does not run answers only while nobody writes the log. A start changes the
+  // backend's generation before it begins.
+  if (endpoint?.generation === 0n && lines.body !== undefined) {
+    services.held.lines.hold(questionOf(context), place.generation, { contentType, body: lines.body });
+  }
   return undefined;
+}
+
+/** What was answered, as long as it is little. */
+class AnsweredLines {
+  #parts: Buffer[] = [];
+  #size = 0;
+
+  add(output: Buffer): void {
+    this.#size += output.length;
+    this.#parts = this.#size > maxHeldLines ? [] : [...this.#parts, output];
+  }
+
+  /** Undefined: it is too much to be held. */
+  get body(): Buffer | undefined {
+    return this.#size > maxHeldLines ? undefined : Buffer.concat(this.#parts);
+  }
+}
+
+/** A request for lines, by all that its answer depends on. */
+function questionOf({ query, parameters, version }: ReplyContext): string {
+  return `${version.text} ${parameters["id"] ?? ""} ${query.toString()}`;
+}
+
+/** Has what is written of a response in this turn of the event loop go out at once, with its end where that comes. */
+function corkForNow(response: ReplyContext["response"]): void {
+  if (response.writableCorked > 0) {
+    return;
+  }
+  response.cork();
+  setImmediate(() => {
+    if (!response.writableEnded) {
+      response.uncork();
+    }
+  });
 }
 
 /** A log that is followed at an agent on this machine. */
