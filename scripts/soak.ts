@@ -2,8 +2,8 @@
  * The whole loops, fault sweeps and suites of others, of which `npm test` runs samples, and a session on moto: every
  * fault point, the loads at their full sizes, a thousand runs of each kind, the Go tests without their short cuts, and
  * each Go fuzz target for a while; all clients on ECS once more with agents that call, and on Azure, with a kill at each
- * step there. Arguments choose steps by their names, or are those of the integration tests, whose flags go to every step
- * of these: `npm run soak -- "clients on Azure"`, `npm run soak -- test/ecs`.
+ * step and cuts of the network there. Arguments choose steps by their names, or are those of the integration tests, whose
+ * flags go to every step of these: `npm run soak -- "clients on Azure"`, `npm run soak -- test/ecs`.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -51,6 +51,7 @@ const steps: readonly Step[] = [
   }),
   integration("clients on Azure", ["test/aca/api"], stormOfACloud),
   integration("kills on Azure", ["test/aca/recovery.test.ts"]),
+  integration("cuts on Azure", ["test/aca/cut.test.ts"]),
   {
     name: "Docker's own suites",
     program: process.execPath,

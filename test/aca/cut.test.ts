@@ -1,6 +1,7 @@
 /**
  * The way between agents and the backend is cut while streams pass it: they go on byte for byte, or their clients are told
- * and never end with 0. A network that loses everything for 30 s, and a cut beyond the limit, with SOCKERLESS_SOAK=1.
+ * and never end with 0. With SOCKERLESS_SOAK=1 (`npm run soak -- "cuts on Azure"`), too, a network that loses everything for
+ * 30 s, a cut beyond the limit, and all of them for a frontend that reaches the backend by TCP, as from another machine.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -12,6 +13,7 @@ import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
+import { makeCertificates } from "../support/certificates.ts";
 import { beginClient, type ClientUnderWay, count, counted } from "../support/client-under-way.ts";
 import { freePort } from "../support/free-port.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
@@ -27,7 +29,23 @@ const longCutMs = 135_000;
 const size = 30_000_000;
 const lines = 400;
 
-describe("jobs whose agents are cut off", () => {
+describe("jobs whose agents are cut off", () => testCuts(async () => []));
+
+describe(
+  "jobs whose agents are cut off from a backend on TCP",
+  {
+    skip: !isWhole && "takes minutes",
+  },
+  () =>
+    testCuts(async (directory) => {
+      const { ca, cert, key } = (await makeCertificates(directory)).server;
+      const tls = ["--tlscacert", ca, "--tlscert", cert, "--tlskey", key];
+      return ["--listen", `tcp://127.0.0.1:${await freePort()}`, ...tls];
+    }),
+);
+
+/** @param args makes arguments of the daemon; files that they need are put into the directory */
+function testCuts(args: (directory: string) => Promise<string[]>): void {
   const resources = new AsyncDisposableStack();
   let aca: AcaDaemon;
   let proxy: TlsEndingProxy;
@@ -37,6 +55,7 @@ describe("jobs whose agents are cut off", () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-aca-cut-"));
     resources.defer(() => rm(directory, { recursive: true }));
     aca = await AcaDaemon.start({
+      daemon: { args: await args(directory) },
       aca: async ({ hostAddress: host }) => {
         const port = await freePort();
         proxy = resources.use(await startTlsEndingProxy(directory, port, { host }));
@@ -190,4 +209,4 @@ describe("jobs whose agents are cut off", () => {
     assert.notEqual(await streams.peer.closed, 0);
     await streams.log.closed;
   });
-});
+}

@@ -19,17 +19,25 @@ export interface KillSweepOptions {
 
 /** A life of containers, up to where nothing of them is left. */
 export interface Life {
-  /** Lives it: what becomes of its commands is all the same once the backend is killed. */
-  live(): Promise<void>;
+  /**
+   * Lives it: what becomes of its commands is all the same once the backend is killed.
+   *
+   * @param begin has to be called where the life's steps begin that are recorded and killed at
+   */
+  live(begin: () => Promise<void>): Promise<void>;
   /** Waits until the cloud has what it had before. */
   settle(): Promise<void>;
 }
+
+/** Kills of one daemon: its backend is started again later each time. */
+const killsEach = 4;
 
 /** Kills the backend of a daemon, which has to be started with {@link env}. */
 export class KillSweep implements AsyncDisposable {
   readonly env: Readonly<Record<string, string>>;
   readonly #directory: string;
   readonly #options: KillSweepOptions;
+  #kills = 0;
 
   private constructor(directory: string, env: Readonly<Record<string, string>>, options: KillSweepOptions) {
     this.#directory = directory;
@@ -50,8 +58,7 @@ export class KillSweep implements AsyncDisposable {
   /** The steps that a life comes to when nothing kills the backend, as often as it does. */
   async record(daemon: Daemon, { live, settle }: Life): Promise<string[]> {
     await startAnew(daemon);
-    await rm(this.#reached, { force: true });
-    await live();
+    await live(() => rm(this.#reached, { force: true }));
     await settle();
     return (await readFile(this.#reached, "utf8")).trimEnd().split("\n");
   }
@@ -63,24 +70,42 @@ export class KillSweep implements AsyncDisposable {
   }
 
   /**
-   * The steps of a record to be killed at: each for the first time and the last, those that only ask for the first, and
-   * each commit.
+   * The steps of each life's record to be killed at, as `state.commit.after:2` names the second of its kind. Lives do the
+   * same again and again: each kind of step is taken in each life, and beside that, of steps that come after the same one,
+   * and of commits that come as late after that, the first of all lives. Steps that only ask are taken once in each life.
+   * Before a commit all is as after the step before it, so that one is enough. With SOCKERLESS_EVERY_STEP=1 all are taken
+   * but those that ask again.
    */
-  stepsOf(recorded: readonly string[]): string[] {
-    return [...new Set(recorded)].flatMap((step) => {
-      const count = recorded.filter((other) => other === step).length;
-      if (step.startsWith("state.commit.")) {
-        return Array.from({ length: count }, (_, index) => `${step}:${index + 1}`);
-      }
-      return count === 1 || this.#options.asks.test(step) ? [step] : [step, `${step}:${count}`];
+  stepsOf(records: readonly (readonly string[])[]): string[][] {
+    const isEvery = process.env["SOCKERLESS_EVERY_STEP"] === "1";
+    const places = new Set<string>();
+    return records.map((recorded) => {
+      const counts = new Map<string, number>();
+      let previous = "";
+      let commits = 0;
+      return recorded.flatMap((step) => {
+        const count = (counts.get(step) ?? 0) + 1;
+        counts.set(step, count);
+        if (this.#options.asks.test(step)) {
+          return count === 1 ? [step] : [];
+        }
+        const isCommit = step.startsWith("state.commit.");
+        commits = isCommit ? commits + 1 : 0;
+        const place = step === "state.commit.before" ? step : `${previous} ${commits} ${step}`;
+        previous = isCommit ? previous : step;
+        const isNew = !places.has(place);
+        places.add(place);
+        return count === 1 || isNew || isEvery ? [count === 1 ? step : `${step}:${count}`] : [];
+      });
     });
   }
 
-  /** Lives once, with a kill at a step. */
+  /** Lives once, with a kill at a step. The backend is a new one: since the kill before, or since a start of the daemon. */
   async kill(t: TestContext, daemon: Daemon, step: string, { live, settle }: Life): Promise<void> {
-    await startAnew(daemon);
-    await writeFile(this.#armed, step);
-    await live();
+    if (this.#kills++ % killsEach === 0) {
+      await startAnew(daemon);
+    }
+    await live(() => writeFile(this.#armed, step));
     const isTaken = !existsSync(this.#armed);
     await rm(this.#armed, { force: true });
     await settle();
