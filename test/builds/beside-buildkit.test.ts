@@ -14,11 +14,12 @@ import { compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin } from "../support/cli-plugins.ts";
 import { buildLimitMs, type CommandResult, runCommand } from "../support/command.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
-import { busyboxImage, type FixtureImage } from "../support/images.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { type BaseName, baseImages } from "./base-images.ts";
 import { type BuildCase, buildCases } from "./dockerfiles.ts";
+import { realWorldCases } from "./real-world.ts";
 import { type BuiltImage, builtImagesOf } from "./built-image.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -42,7 +43,7 @@ describe("builds beside BuildKit", () => {
       directory = await mkdtemp(join(tmpdir(), "skl-beside-"));
       resources.defer(() => rm(directory, { recursive: true, force: true }));
       registry = resources.use(await TestRegistry.start());
-      await registry.push("busybox", "latest", await baseImage());
+      await pushBase("busybox");
       const daemon = resources.use(await Buildkitd.start(buildkit.path));
       await installPlugin(setting.daemon, buildx.path);
       await setting.daemon.ok(
@@ -59,7 +60,7 @@ describe("builds beside BuildKit", () => {
   );
   after(() => resources.disposeAsync());
 
-  for (const [number, each] of buildCases.entries()) {
+  for (const [number, each] of [...buildCases, ...realWorldCases].entries()) {
     const isLeftOut = each.sample !== true && process.env["SOCKERLESS_SOAK"] !== "1";
     if (isLeftOut || (onEcs && each.notOnEcs === true)) {
       continue;
@@ -123,19 +124,30 @@ RUN --mount=type=bind,target=/context cat /one /context/file /proc/sys/kernel/ra
   }
 });
 
-/** Like all that users build on, it has what a runtime mounts on. */
-async function baseImage(): Promise<FixtureImage> {
-  const busybox = await busyboxImage();
-  const mountPoints = await tarOf(["dev/", "proc/", "sys/"].map((name) => ({ name, type: "directory" })));
-  return { ...busybox, layers: [...busybox.layers, mountPoints] };
+const pushed = new Set<BaseName>();
+
+/** Large ones are made where a case that has them runs. */
+async function pushBase(base: BaseName): Promise<void> {
+  if (!pushed.has(base)) {
+    await registry.push(base, "latest", await baseImages[base]());
+    pushed.add(base);
+  }
 }
 
 /** Builds a case by BuildKit and by the builder: the images, or how they were refused. */
 async function builtByBoth(each: BuildCase, scratch: string): Promise<(readonly BuiltImage[] | string)[]> {
   const context = join(scratch, "context");
   await mkdir(context, { recursive: true });
-  const dockerfile = each.dockerfile.replaceAll(/\bbusybox\b/g, `${registry.host}/busybox:latest`);
-  const archive = await tarOf([...(each.files ?? []), { name: "Dockerfile", content: dockerfile }]);
+  for (const base of each.bases ?? []) {
+    await pushBase(base);
+  }
+  const dockerfile = (each.bases ?? []).reduce(
+    (text, base) =>
+      text.replaceAll(new RegExp(`^FROM ${base}\\b`, "gm"), `FROM ${registry.host}/${base}:latest`),
+    each.dockerfile.replaceAll(/\bbusybox\b/g, `${registry.host}/busybox:latest`),
+  );
+  const files = typeof each.files === "function" ? await each.files() : (each.files ?? []);
+  const archive = await tarOf([...files, { name: "Dockerfile", content: dockerfile }]);
   const unpacked = await runCommand(
     "tar",
     ["--extract", "--same-owner", "--preserve-permissions", "-C", context],
@@ -146,12 +158,14 @@ async function builtByBoth(each: BuildCase, scratch: string): Promise<(readonly 
     await writeFile(join(scratch, name), content);
   }
   const args = (each.args ?? []).map((arg) => arg.replace("@/", `${scratch}/`));
+  // Packing the files of a large base would take most of the time.
+  const compression = each.bases === undefined ? "" : ",compression=uncompressed";
   const made: (readonly BuiltImage[] | string)[] = [];
   for (const builder of builders) {
     const output = join(scratch, `${builder}.tar`);
     const result = await setting.daemon.docker(
       ...["buildx", "--builder", builder, "build", "--progress", "plain", "--provenance=false"],
-      ...["--output", `type=oci,dest=${output}`, ...args, context],
+      ...["--output", `type=oci,dest=${output}${compression}`, ...args, context],
     );
     if (each.fails === true) {
       assert.notEqual(result.code, 0, `${builder} built it`);

@@ -2,12 +2,15 @@
 import { gzipSync } from "node:zlib";
 
 import { type TarEntry, tarOf } from "../support/tar.ts";
+import type { BaseName } from "./base-images.ts";
 
 /** A build of a context, whose bases are `busybox` and `parent`, an image with triggers. */
 export interface BuildCase {
   readonly name: string;
   readonly dockerfile: string;
-  readonly files?: readonly TarEntry[];
+  readonly files?: readonly TarEntry[] | (() => Promise<readonly TarEntry[]>);
+  /** Further bases, by the names that `FROM` has. */
+  readonly bases?: readonly BaseName[];
   /** Flags of `docker buildx build`. */
   readonly args?: readonly string[];
   /** Files that the client has beside the context, by name; `@/name` in arguments is the path of one. */
@@ -24,13 +27,15 @@ export interface BuildCase {
 }
 
 const old = new Date("2001-02-03T04:05:06Z");
-const file = (name: string, content = `${name}\n`, rest: Partial<TarEntry> = {}): TarEntry => ({
+/** A file of a context, of {@link old}. */
+export const file = (name: string, content = `${name}\n`, rest: Partial<TarEntry> = {}): TarEntry => ({
   name,
   content,
   mtime: old,
   ...rest,
 });
-const directory = (name: string, mode = 0o755): TarEntry => ({
+/** A directory of a context. */
+export const directory = (name: string, mode = 0o755): TarEntry => ({
   name: `${name}/`,
   type: "directory",
   mode,

@@ -14,10 +14,10 @@ const wanted = ["base-files", "base-passwd", "bash", "coreutils", "findutils", "
 ]);
 const leftOut = /^\/usr\/share\/(doc|man|locale|info|lintian|bug|bash-completion)\//;
 
-/** Its root file system as a tar. */
-export async function debianRoot(): Promise<Buffer> {
+/** Its root file system as a tar. @param packages that it is to have besides, where they are installed */
+export async function debianRoot(packages: readonly string[] = []): Promise<Buffer> {
   const paths = new Set(["/bin", "/sbin", "/lib", "/lib64"]);
-  for (const path of await filesOf(await closureOf(wanted))) {
+  for (const path of await filesOf(await closureOf([...wanted, ...packages]))) {
     if (!leftOut.test(path)) {
       addIfThere(paths, path);
     }
