@@ -60,7 +60,7 @@ export class ProcessAgent {
   /** Signals whose calls are not answered. */
   readonly unanswered = new Set<number>();
   /** Calls that are done, and answered only then. */
-  readonly heldAnswers = new Map<"pause" | "signal", Promise<void>>();
+  readonly heldAnswers = new Map<"acknowledge" | "pause" | "signal", Promise<void>>();
   /** Calls for a signal, well or not. */
   signalAttempts: number = 0;
   readonly #signalTokens = new Set<string>();
@@ -129,6 +129,11 @@ export class ProcessAgent {
   failingNames = 0;
   /** While it is set tells of names are not answered: until it is resolved. */
   busyNames: PromiseWithResolvers<void> | undefined;
+
+  /** While it is set ends of execs are to be acknowledged. */
+  owesAcknowledgements = false;
+  /** Sequences that were acknowledged, in order. */
+  readonly acknowledged: bigint[] = [];
 
   /** Tells the watchers something that the processes do not do by themselves. */
   tell(event: WatchResponse["event"]): void {
@@ -261,6 +266,11 @@ export class ProcessAgent {
         };
       },
       watch: (_, { signal }) => this.#watchMessages(signal),
+      acknowledge: async ({ sequence }) => {
+        this.acknowledged.push(sequence);
+        await this.heldAnswers.get("acknowledge");
+        return {};
+      },
       pause: async () => {
         if (this.failures.has("pause")) {
           this.calls.push("pause fails");
@@ -332,8 +342,11 @@ export class ProcessAgent {
         },
       },
     });
+    let sequence = 0n;
     for await (const event of events) {
-      yield create(WatchResponseSchema, { event });
+      sequence += 1n;
+      const acknowledge = this.owesAcknowledgements && event.case === "execEnded";
+      yield create(WatchResponseSchema, { event, sequence, acknowledge });
     }
   }
 

@@ -3,8 +3,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
+import { ExecEndedSchema, ExecStartedSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ExecPhase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
@@ -41,6 +44,29 @@ describe("execs that nobody comes for", () => {
     const late = bench.session(endpoint, { openExec: { execId, process: { args: config?.cmd ?? [] } } });
     await assert.rejects(late, /opened before/);
     assert.equal(existsSync(mark), false);
+  });
+
+  it("are on record while their agent still hears of the first of them", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const agent = bench.machine.agentOf(container);
+    const execs: string[] = [];
+    for (let n = 0; n < 3; n++) {
+      const execId = await makeExec(container, "true");
+      await bench.execs.startExec({ execId, access: localAccess });
+      execs.push(execId);
+    }
+    agent.owesAcknowledgements = true;
+    const heard = Promise.withResolvers<void>();
+    agent.heldAnswers.set("acknowledge", heard.promise);
+    for (const execId of execs) {
+      agent.tell({ case: "execStarted", value: create(ExecStartedSchema, { execId, pid: 1n }) });
+      agent.tell({ case: "execEnded", value: create(ExecEndedSchema, { execId, exit: { code: 3 } }) });
+    }
+    await untilTrue(() => execs.every((execId) => phaseOf(execId) === ExecPhase.ENDED));
+    assert.ok(agent.acknowledged.length <= 1, `${agent.acknowledged.length} were made`);
+    heard.resolve();
+    const last = 2n * BigInt(execs.length);
+    await untilTrue(() => agent.acknowledged.at(-1) === last);
   });
 
   it("are asked for again while their agent cannot be reached", async () => {

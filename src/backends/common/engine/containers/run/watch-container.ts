@@ -76,21 +76,75 @@ async function followWatch(
     timer = setTimeout(() => silence.abort(new Error("the agent is silent")), silenceMs).unref();
   };
   restartTimer();
+  const records = new Records(link, (error) => silence.abort(error));
   try {
     const messages = link.agent.client.watch({}, { signal: AbortSignal.any([signal, silence.signal]) });
     for await (const message of messages) {
       restartTimer();
       heard();
       if (!isOfEarlierRun(message, link)) {
-        await handleMessage(context, live, link, message);
-        if (message.acknowledge) {
-          await link.agent.client.acknowledge({ sequence: message.sequence }, { timeoutMs: callTimeoutMs });
-        }
+        await records.add(message, handleMessage(context, live, link, message));
       }
     }
+    await records.written;
   } finally {
     clearTimeout(timer);
     silence.abort(); // Lets go of what the call left on the signals.
+  }
+}
+
+/**
+ * Waits for what a watch has told to be on record, and tells the agent where a client waits for it. Starts and ends of execs
+ * change the state in the step that hears of them: many at once share a write and an acknowledgement, which means everything
+ * before it too.
+ */
+class Records {
+  readonly #link: AgentLink;
+  readonly #failed: (error: unknown) => void;
+  #written: Promise<unknown> = Promise.resolve();
+  #wanted: bigint | undefined;
+  #isCalling = false;
+
+  /** @param failed called where something cannot be recorded, or the agent cannot be told */
+  constructor(link: AgentLink, failed: (error: unknown) => void) {
+    this.#link = link;
+    this.#failed = failed;
+  }
+
+  /** Resolves once everything that was added is on record. */
+  get written(): Promise<unknown> {
+    return this.#written;
+  }
+
+  /**
+   * Adds what is being recorded of a message.
+   *
+   * @returns once the next message can be handled
+   */
+  async add({ event, sequence, acknowledge }: WatchResponse, recorded: Promise<void>): Promise<void> {
+    const written = Promise.all([this.#written, recorded]);
+    this.#written = written;
+    written.then(() => acknowledge && this.#acknowledge(sequence), this.#failed);
+    if (event.case !== "execStarted" && event.case !== "execEnded") {
+      await written;
+    }
+  }
+
+  #acknowledge(sequence: bigint): void {
+    this.#wanted = sequence;
+    if (!this.#isCalling) {
+      this.#isCalling = true;
+      void this.#tell().catch(this.#failed);
+    }
+  }
+
+  async #tell(): Promise<void> {
+    while (this.#wanted !== undefined) {
+      const sequence = this.#wanted;
+      this.#wanted = undefined;
+      await this.#link.agent.client.acknowledge({ sequence }, { timeoutMs: callTimeoutMs });
+    }
+    this.#isCalling = false;
   }
 }
 
