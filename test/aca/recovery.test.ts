@@ -50,7 +50,7 @@ const scenes = [
 type Scene = (typeof scenes)[number];
 
 /** Lives at the same time, each in a subscription of its own: most of a life is waiting. */
-const lanes = isWhole ? 3 : 1;
+const lanes = isWhole ? 4 : 1;
 
 /** A subscription, and a daemon that can be killed. */
 interface Lane {

@@ -16,6 +16,8 @@ import { Duplex } from "node:stream";
 import { text } from "node:stream/consumers";
 import { describe, it, test } from "node:test";
 
+import { Code, ConnectError } from "@connectrpc/connect";
+
 import { containerIdHeader } from "../../agent-client/address.ts";
 import type { AgentConnection } from "../../agent-client/connection.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
@@ -87,6 +89,47 @@ test("an answer whose bytes come with its header is forwarded, and its trailers"
   assert.equal(await text(call), "answered");
   const [{ "grpc-status": status }] = await trailers;
   assert.equal(status, "0");
+});
+
+test("an answer that is cut ends with the reason for which its connection did not go on", async () => {
+  await using resources = new AsyncDisposableStack();
+  const agent = createServer();
+  agent.on("stream", (stream: ServerHttp2Stream) => {
+    stream.respond({ ":status": 200, "content-type": "application/grpc" });
+    stream.write("half");
+  });
+  resources.defer(() => void agent.close());
+  const way = linkTo(await portOf(agent));
+  const link = connect("http://agent", { createConnection: () => way });
+  link.on("error", () => {});
+  resources.defer(() => link.destroy());
+  const reason = "the connection to the agent was cut: the agent is gone";
+  const agents = {
+    connectionTo: () =>
+      ({
+        request: async (method, path, headers) =>
+          link.request({ ...headers, ":method": method, ":path": path }),
+        failureOf: () => (way.errored === null ? undefined : new ConnectError(reason, Code.Unavailable)),
+      }) as Pick<AgentConnection, "request" | "failureOf">,
+  } as unknown as ConnectionPool;
+  const backend = createServer((request, response) => {
+    void relayAgentCall(request, response, async () => ({ credentials: undefined }) as never, agents);
+  });
+  resources.defer(() => void backend.close());
+  const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
+  resources.defer(() => caller.destroy());
+  const call = caller.request({
+    ":method": "POST",
+    ":path": `${relayedPrefix}Hello`,
+    [containerIdHeader]: "0".repeat(64),
+  });
+  call.end();
+  call.once("data", () => way.destroy(new Error(reason)));
+  const [{ "grpc-status": status, "grpc-message": message }] = (await once(call, "trailers")) as [
+    IncomingHttpHeaders,
+  ];
+  assert.equal(status, String(Code.Unavailable));
+  assert.equal(decodeURIComponent(String(message)), reason);
 });
 
 describe("an agent that was taken over by its container", () => {

@@ -100,7 +100,7 @@ export async function forwardCall(
 
 /** The way of a call. */
 interface Forwarding {
-  readonly connection: Pick<AgentConnection, "request">;
+  readonly connection: Pick<AgentConnection, "request" | "failureOf">;
   readonly carriesInput?: boolean;
   /** Says that its answer was cut, by a status in the trailers or in place of the answer; undefined: it is reset. */
   readonly cutStatus?: (message: string) => OutgoingHttpHeaders;
@@ -176,6 +176,10 @@ async function forward(
     } else if (!stream.headersSent) {
       refuse(stream, Code.Unavailable, "the agent closed the call without an answer");
     } else {
+      const failure = connection.failureOf(upstream);
+      if (failure !== undefined) {
+        response.addTrailers(cutStatus(failure.rawMessage));
+      }
       stream.end();
     }
   });
