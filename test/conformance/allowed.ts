@@ -131,6 +131,22 @@ export const allowed: readonly Allowance[] = [
     "TestDockerRegistrySuite/TestPsListContainersFilterAncestorImageByDigest",
     "TestDockerRegistrySuite/TestUserAgentPassThrough",
   ),
+  // What provenance tells of steps, of which BuildKit's own operations alone are known to it.
+  ...ofBuildKit(
+    ...["CommandSourceMapping", "DockerfileProvenanceInputProducer"],
+    ...["DuplicateLayersProvenance", "GatewayBuiltinSyntaxSourceProvenance", "OCILayoutProvenance"],
+    ...["DifferentCallbackInputProducer", "NestedInputProducer", "PlainLLBInputFallback", "RootRequest"].map(
+      (name) => `GatewayProvenance${name}`,
+    ),
+    ...["GatewayProvenanceSameCallbackInputProducer", "SecretSSHProvenance"],
+    ...["GitProvenanceAttestationSHA1", "GitProvenanceAttestationSHA256"],
+  ),
+  ...ofBuildKit(
+    ...["DockerfileADDFromURL", "HistoryFinalizeTrace", "MaintainBaseOSVersion", "PlatformWithOSVersion"],
+    "ProvenanceExportLocalMultiPlatformNoSplit",
+  ),
+  // An image of several platforms is neither pushed nor written by it.
+  ...of("build", "buildkit/dockerfile", "TestIntegration/TestNilProvenance"),
 ];
 
 function of(topic: Exclude<Topic, "difference">, suite: string, ...tests: readonly string[]): Allowance[] {
@@ -140,6 +156,11 @@ function of(topic: Exclude<Topic, "difference">, suite: string, ...tests: readon
 /** Failures for what dockerd's classic builder does otherwise than BuildKit. */
 function buildKit(suite: string, ...tests: readonly string[]): Allowance[] {
   return tests.map((test) => ({ suite, test, topic: "build", anchor: "every-build-is-buildkits" }));
+}
+
+/** Tests of Dockerfiles of BuildKit's own, without `Test`. */
+function ofBuildKit(...names: readonly string[]): Allowance[] {
+  return buildKit("buildkit/dockerfile", ...names.map((name) => `TestIntegration/Test${name}`));
 }
 
 function difference(anchor: string, suite: string, ...tests: readonly string[]): Allowance[] {

@@ -9,6 +9,7 @@ daemon=$1 directory=$2
 shift 2
 export HOME=/cell/home DEST=/cell/dest TEST_CLIENT_BINARY=docker DOCKER_GRAPHDRIVER=overlay2 REGISTRY=127.0.0.1:5001
 export DOCKER_HOST=unix:///run/docker.sock CONFORMANCE_FLAGS=/cell/unknown-flags
+export CONFORMANCE_DAEMON=$daemon
 mkdir -p "$HOME" "$DEST" /run/docker /cell/registry
 case $daemon in
   dockerd)

@@ -2,6 +2,14 @@
 import { join } from "node:path";
 
 import { checkout } from "../support/daemon.ts";
+import {
+  buildkitImageNames,
+  buildkitImages,
+  buildkitPackage,
+  buildkitPrograms,
+  buildkitSource,
+  buildkitSuite,
+} from "./buildkit.ts";
 import { dockerPy } from "./docker-py.ts";
 import { mobySource, mobySuite } from "./moby.ts";
 import { skipPattern } from "./skipped.ts";
@@ -59,7 +67,36 @@ export const suites: readonly Suite[] = [
     "^TestDockerCLI.*Suite$",
     "^TestDockerCLI(Run|Network|Build|PluginLogDriver|Plugins)Suite$",
   ),
+  buildkit(),
 ];
+
+/** BuildKit's tests of Dockerfiles, beside a buildkitd of the release that the builder is made of. */
+function buildkit(): Suite {
+  const name = "buildkit/dockerfile";
+  return {
+    name,
+    areSubtests: true,
+    prepare: async (only) => ({
+      command: [
+        ...goTest(
+          await buildkitSuite(),
+          name,
+          only === undefined ? "^TestIntegration$" : `^TestIntegration$/(${only})`,
+        ),
+        "-test.parallel=1", // They share a daemon.
+      ],
+      workingDirectory: join(await buildkitSource(), buildkitPackage),
+      isGoTest: true,
+      env: {
+        BUILDKIT_PROGRAMS: await buildkitPrograms(),
+        BUILDKIT_IMAGES: buildkitImageNames.join(" "),
+        BUILDKIT_UNSUPPORTED: "security_mode cni_network cdi",
+        FRONTEND_BUILTIN_ONLY: "1",
+      },
+      images: await buildkitImages(),
+    }),
+  };
+}
 
 /** testcontainers-go's own tests: how Docker's API is used by those who test with it. */
 function testcontainersGo(packagePath: string): Suite {
