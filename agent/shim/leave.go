@@ -81,4 +81,5 @@ func (s *shim) leave() {
 	if err := s.log.Close(); err != nil {
 		s.logger.Error("output is not recorded", "error", err)
 	}
+	s.records.wait()
 }

@@ -2,9 +2,12 @@ package shim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -42,33 +45,57 @@ func readSpec(name string) (*shimspec.Spec, error) {
 	return spec, nil
 }
 
-// writeExitRecord keeps the state where the host process finds it.
-func writeExitRecord(spec *shimspec.Spec, state *agentv1.ContainerState) error {
+// exitRecords writes the state where the host process finds it.
+type exitRecords struct {
+	spec    *shimspec.Spec
+	logger  *slog.Logger
+	syncing sync.WaitGroup
+}
+
+// write keeps the state beyond this process's end at once, and beyond the
+// machine's crash soon: nobody waits for the disk to hear of the container's
+// end, and a record that is cut is as good as none.
+func (e *exitRecords) write(state *agentv1.ContainerState) error {
 	encoded, err := protojson.Marshal(state)
 	if err != nil {
 		return fmt.Errorf("encode the container's state: %w", err)
 	}
-	err = writeJSON(spec.ExitRecord, syncedToDisk, shimspec.ExitRecord{
+	err = writeJSON(e.spec.ExitRecord, shimspec.ExitRecord{
 		Version:     shimspec.Version,
-		ContainerID: spec.ContainerID,
-		Generation:  spec.Generation,
+		ContainerID: e.spec.ContainerID,
+		Generation:  e.spec.Generation,
 		State:       encoded,
 	})
 	faultpoint.Reached("shim.end.recorded")
+	if err == nil {
+		e.syncing.Add(1)
+		go e.sync()
+	}
 	return err
 }
 
-// durability says what a record survives.
-type durability bool
+// sync writes the record to the disk. Its name goes there with it: the file
+// system's journal has both.
+func (e *exitRecords) sync() {
+	defer e.syncing.Done()
+	file, err := os.Open(e.spec.ExitRecord)
+	if errors.Is(err, os.ErrNotExist) {
+		return // the container has been removed
+	}
+	if err == nil {
+		err = errors.Join(file.Sync(), file.Close())
+	}
+	if err != nil {
+		e.logger.Warn("the exit record is not on the disk yet", "error", err)
+	}
+}
 
-const (
-	untilReboot  durability = false // a crash of any process
-	syncedToDisk durability = true  // a crash of the machine, too
-)
+// wait returns when all that was written is synced.
+func (e *exitRecords) wait() { e.syncing.Wait() }
 
 // writeJSON replaces a file in one step: a reader finds the old or the new
 // content, whole.
-func writeJSON(name string, survives durability, value any) error {
+func writeJSON(name string, value any) error {
 	content, err := json.Marshal(value)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", filepath.Base(name), err)
@@ -79,9 +106,6 @@ func writeJSON(name string, survives durability, value any) error {
 	}
 	defer os.Remove(file.Name()) // fails once it is renamed
 	_, err = file.Write(append(content, '\n'))
-	if err == nil && survives == syncedToDisk {
-		err = file.Sync()
-	}
 	if closing := file.Close(); err == nil {
 		err = closing
 	}

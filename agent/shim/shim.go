@@ -29,7 +29,6 @@ import (
 	"github.com/sockerless/sockerless/agent/core/ports"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -59,6 +58,7 @@ type shim struct {
 	terminate chan os.Signal
 
 	log       *log.Writer
+	records   *exitRecords
 	container *localContainer
 	sessions  *session.Sessions
 	ports     *ports.Set
@@ -173,11 +173,12 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 		return err
 	}
 	s.container.runtime.pidsLimit = s.container.exec.pidsLimit
+	s.records = &exitRecords{spec: spec, logger: s.logger}
 	s.sessions = session.New(session.MainProcess{TTY: spec.TTY, StdinOnce: spec.StdinOnce}, session.Options{
 		Runtime: s.container,
 		Log:     s.log,
 		Release: s.ports.Free,
-		Persist: func(state *agentv1.ContainerState) error { return writeExitRecord(spec, state) },
+		Persist: s.records.write,
 		Logger:  s.logger,
 	})
 	return s.create()
@@ -281,7 +282,7 @@ func (s *shim) announce(readiness *os.File) error {
 		ready.PID = s.container.main.child.PID()
 		ready.BoundPorts = s.ports.Bound()
 	}
-	if err := writeJSON(s.spec.ReadyRecord, untilReboot, ready); err != nil {
+	if err := writeJSON(s.spec.ReadyRecord, ready); err != nil {
 		return err
 	}
 	faultpoint.Reached("shim.start.announced")
