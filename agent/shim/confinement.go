@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +22,7 @@ import (
 type confinement struct {
 	main     *os.File // a pidfd
 	binary   *os.File // this program, where nobody can write to it
-	cgroups  []string // cgroup.procs of those that are not our own
+	cgroups  joinedCgroups
 	oomScore string
 	keyring  string
 	filter   []byte
@@ -145,34 +146,68 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 	return c, nil
 }
 
-// cgroupsToJoin are the cgroup.procs of the groups that a process is in and this
-// one is not, by hierarchy.
-func cgroupsToJoin(pid int) ([]string, error) {
+// joinedCgroups are the control groups that a process is in and this one is not.
+// A write to cgroup.procs has the kernel wait until everybody has gone by who
+// reads its lock, 5 to 20 ms unless somebody has just waited; these ways do not.
+type joinedCgroups struct {
+	// Files that the process that joins writes itself to: `tasks` of version 1,
+	// which moves the thread that makes the program, and where it must be
+	// `cgroup.procs` of version 2.
+	files []string
+	waits bool   // there is a cgroup.procs
+	born  string // the group of version 2 that it is made in; empty: none
+}
+
+// cgroupsToJoin finds those of a process. In a group of version 2 a process is
+// made only where version 1 freezes: one that is frozen before it executes would
+// hold up whoever makes it.
+func cgroupsToJoin(pid int) (joined joinedCgroups, err error) {
 	mounts, err := cgroupMounts()
 	if err != nil {
-		return nil, err
+		return joined, err
 	}
 	theirs, err := cgroupPaths(strconv.Itoa(pid))
 	if err != nil {
-		return nil, err
+		return joined, err
 	}
 	ours, err := cgroupPaths("self")
 	if err != nil {
-		return nil, err
+		return joined, err
 	}
-	var files []string
 	for hierarchy, path := range theirs {
 		if ours[hierarchy] == path {
 			continue
 		}
 		mount := mounts[hierarchy]
 		if mount == "" {
-			return nil, runtimeOnly("cgroup hierarchy " + hierarchy + " is not mounted")
+			return joined, runtimeOnly("cgroup hierarchy " + hierarchy + " is not mounted")
 		}
-		files = append(files, filepath.Join(mount, path, "cgroup.procs"))
+		group := filepath.Join(mount, path)
+		switch _, frozenByVersion1 := theirs["freezer"]; {
+		case hierarchy != "":
+			joined.files = append(joined.files, filepath.Join(group, "tasks"))
+		case !frozenByVersion1:
+			joined.files = append(joined.files, filepath.Join(group, "cgroup.procs"))
+			joined.waits = true
+		default:
+			joined.born = group
+		}
 	}
-	slices.Sort(files)
-	return files, nil
+	slices.Sort(joined.files)
+	return joined, nil
+}
+
+// attributes has a process made in the group of version 2. done is called once
+// it is.
+func (j joinedCgroups) attributes() (_ *syscall.SysProcAttr, done func(), err error) {
+	if j.born == "" {
+		return nil, func() {}, nil
+	}
+	group, err := os.Open(j.born)
+	if err != nil {
+		return nil, nil, fmt.Errorf("find the control group: %w", err)
+	}
+	return &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}, func() { group.Close() }, nil
 }
 
 // cgroupPaths are a process's groups by hierarchy: its controllers or name, ""

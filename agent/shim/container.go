@@ -45,6 +45,7 @@ type localContainer struct {
 // command.
 func (c *localContainer) create() error {
 	c.moves.soon()
+	defer c.moves.end()
 	streams := session.Streams{Stdin: c.spec.OpenStdin, Stdout: true, Stderr: true}
 	main, err := c.runtime.spawn(c.spec.TTY, streams, "create", "--bundle", c.spec.Bundle, c.spec.ContainerID)
 	if err != nil {
@@ -89,7 +90,9 @@ func (c *localContainer) Launch(context.Context, *agentv1.StartRequest) (session
 // OCI runtime, for its words, unless the container may trace, and could so
 // bring the runtime in.
 func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams session.Streams) (session.Process, session.Stdio, error) {
-	c.moves.soon()
+	if c.confinement == nil || c.confinement.cgroups.waits {
+		c.moves.soon()
+	}
 	root, err := c.openRoot()
 	if err != nil {
 		return nil, session.Stdio{}, err

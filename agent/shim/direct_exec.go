@@ -83,7 +83,7 @@ func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spe
 	spec := &enter.Spec{
 		Args: process.Args, Env: process.Env, Dir: process.Cwd,
 		Terminal: process.Terminal, Rows: process.ConsoleSize.Height, Columns: process.ConsoleSize.Width,
-		Cgroups: c.cgroups, OOMScore: c.oomScore, Keyring: c.keyring, Umask: defaultUmask,
+		Cgroups: c.cgroups.files, OOMScore: c.oomScore, Keyring: c.keyring, Umask: defaultUmask,
 		UID: process.User.UID, GID: process.User.GID, Groups: process.User.AdditionalGIDs,
 		NoNewPrivileges: process.NoNewPrivileges, Filter: c.filter,
 	}
@@ -164,10 +164,17 @@ func (c *confinement) enter(reaper *children.Reaper, spec *enter.Spec, inherited
 	if console != nil {
 		files = append(files, console.theirs)
 	}
+	attributes, made, err := c.cgroups.attributes()
+	if err != nil {
+		specification.Close()
+		return 0, errors.Join(errNothingRan, err)
+	}
 	entering, err := reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", c.binary.Fd()), []string{"sockerless-agent", "exec"}, &os.ProcAttr{
 		Env:   []string{enter.Marker},
 		Files: files,
+		Sys:   attributes,
 	})
+	made()
 	specification.Close()
 	if err != nil {
 		return 0, errors.Join(errNothingRan, err)

@@ -16,11 +16,11 @@ const (
 	permissionsAllowed = 0o777
 )
 
-// joinCgroups moves this process, and so what it makes, into the container's
-// groups: one per hierarchy in version 1.
+// joinCgroups moves this thread or its process, and so what it makes, into the
+// container's groups: one per hierarchy in version 1.
 func joinCgroups(spec *Spec) syscall.Errno {
-	for _, procs := range spec.Cgroups {
-		if errno := writeFile(procs, "0"); errno != 0 {
+	for _, members := range spec.Cgroups {
+		if errno := writeFile(members, "0"); errno != 0 {
 			return errno
 		}
 	}

@@ -14,7 +14,7 @@ type Spec struct {
 	Terminal      bool   // the standard streams are one, made in the container
 	Rows, Columns uint32 // its size; 0: as it is
 
-	Cgroups  []string // their cgroup.procs, in the machine's mount namespace
+	Cgroups  []string // tasks or cgroup.procs of each, in the machine's mount namespace
 	OOMScore string   // empty: as it is
 	Limits   []Limit
 	Keyring  string // the session keyring's name; empty: none
