@@ -136,7 +136,7 @@ async function answerShortly(
   return undefined;
 }
 
-/** What was answered, as long as it is little. */
+/** Collects an answer as long as it is short. */
 class AnsweredLines {
   #parts: Buffer[] = [];
   #size = 0;
