@@ -99,14 +99,14 @@ func Listen(options Options) *Listener {
 		links: map[linkID]*link{},
 	}
 	l.client = &http.Client{
-		Transport: &http.Transport{
+		Transport: framing{&http.Transport{
 			// The certificate may be a proxy's, of any authority: nothing is said to it
 			// but what the TLS inside protects.
 			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: true},
 			Proxy:               http.ProxyFromEnvironment,
 			DisableKeepAlives:   true,
 			TLSHandshakeTimeout: handshakeTimeout,
-		},
+		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())

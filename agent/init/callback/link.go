@@ -30,8 +30,11 @@ const (
 	maxKept = 2 << 20
 	// ackAfter is how much comes before the peer is told.
 	ackAfter = 256 << 10
-	// maxFrame leaves room for a frame's head in a message, which has 64 KiB at most.
-	maxFrame = 32 << 10
+	// maxFrame is what a message has beside a frame's head and its own, of 8 bytes: it
+	// is two whole records of TLS. The relay takes 64 KiB at most.
+	maxFrame = readAtOnce - 8 - frameHead
+	// readAtOnce is at least a record of TLS.
+	readAtOnce = 32 << 10
 )
 
 type linkID [linkIDSize]byte
@@ -206,7 +209,7 @@ func (l *link) acknowledge(arrived uint64) bool {
 	l.kept.Next(int(arrived - l.base))
 	l.base = arrived
 	l.next = max(l.next, arrived) // It may have come on an earlier carrier.
-	if l.kept.Len() == 0 && l.kept.Cap() > maxFrame {
+	if l.kept.Len() == 0 && l.kept.Cap() > readAtOnce {
 		l.kept = bytes.Buffer{}
 	}
 	l.changed.Broadcast()
@@ -215,7 +218,7 @@ func (l *link) acknowledge(arrived uint64) bool {
 
 // takeOutput takes what the agent sends, until it sends no more.
 func (l *link) takeOutput() {
-	buffer := make([]byte, maxFrame)
+	buffer := make([]byte, readAtOnce)
 	for {
 		n, err := l.inner.Read(buffer)
 		l.mu.Lock()
@@ -237,7 +240,7 @@ func (l *link) takeOutput() {
 
 // send sends what is kept, and how much has come, until the carrier is lost.
 func (l *link) send(carrier net.Conn) {
-	var data, out []byte
+	var out []byte
 	for {
 		l.mu.Lock()
 		for l.carrier == carrier && !l.isToSend() {
@@ -248,7 +251,7 @@ func (l *link) send(carrier net.Conn) {
 			return
 		}
 		unsent := l.kept.Bytes()[l.next-l.base:]
-		data = append(data[:0], unsent[:min(len(unsent), maxFrame)]...)
+		data := unsent[:min(len(unsent), maxFrame)]
 		l.next += uint64(len(data))
 		l.sent = max(l.sent, l.next)
 		l.told = l.received
@@ -256,9 +259,8 @@ func (l *link) send(carrier net.Conn) {
 		if len(data) == 0 && l.finished {
 			length = endsLink
 		}
-		arrived := l.received
+		out = frame(out[:0], l.received, length, data)
 		l.mu.Unlock()
-		out = frame(out[:0], arrived, length, data)
 		if _, err := carrier.Write(out); err != nil {
 			carrier.Close()
 			return
@@ -284,7 +286,7 @@ func frame(to []byte, arrived uint64, length uint32, data []byte) []byte {
 // receive hands on what comes. Without an error the peer has ended the link.
 func (l *link) receive(carrier net.Conn, reader *bufio.Reader) error {
 	var head [frameHead]byte
-	buffer := make([]byte, maxFrame)
+	buffer := make([]byte, readAtOnce)
 	for heard := false; ; heard = true {
 		if _, err := io.ReadFull(reader, head[:]); err != nil && heard {
 			return err
@@ -302,7 +304,7 @@ func (l *link) receive(carrier net.Conn, reader *bufio.Reader) error {
 			return nil
 		}
 		for rest := int64(length); rest > 0; {
-			n, err := reader.Read(buffer[:min(rest, maxFrame)])
+			n, err := reader.Read(buffer[:min(rest, readAtOnce)])
 			rest -= int64(n)
 			l.inner.Write(buffer[:n]) // An agent that has closed its end wants no more.
 			l.mu.Lock()
