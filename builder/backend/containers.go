@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -57,6 +58,26 @@ func (c *Client) HasVolume(ctx context.Context, name string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// RemoveVolumes takes away the volumes whose names begin with a text, but those that a container has.
+func (c *Client) RemoveVolumes(ctx context.Context, prefix string) error {
+	response, err := c.Volumes.ListVolumes(ctx, connect.NewRequest(&backendv1.ListVolumesRequest{
+		Filters: map[string]*backendv1.StringList{"name": {Values: []string{prefix}}},
+	}))
+	if err != nil {
+		return err
+	}
+	for _, volume := range response.Msg.Volumes {
+		if !strings.HasPrefix(volume.Name, prefix) {
+			continue
+		}
+		_, err := c.Volumes.RemoveVolume(ctx, connect.NewRequest(&backendv1.RemoveVolumeRequest{Name: volume.Name, Force: true}))
+		if err != nil && !Is(err, connect.CodeAlreadyExists) {
+			return err
+		}
+	}
+	return nil
 }
 
 // RemoveLeftContainers takes away what an earlier builder did not live to remove.

@@ -380,7 +380,7 @@ func (s *step) secret(ctx context.Context, id string, isOptional bool) (content 
 // that runs at the same time a volume of its own. One with an owner, a mode or a source begins as a directory of a
 // state, and is another volume for each.
 func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
-	id := mount.CacheOpt.GetID()
+	name := cacheVolume(mount.CacheOpt.GetID())
 	var from *ref
 	if mount.Input >= 0 {
 		var err error
@@ -390,9 +390,9 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 		if path.Join("/", mount.Selector) == "/" {
 			return fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… without a source is not implemented by the builder", mount.Dest)
 		}
-		id += ":" + from.id + ":" + mount.Selector
+		name += "-of-" + digest.FromString(from.id + ":" + mount.Selector).Encoded()[:12]
 	}
-	volume, release, err := s.worker.caches.take(ctx, id, mount.CacheOpt.GetSharing())
+	volume, release, err := s.worker.caches.take(ctx, name, mount.CacheOpt.GetSharing())
 	if err != nil {
 		return err
 	}
@@ -486,9 +486,13 @@ func (w *Worker) fillCache(ctx context.Context, volume, image, directory string)
 	return w.backend.RemoveContainer(context.WithoutCancel(ctx), id)
 }
 
-// take answers the volume of a cache mount, and what gives it back.
-func (c *cacheVolumes) take(ctx context.Context, id string, sharing pb.CacheSharingOpt) (string, func(), error) {
-	base := "sockerless-build-" + digest.FromString(id).Encoded()[:24]
+// cacheVolume is how the names of an ID's volumes begin.
+func cacheVolume(id string) string {
+	return "sockerless-build-" + digest.FromString(id).Encoded()[:24]
+}
+
+// take answers the volume of a cache mount, by the name of the first of its ID, and what gives it back.
+func (c *cacheVolumes) take(ctx context.Context, base string, sharing pb.CacheSharingOpt) (string, func(), error) {
 	if sharing == pb.CacheSharingOpt_SHARED {
 		return base, func() {}, nil
 	}

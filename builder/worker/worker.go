@@ -314,8 +314,17 @@ func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Expo
 	return nil, fmt.Errorf("sockerless: the exporter %q is not implemented by the builder", name)
 }
 
-// PruneCacheMounts does nothing: cache mounts are volumes of the backend, which `docker volume prune` removes.
-func (w *Worker) PruneCacheMounts(context.Context, map[string]bool) error { return nil }
+// PruneCacheMounts empties the cache mounts with these IDs, as a build asks that uses no cache. What a step of another
+// build has mounted stays.
+func (w *Worker) PruneCacheMounts(ctx context.Context, ids map[string]bool) error {
+	w.removals.waitForAll(ctx)
+	for id := range ids {
+		if err := w.backend.RemoveVolumes(ctx, cacheVolume(id)); err != nil {
+			return backend.Plain(err)
+		}
+	}
+	return nil
+}
 
 // Hosts answers how registries are spoken to that the backend has no part in: those of caches and indices. They are as
 // insecure as the backend takes them to be.

@@ -310,6 +310,8 @@ CMD ["cat", "made", "greeting"]
     const listed = (await run(image, "ls", "-A", "/")).split("\n");
     const before = (await run("busybox", "ls", "-A", "/")).split("\n");
     assert.deepEqual(listed, [...before, "n"].sort());
+    const anew = await built(socket(), dockerfile(3), { query: { nocache: "1" } });
+    assert.equal(await run(anew, "cat", "/n"), "3");
   });
 
   test("gives a cache mount the owner and mode, and the first content, that it asks for", async () => {
