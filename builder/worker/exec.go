@@ -253,9 +253,15 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 		if mount.Input < 0 {
 			return nil
 		}
-		root, err := stateOf(s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef)
+		root, release, err := s.worker.baseOf(ctx, s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef)
+		if err != nil {
+			return err
+		}
 		s.root = root
-		return err
+		if release != nil {
+			s.atEnd = append(s.atEnd, release)
+		}
+		return nil
 	case mount.Output != int64(pb.SkipOutput) && mount.MountType == pb.MountType_BIND:
 		return fmt.Errorf("sockerless: a mount at %s whose changes are kept is not implemented by the builder", mount.Dest)
 	}
@@ -304,7 +310,7 @@ func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 	}
 	state, err := stateOf(from)
 	if files, ok := from.(*ref); ok && !files.isState() {
-		state, selector, err = s.worker.stateOfContext(ctx, files, selector)
+		state, selector, err = s.worker.stateOfContext(ctx, files, selector, client.UsageRecordTypeInternal)
 		if err == nil {
 			s.atEnd = append(s.atEnd, func(ctx context.Context) error {
 				err := state.Release(ctx)
@@ -327,7 +333,7 @@ func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 }
 
 // stateOfContext makes a path of a context a state, in which it is answered without links on the way.
-func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string) (*ref, string, error) {
+func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string, kind client.UsageRecordType) (*ref, string, error) {
 	dir := from.context.path
 	resolved, err := continuity.RootPath(dir, name)
 	if err != nil {
@@ -341,7 +347,7 @@ func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string) (*r
 	if err != nil {
 		return nil, "", fmt.Errorf("write a layer: %w", err)
 	}
-	made, err := w.states.install(ctx, []digest.Digest{layer.DiffID}, layer, origin{description: "context", kind: client.UsageRecordTypeInternal})
+	made, err := w.states.install(ctx, []digest.Digest{layer.DiffID}, layer, origin{description: "context", kind: kind})
 	if err != nil {
 		return nil, "", err
 	}

@@ -49,9 +49,12 @@ func (m *manager) Merge(ctx context.Context, parents []cache.ImmutableRef, _ pro
 	var diffIDs []digest.Digest
 	from := origin{description: m.description, kind: client.UsageRecordTypeRegular}
 	for at, each := range parents {
-		parent, err := stateOf(each)
+		parent, release, err := m.baseOf(ctx, each)
 		if err != nil {
 			return nil, err
+		}
+		if release != nil {
+			defer release(context.WithoutCancel(ctx))
 		}
 		if at == 0 {
 			from.parent = parent.id
@@ -94,16 +97,15 @@ func (m *manager) New(ctx context.Context, parent cache.ImmutableRef, _ session.
 	made := &growing{manager: m, content: content{worker: m.Worker, id: "growing"}}
 	image := ""
 	if parent != nil {
-		base, err := stateOf(parent)
+		base, release, err := m.baseOf(ctx, parent)
 		if err != nil {
 			return nil, err
 		}
-		made.base, image = base, base.id
+		made.base, made.release, image = base, release, base.id
 	}
 	made.skeleton = newTree(m.Worker, image, true)
 	if err := made.begin(ctx); err != nil {
-		made.skeleton.close()
-		return nil, err
+		return nil, errors.Join(err, made.Release(context.WithoutCancel(ctx)))
 	}
 	return made, nil
 }
@@ -111,8 +113,10 @@ func (m *manager) New(ctx context.Context, parent cache.ImmutableRef, _ session.
 // growing is a state that an operation is making.
 type growing struct {
 	content
-	manager  *manager
-	base     *ref
+	manager *manager
+	base    *ref
+	// Gives the base back where it is held for this alone; nil: there is none.
+	release  func(context.Context) error
 	skeleton *tree
 	before   map[string]mark
 }
@@ -146,8 +150,12 @@ type skeletonOf struct {
 	base *ref
 }
 
-func (g *growing) Release(context.Context) error {
-	return g.skeleton.close()
+func (g *growing) Release(ctx context.Context) error {
+	err := g.skeleton.close()
+	if g.release != nil {
+		err = errors.Join(err, g.release(ctx))
+	}
+	return err
 }
 
 // Commit makes what was changed a layer, and a state of it.
@@ -180,6 +188,20 @@ func (w *Worker) unnamedFile() (*os.File, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// baseOf takes a reference for the state that a stage begins with, which a context is made where it is named in its FROM.
+// That one is given back by the function, nil for others.
+func (w *Worker) baseOf(ctx context.Context, any cache.ImmutableRef) (*ref, func(context.Context) error, error) {
+	if files, ok := any.(*ref); ok && !files.isState() {
+		made, _, err := w.stateOfContext(ctx, files, "/", client.UsageRecordTypeRegular)
+		if err != nil {
+			return nil, nil, err
+		}
+		return made, made.Release, nil
+	}
+	known, err := stateOf(any)
+	return known, nil, err
 }
 
 // stateOf takes a reference of BuildKit's for the state that it is.

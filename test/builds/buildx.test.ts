@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { chmod, copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -403,6 +403,33 @@ RUN grep -q '1.2.3.4.*far' /etc/hosts && grep up /etc/hosts > /hosts && cat /unp
         await ok("run", "--rm", "wide:1", "cat", "/hosts"),
         await ok("run", "--rm", ...gateway, "busybox", "grep", "up", "/etc/hosts"),
       );
+    }),
+  );
+
+  test(
+    "begins stages with a directory that is named a context",
+    ofBuildx(async () => {
+      const files = await context("base", {
+        Dockerfile: `FROM named AS run
+RUN ["/bin/busybox", "sh", "-c", "/bin/busybox cat /o > /ran"]
+FROM named AS copied
+COPY Dockerfile /added
+FROM named AS linked
+COPY --link Dockerfile /added
+FROM busybox AS seen
+COPY --from=run /ran /ran
+COPY --from=copied / /copied
+COPY --from=linked / /linked
+RUN cat /ran /copied/o /linked/o > /out && cmp /copied/added /linked/added
+`,
+        "named/o": "in it\n",
+      });
+      await mkdir(join(files, "named/bin"));
+      await copyFile("/bin/busybox", join(files, "named/bin/busybox"));
+      const args = ["--build-context", `named=${join(files, "named")}`];
+      const seen = await buildx(...args, "--tag", "base:seen", files);
+      assert.equal(seen.code, 0, seen.errorText);
+      assert.equal(await ok("run", "--rm", "base:seen", "cat", "/out"), "in it\n".repeat(3).trim());
     }),
   );
 
