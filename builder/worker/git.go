@@ -49,6 +49,16 @@ func (s *gitSource) Resolve(ctx context.Context, id source.Identifier, sessions 
 	return &gitInstance{made, s.limits}, nil
 }
 
+// ResolveMetadata asks a repository for what a reference of it is.
+func (s *gitSource) ResolveMetadata(ctx context.Context, id *git.GitIdentifier, sessions *session.Manager, job solver.JobContext, wanted git.MetadataOpts) (_ *git.Metadata, err error) {
+	if err := allowGit(id); err != nil {
+		return nil, err
+	}
+	ctx, end := watchCheckouts(ctx, s.limits)
+	defer func() { err = end(err) }()
+	return s.Source.ResolveMetadata(ctx, id, sessions, job, wanted)
+}
+
 // gitInstance ends git when what it writes is too large.
 type gitInstance struct {
 	source.SourceInstance

@@ -53,6 +53,17 @@ func (s *httpSource) Resolve(ctx context.Context, id source.Identifier, sessions
 	return &httpInstance{made, sessions}, err
 }
 
+// ResolveMetadata downloads a file and answers what is known of it.
+func (s *httpSource) ResolveMetadata(ctx context.Context, id *http.HTTPIdentifier, sessions *session.Manager, job solver.JobContext, wanted http.MetadataOpts) (*http.Metadata, error) {
+	id.URL = boundedURL(id.URL)
+	var group session.Group
+	if job != nil {
+		group = job.Session()
+	}
+	ctx = context.WithValue(ctx, sendersOfBuild{}, &senders{sessions, group})
+	return s.Source.ResolveMetadata(ctx, id, sessions, job, wanted)
+}
+
 // boundedURL has what a session sends asked of the transport, with whatever scheme or user its URL is written.
 func boundedURL(text string) string {
 	address, err := url.Parse(text)

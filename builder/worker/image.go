@@ -19,6 +19,8 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/containerimage"
+	"github.com/moby/buildkit/source/git"
+	"github.com/moby/buildkit/source/http"
 	srctypes "github.com/moby/buildkit/source/types"
 	"github.com/moby/buildkit/util/cachedigest"
 	"github.com/moby/buildkit/util/progress"
@@ -199,7 +201,7 @@ func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt
 	}
 	name, ok := strings.CutPrefix(op.Identifier, srctypes.DockerImageScheme+"://")
 	if !ok {
-		return nil, notImplemented(op.Identifier)
+		return w.resolveFiles(ctx, op, options, sessions, job)
 	}
 	mode := op.Attrs[pb.AttrImageResolveMode]
 	if options.ImageOpt != nil && options.ImageOpt.ResolveMode != "" {
@@ -214,6 +216,46 @@ func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt
 		return nil, backend.Plain(err)
 	}
 	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Config: config}}, nil
+}
+
+// resolveFiles answers what is known of a git repository or a file at a web address without reading it as a source, and of
+// a client's files that there is nothing to know.
+func (w *Worker) resolveFiles(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (*sourceresolver.MetaResponse, error) {
+	id, err := w.sources.Identifier(&pb.Op_Source{Source: op}, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer := &sourceresolver.MetaResponse{Op: op}
+	switch id := id.(type) {
+	case *git.GitIdentifier:
+		wanted := git.MetadataOpts{}
+		if options.GitOpt != nil {
+			wanted.ReturnObject = options.GitOpt.ReturnObject
+		}
+		known, err := w.git.ResolveMetadata(ctx, id, sessions, job, wanted)
+		if err != nil {
+			return nil, err
+		}
+		answer.Git = &sourceresolver.ResolveGitResponse{
+			Checksum: known.Checksum, Ref: known.Ref, CommitChecksum: known.CommitChecksum,
+			CommitObject: known.CommitObject, TagObject: known.TagObject,
+		}
+	case *http.HTTPIdentifier:
+		wanted := http.MetadataOpts{}
+		if options.HTTPOpt != nil && options.HTTPOpt.ChecksumReq != nil {
+			asked := options.HTTPOpt.ChecksumReq
+			wanted.ChecksumReq = &http.MetadataChecksumRequest{Algo: http.MetadataChecksumAlgo(asked.Algo), Suffix: asked.Suffix}
+		}
+		known, err := w.downloads.ResolveMetadata(ctx, id, sessions, job, wanted)
+		if err != nil {
+			return nil, err
+		}
+		answer.HTTP = &sourceresolver.ResolveHTTPResponse{Digest: known.Digest, Filename: known.Filename, LastModified: known.LastModified}
+		if sum := known.ChecksumResponse; sum != nil {
+			answer.HTTP.ChecksumResponse = &sourceresolver.ResolveHTTPChecksumResponse{Digest: sum.Digest, Suffix: sum.Suffix}
+		}
+	}
+	return answer, nil
 }
 
 // unbuiltSource refuses by name what cannot be read yet.

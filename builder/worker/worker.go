@@ -70,6 +70,7 @@ type Worker struct {
 	removals   removals
 	sources    *source.Manager
 	git        *gitSource
+	downloads  *httpSource
 	// How this process, and the program git, ask the web.
 	web      nethttp.RoundTripper
 	gitProxy *gitProxy
@@ -144,11 +145,11 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	w.sources.Register(files)
 	w.sources.Register(&imageSource{w})
 	w.web = downloading(machineProxy, limits.Context.Bytes)
-	downloads, err := newHTTPSource(w)
+	w.downloads, err = newHTTPSource(w)
 	if err != nil {
 		return nil, err
 	}
-	w.sources.Register(downloads)
+	w.sources.Register(w.downloads)
 	if w.gitProxy, err = startGitProxy(machineProxy, limits.Context.Bytes); err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import { compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs, runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
-import { GitServer } from "../support/git-server.ts";
+import { commitDate, GitServer } from "../support/git-server.ts";
 import { buildProgram } from "../support/programs.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { makeSshKey } from "../support/ssh-key.ts";
@@ -456,6 +456,13 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
       );
       const again = await buildx("--build-context", `named=${git.url}`, "--tag", "git:2", git.url);
       assert.match(again.errorText, /#(\d+) \[\S+ 6\/6\] RUN .*\n#\1 CACHED\n/);
+      const dated = await buildx(
+        ...["--build-context", `named=${git.url}`, "--build-arg", "SOURCE_DATE_EPOCH=context"],
+        ...["--tag", "git:dated", git.url],
+      );
+      assert.equal(dated.code, 0, dated.errorText);
+      const created = await ok("image", "inspect", "--format", "{{.Created}}", "git:dated");
+      assert.equal(Date.parse(created), Date.parse(commitDate));
       const refused = await buildx("http://169.254.169.254/context.git");
       assert.match(refused.errorText, /the address of a metadata service/);
     }),

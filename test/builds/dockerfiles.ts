@@ -444,6 +444,12 @@ ENTRYPOINT ["/target"]
     args: ["--build-arg", "SOURCE_DATE_EPOCH=1000000000"],
   },
   {
+    name: "times of files by the context, which says none",
+    dockerfile: "FROM busybox\nCOPY tree /tree\n",
+    files: someTree,
+    args: ["--build-arg", "SOURCE_DATE_EPOCH=context"],
+  },
+  {
     name: "a Dockerfile of another name, escapes and comments",
     dockerfile:
       `# escape=\`

@@ -9,6 +9,9 @@ import { dirname, join } from "node:path";
 
 import { runCommand } from "./command.ts";
 
+/** The date of every commit. */
+export const commitDate = "2024-05-06T07:08:09Z";
+
 const env = {
   ...process.env,
   GIT_CONFIG_GLOBAL: "/dev/null",
@@ -17,6 +20,7 @@ const env = {
   GIT_AUTHOR_EMAIL: "a@b",
   GIT_COMMITTER_NAME: "a",
   GIT_COMMITTER_EMAIL: "a@b",
+  GIT_COMMITTER_DATE: commitDate,
 };
 
 /** One repository. */
