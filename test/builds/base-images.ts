@@ -12,7 +12,7 @@ const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** A base's name in a Dockerfile. */
 export type BaseName = "busybox" | "golang" | "node" | "python" | "site";
 
-/** What makes each. */
+/** Each is made when it is asked for. */
 export const baseImages: Readonly<Record<BaseName, () => Promise<FixtureImage>>> = {
   busybox,
   golang: async () => {

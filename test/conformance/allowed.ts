@@ -131,7 +131,7 @@ export const allowed: readonly Allowance[] = [
     "TestDockerRegistrySuite/TestPsListContainersFilterAncestorImageByDigest",
     "TestDockerRegistrySuite/TestUserAgentPassThrough",
   ),
-  // What provenance tells of steps, of which BuildKit's own operations alone are known to it.
+  // Provenance knows the steps of BuildKit's own operations alone.
   ...ofBuildKit(
     ...["CommandSourceMapping", "DockerfileProvenanceInputProducer"],
     ...["DuplicateLayersProvenance", "GatewayBuiltinSyntaxSourceProvenance", "OCILayoutProvenance"],

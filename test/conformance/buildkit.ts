@@ -13,7 +13,7 @@ const version = "v0.33.1";
 const folder = `buildkit-${version}`;
 const worker = join(checkout, "test/conformance/buildkit/worker_test.go");
 
-/** Where the tests lie in {@link buildkitSource}. */
+/** The directory of the tests in {@link buildkitSource}. */
 export const buildkitPackage = "frontend/dockerfile";
 
 /** The names of {@link buildkitImages}, as on Docker Hub. */
