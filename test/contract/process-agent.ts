@@ -57,6 +57,8 @@ export class ProcessAgent {
   readonly starts: StartRequest[] = [];
   /** Calls that are answered as by an agent that cannot be reached; of `signalAnswer` one, after the signal was sent. */
   readonly failures = new Set<"execInspect" | "pause" | "resize" | "signal" | "signalAnswer">();
+  /** Signals that come and do nothing yet. */
+  readonly lateSignals = new Set<number>();
   /** Signals whose calls are not answered. */
   readonly unanswered = new Set<number>();
   /** Calls that are done, and answered only then. */
@@ -234,7 +236,9 @@ export class ProcessAgent {
           this.#signalTokens.add(clientToken);
           this.calls.push(`signal ${signal}`);
           const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
-          child.kill(name === undefined ? signal : (name as NodeJS.Signals));
+          if (!this.lateSignals.has(signal)) {
+            child.kill(name === undefined ? signal : (name as NodeJS.Signals));
+          }
         }
         await this.heldAnswers.get("signal");
         if (this.failures.delete("signalAnswer")) {

@@ -66,6 +66,18 @@ describe("how long a container has to end after its stop signal", () => {
       await until(() => existsSync(file("ready")) || undefined);
     });
 
+    it("a container that is killed may take half a minute, since its end comes from afar", async () => {
+      const agent = bench.machine.agentOf(id);
+      agent.lateSignals.add(9);
+      const before = clock.sleeping;
+      const killed = bench.containers.killContainer({ container: id });
+      killed.catch(() => undefined);
+      await untilTrue(() => agent.calls.includes("signal 9") && clock.sleeping > before);
+      await clock.advance(30_000);
+      process.kill(agent.pid, "SIGKILL");
+      await killed;
+    });
+
     /** Begins to stop it. @returns what lets a second go by whenever an attempt has failed, until something holds */
     const stop = (timeoutSeconds = graceSeconds, leaving?: AbortSignal) => {
       const before = clock.sleeping;

@@ -9,8 +9,10 @@ import { settleRestarting } from "../start/pending-restart.ts";
 import { noteSignal, sendSignal } from "./send-signal.ts";
 import { endStart } from "../start/start-under-way.ts";
 
-/** How long the end of a killed process is awaited. */
+/** How long the end of a killed process is awaited, as in Docker. */
 const killTimeoutMs = 10_000;
+/** The same where the agent is not on this machine: the end is told late where the way to it was cut. */
+const farKillTimeoutMs = 60_000;
 
 /**
  * Kills a container and waits until its end is recorded; a start that is under way is ended or waited for.
@@ -31,7 +33,8 @@ export async function killContainer(context: EngineContext, record: ContainerRec
     await sendSignal(context, live, signal).catch((error: unknown) =>
       endPastAgent(context, live, signal, error),
     );
-    if (!(await exit.within(killTimeoutMs))) {
+    const isNear = context.driver.silentAgents.kind === "gone";
+    if (!(await exit.within(isNear ? killTimeoutMs : farKillTimeoutMs))) {
       throw systemError("tried to kill container, but did not receive an exit event");
     }
   } finally {
