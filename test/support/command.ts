@@ -17,7 +17,7 @@ export interface CommandOptions {
   readonly input?: string | Uint8Array | AsyncIterable<Uint8Array>;
   readonly env?: NodeJS.ProcessEnv;
   readonly cwd?: string;
-  /** Milliseconds after which the program is killed; 120,000 unless said. */
+  /** Milliseconds after which the program is killed; 300,000 unless said. */
   readonly timeout?: number;
 }
 
@@ -33,7 +33,7 @@ export async function runCommand(
   const child = spawn(program, args, {
     env: options.env ?? process.env,
     ...(options.cwd !== undefined && { cwd: options.cwd }),
-    timeout: options.timeout ?? 120_000,
+    timeout: options.timeout ?? 300_000,
     killSignal: "SIGKILL",
   });
   const stdout = collect(child.stdout);
