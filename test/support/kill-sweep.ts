@@ -100,14 +100,20 @@ export class KillSweep implements AsyncDisposable {
     });
   }
 
-  /** Lives once, with a kill at a step. The backend is a new one: since the kill before, or since a start of the daemon. */
+  /**
+   * Lives once, with a kill at a step. The backend is a new one: since the kill before, or since a start of the daemon. What
+   * it has asked for in the rest of that life it may not ask for again.
+   */
   async kill(t: TestContext, daemon: Daemon, step: string, { live, settle }: Life): Promise<void> {
-    if (this.#kills++ % killsEach === 0) {
+    if (this.#kills++ % killsEach === 0 || this.#options.asks.test(step)) {
       await startAnew(daemon);
     }
     await live(() => writeFile(this.#armed, step));
     const isTaken = !existsSync(this.#armed);
     await rm(this.#armed, { force: true });
+    if (!isTaken) {
+      this.#kills = 0; // This backend remembers the life.
+    }
     await settle();
     assert.ok(isTaken || !this.#options.least.includes(step), "the step was taken");
     if (!isTaken) {
