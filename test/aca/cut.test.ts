@@ -38,7 +38,8 @@ describe(
   },
   () =>
     testCuts(async (directory) => {
-      const { ca, cert, key } = (await makeCertificates(directory)).server;
+      const own = await mkdtemp(join(directory, "port-")); // The proxy has its certificates in the directory.
+      const { ca, cert, key } = (await makeCertificates(own)).server;
       const tls = ["--tlscacert", ca, "--tlscert", cert, "--tlskey", key];
       return ["--listen", `tcp://127.0.0.1:${await freePort()}`, ...tls];
     }),
