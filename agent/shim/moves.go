@@ -41,7 +41,7 @@ func (q *quickMoves) soon() {
 	}
 }
 
-// end says that no process will be: the container's has ended.
+// end says that no process will be: the container's has been made, or has ended.
 func (q *quickMoves) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
