@@ -1,17 +1,20 @@
 package shim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/ports"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
@@ -91,9 +94,30 @@ func (d *dockerSockets) serve(ctx context.Context, listener *net.UnixListener, f
 				return
 			}
 			defer server.Close()
-			ports.Join(ctx, client, server)
+			ports.Join(ctx, relayed{client, handover.HeaderLead}, server)
 		}()
 	}
+}
+
+// relayed is a client whose answers pass this process: who writes output to it sees
+// when this process has read the header before, not when the client has.
+type relayed struct {
+	*net.UnixConn
+	headerLead time.Duration
+}
+
+// streamHeads begin the answers that become streams (src/frontend/hijack.ts).
+var streamHeads = [][]byte{
+	[]byte("HTTP/1.1 101 "),
+	[]byte("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n"),
+}
+
+func (r relayed) Write(data []byte) (int, error) {
+	n, err := r.UnixConn.Write(data)
+	if err == nil && slices.ContainsFunc(streamHeads, func(head []byte) bool { return bytes.HasPrefix(data, head) }) {
+		handover.AwaitRead(r.UnixConn, r.headerLead)
+	}
+	return n, err
 }
 
 // close ends every connection and removes the socket files.

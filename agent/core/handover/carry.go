@@ -19,10 +19,10 @@ const (
 	// hangUp is how long one may take to close its end. What it still sends is read:
 	// left unread it would turn the close into a reset.
 	hangUp = 10 * time.Second
-	// headerLead is how long a client is given to read the header of its answer
+	// HeaderLead is how long a client is given to read the header of its answer
 	// before output follows it. Clients in Python and Java read the header through a
 	// buffer, and drop what came along with it.
-	headerLead = time.Second
+	HeaderLead = time.Second
 	// bufferSize is what is read of a client at once.
 	bufferSize = 64 << 10
 )
@@ -30,6 +30,9 @@ const (
 // recordLimit bounds the wait for the backend's record of an end; a variable, so
 // that tests need not wait as long.
 var recordLimit = 30 * time.Second
+
+// headerLead is HeaderLead; a variable, so that tests on a busy machine have longer.
+var headerLead = HeaderLead
 
 // Streams of Docker's frames.
 const (
@@ -80,7 +83,7 @@ type carrier struct {
 	cancel  context.CancelCauseFunc
 
 	header  [8]byte
-	begun   bool // the client has read its answer's header
+	begun   bool // the client has read its answer's header, or had time to
 	carried agentv1.SessionCarried
 
 	mu         sync.Mutex
@@ -158,11 +161,16 @@ func (c *carrier) isDeaf() bool {
 	return c.deaf
 }
 
-func (c *carrier) framed(stream byte, data []byte) (int64, error) {
+// awaitHeader gives the client time to read the header of its answer, once.
+func (c *carrier) awaitHeader() {
 	if !c.begun {
 		c.begun = true
-		awaitRead(c.client.Conn, headerLead)
+		AwaitRead(c.client.Conn, headerLead)
 	}
+}
+
+func (c *carrier) framed(stream byte, data []byte) (int64, error) {
+	c.awaitHeader()
 	if !c.way.Multiplexed {
 		n, err := c.client.Conn.Write(data)
 		return int64(n), err
@@ -258,6 +266,7 @@ func (c *carrier) end(last *agentv1.SessionResponse) *agentv1.SessionResponse {
 // cut says in the stream what went wrong, and closes it both ways at once: nobody
 // is to take that for the end.
 func (c *carrier) cut(text string) *agentv1.SessionResponse {
+	c.awaitHeader()
 	_ = c.client.Conn.SetWriteDeadline(time.Now().Add(farewell))
 	_, _ = c.framed(stderr, []byte(text+"\r\n"))
 	_ = c.client.Conn.CloseWrite()

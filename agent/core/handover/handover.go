@@ -139,9 +139,9 @@ func takeMore(conn *net.UnixConn) error {
 	return failure
 }
 
-// awaitRead waits until the other end has read all that was written to it, or is
+// AwaitRead waits until the other end has read all that was written to it, or is
 // closed, at most for a time.
-func awaitRead(conn *net.UnixConn, limit time.Duration) {
+func AwaitRead(conn *net.UnixConn, limit time.Duration) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return

@@ -15,6 +15,8 @@ type recorded struct{ unrecorded }
 func (recorded) AwaitRecord(context.Context) error { return nil }
 
 func TestOutputFollowsTheHeaderOnceItIsRead(t *testing.T) {
+	defer func(before time.Duration) { headerLead = before }(headerLead)
+	headerLead = time.Minute
 	for name, c := range map[string]struct{ output, rest string }{
 		"output": {"out", "out"},
 		"a cut":  {"", "words\r\n"},
@@ -34,7 +36,11 @@ func TestOutputFollowsTheHeaderOnceItIsRead(t *testing.T) {
 				session.last <- &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Error{
 					Error: &agentv1.SessionError{Message: "words"}}}
 			}
-			go Carry(Client{Conn: served}, session, Way{})
+			carried := make(chan struct{})
+			go func() {
+				defer close(carried)
+				Carry(Client{Conn: served}, session, Way{})
+			}()
 			time.Sleep(20 * time.Millisecond) // time to write it too early
 			_ = client.SetReadDeadline(time.Now().Add(30 * time.Second))
 			all := make([]byte, 100)
@@ -45,6 +51,7 @@ func TestOutputFollowsTheHeaderOnceItIsRead(t *testing.T) {
 			if got, err := io.ReadAll(client); err != nil || string(got) != c.rest {
 				t.Fatalf("%q, %v", got, err)
 			}
+			<-carried
 		})
 	}
 }
@@ -54,7 +61,7 @@ func TestAClientThatDoesNotReadIsNotWaitedForForLong(t *testing.T) {
 	if _, err := conns[1].Write([]byte("header")); err != nil {
 		t.Fatal(err)
 	}
-	awaitRead(conns[1], time.Millisecond)
+	AwaitRead(conns[1], time.Millisecond)
 }
 
 func TestAClientThatIsGoneIsNotWaitedFor(t *testing.T) {
@@ -63,5 +70,5 @@ func TestAClientThatIsGoneIsNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	conns[0].Close()
-	awaitRead(conns[1], time.Hour)
+	AwaitRead(conns[1], time.Hour)
 }
