@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A machine with version 2 alone has no other way than the one that waits.
@@ -28,7 +29,12 @@ func TestExecsJoinControlGroupsWithoutWaiting(t *testing.T) {
 			t.Skipf("no control groups can be made here: %v", err)
 		}
 		t.Cleanup(func() {
-			if err := os.Remove(group); err != nil {
+			// The kernel may be about to take out who has been waited for.
+			err := os.Remove(group)
+			for end := time.Now().Add(30 * time.Second); errors.Is(err, syscall.EBUSY) && time.Now().Before(end); err = os.Remove(group) {
+				time.Sleep(time.Millisecond)
+			}
+			if err != nil {
 				t.Error(err)
 			}
 		})
