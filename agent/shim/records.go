@@ -47,9 +47,12 @@ func readSpec(name string) (*shimspec.Spec, error) {
 
 // exitRecords writes the state where the host process finds it.
 type exitRecords struct {
-	spec    *shimspec.Spec
-	logger  *slog.Logger
-	syncing sync.WaitGroup
+	spec   *shimspec.Spec
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	written bool          // since the last sync began
+	syncing chan struct{} // closed once all that was written is synced; nil: it is
 }
 
 // write keeps the state beyond this process's end at once, and beyond the
@@ -68,16 +71,38 @@ func (e *exitRecords) write(state *agentv1.ContainerState) error {
 	})
 	faultpoint.Reached("shim.end.recorded")
 	if err == nil {
-		e.syncing.Add(1)
-		go e.sync()
+		e.syncSoon()
 	}
 	return err
+}
+
+// syncSoon has one thread wait for the disk, however many execs end.
+func (e *exitRecords) syncSoon() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.written = true
+	if e.syncing == nil {
+		e.syncing = make(chan struct{})
+		go e.syncAll()
+	}
+}
+
+func (e *exitRecords) syncAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.written {
+		e.written = false
+		e.mu.Unlock()
+		e.sync()
+		e.mu.Lock()
+	}
+	close(e.syncing)
+	e.syncing = nil
 }
 
 // sync writes the record to the disk. Its name goes there with it: the file
 // system's journal has both.
 func (e *exitRecords) sync() {
-	defer e.syncing.Done()
 	file, err := os.Open(e.spec.ExitRecord)
 	if errors.Is(err, os.ErrNotExist) {
 		return // the container has been removed
@@ -91,7 +116,14 @@ func (e *exitRecords) sync() {
 }
 
 // wait returns when all that was written is synced.
-func (e *exitRecords) wait() { e.syncing.Wait() }
+func (e *exitRecords) wait() {
+	e.mu.Lock()
+	syncing := e.syncing
+	e.mu.Unlock()
+	if syncing != nil {
+		<-syncing
+	}
+}
 
 // writeJSON replaces a file in one step: a reader finds the old or the new
 // content, whole.

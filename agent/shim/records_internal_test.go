@@ -1,0 +1,60 @@
+package shim
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+func TestExitRecordsAreThereAtOnceAndSyncedByOne(t *testing.T) {
+	dir := t.TempDir()
+	records := &exitRecords{
+		spec:   &shimspec.Spec{ContainerID: "c", Generation: 7, ExitRecord: filepath.Join(dir, "exit.json")},
+		logger: slog.New(slog.DiscardHandler),
+	}
+	records.wait() // for nothing
+	for code := range int32(200) {
+		if err := records.write(&agentv1.ContainerState{Exit: &agentv1.ExitStatus{Code: code}}); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(records.spec.ExitRecord)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var record shimspec.ExitRecord
+		if err := json.Unmarshal(content, &record); err != nil || record.Generation != 7 {
+			t.Fatalf("%q: %v", content, err)
+		}
+		if open := openBeneath(t, dir); open > 1 {
+			t.Fatalf("%d records are open", open)
+		}
+	}
+	records.wait()
+	if open := openBeneath(t, dir); open > 0 {
+		t.Errorf("%d records are open", open)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	records.sync() // of a container that was removed: no error
+}
+
+func openBeneath(t *testing.T, dir string) (count int) {
+	descriptors, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, each := range descriptors {
+		target, _ := os.Readlink(filepath.Join("/proc/self/fd", each.Name()))
+		if strings.HasPrefix(target, dir+"/") {
+			count++
+		}
+	}
+	return count
+}
