@@ -305,6 +305,22 @@ test("few lines of a container that does not run are asked for once while the ba
   assert.deepEqual([await read("tail=1"), await read("tail=1")], ["7 1", "8 1"], "while it runs");
 });
 
+test("few lines that are long come whole, however many of them come at once", async (t) => {
+  const parts = Array.from({ length: 40 }, (_, n) => "abcd"[n % 4]?.repeat(n === 0 ? 10 : 9_000) ?? "");
+  const whole = parts.join("");
+  const logs: Logs = async function* () {
+    let offset = 0;
+    for (const part of parts) {
+      yield chunk(Stream.STDOUT, offset, part);
+      offset += part.length;
+    }
+    yield end(offset);
+  };
+  const { api } = await serveLogs(t, logs, { tty: true });
+  const response = await api.call("GET", "/containers/c/logs?stdout=1&tail=100");
+  assert.equal(response.text, whole);
+});
+
 test("few lines of an agent that knows HTTP/2 alone come as others do", async (t) => {
   const logs: Logs = async function* () {
     yield chunk(Stream.STDOUT, 0, "a\n");
