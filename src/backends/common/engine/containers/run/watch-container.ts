@@ -28,6 +28,8 @@ import { adoptPause } from "./pause-container.ts";
 const silenceMs = 30_000;
 /** How long an agent may take to be told that what it told is recorded. */
 const callTimeoutMs = 10_000;
+/** Messages of an agent that may wait for the disk at once: one that was taken over tells as many as it likes. */
+const maxUnwritten = 256;
 /** Exit code on record for a process that ended with 0 because its platform stopped it. */
 const unfinishedCode = 255;
 /** Pauses between attempts to reach an agent again. */
@@ -90,6 +92,8 @@ async function followWatch(
   } finally {
     clearTimeout(timer);
     silence.abort(); // Lets go of what the call left on the signals.
+    // The next watch is told again what was not acknowledged, finds it in the state, and acknowledges that at once.
+    await records.written.catch(() => undefined);
   }
 }
 
@@ -102,6 +106,7 @@ class Records {
   readonly #link: AgentLink;
   readonly #failed: (error: unknown) => void;
   #written: Promise<unknown> = Promise.resolve();
+  #unwritten = 0;
   #wanted: bigint | undefined;
   #isCalling = false;
 
@@ -124,8 +129,15 @@ class Records {
   async add({ event, sequence, acknowledge }: WatchResponse, recorded: Promise<void>): Promise<void> {
     const written = Promise.all([this.#written, recorded]);
     this.#written = written;
-    written.then(() => acknowledge && this.#acknowledge(sequence), this.#failed);
-    if (event.case !== "execStarted" && event.case !== "execEnded") {
+    this.#unwritten += 1;
+    written.then(() => {
+      this.#unwritten -= 1;
+      if (acknowledge) {
+        this.#acknowledge(sequence);
+      }
+    }, this.#failed);
+    const isOfExec = event.case === "execStarted" || event.case === "execEnded";
+    if (!isOfExec || this.#unwritten >= maxUnwritten) {
       await written;
     }
   }
