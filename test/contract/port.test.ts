@@ -200,7 +200,9 @@ describe("a backend's TCP port", () => {
       await once(probe.resume(), "close");
     }
     const told = (): number =>
-      lines.filter(({ msg }) => String(msg).startsWith("a caller has hung up")).length;
+      lines
+        .filter(({ msg }) => String(msg).startsWith("callers were gone"))
+        .reduce((sum, { callers }) => sum + Number(callers), 0);
     await until(() => (told() >= 3 ? true : undefined));
     assert.deepEqual(warnings(), before);
   });

@@ -42,5 +42,5 @@ export type FromPort =
   | { readonly kind: "resolve"; readonly id: number; readonly containerId: string }
   /** Somebody was turned away. */
   | { readonly kind: "turned-away"; readonly remote: string; readonly reason: string }
-  /** Somebody has left before he had shown who he is, as a load balancer's probe does each few seconds. */
-  | { readonly kind: "hung-up" };
+  /** Callers within a second who were gone before they had shown who they are, as a load balancer's probes are. */
+  | { readonly kind: "hung-up"; readonly callers: number };

@@ -72,7 +72,7 @@ server.on("connection", (socket: Socket) => {
 server.on("tlsClientError", (error, socket) => {
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ECONNRESET" && !socket.authorizationError) {
-    tell({ kind: "hung-up" });
+    noteHangUp();
   } else {
     strangers.turnAway(remoteOf(socket), reasonOf(error, socket));
   }
@@ -86,6 +86,18 @@ server.on("secureConnection", (socket) => {
     passOn(socket);
   }
 });
+
+let hungUp = 0;
+/** Tells of callers who are gone: once a second, however many there are in a flood. */
+function noteHangUp(): void {
+  hungUp += 1;
+  if (hungUp === 1) {
+    setTimeout(() => {
+      tell({ kind: "hung-up", callers: hungUp });
+      hungUp = 0;
+    }, 1_000).unref();
+  }
+}
 
 /** The reason of a failed handshake. Node tells of a caller whose certificate is refused as one who has hung up. */
 function reasonOf(error: NodeJS.ErrnoException, { authorizationError }: TLSSocket): string {

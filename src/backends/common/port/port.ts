@@ -111,7 +111,7 @@ async function hear(
       logger.warn({ remote: message.remote }, `a caller was turned away: ${message.reason}`);
       break;
     case "hung-up":
-      logger.debug("a caller has hung up before it had shown a certificate");
+      logger.debug({ callers: message.callers }, "callers were gone before they had shown a certificate");
       break;
   }
 }
