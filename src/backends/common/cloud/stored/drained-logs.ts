@@ -38,7 +38,11 @@ export interface DrainedLogsOptions {
 }
 
 /** A log is larger than is kept. */
-class TooLarge extends Error {}
+class TooLarge extends Error {
+  constructor() {
+    super("it is larger than log_drain_max");
+  }
+}
 
 /** The drained logs of one backend. */
 export class DrainedLogs {
@@ -61,7 +65,8 @@ export class DrainedLogs {
    * Takes the whole log of a container's agent. What an earlier task of the container wrote is kept before it; what was
    * taken from the same agent before is replaced. No clock has a part in that: those of tasks may differ.
    *
-   * @throws what the agent's call throws; then, and for a log that is too large, it is left to the cloud
+   * @throws what the agent's call throws; then, and for a log that is too large, it is left to the cloud. Error: it is too
+   *   large, and the cloud keeps none
    */
   async drain(containerId: string, agent: AgentTarget): Promise<void> {
     if (await this.#isInCloud(containerId)) {
@@ -82,7 +87,7 @@ export class DrainedLogs {
     } catch (error) {
       await rm(temporary, { force: true });
       await this.leaveToCloud(containerId);
-      if (!(error instanceof TooLarge)) {
+      if (!(error instanceof TooLarge && this.#cloud.isKept)) {
         throw error;
       }
     }

@@ -315,7 +315,7 @@ describe("containers without an agent", () => {
       const agent = await agentWith(() => [record(1, "taken\n")]);
       await stored.drain(ended, agent.target);
       const large = await agentWith(() => [record(2, "x".repeat(100))]);
-      await stored.drain(ended, large.target);
+      await assert.rejects(stored.drain(ended, large.target), /larger than log_drain_max/);
       await stored.leaveToCloud(ended);
       const last = await agentWith(() => [record(3, "last\n")]);
       await stored.drain(ended, last.target);
