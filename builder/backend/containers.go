@@ -60,24 +60,30 @@ func (c *Client) HasVolume(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// RemoveVolumes takes away the volumes whose names begin with a text, but those that a container has.
-func (c *Client) RemoveVolumes(ctx context.Context, prefix string) error {
+// VolumesOf lists the volumes whose names begin with a text.
+func (c *Client) VolumesOf(ctx context.Context, prefix string) ([]string, error) {
 	response, err := c.Volumes.ListVolumes(ctx, connect.NewRequest(&backendv1.ListVolumesRequest{
 		Filters: map[string]*backendv1.StringList{"name": {Values: []string{prefix}}},
 	}))
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var names []string
 	for _, volume := range response.Msg.Volumes {
-		if !strings.HasPrefix(volume.Name, prefix) {
-			continue
-		}
-		_, err := c.Volumes.RemoveVolume(ctx, connect.NewRequest(&backendv1.RemoveVolumeRequest{Name: volume.Name, Force: true}))
-		if err != nil && !Is(err, connect.CodeAlreadyExists) {
-			return err
+		if strings.HasPrefix(volume.Name, prefix) {
+			names = append(names, volume.Name)
 		}
 	}
-	return nil
+	return names, nil
+}
+
+// RemoveUnusedVolume takes a volume away, unless a container has it. By force clouds would take it from one that runs.
+func (c *Client) RemoveUnusedVolume(ctx context.Context, name string) error {
+	_, err := c.Volumes.RemoveVolume(ctx, connect.NewRequest(&backendv1.RemoveVolumeRequest{Name: name}))
+	if Is(err, connect.CodeAlreadyExists) || Is(err, connect.CodeNotFound) {
+		return nil
+	}
+	return err
 }
 
 // RemoveLeftContainers takes away what an earlier builder did not live to remove.

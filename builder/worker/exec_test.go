@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -247,5 +248,53 @@ func TestAStateThatIsReadIsLetGoWithoutWaitingForItsReader(t *testing.T) {
 	}
 	for !isClosed() || len(server.Containers()) > 0 {
 		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestACacheThatAStepHasIsNotEmptied(t *testing.T) {
+	w, server := workerOf(t)
+	ctx := context.Background()
+	idle, mounted, taken, other := cacheVolume("id"), cacheVolume("id")+"-1", cacheVolume("id")+"-of-state", cacheVolume("other")
+	server.Volumes = map[string]bool{idle: false, mounted: true, taken: false, other: false}
+	_, release, err := w.caches.take(ctx, taken, pb.CacheSharingOpt_SHARED)
+	must(t, err)
+	must(t, w.PruneCacheMounts(ctx, map[string]bool{"id": true}))
+	left := slices.Sorted(maps.Keys(server.Volumes))
+	if want := slices.Sorted(slices.Values([]string{mounted, taken, other})); !slices.Equal(left, want) {
+		t.Errorf("left are %v, not %v", left, want)
+	}
+	release()
+	must(t, w.PruneCacheMounts(ctx, map[string]bool{"id": true}))
+	if _, isThere := server.Volumes[taken]; isThere {
+		t.Error("it stays when its step has given it back")
+	}
+}
+
+func TestACacheThatIsBeingEmptiedIsWaitedFor(t *testing.T) {
+	w, server := workerOf(t)
+	volume := cacheVolume("id")
+	server.Volumes = map[string]bool{volume: false}
+	removing, goOn := make(chan struct{}), make(chan struct{})
+	server.Before = func(string) {
+		close(removing)
+		<-goOn
+	}
+	pruned := make(chan error, 1)
+	go func() { pruned <- w.PruneCacheMounts(context.Background(), map[string]bool{"id": true}) }()
+	<-removing
+	for _, sharing := range []pb.CacheSharingOpt{pb.CacheSharingOpt_SHARED, pb.CacheSharingOpt_PRIVATE, pb.CacheSharingOpt_LOCKED} {
+		cancelled, cancel := context.WithCancel(context.Background())
+		cancel()
+		if name, _, err := w.caches.take(cancelled, volume, sharing); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v: a step has %q meanwhile, %v", sharing, name, err)
+		}
+	}
+	close(goOn)
+	must(t, <-pruned)
+	_, release, err := w.caches.take(context.Background(), volume, pb.CacheSharingOpt_LOCKED)
+	must(t, err)
+	release()
+	if len(w.caches.taken)+len(w.caches.busy)+len(w.caches.leaving) != 0 {
+		t.Errorf("still known are %v, %v, %v", w.caches.taken, w.caches.busy, w.caches.leaving)
 	}
 }

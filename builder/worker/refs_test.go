@@ -17,7 +17,7 @@ func workerOf(t *testing.T) (*Worker, *backendtest.Backend) {
 	t.Helper()
 	s, server := statesOf(t)
 	return &Worker{
-		backend: s.backend, states: s, scratch: t.TempDir(), contexts: &contexts{root: t.TempDir()}, limits: Limits{Context: wide},
+		backend: s.backend, states: s, caches: newCacheVolumes(), scratch: t.TempDir(), contexts: &contexts{root: t.TempDir()}, limits: Limits{Context: wide},
 	}, server
 }
 

@@ -101,7 +101,7 @@ var _ bkworker.Worker = (*Worker)(nil)
 func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
-		backend:            client, limits: limits, running: semaphore.NewWeighted(maxRunning), caches: &cacheVolumes{busy: map[string]chan struct{}{}},
+		backend:            client, limits: limits, running: semaphore.NewWeighted(maxRunning), caches: newCacheVolumes(),
 		scratch: filepath.Join(directory, "scratch"),
 	}
 	if err := os.RemoveAll(w.scratch); err != nil {
@@ -316,15 +316,30 @@ func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Expo
 }
 
 // PruneCacheMounts empties the cache mounts with these IDs, as a build asks that uses no cache. What a step of another
-// build has mounted stays.
+// build has, or is about to mount, stays.
 func (w *Worker) PruneCacheMounts(ctx context.Context, ids map[string]bool) error {
 	w.removals.waitForAll(ctx)
 	for id := range ids {
-		if err := w.backend.RemoveVolumes(ctx, cacheVolume(id)); err != nil {
+		volumes, err := w.backend.VolumesOf(ctx, cacheVolume(id))
+		if err != nil {
 			return backend.Plain(err)
+		}
+		for _, volume := range volumes {
+			if err := w.pruneCache(ctx, volume); err != nil {
+				return backend.Plain(err)
+			}
 		}
 	}
 	return nil
+}
+
+func (w *Worker) pruneCache(ctx context.Context, volume string) error {
+	release, ok := w.caches.claim(volume)
+	if !ok {
+		return nil
+	}
+	defer release()
+	return w.backend.RemoveUnusedVolume(ctx, volume)
 }
 
 // Hosts answers how registries are spoken to that the backend has no part in: those of caches and indices. They are as

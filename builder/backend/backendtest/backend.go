@@ -33,6 +33,7 @@ type Backend struct {
 	backendv1connect.UnimplementedContainerServiceHandler
 	backendv1connect.UnimplementedImageServiceHandler
 	backendv1connect.UnimplementedSystemServiceHandler
+	backendv1connect.UnimplementedVolumeServiceHandler
 
 	// Before is called before a procedure does its work, by its last name.
 	Before func(procedure string)
@@ -55,6 +56,8 @@ type Backend struct {
 	Log []byte
 	// RemoveImageError is what RemoveImage fails with.
 	RemoveImageError error
+	// Volumes are there by their names; true: a container has it.
+	Volumes map[string]bool
 
 	mu         sync.Mutex
 	made       int
@@ -80,6 +83,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	mux.Handle(backendv1connect.NewContainerServiceHandler(made))
 	mux.Handle(backendv1connect.NewImageServiceHandler(made))
 	mux.Handle(backendv1connect.NewSystemServiceHandler(made))
+	mux.Handle(backendv1connect.NewVolumeServiceHandler(made))
 	mux.Handle(agentv1connect.NewAgentServiceHandler(&relay{backend: made}))
 	// A socket's path has few bytes, of which a test's own directory may take too many.
 	dir, err := os.MkdirTemp("/tmp", "skl-builder-")
@@ -101,6 +105,29 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 		t.Fatal(err)
 	}
 	return made, client
+}
+
+// ListVolumes lists all, whatever is asked for.
+func (b *Backend) ListVolumes(context.Context, *connect.Request[backendv1.ListVolumesRequest]) (*connect.Response[backendv1.ListVolumesResponse], error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	answer := &backendv1.ListVolumesResponse{}
+	for name := range b.Volumes {
+		answer.Volumes = append(answer.Volumes, &backendv1.Volume{Name: name})
+	}
+	return connect.NewResponse(answer), nil
+}
+
+// RemoveVolume removes a volume, by force one too that a container has, as clouds do.
+func (b *Backend) RemoveVolume(_ context.Context, request *connect.Request[backendv1.RemoveVolumeRequest]) (*connect.Response[backendv1.RemoveVolumeResponse], error) {
+	b.Before("RemoveVolume")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.Volumes[request.Msg.Name] && !request.Msg.Force {
+		return nil, connect.NewError(connect.CodeAlreadyExists, errors.New("volume is in use"))
+	}
+	delete(b.Volumes, request.Msg.Name)
+	return connect.NewResponse(&backendv1.RemoveVolumeResponse{}), nil
 }
 
 // Containers lists IDs.
