@@ -125,7 +125,9 @@ type step struct {
 	secrets backend.Secrets
 	// Agents that answer at sockets among the secrets.
 	sshAgents []sshAgent
-	atEnd     []func(context.Context) error
+	// Volumes of its cache mounts, by the name of the first of their IDs: a step may mount one at several places.
+	caches map[string]string
+	atEnd  []func(context.Context) error
 }
 
 func (s *step) end(ctx context.Context) error {
@@ -398,11 +400,18 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 		}
 		name += "-of-" + digest.FromString(from.id + ":" + mount.Selector).Encoded()[:12]
 	}
-	volume, release, err := s.worker.caches.take(ctx, name, mount.CacheOpt.GetSharing())
-	if err != nil {
-		return err
+	volume, isMounted := s.caches[name]
+	if !isMounted {
+		taken, release, err := s.worker.caches.take(ctx, name, mount.CacheOpt.GetSharing())
+		if err != nil {
+			return err
+		}
+		s.atEnd = append(s.atEnd, func(context.Context) error { release(); return nil })
+		if s.caches == nil {
+			s.caches = map[string]string{}
+		}
+		s.caches[name], volume = taken, taken
 	}
-	s.atEnd = append(s.atEnd, func(context.Context) error { release(); return nil })
 	if from != nil {
 		if err := s.worker.fillCache(ctx, volume, from.id, path.Join("/", mount.Selector)); err != nil {
 			return err

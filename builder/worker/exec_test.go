@@ -298,3 +298,23 @@ func TestACacheThatIsBeingEmptiedIsWaitedFor(t *testing.T) {
 		t.Errorf("still known are %v, %v, %v", w.caches.taken, w.caches.busy, w.caches.leaving)
 	}
 }
+
+func TestAStepMountsOneCacheAtSeveralPlaces(t *testing.T) {
+	w, _ := workerOf(t)
+	for _, sharing := range []pb.CacheSharingOpt{pb.CacheSharingOpt_SHARED, pb.CacheSharingOpt_PRIVATE, pb.CacheSharingOpt_LOCKED} {
+		made := &step{execOp: &execOp{worker: w}, host: &backendv1.HostConfig{}}
+		// One that waited for itself would do so for ever.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		for _, dest := range []string{"/one", "/two"} {
+			must(t, made.mountCache(ctx, &pb.Mount{Input: -1, Dest: dest, CacheOpt: &pb.CacheOpt{ID: "id", Sharing: sharing}}))
+		}
+		cancel()
+		if mounts := made.host.Mounts; len(mounts) != 2 || mounts[0].Source != mounts[1].Source {
+			t.Errorf("%v: mounted are %v", sharing, mounts)
+		}
+		must(t, made.end(context.Background()))
+	}
+	if len(w.caches.taken)+len(w.caches.busy) != 0 {
+		t.Errorf("still taken are %v, %v", w.caches.taken, w.caches.busy)
+	}
+}
