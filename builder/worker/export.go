@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/distribution/reference"
+	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -56,6 +57,75 @@ func (e *imageExporter) Resolve(_ context.Context, id int, attributes map[string
 	var err error
 	made.push, err = isOn(attributes, exptypes.OptKeyPush, false)
 	return made, err
+}
+
+// stateExporter makes images of states with layers. BuildKit takes the first of what a result has of them, without a look,
+// which would end the builder.
+type stateExporter struct {
+	exporter.Exporter
+	worker *Worker
+}
+
+type stateExport struct {
+	exporter.ExporterInstance
+	worker *Worker
+}
+
+func (e *stateExporter) Resolve(ctx context.Context, id int, attributes map[string]string) (exporter.ExporterInstance, error) {
+	made, err := e.Exporter.Resolve(ctx, id, attributes)
+	if err != nil {
+		return nil, err
+	}
+	return &stateExport{made, e.worker}, nil
+}
+
+func (e *stateExport) Export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
+	states, release, err := e.worker.statesOf(ctx, source)
+	defer release()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return e.ExporterInstance.Export(ctx, states, build)
+}
+
+// statesOf answers a result in which a directory that the client has named a context is a state, and one without layers is
+// none; and what lets go of the states that were made for it.
+func (w *Worker) statesOf(ctx context.Context, source *exporter.Source) (*exporter.Source, func(), error) {
+	var made []func(context.Context) error
+	release := func() {
+		for _, each := range made {
+			tell("let go of an exported directory", each(context.WithoutCancel(ctx)))
+		}
+	}
+	stateOf := func(from cache.ImmutableRef) (cache.ImmutableRef, error) {
+		known, ok := from.(*ref)
+		if !ok {
+			return from, nil
+		}
+		if known.isState() {
+			if len(known.diffIDs) == 0 {
+				return nil, nil
+			}
+			return from, nil
+		}
+		state, letGo, err := w.baseOf(ctx, known)
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, letGo)
+		return state, nil
+	}
+	states := source.Clone()
+	var err error
+	if states.Ref, err = stateOf(source.Ref); err != nil {
+		return nil, release, err
+	}
+	for key, each := range source.Refs {
+		if states.Refs[key], err = stateOf(each); err != nil {
+			return nil, release, err
+		}
+	}
+	return states, release, nil
 }
 
 // isOn reads an option as BuildKit does: one without a value is on.

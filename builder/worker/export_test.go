@@ -5,8 +5,53 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter"
 )
+
+func TestADirectoryThatIsExportedIsAState(t *testing.T) {
+	w, _ := workerOf(t)
+	ctx := context.Background()
+	dir, err := w.contexts.take("")
+	must(t, err)
+	write(t, dir.path, "file", "content")
+	files := w.contextRef("context", dir)
+	defer files.Release(ctx)
+	for _, source := range []*exporter.Source{{Ref: files}, {Refs: map[string]cache.ImmutableRef{"linux/amd64": files}}, {}} {
+		states, release, err := w.statesOf(ctx, source)
+		must(t, err)
+		found, _ := states.FindRef("linux/amd64")
+		if found == nil != (source.Ref == nil && source.Refs == nil) {
+			t.Fatalf("found %v", found)
+		}
+		if found != nil {
+			known, err := stateOf(found)
+			must(t, err)
+			if len(known.diffIDs) != 1 || !w.states.isInUse(known.id) {
+				t.Errorf("%v of layers %v", known.id, known.diffIDs)
+			}
+		}
+		release()
+		if found != nil && w.states.isInUse(found.ID()) {
+			t.Error("it is not let go of")
+		}
+	}
+}
+
+func TestAStateWithoutLayersIsExportedAsNone(t *testing.T) {
+	w, _ := workerOf(t)
+	ctx := context.Background()
+	empty, err := w.states.install(ctx, nil, nil, origin{description: "empty", kind: client.UsageRecordTypeRegular})
+	must(t, err)
+	state := w.stateRef(empty)
+	defer state.Release(ctx)
+	states, release, err := w.statesOf(ctx, &exporter.Source{Ref: state})
+	defer release()
+	if err != nil || states.Ref != nil {
+		t.Errorf("it is %v, %v", states.Ref, err)
+	}
+}
 
 func TestOptionsThatAnImageWouldNotHaveAreRefused(t *testing.T) {
 	w, server := workerOf(t)

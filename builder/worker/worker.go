@@ -302,11 +302,12 @@ func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, optio
 func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Exporter, error) {
 	switch name {
 	case "moby", client.ExporterImage:
-		return &imageExporter{worker: w, sessions: sessions, hosts: w.Hosts(), kind: name}, nil
+		return &stateExporter{&imageExporter{worker: w, sessions: sessions, hosts: w.Hosts(), kind: name}, w}, nil
 	case client.ExporterDocker, client.ExporterOCI:
-		return ociexporter.New(ociexporter.Opt{
+		made, err := ociexporter.New(ociexporter.Opt{
 			SessionManager: sessions, ImageWriter: w.images, Variant: ociexporter.ExporterVariant(name), LeaseManager: w.leases,
 		})
+		return &stateExporter{made, w}, err
 	case client.ExporterLocal:
 		return localexporter.New(localexporter.Opt{SessionManager: sessions})
 	case client.ExporterTar:

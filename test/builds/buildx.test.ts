@@ -430,6 +430,15 @@ RUN cat /ran /copied/o /linked/o > /out && cmp /copied/added /linked/added
       const seen = await buildx(...args, "--tag", "base:seen", files);
       assert.equal(seen.code, 0, seen.errorText);
       assert.equal(await ok("run", "--rm", "base:seen", "cat", "/out"), "in it\n".repeat(3).trim());
+      const nothingElse = await context("base-alone", { Dockerfile: "FROM named\n" });
+      for (const output of [
+        ["--tag", "base:alone"],
+        ["--output", `type=oci,dest=${join(files, "alone.tar")}`],
+      ]) {
+        const alone = await buildx(...args, ...output, nothingElse);
+        assert.equal(alone.code, 0, alone.errorText);
+      }
+      assert.equal(await ok("run", "--rm", "base:alone", "/bin/busybox", "cat", "/o"), "in it");
     }),
   );
 
