@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/upload/uploadprovider"
 	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/source/http"
 	"golang.org/x/net/dns/dnsmessage"
 )
 
@@ -168,6 +169,26 @@ func TestWhatASessionSendsIsNoLargerThanAContext(t *testing.T) {
 			if (err != nil) != isRefused || (isRefused && !strings.Contains(err.Error(), "larger than 1000 bytes, the limit of builder.context_size")) {
 				t.Errorf("%s at %s, %d bytes: %v", asked.scheme, asked.host, size, err)
 			}
+		}
+	}
+}
+
+func TestWhatIsKnownOfAFileIsAskedWithinTheLimitsOfContexts(t *testing.T) {
+	files, sessions, client, uploads := sending(t)
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, _ *nethttp.Request) {
+		_, _ = io.WriteString(w, strings.Repeat("x", 1001))
+	}))
+	defer server.Close()
+	sent := uploads.Add(io.NopCloser(strings.NewReader(strings.Repeat("x", 1001))))
+	for _, asked := range []struct{ address, refusal string }{
+		{strings.TrimPrefix(server.URL, "http://"), "larger than 1000 bytes"}, {strings.TrimPrefix(sent, "http://"), "larger than 1000 bytes"},
+		{"169.254.169.254/latest", "the address of a metadata service"},
+	} {
+		id, err := files.Identifier("http", asked.address, nil, nil)
+		must(t, err)
+		_, err = files.ResolveMetadata(t.Context(), id.(*http.HTTPIdentifier), sessions, &resolvingJob{job{session: client.ID()}}, http.MetadataOpts{})
+		if err == nil || !strings.Contains(err.Error(), asked.refusal) {
+			t.Errorf("%s: %v", asked.address, err)
 		}
 	}
 }
