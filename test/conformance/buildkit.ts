@@ -9,8 +9,10 @@ import { cached, fingerprint } from "./cache.ts";
 import { busyboxRoot, path, unpackedImages } from "./frozen-images.ts";
 import { downloadModule, goIn, makeWritable } from "./moby.ts";
 
-const version = "v0.33.1";
-const folder = `buildkit-${version}`;
+/** The release that the builder is made of. */
+export const buildkitVersion = "v0.33.1";
+
+const folder = `buildkit-${buildkitVersion}`;
 const worker = join(checkout, "test/conformance/buildkit/worker_test.go");
 
 /** The directory of the tests in {@link buildkitSource}. */
@@ -28,7 +30,7 @@ export const buildkitImageNames = [
 export async function buildkitSource(): Promise<string> {
   const change = fingerprint(await readFile(new URL(import.meta.url)), await readFile(worker));
   return await cached(`${folder}/source-${change}`, async (temporary) => {
-    await cp(await downloadModule("github.com/moby/buildkit", version), temporary, { recursive: true });
+    await cp(await downloadModule("github.com/moby/buildkit", buildkitVersion), temporary, { recursive: true });
     await makeWritable(temporary);
     await copyFile(worker, join(temporary, buildkitPackage, "worker_test.go"));
     await replaceIn(

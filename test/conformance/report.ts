@@ -1,4 +1,5 @@
 /** docs/conformance.md: what was run, with what result, and each expected failure with its reason. */
+import { buildkitVersion } from "./buildkit.ts";
 import { mobyVersion } from "./moby.ts";
 import type { SuiteRun } from "./run-suite.ts";
 import { skipped } from "./skipped.ts";
@@ -10,7 +11,8 @@ export function conformanceDocument(judgements: ReadonlyMap<string, SuiteRun>): 
     "",
     `\`npm run conformance\` runs the suites of moby v${mobyVersion}, built from its Go module, docker-py's surface`,
     "([`docker-py-tour.py`](../test/conformance/docker-py-tour.py)) and testcontainers-go's tests against sockerless and",
-    `against a dockerd ${mobyVersion} built from the same module, each in namespaces of its own. A failure is allowed only`,
+    `against a dockerd ${mobyVersion} built from the same module, each in namespaces of its own; BuildKit's own tests of`,
+    `Dockerfiles run beside a buildkitd ${buildkitVersion} in dockerd's place. A failure is allowed only`,
     "where that dockerd fails too, or where [`allowed.ts`](../test/conformance/allowed.ts) says why; what is allowed and",
     "passes fails the run. It wrote this file, or `--judge` did from what runs have left: of each suite the last run of all its",
     "tests, and tests that ran again later, which are named below.",
