@@ -65,19 +65,17 @@ export const baseImages: Readonly<Record<BaseName, () => Promise<FixtureImage>>>
       config: { Env: [`PATH=${path}`, `NODE_VERSION=${process.versions.node}`], Cmd: ["node"] },
     };
   },
-  python: async () => ({
-    layers: [
-      await debianRoot([
-        "dash",
-        "python3",
-        "python3-pip",
-        "python3-setuptools",
-        "python3-venv",
-        "python3-wheel",
-      ]),
-    ],
-    config: { Env: [`PATH=${path}`, "LANG=C.UTF-8"], Cmd: ["python3"] },
-  }),
+  python: async () => {
+    const packages = ["python3", "python3-pip", "python3-setuptools", "python3-venv", "python3-wheel"];
+    const { code } = await runCommand("dpkg-query", ["--show", ...packages]);
+    if (code !== 0) {
+      throw new Error(`a base with Python needs Debian's ${packages.join(", ")}`);
+    }
+    return {
+      layers: [await debianRoot(["dash", ...packages])],
+      config: { Env: [`PATH=${path}`, "LANG=C.UTF-8"], Cmd: ["python3"] },
+    };
+  },
   // Its triggers say how a child is built, as those of `node:onbuild` did.
   site: async () =>
     await busybox({
