@@ -11,8 +11,8 @@ import { endStart } from "../start/start-under-way.ts";
 
 /** How long the end of a killed process is awaited, as in Docker. */
 const killTimeoutMs = 10_000;
-/** The same where the agent is not on this machine: the end is told late where the way to it was cut. */
-const farKillTimeoutMs = 60_000;
+/** The same where the agent is not on this machine: the end is told late where the way to it was cut. Clients wait a minute. */
+const farKillTimeoutMs = 45_000;
 
 /**
  * Kills a container and waits until its end is recorded; a start that is under way is ended or waited for.
