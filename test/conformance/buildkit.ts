@@ -30,7 +30,9 @@ export const buildkitImageNames = [
 export async function buildkitSource(): Promise<string> {
   const change = fingerprint(await readFile(new URL(import.meta.url)), await readFile(worker));
   return await cached(`${folder}/source-${change}`, async (temporary) => {
-    await cp(await downloadModule("github.com/moby/buildkit", buildkitVersion), temporary, { recursive: true });
+    await cp(await downloadModule("github.com/moby/buildkit", buildkitVersion), temporary, {
+      recursive: true,
+    });
     await makeWritable(temporary);
     await copyFile(worker, join(temporary, buildkitPackage, "worker_test.go"));
     await replaceIn(
