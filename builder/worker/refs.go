@@ -69,6 +69,25 @@ func (r *references) forget(c *content) {
 	delete(r.live, c)
 }
 
+// contextOf answers another reference to a context that somebody refers to; nil: nobody does.
+func (r *references) contextOf(id string) *ref {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for each := range r.live {
+		if each.id != id || each.context == nil {
+			continue
+		}
+		each.mu.Lock()
+		defer each.mu.Unlock()
+		if each.refs == 0 {
+			return nil
+		}
+		each.refs++
+		return &ref{content: each}
+	}
+	return nil
+}
+
 // TakeReferences is called when no build is under way. It answers what lets go of everything that is still referred to:
 // BuildKit forgets to release some results of steps that end together with their build.
 func (w *Worker) TakeReferences() func() error {

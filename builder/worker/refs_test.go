@@ -110,3 +110,24 @@ func TestAStateInUseIsKnownToBeThere(t *testing.T) {
 		t.Errorf("it is held, %v", err)
 	}
 }
+
+func TestAContextIsLookedForWhileItIsReferredTo(t *testing.T) {
+	w, _ := workerOf(t)
+	ctx := context.Background()
+	dir, err := w.contexts.take("")
+	must(t, err)
+	files := w.contextRef("context:1", dir)
+	if _, err := w.LoadRef(ctx, "context:1", false); !errors.Is(err, solver.ErrNotFound) {
+		t.Errorf("it is used: %v", err)
+	}
+	held, err := w.LoadRef(ctx, "context:1", true)
+	must(t, err)
+	must(t, files.Release(ctx))
+	if _, err := os.Stat(dir.path); err != nil {
+		t.Error(err)
+	}
+	must(t, held.Release(ctx))
+	if _, err := w.LoadRef(ctx, "context:1", true); !errors.Is(err, solver.ErrNotFound) {
+		t.Errorf("it is there still: %v", err)
+	}
+}

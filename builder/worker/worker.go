@@ -221,10 +221,15 @@ func (w *Worker) GCPolicy() []client.PruneInfo {
 }
 
 // LoadRef answers a state of the build cache; solver.ErrNotFound where it or its image has gone. A hidden one is not
-// used, but looked for: BuildKit forgets whatever it is refused, also where the backend only was not reached.
+// used, but looked for: BuildKit forgets whatever it is refused, also where the backend only was not reached. A context is
+// found as long as somebody refers to it.
 func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.ImmutableRef, error) {
 	if hidden {
 		ctx = context.WithoutCancel(ctx)
+		// Of an image that is a context alone BuildKit asks for the layers by its name.
+		if found := w.references.contextOf(id); found != nil {
+			return found, nil
+		}
 	}
 	if hidden && w.states.isInUse(id) {
 		// It cannot be pruned: there is nothing to ask of it.
