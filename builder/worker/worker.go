@@ -226,7 +226,7 @@ func (w *Worker) GCPolicy() []client.PruneInfo {
 func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.ImmutableRef, error) {
 	if hidden {
 		ctx = context.WithoutCancel(ctx)
-		// Of an image that is a context alone BuildKit asks for the layers by its name.
+		// BuildKit asks by its name for the layers of an image that is a context alone.
 		if found := w.references.contextOf(id); found != nil {
 			return found, nil
 		}
