@@ -5,9 +5,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
+	"github.com/sockerless/sockerless/agent/core/descriptors/descriptorstest"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
@@ -31,30 +31,16 @@ func TestExitRecordsAreThereAtOnceAndSyncedByOne(t *testing.T) {
 		if err := json.Unmarshal(content, &record); err != nil || record.Generation != 7 {
 			t.Fatalf("%q: %v", content, err)
 		}
-		if open := openBeneath(t, dir); open > 1 {
+		if open := descriptorstest.OpenBeneath(t, dir); open > 1 {
 			t.Fatalf("%d records are open", open)
 		}
 	}
 	records.wait()
-	if open := openBeneath(t, dir); open > 0 {
+	if open := descriptorstest.OpenBeneath(t, dir); open > 0 {
 		t.Errorf("%d records are open", open)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	records.sync() // of a container that was removed: no error
-}
-
-func openBeneath(t *testing.T, dir string) (count int) {
-	descriptors, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, each := range descriptors {
-		target, _ := os.Readlink(filepath.Join("/proc/self/fd", each.Name()))
-		if strings.HasPrefix(target, dir+"/") {
-			count++
-		}
-	}
-	return count
 }

@@ -474,17 +474,18 @@ func (s *step) commit(ctx context.Context, id string) (record, error) {
 
 // cacheVolumes are the volumes of cache mounts.
 type cacheVolumes struct {
-	mu sync.Mutex
-	// Those that a step has for itself, and those that are being removed: closed at the end of that.
-	busy, leaving map[string]chan struct{}
 	// How many steps have each, from before the backend knows of it.
-	taken map[string]int
+	*holds
+
+	mu sync.Mutex
+	// Those that a step has for itself, closed when it gives them back.
+	busy map[string]chan struct{}
 
 	filling sync.Mutex
 }
 
 func newCacheVolumes() *cacheVolumes {
-	return &cacheVolumes{busy: map[string]chan struct{}{}, leaving: map[string]chan struct{}{}, taken: map[string]int{}}
+	return &cacheVolumes{holds: newHolds(), busy: map[string]chan struct{}{}}
 }
 
 // fillCache makes a volume of a directory of a state, as a container's new volume takes what its image has there. One
@@ -516,23 +517,43 @@ func cacheVolume(id string) string {
 // take answers the volume of a cache mount, by the name of the first of its ID, and what gives it back. A removal that is
 // under way is waited for.
 func (c *cacheVolumes) take(ctx context.Context, base string, sharing pb.CacheSharingOpt) (string, func(), error) {
+	name, giveBack := base, func() {}
+	if sharing != pb.CacheSharingOpt_SHARED {
+		var err error
+		if name, giveBack, err = c.takeAlone(ctx, base, sharing == pb.CacheSharingOpt_PRIVATE); err != nil {
+			return "", nil, err
+		}
+	}
+	if err := c.hold(ctx, name); err != nil {
+		giveBack()
+		return "", nil, err
+	}
+	return name, func() { c.letGo(name); giveBack() }, nil
+}
+
+// takeAlone takes a volume that no other step has for itself: a private one is the first that is free, else the one of
+// the name is waited for.
+func (c *cacheVolumes) takeAlone(ctx context.Context, base string, isPrivate bool) (string, func(), error) {
 	for number := 0; ; {
 		name := base
 		if number > 0 {
 			name = fmt.Sprintf("%s-%d", base, number)
 		}
 		c.mu.Lock()
-		waiting, isLeaving := c.leaving[name]
-		isBusy := false
-		if !isLeaving && sharing != pb.CacheSharingOpt_SHARED {
-			waiting, isBusy = c.busy[name]
-		}
-		if !isLeaving && !isBusy {
-			defer c.mu.Unlock()
-			return name, c.takeLocked(name, sharing != pb.CacheSharingOpt_SHARED), nil
+		waiting, isBusy := c.busy[name]
+		if !isBusy {
+			done := make(chan struct{})
+			c.busy[name] = done
+			c.mu.Unlock()
+			return name, func() {
+				c.mu.Lock()
+				delete(c.busy, name)
+				c.mu.Unlock()
+				close(done)
+			}, nil
 		}
 		c.mu.Unlock()
-		if isBusy && sharing == pb.CacheSharingOpt_PRIVATE {
+		if isPrivate {
 			number++
 			continue
 		}
@@ -542,41 +563,4 @@ func (c *cacheVolumes) take(ctx context.Context, base string, sharing pb.CacheSh
 			return "", nil, context.Cause(ctx)
 		}
 	}
-}
-
-func (c *cacheVolumes) takeLocked(name string, isAlone bool) (release func()) {
-	c.taken[name]++
-	done := make(chan struct{})
-	if isAlone {
-		c.busy[name] = done
-	}
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.taken[name]--; c.taken[name] == 0 {
-			delete(c.taken, name)
-		}
-		if isAlone {
-			delete(c.busy, name)
-			close(done)
-		}
-	}
-}
-
-// claim begins the removal of a volume that no step has, and answers what ends it.
-func (c *cacheVolumes) claim(name string) (release func(), ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, isLeaving := c.leaving[name]
-	if isLeaving || c.taken[name] > 0 {
-		return nil, false
-	}
-	gone := make(chan struct{})
-	c.leaving[name] = gone
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.leaving, name)
-		close(gone)
-	}, true
 }

@@ -294,8 +294,8 @@ func TestACacheThatIsBeingEmptiedIsWaitedFor(t *testing.T) {
 	_, release, err := w.caches.take(context.Background(), volume, pb.CacheSharingOpt_LOCKED)
 	must(t, err)
 	release()
-	if len(w.caches.taken)+len(w.caches.busy)+len(w.caches.leaving) != 0 {
-		t.Errorf("still known are %v, %v, %v", w.caches.taken, w.caches.busy, w.caches.leaving)
+	if len(w.caches.counts)+len(w.caches.busy)+len(w.caches.leaving) != 0 {
+		t.Errorf("still known are %v, %v, %v", w.caches.counts, w.caches.busy, w.caches.leaving)
 	}
 }
 
@@ -314,7 +314,7 @@ func TestAStepMountsOneCacheAtSeveralPlaces(t *testing.T) {
 		}
 		must(t, made.end(context.Background()))
 	}
-	if len(w.caches.taken)+len(w.caches.busy) != 0 {
-		t.Errorf("still taken are %v, %v", w.caches.taken, w.caches.busy)
+	if len(w.caches.counts)+len(w.caches.busy) != 0 {
+		t.Errorf("still taken are %v, %v", w.caches.counts, w.caches.busy)
 	}
 }

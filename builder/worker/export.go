@@ -97,7 +97,7 @@ func (w *Worker) statesOf(ctx context.Context, source *exporter.Source) (*export
 			tell("let go of an exported directory", each(context.WithoutCancel(ctx)))
 		}
 	}
-	stateOf := func(from cache.ImmutableRef) (cache.ImmutableRef, error) {
+	exported := func(from cache.ImmutableRef) (cache.ImmutableRef, error) {
 		known, ok := from.(*ref)
 		if !ok {
 			return from, nil
@@ -117,11 +117,11 @@ func (w *Worker) statesOf(ctx context.Context, source *exporter.Source) (*export
 	}
 	states := source.Clone()
 	var err error
-	if states.Ref, err = stateOf(source.Ref); err != nil {
+	if states.Ref, err = exported(source.Ref); err != nil {
 		return nil, release, err
 	}
 	for key, each := range source.Refs {
-		if states.Refs[key], err = stateOf(each); err != nil {
+		if states.Refs[key], err = exported(each); err != nil {
 			return nil, release, err
 		}
 	}

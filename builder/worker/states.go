@@ -25,11 +25,10 @@ type states struct {
 	backend *backend.Client
 	db      *bolt.DB
 
+	// References by image ID: what is referred to is not pruned.
+	*holds
+
 	mu sync.Mutex
-	// Counts of references by image ID: what is referred to is not pruned.
-	inUse map[string]int
-	// Removals under way by image ID, closed at their end.
-	leaving map[string]chan struct{}
 	// Commits under way, with the image IDs whose removal has ended meanwhile.
 	commits map[*commitUnderWay]struct{}
 }
@@ -56,7 +55,7 @@ func openStates(client *backend.Client, db *bolt.DB) (*states, error) {
 		_, err := tx.CreateBucketIfNotExists(recordsBucket)
 		return err
 	})
-	return &states{backend: client, db: db, inUse: map[string]int{}, leaving: map[string]chan struct{}{}, commits: map[*commitUnderWay]struct{}{}}, err
+	return &states{backend: client, db: db, holds: newHolds(), commits: map[*commitUnderWay]struct{}{}}, err
 }
 
 // stateConfig is the configuration of a state's image: equal layers make equal images.
@@ -294,51 +293,19 @@ func (s *states) list() ([]record, error) {
 	return all, err
 }
 
-// hold keeps a state from being pruned. A removal that is under way is waited for: the state is gone then.
-func (s *states) hold(ctx context.Context, id string) error {
-	for {
-		s.mu.Lock()
-		gone, isLeaving := s.leaving[id]
-		if !isLeaving {
-			s.inUse[id]++
-			s.mu.Unlock()
-			return nil
-		}
-		s.mu.Unlock()
-		select {
-		case <-gone:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (s *states) letGo(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.inUse[id]--; s.inUse[id] == 0 {
-		delete(s.inUse, id)
-	}
-}
-
 // claim begins the removal of a state that nobody holds, and answers what ends it.
 func (s *states) claim(id string) (release func(), ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, isLeaving := s.leaving[id]
-	if isLeaving || s.inUse[id] > 0 {
+	end, ok := s.holds.claim(id)
+	if !ok {
 		return nil, false
 	}
-	gone := make(chan struct{})
-	s.leaving[id] = gone
 	return func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.leaving, id)
 		for each := range s.commits {
 			each.removed[id] = true
 		}
-		close(gone)
+		s.mu.Unlock()
+		end()
 	}, true
 }
 
@@ -354,12 +321,6 @@ func (s *states) beginCommit() (end func() map[string]bool) {
 		delete(s.commits, begun)
 		return begun.removed
 	}
-}
-
-func (s *states) isInUse(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.inUse[id] > 0
 }
 
 // usage tells the build cache's contents as BuildKit does.

@@ -89,10 +89,9 @@ export async function startFrontend(
     services.shortLogs.close();
     await presence.close();
     backend.close();
-    services.held.inspects.close();
-    services.held.lists.close();
-    services.held.logs.close();
-    services.held.lines.close();
+    for (const held of Object.values(services.held)) {
+      held.close();
+    }
   };
   try {
     const addresses: string[] = [];

@@ -423,13 +423,19 @@ describe("agents that call", () => {
     await isRefused(await call(other));
   });
 
-  it("hear that their client has left, whatever was on its way to it", async () => {
-    const backend = await startBackend();
+  /** The call of an agent that does as it likes. */
+  const callOfHostile = async (backend: Awaited<ReturnType<typeof startBackend>>) => {
     const containerId = newId();
     const agent = await HostileAgent.make(containerId);
     const instance = instanceOf(backend.authority).replace("sockerless/", "");
     const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
     const socket = await agent.call(url, instance);
+    return { containerId, agent, socket };
+  };
+
+  it("hear that their client has left, whatever was on its way to it", async () => {
+    const backend = await startBackend();
+    const { containerId, agent, socket } = await callOfHostile(backend);
     const client = connectTcp({ path: backend.relay.path });
     client.write(`CONNECT ${containerId}:0 HTTP/1.1\r\nsockerless-agent-pin: ${agent.pin}\r\n\r\n`);
     await once(client, "data");
@@ -446,11 +452,7 @@ describe("agents that call", () => {
 
   it("hear that a frontend on another machine has left as the port that it came by is closed", async () => {
     const backend = await startBackend();
-    const containerId = newId();
-    const agent = await HostileAgent.make(containerId);
-    const instance = instanceOf(backend.authority).replace("sockerless/", "");
-    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
-    const socket = await agent.call(url, instance);
+    const { containerId, agent, socket } = await callOfHostile(backend);
     const pin = Buffer.from(agent.pin, "hex");
     const { server, client } = await makeCertificates(directory);
     const port = await TcpPort.open({

@@ -27,17 +27,12 @@ func Read(path string, value any) (bool, error) {
 }
 
 // Write replaces the file in one step.
-func Write(path string, value any) error {
-	file, err := replace(path, value, false)
-	if err != nil {
-		return err
-	}
-	return file.Close()
-}
+func Write(path string, value any) error { return closed(replace(path, value, false)) }
 
 // WriteDurable is Write of what must survive a crash of the machine.
-func WriteDurable(path string, value any) error {
-	file, err := replace(path, value, true)
+func WriteDurable(path string, value any) error { return closed(replace(path, value, true)) }
+
+func closed(file *os.File, err error) error {
 	if err != nil {
 		return err
 	}

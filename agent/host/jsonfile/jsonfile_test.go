@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/descriptors/descriptorstest"
 )
 
 // Synced behind the return, records are there at once, and their descriptors
@@ -19,7 +20,7 @@ func TestSoonDurable(t *testing.T) {
 			t.Fatal(err)
 		}
 		var read int
-		if open := openBeneath(t, dir); open > cap(behind)+1 {
+		if open := descriptorstest.OpenBeneath(t, dir); open > cap(behind)+1 {
 			t.Fatalf("%d files are open", open)
 		}
 		if whole, err := Read(filepath.Join(dir, fmt.Sprint(n%8)), &read); err != nil || !whole || read != n {
@@ -29,23 +30,9 @@ func TestSoonDurable(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "0")); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); openBeneath(t, dir) > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); descriptorstest.OpenBeneath(t, dir) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d files are still open", openBeneath(t, dir))
+			t.Fatalf("%d files are still open", descriptorstest.OpenBeneath(t, dir))
 		}
 	}
-}
-
-func openBeneath(t *testing.T, dir string) (count int) {
-	descriptors, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, each := range descriptors {
-		target, _ := os.Readlink(filepath.Join("/proc/self/fd", each.Name()))
-		if strings.HasPrefix(target, dir+"/") {
-			count++
-		}
-	}
-	return count
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import {
+  type ClientHttp2Stream,
   connect,
   constants,
   createServer,
@@ -53,6 +54,26 @@ async function portOf(server: Http2Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
+/** A call of an agent through a relay. */
+async function callThrough(
+  agents: ConnectionPool,
+  resources: AsyncDisposableStack,
+): Promise<ClientHttp2Stream> {
+  const backend = createServer((request, response) => {
+    void relayAgentCall(request, response, async () => ({ credentials: undefined }) as never, agents);
+  });
+  resources.defer(() => void backend.close());
+  const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
+  resources.defer(() => caller.destroy());
+  const call = caller.request({
+    ":method": "POST",
+    ":path": `${relayedPrefix}Hello`,
+    [containerIdHeader]: "0".repeat(64),
+  });
+  call.end();
+  return call;
+}
+
 test("an answer whose bytes come with its header is forwarded, and its trailers", async () => {
   await using resources = new AsyncDisposableStack();
   const agent = createServer();
@@ -72,19 +93,7 @@ test("an answer whose bytes come with its header is forwarded, and its trailers"
           link.request({ ...headers, ":method": method, ":path": path }),
       }) as Pick<AgentConnection, "request">,
   } as unknown as ConnectionPool;
-  const target = { credentials: undefined } as never;
-  const backend = createServer((request, response) => {
-    void relayAgentCall(request, response, async () => target, agents);
-  });
-  resources.defer(() => void backend.close());
-  const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
-  resources.defer(() => caller.destroy());
-  const call = caller.request({
-    ":method": "POST",
-    ":path": `${relayedPrefix}Hello`,
-    [containerIdHeader]: "0".repeat(64),
-  });
-  call.end();
+  const call = await callThrough(agents, resources);
   const trailers = once(call, "trailers") as Promise<[IncomingHttpHeaders]>;
   assert.equal(await text(call), "answered");
   const [{ "grpc-status": status }] = await trailers;
@@ -112,18 +121,7 @@ test("an answer that is cut ends with the reason for which its connection did no
         failureOf: () => (way.errored === null ? undefined : new ConnectError(reason, Code.Unavailable)),
       }) as Pick<AgentConnection, "request" | "failureOf">,
   } as unknown as ConnectionPool;
-  const backend = createServer((request, response) => {
-    void relayAgentCall(request, response, async () => ({ credentials: undefined }) as never, agents);
-  });
-  resources.defer(() => void backend.close());
-  const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
-  resources.defer(() => caller.destroy());
-  const call = caller.request({
-    ":method": "POST",
-    ":path": `${relayedPrefix}Hello`,
-    [containerIdHeader]: "0".repeat(64),
-  });
-  call.end();
+  const call = await callThrough(agents, resources);
   call.once("data", () => way.destroy(new Error(reason)));
   const [{ "grpc-status": status, "grpc-message": message }] = (await once(call, "trailers")) as [
     IncomingHttpHeaders,

@@ -42,11 +42,7 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   const isShort = request.follow !== true && request.tail !== undefined && request.tail <= shortTail;
   const held = isShort ? services.held.lines.get(questionOf(context)) : undefined;
   if (held !== undefined) {
-    response.writeHead(200, { "Content-Type": held.contentType });
-    if (held.body.length > 0) {
-      response.write(held.body);
-    }
-    response.end();
+    response.writeHead(200, { "Content-Type": held.contentType }).end(held.body);
     return;
   }
   let attempts = 0;
@@ -130,20 +126,23 @@ async function answerShortly(
   response.end();
   // The agent of a container that does not run answers only while nobody writes the log. A start changes the
   // backend's generation before it begins.
-  if (endpoint?.generation === 0n && lines.body !== undefined) {
-    services.held.lines.hold(questionOf(context), place.generation, { contentType, body: lines.body });
+  const body = endpoint?.generation === 0n ? lines.body : undefined;
+  if (body !== undefined) {
+    services.held.lines.hold(questionOf(context), place.generation, { contentType, body });
   }
   return undefined;
 }
 
 /** Collects an answer as long as it is short. */
 class AnsweredLines {
-  #parts: Buffer[] = [];
+  readonly #parts: Buffer[] = [];
   #size = 0;
 
   add(output: Buffer): void {
     this.#size += output.length;
-    this.#parts = this.#size > maxHeldLines ? [] : [...this.#parts, output];
+    if (this.#size <= maxHeldLines) {
+      this.#parts.push(output);
+    }
   }
 
   /** Undefined: it is too much to be held. In memory of its own: a slice of Node's pool would keep all of that. */

@@ -105,7 +105,7 @@ async function followWatch(
 class Records {
   readonly #link: AgentLink;
   readonly #failed: (error: unknown) => void;
-  #written: Promise<unknown> = Promise.resolve();
+  #written: Promise<void> = Promise.resolve();
   #unwritten = 0;
   #wanted: bigint | undefined;
   #isCalling = false;
@@ -117,7 +117,7 @@ class Records {
   }
 
   /** Resolves once everything that was added is on record. */
-  get written(): Promise<unknown> {
+  get written(): Promise<void> {
     return this.#written;
   }
 
@@ -127,7 +127,7 @@ class Records {
    * @returns once the next message can be handled
    */
   async add({ event, sequence, acknowledge }: WatchResponse, recorded: Promise<void>): Promise<void> {
-    const written = Promise.all([this.#written, recorded]);
+    const written = Promise.all([this.#written, recorded]).then(() => undefined); // Their values would be kept for ever.
     this.#written = written;
     this.#unwritten += 1;
     written.then(() => {
