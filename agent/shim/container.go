@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -27,19 +28,29 @@ import (
 // localContainer is one container of the OCI runtime. As a session.Runtime it
 // makes the processes.
 type localContainer struct {
-	spec    *shimspec.Spec
+	spec    *shimspec.Spec // of the first generation
 	runtime *ociRuntime
-	exec    *processTemplate
-	// after create; nil: execs are the runtime's
-	confinement  *confinement
-	needsRuntime error    // why
-	main         *spawned // after create
-	oom          *oomCounter
-	moves        *quickMoves
-	cgroup       usage.Cgroup // after create
-	// started is called once the main process runs.
+	current atomic.Pointer[running]
+	sandbox *sandbox // after create; nil: nothing is kept for another generation
+	oom     *oomCounter
+	moves   *quickMoves
+	cgroup  usage.Cgroup // after create
+	// started is called once the first main process runs.
 	started func()
 }
+
+// running is a container's current generation.
+type running struct {
+	spec *shimspec.Spec
+	exec *processTemplate
+	main *spawned // after create
+	// after create; nil: execs are the runtime's
+	confinement  *confinement
+	needsRuntime error // why
+}
+
+// main is the current main process; nil: it is not created.
+func (c *localContainer) main() *spawned { return c.current.Load().main }
 
 // create has the runtime make the container: everything but executing the
 // command.
@@ -52,12 +63,20 @@ func (c *localContainer) create() error {
 		return err
 	}
 	faultpoint.Reached("shim.start.created")
-	c.main = main
+	created := *c.current.Load()
+	created.main = main
+	c.current.Store(&created)
 	if err := c.endTogether(); err != nil {
 		return err
 	}
 	c.oom = findOOMCounter(main.child.PID())
-	c.confinement, c.needsRuntime = readConfinement(filepath.Join(c.spec.Bundle, "config.json"), c.spec.ContainerID, main.child, c.runtime.reaper)
+	configFile := filepath.Join(c.spec.Bundle, "config.json")
+	confined := created
+	confined.confinement, confined.needsRuntime = readConfinement(configFile, c.spec.ContainerID, main.child, c.runtime.reaper)
+	c.current.Store(&confined)
+	if err := c.keepSandbox(configFile, &confined); err != nil {
+		return err
+	}
 	// A process that has been killed meanwhile has none, and needs none.
 	c.cgroup, _ = usage.CgroupOf(main.child.PID())
 	if size := c.spec.ConsoleSize; size != nil && main.stdio.Terminal != nil {
@@ -69,28 +88,33 @@ func (c *localContainer) create() error {
 }
 
 // Launch lets the created process execute the command.
-func (c *localContainer) Launch(context.Context, *agentv1.StartRequest) (session.Process, session.Stdio, error) {
-	err := c.runtime.letExecute(c.main.child)
+func (c *localContainer) Launch(_ context.Context, request *agentv1.StartRequest) (session.Process, session.Stdio, error) {
+	if request.Generation > c.spec.Generation && c.spec.Keep {
+		return c.launchStep(request.Generation)
+	}
+	main := c.main()
+	err := c.runtime.letExecute(main.child)
 	if errors.Is(err, errRuntimeOnly) {
 		err = c.runtime.run(nil, "start", c.spec.ContainerID)
 	}
 	if err != nil {
-		_ = c.main.child.Signal(unix.SIGKILL) // gone already, as likely as not
+		_ = main.child.Signal(unix.SIGKILL) // gone already, as likely as not
 		return nil, session.Stdio{}, startFailure(err)
 	}
 	faultpoint.Reached("shim.start.executing")
-	if c.exec.underInit() {
-		awaitCommand(c.main.child)
+	if c.current.Load().exec.underInit() {
+		awaitCommand(main.child)
 	}
 	c.started()
-	return &process{Child: c.main.child, oom: c.oom}, c.main.stdio, nil
+	return &process{Child: main.child, oom: c.oom}, main.stdio, nil
 }
 
 // Exec runs one more process. A program that cannot be executed is left to the
 // OCI runtime, for its words, unless the container may trace, and could so
 // bring the runtime in.
 func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams session.Streams) (session.Process, session.Stdio, error) {
-	if c.confinement == nil || c.confinement.cgroups.waits {
+	current := c.current.Load()
+	if current.confinement == nil || current.confinement.cgroups.waits {
 		c.moves.soon()
 	}
 	root, err := c.openRoot()
@@ -98,13 +122,15 @@ func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, stre
 		return nil, session.Stdio{}, err
 	}
 	defer root.Close()
-	specification, err := c.exec.processFor(spec, root)
+	specification, err := current.exec.processFor(spec, root)
 	if err != nil {
 		return nil, session.Stdio{}, execFailure(err)
 	}
 	before := c.oom.kills()
-	made, err := c.execDirectly(specification, root, streams)
-	if errors.Is(err, errRuntimeOnly) || errors.Is(err, errNothingRan) && !c.confinement.traces {
+	made, err := c.execDirectly(current, specification, root, streams)
+	// The runtime knows of the first generation alone.
+	byRuntime := current.spec.Generation == c.spec.Generation
+	if byRuntime && (errors.Is(err, errRuntimeOnly) || errors.Is(err, errNothingRan) && !current.confinement.traces) {
 		if err = checkUsers(specification, root); err == nil {
 			made, err = c.execByRuntime(specification, spec.Tty, streams)
 		}
@@ -126,15 +152,15 @@ func checkUsers(specification []byte, root *os.File) error {
 
 // execDirectly has no need of the OCI runtime. errRuntimeOnly, errNothingRan:
 // the runtime may.
-func (c *localContainer) execDirectly(specification []byte, root *os.File, streams session.Streams) (*spawned, error) {
-	if c.confinement == nil {
-		return nil, fmt.Errorf("%w: %w", errRuntimeOnly, c.needsRuntime)
+func (c *localContainer) execDirectly(current *running, specification []byte, root *os.File, streams session.Streams) (*spawned, error) {
+	if current.confinement == nil {
+		return nil, fmt.Errorf("%w: %w", errRuntimeOnly, current.needsRuntime)
 	}
-	spec, err := c.confinement.enterSpec(specification, root)
+	spec, err := current.confinement.enterSpec(specification, root)
 	if err != nil {
 		return nil, err
 	}
-	return c.confinement.run(c.runtime.reaper, spec, streams)
+	return current.confinement.run(c.runtime.reaper, spec, streams)
 }
 
 func (c *localContainer) execByRuntime(specification []byte, tty bool, streams session.Streams) (*spawned, error) {
@@ -146,8 +172,24 @@ func (c *localContainer) execByRuntime(specification []byte, tty bool, streams s
 	return c.runtime.spawn(tty, streams, "exec", "--detach", "--process", file, c.spec.ContainerID)
 }
 
+// keepSandbox takes what the next generation is to be entered into, where that
+// is asked for and possible.
+func (c *localContainer) keepSandbox(configFile string, created *running) (err error) {
+	if !c.spec.Keep || created.confinement == nil {
+		return nil
+	}
+	c.sandbox, err = readSandbox(configFile, created.main.child.PID(), created.confinement)
+	if errors.Is(err, errRuntimeOnly) {
+		return nil
+	}
+	return err
+}
+
 // SignalAll reaches processes that the main process did not start, too.
 func (c *localContainer) SignalAll(_ context.Context, signal unix.Signal) error {
+	if c.current.Load().spec.Generation > c.spec.Generation {
+		return c.signalStep(signal) // of which the runtime knows nothing
+	}
 	return c.runtime.run(nil, "kill", "--all", c.spec.ContainerID, strconv.Itoa(int(signal)))
 }
 
@@ -169,7 +211,8 @@ func (c *localContainer) openRoot() (*os.File, error) {
 
 // openOfMain opens what the kernel shows of the main process.
 func (c *localContainer) openOfMain(what string, flags int) (*os.File, error) {
-	name := filepath.Join("/proc", strconv.Itoa(c.main.child.PID()), what)
+	main := c.main().child
+	name := filepath.Join("/proc", strconv.Itoa(main.PID()), what)
 	fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH):
@@ -179,7 +222,7 @@ func (c *localContainer) openOfMain(what string, flags int) (*os.File, error) {
 		return nil, fmt.Errorf("open %s of the container: %w", what, err)
 	}
 	select {
-	case <-c.main.child.Done():
+	case <-main.Done():
 		// The number may be another process's by now.
 		unix.Close(fd)
 		return nil, session.ErrNotRunning
@@ -223,7 +266,7 @@ func (a *agent) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, e
 // Files opens the root of the running container; afterwards the host process
 // has its files. The mounts in it stay until ctx is done, whatever ends.
 func (a *agent) Files(ctx context.Context) (*os.File, error) {
-	if a.container.main == nil {
+	if a.container.main() == nil {
 		return nil, server.ErrLeaving
 	}
 	mounts, err := a.container.openOfMain("ns/mnt", unix.O_RDONLY)

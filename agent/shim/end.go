@@ -20,7 +20,7 @@ func (c *localContainer) endTogether() error {
 		return err
 	}
 	go func() {
-		<-c.main.child.Done()
+		<-c.main().child.Done()
 		// The runtime says so where nothing is left; what it cannot end now is
 		// ended by the container's deletion.
 		_ = c.SignalAll(context.Background(), unix.SIGKILL)

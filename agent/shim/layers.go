@@ -14,7 +14,7 @@ var _ server.Comparable = (*agent)(nil)
 
 // FileSystem is that of the layers that the container was launched with.
 func (a *agent) FileSystem(context.Context) (server.FileSystem, error) {
-	spec := a.container.spec
+	spec := a.container.current.Load().spec
 	if spec.Upper == "" {
 		return nil, connect.NewError(connect.CodeUnimplemented,
 			errors.New("the container was started by an earlier version, which did not tell its layers: restart it"))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless/agent/core/memory"
+	"github.com/sockerless/sockerless/agent/core/session"
 )
 
 const (
@@ -14,6 +15,8 @@ const (
 	// watchedLinger is how long it stays for a watcher, which by the contract
 	// has the container released sooner.
 	watchedLinger = time.Minute
+	// keptLimit is how long what a step has left waits for the next one.
+	keptLimit = 5 * time.Minute
 	// releaseDrain bounds how long a released shim waits for slow clients.
 	releaseDrain = 10 * time.Second
 	// watchDrain bounds how long the watchers have to take `released`.
@@ -27,7 +30,9 @@ const (
 // under way, and the host process says so or nobody needs it any more.
 func (s *shim) wait() {
 	background := context.Background()
-	_ = s.sessions.WaitEnded(background) // only ctx can fail it
+	if terminated := s.waitForLast(background); terminated {
+		return
+	}
 	s.ports.Close()
 	s.sockets.close()
 	s.resolver.close()
@@ -57,11 +62,50 @@ func (s *shim) wait() {
 	}
 }
 
+// waitForLast returns when the main process has ended after which no other is
+// started. terminated: the host process says so.
+func (s *shim) waitForLast(ctx context.Context) (terminated bool) {
+	for {
+		_ = s.sessions.WaitEnded(ctx) // only ctx can fail it
+		ended := s.container.current.Load().spec.Generation
+		if s.container.sandbox != nil && !terminated {
+			terminated = s.awaitNext(ctx, ended)
+		}
+		if s.sessions.EndAfter(ended) {
+			break
+		}
+	}
+	if s.container.sandbox != nil {
+		s.container.sandbox.close()
+	}
+	return terminated
+}
+
+// awaitNext waits, bounded, until a generation after this one is started, or the
+// host process says that none will be.
+func (s *shim) awaitNext(ctx context.Context, ended uint64) (terminated bool) {
+	memory.GiveBackSoon()
+	ctx, cancel := context.WithTimeout(ctx, keptLimit)
+	defer cancel()
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		_ = s.sessions.WaitNext(ctx, ended)
+	}()
+	select {
+	case <-s.terminate:
+		return true
+	case <-begun:
+		return false
+	}
+}
+
 // leave ends the watches, once open sessions have got everything.
 func (s *shim) leave() {
 	s.gate.Close()
 	// The container's end is recorded by now, or nobody is there to record it.
 	s.sessions.AcknowledgeAll()
+	s.sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: "the container is being released"})
 	s.handOvers.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseDrain)
 	defer cancel()

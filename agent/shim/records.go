@@ -47,7 +47,7 @@ func readSpec(name string) (*shimspec.Spec, error) {
 
 // exitRecords writes the state where the host process finds it.
 type exitRecords struct {
-	spec   *shimspec.Spec
+	spec   func() *shimspec.Spec // of the current generation
 	logger *slog.Logger
 
 	mu      sync.Mutex
@@ -63,10 +63,11 @@ func (e *exitRecords) write(state *agentv1.ContainerState) error {
 	if err != nil {
 		return fmt.Errorf("encode the container's state: %w", err)
 	}
-	err = writeJSON(e.spec.ExitRecord, shimspec.ExitRecord{
+	spec := e.spec()
+	err = writeJSON(spec.ExitRecord, shimspec.ExitRecord{
 		Version:     shimspec.Version,
-		ContainerID: e.spec.ContainerID,
-		Generation:  e.spec.Generation,
+		ContainerID: spec.ContainerID,
+		Generation:  spec.Generation,
 		State:       encoded,
 	})
 	faultpoint.Reached("shim.end.recorded")
@@ -103,7 +104,7 @@ func (e *exitRecords) syncAll() {
 // sync writes the record to the disk. Its name goes there with it: the file
 // system's journal has both.
 func (e *exitRecords) sync() {
-	file, err := os.Open(e.spec.ExitRecord)
+	file, err := os.Open(e.spec().ExitRecord)
 	if errors.Is(err, os.ErrNotExist) {
 		return // the container has been removed
 	}

@@ -14,8 +14,9 @@ import (
 
 func TestExitRecordsAreThereAtOnceAndSyncedByOne(t *testing.T) {
 	dir := t.TempDir()
+	spec := &shimspec.Spec{ContainerID: "c", Generation: 7, ExitRecord: filepath.Join(dir, "exit.json")}
 	records := &exitRecords{
-		spec:   &shimspec.Spec{ContainerID: "c", Generation: 7, ExitRecord: filepath.Join(dir, "exit.json")},
+		spec:   func() *shimspec.Spec { return spec },
 		logger: slog.New(slog.DiscardHandler),
 	}
 	records.wait() // for nothing
@@ -23,7 +24,7 @@ func TestExitRecordsAreThereAtOnceAndSyncedByOne(t *testing.T) {
 		if err := records.write(&agentv1.ContainerState{Exit: &agentv1.ExitStatus{Code: code}}); err != nil {
 			t.Fatal(err)
 		}
-		content, err := os.ReadFile(records.spec.ExitRecord)
+		content, err := os.ReadFile(spec.ExitRecord)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,9 +37,10 @@ func (a *agent) Meter(context.Context) (server.Meter, error) {
 	if c.hasEnded() {
 		return nil, session.ErrNotRunning
 	}
-	reader := meter{Meter: usage.Meter{Cgroup: c.cgroup}, done: c.main.child.Done()}
+	main := c.main().child
+	reader := meter{Meter: usage.Meter{Cgroup: c.cgroup}, done: main.Done()}
 	if c.spec.NetworkNamespace != "" {
-		reader.NetworkOf = c.main.child.PID()
+		reader.NetworkOf = main.PID()
 	}
 	return reader, nil
 }
@@ -83,11 +84,12 @@ func (a *agent) Update(_ context.Context, ociResources []byte) error {
 }
 
 func (c *localContainer) hasEnded() bool {
-	if c.main == nil {
+	main := c.main()
+	if main == nil {
 		return true
 	}
 	select {
-	case <-c.main.child.Done():
+	case <-main.child.Done():
 		return true
 	default:
 		return false

@@ -169,17 +169,21 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 		},
 		started: s.ports.Serve,
 	}
-	if s.container.exec, err = readProcessTemplate(filepath.Join(spec.Bundle, "config.json"), spec.SecretEnv); err != nil {
+	exec, err := readProcessTemplate(filepath.Join(spec.Bundle, "config.json"), spec.SecretEnv)
+	if err != nil {
 		return err
 	}
-	s.container.runtime.pidsLimit = s.container.exec.pidsLimit
-	s.records = &exitRecords{spec: spec, logger: s.logger}
+	s.container.current.Store(&running{spec: spec, exec: exec})
+	s.container.runtime.pidsLimit = exec.pidsLimit
+	s.records = &exitRecords{spec: func() *shimspec.Spec { return s.container.current.Load().spec }, logger: s.logger}
 	s.sessions = session.New(session.MainProcess{TTY: spec.TTY, StdinOnce: spec.StdinOnce}, session.Options{
 		Runtime: s.container,
 		Log:     s.log,
 		Release: s.ports.Free,
 		Persist: s.records.write,
 		Logger:  s.logger,
+
+		Restartable: spec.Keep,
 	})
 	return s.create()
 }
@@ -201,7 +205,7 @@ func (s *shim) create() error {
 	if err != nil {
 		return err
 	}
-	main := s.container.main.child
+	main := s.container.main().child
 	if err := s.container.oom.watch(s.sessions.OutOfMemory); err != nil {
 		s.logger.Warn("want of memory is only seen at the end", "error", err)
 	}
@@ -215,9 +219,10 @@ func (s *shim) create() error {
 
 // cleanUp undoes what prepare did.
 func (s *shim) cleanUp() {
-	if s.container != nil && s.container.main != nil {
-		_ = s.container.main.child.Signal(unix.SIGKILL)
-		s.container.main.child.Status()
+	if s.container != nil && s.container.current.Load() != nil && s.container.main() != nil {
+		main := s.container.main().child
+		_ = main.Signal(unix.SIGKILL)
+		main.Status()
 		if err := s.container.runtime.run(nil, "delete", "--force", s.spec.ContainerID); err != nil {
 			s.logger.Error("the container is not deleted", "error", err)
 		}
@@ -278,9 +283,10 @@ func (s *shim) announce(readiness *os.File) error {
 		Generation: s.spec.Generation,
 		ShimPID:    os.Getpid(),
 	}
-	if s.container.main != nil {
-		ready.PID = s.container.main.child.PID()
+	if main := s.container.main(); main != nil {
+		ready.PID = main.child.PID()
 		ready.BoundPorts = s.ports.Bound()
+		ready.Keeps = s.container.sandbox != nil
 	}
 	if err := writeJSON(s.spec.ReadyRecord, ready); err != nil {
 		return err

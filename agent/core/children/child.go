@@ -2,6 +2,7 @@ package children
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -59,6 +60,20 @@ func (c *Child) Signal(signal unix.Signal) error {
 		return os.ErrProcessDone
 	}
 	return err
+}
+
+// Hold answers a pidfd of this very process. os.ErrProcessDone: it has ended.
+func (c *Child) Hold() (*os.File, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pidfd < 0 {
+		return nil, os.ErrProcessDone
+	}
+	fd, err := unix.FcntlInt(uintptr(c.pidfd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("hold process %d: %w", c.pid, err)
+	}
+	return os.NewFile(uintptr(fd), "process"), nil
 }
 
 func (c *Child) finish(ended exit) {

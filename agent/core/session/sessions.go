@@ -239,6 +239,22 @@ func (c *Sessions) WaitEnded(ctx context.Context) error {
 	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.over() })
 }
 
+// WaitNext waits until a later generation than this one is started.
+func (c *Sessions) WaitNext(ctx context.Context, generation uint64) error {
+	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.generation > generation })
+}
+
+// EndAfter has no generation start after this one. False: one has.
+func (c *Sessions) EndAfter(generation uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run.generation > generation {
+		return false
+	}
+	c.options.Restartable = false
+	return true
+}
+
 // WaitKept waits until the state is kept as it is.
 func (c *Sessions) WaitKept(ctx context.Context) error {
 	return c.changed.Wait(ctx, &c.mu, func() bool { return !c.unkept })

@@ -97,12 +97,13 @@ func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartR
 		c.FailStart(failure)
 		return
 	}
+	started := startedProcess(process.PID()) // no output of this run is recorded with an earlier time
 	r.outputs.connect(stdio)
 	r.input.connect(stdio)
 
 	c.mu.Lock()
 	r.process, r.terminal = process, stdio.Terminal
-	r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Started{Started: startedProcess(process.PID())}}
+	r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Started{Started: started}}
 	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Started{Started: r.response.GetStarted()}})
 	c.changed.Notify()
 	c.mu.Unlock()

@@ -57,7 +57,7 @@ func init() {
 // Step is what failed.
 type Step byte
 
-// The steps, in their order.
+// The steps, in their order; the last ones are a main process's.
 const (
 	stepDescriptors Step = iota + 1
 	stepSpec
@@ -77,6 +77,10 @@ const (
 	StepLookUp
 	stepFork
 	StepExecute
+	stepMachine
+	stepRoot
+	stepMounts
+	stepMasks
 )
 
 // stepNames are in the order of the steps.
@@ -85,6 +89,7 @@ var stepNames = [...]string{
 	"join the namespaces", "make a terminal", "join the keyring", "own the standard streams", "set no_new_privs",
 	"load the seccomp filter", "enter the directory", "drop capabilities", "switch the user",
 	"set the capabilities", "find the program", "fork", "execute the program",
+	"open the overlay and the files", "change the root", "mount what is its own", "mask",
 }
 
 // Describe words why a step failed.

@@ -26,6 +26,8 @@ type Spec struct {
 	Bounding, Effective, Permitted, Inheritable, Ambient uint64 // capabilities, a bit each
 	NoNewPrivileges                                      bool
 	Filter                                               []byte // of seccomp, as the kernel has it; empty: none
+
+	Root Root // of a main process
 }
 
 // Limit is one resource limit, by the kernel's number.
@@ -90,6 +92,39 @@ func (s *Spec) visit(c coder) {
 	filter := string(s.Filter)
 	c.text(&filter)
 	s.Filter = []byte(filter)
+	s.Root.visit(c)
+}
+
+func (r *Root) visit(c coder) {
+	c.text(&r.Overlay)
+	c.small(&r.Namespaces)
+	mounts := c.length(len(r.Mounts))
+	if r.Mounts == nil {
+		r.Mounts = make([]Mount, mounts)
+	}
+	for i := range r.Mounts {
+		m := &r.Mounts[i]
+		c.text(&m.Type)
+		c.text(&m.Source)
+		c.text(&m.Target)
+		c.small(&m.Flags)
+		c.text(&m.Data)
+	}
+	devices := c.length(len(r.Devices))
+	if r.Devices == nil {
+		r.Devices = make([]Device, devices)
+	}
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		c.text(&d.Name)
+		c.small(&d.Mode)
+		c.small(&d.UID)
+		c.small(&d.GID)
+		c.number(&d.Number)
+		c.text(&d.Link)
+	}
+	c.texts(&r.Masked)
+	c.texts(&r.ReadOnly)
 }
 
 // coder is one direction of the encoding.

@@ -5,4 +5,9 @@ const (
 	sysSetns      = 268
 	sysSeccomp    = 277
 	sysCloseRange = 436
+	// Equal everywhere, as all of its age.
+	sysOpenTree     = 428
+	sysMoveMount    = 429
+	sysOpenat2      = 437
+	sysMountSetattr = 442
 )

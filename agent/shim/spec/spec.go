@@ -33,6 +33,13 @@
 // host process kills through the runtime, never through the shim. The host
 // process deletes the OCI container.
 //
+// With Spec.Keep, and Readiness.Keeps to say that it can be, the shim does not
+// leave then but waits, bounded, for a Start of a later generation: the host
+// process has mounted its root at Spec.Rootfs by then, and written config.json and
+// shim.json anew. The shim makes that one's main process itself, so the runtime
+// does not know that the container runs: the host process kills what is in its
+// control groups.
+//
 // `docker run --init`: the host process binds the agent's executable over
 // /sbin/docker-init and puts `/sbin/docker-init --` before process.args; an
 // agent whose argv[0] ends in `docker-init` is that reaping init.
@@ -74,9 +81,15 @@ type Spec struct {
 
 	// Empty: the machine's own.
 	NetworkNamespace string `json:"network_namespace,omitempty"`
+	// The generation that the namespace was made for; 0: this one.
+	NetworkGeneration uint64 `json:"network_generation,omitempty"`
 	// The directory that the container has as /dev/shm, where another container
 	// may have it, too. The shim has no use for it.
 	SharedMemory string `json:"shared_memory,omitempty"`
+
+	// Once the process has ended the shim stays, for a bounded time, for a Start of
+	// a later generation: the host process has written the file anew by then.
+	Keep bool `json:"keep,omitempty"`
 
 	// Names of variables that the main process alone has: execs are without them.
 	SecretEnv []string `json:"secret_env,omitempty"`
@@ -142,9 +155,12 @@ type Readiness struct {
 	// PID of the container's init, waiting to execute the command. 0: the
 	// runtime found that the command cannot be executed; Start answers with
 	// that failure.
-	PID        int             `json:"pid"`
-	BoundPorts []BoundPort     `json:"bound_ports,omitempty"`
-	Error      *ReadinessError `json:"error,omitempty"`
+	PID        int         `json:"pid"`
+	BoundPorts []BoundPort `json:"bound_ports,omitempty"`
+	// A later generation can run where this one ran. False though it was asked for:
+	// it has something that only the runtime gives.
+	Keeps bool            `json:"keeps,omitempty"`
+	Error *ReadinessError `json:"error,omitempty"`
 }
 
 // ReadinessError is a launch that failed.

@@ -1,0 +1,177 @@
+package enter
+
+import (
+	"runtime"
+	"syscall"
+	"unsafe"
+)
+
+// MainMarker is the whole environment of a process that becomes another main
+// process of a container whose last one has ended. It is made as the first
+// process of a PID namespace, so nobody who may trace is there; it makes itself a
+// root (Root), takes the program's identity and executes it without a
+// child. It inherits, beside the descriptors 0 to 4 of an exec,
+//
+//	fd 5   the write end of a pipe, whose end says that the program is executed
+//	       or this process has ended; RecordForking is success, unless it was killed
+//	fd 6…  Root.Namespaces namespaces, which it joins in their order
+const MainMarker = "SOCKERLESS_AGENT_ENTER=main"
+
+const (
+	executedFD   = 5
+	namespacesFD = 6
+
+	closeRangeCloexec = 4
+)
+
+func init() {
+	if environment := syscall.Environ(); len(environment) == 1 && environment[0] == MainMarker {
+		runtime.LockOSThread()
+		runMain()
+		syscall.Exit(exitNotExecuted)
+	}
+}
+
+func runMain() {
+	if _, errno := mapRecords(); errno != 0 {
+		return // no record: nothing ran
+	}
+	spec, errno := readSpec()
+	if errno != 0 {
+		report(RecordFailed, uint32(stepSpec), errno)
+		return
+	}
+	if at, errno := becomeMain(spec); errno != 0 {
+		report(RecordFailed, uint32(at), errno)
+		return
+	}
+	path, errno := lookUp(spec)
+	if errno != 0 {
+		report(RecordFailed, uint32(StepLookUp), errno)
+		return
+	}
+	executeHere(spec, path)
+}
+
+// becomeMain makes this thread what the program is to be, in the order in which
+// the runtime does.
+func becomeMain(spec *Spec) (Step, syscall.Errno) {
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
+	root := &rootMaker{}
+	for _, next := range []struct {
+		step Step
+		take func(*Spec) syscall.Errno
+	}{
+		{stepCgroups, joinCgroups},
+		{stepOOMScore, setOOMScore},
+		{stepLimits, setLimits},
+		{stepMachine, root.takeOfMachine},
+		{stepNamespaces, joinKept},
+		{stepRoot, root.pivot},
+		{stepMounts, root.mountAll},
+		{stepMasks, root.mask},
+		{stepDescriptors, closeAllButExecuted},
+		{stepKeyring, beginKeyring},
+		{stepStreams, ownStreams},
+		{stepNoNewPrivileges, setNoNewPrivileges},
+		{stepFork, beginSession},
+		{stepSeccomp, loadFilterByPrivilege},
+		{StepDirectory, enterDirectory},
+		{stepBounding, dropBounding},
+		{stepUser, switchUser},
+		{stepCapabilities, setCapabilities},
+		{StepDirectory, enterDirectoryAsUser},
+		{stepSeccomp, loadFilterWithoutNewPrivileges},
+	} {
+		if errno := next.take(spec); errno != 0 {
+			return next.step, errno
+		}
+	}
+	return 0, 0
+}
+
+// closeAllButExecuted leaves no descriptor by which the working directory, whose
+// name is the image's, could be one of the machine.
+func closeAllButExecuted(*Spec) syscall.Errno {
+	if _, _, errno := syscall.RawSyscall(sysCloseRange, firstFD, executedFD-1, 0); errno != 0 {
+		return errno
+	}
+	if errno := closeFrom(executedFD + 1); errno != 0 {
+		return errno
+	}
+	_, _, errno := syscall.RawSyscall(sysCloseRange, executedFD, executedFD, closeRangeCloexec)
+	return errno
+}
+
+func beginSession(*Spec) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0)
+	return errno
+}
+
+// joinKept joins what the last main process has left, and the program's own IPC
+// namespace.
+func joinKept(spec *Spec) syscall.Errno {
+	// A thread that shares its directories with others cannot change its mounts.
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_FS|syscall.CLONE_NEWIPC, 0, 0); errno != 0 {
+		return errno
+	}
+	for n := range spec.Root.Namespaces {
+		if _, _, errno := syscall.RawSyscall(sysSetns, uintptr(namespacesFD+n), 0, 0); errno != 0 {
+			return errno
+		}
+	}
+	// The mounts that were joined stay as they are, for the next one.
+	_, _, errno := syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_NEWNS, 0, 0)
+	return errno
+}
+
+// beginKeyring makes a session keyring that nobody has joined before: its name
+// is not used again. Its permissions are those that the runtime gives.
+func beginKeyring(spec *Spec) syscall.Errno {
+	name, err := syscall.BytePtrFromString(spec.Keyring)
+	if err != nil {
+		return syscall.EINVAL
+	}
+	keyring, _, errno := syscall.RawSyscall(syscall.SYS_KEYCTL, keyctlJoinSession, uintptr(unsafe.Pointer(name)), 0)
+	if errno == syscall.ENOSYS {
+		return 0
+	}
+	if errno == 0 {
+		_, _, errno = syscall.RawSyscall(syscall.SYS_KEYCTL, keyctlSetPermissions, keyring, sessionKeyringPermissions)
+	}
+	return errno
+}
+
+const (
+	keyctlSetPermissions = 5
+	// The kernel's for a session keyring, and search for its user.
+	sessionKeyringPermissions = 0x3f1b0000
+)
+
+// executeHere executes the program in this process. It returns in none.
+//
+//go:norace
+//go:nocheckptr
+func executeHere(spec *Spec, path string) {
+	name, err := syscall.BytePtrFromString(path)
+	argv, argvErr := syscall.SlicePtrFromStrings(spec.Args)
+	envv, envvErr := syscall.SlicePtrFromStrings(spec.Env)
+	if err != nil || argvErr != nil || envvErr != nil {
+		report(RecordFailed, uint32(stepFork), syscall.EINVAL)
+		return
+	}
+	report(RecordForking, 0, 0)
+	// No signal of Go's runtime may arrive once its handlers are gone.
+	all, none := ^uint64(0), uint64(0)
+	var byDefault [4]uint64 // struct sigaction
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, uintptr(unsafe.Pointer(&all)), 0, signalMaskSize, 0, 0)
+	for signal := uintptr(1); signal <= lastSignal; signal++ {
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, signal, uintptr(unsafe.Pointer(&byDefault)), 0, signalMaskSize, 0, 0)
+	}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, uintptr(unsafe.Pointer(&none)), 0, signalMaskSize, 0, 0)
+	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])))
+	report(RecordFailed, uint32(StepExecute), errno)
+	for {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, exitNotExecuted, 0, 0)
+	}
+}

@@ -1,0 +1,213 @@
+package shim
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/core/stdio"
+	"github.com/sockerless/sockerless/agent/shim/enter"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// launchStep runs the command of a later generation, which the host process has
+// prepared, in the sandbox. An error means that nothing of it ran.
+func (c *localContainer) launchStep(generation uint64) (session.Process, session.Stdio, error) {
+	sandbox, last := c.sandbox, c.current.Load()
+	spec, err := readSpec(shimspec.ContainerPaths{Dir: filepath.Dir(c.spec.ExitRecord)}.Spec())
+	if err != nil {
+		return nil, session.Stdio{}, err
+	}
+	if spec.Generation != generation || spec.ContainerID != c.spec.ContainerID {
+		return nil, session.Stdio{}, fmt.Errorf("generation %d is prepared, not %d", spec.Generation, generation)
+	}
+	// This generation's, whatever happens now.
+	c.current.Store(&running{spec: spec, main: last.main, exec: last.exec, needsRuntime: session.ErrNotRunning})
+	if sandbox == nil {
+		return nil, session.Stdio{}, errors.New("nothing is kept of the last step")
+	}
+	entered, exec, err := c.stepOf(sandbox, spec)
+	if err != nil {
+		return nil, session.Stdio{}, err
+	}
+	before := c.oom.kills()
+	main, err := c.enterStep(sandbox, entered, spec)
+	if err != nil {
+		return nil, session.Stdio{}, startFailure(err)
+	}
+	faultpoint.Reached("shim.start.executing")
+	confinement, needsRuntime := sandbox.confinement.ofStep(main.child, entered.Keyring)
+	c.current.Store(&running{spec: spec, main: main, exec: exec, confinement: confinement, needsRuntime: needsRuntime})
+	return &process{Child: main.child, oom: c.oom, before: before}, main.stdio, nil
+}
+
+// stepOf is what the process that enters is told, and what the step's execs are
+// made from.
+func (c *localContainer) stepOf(sandbox *sandbox, spec *shimspec.Spec) (*enter.Spec, *processTemplate, error) {
+	configFile := filepath.Join(spec.Bundle, "config.json")
+	content, err := os.ReadFile(configFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the OCI configuration: %w", err)
+	}
+	settings, err := settingsOf(content)
+	if err != nil {
+		return nil, nil, err
+	}
+	if settings != sandbox.settings || spec.TTY || len(spec.Ports)+len(spec.DockerSockets) > 0 || spec.NetworkNamespace != c.spec.NetworkNamespace {
+		return nil, nil, errors.New("the step has other settings than the last one")
+	}
+	var config struct {
+		Process json.RawMessage `json:"process"`
+	}
+	if err := json.Unmarshal(content, &config); err != nil {
+		return nil, nil, fmt.Errorf("parse the OCI configuration: %w", err)
+	}
+	root, err := os.OpenFile(spec.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the root of the step: %w", err)
+	}
+	defer root.Close()
+	entered, err := sandbox.confinement.enterSpec(config.Process, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	entered.Root = sandbox.root
+	entered.Root.Overlay = spec.Rootfs
+	// The name is nobody's before, who could have put keys into it.
+	entered.Keyring = fmt.Sprintf("_ses.%s.%s", spec.ContainerID, rand.Text())
+	exec, err := readProcessTemplate(configFile, spec.SecretEnv)
+	return entered, exec, err
+}
+
+// enterStep returns once the program is executed.
+func (c *localContainer) enterStep(sandbox *sandbox, entered *enter.Spec, spec *shimspec.Spec) (_ *spawned, err error) {
+	if sandbox.confinement.cgroups.waits {
+		c.moves.soon()
+		defer c.moves.end()
+	}
+	wires, err := stdio.Pipes(session.Streams{Stdin: spec.OpenStdin, Stdout: true, Stderr: true})
+	if err != nil {
+		return nil, err
+	}
+	defer wires.CloseChild()
+	defer func() {
+		if err != nil {
+			wires.Ours.Close()
+		}
+	}()
+	specification, tell, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	defer tell.Close()
+	executed, executing, err := os.Pipe()
+	if err != nil {
+		specification.Close()
+		return nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	defer executed.Close()
+	record, err := newRecord()
+	if err != nil {
+		specification.Close()
+		executing.Close()
+		return nil, err
+	}
+	defer record.Close()
+	attributes, made, err := sandbox.confinement.cgroups.attributes()
+	if err != nil {
+		specification.Close()
+		executing.Close()
+		return nil, err
+	}
+	defer made()
+	if attributes == nil {
+		attributes = &syscall.SysProcAttr{}
+	}
+	attributes.Cloneflags = syscall.CLONE_NEWPID
+	files := append(wires.Child[:], specification, record, executing)
+	child, err := c.runtime.reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", sandbox.confinement.binary.Fd()), []string{"sockerless-agent", "step"}, &os.ProcAttr{
+		Env:   []string{enter.MainMarker},
+		Files: append(files, sandbox.namespaces...),
+		Sys:   attributes,
+	})
+	specification.Close()
+	executing.Close()
+	if err != nil {
+		return nil, err
+	}
+	// One that dies early breaks the pipe; that shows in what it reports.
+	_, _ = tell.Write(entered.Encode())
+	tell.Close()
+	_, _ = io.Copy(io.Discard, executed)
+	return &spawned{child: child, stdio: wires.Ours}, c.requireExecuted(child, record, entered)
+}
+
+// requireExecuted reads what the process has left that is executed or ended.
+func (c *localContainer) requireExecuted(child *children.Child, from io.ReaderAt, entered *enter.Spec) error {
+	var data [enter.RecordSize]byte
+	if _, err := from.ReadAt(data[:], 0); err != nil {
+		_ = child.Signal(unix.SIGKILL)
+		return fmt.Errorf("read of a step's start: %w", err)
+	}
+	reason := "its start was killed"
+	switch record := enter.ParseRecord(data[:]); record.Kind {
+	case enter.RecordForking:
+		return nil // or killed right then, which its status says
+	case enter.RecordFailed:
+		reason = refusal(enter.Step(record.Value), syscall.Errno(record.Errno), entered)
+	}
+	<-child.Done()
+	return &runtimeError{command: "start", reason: reason}
+}
+
+// signalStep sends a signal to every process of a step.
+func (c *localContainer) signalStep(signal unix.Signal) error {
+	pids, err := c.cgroup.Processes()
+	for _, pid := range pids {
+		err = errors.Join(err, c.signalMember(pid, signal))
+	}
+	return err
+}
+
+// signalMember signals a process, unless it has left the container's group, in
+// which another one may have got its number by now.
+func (c *localContainer) signalMember(pid int, signal unix.Signal) error {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("hold a process: %w", err)
+	}
+	defer unix.Close(pidfd)
+	members, err := c.cgroup.Processes()
+	if err != nil || !slices.Contains(members, pid) {
+		return err
+	}
+	if err := unix.PidfdSendSignal(pidfd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal a process: %w", err)
+	}
+	return nil
+}
+
+// ofStep is what execs have to share with the main process of a step.
+func (c *confinement) ofStep(main *children.Child, keyring string) (*confinement, error) {
+	held, err := main.Hold()
+	if err != nil {
+		return nil, err
+	}
+	step := *c
+	step.main, step.keyring = held, keyring
+	return &step, nil
+}
