@@ -60,6 +60,10 @@ func (s *service) LaunchContainer(ctx context.Context, r *connect.Request[hostv1
 }
 
 func (s *service) ReleaseContainer(ctx context.Context, r *connect.Request[hostv1.ReleaseContainerRequest]) (*connect.Response[hostv1.ReleaseContainerResponse], error) {
+	if r.Msg.UnlessKept {
+		kept, err := s.containers.ReleaseUnlessKept(ctx, r.Msg.ContainerId)
+		return answer(&hostv1.ReleaseContainerResponse{Kept: kept}, err)
+	}
 	return answer(&hostv1.ReleaseContainerResponse{}, s.containers.Release(ctx, r.Msg.ContainerId))
 }
 

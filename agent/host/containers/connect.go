@@ -45,7 +45,7 @@ func (c *Containers) rewire(ctx context.Context, id string, names *hostv1.NameFi
 	if !last.alive || last.exited() || last.spec.NetworkNamespace != own {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own that runs"))
 	}
-	if err := change(network.Namespace{ContainerID: id, Generation: last.spec.Generation, Path: own}); err != nil {
+	if err := change(network.Namespace{ContainerID: id, Generation: last.networkGeneration(), Path: own}); err != nil {
 		return err
 	}
 	return changeNameFiles(paths, names)

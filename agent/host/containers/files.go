@@ -125,7 +125,8 @@ func (l *launch) shimSpec() shimspec.Spec {
 		Version: shimspec.Version, ContainerID: request.ContainerId, Generation: request.Generation,
 		Runtime: l.runtime.Path, RuntimeRoot: l.runtime.Root, Bundle: paths.Bundle(), Rootfs: paths.Merged(),
 		AgentSocket: paths.AgentSocket(), ReadyRecord: paths.ReadyRecord(), ExitRecord: paths.ExitRecord(), LogDir: paths.Log(),
-		TTY: request.Tty, OpenStdin: request.OpenStdin, StdinOnce: request.StdinOnce,
+		Keep: request.Keep && canBeKept(request),
+		TTY:  request.Tty, OpenStdin: request.OpenStdin, StdinOnce: request.StdinOnce,
 		Log: shimspec.LogSettings{
 			Disabled: request.GetLog().GetDisabled(), MaxSize: request.GetLog().GetMaxSize(), MaxFiles: request.GetLog().GetMaxFiles(),
 			BufferSize: bufferSize(request.Log),

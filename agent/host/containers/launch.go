@@ -42,7 +42,13 @@ func (c *Containers) Launch(ctx context.Context, request *hostv1.LaunchContainer
 	if last.alive && last.ready.Generation == request.Generation {
 		return launchResponse(last.spec, last.ready), nil
 	}
+	if request.Continues {
+		return c.continueRun(ctx, request, paths, last)
+	}
 	if err := c.makeWay(ctx, request, paths, last); err != nil {
+		return nil, err
+	}
+	if err := c.renewIfOther(request, paths); err != nil {
 		return nil, err
 	}
 	l := &launch{Containers: c, request: request, paths: paths}

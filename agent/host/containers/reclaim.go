@@ -61,7 +61,7 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 	}
 	if last.alive && last.ready.Generation != 0 {
 		return &network.Namespace{
-			ContainerID: id, Generation: last.spec.Generation, Path: c.layout.NetworkNamespace(id),
+			ContainerID: id, Generation: last.networkGeneration(), Path: c.layout.NetworkNamespace(id),
 		}, nil
 	}
 	if _, err := os.Lstat(paths.Run); err == nil {

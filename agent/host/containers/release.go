@@ -28,6 +28,19 @@ func (c *Containers) Release(ctx context.Context, id string) error {
 	return c.releaseUnlessDone(ctx, id, paths)
 }
 
+// ReleaseUnlessKept is Release, unless something waits for another launch.
+func (c *Containers) ReleaseUnlessKept(ctx context.Context, id string) (kept bool, err error) {
+	paths, unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if last, err := readLaunched(paths); err != nil || last.isKept() {
+		return err == nil, err
+	}
+	return false, c.releaseUnlessDone(ctx, id, paths)
+}
+
 func (c *Containers) releaseUnlessDone(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
 	if _, err := os.Lstat(paths.Run); errors.Is(err, os.ErrNotExist) {
 		return nil // Launch makes this directory first, release removes it last
@@ -74,7 +87,7 @@ const (
 // run directory where one did: so a later release knows that it is needed.
 func (c *Containers) release(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, next successor) error {
 	deleteNetwork := func() error {
-		return c.network.Delete(id, last.spec.Generation, c.layout.NetworkNamespace(id))
+		return c.network.Delete(id, last.networkGeneration(), c.layout.NetworkNamespace(id))
 	}
 	var failures []error
 	if last.exited() { // the kernel waits most of the time: for both at once
@@ -148,6 +161,12 @@ func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.Cont
 			return err
 		}
 		if err := runtime.Kill(ctx, id); err != nil {
+			return err
+		}
+	}
+	if last.spec.Keep && !last.exited() {
+		// The runtime does not know of a main process that the shim has made.
+		if err := removeCgroups(ctx, paths); err != nil {
 			return err
 		}
 	}

@@ -687,7 +687,16 @@ type LaunchContainerRequest struct {
 	// the container is released.
 	Secrets []*SecretFile `protobuf:"bytes,22,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	// Variables (NAME=value) of the process, kept in the same file system.
-	SecretEnv     []string `protobuf:"bytes,23,rep,name=secret_env,json=secretEnv,proto3" json:"secret_env,omitempty"`
+	SecretEnv []string `protobuf:"bytes,23,rep,name=secret_env,json=secretEnv,proto3" json:"secret_env,omitempty"`
+	// Once its process has ended it leaves what a later launch with `continues` can
+	// run in, where it has nothing that another container may see: for a bounded
+	// time, or until the container is released, removed or launched otherwise.
+	Keep bool `protobuf:"varint,24,opt,name=keep,proto3" json:"keep,omitempty"`
+	// Runs where the last generation ran, which was launched with `keep`, in fresh
+	// file systems without its changes. FAILED_PRECONDITION: nothing is kept, or
+	// this one could not run there; whether its settings are the last one's, Start
+	// tells.
+	Continues     bool `protobuf:"varint,25,opt,name=continues,proto3" json:"continues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -881,6 +890,20 @@ func (x *LaunchContainerRequest) GetSecretEnv() []string {
 		return x.SecretEnv
 	}
 	return nil
+}
+
+func (x *LaunchContainerRequest) GetKeep() bool {
+	if x != nil {
+		return x.Keep
+	}
+	return false
+}
+
+func (x *LaunchContainerRequest) GetContinues() bool {
+	if x != nil {
+		return x.Continues
+	}
+	return false
 }
 
 type SecretFile struct {
@@ -1762,6 +1785,7 @@ func (x *LaunchContainerResponse) GetNetworkNamespace() string {
 type ReleaseContainerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	UnlessKept    bool                   `protobuf:"varint,2,opt,name=unless_kept,json=unlessKept,proto3" json:"unless_kept,omitempty"` // leave what is kept for another launch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1803,8 +1827,16 @@ func (x *ReleaseContainerRequest) GetContainerId() string {
 	return ""
 }
 
+func (x *ReleaseContainerRequest) GetUnlessKept() bool {
+	if x != nil {
+		return x.UnlessKept
+	}
+	return false
+}
+
 type ReleaseContainerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kept          bool                   `protobuf:"varint,1,opt,name=kept,proto3" json:"kept,omitempty"` // nothing is taken away: it waits for another launch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1837,6 +1869,13 @@ func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ReleaseContainerResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ReleaseContainerResponse) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
 }
 
 type RemoveContainerRequest struct {
@@ -4329,7 +4368,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\vvolume_path\x18\x01 \x01(\tR\n" +
 	"volumePath\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"\x19\n" +
-	"\x17CreateContainerResponse\"\x85\b\n" +
+	"\x17CreateContainerResponse\"\xb7\b\n" +
 	"\x16LaunchContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1e\n" +
 	"\n" +
@@ -4359,7 +4398,9 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\ripc_shareable\x18\x14 \x01(\bR\fipcShareable\x128\n" +
 	"\asecrets\x18\x16 \x03(\v2\x1e.sockerless.host.v1.SecretFileR\asecrets\x12\x1d\n" +
 	"\n" +
-	"secret_env\x18\x17 \x03(\tR\tsecretEnv\"\x85\x01\n" +
+	"secret_env\x18\x17 \x03(\tR\tsecretEnv\x12\x12\n" +
+	"\x04keep\x18\x18 \x01(\bR\x04keep\x12\x1c\n" +
+	"\tcontinues\x18\x19 \x01(\bR\tcontinues\"\x85\x01\n" +
 	"\n" +
 	"SecretFile\x12%\n" +
 	"\x0econtainer_path\x18\x01 \x01(\tR\rcontainerPath\x12\x18\n" +
@@ -4430,10 +4471,13 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12>\n" +
 	"\vbound_ports\x18\x03 \x03(\v2\x1d.sockerless.host.v1.BoundPortR\n" +
 	"boundPorts\x12+\n" +
-	"\x11network_namespace\x18\x04 \x01(\tR\x10networkNamespace\"<\n" +
+	"\x11network_namespace\x18\x04 \x01(\tR\x10networkNamespace\"]\n" +
 	"\x17ReleaseContainerRequest\x12!\n" +
-	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\x1a\n" +
-	"\x18ReleaseContainerResponse\";\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1f\n" +
+	"\vunless_kept\x18\x02 \x01(\bR\n" +
+	"unlessKept\".\n" +
+	"\x18ReleaseContainerResponse\x12\x12\n" +
+	"\x04kept\x18\x01 \x01(\bR\x04kept\";\n" +
 	"\x16RemoveContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\x19\n" +
 	"\x17RemoveContainerResponse\"\x17\n" +

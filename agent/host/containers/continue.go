@@ -1,0 +1,149 @@
+package containers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// canBeKept tells whether a launch has nothing but its root and its network, so
+// that another one can follow in its place. What else decides, the shim knows.
+func canBeKept(request *hostv1.LaunchContainerRequest) bool {
+	switch request.GetNetwork().GetKind().(type) {
+	case *hostv1.NetworkNamespace_None, *hostv1.NetworkNamespace_Bridged:
+	default:
+		return false
+	}
+	return !request.Tty && !request.Init && !request.IpcShareable && request.PidContainerId == "" && request.IpcContainerId == "" &&
+		len(request.Ports)+len(request.DockerSockets)+len(request.BindSources)+len(request.ImageMounts)+
+			len(request.Secrets)+len(request.SecretEnv) == 0
+}
+
+// isKept tells whether the shim of a generation that has ended waits for another.
+func (l *launched) isKept() bool { return l.alive && l.exited() && l.ready.Keeps }
+
+// networkGeneration is the one that the network was made for.
+func (l *launched) networkGeneration() uint64 {
+	if l.spec.NetworkGeneration != 0 {
+		return l.spec.NetworkGeneration
+	}
+	return l.spec.Generation
+}
+
+// continueRun prepares the next generation for the shim of the last one.
+func (c *Containers) continueRun(
+	ctx context.Context, request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths, last *launched,
+) (_ *hostv1.LaunchContainerResponse, err error) {
+	if !last.isKept() || request.Generation <= last.spec.Generation || !canBeKept(request) || c.viewed(request.ContainerId) {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("nothing is kept that container %s could run in", request.ContainerId))
+	}
+	l := &launch{Containers: c, request: request, paths: paths}
+	defer l.closeRoot()
+	defer func() {
+		if err != nil { // as after any launch that has failed
+			err = errors.Join(err, c.release(context.WithoutCancel(ctx), request.ContainerId, paths, last, nothingFollows))
+		}
+	}()
+	if l.runtime, err = c.runtime(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.renewFiles(paths, request.LayerDiffIds); err != nil {
+		return nil, err
+	}
+	faultpoint.Reached("host.continue.renewed")
+	l.spec = l.shimSpec()
+	l.spec.NetworkGeneration = last.networkGeneration()
+	if err := l.prepareFiles(ctx); err != nil {
+		return nil, err
+	}
+	if working := workingDirectory(request.OciSpec); working != "" {
+		// As the runtime does.
+		directory, err := l.root.MakeDirectories(working, nil)
+		if err != nil {
+			return nil, fmt.Errorf("make the working directory %s: %w", working, err)
+		}
+		unix.Close(directory)
+	}
+	// The process is not made yet: nobody can join it.
+	ready := last.ready
+	ready.Generation, ready.PID = request.Generation, 0
+	// In this order: a generation that has both can be started, one that has the
+	// first alone has not been launched.
+	if err := jsonfile.Write(paths.ReadyRecord(), ready); err != nil {
+		return nil, err
+	}
+	faultpoint.Reached("host.continue.ready")
+	if err := jsonfile.Write(paths.Spec(), l.spec); err != nil {
+		return nil, err
+	}
+	faultpoint.Reached("host.continue.specified")
+	return launchResponse(l.spec, ready), nil
+}
+
+// renewFiles makes a container one of these layers, without changes.
+func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string) error {
+	stack, err := c.layers.Stack(diffIDs)
+	if err != nil {
+		return err
+	}
+	if err := mounts.Unmount(paths.Merged()); err != nil {
+		return err
+	}
+	// Processes of earlier generations may have changed the name files' owners.
+	for _, directory := range []string{paths.Upper(), paths.Work(), paths.Init(), paths.WrittenToImages(), paths.Files()} {
+		if _, err := os.Lstat(directory); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err := c.trash.Discard(directory); err != nil {
+			return err
+		}
+	}
+	if err := makeDirectories(paths); err != nil {
+		return err
+	}
+	if err := takeRootAttributes(paths.Upper(), stack.RootSource); err != nil {
+		return err
+	}
+	var record rootRecord
+	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
+		return err
+	}
+	record.Layers = diffIDs
+	return jsonfile.Write(rootRecordPath(paths), record)
+}
+
+// renewIfOther is renewFiles for a container whose image is another one by now:
+// the next step of a build has a launch of its own after all.
+func (c *Containers) renewIfOther(request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths) error {
+	if !request.Keep {
+		return nil
+	}
+	var record rootRecord
+	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil || slices.Equal(record.Layers, request.LayerDiffIds) {
+		return err
+	}
+	return c.renewFiles(paths, request.LayerDiffIds)
+}
+
+// workingDirectory is that of a configuration's process.
+func workingDirectory(config []byte) string {
+	var spec struct {
+		Process struct {
+			Cwd string `json:"cwd"`
+		} `json:"process"`
+	}
+	_ = json.Unmarshal(config, &spec) // parsed by completeConfig
+	return spec.Process.Cwd
+}
