@@ -14,6 +14,7 @@ import type {
   FoundWorkload,
   LaunchProgress,
   NetworkFabric,
+  StepsOfStages,
   UnappliedSetting,
   VolumeRules,
   VolumeShortage,
@@ -126,6 +127,8 @@ export class MemoryMachine {
   networkFabric: NetworkFabric | undefined;
   /** Another driver's rules of volumes; undefined: its own. */
   volumeRules: VolumeRules | undefined;
+  /** It keeps for others where steps of builds ran; undefined: each has a container of its own. */
+  keepsSteps: boolean | undefined;
   /** Features that agents name in their Hello. */
   agentFeatures: readonly string[] = ["seccomp", "partners"];
   #sockets = 0;
@@ -175,7 +178,7 @@ export class MemoryMachine {
         : platformAtHand,
       launches: {
         whenUnwanted: this.cloud ? "end" : "await",
-        continuesRuns: this.cloud,
+        steps: this.#steps(),
         startDetails: (spec) => (this.cloud ? this.#startDetails(spec) : plainLaunches.startDetails(spec)),
         started: plainLaunches.started,
       },
@@ -434,6 +437,20 @@ export class MemoryMachine {
     const { hostConfig } = spec.record;
     const seccomp = hostConfig && agentSeccomp(hostConfig, "amd64");
     return { process: { args: [...spec.args], env: [...spec.env], ...(seccomp && { seccomp }) } };
+  }
+
+  #steps(): StepsOfStages {
+    if (this.keepsSteps === undefined) {
+      return { kind: this.cloud ? "in-its-files" : "apart" };
+    }
+    return {
+      kind: "in-fresh-files",
+      leave: async (containerId) => {
+        this.calls.push("leave");
+        await this.#end(containerId);
+        return this.keepsSteps === true;
+      },
+    };
   }
 
   async #end(containerId: string): Promise<void> {

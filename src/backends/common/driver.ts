@@ -509,10 +509,27 @@ export interface TakenUpload {
   readonly compression: "gzip" | "zstd" | undefined;
 }
 
+/** Another step of a build, where the last one of its stage ran. */
+export type StepsOfStages =
+  /** Each has a container of its own; launches are never asked for it. */
+  | { readonly kind: "apart" }
+  /** It has the files that the last one has left: layers in between are put there, and changes are counted anew. */
+  | { readonly kind: "in-its-files" }
+  /** It has the files of its own image alone. */
+  | {
+      readonly kind: "in-fresh-files";
+      /**
+       * Releases the run of a step that has ended, as {@link Workloads.release}, unless another one can follow it.
+       *
+       * @returns whether one can: until the container is released, launched or removed, its addresses are in use
+       */
+      leave(containerId: string): Promise<boolean>;
+    };
+
 /** Steps between a launch and a container that runs. */
 export interface Launches {
-  /** Whether {@link WorkloadSpec.continues} is followed; launches of other drivers are never asked for it. */
-  readonly continuesRuns: boolean;
+  /** Treatment of {@link WorkloadSpec.continues}. */
+  readonly steps: StepsOfStages;
 
   /**
    * Treatment of a launch under way when a user stops, kills or by force removes the container: `await` waits

@@ -26,7 +26,7 @@ export const platformAtHand: PlatformAtHand = { kind: "at-hand" };
 /** Launches are short, told everything at once, and leave nothing behind. */
 export const plainLaunches: Launches = {
   whenUnwanted: "await",
-  continuesRuns: false,
+  steps: { kind: "apart" },
   startDetails: () => Promise.resolve({}),
   started: () => Promise.resolve(),
 };

@@ -22,7 +22,7 @@ import { localSettings } from "./settings.ts";
 import { encodeOciLimits } from "./oci/limits.ts";
 import { isWellKnownSocket } from "./docker-sockets.ts";
 import { localVolumes } from "./volumes.ts";
-import { localWorkloads } from "./workloads.ts";
+import { localSteps, localWorkloads } from "./workloads.ts";
 
 /**
  * The driver of this machine, over its host process, which it closes.
@@ -41,7 +41,7 @@ export function localDriver(
     capabilities: localCapabilities,
     settings: localSettings,
     platform: platformAtHand,
-    launches: plainLaunches,
+    launches: { ...plainLaunches, steps: localSteps(host.client) },
     silentAgents: silentAgentsAreGone,
     authority: agentsOnSockets,
     seals: nothingSealed,

@@ -1,6 +1,15 @@
 import type { Driver } from "../common/driver.ts";
-import { isActive } from "../common/model/records.ts";
+import { isOfBuild } from "../common/model/build-label.ts";
+import { configOf, isActive } from "../common/model/records.ts";
 import type { State } from "../common/state/state.ts";
+
+/** Releases what is kept for the next steps of builds: a backend that starts again has none follow. */
+export async function releaseSteps(state: State, driver: Driver): Promise<void> {
+  const left = [...state.containers.values()].filter(
+    (record) => !isActive(record) && isOfBuild(configOf(record).labels),
+  );
+  await Promise.all(left.map(({ id }) => driver.workloads.release(id)));
+}
 
 /**
  * Takes away the bridges that no running container is on: a backend that ended in good order leaves the machine as it

@@ -20,7 +20,7 @@ import { openImages, serveEngine } from "../common/serve-engine.ts";
 import { openState } from "../common/state/state.ts";
 import { localDriver } from "./driver.ts";
 import { HostProcess } from "./host-process.ts";
-import { removeIdleBridges } from "./idle-bridges.ts";
+import { releaseSteps, removeIdleBridges } from "./idle-bridges.ts";
 import { removeRunDirectory } from "./run-directory.ts";
 
 /**
@@ -63,6 +63,7 @@ export async function startBackend(
   const driver = { ...made, images: imagesWithFaultPoints(made.images) };
   resources.defer(() => driver.close());
   resources.defer(() => removeIdleBridges(state, driver));
+  resources.defer(() => releaseSteps(state, driver));
   const images = await openImages({
     config,
     state,

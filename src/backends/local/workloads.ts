@@ -12,7 +12,14 @@ import type {
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { isOfBuild } from "../common/model/build-label.ts";
 import { defaultGatewayOf } from "../common/model/default-gateway.ts";
-import type { BoundPort, FoundWorkload, ResolvedMount, Workloads, WorkloadSpec } from "../common/driver.ts";
+import type {
+  BoundPort,
+  FoundWorkload,
+  ResolvedMount,
+  StepsOfStages,
+  Workloads,
+  WorkloadSpec,
+} from "../common/driver.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";
@@ -95,6 +102,17 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
   };
 }
 
+/** Steps of builds whose shims keep what they ran in. */
+export function localSteps(host: HostClient["client"]): StepsOfStages {
+  return {
+    kind: "in-fresh-files",
+    async leave(containerId) {
+      const { kept } = await orHostError(host.releaseContainer({ containerId, unlessKept: true }));
+      return kept;
+    },
+  };
+}
+
 function hostMount({ config }: ContainerRecord, mount: ResolvedMount): MessageInitShape<typeof MountSchema> {
   const { destination, readOnly } = mount;
   return mount.type === "image"
@@ -151,6 +169,8 @@ function launchRequest(
       .map((mount) => hostMount(record, mount)),
     ipcShareable: record.hostConfig?.ipcMode === "shareable",
     dockerSockets: sockets.sockets,
+    keep: isOfBuild(record.config?.labels ?? {}),
+    continues: workload.continues ?? false,
     secretEnv: [...secrets.env],
     secrets: hostSecrets(secrets, ociConfig),
     bindSources: sockets.rest

@@ -103,7 +103,7 @@ export function cloudSeals(sealer: Sealer, imageDocuments: DocumentsOfImage): Cl
 export function cloudLaunches(context: TaskContext, { seal }: CloudSeals): Launches {
   return {
     whenUnwanted: "end",
-    continuesRuns: true,
+    steps: { kind: "in-its-files" },
     async startDetails(spec) {
       const mounted = spec.mounts.map(({ image }) => image).filter((image) => image !== undefined);
       return {

@@ -68,7 +68,7 @@ export async function infoOf(context: EngineContext, backend: BackendFacts): Pro
     ipv4Forwarding: true,
     defaultAddressPools: toldPools(driver.networks.addressPools).map((pool) => ({ ...pool })),
     insecureRegistries: [...backend.insecureRegistries],
-    continuesRuns: driver.launches.continuesRuns,
+    continuesRuns: driver.launches.steps.kind !== "apart",
     mountsDirectoriesOnly: driver.hostPaths.kind === "ignored",
   });
 }

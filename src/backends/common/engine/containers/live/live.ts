@@ -1,5 +1,6 @@
 /** Containers as this process alone knows them: their runs, and those who wait for them. */
 import type { SockerlessError } from "../../../../../common/errors.ts";
+import type { NetworkEndpoint } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { Lock } from "../../../concurrency/serial.ts";
 import type { AgentLink } from "./agent-link.ts";
 import { Reservations } from "./reservations.ts";
@@ -18,6 +19,8 @@ export class LiveContainer {
   startEnded: SockerlessError | undefined;
   /** Resolves when the remains of the last run are taken away, or could not be. */
   released: Promise<void> = Promise.resolve();
+  /** Endpoints of the last run, whose addresses are in use while the driver keeps what it ran in. */
+  kept: Record<string, NetworkEndpoint> | undefined;
   /** How long the last restart by policy waited. */
   restartDelayMs: number = 0;
 

@@ -13,6 +13,7 @@ import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { linkNamed } from "../decisions/links/link-names.ts";
 import { removeRefusal } from "../decisions/life/refusals.ts";
 import { removed } from "../decisions/life/transitions.ts";
+import { releaseAddresses } from "../../networks/endpoint-addresses.ts";
 import { push } from "../../networks/name-pushes.ts";
 import { hasProcess, isActive, stateOf, withFields } from "../../../model/records.ts";
 import { ownVolumes } from "../../volumes/decisions/volumes.ts";
@@ -118,6 +119,7 @@ export function clearRemains(context: EngineContext, record: ContainerRecord): v
     await keepTrying(context, `clear away container ${record.id}`, () =>
       context.driver.workloads.remove(record.id),
     );
+    releaseAddresses(context.addresses, live.kept ?? {});
     await context.state.commit((change) => change.containers.delete(record.id));
     context.live.forget(record.id);
     await context.images.forgetUnusedLayers(layersOf(record));

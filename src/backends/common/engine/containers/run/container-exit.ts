@@ -69,7 +69,7 @@ export async function containerExited(
     }, "happened");
     live.run.leave();
     live.waiters.tellExit({ exitCode: exit.code, error: exit.error });
-    releaseRun(context, live, record.endpoints);
+    releaseRun(context, live, record.endpoints, true);
     announceChange(context, record.id, record.endpoints);
     announceSharers(context, record);
     if (restarting) {

@@ -1,9 +1,10 @@
 /** Taking away what a run leaves, behind the answers. */
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
-import type { Endpoints } from "../../../model/endpoints.ts";
+import type { NetworkEndpoint } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { isOfBuild } from "../../../model/build-label.ts";
 import { releaseAddresses } from "../../networks/endpoint-addresses.ts";
-import { hasProcess, isRemoved, withState } from "../../../model/records.ts";
+import { configOf, hasProcess, isRemoved, withState } from "../../../model/records.ts";
 import { keepTrying } from "../../work/keep-trying.ts";
 
 /**
@@ -12,8 +13,14 @@ import { keepTrying } from "../../work/keep-trying.ts";
  * way; only then are the run's addresses free.
  *
  * @param endpoints as they were during the run
+ * @param canBeFollowed the run has ended well, and if it was a step of a build, another one may follow it
  */
-export function releaseRun(context: EngineContext, live: LiveContainer, endpoints: Endpoints): void {
+export function releaseRun(
+  context: EngineContext,
+  live: LiveContainer,
+  endpoints: Record<string, NetworkEndpoint>,
+  canBeFollowed = false,
+): void {
   const before = live.released;
   const generation = context.state.containers.get(live.id)?.generation;
   const attempt = async (): Promise<void> => {
@@ -30,15 +37,37 @@ export function releaseRun(context: EngineContext, live: LiveContainer, endpoint
       return;
     }
     isFirst = false;
+    let isKept = false;
     try {
       await before;
-      await attempt();
+      isKept = await releaseOrLeave(context, live, canBeFollowed);
+      await tellInterruption(context, live, generation);
     } finally {
-      releaseAddresses(context.addresses, endpoints);
+      if (isKept) {
+        live.kept = endpoints;
+      } else {
+        releaseAddresses(context.addresses, endpoints);
+      }
       first.resolve();
     }
   };
   void context.background.run(what, () => keepTrying(context, what, work));
+}
+
+/** Releases a run, unless it was a step of a build that another one can follow: then it is kept. */
+async function releaseOrLeave(
+  { driver, state }: EngineContext,
+  live: LiveContainer,
+  canBeFollowed: boolean,
+): Promise<boolean> {
+  const { steps } = driver.launches;
+  const record = state.containers.get(live.id);
+  const isStep = record !== undefined && !isRemoved(record) && isOfBuild(configOf(record).labels);
+  if (steps.kind === "in-fresh-files" && canBeFollowed && isStep) {
+    return await steps.leave(live.id);
+  }
+  await driver.workloads.release(live.id);
+  return false;
 }
 
 /**

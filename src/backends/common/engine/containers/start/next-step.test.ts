@@ -6,6 +6,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ContainerConfigSchema } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { NextStepSchema } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerRecordSchema, ImageRecordSchema } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { StepsOfStages } from "../../../driver.ts";
 import type { EngineContext } from "../../context.ts";
 import { withNextStep } from "./next-step.ts";
 
@@ -17,10 +18,10 @@ const images = new Map(
   ].map((each) => [each.id, create(ImageRecordSchema, each)]),
 );
 
-function contextOf(continuesRuns: boolean) {
+function contextOf(steps: StepsOfStages) {
   const config = create(ContainerConfigSchema, { env: ["FROM=image"], workingDir: "/image" });
   return {
-    driver: { name: "test", launches: { continuesRuns } },
+    driver: { name: "test", launches: { steps } },
     images: { resolve: async (id: string) => ({ record: images.get(id), config }) },
   } as unknown as Pick<EngineContext, "driver" | "images">;
 }
@@ -45,8 +46,8 @@ const step = create(NextStepSchema, {
 
 const next = (
   record: MessageInitShape<typeof ContainerRecordSchema>,
-  { continuesRuns = true, committed = "" } = {},
-) => withNextStep(contextOf(continuesRuns), create(ContainerRecordSchema, record), { ...step, committed });
+  { steps = { kind: "in-its-files" }, committed = "" }: { steps?: StepsOfStages; committed?: string } = {},
+) => withNextStep(contextOf(steps), create(ContainerRecordSchema, record), { ...step, committed });
 
 describe("the next step of a container", () => {
   it("is its command, user and variables on the state of the last one", async () => {
@@ -62,7 +63,7 @@ describe("the next step of a container", () => {
   it("is for containers of builds alone, that have run, where runs are continued", async () => {
     await assert.rejects(next({ ...ran, config: { ...ran.config, labels: {} } }), { kind: "conflict" });
     await assert.rejects(next({ ...ran, state: {} }), { kind: "conflict" });
-    await assert.rejects(next(ran, { continuesRuns: false }), { kind: "not-implemented" });
+    await assert.rejects(next(ran, { steps: { kind: "apart" } }), { kind: "not-implemented" });
   });
 
   it("lacks the layers that its image has above the last step's state, on which it has to stand", async () => {

@@ -11,7 +11,7 @@ import { commandOf, mergeConfig } from "../decisions/config/merge-config.ts";
 export interface Continued {
   /** The container as one of the step's image. */
   readonly record: ContainerRecord;
-  /** How many of that image's layers, the top ones, its files are without. */
+  /** How many of that image's layers, the top ones, are to be put into its files. */
   readonly missingLayers: number;
 }
 
@@ -27,7 +27,7 @@ export async function withNextStep(
   { image, config, committed }: NextStep,
 ): Promise<Continued> {
   const own = configOf(record);
-  if (!driver.launches.continuesRuns) {
+  if (driver.launches.steps.kind === "apart") {
     throw notImplemented(`the ${driver.name} backend does not continue runs`);
   }
   if (!isOfBuild(own.labels) || isNew(record) || config === undefined) {
@@ -44,6 +44,6 @@ export async function withNextStep(
   }
   return {
     record: withFields(record, { config: merged, imageId: id, layerDiffIds: diffIds, path, args }),
-    missingLayers: diffIds.length - had.length,
+    missingLayers: driver.launches.steps.kind === "in-its-files" ? diffIds.length - had.length : 0,
   };
 }

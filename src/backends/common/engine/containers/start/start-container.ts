@@ -1,8 +1,11 @@
 /** Starting a container: journalled, launched by the driver, started by its agent. */
+import { isDeepStrictEqual } from "node:util";
+
 import { conflict, fromUnknown, SockerlessError, systemError } from "../../../../../common/errors.ts";
 import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import {
   ContainerStatus,
+  type NetworkEndpoint,
   type NextStep,
   type PortMapping,
 } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -21,9 +24,9 @@ import { type Continued, withNextStep } from "./next-step.ts";
 import { putLayers } from "./put-layers.ts";
 import { unknownFailureCode } from "../decisions/life/start-failure.ts";
 import { running, startFailed, starting } from "../decisions/life/transitions.ts";
-import { connectedEndpoints } from "../../networks/endpoint-addresses.ts";
+import { connectedEndpoints, releaseAddresses } from "../../networks/endpoint-addresses.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
-import { placedEndpoints } from "../../../model/endpoints.ts";
+import { type Endpoints, placedEndpoints } from "../../../model/endpoints.ts";
 import { withSharedHostname } from "../../networks/decisions/endpoints.ts";
 import { announceChange, introduce } from "../../networks/name-pushes.ts";
 import { announceSharers, joinPartners } from "../../networks/partner-pushes.ts";
@@ -112,6 +115,9 @@ export async function startContainer(
       if (ports !== undefined && ports.publishFailure !== "") {
         throw await recordFailure(context, live, record, systemError(ports.publishFailure));
       }
+      if (nextStep !== undefined) {
+        refuseUnlessKept(context, live, secrets);
+      }
       const step = nextStep === undefined ? undefined : await withNextStep(context, record, nextStep);
       const next = step?.record ?? record;
       const asked = ports === undefined ? next : withFields(next, { publishedPorts: [...ports.published] });
@@ -120,6 +126,22 @@ export async function startContainer(
       await runStart(context, live, begun, ended, { left, secrets, step });
     });
   });
+}
+
+/**
+ * Refuses a step that would fail in the driver, before anything is recorded of its start.
+ *
+ * @throws conflict: what the last one ran in is gone, or this one has what stays in memory until a release
+ */
+function refuseUnlessKept(
+  { driver }: EngineContext,
+  { id, kept }: LiveContainer,
+  secrets: StartSecrets | undefined,
+): void {
+  const hasSecrets = secrets !== undefined && secrets.files.length + secrets.env.length > 0;
+  if (driver.launches.steps.kind === "in-fresh-files" && (kept === undefined || hasSecrets)) {
+    throw conflict(`nothing is kept of container ${id} that another step could run in`);
+  }
 }
 
 /** Waits until what the run before has left is away. @throws the failure of a start that is ended meanwhile */
@@ -153,7 +175,10 @@ async function beginStart(
     const named = withSharedHostname(context.state, record);
     joined = starting(
       named,
-      networked(() => connectedEndpoints(context.state, context.addresses, named)),
+      networked(
+        () =>
+          keptEndpoints(context, live, named) ?? connectedEndpoints(context.state, context.addresses, named),
+      ),
     );
   } catch (error) {
     throw await recordFailure(context, live, record, error);
@@ -162,6 +187,22 @@ async function beginStart(
     asked === undefined ? joined : withFields(joined, { restartCount: 0, startToken: asked.clientToken });
   await context.state.commit((change) => change.containers.put(begun));
   return begun;
+}
+
+/** The endpoints of the last run, where a driver has kept them; undefined: nothing is kept, or it has others by now. */
+function keptEndpoints(
+  { addresses }: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+): Record<string, NetworkEndpoint> | undefined {
+  const kept = live.kept;
+  live.kept = undefined;
+  const networksOf = (endpoints: Endpoints) => new Set(Object.keys(endpoints));
+  if (kept === undefined || isDeepStrictEqual(networksOf(kept), networksOf(record.endpoints))) {
+    return kept;
+  }
+  releaseAddresses(addresses, kept);
+  return undefined;
 }
 
 /** @throws what the preparation of networks does, in dockerd's words */
@@ -260,7 +301,8 @@ async function runStart(
       ...workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
       ...once,
     });
-    const request = { ...startRequestOf(context, live, placed, details), changesAnew: continues };
+    const changesAnew = continues && context.driver.launches.steps.kind === "in-its-files";
+    const request = { ...startRequestOf(context, live, placed, details), changesAnew };
     const count = step?.missingLayers ?? 0;
     await refuseOldAgent(link, request, count);
     if (count > 0) {

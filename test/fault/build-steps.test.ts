@@ -1,0 +1,66 @@
+/** kill -9 of a process at a step of a launch whose build's next RUN runs where the last one ran: it runs once, or anew. */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { build, compileBuilder } from "../support/builds.ts";
+import { buildLimitMs } from "../support/command.ts";
+import { Daemon } from "../support/daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { testBuildEnv } from "../support/test-build.ts";
+import { untilTrue } from "../support/until.ts";
+
+const sample = ["workloads.launch.after:2", "host.continue.renewed"];
+const all = [
+  ...["workloads.launch.before:2", "workloads.launch.after:2"],
+  ...["host.continue.renewed", "host.continue.ready", "host.continue.specified"],
+];
+const steps = process.env["SOCKERLESS_SOAK"] === "1" ? all : sample;
+
+describe("kill -9 while a step begins where the last one ran", () => {
+  let directory: string;
+  let daemon: Daemon;
+  before(
+    async () => {
+      await compileBuilder();
+      directory = await mkdtemp(join(tmpdir(), "skl-fault-"));
+      daemon = await Daemon.start({ env: await testBuildEnv(join(directory, "step")) });
+      await daemon.ok("load", "--input", await busyboxArchiveFile());
+    },
+    { timeout: buildLimitMs },
+  );
+  after(async () => {
+    await daemon.stop();
+    await rm(directory, { recursive: true });
+  });
+
+  for (const step of steps) {
+    test(step, async () => {
+      const armed = join(directory, "step");
+      // Counts of launches begin with the backend.
+      await daemon.shutDown();
+      await daemon.launch();
+      await writeFile(armed, step);
+      const commands = ["one", "two", "three"].map(
+        (name) => `RUN echo ${name} said | tee -a /log; echo x >>/${name}`,
+      );
+      const answer = await build(daemon.socket, `FROM busybox\n${commands.join("\n")}\n`, {
+        query: { nocache: "1" },
+      });
+      assert.ok(!existsSync(armed), "the step was taken");
+      assert.equal(answer.error, undefined, answer.text);
+      assert.equal(answer.text.match(/^(one|two|three) said$/gm)?.join(), "one said,two said,three said");
+      const image = answer.id ?? "";
+      await untilTrue(async () => (await daemon.docker("version")).code === 0);
+      assert.equal(
+        await daemon.ok("run", "--rm", image, "cat", "/log", "/one", "/two", "/three"),
+        "one said\ntwo said\nthree said\nx\nx\nx",
+      );
+      const ofBuilds = ["ps", "--all", "--quiet", "--filter", "label=sockerless.build"];
+      await untilTrue(async () => (await daemon.ok(...ofBuilds)) === "");
+    });
+  }
+});
