@@ -210,7 +210,7 @@ RUN echo $TOKEN >> /out
       const ofExecs = await ok("exec", step, "env");
       assert.match(ofExecs, /^TOKEN=of-the-image$/m);
       assert.doesNotMatch(ofExecs, /^SAME=/m);
-      await ok("exec", step, "touch", "/tmp/go");
+      await ok("exec", "--detach", step, "touch", "/tmp/go");
       const answer = await building;
       assert.equal(answer.code, 0, answer.errorText);
       const digest = createHash("sha256").update(secret).digest("hex");

@@ -86,7 +86,7 @@ describe("a build whose backend is killed", () => {
     const backend = await processOf(daemon, "backend");
     process.kill(backend, "SIGKILL");
     await processOf(daemon, "backend", backend);
-    await untilTrue(async () => (await daemon.docker("exec", id, "touch", "/tmp/go")).code === 0);
+    await untilTrue(async () => (await daemon.docker("exec", "--detach", id, "touch", "/tmp/go")).code === 0);
     const { text, error } = await answer;
     assert.equal(error, undefined, text);
     assert.match(text, /\nsaid\n/);

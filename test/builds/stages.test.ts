@@ -105,7 +105,7 @@ describe("steps of a stage", () => {
     );
     const id = await running(daemon, "begun");
     const others = await Promise.all([1, 2, 3].map(() => run("busybox", "hostname", "-i")));
-    await ok("exec", id, "touch", "/gate");
+    await ok("exec", "--detach", id, "touch", "/gate");
     const image = (await answer).id ?? "";
     const own = await Promise.all(["/first", "/second"].map((name) => run(image, "cat", name)));
     assert.equal(new Set([...own, ...others]).size >= 3, true, `${own.join()} and ${others.join()}`);
@@ -135,7 +135,7 @@ describe("steps of a stage", () => {
     await untilTrue(async () => (await daemon.docker("exec", id, "true")).code === 0);
     // Nobody knows any more whose address that is.
     await untilTrue(() => findShim(daemon, waiting) === undefined);
-    await ok("exec", id, "touch", "/gate");
+    await ok("exec", "--detach", id, "touch", "/gate");
     const { error, id: image, text } = await answer;
     assert.equal(error, undefined, text);
     assert.equal(await run(image ?? "", "cat", "/three"), "zero\none\ntwo");
