@@ -25,6 +25,11 @@ import (
 // prepared, in the sandbox. An error means that nothing of it ran.
 func (c *localContainer) launchStep(generation uint64) (session.Process, session.Stdio, error) {
 	sandbox, last := c.sandbox, c.current.Load()
+	// This generation's, whatever happens now: by it a failure is recorded, and the
+	// shim knows what has ended.
+	begun := *last.spec
+	begun.Generation = generation
+	c.current.Store(&running{spec: &begun, main: last.main, exec: last.exec, needsRuntime: session.ErrNotRunning})
 	spec, err := readSpec(shimspec.ContainerPaths{Dir: filepath.Dir(c.spec.ExitRecord)}.Spec())
 	if err != nil {
 		return nil, session.Stdio{}, err
@@ -32,8 +37,6 @@ func (c *localContainer) launchStep(generation uint64) (session.Process, session
 	if spec.Generation != generation || spec.ContainerID != c.spec.ContainerID {
 		return nil, session.Stdio{}, fmt.Errorf("generation %d is prepared, not %d", spec.Generation, generation)
 	}
-	// This generation's, whatever happens now.
-	c.current.Store(&running{spec: spec, main: last.main, exec: last.exec, needsRuntime: session.ErrNotRunning})
 	if sandbox == nil {
 		return nil, session.Stdio{}, errors.New("nothing is kept of the last step")
 	}

@@ -414,6 +414,21 @@ func TestAStepThatCannotBeEnteredHasNotRun(t *testing.T) {
 	}
 }
 
+// The end of the test has the shim leave.
+func TestAStepThatIsNotPreparedFailsAsItself(t *testing.T) {
+	stage := beginStage(t, sh("true"))
+	stage.step().expectExit(0)
+	next := *stage.spec // without a specification of its own
+	next.Generation++
+	stage.spec = &next
+	if _, failure := stage.attempt(); failure == nil || !strings.Contains(failure.Message, "generation 1 is prepared") {
+		t.Fatal(failure)
+	}
+	if state := stage.recorded(); state.Failure == nil {
+		t.Fatal(state)
+	}
+}
+
 func TestNothingIsKeptOfWhatOnlyTheRuntimeGives(t *testing.T) {
 	for name, change := range map[string]func(map[string]any){
 		"more capabilities": func(config map[string]any) {
