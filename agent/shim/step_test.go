@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -295,6 +296,39 @@ func TestNothingOfAStepButItsChangesIsSeenByTheNext(t *testing.T) {
 			t.Errorf("step %d has changed %s, expected %s", generation, got, wanted)
 		}
 	}
+}
+
+func TestWhatTheFirstStepLeavesInMemoryTakesNoRoomOfTheNext(t *testing.T) {
+	stage := beginStage(t, sh("for each in /dev /dev/shm; do dd if=/dev/zero of=$each/left bs=1M count=24; done"))
+	stage.step().expectExit(0)
+	for range 2 {
+		stage.next(sh("true")).expectExit(0)
+		for _, usage := range stage.memory() {
+			if usage > 16<<20 {
+				t.Fatalf("the control group has %d bytes", usage)
+			}
+		}
+	}
+}
+
+// memory is what is charged to the container's control groups.
+func (c *container) memory() (usages []int) {
+	c.t.Helper()
+	for _, name := range []string{"/sys/fs/cgroup/memory/*/%s/memory.usage_in_bytes", "/sys/fs/cgroup/*/%s/memory.current"} {
+		found, err := filepath.Glob(fmt.Sprintf(name, c.spec.ContainerID))
+		must(c.t, err)
+		for _, file := range found {
+			content, err := os.ReadFile(file)
+			must(c.t, err)
+			usage, err := strconv.Atoi(strings.TrimSpace(string(content)))
+			must(c.t, err)
+			usages = append(usages, usage)
+		}
+	}
+	if len(usages) == 0 {
+		c.t.Skip("no control group counts memory")
+	}
+	return usages
 }
 
 // members are the processes in the container's control groups.

@@ -22,6 +22,7 @@ const (
 	namespacesFD = 6
 
 	closeRangeCloexec = 4
+	unmountNoFollow   = 8
 )
 
 func init() {
@@ -120,7 +121,12 @@ func joinKept(spec *Spec) syscall.Errno {
 			return errno
 		}
 	}
-	// The mounts that were joined stay as they are, for the next one.
+	// What the first one has left in /dev would be charged to the others. Its null is
+	// what hides files of the old /proc, too, in which nobody will be.
+	for _, name := range append([]string{"/dev"}, spec.Root.Masked...) {
+		_ = syscall.Unmount(name, syscall.MNT_DETACH|unmountNoFollow)
+	}
+	// The other mounts that were joined stay as they are, for the next one.
 	_, _, errno := syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_NEWNS, 0, 0)
 	return errno
 }
