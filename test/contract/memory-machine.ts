@@ -56,6 +56,8 @@ import { ProcessAgent } from "./process-agent.ts";
 interface Workload {
   spec: WorkloadSpec;
   agent: ProcessAgent | undefined;
+  /** An agent of a step that has ended waits for the next one. */
+  isKept?: boolean;
   boundPorts: readonly BoundPort[];
   exit: FoundWorkload["exit"];
   execExits: ReadonlyMap<string, number>;
@@ -395,6 +397,7 @@ export class MemoryMachine {
       }
       workload.spec = spec;
       workload.exit = undefined;
+      workload.isKept = false;
       workload.boundPorts = bindings.map(({ containerPort, hostPort }) => ({
         protocol: "tcp",
         hostIp: "0.0.0.0",
@@ -448,6 +451,7 @@ export class MemoryMachine {
       leave: async (containerId) => {
         this.calls.push("leave");
         await this.#end(containerId);
+        Object.assign(this.workloads.get(containerId) ?? {}, { isKept: this.keepsSteps === true });
         return this.keepsSteps === true;
       },
     };
@@ -456,7 +460,11 @@ export class MemoryMachine {
   async #end(containerId: string): Promise<void> {
     const workload = this.workloads.get(containerId);
     const agent = workload?.agent;
-    if (workload === undefined || agent === undefined) {
+    if (workload === undefined) {
+      return;
+    }
+    workload.isKept = false;
+    if (agent === undefined) {
       return;
     }
     await agent.stop();
@@ -486,12 +494,15 @@ function keptBy({ sealed, agent }: Workload): Pick<FoundWorkload, "record" | "im
   return kept?.container === undefined ? {} : { record: kept.container, images: kept.images };
 }
 
-function found(containerId: string, { spec, agent, boundPorts, exit, execExits }: Workload): FoundWorkload {
+function found(
+  containerId: string,
+  { spec, agent, isKept, boundPorts, exit, execExits }: Workload,
+): FoundWorkload {
   const isAlive = agent !== undefined && agent.exit === undefined;
   return {
     containerId,
     generation: spec.record.generation,
-    agent: isAlive ? { kind: "unix", path: agent.options.socket } : undefined,
+    agent: isAlive || isKept === true ? { kind: "unix", path: agent?.options.socket ?? "" } : undefined,
     boundPorts,
     ...(agent === undefined ? { exit, execExits } : endOf(agent)),
   };

@@ -1,6 +1,7 @@
 /** Steps of a build that follow each other in what the driver keeps. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -74,11 +75,21 @@ describe("a container whose step may be followed", () => {
     assert.equal(await addressOfAnother(), address);
   });
 
-  it("is released by a backend that starts anew", async () => {
+  it("is released by a backend that starts anew, before anybody gets its address", async () => {
     const { id } = await ended();
     await bench.crashBackend();
-    await bench.startBackend();
+    const releases = Promise.withResolvers<void>();
+    bench.machine.busyReleases = releases;
+    let isServing = false;
+    const started = bench.startBackend().then(() => {
+      isServing = true;
+    });
     await untilTrue(() => bench.machine.calls.at(-1) === "release");
+    await Promise.race([started, setTimeout(200)]); // It begins to serve meanwhile where it waits for nothing.
+    const servedBefore = isServing;
+    releases.resolve();
+    await started;
+    assert.equal(servedBefore, false);
     assert.equal(bench.state.containers.has(id), true);
   });
 

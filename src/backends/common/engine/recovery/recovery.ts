@@ -120,11 +120,28 @@ export async function recoverContainers(
   await start.do("look for volumes that the state does not know", () => adoptVolumes(context, lost));
   await adoptContainers(context, lost, found);
   await recoverEach(context, [...state.containers.values()], found);
+  await start.do("release what has addresses that nobody knows", () => releasedRemains(context, found));
   for (const { name, phase } of [...state.volumes.values()]) {
     if (phase !== Phase.UNSPECIFIED) {
       await start.do(`finish what was begun with volume ${name}`, () => settleVolume(context, name));
     }
   }
+}
+
+/**
+ * Waits until agents of containers that have ended are released, well or not: the kernel answers for their addresses, which
+ * are on record no longer, and the next container would get one.
+ */
+async function releasedRemains(context: EngineContext, found: readonly FoundWorkload[]): Promise<void> {
+  const { driver, live, state } = context;
+  if (driver.networks.endpointAddresses === "virtual") {
+    return;
+  }
+  const remains = found.filter(({ agent, containerId }) => {
+    const record = state.containers.get(containerId);
+    return agent !== undefined && record !== undefined && !hasProcess(record);
+  });
+  await Promise.all(remains.map(({ containerId }) => live.of(containerId).released));
 }
 
 /**
