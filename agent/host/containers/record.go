@@ -13,7 +13,7 @@ import (
 )
 
 // rootRecord is rootfs.json: what the container's file system is made of,
-// written by Create.
+// written by Create, and where a build's next step has other layers.
 type rootRecord struct {
 	Version int      `json:"version"`
 	Layers  []string `json:"layers"` // diff IDs, bottom first

@@ -279,8 +279,8 @@ export interface WorkloadSpec {
   readonly awaitAttachIds: readonly string[];
   readonly secrets?: StartSecrets;
   /**
-   * It runs where it ran last, with the files that it has there, whatever its image: the launch is a conflict where they
-   * are gone.
+   * It runs where it ran last, with the files that {@link Launches.steps} tells: the launch is a conflict where what it
+   * ran in is gone.
    */
   readonly continues?: boolean;
 }

@@ -496,12 +496,13 @@ func (x *StartContainerRequest) GetNextStep() *NextStep {
 	return nil
 }
 
-// The next run of a container of a build that has ended, where it ran before
-// and with the files that it has, into which the layers are put that its next
-// image has above the last one. From then on it is a container of that image:
-// what it changes are changes of that one. conflict: its files are gone, or it
-// is no container of a build that has ended; invalid: the image does not stand on
-// the last one.
+// The next run of a container of a build that has ended, where it ran before:
+// with the files of its next image alone, or with those that it has, into which
+// the layers are put that its next image has above the last one. From then on it
+// is a container of that image: what it changes are changes of that one.
+// conflict: what it ran in is gone, it is no container of a build that has ended,
+// or it is given what this backend gives to a container of its own alone;
+// invalid: the image does not stand on the last one.
 type NextStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Image string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"` // as CreateContainer's
