@@ -98,7 +98,8 @@ func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string)
 	if err != nil {
 		return err
 	}
-	if err := mounts.Unmount(paths.Merged()); err != nil {
+	// What the shim keeps has it mounted, too.
+	if err := errors.Join(mounts.Forget(paths.Merged()), mounts.Unmount(paths.Merged())); err != nil {
 		return err
 	}
 	// Processes of earlier generations may have changed the name files' owners.

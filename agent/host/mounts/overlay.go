@@ -167,6 +167,17 @@ func withLog(fs int, err error) error {
 	return fmt.Errorf("%w (%s)", err, strings.Join(messages, "; "))
 }
 
+// Forget has an overlay let go of files that nobody has open: where it is mounted
+// a second time, they would take space after their end for as long as that is.
+// Nothing mounted is no error.
+func Forget(target string) error {
+	err := unix.Mount("", target, "", unix.MS_REMOUNT, "") // which drops what the kernel has cached of it
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "remount", Path: target, Err: err}
+	}
+	return nil
+}
+
 // Unmount detaches what is mounted at target, also while it is in use. Nothing
 // mounted, or no such path, is no error.
 func Unmount(target string) error {

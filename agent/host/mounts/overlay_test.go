@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func makeLayers(t *testing.T, count int) (dir string, lower []string) {
@@ -93,5 +95,56 @@ func TestOverlayWithoutUpperIsReadOnly(t *testing.T) {
 	defer Unmount(merged)
 	if err := os.WriteFile(filepath.Join(merged, "new"), nil, 0o644); err == nil {
 		t.Error("a file was written")
+	}
+}
+
+// What a step leaves of a build keeps its overlay mounted.
+func TestFilesOfAnOverlayThatIsMountedElsewhereToo(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=32m"); err != nil {
+		t.Fatal(err)
+	}
+	defer Unmount(dir)
+	of := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"lower", "upper", "work", "merged", "elsewhere"} {
+		if err := os.Mkdir(of(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	free := func() uint64 {
+		var stat unix.Statfs_t
+		if err := unix.Statfs(dir, &stat); err != nil {
+			t.Fatal(err)
+		}
+		return stat.Bfree
+	}
+	before := free()
+	if err := (Overlay{Lower: []string{of("lower")}, Upper: of("upper"), Work: of("work")}).Mount(of("merged")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(of("merged"), of("elsewhere"), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer Unmount(of("elsewhere"))
+	if err := os.WriteFile(of("merged/big"), make([]byte, 16<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Forget(of("merged")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Unmount(of("merged")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(of("upper")); err != nil {
+		t.Fatal(err)
+	}
+	if after := free(); after < before {
+		t.Fatalf("%d blocks are free, %d were", after, before)
+	}
+	if err := Forget(of("merged")); err != nil {
+		t.Fatal("nothing is mounted:", err)
 	}
 }
