@@ -178,6 +178,7 @@ cat /proc/self/mountinfo | while read id parent device root rest; do echo "mount
 cat /etc/hosts; hostname; ls -lanR /dev | grep -v '^total'; ls -la /proc/self/fd | wc -l
 cat /proc/keys; ls -A / /tmp /etc; cat /proc/sys/kernel/cap_last_cap; echo x 2>&1 >/proc/sys/kernel/printk; cat /proc/net/dev /proc/net/route
 stat -c '%n %u %g %a' / /etc /dev /dev/shm /dev/mqueue /dev/pts /dev/null /proc /sys; tr "\\0" " " </proc/1/cmdline | head -c 20
+echo "null devices: $(stat -L -c %D:%i /proc/1/fd/0 /dev/null | uniq | wc -l)"
 trap; cat /proc/sysvipc/shm /proc/sysvipc/sem; grep -E '^(Sig[BIC]|Shd)' /proc/1/status
 `
 
@@ -248,7 +249,7 @@ func TestAStepThatIsEnteredIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 				if wanted != got {
 					t.Errorf("by the runtime + and entered -:\n%s", difference(wanted, got))
 				}
-				if !strings.Contains(got, "Seccomp:\t2") || !strings.Contains(got, "mount / / ") || !strings.Contains(got, "keyring   _ses.ID: empty") {
+				if !strings.Contains(got, "Seccomp:\t2") || !strings.Contains(got, "mount / / ") || !strings.Contains(got, "null devices: 1") || !strings.Contains(got, "keyring   _ses.ID: empty") {
 					t.Fatalf("not everything is seen:\n%s", got)
 				}
 			}

@@ -140,6 +140,9 @@ func (r *rootMaker) mountAll(spec *Spec) syscall.Errno {
 		}
 		if errno == 0 && mount.Target == "/dev" {
 			errno = r.makeDevices(spec.Root.Devices)
+			if errno == 0 {
+				errno = reopenNull()
+			}
 		}
 		if errno != 0 {
 			return errno
@@ -179,6 +182,32 @@ func (r *rootMaker) makeDevices(devices []Device) syscall.Errno {
 		}
 	}
 	return 0
+}
+
+// reopenNull puts the root's own null device in the place of the machine's, as
+// the runtime does: the program may change the mode and the owner of what is open.
+func reopenNull() syscall.Errno {
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err.(syscall.Errno)
+	}
+	if !isNull(null) {
+		return syscall.ENODEV
+	}
+	for fd := range firstFD {
+		if !isNull(fd) {
+			continue
+		}
+		if err := syscall.Dup3(null, fd, 0); err != nil {
+			return err.(syscall.Errno)
+		}
+	}
+	return 0
+}
+
+func isNull(fd int) bool {
+	var stat syscall.Stat_t
+	return syscall.Fstat(fd, &stat) == nil && stat.Mode&syscall.S_IFMT == syscall.S_IFCHR && stat.Rdev == deviceNull
 }
 
 // mask makes what is to be read-only so, and then hides what is to be hidden.
@@ -227,7 +256,7 @@ func (r *rootMaker) hide(fd uintptr) syscall.Errno {
 	if errno != 0 {
 		return errno
 	}
-	if err := syscall.Fstat(int(null), &stat); err != nil || stat.Mode&syscall.S_IFMT != syscall.S_IFCHR || stat.Rdev != deviceNull {
+	if !isNull(int(null)) {
 		return syscall.ENODEV
 	}
 	nothing, errno := cloneTree(null, "", atEmptyPath, mountAttributes{})
