@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/shim/enter"
 )
 
 // confinement is what an exec has to share with the container's main process,
@@ -24,6 +25,7 @@ type confinement struct {
 	binary   *os.File // this program, where nobody can write to it
 	cgroups  joinedCgroups
 	oomScore string
+	files    enter.Limit // of open files, which Go's runtime raises for itself
 	keyring  string
 	filter   []byte
 	// Processes of the container may trace each other, and so the OCI runtime's
@@ -129,6 +131,9 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 	if c.cgroups, err = cgroupsToJoin(main.PID()); err != nil {
 		return nil, err
 	}
+	if c.files, err = openFilesLimit(main.PID()); err != nil {
+		return nil, err
+	}
 	if config.Linux.Seccomp != nil {
 		if err := reaper.WithoutReaping(func() (err error) { c.filter, err = seccompFilterOf(main.PID()); return err }); err != nil {
 			return nil, err
@@ -144,6 +149,21 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 	}
 	c.main = os.NewFile(uintptr(pidfd), "main process")
 	return c, nil
+}
+
+// openFilesLimit reads it where nobody needs a right for it: prlimit asks for one
+// where the process has another user.
+func openFilesLimit(pid int) (limit enter.Limit, err error) {
+	content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "limits"))
+	if err != nil {
+		return limit, fmt.Errorf("read the container's limits: %w", err)
+	}
+	limit.Resource = unix.RLIMIT_NOFILE
+	_, line, _ := strings.Cut(string(content), "\nMax open files")
+	if _, err := fmt.Sscan(line, &limit.Soft, &limit.Hard); err != nil {
+		return limit, fmt.Errorf("read the container's limits: %w", err)
+	}
+	return limit, nil
 }
 
 // joinedCgroups are the control groups that a process is in and this one is not.

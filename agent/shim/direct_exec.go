@@ -87,6 +87,7 @@ func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spe
 		UID: process.User.UID, GID: process.User.GID, Groups: process.User.AdditionalGIDs,
 		NoNewPrivileges: process.NoNewPrivileges, Filter: c.filter,
 	}
+	spec.Limits = []enter.Limit{c.files}
 	for _, limit := range process.Rlimits {
 		number, known := limitNumbers[limit.Type]
 		if !known {

@@ -350,6 +350,28 @@ func (c *container) members() (members []string) {
 	return members
 }
 
+// Go's runtime raises the limit of whatever it starts in.
+func TestAStepAndAnExecMayOpenAsManyFilesAsTheRuntimesProcess(t *testing.T) {
+	var own unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &own))
+	lower := unix.Rlimit{Cur: own.Max / 2, Max: own.Max}
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &lower))
+	t.Cleanup(func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &own)) })
+	stage := beginStage(t, sh("ulimit -Sn; ulimit -Hn"))
+	wanted := stage.step().stdout.String()
+	stage.prepare(sh("ulimit -Sn; ulimit -Hn; echo ready; while :; do sleep 0.01; done"))
+	session, failure := stage.attempt()
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	session.until("ready")
+	defer stage.client.Signal(contextFor(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(unix.SIGKILL)}))
+	inExec := stage.exec("e", &agentv1.ProcessSpec{Args: sh("ulimit -Sn; ulimit -Hn")}).finish().stdout.String()
+	if inStep := session.stdout.String(); inStep != wanted+"ready\n" || inExec != wanted {
+		t.Fatalf("by the runtime %q, entered %q, in an exec %q", wanted, inStep, inExec)
+	}
+}
+
 func TestProcessesThatAStepLeavesAreDeadWhenItEnds(t *testing.T) {
 	stage := beginStage(t, sh("true"))
 	stage.step().expectExit(0)
