@@ -220,6 +220,27 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 	}
 }
 
+// Who has heard that a run is over may ask when the next one runs.
+func TestARunThatGoesOnIsNotTheLast(t *testing.T) {
+	c, runtime, first := running(t, session.Options{Restartable: true, Log: memoryLog(t)})
+	first.exit(0)
+	must(t, c.WaitEnded(contextFor(t)))
+	_, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 2})
+	must(t, err)
+	second := <-runtime.launched
+	if c.EndAfter(1) || c.EndAfter(2) {
+		t.Fatal("the second one runs")
+	}
+	second.exit(0)
+	must(t, c.WaitEnded(contextFor(t)))
+	if !c.EndAfter(2) {
+		t.Fatal("none has started since")
+	}
+	if _, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 3}); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Fatal(err)
+	}
+}
+
 func TestAnAbandonedAttachLeavesTheRunThatIsOver(t *testing.T) {
 	c, runtime, main := running(t, session.Options{Restartable: true, Log: memoryLog(t)})
 	main.exit(3)

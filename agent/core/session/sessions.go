@@ -244,11 +244,12 @@ func (c *Sessions) WaitNext(ctx context.Context, generation uint64) error {
 	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.generation > generation })
 }
 
-// EndAfter has no generation start after this one. False: one has.
+// EndAfter has no generation start after this one, which is over. False: one has,
+// or this one runs.
 func (c *Sessions) EndAfter(generation uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.run.generation > generation {
+	if c.run.generation > generation || !c.run.over() {
 		return false
 	}
 	c.options.Restartable = false
