@@ -1,5 +1,6 @@
 /** Logs and files of containers on ECS that do not run: the docker CLI before a simulated AWS. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -7,6 +8,7 @@ import { after, before, describe, it } from "node:test";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 
 /** The pause lets the agent read standard error first: which of two streams it reads first is chance. */
@@ -16,14 +18,20 @@ describe("containers on ECS that do not run", () => {
   let under: EcsDaemon;
   let directory: string;
   before(async () => {
-    under = await EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "5s", drain_timeout: "1s" } });
     directory = await mkdtemp(join(tmpdir(), "skl-files-"));
+    under = await EcsDaemon.start({
+      ...{ leastPrivilege: true, ecs: { linger: "5s", drain_timeout: "1s" } },
+      daemon: { env: await testBuildEnv(step()) },
+    });
     await under.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
     await under?.stop();
     await rm(directory, { recursive: true, force: true });
   });
+
+  /** Names the step at which the backend dies. */
+  const step = (): string => join(directory, "step");
 
   /** Until nothing of a container is left in AWS but its log. */
   async function gone(container: string): Promise<void> {
@@ -47,6 +55,39 @@ describe("containers on ECS that do not run", () => {
     assert.equal((await daemon.docker("logs", "--since", "1h", "--follow", "logged")).code, 0);
     assert.equal(aws.calls.count("logs.GetLogEvents"), 0);
     await daemon.ok("rm", "logged");
+  });
+
+  it("have the log that a backend had taken when it was killed, though their agent has left since", async () => {
+    const { daemon, aws } = under;
+    const id = await daemon.ok(
+      "run",
+      "--detach",
+      "--name=cut",
+      "busybox",
+      "sh",
+      "-c",
+      "echo taken; sleep 1000",
+    );
+    await untilTrue(async () => (await daemon.ok("logs", "cut")) === "taken");
+    const task = aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
+    await writeFile(step(), "logs.drain.after");
+    process.kill(daemon.pid, "SIGSTOP"); // The supervisor, so that no backend comes back as long as the agent is there.
+    const killing = daemon.docker("kill", "cut"); // Whoever is not answered waits for the next backend.
+    try {
+      await untilTrue(() => !existsSync(step()));
+      await task?.finished;
+      const stream = `sockerless/main/${task?.state.taskArn?.split("/").at(-1)}`;
+      aws.services.logs.putLines("/sockerless/containers", stream, ["only in the cloud"]);
+    } finally {
+      process.kill(daemon.pid, "SIGCONT");
+      await killing;
+    }
+    await untilTrue(
+      async () => (await daemon.docker("inspect", "--format={{.State.Status}}", "cut")).text === "exited",
+    );
+    await gone("cut");
+    assert.equal(await daemon.ok("logs", "cut"), "taken");
+    await daemon.ok("rm", "cut");
   });
 
   it("have the logs of all their runs, whether these were of one task or of several", async () => {

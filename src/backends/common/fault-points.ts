@@ -5,8 +5,8 @@
  *
  * The steps are each call of the driver that makes or takes away something, before it is made and after it is answered
  * (`workloads.launch.before`, `workloads.launch.after`), each commit of the state, before and after it is durable
- * (`state.commit.before`), what a pull does with a blob (`blobs.append.after`, `blobs.place.before`), and each call of a
- * cloud (`aws.RunTask.after`).
+ * (`state.commit.before`), what a pull does with a blob (`blobs.append.after`, `blobs.place.before`), each log that is taken
+ * from an agent (`logs.drain.after`), and each call of a cloud (`aws.RunTask.after`).
  */
 import { ownValue } from "../../common/own-value.ts";
 import type { Driver, ImagePreparer } from "./driver.ts";
@@ -34,6 +34,11 @@ export function stateWithFaultPoints(state: State): State {
 export function imagesWithFaultPoints<T extends ImagePreparer>(images: T): T {
   const unpacking = around(images.unpacking, steps("images", ["forget"]));
   return around({ ...images, unpacking }, steps("images", ["prepare", "discard"]));
+}
+
+/** What a cloud's backend stores with a fault point around each log that it takes in; the same object outside of tests. */
+export function storedWithFaultPoints<T extends object>(stored: T): T {
+  return around(stored, steps("logs", ["drain"]));
 }
 
 /** A driver with a fault point around each of its steps, but those of images; the same object outside of tests. */

@@ -11,7 +11,12 @@ import { type Logger, processLogger } from "../../../common/logger.ts";
 import { makeDirectories } from "../../../common/make-directories.ts";
 import type { RunningService } from "../../../common/running-service.ts";
 import { PlatformSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { driverWithFaultPoints, imagesWithFaultPoints, stateWithFaultPoints } from "../fault-points.ts";
+import {
+  driverWithFaultPoints,
+  imagesWithFaultPoints,
+  stateWithFaultPoints,
+  storedWithFaultPoints,
+} from "../fault-points.ts";
 import { ensureHello } from "../images/ensure-hello.ts";
 import { readDocuments } from "../images/image-documents.ts";
 import { hostPlatform } from "../images/platform.ts";
@@ -113,7 +118,7 @@ export async function startCloudBackend(
       authority,
       sealer,
       imageDocuments: (image, mostBytes) => readDocuments(images.content, image, mostBytes),
-      stored,
+      stored: storedWithFaultPoints(stored),
       state: opened,
       clock,
       logger,

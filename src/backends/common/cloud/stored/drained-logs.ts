@@ -1,7 +1,8 @@
 /**
  * Logs of containers that have ended, taken from their agents. `<state>/logs` has for each of a container's
- * tasks a log file as agents write it, `<container ID>.<number>.<agent>.log`, numbered in the tasks' order. A
- * file `<container ID>.cloud` says that a log could not be taken whole, so that the cloud's own is shown.
+ * tasks a log file as agents write it, `<container ID>.<number>.<agent>.<generation>.log`, numbered in the tasks' order,
+ * with the generation of the last run that it has. It gets this name once it is whole. A file `<container ID>.cloud` says
+ * that a log could not be taken whole, so that the cloud's own is shown.
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -16,11 +17,22 @@ import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 /** Records that are written together: a write takes longer than the bytes of many short lines. */
 const batchBytes = 256 * 1024;
 
+/** The name of a {@link Part}'s file. */
+const partName = /^[^.]+\.(\d+)\.([0-9a-f]+)(?:\.(\d+))?\.log$/;
+
+/** A run of a container, whose end its agent has told. */
+export interface EndedRun {
+  readonly agent: AgentTarget;
+  readonly generation: bigint;
+}
+
 /** The log that one agent had. */
 interface Part {
   readonly number: number;
   /** The agent, by a hash of its pin: 16 hexadecimal digits. */
   readonly source: string;
+  /** The last run that it has; 0: taken by a version that did not say. */
+  readonly generation: bigint;
   readonly file: string;
 }
 
@@ -62,28 +74,36 @@ export class DrainedLogs {
   }
 
   /**
-   * Takes the whole log of a container's agent. What an earlier task of the container wrote is kept before it; what was
-   * taken from the same agent before is replaced. No clock has a part in that: those of tasks may differ.
+   * Takes the whole log of a container's agent, once for each run. What an earlier task of the container wrote is kept
+   * before it; what was taken from the same agent before is replaced. No clock has a part in that: those of tasks may
+   * differ.
    *
    * @throws what the agent's call throws; then, and for a log that is too large, it is left to the cloud. Error: it is too
    *   large, and the cloud keeps none
    */
-  async drain(containerId: string, agent: AgentTarget): Promise<void> {
+  async drain(containerId: string, { agent, generation }: EndedRun): Promise<void> {
     if (await this.#isInCloud(containerId)) {
       return;
     }
     const parts = await this.#parts(containerId);
     const source = sourceOf(agent);
-    const number = parts.find((part) => part.source === source)?.number ?? (parts.at(-1)?.number ?? 0) + 1;
-    const file = this.#file(`${containerId}.${String(number).padStart(6, "0")}.${source}.log`);
+    const before = parts.find((part) => part.source === source);
+    if (before?.generation === generation) {
+      return;
+    }
+    const number = String(before?.number ?? (parts.at(-1)?.number ?? 0) + 1).padStart(6, "0");
+    const file = this.#file(`${containerId}.${number}.${source}.${generation}.log`);
     const temporary = `${file}.new`;
     try {
       let room = this.#maxBytes;
-      for (const part of parts.filter((each) => each.file !== file)) {
+      for (const part of parts.filter((each) => each !== before)) {
         room -= (await stat(part.file)).size;
       }
       await this.#write(temporary, agentRecords(agent, containerId), room);
       await rename(temporary, file);
+      if (before !== undefined) {
+        await rm(before.file, { force: true });
+      }
     } catch (error) {
       await rm(temporary, { force: true });
       await this.leaveToCloud(containerId);
@@ -94,11 +114,13 @@ export class DrainedLogs {
   }
 
   /**
-   * The log of a run was not taken, and what was taken of others would be shown as if it were all: the cloud's log is shown
-   * from now on, where there is one.
+   * The log of a run can be taken no more, and what was taken of others would be shown as if it were all: the cloud's log is
+   * shown from now on, where there is one, unless the run's lies here whole.
+   *
+   * @param run undefined: it never had an agent, or its log could not be taken
    */
-  async leaveToCloud(containerId: string): Promise<void> {
-    if (!this.#cloud.isKept) {
+  async leaveToCloud(containerId: string, run?: EndedRun): Promise<void> {
+    if (!this.#cloud.isKept || (run !== undefined && (await this.#has(containerId, run)))) {
       return;
     }
     try {
@@ -155,15 +177,26 @@ export class DrainedLogs {
     return exists(this.#marker(containerId));
   }
 
-  /** The logs taken from each agent, oldest first. */
+  async #has(containerId: string, { agent, generation }: EndedRun): Promise<boolean> {
+    const source = sourceOf(agent);
+    const parts = await this.#parts(containerId);
+    return parts.some((part) => part.source === source && part.generation === generation);
+  }
+
+  /** The logs taken from each agent, oldest first; the last one of an agent, where a crash has left two. */
   async #parts(containerId: string): Promise<readonly Part[]> {
     const names = (await readdir(this.#directory))
       .filter((name) => name.startsWith(`${containerId}.`))
       .sort();
-    return names.flatMap((name) => {
-      const [, number = "", source = ""] = /^[^.]+\.(\d+)\.([0-9a-f]+)\.log$/.exec(name) ?? [];
-      return number === "" ? [] : [{ number: Number(number), source, file: this.#file(name) }];
-    });
+    const parts = new Map<string, Part>();
+    for (const name of names) {
+      const [, number = "", source = "", generation = "0"] = partName.exec(name) ?? [];
+      const part = { number: Number(number), source, generation: BigInt(generation), file: this.#file(name) };
+      if (number !== "" && part.generation >= (parts.get(source)?.generation ?? 0n)) {
+        parts.set(source, part);
+      }
+    }
+    return [...parts.values()];
   }
 
   /** Removes parts, and what a crash has left of one that was being taken. */

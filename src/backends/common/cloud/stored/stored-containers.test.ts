@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http2";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -187,11 +187,17 @@ describe("containers without an agent", () => {
     throw new Error("the log was cut");
   }
 
+  /** A run that has ended, the agent's first if nothing else is said. */
+  const run = (agent: { readonly target: AgentTarget }, generation = 1n) => ({
+    agent: agent.target,
+    generation,
+  });
+
   describe("logs", () => {
     it("are what was drained from their agent", async () => {
       const log = Buffer.concat([record(1, "one\n"), record(2, "two\n", Stream.STDERR)]);
       const agent = await agentWith(() => [log.subarray(0, 30), log.subarray(30)]);
-      await stored.drain(ended, agent.target);
+      await stored.drain(ended, run(agent));
       await assertPrivate(path.join(directory, "state/logs"));
       assert.equal(await logsOf(ended), "one\ntwo\n");
       assert.equal(await logsOf(ended, { stdout: false }), "two\n");
@@ -205,7 +211,7 @@ describe("containers without an agent", () => {
 
     it("come over HTTP/1.1 too, by which frontends ask for few lines", async () => {
       const agent = await agentWith(() => [record(1, "one\n"), record(2, "two\n")]);
-      await stored.drain(ended, agent.target);
+      await stored.drain(ended, run(agent));
       const shortLogs = new ShortLogs();
       cleanUps.push(() => shortLogs.close());
       const request = encodeLogsRequest({ stdout: true, tail: 1n });
@@ -236,14 +242,14 @@ describe("containers without an agent", () => {
     it("go on over several tasks, and are taken from one agent as often as it ends a run", async () => {
       let runs = [record(1, "one\n")];
       const first = await agentWith(() => runs);
-      await stored.drain(ended, first.target);
+      await stored.drain(ended, run(first));
       runs = [record(1, "one\n"), record(5, "two\n", Stream.STDOUT, 1)];
-      await stored.drain(ended, first.target);
+      await stored.drain(ended, run(first, 2n));
       const second = await agentWith(() => [record(9, "three\n", Stream.STDOUT, 1)]);
-      await stored.drain(ended, second.target);
+      await stored.drain(ended, run(second));
       assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
       const silent = await agentWith(() => []);
-      await stored.drain(ended, silent.target);
+      await stored.drain(ended, run(silent));
       assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
     });
 
@@ -254,15 +260,15 @@ describe("containers without an agent", () => {
         [5, "three\n"],
       ] as const) {
         const agent = await agentWith(() => [record(timeNs, text)]);
-        await stored.drain(ended, agent.target);
-        await stored.drain(ended, agent.target);
+        await stored.drain(ended, run(agent));
+        await stored.drain(ended, run(agent));
       }
       assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
     });
 
     it("of a container that runs again are those of its earlier tasks, then what its agent says", async () => {
       const first = await agentWith(() => [record(7, "one\n"), record(8, "two\n", Stream.STDERR)]);
-      await stored.drain(ended, first.target);
+      await stored.drain(ended, run(first));
       const lines = [record(1, "three\n"), record(2, "four\n")];
       const agent: Awaited<ReturnType<typeof agentWith>> = await agentWith(() =>
         agent.asked.at(-1)?.records === true ? lines : [Buffer.from("as the agent shows it\n")],
@@ -277,7 +283,7 @@ describe("containers without an agent", () => {
       assert.equal(agent.asked.at(-1)?.tail, 2n);
       assert.equal(await logsOf(ended, { tail: 0n }), shownByAgent);
       assert.equal(agent.asked.at(-1)?.tail, 0n);
-      await stored.drain(ended, agent.target);
+      await stored.drain(ended, run(agent));
       assert.equal(await logsOf(ended), `one\ntwo\n${shownByAgent}`, "what was just taken is not told twice");
     });
 
@@ -288,11 +294,11 @@ describe("containers without an agent", () => {
         { ...piece, timeNs: 2n, data: Buffer.from("cloudier\n") },
       ];
       const cut = await agentWith(() => [record(1, "one\n")], false);
-      await assert.rejects(stored.drain(ended, cut.target), /ended before its last message/);
+      await assert.rejects(stored.drain(ended, run(cut)), /ended before its last message/);
       assert.equal(await logsOf(ended), "cloudy\ncloudier\n");
       assert.equal(await logsOf(ended, { tail: 1n }), "cloudier\n");
       const whole = await agentWith(() => [record(9, "later\n")]);
-      await stored.drain(ended, whole.target);
+      await stored.drain(ended, run(whole));
       assert.equal(await logsOf(ended), "cloudy\ncloudier\n");
     });
 
@@ -302,10 +308,43 @@ describe("containers without an agent", () => {
         data: Buffer.from(line),
       }));
       const agent = await agentWith(() => [record(1, "taken\n")]);
-      await stored.drain(ended, agent.target);
-      await stored.leaveToCloud(ended);
-      await stored.leaveToCloud(ended);
+      await stored.drain(ended, run(agent));
+      await stored.leaveToCloud(ended, run(agent, 2n));
+      await stored.leaveToCloud(ended, undefined);
       assert.equal(await logsOf(ended), "taken\nleft\n");
+    });
+
+    it("are what was taken where a crash has kept that from being noted, also between two files", async () => {
+      let runs = [record(1, "one\n")];
+      const agent = await agentWith(() => runs);
+      await stored.drain(ended, run(agent));
+      const directoryOfLogs = path.join(directory, "state/logs");
+      const [first = ""] = await readdir(directoryOfLogs);
+      const firstFile = path.join(directoryOfLogs, first);
+      const before = await readFile(firstFile);
+      runs = [record(1, "one\n"), record(5, "two\n")];
+      await stored.drain(ended, run(agent, 10n));
+      await writeFile(firstFile, before); // As if nobody had come to remove it.
+      await stored.leaveToCloud(ended, run(agent, 10n));
+      assert.equal(await logsOf(ended), "one\ntwo\n");
+      await stored.leaveToCloud(ended, run(agent));
+      assert.equal(await logsOf(ended), "", "the cloud has nothing");
+      assert.deepEqual(await readdir(directoryOfLogs), [`${ended}.cloud`]);
+    });
+
+    it("are what a former version has taken, whose files do not tell the run", async () => {
+      let runs = [record(1, "one\n")];
+      const agent = await agentWith(() => runs);
+      await stored.drain(ended, run(agent));
+      const directoryOfLogs = path.join(directory, "state/logs");
+      const [name = ""] = await readdir(directoryOfLogs);
+      const former = name.replace(".1.log", ".log");
+      await rename(path.join(directoryOfLogs, name), path.join(directoryOfLogs, former));
+      assert.equal(await logsOf(ended), "one\n");
+      runs = [record(1, "one\n"), record(2, "two\n")];
+      await stored.drain(ended, run(agent, 2n));
+      assert.equal(await logsOf(ended), "one\ntwo\n");
+      assert.deepEqual(await readdir(directoryOfLogs), [name.replace(".1.log", ".2.log")]);
     });
 
     it("are what was taken where the cloud keeps none", async () => {
@@ -313,12 +352,12 @@ describe("containers without an agent", () => {
       hasCloudLog = false;
       stored = await openStored(100);
       const agent = await agentWith(() => [record(1, "taken\n")]);
-      await stored.drain(ended, agent.target);
+      await stored.drain(ended, run(agent));
       const large = await agentWith(() => [record(2, "x".repeat(100))]);
-      await assert.rejects(stored.drain(ended, large.target), /larger than log_drain_max/);
-      await stored.leaveToCloud(ended);
+      await assert.rejects(stored.drain(ended, run(large)), /larger than log_drain_max/);
+      await stored.leaveToCloud(ended, undefined);
       const last = await agentWith(() => [record(3, "last\n")]);
-      await stored.drain(ended, last.target);
+      await stored.drain(ended, run(last));
       assert.equal(await logsOf(ended), "taken\nlast\n");
       assert.equal((await readdir(path.join(directory, "state/logs"))).length, 2);
     });
@@ -328,7 +367,7 @@ describe("containers without an agent", () => {
         { stream: Stream.STDERR, begins: true, ends: true, timeNs: 1n, data: Buffer.from("cloudy\n") },
       ];
       const large = await agentWith(() => [record(1, "x".repeat(9_000)), record(2, "y".repeat(9_000))]);
-      await stored.drain(ended, large.target);
+      await stored.drain(ended, run(large));
       assert.equal(await logsOf(ended), "cloudy\n");
       assert.deepEqual(await readdir(path.join(directory, "state/logs")), [`${ended}.cloud`]);
     });
@@ -340,7 +379,7 @@ describe("containers without an agent", () => {
       for (const bytes of [bad, Buffer.from("nothing of the kind, and long enough"), good.subarray(0, 25)]) {
         const liar = await agentWith(() => [bytes]);
         await stored.remove(ended);
-        await assert.rejects(stored.drain(ended, liar.target), /the stored log is damaged/);
+        await assert.rejects(stored.drain(ended, run(liar)), /the stored log is damaged/);
       }
     });
 
@@ -350,7 +389,7 @@ describe("containers without an agent", () => {
 
     it("go with the container", async () => {
       const agent = await agentWith(() => [record(1, "one\n")]);
-      await stored.drain(ended, agent.target);
+      await stored.drain(ended, run(agent));
       await stored.remove(ended);
       assert.deepEqual(await readdir(path.join(directory, "state/logs")), []);
     });

@@ -13,7 +13,7 @@ import { toConnectError } from "../../../../common/connect-error.ts";
 import { listen } from "../../../../common/listen.ts";
 import { connectionsOf, cut, plainServer } from "../../connections.ts";
 import type { NewContainer } from "./created-files.ts";
-import { DrainedLogs } from "./drained-logs.ts";
+import { DrainedLogs, type EndedRun } from "./drained-logs.ts";
 import { StagedFiles } from "./staged-files.ts";
 import { type CloudLog, registerStoredService } from "./stored-service.ts";
 
@@ -50,9 +50,9 @@ export interface StoredContainers {
   /** Forgets files that were put into a container which has run since. May be repeated. */
   settleStaged(containerId: string): Promise<void>;
   /** Takes the log of a container that has ended from its agent. May be repeated. */
-  drain(containerId: string, agent: AgentTarget): Promise<void>;
-  /** The log of a run cannot be taken any more: the cloud's is shown from now on. May be repeated. */
-  leaveToCloud(containerId: string): Promise<void>;
+  drain(containerId: string, run: EndedRun): Promise<void>;
+  /** The log of a run cannot be taken any more: unless it was, the cloud's is shown from now on. May be repeated. */
+  leaveToCloud(containerId: string, run: EndedRun | undefined): Promise<void>;
   /** The container is gone. */
   remove(containerId: string): Promise<void>;
   close(): Promise<void>;
@@ -109,8 +109,8 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
     isLogKept: cloud.isKept,
     applyStaged: (containerId, agent, signal) => staged.apply(containerId, agent, signal),
     settleStaged: (containerId) => staged.settle(containerId),
-    drain: (containerId, agent) => drained.drain(containerId, agent),
-    leaveToCloud: (containerId) => drained.leaveToCloud(containerId),
+    drain: (containerId, run) => drained.drain(containerId, run),
+    leaveToCloud: (containerId, run) => drained.leaveToCloud(containerId, run),
     async remove(containerId) {
       await drained.remove(containerId);
       await staged.remove(containerId);

@@ -164,16 +164,18 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   await book.noteEnd(task.containerId, { ...exit, error: error ?? "" }, task.phase);
   // As its agent counts: from the exit, however long the log takes. Its clock may be ahead of this one.
   const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.startSettings.lingerMs;
-  await stored.drain(task.containerId, target).catch((error: unknown) => {
-    const { log } = context.cloud.names;
-    const shown = stored.isLogKept
-      ? `is read from ${log}`
-      : `what was not taken before is lost (${log} has none)`;
-    logger.warn(
-      { ...about, err: error },
-      `the log of a container could not be taken from its agent, and ${shown}: ${messageOf(error)}`,
-    );
-  });
+  await stored
+    .drain(task.containerId, { agent: target, generation: task.generation })
+    .catch((error: unknown) => {
+      const { log } = context.cloud.names;
+      const shown = stored.isLogKept
+        ? `is read from ${log}`
+        : `what was not taken before is lost (${log} has none)`;
+      logger.warn(
+        { ...about, err: error },
+        `the log of a container could not be taken from its agent, and ${shown}: ${messageOf(error)}`,
+      );
+    });
   if (error === undefined) {
     await seeOut(context, task);
     await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });

@@ -65,6 +65,7 @@ function setUp(
     poller: { describe: async () => views },
     agents: {
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
+      targetOf: () => ({}),
       forget: () => {},
     },
     stored: { leaveToCloud: async (id: string) => void leftToCloud.push(id) },
