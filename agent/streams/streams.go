@@ -1,7 +1,8 @@
 // Package streams is the helper beside a frontend: it passes clients' connections
 // on to the agents of their containers, which a Node process cannot do itself, and
 // holds those whose answer is the end of a container, or a log that is followed, so
-// that they outlive the frontend. It listens nowhere and starts nothing.
+// that they outlive the frontend. It also sees when a client has read what was
+// written to it. It listens nowhere and starts nothing.
 //
 // The frontend talks to it over Node's IPC channel: lines of JSON, and a descriptor
 // with each message that has a handle (`child.send(message, handle)`).
@@ -51,12 +52,13 @@ type handedOn struct {
 	Early  []byte `json:"early"` // base64
 	Tell   bool   `json:"tell"`  // say also that it was passed on
 	Held   *held  `json:"held"`  // it stays here
+	Read   bool   `json:"read"`  // it stays the frontend's, which waits until all was read
 }
 
 // answer tells of a connection that was not passed on, or not with all that was
 // read of it. Sent says that somebody else has it, or may; else it is the
-// frontend's still. One without an error is of a connection that is held, or that
-// was passed on where that is to be told.
+// frontend's still. One without an error is of a connection that is held, that was
+// passed on where that is to be told, or whose client has been given time to read.
 type answer struct {
 	ID    int    `json:"id"`
 	Error string `json:"error"`
@@ -160,9 +162,12 @@ func (h *helper) run() error {
 		h.passing.Add(1)
 		go func() {
 			defer h.passing.Done()
-			if m.Handed.Held != nil {
+			switch {
+			case m.Handed.Read:
+				h.awaitRead(fd, m.Handed.ID)
+			case m.Handed.Held != nil:
 				h.hold(fd, m.Handed.ID, m.Handed.Held)
-			} else {
+			default:
 				h.pass(fd, m.Handed)
 			}
 		}()
@@ -188,6 +193,18 @@ func (h *helper) pass(fd int, to handedOn) {
 	} else if to.Tell {
 		_ = h.tell(answer{ID: to.ID, Sent: true})
 	}
+}
+
+// awaitRead tells the frontend once a client has read the header of its answer.
+func (h *helper) awaitRead(fd, id int) {
+	told := answer{ID: id}
+	if conn, err := handover.ConnectionOf(fd); err != nil {
+		told.Error = err.Error()
+	} else {
+		handover.AwaitRead(conn, handover.HeaderLead)
+		conn.Close() // ours alone: it is not shut down
+	}
+	_ = h.tell(told)
 }
 
 func (h *helper) tell(value any) error {

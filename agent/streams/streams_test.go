@@ -125,3 +125,53 @@ func TestAHelperThatServesNoMoreLeavesItsChannelWhileClientsWait(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAFrontendIsToldOnceAClientHasReadItsHeader(t *testing.T) {
+	frontend, lines := started(t, &helper{})
+	fd, client := ends(t)
+	defer unix.Close(fd)
+	write := func(text string) {
+		t.Helper()
+		if _, err := unix.Write(fd, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("header")
+	sendTo(t, frontend, fd, handedOn{ID: 1, Read: true})
+	acknowledge(t, lines)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		time.Sleep(20 * time.Millisecond) // time to tell it too early
+		header := make([]byte, 100)
+		if n, err := client.Read(header); err != nil || string(header[:n]) != "header" {
+			t.Errorf("%q, %v", header[:n], err)
+		}
+	}()
+	var a answer
+	if next(t, lines, &a); a.ID != 1 || a.Error != "" || a.Sent {
+		t.Fatalf("%+v", a)
+	}
+	if unread, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ); err != nil || unread != 0 {
+		t.Fatalf("it was told while %d were unread: %v", unread, err)
+	}
+	<-read
+	write("more") // The frontend's end is as it was.
+	_ = unix.Close(fd)
+	if rest, err := io.ReadAll(client); err != nil || string(rest) != "more" {
+		t.Fatalf("%q, %v", rest, err)
+	}
+}
+
+func TestAConnectionOfAnotherKindIsToldToBeNone(t *testing.T) {
+	frontend, lines := started(t, &helper{})
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)
+	sendTo(t, frontend, null, handedOn{ID: 1, Read: true})
+	if a := told(t, lines); a.ID != 1 || a.Error == "" {
+		t.Fatalf("%+v", a)
+	}
+}

@@ -23,9 +23,9 @@ export function streamContentType({ version }: Pick<HijackContext, "version">, m
 }
 
 /**
- * Milliseconds by which the first output stays behind the header, at least. Clients in Python and Java read
- * the header through a buffer and drop what came along with it, and nobody tells that it was read: dockerd
- * needs so long to start a process. A client on a machine that has more to do than processors is woken late.
+ * Milliseconds by which the first output stays behind the header, at least, where nobody tells that it was read. Clients
+ * in Python and Java read the header through a buffer and drop what came along with it: dockerd needs so long to start a
+ * process. A client on a machine that has more to do than processors is woken late.
  */
 const headerLeadMs = { idle: 10, busy: 30 } as const;
 
@@ -39,6 +39,7 @@ export class HijackedConnection {
   readonly #context: HijackContext;
   /** Paused until somebody listens to it. */
   readonly socket: Duplex;
+  #acceptedAt = 0;
   #headerLead: Promise<void> | undefined;
 
   constructor(context: HijackContext) {
@@ -98,16 +99,24 @@ export class HijackedConnection {
             "Upgrade: tcp",
           ];
     this.socket.write(this.#head(lines));
-    this.#headerLead = sleep(headerLeadMs[isMachineBusy() ? "busy" : "idle"]);
+    this.#acceptedAt = performance.now();
     return this.socket;
   }
 
   /**
-   * Resolves once a client that waits for its answer has had time to read the header by itself. An agent that takes the
-   * connection does not need the time: it sees when all was read.
+   * Resolves once a client that waits for its answer has read the header by itself, or has had time to. An agent that takes
+   * the connection sees to that on its own.
    */
-  async headerLead(): Promise<void> {
-    await this.#headerLead;
+  headerLead(): Promise<void> {
+    this.#headerLead ??= this.#untilRead();
+    return this.#headerLead;
+  }
+
+  async #untilRead(): Promise<void> {
+    if ((await this.#context.services.handOver?.isRead(this.socket)) !== true) {
+      const leadMs = headerLeadMs[isMachineBusy() ? "busy" : "idle"];
+      await sleep(Math.max(0, this.#acceptedAt + leadMs - performance.now()));
+    }
   }
 
   /** Answers 200 without a body, where there is no stream after all. */

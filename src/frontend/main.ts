@@ -60,13 +60,11 @@ export async function startFrontend(
   const isDebugging = logger.isLevelEnabled("debug");
   const execEnds = new ExecEnds(ways.backend.execs, supervision);
   const startBuilder = supervision?.startBuilder;
-  const backendSocket = /^unix:\/\/(.*)$/s.exec(reach.address)?.[1];
-  const handsOn = config.handOver && config.backend === "local";
-  const handOver =
-    handsOn && backendSocket !== undefined
-      ? new HandOver(builtPrograms.agent, backendSocket, logger)
-      : undefined;
-  const areAllHandedOn = handOver !== undefined && config.hosts.every((host) => host.startsWith("unix://"));
+  const backendSocket = config.backend === "local" ? /^unix:\/\/(.*)$/s.exec(reach.address)?.[1] : undefined;
+  const isUnix = (host: string): boolean => host.startsWith("unix://");
+  const isHelped = config.handOver && process.platform === "linux" && config.hosts.some(isUnix);
+  const handOver = isHelped ? new HandOver(builtPrograms.agent, backendSocket, logger) : undefined;
+  const areAllHandedOn = isHelped && backendSocket !== undefined && config.hosts.every(isUnix);
   if (!areAllHandedOn) {
     ways.streams.startThreads();
   }

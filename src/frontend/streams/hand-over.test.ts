@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { connect, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -107,6 +107,37 @@ test("a helper that cannot be spawned leaves every connection to the workers", a
     const handOver = helperOf(t, program);
     assert.equal(handOver.mayTake(socket, endpoint), false, program);
   }
+});
+
+test("what was written to a client is told to be read once it is, also where nothing is handed on", async (t) => {
+  const directory = await temporaryDirectory(t);
+  const handOver = new HandOver(builtPrograms.agent, undefined, logger);
+  t.after(() => handOver.close());
+  const { client, socket } = await connected(t, join(directory, "client"));
+  assert.equal(handOver.mayTake(socket, endpoint), false);
+  socket.write("header");
+  const told = handOver.isRead(socket);
+  const [header] = (await once(client, "data")) as [Buffer];
+  assert.equal(header.toString(), "header");
+  assert.equal(await told, true);
+  client.end("as ever");
+  socket.end("the rest");
+  assert.deepEqual([await text(client), await text(socket)], ["the rest", "as ever"]);
+  assert.equal(await handOver.isRead(socket), false, "it is closed");
+});
+
+test("nobody tells what a client has read where its helper is gone, or it is on a network", async (t) => {
+  const directory = await temporaryDirectory(t);
+  const { socket } = await connected(t, join(directory, "client"));
+  const handOver = helperOf(t, join(directory, "missing"));
+  assert.equal(await handOver.isRead(socket), false);
+  const far = createServer().listen(0, "127.0.0.1");
+  t.after(() => far.close());
+  await once(far, "listening");
+  const client = connect((far.address() as AddressInfo).port);
+  t.after(() => client.destroy());
+  await once(client, "connect");
+  assert.equal(await helperOf(t).isRead(client), false);
 });
 
 test("a helper that leaves its channel while it lives has a successor", async (t) => {

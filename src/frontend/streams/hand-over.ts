@@ -2,7 +2,7 @@
  * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
  * itself. A helper process passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
  * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}, {@link HandOver.mayTakeBody}); all others go
- * through the workers.
+ * through the workers. Of those the helper sees when the answer's header was read ({@link HandOver.isRead}).
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
 import type { IncomingMessage } from "node:http";
@@ -70,7 +70,7 @@ interface Handle {
 /** The helper beside this frontend, which it outlives as long as it has something to pass on, or somebody waits. */
 export class HandOver {
   readonly #program: string;
-  readonly #backend: string;
+  readonly #backend: string | undefined;
   readonly #logger: Logger;
   readonly #pending = new Map<number, PromiseWithResolvers<Answer>>();
   #helper: ChildProcess | undefined;
@@ -82,9 +82,9 @@ export class HandOver {
 
   /**
    * @param program the agent's executable
-   * @param backend path of the backend's socket
+   * @param backend path of the backend's socket; undefined: nothing is handed on
    */
-  constructor(program: string, backend: string, logger: Logger) {
+  constructor(program: string, backend: string | undefined, logger: Logger) {
     this.#program = program;
     this.#backend = backend;
     this.#logger = logger;
@@ -96,7 +96,7 @@ export class HandOver {
    * offer. Not over TLS, and not where what the client gets is framed by us, as on a WebSocket, which has no such socket.
    */
   mayTake(client: Duplex, endpoint: AgentEndpoint | undefined): boolean {
-    return this.#mayTake(client) && endpoint?.address.case === "unixPath";
+    return this.#mayHandOn(client) && endpoint?.address.case === "unixPath";
   }
 
   /**
@@ -106,7 +106,7 @@ export class HandOver {
   mayHold({ socket, httpVersion, headers }: IncomingMessage): boolean {
     const hasBody =
       headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) !== 0;
-    return this.#mayTake(socket) && httpVersion === "1.1" && !hasBody && headers.expect === undefined;
+    return this.#mayHandOn(socket) && httpVersion === "1.1" && !hasBody && headers.expect === undefined;
   }
 
   /** True for a request on a unix socket whose body an agent may read, as the last of its connection. */
@@ -115,7 +115,7 @@ export class HandOver {
     const isFramed =
       coding === undefined ? /^\d{1,15}$/.test(length ?? "") : coding.trim().toLowerCase() === "chunked";
     const isExpected = expect === undefined || expect.toLowerCase() === "100-continue";
-    return this.#mayTake(socket) && httpVersion === "1.1" && isFramed && isExpected;
+    return this.#mayHandOn(socket) && httpVersion === "1.1" && isFramed && isExpected;
   }
 
   /**
@@ -184,6 +184,26 @@ export class HandOver {
   }
 
   /**
+   * Resolves once a client on a unix socket has read all that was written to it, or has not for a second: only a process
+   * that has the connection's descriptor can ask the kernel.
+   *
+   * @returns false where nobody can tell
+   */
+  async isRead(client: Duplex): Promise<boolean> {
+    await written(client);
+    const handle = this.#reaches(client) ? handleOf(client) : undefined;
+    if (handle === undefined) {
+      return false;
+    }
+    try {
+      return (await this.#ask(handle, { read: true })).error === "";
+    } catch (error) {
+      this.#logger.debug({ err: error }, "nobody tells whether a client has read its answer");
+      return false;
+    }
+  }
+
+  /**
    * Sends a connection to the helper, with what was read of it.
    *
    * @param handed resolves once somebody else says that he has it
@@ -193,30 +213,43 @@ export class HandOver {
   async #pass(client: Duplex, message: object): Promise<Passed>;
   async #pass(client: Duplex, message: object, handed: Promise<void>): Promise<Passed | undefined>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined> {
-    const handle = client.destroyed ? undefined : handleOf(client);
-    const helper = this.#helper;
-    if (handle === undefined || helper === undefined || !this.#isReady) {
+    const handle = client.destroyed || !this.#isReady ? undefined : handleOf(client);
+    if (handle === undefined) {
       return { sent: false, error: "the client is gone, or the helper", early: Buffer.alloc(0) };
     }
     const early = takeRead(client, handle);
+    const answer = await this.#ask(handle, { early: early.toString("base64"), ...message }, handed);
+    if (answer === undefined) {
+      return undefined;
+    }
+    if (!answer.sent) {
+      handle.readStart();
+    }
+    return { ...answer, early };
+  }
+
+  /**
+   * Sends a connection's descriptor to the helper.
+   *
+   * @param handed as of {@link #pass}
+   * @throws SockerlessError when the helper has ended with it
+   */
+  async #ask(handle: Handle, message: object): Promise<Answer>;
+  async #ask(handle: Handle, message: object, handed: Promise<void> | undefined): Promise<Answer | undefined>;
+  async #ask(handle: Handle, message: object, handed?: Promise<void>): Promise<Answer | undefined> {
     const id = ++this.#lastId;
     const told = Promise.withResolvers<Answer>();
     this.#pending.set(id, told);
     try {
-      const whole = { id, early: early.toString("base64"), ...message };
-      helper.send(whole, handle as unknown as SendHandle, undefined, (error) => {
+      this.#helper?.send({ id, ...message }, handle as unknown as SendHandle, undefined, (error) => {
         if (error !== null) {
           told.reject(error);
         }
       });
-      const answer = await Promise.race(handed === undefined ? [told.promise] : [handed, told.promise]);
-      if (answer === undefined) {
-        return undefined;
-      }
-      if (!answer.sent) {
-        handle.readStart();
-      }
-      return { ...answer, early };
+      return await Promise.race([
+        told.promise,
+        ...(handed === undefined ? [] : [handed.then(() => undefined)]),
+      ]);
     } finally {
       this.#pending.delete(id);
     }
@@ -231,8 +264,12 @@ export class HandOver {
     }
   }
 
-  /** A client on a unix socket, as it is. */
-  #mayTake(client: Duplex): boolean {
+  #mayHandOn(client: Duplex): boolean {
+    return this.#backend !== undefined && this.#reaches(client);
+  }
+
+  /** True for a client on a unix socket, as it is. */
+  #reaches(client: Duplex): client is Socket {
     return (
       this.#isReady &&
       client instanceof Socket &&
