@@ -76,10 +76,28 @@ describe("the judge", () => {
 it("the document says when each suite ran, and how a test ended that counts as it ended alone", () => {
   const judged = { ...judge(told({ A: "pass" }), told({ A: "pass" }), [], true), day: "2026-11-20" };
   const tests = [{ test: "A", before: "fail", now: "pass" }] as const;
-  const text = conformanceDocument(new Map([["s", { ...judged, again: { day: "2026-11-21", tests } }]]));
+  const again = { ...judged, again: { day: "2026-11-21", tests } };
+  const text = conformanceDocument(new Map([["s", again]]), "", ["s"]);
   assert.match(text, /^\| s \| 2026-11-20 \| 1 \| 1 \| 1 \| 1 \| 0 \|$/m);
   assert.match(text, /^- \*\*s\*\*, on 2026-11-21: `A` \(fail, then pass\)$/m);
-  assert.doesNotMatch(conformanceDocument(new Map([["s", judged]])), /Run again/);
+  assert.doesNotMatch(conformanceDocument(new Map([["s", judged]]), text, ["s"]), /Run again/);
+});
+
+it("the document keeps what it says of suites that did not run now, in the order of all", () => {
+  const names = ["s", "s/part", "t"];
+  const of = (outcome: Outcome, day: string) => ({
+    ...judge(told({ A: "fail", B: "fail", C: outcome }), told({ A: "fail", B: "pass", C: "pass" }), [], true),
+    day,
+    again: { day, tests: [{ test: "B", before: "pass", now: "fail" }] } as const,
+  });
+  const all = (day: string) => new Map(names.map((name) => [name, of("pass", day)]));
+  const before = conformanceDocument(all("2026-11-20"), "", names);
+  assert.equal(conformanceDocument(new Map(), before, names), before);
+  const renewed = conformanceDocument(new Map([["s", of("fail", "2026-11-22")]]), before, names);
+  const both = all("2026-11-20").set("s", of("fail", "2026-11-22"));
+  assert.equal(renewed, conformanceDocument(both, "", names));
+  assert.match(renewed, /^- \*\*s\*\*: `B`, `C`\n- \*\*s\/part\*\*: `B`\n/m);
+  assert.doesNotMatch(conformanceDocument(new Map(), renewed, ["s"]), /s\/part|\*\*t\*\*/);
 });
 
 it("events of a test are read, and lines between them are not", async () => {
