@@ -391,8 +391,12 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 	name := cacheVolume(mount.CacheOpt.GetID())
 	var from *ref
 	if mount.Input >= 0 {
+		input := s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef
+		if files, ok := input.(*ref); ok && !files.isState() {
+			return fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… of a build context is not implemented by the builder: COPY it to a stage and name that", mount.Dest)
+		}
 		var err error
-		if from, err = stateOf(s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef); err != nil {
+		if from, err = stateOf(input); err != nil {
 			return err
 		}
 		if path.Join("/", mount.Selector) == "/" {

@@ -132,6 +132,25 @@ func TestTheFilesThatGoWithAStartAreBoundedTogether(t *testing.T) {
 	must(t, mount("byte"))
 }
 
+func TestACacheThatBeginsAsAContextIsRefusedByName(t *testing.T) {
+	w, server := workerOf(t)
+	dir, err := w.contexts.take("")
+	must(t, err)
+	files := w.contextRef("context", dir)
+	defer files.Release(context.Background())
+	made := &step{
+		execOp: &execOp{worker: w}, host: &backendv1.HostConfig{},
+		inputs: []solver.Result{bkworker.NewWorkerRefResult(files, w)},
+	}
+	err = made.mountCache(context.Background(), &pb.Mount{Dest: "/kept", Selector: "/sub", CacheOpt: &pb.CacheOpt{ID: "kept"}})
+	if err == nil || !strings.Contains(err.Error(), "RUN --mount=type=cache,target=/kept,from=… of a build context is not implemented") {
+		t.Error(err)
+	}
+	if len(made.host.Mounts)+len(made.caches)+len(server.Images()) != 0 {
+		t.Errorf("left %v, %v, %v", made.host.Mounts, made.caches, server.Images())
+	}
+}
+
 func TestAMountThatIsNotRemovedFailsNoStep(t *testing.T) {
 	_, server, mount := mounting(t)
 	mounted := mount()
