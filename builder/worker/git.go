@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,9 @@ type gitSource struct {
 }
 
 func newGitSource(w *Worker) (*gitSource, error) {
+	if err := w.boundGit(); err != nil {
+		return nil, err
+	}
 	real, err := git.NewSource(git.Opt{CacheAccessor: &checkouts{&manager{Worker: w}}})
 	return &gitSource{real, w.limits.Context}, err
 }
@@ -47,6 +51,26 @@ func (s *gitSource) Resolve(ctx context.Context, id source.Identifier, sessions 
 		return nil, err
 	}
 	return &gitInstance{made, s.limits}, nil
+}
+
+// maxGitAnswer bounds, in KiB, the memory of a git that prints a commit, a tag or a list of references: BuildKit reads all of
+// it, and a server chooses how much there is.
+const maxGitAnswer = 64 << 10
+
+// boundGit puts a program before git in this process's PATH, by which BuildKit finds it.
+func (w *Worker) boundGit() error {
+	if _, err := exec.LookPath("git"); err != nil {
+		return nil // allowGit tells it.
+	}
+	dir, err := os.MkdirTemp(w.scratch, "git-")
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("#!/bin/sh\nPATH=${PATH#*:}\ncase \" $* \" in *' cat-file '* | *' ls-remote '*) ulimit -d %d ;; esac\nexec git \"$@\"\n", maxGitAnswer)
+	if err := os.WriteFile(filepath.Join(dir, "git"), []byte(script), 0o700); err != nil {
+		return err
+	}
+	return os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
 }
 
 // ResolveMetadata asks a repository for what a reference of it is.

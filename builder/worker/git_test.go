@@ -22,6 +22,7 @@ import (
 // workerOfGit is one whose git asks by a proxy of its own.
 func workerOfGit(t *testing.T, limits ContextLimits) *Worker {
 	t.Helper()
+	t.Setenv("PATH", os.Getenv("PATH"))
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"} {
 		t.Setenv(name, "")
 	}
@@ -39,6 +40,12 @@ func workerOfGit(t *testing.T, limits ContextLimits) *Worker {
 
 // repository is a git repository of files by name, and the server of it.
 func repository(t *testing.T, files map[string]string) (address string) {
+	t.Helper()
+	return repositoryOf(t, files, "all")
+}
+
+// repositoryOf is one whose commit has a message.
+func repositoryOf(t *testing.T, files map[string]string, message string) (address string) {
 	t.Helper()
 	dir := t.TempDir()
 	run := func(args ...string) string {
@@ -59,7 +66,11 @@ func repository(t *testing.T, files map[string]string) (address string) {
 		write(t, dir, name, content)
 	}
 	run("add", "--all")
-	run("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--message=all")
+	file := filepath.Join(t.TempDir(), "message")
+	if err := os.WriteFile(file, []byte(message), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--cleanup=verbatim", "--file="+file)
 	run("update-server-info")
 	mux := nethttp.NewServeMux()
 	mux.Handle("/repository.git/", &cgi.Handler{
@@ -171,6 +182,25 @@ func TestGitIsEndedWhenWhatItWritesIsTooLarge(t *testing.T) {
 	if err := end(errors.New("other")); err == nil || err.Error() != "other" {
 		t.Errorf("answered %v", err)
 	}
+}
+
+func TestTheObjectsOfARepositoryAreAnsweredUpToABound(t *testing.T) {
+	w := workerOfGit(t, wide)
+	objectOf := func(message string) (string, error) {
+		id := &git.GitIdentifier{Remote: repositoryOf(t, map[string]string{"file": "x"}, message) + "/repository.git", Ref: "main"}
+		known, err := w.git.ResolveMetadata(t.Context(), id, nil, nil, git.MetadataOpts{ReturnObject: true})
+		if err != nil {
+			return "", err
+		}
+		return string(known.CommitObject), nil
+	}
+	if object, err := objectOf("small"); err != nil || !strings.HasSuffix(object, "\n\nsmall") {
+		t.Errorf("%q, %v", object, err)
+	}
+	if object, err := objectOf(strings.Repeat("x", maxGitAnswer<<10)); err == nil || !strings.Contains(err.Error(), "ut of memory") {
+		t.Errorf("%d bytes, %v", len(object), err)
+	}
+	nothingLeft(t, w)
 }
 
 func TestGitAsksNoMetadataService(t *testing.T) {
