@@ -8,7 +8,7 @@ import { after, before, beforeEach, describe, it } from "node:test";
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
-import { buildsOnAnyCloud } from "../support/cloud-builds.ts";
+import { buildingArgs, buildsOnAnyCloud } from "../support/cloud-builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { buildProgram } from "../support/programs.ts";
 import { makeSshKey } from "../support/ssh-key.ts";
@@ -19,7 +19,8 @@ describe("a build on Container Apps", () => {
   let aca: AcaDaemon;
 
   before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "20m" } }); // A step has as long as that to follow another.
+    // A step has as long as that to follow another.
+    aca = await AcaDaemon.start({ aca: { linger: "20m" }, daemon: { args: buildingArgs } });
   });
   after(async () => {
     await aca?.stop();
@@ -41,10 +42,13 @@ describe("a build on Container Apps", () => {
       ["RUN --network=host true", /network\.host is not allowed/],
       ["RUN true", /the aca backend does not support RUN --network=host/, { networkmode: "host" }],
       ["RUN --network=none true", /the aca backend does not support --network none/],
-      [
-        "RUN --mount=type=bind,from=base,target=/x true",
-        /the aca backend does not support --mount type=image/,
-      ],
+      ...["from=base,target=/x", "from=base,source=/etc,target=/x,rw", "target=/x"].map(
+        (mount) =>
+          [
+            `RUN --mount=type=bind,${mount} true`,
+            /the aca backend does not support RUN --mount=type=bind of directories/,
+          ] as const,
+      ),
       ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
       ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
     ],

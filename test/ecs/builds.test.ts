@@ -8,7 +8,7 @@ import { after, before, beforeEach, describe, it } from "node:test";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
-import { buildsOnAnyCloud } from "../support/cloud-builds.ts";
+import { buildingArgs, buildsOnAnyCloud } from "../support/cloud-builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
@@ -30,7 +30,11 @@ describe("a build on ECS", () => {
     registry = await TestRegistry.start();
     await registry.push("base", "1", await busyboxImage());
     // A step has as long as that to follow another.
-    ecs = await EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "20m" } });
+    ecs = await EcsDaemon.start({
+      leastPrivilege: true,
+      ecs: { linger: "20m" },
+      daemon: { args: buildingArgs },
+    });
   });
   after(async () => {
     assert.deepEqual(ecs.deniedCalls, []);

@@ -11,11 +11,18 @@ import { build } from "./builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "./cli-plugins.ts";
 import { runCommand } from "./command.ts";
 import type { Daemon } from "./daemon.ts";
+import { callApi } from "./docker-api.ts";
 import { entriesOf } from "./tar.ts";
 import { untilTrue } from "./until.ts";
 import { writeFiles } from "./write-files.ts";
 
-/** A simulated cloud and a daemon before it. */
+/** What the build cache of the daemon may hold. */
+const cacheBytes = 64 * 2 ** 20;
+
+/** Arguments of the daemon. */
+export const buildingArgs: readonly string[] = ["--builder-cache-size", String(cacheBytes)];
+
+/** A simulated cloud and a daemon before it, which has {@link buildingArgs}. */
 export interface BuildingCloud {
   readonly daemon: Daemon;
   /** The image that builds begin with. */
@@ -172,5 +179,21 @@ RUN echo "\${TOKEN-none}" >> /seen; grep -c '^COPY' /etc/passwd >> /seen
     assert.equal(kept.text, join(directory, "token"), "nobody else has it");
     assert.doesNotMatch(JSON.stringify(calls.all()), new RegExp(secret));
     assert.equal(await containers(), "");
+  });
+
+  it("keeps its cache within its size, and its images whole", async () => {
+    const cache = async (): Promise<readonly { readonly Size: number; readonly Description: string }[]> => {
+      const usage = await callApi(socket(), "GET", "/v1.48/system/df?type=build-cache");
+      return (usage.json() as { BuildCache: Awaited<ReturnType<typeof cache>> | null }).BuildCache ?? [];
+    };
+    const size = cacheBytes + 1024;
+    const dockerfile = `${base()}\nRUN echo small > /small\nRUN head -c ${size} /dev/urandom > /large\n`;
+    const { text, error } = await build(socket(), dockerfile, { query: { t: "large:1" } });
+    assert.equal(error, undefined, text);
+    await untilTrue(async () => (await cache()).reduce((sum, { Size }) => sum + Size, 0) <= cacheBytes);
+    const left = (await cache()).map(({ Description }) => Description).join("\n");
+    assert.match(left, /echo small/);
+    assert.doesNotMatch(left, /urandom/);
+    assert.equal(await ok("run", "--rm", "large:1", "stat", "-c", "%s", "/large"), String(size));
   });
 }

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
+import { buildLabel } from "../../common/build-label.ts";
 import type { HostConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { maskedPaths, readonlyPaths } from "../common/default-paths.ts";
@@ -56,6 +57,14 @@ describe("what a job cannot be", () => {
       assert.deepEqual(refused(host), [name]);
     });
   }
+
+  it("is a step of a build with a directory of another image, in a Dockerfile's words", () => {
+    const record = create(ContainerRecordSchema, {
+      config: { labels: { [buildLabel]: "1" } },
+      hostConfig: { mounts: [{ type: "image", source: "busybox", target: "/i" }] },
+    });
+    assert.deepEqual(rules.unsupported(record), ["RUN --mount=type=bind of directories"]);
+  });
 
   it("is no capability that every container has, no neutral value, no profile that the agent loads", () => {
     for (const host of [

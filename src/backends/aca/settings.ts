@@ -2,6 +2,7 @@
  * Docker's settings that Container Apps cannot honour: those that are refused with 501, and those that are accepted and
  * not applied, with a warning. `docs/backends/aca.md` has the same tables.
  */
+import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import * as asks from "../common/cloud/asked-settings.ts";
 import { type CloudSetting, settingRules } from "../common/cloud/setting-rules.ts";
 import type { SettingRules } from "../common/driver.ts";
@@ -70,9 +71,14 @@ const refused: readonly CloudSetting[] = [
       host.mounts.some(({ type, volumeOptions }) => type === "volume" && !volumeOptions?.noCopy),
   },
   {
+    name: "RUN --mount=type=bind of directories",
+    why: "a job mounts no images, which they are of a step; a single file is put there by the agent",
+    isSet: (host, record) => asks.isStep(record) && imageMounts(host),
+  },
+  {
     name: "--mount type=image",
     why: "a job mounts no images",
-    isSet: (host) => host.mounts.some(({ type }) => type === "image"),
+    isSet: (host, record) => !asks.isStep(record) && imageMounts(host),
   },
   {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
@@ -170,6 +176,10 @@ const notApplied: readonly CloudSetting[] = [
     isSet: asks.storageOptions,
   },
 ];
+
+function imageMounts({ mounts }: HostConfig): boolean {
+  return mounts.some(({ type }) => type === "image");
+}
 
 /**
  * The rules for settings of jobs.
