@@ -41,8 +41,11 @@ const stormOfACloud = { SOCKERLESS_STORM_RUNS: "40" };
 const steps: readonly Step[] = [
   integration("tests", [
     ...["test/fault/!(builds).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
-    ...["test/builds/beside-buildkit.test.ts", "test/builds/programs.test.ts", "test/ecs/moto.test.ts"],
+    ...["test/builds/programs.test.ts", "test/ecs/moto.test.ts"],
     ...["test/local/hostile-images.test.ts", "test/local/handed-streams.test.ts"],
+  ]),
+  integration("builds beside BuildKit", [
+    ...["test/builds/beside-buildkit.test.ts", "test/ecs/beside-buildkit.test.ts"],
   ]),
   integration("kills in builds", ["test/fault/builds.test.ts"]),
   integration("clients on ECS with agents that call", ["test/ecs/api"], {

@@ -59,6 +59,7 @@ export const baseImages: Readonly<Record<BaseName, () => Promise<FixtureImage>>>
             content: "root:x:0:0:root:/root:/bin/bash\nnode:x:1000:1000::/home/node:/bin/bash\n",
           },
           { name: "etc/group", content: "root:x:0:\nnode:x:1000:\n" },
+          { name: "home/", type: "directory" },
           { name: "home/node/", type: "directory", uid: 1000, gid: 1000 },
         ]),
       ],

@@ -1,6 +1,3 @@
-/** Builds on ECS beside a real BuildKit: every step takes seconds, so that it is a part of `npm run soak` alone. */
+/** Builds on ECS beside a real BuildKit. */
 import "./on-ecs.ts";
-
-if (process.env["SOCKERLESS_SOAK"] === "1") {
-  await import("../builds/beside-buildkit.test.ts");
-}
+import "../builds/beside-buildkit.test.ts";
