@@ -62,15 +62,14 @@ func (w *Worker) boundGit() error {
 	if _, err := exec.LookPath("git"); err != nil {
 		return nil // allowGit tells it.
 	}
-	dir, err := os.MkdirTemp(w.scratch, "git-")
-	if err != nil {
+	if err := os.MkdirAll(w.programs, 0o700); err != nil {
 		return err
 	}
 	script := fmt.Sprintf("#!/bin/sh\nPATH=${PATH#*:}\ncase \" $* \" in *' cat-file '* | *' ls-remote '*) ulimit -d %d ;; esac\nexec git \"$@\"\n", maxGitAnswer)
-	if err := os.WriteFile(filepath.Join(dir, "git"), []byte(script), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(w.programs, "git"), []byte(script), 0o700); err != nil {
 		return err
 	}
-	return os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	return os.Setenv("PATH", w.programs+string(filepath.ListSeparator)+os.Getenv("PATH"))
 }
 
 // ResolveMetadata asks a repository for what a reference of it is.

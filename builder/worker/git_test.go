@@ -27,6 +27,7 @@ func workerOfGit(t *testing.T, limits ContextLimits) *Worker {
 		t.Setenv(name, "")
 	}
 	w := workerOfContexts(t, limits)
+	w.programs = t.TempDir()
 	var err error
 	if w.gitProxy, err = startGitProxy(machineProxy, limits.Bytes+1<<20); err != nil {
 		t.Fatal(err)

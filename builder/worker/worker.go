@@ -79,6 +79,8 @@ type Worker struct {
 	insecureRegistries []string
 	// Directory of files that no build after this process needs.
 	scratch string
+	// Directory of programs that children of this process find before the machine's.
+	programs string
 
 	content  *ctdsnapshot.Store
 	metadata *ctdmetadata.DB
@@ -102,7 +104,7 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
 		backend:            client, limits: limits, running: semaphore.NewWeighted(maxRunning), caches: newCacheVolumes(),
-		scratch: filepath.Join(directory, "scratch"),
+		scratch: filepath.Join(directory, "scratch"), programs: filepath.Join(directory, "programs"),
 	}
 	if err := os.RemoveAll(w.scratch); err != nil {
 		return nil, err
