@@ -1,11 +1,15 @@
 /**
- * The generation of a backend's state, in a file beside its unix socket: 8 bytes, little-endian, another number after each
- * change. A frontend on the same machine looks there, without a call, whether an answer that it holds is still the one that
- * the backend would give (docs/adr/0098-answers-are-held-by-generation.md).
+ * The generations of a backend's state, in a file beside its unix socket: two numbers of 8 bytes, little-endian. The first is
+ * another after each change, the second after each but those by which execs only come to be, begin and end. A frontend on the
+ * same machine looks there, without a call, whether an answer that it holds is still the one that the backend would give
+ * (docs/adr/0098-answers-are-held-by-generation.md).
  */
 
-/** Length of the file in bytes. */
+/** Length of each number in bytes. */
 export const generationBytes = 8;
+
+/** Where each number begins, in bytes. */
+export const generationOffsets = { all: 0, allButExecs: generationBytes } as const;
 
 /** No answer may be held. */
 export const noGeneration = 0n;

@@ -58,7 +58,7 @@ export async function startFrontend(
     ? new Publisher({ backend: ways.backend, tunnels: new ContainerTunnels({ ...ways, logger }), ...own })
     : undefined;
   const isDebugging = logger.isLevelEnabled("debug");
-  const execEnds = new ExecEnds(ways.backend.execs, supervision);
+  const execEnds = new ExecEnds(ways.backend.execs, ways.held.execs, supervision);
   const startBuilder = supervision?.startBuilder;
   const backendSocket = config.backend === "local" ? /^unix:\/\/(.*)$/s.exec(reach.address)?.[1] : undefined;
   const isUnix = (host: string): boolean => host.startsWith("unix://");

@@ -67,17 +67,18 @@ export async function serveApi(
   let streams: StreamPool | undefined;
   const shortLogs = new ShortLogs();
   const clients = createBackendClients(createRouterTransport(backend));
+  const held = holdAnswers({ address: backendAddress, connection: () => 1 });
   const server = new DockerApiServer({
     routes,
     services: {
       backend: clients,
-      held: holdAnswers({ address: backendAddress, connection: () => 1 }),
+      held,
       clock,
       presence: { absence: async () => undefined },
       agents: new AgentTargets({ address: backendAddress }),
       publisher: undefined,
       isDebugging: logger.isLevelEnabled("debug"),
-      execEnds: new ExecEnds(clients.execs),
+      execEnds: new ExecEnds(clients.execs, held.execs),
       shortLogs,
       startBuilder: undefined,
       handOver,

@@ -47,6 +47,22 @@ describe("the generation of a backend's state", () => {
     generation.advance();
   });
 
+  it("has a second number, which the progress of execs leaves as it is", async () => {
+    using at = place();
+    const generation = await openGeneration(at.address);
+    const { value, allButExecs } = generation;
+    const told = (): bigint => readFileSync(at.file).readBigUInt64LE(8);
+    assert.equal(told(), allButExecs);
+    generation.advance(true);
+    assert.notEqual(generation.value, value);
+    assert.deepEqual([generation.allButExecs, told()], [allButExecs, allButExecs]);
+    generation.advance();
+    assert.notEqual(generation.allButExecs, allButExecs);
+    assert.equal(told(), generation.allButExecs);
+    generation.close();
+    assert.equal(generation.allButExecs, 0n);
+  });
+
   it("is another in the same file after a backend was killed, since frontends look at that", async () => {
     using at = place();
     const before = await openGeneration(at.address);

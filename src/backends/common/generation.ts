@@ -4,15 +4,21 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, unlinkSync, w
 import { dirname } from "node:path";
 
 import { errnoOf } from "../../common/errors.ts";
-import { generationBytes, generationPathOf, noGeneration } from "../../common/generation-file.ts";
+import { generationBytes, generationOffsets, generationPathOf, noGeneration } from "../../common/generation-file.ts";
 import { makeDirectories } from "../../common/make-directories.ts";
 
 /** The generation of a state. */
 export interface Generation {
   /** The number that the file holds; 0: answers may not be held. */
   readonly value: bigint;
-  /** The state has changed. Synchronous: called in the step that changes it, so that no answer goes out in between. */
-  advance(): void;
+  /** The same, and another only after changes of more than the progress of execs. */
+  readonly allButExecs: bigint;
+  /**
+   * The state has changed. Synchronous: called in the step that changes it, so that no answer goes out in between.
+   *
+   * @param isOfExecs true where execs have only come to be, begun or ended
+   */
+  advance(isOfExecs?: boolean): void;
   /** Takes the file away, once: nothing that was held counts any more. */
   close(): void;
   /** Leaves the file, once: it is that of another backend, which serves the address and tells its number at its next change. */
@@ -22,6 +28,7 @@ export interface Generation {
 /** The generation of a state that no frontend can look at. */
 export const untoldGeneration: Generation = {
   value: noGeneration,
+  allButExecs: noGeneration,
   advance: () => {},
   close: () => {},
   leave: () => {},
@@ -52,9 +59,10 @@ class FileGeneration implements Generation {
   readonly #path: string;
   readonly #lost: () => void;
   readonly #descriptor: number;
-  readonly #bytes = Buffer.alloc(generationBytes);
+  readonly #bytes = Buffer.alloc(2 * generationBytes);
   #isClosed = false;
   #value = randomBytes(generationBytes).readBigUInt64LE() | 1n;
+  #allButExecs = this.#value;
 
   constructor(path: string, lost: () => void) {
     this.#path = path;
@@ -66,9 +74,14 @@ class FileGeneration implements Generation {
     return this.#value;
   }
 
-  advance(): void {
+  get allButExecs(): bigint {
+    return this.#allButExecs;
+  }
+
+  advance(isOfExecs = false): void {
     if (this.#value !== noGeneration) {
-      this.#tell(BigInt.asUintN(64, this.#value + 1n) || 1n);
+      const next = BigInt.asUintN(64, this.#value + 1n) || 1n;
+      this.#tell(next, isOfExecs ? this.#allButExecs : next);
     }
   }
 
@@ -77,7 +90,7 @@ class FileGeneration implements Generation {
       return;
     }
     this.#isClosed = true;
-    this.#tell(noGeneration);
+    this.#tell(noGeneration, noGeneration);
     unlinkIfThere(this.#path);
     closeSync(this.#descriptor);
   }
@@ -85,20 +98,27 @@ class FileGeneration implements Generation {
   leave(): void {
     if (!this.#isClosed) {
       this.#isClosed = true;
-      this.#value = noGeneration;
+      this.#forget();
       closeSync(this.#descriptor);
     }
   }
 
-  #tell(value: bigint): void {
+  #tell(value: bigint, allButExecs: bigint): void {
     this.#value = value;
-    this.#bytes.writeBigUInt64LE(value);
+    this.#allButExecs = allButExecs;
+    this.#bytes.writeBigUInt64LE(value, generationOffsets.all);
+    this.#bytes.writeBigUInt64LE(allButExecs, generationOffsets.allButExecs);
     try {
-      writeSync(this.#descriptor, this.#bytes, 0, generationBytes, 0);
+      writeSync(this.#descriptor, this.#bytes, 0, this.#bytes.length, 0);
     } catch {
-      this.#value = noGeneration;
+      this.#forget();
       this.#empty();
     }
+  }
+
+  #forget(): void {
+    this.#value = noGeneration;
+    this.#allButExecs = noGeneration;
   }
 
   /** An empty file holds no generation either. */

@@ -8,6 +8,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { openTestGeneration } from "../../../test/support/generation.ts";
 import { ContainerStateSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { InspectExecResponseSchema } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import { HeldAnswers, holdAnswers } from "./held-answers.ts";
 
 const sizeOf = ({ length }: string): number => length;
@@ -51,6 +52,24 @@ describe("answers that a frontend holds", () => {
       ["one", "two", "three"].map((each) => held.get(each)),
       [undefined, undefined, undefined],
     );
+  });
+
+  it("of execs that have ended outlive the progress of others", async (t) => {
+    const { generation, address } = await setUp(t);
+    const { execs, inspects } = holdAnswers({ address, connection: () => connection });
+    t.after(() => {
+      execs.close();
+      inspects.close();
+    });
+    const exec = create(InspectExecResponseSchema, { id: "e", exitCode: 3 });
+    inspects.hold("c", generation.value, "1");
+    execs.hold("e", generation.allButExecs, exec);
+    generation.advance(true);
+    assert.deepEqual([inspects.get("c"), execs.get("e")], [undefined, exec]);
+    generation.advance();
+    assert.equal(execs.get("e"), undefined);
+    execs.hold("e", 0n, exec);
+    assert.equal(execs.get("e"), undefined);
   });
 
   it("go with the connection to the backend", async (t) => {

@@ -5,7 +5,13 @@
 import { closeSync, constants, openSync, readSync } from "node:fs";
 
 import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import { generationBytes, generationPathOf, noGeneration } from "../../common/generation-file.ts";
+import {
+  generationBytes,
+  generationOffsets,
+  generationPathOf,
+  noGeneration,
+} from "../../common/generation-file.ts";
+import type { InspectExecResponse } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import type { SummaryText } from "../convert/containers.ts";
 
 /** Size of the answers that are held, at most; one that is larger is not held. */
@@ -22,12 +28,15 @@ export interface HeldAnswersOptions<Answer> {
   readonly connection: () => number | undefined;
   /** Size of an answer in characters, about. */
   readonly sizeOf: (answer: Answer) => number;
+  /** The number of the generation file by which answers are held. */
+  readonly by?: keyof typeof generationOffsets;
 }
 
 /** Answers of one generation of the backend's state. */
 export class HeldAnswers<Answer> {
   readonly #path: string | undefined;
   readonly #sizeOf: (answer: Answer) => number;
+  readonly #offset: number;
   readonly #connectionNow: () => number | undefined;
   readonly #answers = new Map<string, Answer>();
   readonly #bytes = Buffer.alloc(generationBytes);
@@ -36,8 +45,9 @@ export class HeldAnswers<Answer> {
   #connection: number | undefined;
   #descriptor: number | undefined;
 
-  constructor({ address, connection, sizeOf }: HeldAnswersOptions<Answer>) {
+  constructor({ address, connection, sizeOf, by = "all" }: HeldAnswersOptions<Answer>) {
     this.#sizeOf = sizeOf;
+    this.#offset = generationOffsets[by];
     this.#path = generationPathOf(address);
     this.#connectionNow = connection;
   }
@@ -116,7 +126,7 @@ export class HeldAnswers<Answer> {
       return false;
     }
     try {
-      const length = readSync(this.#descriptor, this.#bytes, 0, generationBytes, 0);
+      const length = readSync(this.#descriptor, this.#bytes, 0, generationBytes, this.#offset);
       return length === generationBytes && this.#bytes.readBigUInt64LE() === this.#generation;
     } catch {
       return false;
@@ -132,6 +142,8 @@ export interface Held {
   readonly logs: HeldAnswers<OpenLogsResponse>;
   /** Last lines of the logs of containers that do not run: nobody writes those. */
   readonly lines: HeldAnswers<HeldLines>;
+  /** Execs that have ended. */
+  readonly execs: HeldAnswers<InspectExecResponse>;
 }
 
 /** The answer to a request for few lines of a log. */
@@ -154,5 +166,10 @@ export function holdAnswers(backend: Omit<HeldAnswersOptions<never>, "sizeOf">):
     }),
     logs: new HeldAnswers({ ...backend, sizeOf: ({ details }) => 1024 + JSON.stringify(details).length }),
     lines: new HeldAnswers({ ...backend, sizeOf: ({ body }) => 256 + body.length }),
+    execs: new HeldAnswers({
+      ...backend,
+      sizeOf: ({ config }) => (config?.cmd ?? []).reduce((sum, { length }) => sum + length, 1024),
+      by: "allButExecs",
+    }),
   };
 }

@@ -107,10 +107,12 @@ async function postExecStart(context: HijackContext): Promise<void> {
     await refuse(place.refusal);
     return;
   }
-  const processEnd = services.execEnds.of(startedExec(execId, place), context);
+  const exec = startedExec(execId, place);
+  const processEnd = services.execEnds.of(exec, place.generation, context);
   let stream: OpenStream;
   try {
     stream = await openExec(context, execId, start, place);
+    exec.pid = stream.opened.kind === "session" ? BigInt(stream.opened.pid) : 0n;
   } catch (error) {
     await settleFailedStart(context, execId, processEnd, error);
     await refuse(messageOf(signal.aborted ? signal.reason : error));

@@ -111,7 +111,7 @@ describe("execs that nobody comes for", () => {
     for (let count = 0; count < 1100; count++) {
       await makeExec(container, "true");
     }
-    assert.equal(bench.state.execs.size, 1025);
+    assert.equal(bench.state.execs.size, 1037, "64 are forgotten at once");
     assert.equal(phaseOf(first), undefined);
   });
 });

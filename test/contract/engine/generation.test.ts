@@ -101,6 +101,27 @@ for (const cloud of [false, true]) {
       }
     });
 
+    it("have a number that lasts while an exec is on record", async () => {
+      const bench = await EngineBench.start({ cloud });
+      try {
+        const container = await bench.runScript("exec sleep 60");
+        const started = async () => {
+          const { id } = await bench.execs.createExec({ container, config: { cmd: ["true"] } });
+          return { id, ...(await bench.execs.startExec({ execId: id, access: localAccess })) };
+        };
+        const { id: execId, endpoint, generation } = await started();
+        assert.notEqual(generation, 0n);
+        await bench.session(endpoint, { openExec: { execId, process: { args: ["true"] } } });
+        await bench.execs.awaitExec({ execId });
+        assert.equal((await started()).generation, generation, "execs have come, begun and ended");
+        await bench.containers.removeContainer({ container, force: true });
+        await assert.rejects(bench.execs.inspectExec({ execId }));
+        assert.notEqual(bench.engine.context.generation.allButExecs, generation);
+      } finally {
+        await bench.close();
+      }
+    });
+
     it("of a start that is under way may not be held", async () => {
       const bench = await EngineBench.start({ cloud });
       try {

@@ -29,7 +29,7 @@ export interface EngineContext {
   readonly logger: Logger;
   readonly facts: MachineFacts;
   readonly live: LiveContainers;
-  readonly generation: Pick<Generation, "value">;
+  readonly generation: Pick<Generation, "value" | "allButExecs">;
   readonly addresses: AddressBook;
   readonly volumeLocks: KeyedLocks;
   readonly networkLocks: KeyedLocks;

@@ -75,9 +75,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const shutdown = new AbortController();
   const end = (): void => shutdown.abort(unavailable("the backend is shutting down"));
   const generation = options.generation ?? untoldGeneration;
-  const changed = (): void => generation.advance();
-  const live = new LiveContainers(changed);
-  options.state.watch(changed);
+  const live = new LiveContainers(() => generation.advance());
+  options.state.watch((isOfExecs) => generation.advance(isOfExecs));
   const context: EngineContext = {
     driver: options.driver,
     state: options.state,

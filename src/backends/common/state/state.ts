@@ -30,7 +30,7 @@ import {
 import { type Containers, ContainerTable } from "./container-table.ts";
 import { damaged, type Operation } from "./database.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
-import { idOfKey, instanceKey, schemaKey, type TableName, tableRange } from "./keys.ts";
+import { idOfKey, instanceKey, schemaKey, type TableName, tableOfKey, tableRange } from "./keys.ts";
 import { type Migration, migrations } from "./migrations.ts";
 import { type Networks, NetworkTable } from "./network-table.ts";
 import { Storage } from "./storage.ts";
@@ -76,8 +76,12 @@ export interface State {
    * @throws system: it cannot be written, and is taken back
    */
   commit(describe: (change: Change) => void, kind?: ChangeKind): Promise<void>;
-  /** Has a listener called in the step of each change, or of its being taken back. There is one. */
-  watch(changed: () => void): void;
+  /**
+   * Has a listener called in the step of each change, or of its being taken back. There is one.
+   *
+   * @param changed told whether execs have only come to be, begun or ended
+   */
+  watch(changed: (isOfExecs: boolean) => void): void;
   /** Waits for what was committed and closes the database. */
   close(): Promise<void>;
 }
@@ -154,6 +158,12 @@ interface Commit extends Steps {
   readonly done: PromiseWithResolvers<void>;
 }
 
+/** True where an exec comes to be, begins or ends, and for events, which change no record. */
+function isOfExecs({ type, key }: Operation): boolean {
+  const table = tableOfKey(key);
+  return table === "event" || (table === "exec" && type === "put");
+}
+
 class LevelState implements State {
   instanceId = "";
   readonly containers = new ContainerTable();
@@ -173,7 +183,7 @@ class LevelState implements State {
   #pending: Commit[] | undefined;
   #lastWrite: Promise<void> = Promise.resolve();
   #retry: Disposable | undefined;
-  #changed: () => void = () => {};
+  #changed: (isOfExecs: boolean) => void = () => {};
 
   constructor(storage: Storage, options: StateOptions) {
     this.#storage = storage;
@@ -227,7 +237,7 @@ class LevelState implements State {
       event: (event) => commit.events.push(this.events.append(event, commit.operations)),
       passingEvent: (event) => commit.events.push(this.events.dated(event)),
     });
-    this.#changed();
+    this.#changed(commit.operations.every(isOfExecs));
     // Commits that come while a batch is being written share the next one: two batches in flight could land in the
     // wrong order.
     if (this.#pending === undefined) {
@@ -238,7 +248,7 @@ class LevelState implements State {
     return commit.done.promise;
   }
 
-  watch(changed: () => void): void {
+  watch(changed: (isOfExecs: boolean) => void): void {
     this.#changed = changed;
   }
 
@@ -305,7 +315,7 @@ class LevelState implements State {
       operations.push(...events.map((event) => this.events.retract(event)));
       done.reject(this.#storage.failure ?? systemError("the state cannot be written"));
     }
-    this.#changed();
+    this.#changed(false);
     return operations;
   }
 

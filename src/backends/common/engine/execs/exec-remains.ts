@@ -13,6 +13,8 @@ import { hasProcess } from "../../model/records.ts";
  * Number of a container's execs that stay on record: of those that have ended, and of those never started.
  */
 const kept = { ended: 256, unstarted: 1024 } as const;
+/** Number that is forgotten at once: frontends ask for every exec again when one is (ADR 98). */
+const together = 64;
 /** Interval at which execs that can never be started are looked for, as in dockerd. */
 const sweepEveryMs = 5 * 60_000;
 
@@ -21,7 +23,7 @@ export function surplusExecs(context: EngineContext, containerId: string): reado
   const own = [...context.state.execs.values()].filter((exec) => exec.containerId === containerId);
   const beyond = (phase: ExecPhase, limit: number): ExecRecord[] => {
     const found = own.filter((exec) => exec.phase === phase);
-    return found.slice(0, Math.max(0, found.length - limit));
+    return found.length < limit + together ? [] : found.slice(0, -limit);
   };
   return [...beyond(ExecPhase.ENDED, kept.ended), ...beyond(ExecPhase.CREATED, kept.unstarted)];
 }
