@@ -16,7 +16,7 @@ import {
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { openDatabase, refusalIn } from "./database.ts";
-import { openState, type State, type StateOptions } from "./state.ts";
+import { type Change, openState, type State, type StateOptions } from "./state.ts";
 
 describe("the state of a backend", () => {
   let directory: string;
@@ -82,6 +82,31 @@ describe("the state of a backend", () => {
     assert.equal(second.images.get(id)?.size, 49n);
     await second.commit((change) => change.images.delete(id));
     assert.equal((await reopen()).images.size, 0);
+  });
+
+  it("writes what is told again with the change that follows, and at its end", async () => {
+    const put = (id: string, size: number) => (change: Change) =>
+      change.images.put(create(ImageRecordSchema, { id, size: BigInt(size) }));
+    const database = path.join(directory, "db");
+    const bytes = async (): Promise<number> =>
+      (await Promise.all((await readdir(database)).map((name) => stat(path.join(database, name)))))
+        .map(({ size }) => size)
+        .reduce((sum, size) => sum + size);
+    const first = await open();
+    const changes: (bigint | undefined)[] = [];
+    first.watch(() => changes.push(first.images.get("a")?.size));
+    const before = await bytes();
+    await first.commit(put("a", 1), "told-again");
+    assert.deepEqual(changes, [1n], "readers see it at once");
+    assert.equal(await bytes(), before);
+    await first.commit(put("b", 2));
+    assert.notEqual(await bytes(), before);
+    await first.commit(put("c", 3), "told-again");
+    const second = await reopen();
+    assert.deepEqual(
+      ["a", "b", "c"].map((id) => second.images.get(id)?.size),
+      [1n, 2n, 3n],
+    );
   });
 
   it("finds containers by what else they are known by, as they are now and after it was opened again", async () => {

@@ -51,8 +51,11 @@ export interface Change {
   passingEvent(event: NewEvent): void;
 }
 
-/** Whether a change can still be refused, or tells what is so already: a process has ended. */
-export type ChangeKind = "asked" | "happened";
+/**
+ * Whether a change can still be refused, or tells what is so already: a process has ended. One that is told again to
+ * whoever reads this state next is only written along with the change that follows.
+ */
+export type ChangeKind = "asked" | "happened" | "told-again";
 
 /** A backend's state. */
 export interface State {
@@ -181,6 +184,8 @@ class LevelState implements State {
   #closed = false;
   /** Commits for the next batch; undefined: no batch is on its way. */
   #pending: Commit[] | undefined;
+  /** Commits that wait for another one. */
+  #toldAgain: Commit[] = [];
   #lastWrite: Promise<void> = Promise.resolve();
   #retry: Disposable | undefined;
   #changed: (isOfExecs: boolean) => void = () => {};
@@ -238,14 +243,24 @@ class LevelState implements State {
       passingEvent: (event) => commit.events.push(this.events.dated(event)),
     });
     this.#changed(commit.operations.every(isOfExecs));
+    if (kind === "told-again" && this.#pending === undefined) {
+      this.#toldAgain.push(commit);
+      return Promise.resolve();
+    }
+    this.#toWrite().push(commit);
+    return commit.done.promise;
+  }
+
+  /** The commits of the next batch. */
+  #toWrite(): Commit[] {
     // Commits that come while a batch is being written share the next one: two batches in flight could land in the
     // wrong order.
     if (this.#pending === undefined) {
-      this.#pending = [];
+      this.#pending = this.#toldAgain;
+      this.#toldAgain = [];
       this.#lastWrite = this.#lastWrite.then(() => this.#write());
     }
-    this.#pending.push(commit);
-    return commit.done.promise;
+    return this.#pending;
   }
 
   watch(changed: (isOfExecs: boolean) => void): void {
@@ -254,6 +269,9 @@ class LevelState implements State {
 
   async close(): Promise<void> {
     this.#closed = true;
+    if (this.#toldAgain.length > 0) {
+      this.#toWrite();
+    }
     this.#retry?.[Symbol.dispose]();
     await this.#lastWrite;
     await this.#storage.close();
@@ -280,7 +298,7 @@ class LevelState implements State {
       await this.#storage.writeToSpare(operations);
       this.#settle(kept);
     } catch {
-      const isKept = ({ kind }: Commit): boolean => kind === "happened" || this.#storage.refusal === "full";
+      const isKept = ({ kind }: Commit): boolean => kind !== "asked" || this.#storage.refusal === "full";
       const happened = kept.filter(isKept);
       const alsoUndone = this.#refuse(kept.filter((commit) => !isKept(commit)));
       const held = happened.flatMap((commit) => commit.operations);

@@ -13,7 +13,8 @@ export async function execStarted(context: EngineContext, execId: string, pid: b
     return;
   }
   if (exec.phase !== ExecPhase.RUNNING || exec.pid !== pid) {
-    await context.state.commit((change) => change.execs.put(runningExec(exec, pid)), "happened");
+    // Its agent tells the next backend of those that run.
+    await context.state.commit((change) => change.execs.put(runningExec(exec, pid)), "told-again");
   }
 }
 
