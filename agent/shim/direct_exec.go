@@ -171,7 +171,7 @@ func (c *confinement) enter(reaper *children.Reaper, spec *enter.Spec, inherited
 		return 0, errors.Join(errNothingRan, err)
 	}
 	entering, err := reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", c.binary.Fd()), []string{"sockerless-agent", "exec"}, &os.ProcAttr{
-		Env:   []string{enter.Marker},
+		Env:   []string{enter.Marker, enter.OneProcessor},
 		Files: files,
 		Sys:   attributes,
 	})

@@ -233,9 +233,9 @@ describe("from inside, with the right to trace", () => {
   });
 });
 
-/** The standard streams and the environment of the container's programs, and the one variable of what enters it. */
+/** The standard streams and the environment of the container's programs, and the variables of what enters it. */
 const own =
-  /^\S+ (?:[012] (?:\/dev\/null|\/dev\/pts\/\d+|pipe:\[\])|environ (?:HOME|HOSTNAME|PATH|TERM|SOCKERLESS_AGENT_ENTER))$/;
+  /^\S+ (?:[012] (?:\/dev\/null|\/dev\/pts\/\d+|pipe:\[\])|environ (?:HOME|HOSTNAME|PATH|TERM|SOCKERLESS_AGENT_ENTER|GOMAXPROCS))$/;
 
 function shimOf(id: string): number {
   const shim = findShim(setting.daemon, id);

@@ -34,8 +34,13 @@ import (
 	"syscall"
 )
 
-// Marker is the whole environment of such a process; it tells it from an agent.
-const Marker = "SOCKERLESS_AGENT_ENTER=1"
+// Marker and OneProcessor are the whole environment of such a process, which tells
+// it from an agent. Go's runtime starts a thread less, and reserves less memory,
+// where it is to use one processor.
+const (
+	Marker       = "SOCKERLESS_AGENT_ENTER=1"
+	OneProcessor = "GOMAXPROCS=1"
+)
 
 // File descriptors that it inherits.
 const (
@@ -47,7 +52,7 @@ const (
 )
 
 func init() {
-	if environment := syscall.Environ(); len(environment) == 1 && environment[0] == Marker {
+	if environment := syscall.Environ(); len(environment) == 2 && environment[0] == Marker && environment[1] == OneProcessor {
 		runtime.LockOSThread()
 		run()
 		syscall.Exit(1)
