@@ -3,6 +3,7 @@ package shim_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,29 @@ import (
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
+
+func TestAnExecEntersByTheSmallProgramAndWithoutItByTheAgent(t *testing.T) {
+	needRuntime(t)
+	small, err := enterProgram()
+	must(t, err)
+	self, err := os.Executable()
+	must(t, err)
+	for name, program := range map[string]string{filepath.Base(small): small, "": self, "no-such-program": self} {
+		t.Setenv(enterVariable, name)
+		c := confined(t, func(map[string]any) {}, seccomp())
+		wanted, err := os.Stat(program)
+		must(t, err)
+		held, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.shim.Process.Pid))
+		must(t, err)
+		if !slices.ContainsFunc(held, func(fd string) bool {
+			info, err := os.Stat(fd)
+			return err == nil && os.SameFile(info, wanted)
+		}) {
+			t.Errorf("%q: the shim does not hold %s", name, program)
+		}
+		c.exec("exec", &agentv1.ProcessSpec{Args: []string{"/bin/sh", "-c", "exit 5"}}).finish().expectExit(5)
+	}
+}
 
 func TestExecExitCodes(t *testing.T) {
 	c := launch(t, launchOptions{args: sleeper})

@@ -37,6 +37,7 @@ const limit = 2 * time.Minute
 // The test binary is its own shim: the real one, in a process of its own.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
+		shim.SetEnterProgram(os.Getenv(enterVariable))
 		os.Exit(shim.Main(os.Args[2:]))
 	}
 	code := m.Run()
@@ -45,6 +46,25 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+// enterVariable has the name of the program for execs, which lies beside the test
+// binary; empty: the test binary does it.
+const enterVariable = "SOCKERLESS_TEST_ENTER"
+
+// enterProgram builds it, once, and answers its path.
+var enterProgram = sync.OnceValues(func() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(self), "sockerless-enter-of-tests")
+	build := exec.Command("go", "build", "-o", path, "../cmd/sockerless-enter")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, output)
+	}
+	return path, os.Setenv(enterVariable, filepath.Base(path))
+})
 
 func needRuntime(t testing.TB) string {
 	t.Helper()
@@ -55,6 +75,8 @@ func needRuntime(t testing.TB) string {
 	if _, err := os.Stat("/bin/busybox"); err != nil {
 		t.Skip("needs busybox-static")
 	}
+	_, err = enterProgram()
+	must(t, err)
 	return runtime
 }
 

@@ -1,5 +1,6 @@
 /** The Go programs, static and without symbols: they run in any image. */
-import { existsSync, readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { fingerprint, isStamped, writeStamp } from "./fingerprint.mjs";
@@ -8,6 +9,8 @@ import { announce, Failure, root, run } from "./run.mjs";
 
 /** Each program's folder in agent/cmd and its file in build/. */
 const programs = ["sockerless-agent", "hello"];
+/** What a shim starts for each exec. Its name in build/ has its digest behind it, which the agent knows: both are of one build. */
+const enter = "sockerless-enter";
 const stamp = "build/.agent-inputs";
 
 /** Builds the agent and the program of the built-in image unless nothing has changed. */
@@ -17,32 +20,50 @@ export async function buildAgent() {
   if (wanted.length === 0) {
     return;
   }
-  const isBuilt = wanted.every((program) => existsSync(join(root, "build", program)));
+  const isBuilt =
+    wanted.every((program) => existsSync(join(root, "build", program))) && builtEnters().length === 1;
   if (isBuilt && isStamped(stamp, current)) {
     return;
   }
   const go = await ensureGo();
   announce("building the agent");
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const flags = `-s -w -X github.com/sockerless/sockerless/agent/version.Version=${version}`;
+  const small = "-s -w";
+  const variable = (name, value) => `-X github.com/sockerless/sockerless/agent/${name}=${value}`;
+  await build(go, enter, small);
+  const named = nameByDigest(enter);
   for (const program of wanted) {
-    const code = await run(
-      go,
-      [
-        "build",
-        "-trimpath",
-        "-buildvcs=false",
-        "-ldflags",
-        flags,
-        "-o",
-        join(root, "build", program),
-        `./cmd/${program}`,
-      ],
-      { cwd: join(root, "agent"), env: { CGO_ENABLED: "0", GOTOOLCHAIN: "local" } },
-    );
-    if (code !== 0) {
-      throw new Failure(`agent/cmd/${program} does not build: see above`);
-    }
+    const flags = [small, variable("version.Version", version), variable("shim.enterProgram", named)];
+    await build(go, program, flags.join(" "));
   }
   writeStamp(stamp, current);
+}
+
+async function build(go, program, flags) {
+  const file = join(root, "build", program);
+  const code = await run(
+    go,
+    ["build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", file, `./cmd/${program}`],
+    { cwd: join(root, "agent"), env: { CGO_ENABLED: "0", GOTOOLCHAIN: "local" } },
+  );
+  if (code !== 0) {
+    throw new Failure(`agent/cmd/${program} does not build: see above`);
+  }
+}
+
+/** Names of the programs for execs that are built. */
+function builtEnters() {
+  return readdirSync(join(root, "build")).filter((name) => name.startsWith(`${enter}-`));
+}
+
+/** Puts the digest behind a program's name, and takes those of other digests away: shims that run have theirs open. */
+function nameByDigest(program) {
+  const file = join(root, "build", program);
+  const digest = createHash("sha256").update(readFileSync(file)).digest("hex");
+  const named = `${program}-${digest.slice(0, 12)}`;
+  for (const other of builtEnters()) {
+    rmSync(join(root, "build", other));
+  }
+  renameSync(file, join(root, "build", named));
+  return named;
 }

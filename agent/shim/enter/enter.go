@@ -1,7 +1,8 @@
 // Package enter is the last step before a program that `docker exec` asked for
 // runs in a local container, where the OCI runtime is not needed for it: the
-// shim starts its own binary again, which joins the container and turns into
-// that program, confined as the container's processes are.
+// shim starts a program that is this package alone (cmd/sockerless-enter), or its
+// own binary again, which joins the container and turns into that program, confined
+// as the container's processes are.
 //
 // It is one process that nobody in the container can see, and a child of it.
 // The process joins the cgroups, the namespaces and the session keyring, loads
