@@ -72,7 +72,7 @@ func (l *launcher) spawn(program *stage.Spec, spec *agentv1.ProcessSpec, streams
 
 func wire(spec *agentv1.ProcessSpec, streams session.Streams) (*stdio.Wiring, error) {
 	if !spec.Tty {
-		return stdio.Pipes(streams)
+		return stdio.Pipes(streams, stdio.OpenNull)
 	}
 	wires, err := stdio.Terminal()
 	if err != nil {

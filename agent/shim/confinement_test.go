@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -170,6 +171,26 @@ func TestAnExecHasItsStandardStreamsAndNoOtherDescriptor(t *testing.T) {
 	if got := strings.Join(strings.Fields(s.stdout.String()), " "); got != "0 1 2 3" {
 		s = c.exec("f", &agentv1.ProcessSpec{Args: []string{"ls", "-l", "/proc/self/fd"}}).finish()
 		t.Fatalf("descriptors %s\n%s", got, s.stdout.String())
+	}
+}
+
+func TestWhatAnExecHasForNoStreamsIsNotTheMachines(t *testing.T) {
+	machine, err := os.Stat(os.DevNull)
+	must(t, err)
+	for name, change := range map[string]func(map[string]any){
+		"directly": func(map[string]any) {}, "by the runtime": func(config map[string]any) {
+			config["process"].(map[string]any)["user"] = map[string]any{"uid": 0, "gid": 0, "umask": 0o22}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := confined(t, change, seccomp())
+			s := c.exec("e", &agentv1.ProcessSpec{Args: []string{"stat", "-L", "-c", "%d %F %a %u %t:%T", "/proc/self/fd/0"}}).finish()
+			s.expectExit(0)
+			device, rest, _ := strings.Cut(strings.TrimSpace(s.stdout.String()), " ")
+			if rest != "character special file 666 0 1:3" || device == fmt.Sprint(machine.Sys().(*syscall.Stat_t).Dev) {
+				t.Errorf("device %s: %s", device, rest)
+			}
+		})
 	}
 }
 

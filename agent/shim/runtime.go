@@ -180,7 +180,7 @@ func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, ar
 // adopt takes charge of a process that another one makes, which then ends. make
 // answers its number; it has the streams as 0, 1 and 2.
 func adopt(reaper *children.Reaper, streams session.Streams, make func(inherited *[3]*os.File) (pid int, err error)) (_ *spawned, err error) {
-	wires, err := stdio.Pipes(streams)
+	wires, err := stdio.Pipes(streams, openNull)
 	if err != nil {
 		return nil, err
 	}

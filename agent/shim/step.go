@@ -99,7 +99,7 @@ func (c *localContainer) enterStep(sandbox *sandbox, entered *enter.Spec, spec *
 		c.moves.soon()
 		defer c.moves.end()
 	}
-	wires, err := stdio.Pipes(session.Streams{Stdin: spec.OpenStdin, Stdout: true, Stderr: true})
+	wires, err := stdio.Pipes(session.Streams{Stdin: spec.OpenStdin, Stdout: true, Stderr: true}, openNull)
 	if err != nil {
 		return nil, err
 	}

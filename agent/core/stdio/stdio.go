@@ -43,8 +43,8 @@ func (w *Wiring) Close() {
 }
 
 // Pipes wires the streams that are wanted to pipes, the others to the null
-// device.
-func Pipes(streams session.Streams) (_ *Wiring, err error) {
+// device that openNull opens.
+func Pipes(streams session.Streams, openNull func() (*os.File, error)) (_ *Wiring, err error) {
 	w := &Wiring{}
 	defer func() {
 		if err != nil {
@@ -68,13 +68,16 @@ func Pipes(streams session.Streams) (_ *Wiring, err error) {
 	}
 	for i := range w.Child {
 		if w.Child[i] == nil {
-			if w.Child[i], err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+			if w.Child[i], err = openNull(); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return w, nil
 }
+
+// OpenNull opens the null device of the agent's mount namespace.
+func OpenNull() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_RDWR, 0) }
 
 // pipe makes a pipe whose child side blocks, as programs expect, and whose own
 // side is pollable.

@@ -23,7 +23,7 @@ func isNull(t *testing.T, file *os.File) bool {
 }
 
 func TestOnlyWantedStreamsAreWired(t *testing.T) {
-	w, err := Pipes(session.Streams{Stdout: true})
+	w, err := Pipes(session.Streams{Stdout: true}, OpenNull)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,53 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/stdio"
+)
+
+// openNull opens a null device for a process of the container: it may change the
+// mode and the owner of what it has open, and the machine's is everybody's. The
+// machine's is answered by a kernel that mounts nothing for one process alone.
+func openNull() (*os.File, error) {
+	node, err := ownNull()
+	if err != nil {
+		return stdio.OpenNull()
+	}
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", node.Fd()), os.O_RDWR, 0)
+}
+
+// ownNull is this shim's, in a file system that is mounted nowhere.
+var ownNull = sync.OnceValues(func() (*os.File, error) {
+	const name = "null"
+	system, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open a file system: %w", err)
+	}
+	defer unix.Close(system)
+	if err := unix.FsconfigCreate(system); err != nil {
+		return nil, fmt.Errorf("make a file system: %w", err)
+	}
+	mount, err := unix.Fsmount(system, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("mount a file system: %w", err)
+	}
+	defer unix.Close(mount)
+	err = errors.Join(
+		unix.Mknodat(mount, name, unix.S_IFCHR, int(unix.Mkdev(1, 3))),
+		unix.Fchmodat(mount, name, 0o666, 0),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("make a null device: %w", err)
+	}
+	node, err := unix.Openat(mount, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a null device: %w", err)
+	}
+	return os.NewFile(uintptr(node), os.DevNull), nil
+})
