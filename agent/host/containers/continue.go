@@ -122,7 +122,7 @@ func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string)
 		return err
 	}
 	record.Layers = diffIDs
-	return jsonfile.Write(rootRecordPath(paths), record)
+	return jsonfile.WriteSoonDurable(rootRecordPath(paths), record)
 }
 
 // renewIfOther is renewFiles for a container whose image is another one by now:
