@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type Duplex, duplexPair } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { describe, it } from "node:test";
 import { setImmediate } from "node:timers/promises";
 
@@ -23,6 +24,19 @@ describe("a connection that was cut", () => {
     };
     return { link: await Link.open(connect, limitMs === undefined ? {} : { limitMs }), agent };
   };
+
+  it("tells the agent on the next one that its client has left meanwhile", async (t) => {
+    const awake = setInterval(() => {}, 1_000); // Nothing else would wait for the next one.
+    t.after(() => clearInterval(awake));
+    const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
+    const connections = [() => first, () => assert.fail("the relay is not back"), () => second];
+    const link = await Link.open(async () => connections.shift()?.() ?? assert.fail());
+    link.once("cut", () => link.destroy());
+    agent.destroy();
+    const told = await buffer(next);
+    assert.equal(told[0], 2);
+    assert.deepEqual(told.subarray(25), endFrame(0));
+  });
 
   it("ends with an error after its limit", async () => {
     const { link, agent } = await openLink(new Error("nobody is there"), 1);

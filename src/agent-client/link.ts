@@ -4,6 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { messageOf } from "../common/errors.ts";
 
@@ -25,6 +26,8 @@ const answerWithinMs = 10_000;
 /** How long an agent that was left may take to close its end. */
 const leaveLimitMs = 10_000;
 const pauseMs = 250;
+/** The pause between attempts to tell an agent that it was left, for which nobody waits. */
+const leavePauseMs = 1_000;
 
 /** The agent is gone for good: nobody can go on with a connection to it. */
 export class AgentGoneError extends Error {}
@@ -132,8 +135,28 @@ export class Link extends Duplex {
     this.#kept = [];
     if (carrier !== undefined) {
       this.#leave(carrier, endsLink);
+    } else if (!this.#isOver) {
+      void this.#leaveOverNext();
     }
     done(error);
+  }
+
+  /** Leaves over the next carrier that is had: an agent whose client is cut off stays for it as long as its own limit. */
+  async #leaveOverNext(): Promise<void> {
+    for (const until = performance.now() + this.#limitMs; performance.now() < until; ) {
+      try {
+        const carrier = await this.#connect();
+        carrier.on("error", () => {});
+        carrier.write(this.#opening(resumesLink));
+        this.#leave(carrier, endsLink);
+        return;
+      } catch (error) {
+        if (isGone(error)) {
+          return;
+        }
+      }
+      await sleep(leavePauseMs, undefined, { ref: false });
+    }
   }
 
   /** Sends a last frame on a carrier and ends it: an agent learns from a carrier that is destroyed that it was cut. */
@@ -271,10 +294,7 @@ export class Link extends Duplex {
         return;
       } catch (error) {
         reason = error;
-        if (
-          error instanceof AgentGoneError ||
-          (error instanceof Error && error.cause instanceof AgentGoneError)
-        ) {
+        if (isGone(error)) {
           break;
         }
       }
@@ -284,6 +304,7 @@ export class Link extends Duplex {
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
     if (this.isCut) {
+      this.#isOver = true;
       this.destroy(new Error(`the connection to the agent was cut: ${messageOf(reason)}`));
     }
   }
@@ -336,6 +357,10 @@ export class Link extends Duplex {
     this.#rest = head.readUInt32BE(8); // Not by unshift(), which does nothing where a write has failed.
     carrier.resume();
   }
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof AgentGoneError || (error instanceof Error && error.cause instanceof AgentGoneError);
 }
 
 /** The first frame's head. @throws Error: it does not come */

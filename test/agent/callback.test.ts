@@ -499,7 +499,8 @@ describe("agents that call", () => {
       workingDir: "/",
       env: [`PATH=${globalThis.process.env["PATH"]}`],
     };
-    await clientOf(backend, containerId, { address: "", pin }).start({
+    const client = clientOf(backend, containerId, { address: "", pin });
+    await client.start({
       generation: 1n,
       // Not longer than its agent, which is killed.
       process: { ...process, args: ["sh", "-c", "while kill -0 $PPID; do sleep 0.2; done"] },
@@ -523,7 +524,7 @@ describe("agents that call", () => {
         failed: over.resolve,
       },
     );
-    return { proxy, agent, stream, over: over.promise, received };
+    return { proxy, agent, client, stream, over: over.promise, received };
   };
 
   it("lose no byte to cuts, neither way", async () => {
@@ -538,6 +539,24 @@ describe("agents that call", () => {
     stream.endInput();
     assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
     assert.ok(Buffer.concat(received).equals(sent));
+  });
+
+  it("leave once they are reached again, where their client has left while it was cut off", async () => {
+    const long = {
+      SOCKERLESS_CALLBACK_RESUME: "1h",
+      SOCKERLESS_LINGER: "0s",
+      SOCKERLESS_DRAIN_TIMEOUT: "1s",
+    };
+    const { proxy, agent, client, stream, over } = await startEcho(long);
+    stream.endInput();
+    assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
+    proxy.setOpen(false);
+    proxy.cut(); // Nobody waits for the connection to go on, as no stream is open.
+    proxy.setOpen(true);
+    await untilTrue(async () => {
+      await client.signal({ signal: 9 }).catch(() => {}); // It may not have called again yet.
+      return agent.hasEnded();
+    });
   });
 
   it("are given up, and never taken for ended, after a cut beyond the limit", async () => {

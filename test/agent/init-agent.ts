@@ -22,6 +22,7 @@ const agentProgram = fileURLToPath(new URL("../../../build/sockerless-agent", im
 export interface AgentProcess extends AsyncDisposable {
   /** Its log so far. */
   readonly said: () => string;
+  readonly hasEnded: () => boolean;
 }
 
 /** Runs an agent with these variables. */
@@ -34,10 +35,12 @@ export function spawnInitAgent(env: Readonly<Record<string, string>>): AgentProc
   agent.stderr.on("data", (chunk: Buffer) => {
     said += chunk.toString();
   });
+  const hasEnded = (): boolean => agent.exitCode !== null || agent.signalCode !== null;
   return {
     said: () => said,
+    hasEnded,
     async [Symbol.asyncDispose]() {
-      if (agent.exitCode === null && agent.signalCode === null) {
+      if (!hasEnded()) {
         const exited = once(agent, "exit");
         agent.kill("SIGKILL");
         await exited;
