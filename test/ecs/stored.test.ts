@@ -72,7 +72,7 @@ describe("containers on ECS that do not run", () => {
     const task = aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
     await writeFile(step(), "logs.drain.after");
     process.kill(daemon.pid, "SIGSTOP"); // The supervisor, so that no backend comes back as long as the agent is there.
-    const killing = daemon.docker("kill", "cut"); // Whoever is not answered waits for the next backend.
+    const killing = daemon.docker("kill", "cut"); // It waits for the next backend if it is not answered.
     try {
       await untilTrue(() => !existsSync(step()));
       await task?.finished;

@@ -36,7 +36,7 @@ export function imagesWithFaultPoints<T extends ImagePreparer>(images: T): T {
   return around({ ...images, unpacking }, steps("images", ["prepare", "discard"]));
 }
 
-/** What a cloud's backend stores with a fault point around each log that it takes in; the same object outside of tests. */
+/** The stored containers of a cloud with a fault point around each log that is taken in; the same object outside of tests. */
 export function storedWithFaultPoints<T extends object>(stored: T): T {
   return around(stored, steps("logs", ["drain"]));
 }
