@@ -90,6 +90,10 @@ CMD ["sh", "-c", "cat /three /os-release /four; ls /"]
     );
     assert.equal(tasks(), 2);
     assert.ok(ecs.aws.calls.count("ecs.RegisterTaskDefinition") <= 1, "both begin with the same state");
+    const others = Object.keys(ecs.aws.calls.counts()).filter(
+      (call) => !/^ecs\.(RunTask|StopTask|RegisterTaskDefinition)$|\.(Describe|List|Get)/.test(call),
+    );
+    assert.deepEqual(others, [], "nothing else is changed in AWS");
     assert.equal(await containers(), "");
     assert.match(await ok("run", "--rm", "kept:1"), /^three\nkept\nsays four\n/);
     const first = await built(socket(), dockerfile, { query: { target: "first" } });
