@@ -16,7 +16,7 @@ import { entriesOf } from "./tar.ts";
 import { untilTrue } from "./until.ts";
 import { writeFiles } from "./write-files.ts";
 
-/** What the build cache of the daemon may hold. */
+/** Bytes that the build cache of the daemon may hold. */
 const cacheBytes = 64 * 2 ** 20;
 
 /** Arguments of the daemon. */
