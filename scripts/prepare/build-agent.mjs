@@ -9,7 +9,7 @@ import { announce, Failure, root, run } from "./run.mjs";
 
 /** Each program's folder in agent/cmd and its file in build/. */
 const programs = ["sockerless-agent", "hello"];
-/** What a shim starts for each exec. Its name in build/ has its digest behind it, which the agent knows: both are of one build. */
+/** The program that a shim starts for each exec. Its name in build/ has its digest behind it, which the agent knows: both are of one build. */
 const enter = "sockerless-enter";
 const stamp = "build/.agent-inputs";
 

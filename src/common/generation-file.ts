@@ -8,7 +8,7 @@
 /** Length of each number in bytes. */
 export const generationBytes = 8;
 
-/** Where each number begins, in bytes. */
+/** Bytes before each number. */
 export const generationOffsets = { all: 0, allButExecs: generationBytes } as const;
 
 /** No answer may be held. */

@@ -15,7 +15,7 @@ const current = new AsyncLocalStorage<string | undefined>();
 
 /** A new ID: 16 hexadecimal digits. */
 export function newRequestId(): string {
-  return randomUUID().replaceAll("-", "").slice(0, 16); // Of which Node makes many at once: bytes alone take 50 µs each.
+  return randomUUID().replaceAll("-", "").slice(0, 16); // Node makes many at once; bytes alone take 50 µs each.
 }
 
 /** The ID of the request that this is done for; undefined outside of any request. */

@@ -4,7 +4,12 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, unlinkSync, w
 import { dirname } from "node:path";
 
 import { errnoOf } from "../../common/errors.ts";
-import { generationBytes, generationOffsets, generationPathOf, noGeneration } from "../../common/generation-file.ts";
+import {
+  generationBytes,
+  generationOffsets,
+  generationPathOf,
+  noGeneration,
+} from "../../common/generation-file.ts";
 import { makeDirectories } from "../../common/make-directories.ts";
 
 /** The generation of a state. */
