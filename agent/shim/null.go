@@ -22,9 +22,10 @@ func openNull() (*os.File, error) {
 	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", node.Fd()), os.O_RDWR, 0)
 }
 
-// ownNull is this shim's, in a file system that is mounted nowhere.
+// ownNull is this shim's, in a file system that is mounted nowhere. Its path there
+// is the machine's: programs read it of what they have open.
 var ownNull = sync.OnceValues(func() (*os.File, error) {
-	const name = "null"
+	const directory, name = "dev", "dev/null"
 	system, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open a file system: %w", err)
@@ -39,6 +40,7 @@ var ownNull = sync.OnceValues(func() (*os.File, error) {
 	}
 	defer unix.Close(mount)
 	err = errors.Join(
+		unix.Mkdirat(mount, directory, 0o755),
 		unix.Mknodat(mount, name, unix.S_IFCHR, int(unix.Mkdev(1, 3))),
 		unix.Fchmodat(mount, name, 0o666, 0),
 	)
