@@ -57,16 +57,31 @@ func (s *gitSource) Resolve(ctx context.Context, id source.Identifier, sessions 
 // it, and a server chooses how much there is.
 const maxGitAnswer = 64 << 10
 
+// maxGitWords bounds, in bytes, what BuildKit keeps of what a git says on standard error: a server may have it say anything.
+const maxGitWords = 256 << 10
+
+// gitScript stands before git. What is too much of standard error is dropped, by a reader that ends with the last writer: git
+// stays the process that BuildKit has started, which the kernel ends with this one.
+var gitScript = fmt.Sprintf(`#!/bin/sh
+said=${0%%/*}/$$
+PATH=${PATH#*:}
+case " $* " in *' cat-file '* | *' ls-remote '*) ulimit -d %d ;; esac
+rm -f "$said" && mkfifo -m 600 "$said" && exec 3<>"$said" 4<"$said" 5>"$said" 3>&- || exit 1
+rm -f "$said"
+{ head -c %d; cat >/dev/null; } <&4 4<&- 5>&- >&2 &
+exec git "$@" 2>&5 4<&- 5>&-
+`, maxGitAnswer, maxGitWords)
+
 // boundGit puts a program before git in this process's PATH, by which BuildKit finds it.
 func (w *Worker) boundGit() error {
 	if _, err := exec.LookPath("git"); err != nil {
 		return nil // allowGit tells it.
 	}
-	if err := os.MkdirAll(w.programs, 0o700); err != nil {
+	// A killed process has left a name here.
+	if err := errors.Join(os.RemoveAll(w.programs), os.MkdirAll(w.programs, 0o700)); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("#!/bin/sh\nPATH=${PATH#*:}\ncase \" $* \" in *' cat-file '* | *' ls-remote '*) ulimit -d %d ;; esac\nexec git \"$@\"\n", maxGitAnswer)
-	if err := os.WriteFile(filepath.Join(w.programs, "git"), []byte(script), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(w.programs, "git"), []byte(gitScript), 0o700); err != nil {
 		return err
 	}
 	return os.Setenv("PATH", w.programs+string(filepath.ListSeparator)+os.Getenv("PATH"))

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	nethttp "net/http"
 	"net/http/cgi"
@@ -80,6 +81,17 @@ func repositoryOf(t *testing.T, files map[string]string, message string) (addres
 	})
 	mux.HandleFunc("/away.git/", func(w nethttp.ResponseWriter, r *nethttp.Request) {
 		nethttp.Redirect(w, r, "http://169.254.169.254/latest/meta-data", nethttp.StatusFound)
+	})
+	hook := filepath.Join(t.TempDir(), "hook")
+	if err := os.WriteFile(hook, []byte("#!/bin/sh\nhead -c 1048576 /dev/zero | tr '\\000' x >&2\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mux.Handle("/talkative.git/", &cgi.Handler{
+		Path: filepath.Join(run("--exec-path"), "git-http-backend"), Root: "/talkative.git",
+		Env: []string{
+			"GIT_PROJECT_ROOT=" + filepath.Join(dir, ".git"), "GIT_HTTP_EXPORT_ALL=1",
+			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=uploadpack.packObjectsHook", "GIT_CONFIG_VALUE_0=" + hook,
+		},
 	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -202,6 +214,18 @@ func TestTheObjectsOfARepositoryAreAnsweredUpToABound(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(object), err)
 	}
 	nothingLeft(t, w)
+}
+
+func TestWhatAServerHasGitSayIsKeptUpToABound(t *testing.T) {
+	w := workerOfGit(t, wide)
+	_, _, err := w.CheckOut(context.Background(), repository(t, map[string]string{"file": "x"})+"/talkative.git#main")
+	if err == nil || !strings.Contains(err.Error(), "remote: xxxx") || len(err.Error()) > 2*maxGitWords {
+		t.Errorf("%d bytes: %.200v", len(fmt.Sprint(err)), err)
+	}
+	nothingLeft(t, w)
+	if left, err := os.ReadDir(w.programs); err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
 }
 
 func TestGitAsksNoMetadataService(t *testing.T) {
