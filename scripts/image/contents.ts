@@ -107,10 +107,14 @@ export async function applicationFiles(): Promise<ImageFile[]> {
     { path: `${home}/dist`, mode: 0o755, directory: true },
     ...(await filesBelow(join(root, "dist/src"), `${home}/dist/src`, (path) => !isTest(path))),
     { path: `${home}/build`, mode: 0o755, directory: true },
-    ...["sockerless-agent", "hello"].flatMap((program): ImageFile[] => {
-      const source = join(root, "build", program);
-      return existsSync(source) ? [{ path: `${home}/build/${program}`, mode: 0o755, source }] : [];
-    }),
+    ...(await readdir(join(root, "build")))
+      .filter((program) => /^(sockerless-agent|sockerless-enter-.*|hello)$/.test(program))
+      .sort()
+      .map((program) => ({
+        path: `${home}/build/${program}`,
+        mode: 0o755,
+        source: join(root, "build", program),
+      })),
   ];
 }
 

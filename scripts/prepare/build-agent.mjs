@@ -33,7 +33,7 @@ export async function buildAgent() {
   await build(go, enter, small);
   const named = nameByDigest(enter);
   for (const program of wanted) {
-    const flags = [small, variable("version.Version", version), variable("shim.enterProgram", named)];
+    const flags = [small, variable("core/version.Version", version), variable("shim.enterProgram", named)];
     await build(go, program, flags.join(" "));
   }
   writeStamp(stamp, current);

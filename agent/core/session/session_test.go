@@ -220,7 +220,7 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 	}
 }
 
-// Who has heard that a run is over may ask when the next one runs.
+// A run may be asked for by somebody who heard of its end when the next one runs.
 func TestARunThatGoesOnIsNotTheLast(t *testing.T) {
 	c, runtime, first := running(t, session.Options{Restartable: true, Log: memoryLog(t)})
 	first.exit(0)

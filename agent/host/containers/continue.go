@@ -98,7 +98,7 @@ func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string)
 	if err != nil {
 		return err
 	}
-	// What the shim keeps has it mounted, too.
+	// The namespaces that the shim keeps have it mounted, too.
 	if err := errors.Join(mounts.Forget(paths.Merged()), mounts.Unmount(paths.Merged())); err != nil {
 		return err
 	}

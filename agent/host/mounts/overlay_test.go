@@ -98,7 +98,7 @@ func TestOverlayWithoutUpperIsReadOnly(t *testing.T) {
 	}
 }
 
-// What a step leaves of a build keeps its overlay mounted.
+// The namespaces that a step of a build leaves keep its overlay mounted.
 func TestFilesOfAnOverlayThatIsMountedElsewhereToo(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")

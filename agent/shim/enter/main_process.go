@@ -121,8 +121,8 @@ func joinKept(spec *Spec) syscall.Errno {
 			return errno
 		}
 	}
-	// What the first one has left in /dev would be charged to the others. Its null is
-	// what hides files of the old /proc, too, in which nobody will be.
+	// Memory that the first one has left in /dev would be charged to the others. Its
+	// null hides files of the old /proc, too, in which nobody will be.
 	for _, name := range append([]string{"/dev"}, spec.Root.Masked...) {
 		_ = syscall.Unmount(name, syscall.MNT_DETACH|unmountNoFollow)
 	}
