@@ -55,6 +55,7 @@ const steps: readonly Step[] = [
   integration("clients on Azure", ["test/aca/api"], stormOfACloud),
   integration("kills on Azure", ["test/aca/recovery.test.ts"]),
   integration("cuts on Azure", ["test/aca/cut.test.ts"]),
+  integration("postgres on Azure", ["test/aca/postgres.test.ts"]),
   {
     name: "Docker's own suites",
     program: process.execPath,
