@@ -141,6 +141,28 @@ test("nobody tells what a client has read where its helper is gone, or it is on 
   assert.equal(await helperOf(t).isRead(client), false);
 });
 
+test("a helper that is stuck keeps no client waiting", async (t) => {
+  const directory = await temporaryDirectory(t);
+  const pidFile = join(directory, "pid");
+  const program = join(directory, "program");
+  await writeFile(
+    program,
+    `#!/bin/sh\necho $$ > ${pidFile}.new; mv ${pidFile}.new ${pidFile}; exec sleep 130\n`,
+    {
+      mode: 0o700,
+    },
+  );
+  const handOver = helperOf(t, program);
+  const { socket } = await connected(t, join(directory, "client"));
+  try {
+    assert.equal(await handOver.isRead(socket), false);
+  } finally {
+    await until(() => existsSync(pidFile) || undefined);
+    handOver.close();
+    process.kill(Number(await readFile(pidFile, "utf8")));
+  }
+});
+
 test("a helper that leaves its channel while it lives has a successor", async (t) => {
   const directory = await temporaryDirectory(t);
   const pidFile = join(directory, "pid");

@@ -24,6 +24,9 @@ import type { StreamLink } from "./stream-link.ts";
 /** A helper that has run this long is no longer held to the ends of those before it. */
 const stableAfterMs = 60_000;
 
+/** The helper gives a client a second to read: one that has not said so by then is stuck, and nothing waits for it. */
+const tellingMs = 3_000;
+
 /** An agent that takes a connection, and does not lose it in this time, lives. */
 const dyingMs = 1_000;
 
@@ -195,11 +198,15 @@ export class HandOver {
     if (handle === undefined) {
       return false;
     }
+    const told = new AbortController();
     try {
-      return (await this.#ask(handle, { read: true })).error === "";
+      const late = sleep(tellingMs, undefined, { signal: told.signal });
+      return (await Promise.race([this.#ask(handle, { read: true }), late]))?.error === "";
     } catch (error) {
       this.#logger.debug({ err: error }, "nobody tells whether a client has read its answer");
       return false;
+    } finally {
+      told.abort();
     }
   }
 
