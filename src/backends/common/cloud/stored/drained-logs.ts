@@ -92,7 +92,8 @@ export class DrainedLogs {
       return;
     }
     const number = String(before?.number ?? (parts.at(-1)?.number ?? 0) + 1).padStart(6, "0");
-    const file = this.#file(`${containerId}.${number}.${source}.${generation}.log`);
+    const ofAgent = `${containerId}.${number}.${source}.`;
+    const file = this.#file(`${ofAgent}${generation}.log`);
     const temporary = `${file}.new`;
     try {
       let room = this.#maxBytes;
@@ -101,9 +102,7 @@ export class DrainedLogs {
       }
       await this.#write(temporary, agentRecords(agent, containerId), room);
       await rename(temporary, file);
-      if (before !== undefined) {
-        await rm(before.file, { force: true });
-      }
+      await this.#removeFiles(ofAgent, file); // Those of earlier runs, and what crashes have left of them.
     } catch (error) {
       await rm(temporary, { force: true });
       await this.leaveToCloud(containerId);
@@ -126,7 +125,7 @@ export class DrainedLogs {
     try {
       await writeFile(this.#marker(containerId), "", { mode: 0o600 });
     } finally {
-      await this.#removeFiles(containerId); // The disk may be full of them.
+      await this.#removeFiles(`${containerId}.`); // The disk may be full of them.
     }
   }
 
@@ -148,7 +147,7 @@ export class DrainedLogs {
 
   /** Removes what there is of a container. */
   async remove(containerId: string): Promise<void> {
-    await this.#removeFiles(containerId);
+    await this.#removeFiles(`${containerId}.`);
     await rm(this.#marker(containerId), { force: true });
   }
 
@@ -200,10 +199,11 @@ export class DrainedLogs {
   }
 
   /** Removes parts, and what a crash has left of one that was being taken. */
-  async #removeFiles(containerId: string): Promise<void> {
+  async #removeFiles(beginning: string, except?: string): Promise<void> {
     for (const name of await readdir(this.#directory)) {
-      if (name.startsWith(`${containerId}.`) && /\.log(\.new)?$/.test(name)) {
-        await rm(this.#file(name), { force: true });
+      const file = this.#file(name);
+      if (name.startsWith(beginning) && /\.log(\.new)?$/.test(name) && file !== except) {
+        await rm(file, { force: true });
       }
     }
   }

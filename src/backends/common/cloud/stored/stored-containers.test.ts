@@ -332,6 +332,21 @@ describe("containers without an agent", () => {
       assert.deepEqual(await readdir(directoryOfLogs), [`${ended}.cloud`]);
     });
 
+    it("leave nothing of what crashes have cut off once a later run's is taken", async () => {
+      let runs = [record(1, "one\n")];
+      const agent = await agentWith(() => runs);
+      await stored.drain(ended, run(agent));
+      const directoryOfLogs = path.join(directory, "state/logs");
+      const [first = ""] = await readdir(directoryOfLogs);
+      for (const left of [first.replace(".1.log", ".2.log.new"), first.replace(".1.log", ".0.log")]) {
+        await writeFile(path.join(directoryOfLogs, left), "left");
+      }
+      runs = [record(1, "one\n"), record(2, "three\n")];
+      await stored.drain(ended, run(agent, 3n));
+      assert.deepEqual(await readdir(directoryOfLogs), [first.replace(".1.log", ".3.log")]);
+      assert.equal(await logsOf(ended), "one\nthree\n");
+    });
+
     it("are what a former version has taken, whose files do not tell the run", async () => {
       let runs = [record(1, "one\n")];
       const agent = await agentWith(() => runs);
