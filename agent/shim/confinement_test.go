@@ -239,7 +239,9 @@ func TestTheBinaryThatEntersAContainerCannotBeWrittenFromThere(t *testing.T) {
 	// The descriptor that execs are started from is the shim's.
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.shim.Process.Pid))
 	must(t, err)
-	own, err := os.Stat("/proc/self/exe")
+	program, err := enterProgram()
+	must(t, err)
+	own, err := os.Stat(program)
 	must(t, err)
 	found := false
 	for _, link := range links {

@@ -75,8 +75,9 @@ describe("containers on ECS that do not run", () => {
     const killing = daemon.docker("kill", "cut"); // It waits for the next backend if it is not answered.
     try {
       await untilTrue(() => !existsSync(step()));
-      await task?.finished;
-      const stream = `sockerless/main/${task?.state.taskArn?.split("/").at(-1)}`;
+      assert.ok(task, "no task");
+      await task.finished;
+      const stream = `sockerless/main/${task.state.taskArn?.split("/").at(-1)}`;
       aws.services.logs.putLines("/sockerless/containers", stream, ["only in the cloud"]);
     } finally {
       process.kill(daemon.pid, "SIGCONT");
