@@ -105,6 +105,31 @@ describe("execs that nobody comes for", () => {
     assert.equal(phaseOf(started), ExecPhase.ENDED, "its exit code is kept");
   });
 
+  it("are those that have ended first, where there are too many", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const agent = bench.machine.agentOf(container);
+    const start = async (): Promise<string> => {
+      const execId = await makeExec(container, "true");
+      await bench.execs.startExec({ execId, access: localAccess });
+      return execId;
+    };
+    const long = await start();
+    const others: string[] = [];
+    while (others.length < 319) {
+      others.push(await start());
+    }
+    for (const execId of [...others, long]) {
+      agent.tell({ case: "execEnded", value: create(ExecEndedSchema, { execId, exit: { code: 3 } }) });
+    }
+    await untilTrue(() => [...others, long].every((execId) => phaseOf(execId) === ExecPhase.ENDED));
+    await start();
+    assert.equal(
+      others.findIndex((execId) => phaseOf(execId) !== undefined),
+      64,
+    );
+    assert.equal((await bench.execs.inspectExec({ execId: long })).exitCode, 3, "its client asks now");
+  });
+
   it("are so many of one container that never started, and no more", async () => {
     const container = await bench.runScript("exec sleep 60");
     const first = await makeExec(container, "true");

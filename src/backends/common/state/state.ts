@@ -170,7 +170,7 @@ function isOfExecs({ type, key }: Operation): boolean {
 class LevelState implements State {
   instanceId = "";
   readonly containers = new ContainerTable();
-  readonly execs = new RecordTable("exec", ExecRecordSchema, (record) => record.id);
+  readonly execs = new RecordTable("exec", ExecRecordSchema, (record) => record.id, "changed");
   readonly images = new RecordTable("image", ImageRecordSchema, (record) => record.id);
   readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);
   readonly networks = new NetworkTable();

@@ -45,11 +45,19 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   readonly #records = new Map<string, MessageShape<Desc>>();
   readonly #schema: Desc;
   readonly #idOf: (record: MessageShape<Desc>) => string;
+  readonly #order: "made" | "changed";
 
-  constructor(name: TableName, schema: Desc, idOf: (record: MessageShape<Desc>) => string) {
+  /** @param order of the records: by when they were made, or changed last; those that were loaded are in no order */
+  constructor(
+    name: TableName,
+    schema: Desc,
+    idOf: (record: MessageShape<Desc>) => string,
+    order: "made" | "changed" = "made",
+  ) {
     this.name = name;
     this.#schema = schema;
     this.#idOf = idOf;
+    this.#order = order;
   }
 
   get size(): number {
@@ -109,6 +117,9 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
 
   #set(id: string, record: MessageShape<Desc>): void {
     const before = this.#records.get(id);
+    if (this.#order === "changed") {
+      this.#records.delete(id);
+    }
     this.#records.set(id, record);
     this.replaced(before, record);
   }

@@ -18,7 +18,10 @@ const together = 64;
 /** Interval at which execs that can never be started are looked for, as in dockerd. */
 const sweepEveryMs = 5 * 60_000;
 
-/** Execs of a container beyond as many as are kept, oldest first: some containers see one a second for months. */
+/**
+ * Execs of a container beyond as many as are kept, those first that have ended first: some containers see one a second for
+ * months. One that has just ended is asked for its exit code next, however long it ran.
+ */
 export function surplusExecs(context: EngineContext, containerId: string): readonly ExecRecord[] {
   const own = [...context.state.execs.values()].filter((exec) => exec.containerId === containerId);
   const beyond = (phase: ExecPhase, limit: number): ExecRecord[] => {
