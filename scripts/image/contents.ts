@@ -108,7 +108,7 @@ export async function applicationFiles(): Promise<ImageFile[]> {
     ...(await filesBelow(join(root, "dist/src"), `${home}/dist/src`, (path) => !isTest(path))),
     { path: `${home}/build`, mode: 0o755, directory: true },
     ...(await readdir(join(root, "build")))
-      .filter((program) => /^(sockerless-agent|sockerless-enter-.*|hello)$/.test(program))
+      .filter((program) => /^(sockerless-agent|sockerless-enter-[0-9a-f]{12}|hello)$/.test(program))
       .sort()
       .map((program) => ({
         path: `${home}/build/${program}`,

@@ -16,7 +16,7 @@ const stamp = "build/.agent-inputs";
 /** Builds the agent and the program of the built-in image unless nothing has changed. */
 export async function buildAgent() {
   const wanted = programs.filter((program) => existsSync(join(root, "agent/cmd", program, "main.go")));
-  const current = fingerprint(["agent", "package.json"]);
+  const current = fingerprint(["agent", "package.json", "scripts/prepare/build-agent.mjs"]);
   if (wanted.length === 0) {
     return;
   }
