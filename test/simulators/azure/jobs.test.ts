@@ -72,6 +72,8 @@ test("a job that cannot be is refused by Container Apps' codes", async () => {
   assert.equal(await wrong("a", { containers: [] }), "400 ContainerAppCreateMustContainContainers");
   assert.equal(await wrong("a", sized(0.25, "1Gi")), "400 ContainerAppInvalidResourceTotal");
   assert.equal(await wrong("a", sized(8, "16Gi")), "400 ContainerAppInvalidResourceTotal");
+  const initContainers = [{ name: "first", resources: { cpu: 0.5, memory: "1Gi" } }];
+  assert.equal(await wrong("a", { initContainers }), "400 ContainerAppInitContainersInvalidCpu");
   assert.equal(
     await wrong("a", mounted({ volumeName: "v", mountPath: "/v" })),
     "400 ContainerAppInvalidVolumeMount",

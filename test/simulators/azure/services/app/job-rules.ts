@@ -183,6 +183,7 @@ function checkTemplate(
     checkContainer(container, volumes, secrets, around.name);
   }
   checkTotal(context, containers);
+  checkInitContainers(initContainers, containers);
 }
 
 function checkVolume(volume: VolumeBody, { storageKind }: JobSurroundings): void {
@@ -308,6 +309,20 @@ export function sizeOf({ name, resources = {} }: ContainerBody): {
     refuse("ContainerAppInvalidResource", `Invalid Request: resources of container '${name}' are invalid.`);
   }
   return { cpu, gib: Number(gib) };
+}
+
+function checkInitContainers(
+  initContainers: readonly ContainerBody[],
+  containers: readonly ContainerBody[],
+): void {
+  const total = containers.reduce((sum, container) => sum + sizeOf(container).cpu, 0);
+  for (const container of initContainers) {
+    const { cpu } = sizeOf(container);
+    if (cpu > total) {
+      const message = `Invalid CPU value ${cpu} for init container ${container.name} ,an init container can not be allocated more CPU than the total CPU ${total} allocated for all app containers.`;
+      refuse("ContainerAppInitContainersInvalidCpu", message);
+    }
+  }
 }
 
 function checkTotal({ switches }: Context, containers: readonly ContainerBody[]): void {
