@@ -53,6 +53,9 @@ func copyImage(dest, subpath string) error {
 		Mounts: archive.MountsOf(mounts),
 		Hidden: map[string]bool{agentDirectory: true, filepath.Clean(dest): true},
 	}
+	if binary, err := os.Readlink(ownBinary); err == nil {
+		options.Hidden[binary] = true // an image that is derived has the agent in its root
+	}
 	source, err := partOf("/", subpath)
 	if err != nil {
 		return err

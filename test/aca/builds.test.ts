@@ -42,13 +42,6 @@ describe("a build on Container Apps", () => {
       ["RUN --network=host true", /network\.host is not allowed/],
       ["RUN true", /the aca backend does not support RUN --network=host/, { networkmode: "host" }],
       ["RUN --network=none true", /the aca backend does not support --network none/],
-      ...["from=base,target=/x", "from=base,source=/etc,target=/x,rw", "target=/x"].map(
-        (mount) =>
-          [
-            `RUN --mount=type=bind,${mount} true`,
-            /the aca backend does not support RUN --mount=type=bind of directories/,
-          ] as const,
-      ),
       ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
       ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
     ],

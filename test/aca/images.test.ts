@@ -38,6 +38,32 @@ describe("images on Container Apps", () => {
     assert.equal(imports(), before);
   });
 
+  it("that are mounted are copied with root's rights, whoever they run as", async () => {
+    const image = aca.account.image("other-user:latest");
+    const script =
+      "mkdir -p /tool/bin && echo v1 > /tool/bin/version && chmod 700 /tool && ln -s /tool /current";
+    await ok("run", "--detach", "--name", "maker", "--user", "0", image, "sleep", "600");
+    await ok("exec", "maker", "sh", "-c", script);
+    await ok("commit", "--change", "USER 1000", "maker", "tools:1");
+    await ok("rm", "--force", "maker");
+    const mount = (target: string, more = ""): string[] => [
+      ...["--mount", `type=image,source=tools:1,target=${target}${more}`],
+    ];
+    const look =
+      "cat /a/tool/bin/version /b/version; readlink /a/current; find /a -name '*sockerless*'; ls -A /a/proc; touch /a/x";
+    const shown = await aca.daemon.docker(
+      ...["run", "--rm", ...mount("/a"), ...mount("/b", ",image-subpath=current/bin")],
+      ...["busybox", "sh", "-c", look],
+    );
+    assert.deepEqual([shown.text, shown.code], ["v1\nv1\n/tool", 0], shown.errorText);
+    assert.match(shown.errorText, /does not apply --mount type=image \(read-only\)/);
+    const missing = await aca.daemon.docker(
+      ...["run", "--rm", ...mount("/a", ",image-subpath=none"), "busybox", "true"],
+    );
+    assert.equal(missing.code, 125);
+    assert.match(missing.errorText, /the image has no path none/);
+  });
+
   it("that are loaded are put into the registry, and run from there", async () => {
     const scratch = await mkdtemp(join(tmpdir(), "skl-aca-images-"));
     try {

@@ -162,7 +162,7 @@ export function acaImages(options: AcaImagesOptions): AcaImages {
       }
       if (derived === undefined) {
         throw invalid(
-          `the image runs as ${user}, and jobs have no setting for users: set ${registrySetting} to a registry in which one that runs as root can be derived from it`,
+          `image ${image.id} runs as ${user}, and jobs have no setting for users: set ${registrySetting} to a registry in which one that runs as root can be derived from it`,
         );
       }
       const from = new Date(clock.nowMs());

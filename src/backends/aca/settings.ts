@@ -2,7 +2,6 @@
  * Docker's settings that Container Apps cannot honour: those that are refused with 501, and those that are accepted and
  * not applied, with a warning. `docs/backends/aca.md` has the same tables.
  */
-import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import * as asks from "../common/cloud/asked-settings.ts";
 import { type CloudSetting, settingRules } from "../common/cloud/setting-rules.ts";
 import type { SettingRules } from "../common/driver.ts";
@@ -71,16 +70,6 @@ const refused: readonly CloudSetting[] = [
       host.mounts.some(({ type, volumeOptions }) => type === "volume" && !volumeOptions?.noCopy),
   },
   {
-    name: "RUN --mount=type=bind of directories",
-    why: "a job mounts no images, which they are of a step; a single file is put there by the agent",
-    isSet: (host, record) => asks.isStep(record) && imageMounts(host),
-  },
-  {
-    name: "--mount type=image",
-    why: "a job mounts no images",
-    isSet: (host, record) => !asks.isStep(record) && imageMounts(host),
-  },
-  {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
     why: "jobs have no setting for profiles, and a process may load a filter itself only with CAP_SYS_ADMIN or with no-new-privileges (seccomp(2)): with `--security-opt no-new-privileges` the agent loads it",
     isSet: asks.profileWithPrivileges,
@@ -108,6 +97,11 @@ const notApplied: readonly CloudSetting[] = [
     name: "--read-only",
     why: "jobs have no setting for it: the root file system can be written",
     isSet: (host) => host.readonlyRootfs,
+  },
+  {
+    name: "--mount type=image (read-only)",
+    why: "jobs have no setting for it: the container has a copy of the image's files, which it can write to",
+    isSet: (host, record) => !asks.isStep(record) && host.mounts.some(({ type }) => type === "image"),
   },
   {
     name: "--tmpfs",
@@ -176,10 +170,6 @@ const notApplied: readonly CloudSetting[] = [
     isSet: asks.storageOptions,
   },
 ];
-
-function imageMounts({ mounts }: HostConfig): boolean {
-  return mounts.some(({ type }) => type === "image");
-}
 
 /**
  * The rules for settings of jobs.

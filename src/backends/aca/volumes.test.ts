@@ -391,6 +391,10 @@ describe("a mount path with a colon", () => {
       () => azure.volumes.refuseUnfit([{ type: "tmpfs", destination: "/t:mp", readOnly: false }]),
       /type "tmpfs": invalid mount path: '\/t:mp'/,
     );
+    assert.throws(
+      () => azure.volumes.refuseUnfit([{ type: "image", destination: "/i:mage", readOnly: true }]),
+      /type "image": invalid mount path: '\/i:mage'/,
+    );
     azure.volumes.refuseUnfit([mount(record), mount(volume("anonymous"), { destination: "/a:b" })]);
   });
 });

@@ -1,8 +1,9 @@
-/** Parts of a job that other folders know how to make: its image, its volumes. */
+/** Parts of a job that other folders know how to make: its images, its volumes. */
 import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
 
 import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { StartStep } from "../../common/cloud/cloud-tasks.ts";
+import type { CopyMount, ImageCopy } from "../../common/cloud/copied-images.ts";
 import type { LaunchProgress, ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 
 /** An image as a job names it. */
@@ -11,6 +12,17 @@ export interface JobImage {
   readonly reference: string;
   /** Path of the agent in it, which runs as root there; undefined: an init container brings the agent. */
   readonly agent: string | undefined;
+}
+
+/** Images that a job's container mounts: init containers copy their files. */
+export interface JobImageMounts {
+  readonly copies: readonly JobImageCopy[];
+  readonly mounts: readonly CopyMount[];
+}
+
+/** A copy of an image's files, by the image as the job names it. */
+export interface JobImageCopy extends Pick<ImageCopy, "name" | "args"> {
+  readonly image: JobImage;
 }
 
 /** Makes ready an image for a job. */

@@ -3,6 +3,7 @@ import type { Job } from "@azure/arm-appcontainers";
 
 import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
 import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
+import { copiedImages } from "../../common/cloud/copied-images.ts";
 import type { LaunchProgress, WorkloadSpec } from "../../common/driver.ts";
 import { jobNameOf, nextJobName } from "../tags.ts";
 import { type JobSettings, jobOf } from "./job.ts";
@@ -37,8 +38,13 @@ export function jobRequests(options: JobRequestsOptions): TaskRequests {
     phase: LaunchProgress["phase"] = () => {},
   ): Promise<JobRequest> => {
     const { record } = spec;
-    const [image, mounted] = await Promise.all([
-      images(spec.image, record, step, phase),
+    const { copies, mounts } = copiedImages(spec.mounts);
+    const told = asOne(phase);
+    const [image, copied, mounted] = await Promise.all([
+      images(spec.image, record, step, told),
+      Promise.all(
+        copies.map(async (copy) => ({ ...copy, image: await images(copy.image, record, step, told) })),
+      ),
       volumes.partsOf(spec, step),
     ]);
     const size = jobSizeOf(record.hostConfig, defaultSize);
@@ -46,7 +52,12 @@ export function jobRequests(options: JobRequestsOptions): TaskRequests {
       name: jobNameOf(record.id, record.generation),
       containerId: record.id,
       generation: String(record.generation),
-      job: jobOf(record, spec.mounts, { image, volumes: mounted, size }, options.job),
+      job: jobOf(
+        record,
+        spec.mounts,
+        { image, imageMounts: { copies: copied, mounts }, volumes: mounted, size },
+        options.job,
+      ),
     };
   };
 
@@ -75,6 +86,19 @@ export function jobRequests(options: JobRequestsOptions): TaskRequests {
     fitsQuota: () => Promise.resolve(undefined),
     unmountedVolumes: (spec) => volumes.unmounted(spec),
     explainFailure: (error) => error,
+  };
+}
+
+/** Tells a phase of several images as one: from the first begin to the last end. */
+function asOne(phase: LaunchProgress["phase"]): LaunchProgress["phase"] {
+  let first: Date | undefined;
+  let underWay = 0;
+  return (told) => {
+    first ??= told.from;
+    underWay += told.until === undefined ? 1 : -1;
+    if (told.until === undefined || underWay === 0) {
+      phase({ ...told, from: first });
+    }
   };
 }
 

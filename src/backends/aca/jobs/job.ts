@@ -10,11 +10,12 @@ import type {
 
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { type AgentSettings, agentEnvironment } from "../../common/cloud/agents/agent-environment.ts";
+import { copiedTo } from "../../common/cloud/copied-images.ts";
 import { agentInImage } from "../../common/cloud/images/agent-image.ts";
 import type { ResolvedMount } from "../../common/driver.ts";
 import { parseNamed } from "../../common/images/reference.ts";
 import { containerTag, generationTag, instanceTag } from "../tags.ts";
-import type { JobImage, JobVolumeParts } from "./job-parts.ts";
+import type { JobImage, JobImageCopy, JobImageMounts, JobVolumeParts } from "./job-parts.ts";
 import type { JobSize } from "./sizes.ts";
 
 /** Settings that all jobs of this backend have in common. */
@@ -51,32 +52,31 @@ const callbackSecretVariable = "SOCKERLESS_CALLBACK_SECRET";
 /** The agent's own directory in every container: its binary and the record of the output. */
 const agentDirectory = "/.sockerless";
 const agentVolume = "sockerless";
+const ownMount: VolumeMount = { volumeName: agentVolume, mountPath: agentDirectory };
+/** The agent's binary, where an init container has brought it. */
+const broughtAgent = `${agentDirectory}/sockerless-agent`;
+/** Azure allows an init container no more than all others have together, of which this is the least. */
+const initResources = { cpu: 0.25, memory: "0.5Gi" } as const;
 
 /** The job of a container's start: always the same for the same start. */
 export function jobOf(
   record: ContainerRecord,
   mounts: readonly ResolvedMount[],
-  parts: { readonly image: JobImage; readonly volumes: JobVolumeParts; readonly size: JobSize },
+  parts: {
+    readonly image: JobImage;
+    readonly imageMounts: JobImageMounts;
+    readonly volumes: JobVolumeParts;
+    readonly size: JobSize;
+  },
   settings: JobSettings,
 ): Job {
-  const { image, volumes, size } = parts;
+  const { image, imageMounts, volumes, size } = parts;
+  const { copies } = imageMounts;
   const scratch = scratchParts(mounts);
-  const ownMount: VolumeMount = { volumeName: agentVolume, mountPath: agentDirectory };
-  const copied = `${agentDirectory}/sockerless-agent`;
-  const init: InitContainer[] =
-    image.agent === undefined
-      ? [
-          {
-            name: "agent",
-            image: settings.agentImage,
-            command: [agentInImage],
-            args: ["cp", copied],
-            resources: { cpu: 0.25, memory: "0.5Gi" },
-            volumeMounts: [ownMount],
-          },
-        ]
-      : [];
-  const pulled = [image.reference, ...(image.agent === undefined ? [settings.agentImage] : [])];
+  const images = [image, ...copies.map((copy) => copy.image)];
+  const brings = images.some(({ agent }) => agent === undefined);
+  const init = [...(brings ? [bringingContainer(settings.agentImage)] : []), ...copies.map(copyingContainer)];
+  const pulled = [...images.map(({ reference }) => reference), ...(brings ? [settings.agentImage] : [])];
   const registries = registriesOf(pulled, settings);
   return {
     location: settings.location,
@@ -102,16 +102,57 @@ export function jobOf(
         {
           name: mainContainerName,
           image: image.reference,
-          command: [image.agent ?? copied],
+          command: [image.agent ?? broughtAgent],
           args: ["init"],
           env: environmentOf(record, settings),
           resources: { cpu: size.cpu, memory: `${size.memory}Gi` },
-          volumeMounts: [ownMount, ...scratch.mounts, ...volumes.mounts],
+          volumeMounts: [
+            ownMount,
+            ...scratch.mounts,
+            ...volumes.mounts,
+            ...imageMounts.mounts.map(({ copy, destination }) => ({
+              volumeName: copy,
+              mountPath: destination,
+            })),
+          ],
         },
       ],
-      volumes: [{ name: agentVolume, storageType: "EmptyDir" }, ...scratch.volumes, ...volumes.volumes],
+      volumes: [
+        emptyDirectory(agentVolume),
+        ...scratch.volumes,
+        ...volumes.volumes,
+        ...copies.map(({ name }) => emptyDirectory(name)),
+      ],
     },
   };
+}
+
+/** Brings the agent into the job's own directory. */
+function bringingContainer(image: string): InitContainer {
+  return {
+    name: "agent",
+    image,
+    command: [agentInImage],
+    args: ["cp", broughtAgent],
+    resources: initResources,
+    volumeMounts: [ownMount],
+  };
+}
+
+/** Copies the files of its image; Azure runs init containers one after the other. */
+function copyingContainer({ name, args, image }: JobImageCopy): InitContainer {
+  return {
+    name,
+    image: image.reference,
+    command: [image.agent ?? broughtAgent],
+    args: [...args],
+    resources: initResources,
+    volumeMounts: [ownMount, { volumeName: name, mountPath: copiedTo }],
+  };
+}
+
+function emptyDirectory(name: string): Volume {
+  return { name, storageType: "EmptyDir" };
 }
 
 /** A job with what must stand in no record of ours: it is known at any time from the instance's own secret. */
@@ -151,7 +192,7 @@ function scratchParts(mounts: readonly ResolvedMount[]): {
 } {
   const paths = mounts.filter(({ type }) => type === "tmpfs").map(({ destination }) => destination);
   return {
-    volumes: paths.map((_path, index) => ({ name: `tmpfs-${index}`, storageType: "EmptyDir" })),
+    volumes: paths.map((_path, index) => emptyDirectory(`tmpfs-${index}`)),
     mounts: paths.map((mountPath, index) => ({ volumeName: `tmpfs-${index}`, mountPath })),
   };
 }

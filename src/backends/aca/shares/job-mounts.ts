@@ -69,7 +69,7 @@ export function refuseMounts(mounts: readonly ResolvedMount[], account: string |
   const refused = mounts.find(
     ({ type, volume, destination }) =>
       destination.includes(":") &&
-      (type === "tmpfs" || (volume !== undefined && shareOf(volume) !== undefined)),
+      (type === "tmpfs" || type === "image" || (volume !== undefined && shareOf(volume) !== undefined)),
   );
   if (refused !== undefined) {
     throw invalid(
