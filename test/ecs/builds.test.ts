@@ -66,6 +66,7 @@ describe("a build on ECS", () => {
       ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
       ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
     ],
+    protectsMounts: true,
     directory: ecs.aws.context.directory,
   }));
 
@@ -165,21 +166,6 @@ CMD ["sh", "-c", "cat /app/work/seen; find /app | sort; stat -c '%a %u:%g' /app/
     }
   });
 
-  it("shares cache mounts by EFS, and mounts directories of stages and of the context", async () => {
-    const dockerfile = (n: number) => `${base()} AS made
-RUN mkdir /made && echo made > /made/in
-${base()}
-RUN --mount=type=cache,target=/kept --mount=type=bind,from=made,source=/made,target=/data \\
-  --mount=type=bind,source=tools,target=/tools echo ${n} >> /kept/n; cat /kept/n /data/in /tools/in > /out
-CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
-`;
-    const files = [{ name: "tools/in", content: "tools\n" }];
-    await built(socket(), dockerfile(1), { files });
-    await built(socket(), dockerfile(2), { files, query: { t: "cached:1" } });
-    const { text } = await ecs.daemon.docker("run", "--rm", "cached:1");
-    assert.equal(text, "1\n2\nmade\ntools");
-  });
-
   it("mounts single files of the context, of stages and of images in the task that there is", async () => {
     const dockerfile = `${base()} AS made
 RUN echo made > /made && chown 7:8 /made && chmod 640 /made && ln -s made /link
@@ -202,23 +188,6 @@ CMD ["cat", "/out"]
     const large = [{ name: "large", content: Buffer.alloc(5 * 1024 * 1024) }];
     const refused = await build(socket(), layers, { files: large });
     assert.match(refused.error?.message ?? "", /\/large takes 5242880 bytes: .* its directory any number/);
-  });
-
-  it("throws away what a RUN writes to its mounts, where these are rw", async () => {
-    const dockerfile = `${base()} AS made
-RUN mkdir -p /made/old && echo made > /made/in
-${base()}
-RUN --mount=type=bind,from=made,source=/made,target=/a,rw --mount=type=bind,from=made,source=/made,target=/new/b,rw \\
-  --mount=type=bind,source=tools,target=/tools,rw --mount=type=bind,source=tools,target=/kept \\
-  echo mine > /a/in; rmdir /a/old; echo new > /tools/new; cat /a/in /new/b/in /tools/new > /out; ls /new/b >> /out; \\
-  touch /kept/not 2>> /out; ls /kept >> /out
-RUN ls -d /a /new /tools /kept 2> /dev/null >> /out; true
-CMD ["sh", "-c", "cat /out; ls -d /a /new /tools /kept 2>/dev/null; true"]
-`;
-    const files = [{ name: "tools/in", content: "tools\n" }];
-    await built(socket(), dockerfile, { files, query: { t: "written:1" } });
-    const printed = await ok("run", "--rm", "written:1");
-    assert.equal(printed, "mine\nmade\nnew\nin\nold\ntouch: /kept/not: Read-only file system\nin");
   });
 
   it("goes on in the task of a step when the backend is killed while that begins", async () => {

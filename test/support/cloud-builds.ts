@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { it } from "node:test";
 
 import type { CallLog } from "../simulators/common/calls.ts";
-import { build } from "./builds.ts";
+import { build, built } from "./builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "./cli-plugins.ts";
 import { runCommand } from "./command.ts";
 import type { Daemon } from "./daemon.ts";
@@ -37,6 +37,8 @@ export interface BuildingCloud {
   isIdle(): boolean;
   /** Instructions that no task can have, and what is told then; with the request's query. */
   readonly refused: readonly (readonly [string, RegExp, Record<string, string>?])[];
+  /** Whether a step cannot write to a directory that it mounts without `rw`. */
+  readonly protectsMounts: boolean;
   /** Directory of the simulated cloud. */
   readonly directory: string;
 }
@@ -124,6 +126,39 @@ CMD ["sh", "-c", "cat /tmp/both; ls /etc/os-release; stat -c '%a %u' /tmp/both /
     const again = await build(socket(), dockerfile, { files });
     assert.equal(again.id, id, again.text);
     assert.deepEqual(changes(), []);
+  });
+
+  it("shares cache mounts, and mounts directories of stages and of the context", async () => {
+    const dockerfile = (n: number) => `${base()} AS made
+RUN mkdir /made && echo made > /made/in
+${base()}
+RUN --mount=type=cache,target=/kept --mount=type=bind,from=made,source=/made,target=/data \\
+  --mount=type=bind,source=tools,target=/tools echo ${n} >> /kept/n; cat /kept/n /data/in /tools/in > /out
+CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
+`;
+    const files = [{ name: "tools/in", content: "tools\n" }];
+    await built(socket(), dockerfile(1), { files });
+    await built(socket(), dockerfile(2), { files, query: { t: "cached:1" } });
+    const { text } = await opened().daemon.docker("run", "--rm", "cached:1");
+    assert.equal(text, "1\n2\nmade\ntools");
+  });
+
+  it("throws away what a RUN writes to its mounts, where these are rw", async () => {
+    const dockerfile = `${base()} AS made
+RUN mkdir -p /made/old && echo made > /made/in
+${base()}
+RUN --mount=type=bind,from=made,source=/made,target=/a,rw --mount=type=bind,from=made,source=/made,target=/new/b,rw \\
+  --mount=type=bind,source=tools,target=/tools,rw --mount=type=bind,source=tools,target=/kept \\
+  echo mine > /a/in; rmdir /a/old; echo new > /tools/new; cat /a/in /new/b/in /tools/new > /out; ls /new/b >> /out; \\
+  touch /kept/not 2>> /out; ls /kept >> /out
+RUN ls -d /a /new /tools /kept 2> /dev/null >> /out; true
+CMD ["sh", "-c", "cat /out; ls -d /a /new /tools /kept 2>/dev/null; true"]
+`;
+    const files = [{ name: "tools/in", content: "tools\n" }];
+    await built(socket(), dockerfile, { files, query: { t: "written:1" } });
+    const printed = await ok("run", "--rm", "written:1");
+    const kept = opened().protectsMounts ? "touch: /kept/not: Read-only file system\nin" : "in\nnot";
+    assert.equal(printed, `mine\nmade\nnew\nin\nold\n${kept}`);
   });
 
   it("refuses by name what a task cannot have, and leaves nothing of it", async () => {
