@@ -99,7 +99,7 @@ func (c *localContainer) enterStep(sandbox *sandbox, entered *enter.Spec, spec *
 		c.moves.soon()
 		defer c.moves.end()
 	}
-	wires, err := stdio.Pipes(session.Streams{Stdin: spec.OpenStdin, Stdout: true, Stderr: true}, openNull)
+	wires, err := stdio.Pipes(session.Streams{Stdin: spec.OpenStdin, Stdout: true, Stderr: true}, stdio.OpenNull)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (c *localContainer) enterStep(sandbox *sandbox, entered *enter.Spec, spec *
 	attributes.Cloneflags = syscall.CLONE_NEWPID
 	files := append(wires.Child[:], specification, record, executing)
 	child, err := c.runtime.reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", sandbox.confinement.binary.Fd()), []string{"sockerless-agent", "step"}, &os.ProcAttr{
-		Env:   []string{enter.MainMarker},
+		Env:   []string{enter.MainMarker, enter.OneProcessor},
 		Files: append(files, sandbox.namespaces...),
 		Sys:   attributes,
 	})

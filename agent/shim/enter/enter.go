@@ -53,11 +53,16 @@ const (
 )
 
 func init() {
-	if environment := syscall.Environ(); len(environment) == 2 && environment[0] == Marker && environment[1] == OneProcessor {
+	if isStartedAs(Marker) {
 		runtime.LockOSThread()
 		run()
 		syscall.Exit(1)
 	}
+}
+
+func isStartedAs(marker string) bool {
+	environment := syscall.Environ()
+	return len(environment) == 2 && environment[0] == marker && environment[1] == OneProcessor
 }
 
 // Step is what failed.
@@ -117,42 +122,7 @@ func run() {
 		report(RecordFailed, uint32(stepDescriptors), errno)
 		return
 	}
-	spec, errno := readSpec()
-	if errno != 0 {
-		report(RecordFailed, uint32(stepSpec), errno)
-		return
-	}
-	if at, errno := become(spec); errno != 0 {
-		report(RecordFailed, uint32(at), errno)
-		return
-	}
-	path, errno := lookUp(spec)
-	if errno != 0 {
-		report(RecordFailed, uint32(StepLookUp), errno)
-		return
-	}
-	execute(spec, path, failed)
-}
-
-// closeFrom closes a descriptor and all above it.
-func closeFrom(first uintptr) syscall.Errno {
-	_, _, errno := syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>33, 0)
-	return errno
-}
-
-// closeOwn leaves what the program gets. It comes before the filter, which may
-// forbid it.
-func closeOwn(*Spec) syscall.Errno { return closeFrom(firstFD) }
-
-// become makes this thread what the program is to be.
-func become(spec *Spec) (Step, syscall.Errno) {
-	// A process that may trace those of the container's user does not see our
-	// memory either.
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
-	for _, next := range []struct {
-		step Step
-		take func(*Spec) syscall.Errno
-	}{
+	spec, path, ok := prepare([]preparation{
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
 		{stepLimits, setLimits},
@@ -171,10 +141,48 @@ func become(spec *Spec) (Step, syscall.Errno) {
 		{StepDirectory, enterDirectoryAsUser},
 		{stepSeccomp, loadFilterWithoutNewPrivileges}, // which may forbid what comes before
 		{stepFork, rehearseFork},
-	} {
+	})
+	if ok {
+		execute(spec, path, failed)
+	}
+}
+
+// preparation is one of the steps to a program.
+type preparation struct {
+	step Step
+	take func(*Spec) syscall.Errno
+}
+
+// prepare makes this thread what the program is to be, and finds the program. Not
+// ok: the failure is reported.
+func prepare(preparations []preparation) (_ *Spec, path string, ok bool) {
+	spec, errno := readSpec()
+	if errno != 0 {
+		report(RecordFailed, uint32(stepSpec), errno)
+		return nil, "", false
+	}
+	// A process that may trace those of the container's user does not see our
+	// memory either.
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
+	for _, next := range preparations {
 		if errno := next.take(spec); errno != 0 {
-			return next.step, errno
+			report(RecordFailed, uint32(next.step), errno)
+			return nil, "", false
 		}
 	}
-	return 0, 0
+	if path, errno = lookUp(spec); errno != 0 {
+		report(RecordFailed, uint32(StepLookUp), errno)
+		return nil, "", false
+	}
+	return spec, path, true
 }
+
+// closeFrom closes a descriptor and all above it.
+func closeFrom(first uintptr) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>33, 0)
+	return errno
+}
+
+// closeOwn leaves what the program gets. It comes before the filter, which may
+// forbid it.
+func closeOwn(*Spec) syscall.Errno { return closeFrom(firstFD) }

@@ -71,15 +71,22 @@ func joinKeyring(spec *Spec) syscall.Errno {
 	if spec.Keyring == "" {
 		return 0
 	}
-	name, err := syscall.BytePtrFromString(spec.Keyring)
-	if err != nil {
-		return syscall.EINVAL
-	}
-	_, _, errno := syscall.RawSyscall(syscall.SYS_KEYCTL, keyctlJoinSession, uintptr(unsafe.Pointer(name)), 0)
-	if errno == syscall.ENOSYS {
-		return 0
-	}
+	_, errno := joinSession(spec.Keyring)
 	return errno
+}
+
+// joinSession joins the session keyring of a name, which is made where there is
+// none, and answers its number; 0: the kernel has no keyrings.
+func joinSession(keyring string) (number uintptr, errno syscall.Errno) {
+	name, err := syscall.BytePtrFromString(keyring)
+	if err != nil {
+		return 0, syscall.EINVAL
+	}
+	number, _, errno = syscall.RawSyscall(syscall.SYS_KEYCTL, keyctlJoinSession, uintptr(unsafe.Pointer(name)), 0)
+	if errno == syscall.ENOSYS {
+		return 0, 0
+	}
+	return number, errno
 }
 
 // ownStreams gives the standard streams to the program's user, so that it can

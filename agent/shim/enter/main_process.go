@@ -6,8 +6,8 @@ import (
 	"unsafe"
 )
 
-// MainMarker is the whole environment of a process that becomes another main
-// process of a container whose last one has ended. It is made as the first
+// MainMarker, with OneProcessor, is the whole environment of a process that becomes
+// another main process of a container whose last one has ended. It is made as the first
 // process of a PID namespace, so nobody who may trace is there; it makes itself a
 // root (Root), takes the program's identity and executes it without a
 // child. It inherits, beside the descriptors 0 to 4 of an exec,
@@ -26,7 +26,7 @@ const (
 )
 
 func init() {
-	if environment := syscall.Environ(); len(environment) == 1 && environment[0] == MainMarker {
+	if isStartedAs(MainMarker) {
 		runtime.LockOSThread()
 		runMain()
 		syscall.Exit(exitNotExecuted)
@@ -37,32 +37,8 @@ func runMain() {
 	if _, errno := mapRecords(); errno != 0 {
 		return // no record: nothing ran
 	}
-	spec, errno := readSpec()
-	if errno != 0 {
-		report(RecordFailed, uint32(stepSpec), errno)
-		return
-	}
-	if at, errno := becomeMain(spec); errno != 0 {
-		report(RecordFailed, uint32(at), errno)
-		return
-	}
-	path, errno := lookUp(spec)
-	if errno != 0 {
-		report(RecordFailed, uint32(StepLookUp), errno)
-		return
-	}
-	executeHere(spec, path)
-}
-
-// becomeMain makes this thread what the program is to be, in the order in which
-// the runtime does.
-func becomeMain(spec *Spec) (Step, syscall.Errno) {
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
 	root := &rootMaker{}
-	for _, next := range []struct {
-		step Step
-		take func(*Spec) syscall.Errno
-	}{
+	spec, path, ok := prepare([]preparation{ // in the order in which the runtime does
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
 		{stepLimits, setLimits},
@@ -83,12 +59,10 @@ func becomeMain(spec *Spec) (Step, syscall.Errno) {
 		{stepCapabilities, setCapabilities},
 		{StepDirectory, enterDirectoryAsUser},
 		{stepSeccomp, loadFilterWithoutNewPrivileges},
-	} {
-		if errno := next.take(spec); errno != 0 {
-			return next.step, errno
-		}
+	})
+	if ok {
+		executeHere(spec, path)
 	}
-	return 0, 0
 }
 
 // closeAllButExecuted leaves no descriptor by which the working directory, whose
@@ -134,17 +108,11 @@ func joinKept(spec *Spec) syscall.Errno {
 // beginKeyring makes a session keyring that nobody has joined before: its name
 // is not used again. Its permissions are those that the runtime gives.
 func beginKeyring(spec *Spec) syscall.Errno {
-	name, err := syscall.BytePtrFromString(spec.Keyring)
-	if err != nil {
-		return syscall.EINVAL
+	keyring, errno := joinSession(spec.Keyring)
+	if errno != 0 || keyring == 0 {
+		return errno
 	}
-	keyring, _, errno := syscall.RawSyscall(syscall.SYS_KEYCTL, keyctlJoinSession, uintptr(unsafe.Pointer(name)), 0)
-	if errno == syscall.ENOSYS {
-		return 0
-	}
-	if errno == 0 {
-		_, _, errno = syscall.RawSyscall(syscall.SYS_KEYCTL, keyctlSetPermissions, keyring, sessionKeyringPermissions)
-	}
+	_, _, errno = syscall.RawSyscall(syscall.SYS_KEYCTL, keyctlSetPermissions, keyring, sessionKeyringPermissions)
 	return errno
 }
 
@@ -159,14 +127,10 @@ const (
 //go:norace
 //go:nocheckptr
 func executeHere(spec *Spec, path string) {
-	name, err := syscall.BytePtrFromString(path)
-	argv, argvErr := syscall.SlicePtrFromStrings(spec.Args)
-	envv, envvErr := syscall.SlicePtrFromStrings(spec.Env)
-	if err != nil || argvErr != nil || envvErr != nil {
-		report(RecordFailed, uint32(stepFork), syscall.EINVAL)
+	name, argv, envv, ok := begin(spec, path)
+	if !ok {
 		return
 	}
-	report(RecordForking, 0, 0)
 	// No signal of Go's runtime may arrive once its handlers are gone.
 	all, none := ^uint64(0), uint64(0)
 	var byDefault [4]uint64 // struct sigaction

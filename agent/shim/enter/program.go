@@ -78,17 +78,27 @@ func rehearseFork(spec *Spec) syscall.Errno {
 	return 0
 }
 
-// execute makes the child that becomes the program, and waits until it is that
-// or has left in failed why not. It returns in this process only.
-func execute(spec *Spec, path string, failed []byte) {
+// begin answers a program as execve takes it, and reports that it comes to that.
+// Not ok: it is reported that it does not.
+func begin(spec *Spec, path string) (name *byte, argv, envv []*byte, ok bool) {
 	name, err := syscall.BytePtrFromString(path)
 	argv, argvErr := syscall.SlicePtrFromStrings(spec.Args)
 	envv, envvErr := syscall.SlicePtrFromStrings(spec.Env)
 	if err != nil || argvErr != nil || envvErr != nil {
 		report(RecordFailed, uint32(stepFork), syscall.EINVAL)
-		return
+		return nil, nil, nil, false
 	}
 	report(RecordForking, 0, 0)
+	return name, argv, envv, true
+}
+
+// execute makes the child that becomes the program, and waits until it is that
+// or has left in failed why not. It returns in this process only.
+func execute(spec *Spec, path string, failed []byte) {
+	name, argv, envv, ok := begin(spec, path)
+	if !ok {
+		return
+	}
 	var terminal uintptr
 	if spec.Terminal {
 		terminal = 1

@@ -211,7 +211,7 @@ func isNull(fd int) bool {
 }
 
 // mask makes what is to be read-only so, and then hides what is to be hidden.
-// What the kernel does not have needs neither.
+// A path that the kernel does not have needs neither.
 func (r *rootMaker) mask(spec *Spec) syscall.Errno {
 	for _, name := range spec.Root.ReadOnly {
 		to, errno := r.open(name)

@@ -62,11 +62,7 @@ func (s *Spec) visit(c coder) {
 	c.text(&s.Dir)
 	c.texts(&s.Cgroups)
 	c.text(&s.OOMScore)
-	limits := c.length(len(s.Limits))
-	if s.Limits == nil {
-		s.Limits = make([]Limit, limits)
-	}
-	for i := range s.Limits {
+	for i := range elements(c, &s.Limits) {
 		c.small(&s.Limits[i].Resource)
 		c.number(&s.Limits[i].Soft)
 		c.number(&s.Limits[i].Hard)
@@ -74,11 +70,7 @@ func (s *Spec) visit(c coder) {
 	c.text(&s.Keyring)
 	c.small(&s.UID)
 	c.small(&s.GID)
-	groups := c.length(len(s.Groups))
-	if s.Groups == nil {
-		s.Groups = make([]uint32, groups)
-	}
-	for i := range s.Groups {
+	for i := range elements(c, &s.Groups) {
 		c.small(&s.Groups[i])
 	}
 	c.small(&s.Umask)
@@ -98,11 +90,7 @@ func (s *Spec) visit(c coder) {
 func (r *Root) visit(c coder) {
 	c.text(&r.Overlay)
 	c.small(&r.Namespaces)
-	mounts := c.length(len(r.Mounts))
-	if r.Mounts == nil {
-		r.Mounts = make([]Mount, mounts)
-	}
-	for i := range r.Mounts {
+	for i := range elements(c, &r.Mounts) {
 		m := &r.Mounts[i]
 		c.text(&m.Type)
 		c.text(&m.Source)
@@ -110,11 +98,7 @@ func (r *Root) visit(c coder) {
 		c.small(&m.Flags)
 		c.text(&m.Data)
 	}
-	devices := c.length(len(r.Devices))
-	if r.Devices == nil {
-		r.Devices = make([]Device, devices)
-	}
-	for i := range r.Devices {
+	for i := range elements(c, &r.Devices) {
 		d := &r.Devices[i]
 		c.text(&d.Name)
 		c.small(&d.Mode)
@@ -125,6 +109,14 @@ func (r *Root) visit(c coder) {
 	}
 	c.texts(&r.Masked)
 	c.texts(&r.ReadOnly)
+}
+
+// elements makes a list that is read as long as it was written.
+func elements[T any](c coder, list *[]T) []T {
+	if length := c.length(len(*list)); *list == nil {
+		*list = make([]T, length)
+	}
+	return *list
 }
 
 // coder is one direction of the encoding.
