@@ -19,6 +19,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/core/stdio"
 	"github.com/sockerless/sockerless/agent/core/usage"
 	"github.com/sockerless/sockerless/agent/core/version"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
@@ -58,7 +59,7 @@ func (c *localContainer) create() error {
 	c.moves.soon()
 	defer c.moves.end()
 	streams := session.Streams{Stdin: c.spec.OpenStdin, Stdout: true, Stderr: true}
-	main, err := c.runtime.spawn(c.spec.TTY, streams, "create", "--bundle", c.spec.Bundle, c.spec.ContainerID)
+	main, err := c.runtime.spawn(c.spec.TTY, streams, stdio.OpenNull, "create", "--bundle", c.spec.Bundle, c.spec.ContainerID)
 	if err != nil {
 		return err
 	}
@@ -169,7 +170,7 @@ func (c *localContainer) execByRuntime(specification []byte, tty bool, streams s
 		return nil, fmt.Errorf("write the exec's process: %w", err)
 	}
 	defer os.Remove(file)
-	return c.runtime.spawn(tty, streams, "exec", "--detach", "--process", file, c.spec.ContainerID)
+	return c.runtime.spawn(tty, streams, openOwnNull, "exec", "--detach", "--process", file, c.spec.ContainerID)
 }
 
 // keepSandbox takes what the next generation is to be entered into, where that

@@ -136,7 +136,7 @@ func (c *confinement) run(reaper *children.Reaper, spec *enter.Spec, streams ses
 		}
 		defer console.close()
 	}
-	s, err := adopt(reaper, streams, func(inherited *[3]*os.File) (int, error) { return c.enter(reaper, spec, inherited, console) })
+	s, err := adopt(reaper, streams, openOwnNull, func(inherited *[3]*os.File) (int, error) { return c.enter(reaper, spec, inherited, console) })
 	if err == nil && console != nil {
 		if s.stdio.Terminal, err = console.receive(); err != nil {
 			_ = s.child.Signal(unix.SIGKILL)

@@ -11,10 +11,14 @@ import (
 	"github.com/sockerless/sockerless/agent/core/stdio"
 )
 
-// openNull opens a null device for a process of the container: it may change the
-// mode and the owner of what it has open, and the machine's is everybody's. The
+// nullOpener opens what a process has for a stream that nobody wants.
+type nullOpener = func() (*os.File, error)
+
+// openOwnNull opens a null device for an exec: it may change the mode and the
+// owner of what it has open, and the machine's is everybody's. A main process has
+// its root's in place of what it inherits, by the runtime or package enter. The
 // machine's is answered by a kernel that mounts nothing for one process alone.
-func openNull() (*os.File, error) {
+func openOwnNull() (*os.File, error) {
 	node, err := ownNull()
 	if err != nil {
 		return stdio.OpenNull()

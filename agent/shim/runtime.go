@@ -146,7 +146,7 @@ type spawned struct {
 
 // spawn runs `create` or `exec`, which leave a process behind that becomes our
 // child, and takes charge of it.
-func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, arguments ...string) (_ *spawned, err error) {
+func (r *ociRuntime) spawn(tty bool, streams session.Streams, openNull nullOpener, command string, arguments ...string) (_ *spawned, err error) {
 	var console *consoleSocket
 	if tty {
 		streams = session.Streams{}
@@ -160,7 +160,7 @@ func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, ar
 	defer os.Remove(pidFile)
 	arguments = append([]string{"--pid-file", pidFile}, arguments...)
 
-	s, err := adopt(r.reaper, streams, func(inherited *[3]*os.File) (int, error) {
+	s, err := adopt(r.reaper, streams, openNull, func(inherited *[3]*os.File) (int, error) {
 		if err := r.run(inherited, command, arguments...); err != nil {
 			return 0, err
 		}
@@ -179,7 +179,9 @@ func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, ar
 
 // adopt takes charge of a process that another one makes, which then ends. make
 // answers its number; it has the streams as 0, 1 and 2.
-func adopt(reaper *children.Reaper, streams session.Streams, make func(inherited *[3]*os.File) (pid int, err error)) (_ *spawned, err error) {
+func adopt(
+	reaper *children.Reaper, streams session.Streams, openNull nullOpener, make func(inherited *[3]*os.File) (pid int, err error),
+) (_ *spawned, err error) {
 	wires, err := stdio.Pipes(streams, openNull)
 	if err != nil {
 		return nil, err
