@@ -25,8 +25,8 @@ export function imageMountParts(
   taskImage: (image: ImageRecord) => TaskImage,
   agent: AgentParts,
 ): ImageMountParts {
-  refuseTooManyImages(mounted);
   const { copies, mounts } = copiedImages(mounted);
+  refuseTooMany(copies);
   return {
     volumes: copies.map(({ name }) => ({ name })),
     mountPoints: mounts.map(({ copy, destination, readOnly }) => ({
@@ -40,7 +40,10 @@ export function imageMountParts(
 
 /** Refuses more images, or parts of images, than a task can have. @throws invalid */
 export function refuseTooManyImages(mounts: readonly ResolvedMount[]): void {
-  const { length } = copiedImages(mounts).copies;
+  refuseTooMany(copiedImages(mounts).copies);
+}
+
+function refuseTooMany({ length }: readonly ImageCopy[]): void {
   if (length > mostMountedImages) {
     throw invalid(
       `a task on Fargate has at most ten containers: a container can mount ${mostMountedImages} images, not ${length}`,
