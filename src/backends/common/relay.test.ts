@@ -19,7 +19,7 @@ import { describe, it, test } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { containerIdHeader } from "../../agent-client/address.ts";
+import { type AgentTarget, containerIdHeader } from "../../agent-client/address.ts";
 import type { AgentConnection } from "../../agent-client/connection.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { forwardCall, relayAgentCall, relayedPrefix } from "./relay.ts";
@@ -58,9 +58,10 @@ async function portOf(server: Http2Server): Promise<number> {
 async function callThrough(
   agents: ConnectionPool,
   resources: AsyncDisposableStack,
+  agent: AgentTarget = { credentials: undefined } as never,
 ): Promise<ClientHttp2Stream> {
   const backend = createServer((request, response) => {
-    void relayAgentCall(request, response, async () => ({ credentials: undefined }) as never, agents);
+    void relayAgentCall(request, response, async () => agent, agents);
   });
   resources.defer(() => void backend.close());
   const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
@@ -195,20 +196,10 @@ describe("an agent that was taken over by its container", () => {
       resources.defer(() => void agent.close());
       const agents = new ConnectionPool();
       resources.defer(() => agents.close());
-      const backend = createServer((request, response) => {
-        void relayAgentCall(request, response, async () => ({ address: { kind: "unix", path } }), agents);
-      });
-      resources.defer(() => void backend.close());
-      const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
-      resources.defer(() => caller.destroy());
-      const call = caller.request({
-        ":method": "POST",
-        ":path": `${relayedPrefix}Hello`,
-        [containerIdHeader]: "0".repeat(64),
-      });
+      const call = await callThrough(agents, resources, { address: { kind: "unix", path } });
       const told: unknown[] = [];
       const hear = (sent: IncomingHttpHeaders): void => void told.push(sent["grpc-status"]);
-      call.on("response", hear).on("trailers", hear).resume().end();
+      call.on("response", hear).on("trailers", hear).resume();
       await once(call, "close");
       assert.equal(told.at(-1), expected);
     });

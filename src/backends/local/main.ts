@@ -20,7 +20,7 @@ import { openImages, serveEngine } from "../common/serve-engine.ts";
 import { openState } from "../common/state/state.ts";
 import { localDriver } from "./driver.ts";
 import { HostProcess } from "./host-process.ts";
-import { releaseSteps, removeIdleBridges } from "./idle-bridges.ts";
+import { releaseSteps, removeIdleBridges } from "./leave-machine.ts";
 import { removeRunDirectory } from "./run-directory.ts";
 
 /**
