@@ -56,6 +56,9 @@ const (
 	// HostServiceLaunchContainerProcedure is the fully-qualified name of the HostService's
 	// LaunchContainer RPC.
 	HostServiceLaunchContainerProcedure = "/sockerless.host.v1.HostService/LaunchContainer"
+	// HostServicePrepareSpareProcedure is the fully-qualified name of the HostService's PrepareSpare
+	// RPC.
+	HostServicePrepareSpareProcedure = "/sockerless.host.v1.HostService/PrepareSpare"
 	// HostServiceReleaseContainerProcedure is the fully-qualified name of the HostService's
 	// ReleaseContainer RPC.
 	HostServiceReleaseContainerProcedure = "/sockerless.host.v1.HostService/ReleaseContainer"
@@ -120,6 +123,15 @@ type HostServiceClient interface {
 	// is taken (message as Docker words it). FAILED_PRECONDITION: a container
 	// whose namespace is to be joined does not run.
 	LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error)
+	// Makes and launches a container that nobody has asked for yet, but for its
+	// command: a spare. A process waits in it. CreateContainer with its ID keeps its
+	// files, LaunchContainer with it has the command run in it, where nothing but
+	// command and environment differs, and else releases it first. It goes by itself:
+	// after a bounded time, with one of its layers, with the host process, when its
+	// files are asked for. ListContainers does not tell of one that is not created.
+	// FAILED_PRECONDITION: a container of these settings cannot be launched ahead.
+	// Errors leave nothing behind.
+	PrepareSpare(context.Context, *connect.Request[v1.PrepareSpareRequest]) (*connect.Response[v1.PrepareSpareResponse], error)
 	// Kills what still runs of it, then takes network, mounts and the OCI
 	// container away. Files stay. Slow (tens of ms): nobody waits for it on a
 	// path that a client sees.
@@ -210,6 +222,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			httpClient,
 			baseURL+HostServiceLaunchContainerProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("LaunchContainer")),
+			connect.WithClientOptions(opts...),
+		),
+		prepareSpare: connect.NewClient[v1.PrepareSpareRequest, v1.PrepareSpareResponse](
+			httpClient,
+			baseURL+HostServicePrepareSpareProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("PrepareSpare")),
 			connect.WithClientOptions(opts...),
 		),
 		releaseContainer: connect.NewClient[v1.ReleaseContainerRequest, v1.ReleaseContainerResponse](
@@ -332,6 +350,7 @@ type hostServiceClient struct {
 	hello               *connect.Client[v1.HelloRequest, v1.HelloResponse]
 	createContainer     *connect.Client[v1.CreateContainerRequest, v1.CreateContainerResponse]
 	launchContainer     *connect.Client[v1.LaunchContainerRequest, v1.LaunchContainerResponse]
+	prepareSpare        *connect.Client[v1.PrepareSpareRequest, v1.PrepareSpareResponse]
 	releaseContainer    *connect.Client[v1.ReleaseContainerRequest, v1.ReleaseContainerResponse]
 	removeContainer     *connect.Client[v1.RemoveContainerRequest, v1.RemoveContainerResponse]
 	listContainers      *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
@@ -365,6 +384,11 @@ func (c *hostServiceClient) CreateContainer(ctx context.Context, req *connect.Re
 // LaunchContainer calls sockerless.host.v1.HostService.LaunchContainer.
 func (c *hostServiceClient) LaunchContainer(ctx context.Context, req *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error) {
 	return c.launchContainer.CallUnary(ctx, req)
+}
+
+// PrepareSpare calls sockerless.host.v1.HostService.PrepareSpare.
+func (c *hostServiceClient) PrepareSpare(ctx context.Context, req *connect.Request[v1.PrepareSpareRequest]) (*connect.Response[v1.PrepareSpareResponse], error) {
+	return c.prepareSpare.CallUnary(ctx, req)
 }
 
 // ReleaseContainer calls sockerless.host.v1.HostService.ReleaseContainer.
@@ -471,6 +495,15 @@ type HostServiceHandler interface {
 	// is taken (message as Docker words it). FAILED_PRECONDITION: a container
 	// whose namespace is to be joined does not run.
 	LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error)
+	// Makes and launches a container that nobody has asked for yet, but for its
+	// command: a spare. A process waits in it. CreateContainer with its ID keeps its
+	// files, LaunchContainer with it has the command run in it, where nothing but
+	// command and environment differs, and else releases it first. It goes by itself:
+	// after a bounded time, with one of its layers, with the host process, when its
+	// files are asked for. ListContainers does not tell of one that is not created.
+	// FAILED_PRECONDITION: a container of these settings cannot be launched ahead.
+	// Errors leave nothing behind.
+	PrepareSpare(context.Context, *connect.Request[v1.PrepareSpareRequest]) (*connect.Response[v1.PrepareSpareResponse], error)
 	// Kills what still runs of it, then takes network, mounts and the OCI
 	// container away. Files stay. Slow (tens of ms): nobody waits for it on a
 	// path that a client sees.
@@ -557,6 +590,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServiceLaunchContainerProcedure,
 		svc.LaunchContainer,
 		connect.WithSchema(hostServiceMethods.ByName("LaunchContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServicePrepareSpareHandler := connect.NewUnaryHandler(
+		HostServicePrepareSpareProcedure,
+		svc.PrepareSpare,
+		connect.WithSchema(hostServiceMethods.ByName("PrepareSpare")),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceReleaseContainerHandler := connect.NewUnaryHandler(
@@ -679,6 +718,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceCreateContainerHandler.ServeHTTP(w, r)
 		case HostServiceLaunchContainerProcedure:
 			hostServiceLaunchContainerHandler.ServeHTTP(w, r)
+		case HostServicePrepareSpareProcedure:
+			hostServicePrepareSpareHandler.ServeHTTP(w, r)
 		case HostServiceReleaseContainerProcedure:
 			hostServiceReleaseContainerHandler.ServeHTTP(w, r)
 		case HostServiceRemoveContainerProcedure:
@@ -734,6 +775,10 @@ func (UnimplementedHostServiceHandler) CreateContainer(context.Context, *connect
 
 func (UnimplementedHostServiceHandler) LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.LaunchContainer is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) PrepareSpare(context.Context, *connect.Request[v1.PrepareSpareRequest]) (*connect.Response[v1.PrepareSpareResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.PrepareSpare is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) ReleaseContainer(context.Context, *connect.Request[v1.ReleaseContainerRequest]) (*connect.Response[v1.ReleaseContainerResponse], error) {
