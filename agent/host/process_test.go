@@ -37,10 +37,16 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "skl-host-")
 	if err == nil {
 		agentBinary = filepath.Join(dir, "sockerless-agent")
-		build := exec.Command("go", "build", "-o", agentBinary, "../cmd/sockerless-agent")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stderr = os.Stderr
-		err = build.Run()
+		enter := filepath.Join(dir, "sockerless-enter")
+		named := "-X github.com/sockerless/sockerless/agent/shim.enterProgram=" + filepath.Base(enter)
+		for program, flags := range map[string]string{enter: "", agentBinary: named} {
+			build := exec.Command("go", "build", "-ldflags", flags, "-o", program, "../cmd/"+filepath.Base(program))
+			build.Env = append(os.Environ(), "CGO_ENABLED=0")
+			build.Stderr = os.Stderr
+			if buildErr := build.Run(); buildErr != nil {
+				err = buildErr
+			}
+		}
 	}
 	if err != nil {
 		os.RemoveAll(dir)

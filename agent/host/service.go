@@ -55,6 +55,10 @@ func (s *service) CreateContainer(ctx context.Context, r *connect.Request[hostv1
 	return answer(&hostv1.CreateContainerResponse{}, s.containers.Create(ctx, r.Msg))
 }
 
+func (s *service) PrepareSpare(ctx context.Context, r *connect.Request[hostv1.PrepareSpareRequest]) (*connect.Response[hostv1.PrepareSpareResponse], error) {
+	return answer(&hostv1.PrepareSpareResponse{}, s.containers.PrepareSpare(ctx, r.Msg))
+}
+
 func (s *service) LaunchContainer(ctx context.Context, r *connect.Request[hostv1.LaunchContainerRequest]) (*connect.Response[hostv1.LaunchContainerResponse], error) {
 	return answer(s.containers.Launch(ctx, r.Msg))
 }
@@ -156,6 +160,9 @@ func (s *service) OfferArchive(ctx context.Context, r *connect.Request[hostv1.Of
 }
 
 func (s *service) RemoveLayer(ctx context.Context, r *connect.Request[hostv1.RemoveLayerRequest]) (*connect.Response[hostv1.RemoveLayerResponse], error) {
+	if err := s.containers.EndSparesOf(ctx, r.Msg.DiffId); err != nil {
+		return nil, wireError(err)
+	}
 	return answer(&hostv1.RemoveLayerResponse{}, s.layers.Remove(ctx, r.Msg.DiffId))
 }
 

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -139,7 +140,7 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 			return nil, err
 		}
 	}
-	if c.binary, err = protectedBinary(); err != nil {
+	if c.binary, err = protectedBinary(programToEnter()); err != nil {
 		return nil, err
 	}
 	pidfd, err := unix.PidfdOpen(main.PID(), 0)
@@ -287,22 +288,26 @@ func hierarchyOf(options string) string {
 // none.
 var enterProgram string
 
-// programToEnter finds it, or this program, which does the same and takes longer.
-func programToEnter() string {
+// programBeside finds it; empty: there is none.
+func programBeside() string {
 	if self, err := os.Executable(); err == nil && enterProgram != "" {
 		beside := filepath.Join(filepath.Dir(self), enterProgram)
 		if info, err := os.Lstat(beside); err == nil && info.Mode().IsRegular() {
 			return beside
 		}
 	}
-	return "/proc/self/exe"
+	return ""
 }
 
-// protectedBinary opens the program that enters on a read-only mount of its own: a
+// programToEnter is that one, or this program, which does the same and takes
+// longer.
+func programToEnter() string { return cmp.Or(programBeside(), "/proc/self/exe") }
+
+// protectedBinary opens a program that enters on a read-only mount of its own: a
 // process of the container that gets hold of it, by /proc of the one that executes
 // it, cannot write to it.
-func protectedBinary() (*os.File, error) {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, programToEnter(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+func protectedBinary(program string) (*os.File, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, program, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("mount the agent for execs: %w", err)
 	}

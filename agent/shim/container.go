@@ -33,6 +33,7 @@ type localContainer struct {
 	runtime *ociRuntime
 	current atomic.Pointer[running]
 	sandbox *sandbox // after create; nil: nothing is kept for another generation
+	waiter  *waiter  // after create, of a spare
 	oom     *oomCounter
 	moves   *quickMoves
 	cgroup  usage.Cgroup // after create
@@ -54,12 +55,14 @@ type running struct {
 func (c *localContainer) main() *spawned { return c.current.Load().main }
 
 // create has the runtime make the container: everything but executing the
-// command.
-func (c *localContainer) create() error {
+// command. waiter is what waits for the command of a spare; nil: it is known.
+func (c *localContainer) create(waiter *waiter) error {
 	c.moves.soon()
 	defer c.moves.end()
 	streams := session.Streams{Stdin: c.spec.OpenStdin, Stdout: true, Stderr: true}
-	main, err := c.runtime.spawn(c.spec.TTY, streams, stdio.OpenNull, "create", "--bundle", c.spec.Bundle, c.spec.ContainerID)
+	main, err := c.runtime.spawn(
+		c.spec.TTY, streams, stdio.OpenNull, waiter.inherited(), "create", "--bundle", c.spec.Bundle, c.spec.ContainerID,
+	)
 	if err != nil {
 		return err
 	}
@@ -93,6 +96,15 @@ func (c *localContainer) Launch(_ context.Context, request *agentv1.StartRequest
 	if request.Generation > c.spec.Generation && c.spec.Keep {
 		return c.launchStep(request.Generation)
 	}
+	if c.waiter != nil {
+		return c.launchSpare(request.Generation)
+	}
+	return c.launchCreated()
+}
+
+// launchCreated lets the process of a container whose command the runtime knows
+// execute it.
+func (c *localContainer) launchCreated() (session.Process, session.Stdio, error) {
 	main := c.main()
 	err := c.runtime.letExecute(main.child)
 	if errors.Is(err, errRuntimeOnly) {
@@ -170,7 +182,7 @@ func (c *localContainer) execByRuntime(specification []byte, tty bool, streams s
 		return nil, fmt.Errorf("write the exec's process: %w", err)
 	}
 	defer os.Remove(file)
-	return c.runtime.spawn(tty, streams, openOwnNull, "exec", "--detach", "--process", file, c.spec.ContainerID)
+	return c.runtime.spawn(tty, streams, openOwnNull, nil, "exec", "--detach", "--process", file, c.spec.ContainerID)
 }
 
 // keepSandbox takes what the next generation is to be entered into, where that

@@ -51,15 +51,15 @@ func (r *ociRuntime) scratchName(kind string) string {
 	return filepath.Join(r.scratch, fmt.Sprintf("%s-%d", kind, r.count.Add(1)))
 }
 
-// run runs one command to its end. The inherited streams become the container's
-// process's by create and exec; nil is the null device.
-func (r *ociRuntime) run(inherited *[3]*os.File, command string, arguments ...string) error {
+// run runs one command to its end. The inherited streams, and what is with them,
+// become the container's process's by create and exec; nil is the null device.
+func (r *ociRuntime) run(inherited []*os.File, command string, arguments ...string) error {
 	logName := r.scratchName("log")
 	defer os.Remove(logName)
 	argv := append([]string{r.path, "--root", r.root, "--log", logName, "--log-format", "json", command}, arguments...)
 	attr := &os.ProcAttr{Env: runtimeEnvironment(r.pidsLimit)}
 	if inherited != nil {
-		attr.Files = inherited[:]
+		attr.Files = inherited
 	} else {
 		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 		if err != nil {
@@ -145,8 +145,11 @@ type spawned struct {
 }
 
 // spawn runs `create` or `exec`, which leave a process behind that becomes our
-// child, and takes charge of it.
-func (r *ociRuntime) spawn(tty bool, streams session.Streams, openNull nullOpener, command string, arguments ...string) (_ *spawned, err error) {
+// child, and takes charge of it. The process inherits the preserved files behind
+// its streams.
+func (r *ociRuntime) spawn(
+	tty bool, streams session.Streams, openNull nullOpener, preserved []*os.File, command string, arguments ...string,
+) (_ *spawned, err error) {
 	var console *consoleSocket
 	if tty {
 		streams = session.Streams{}
@@ -160,8 +163,11 @@ func (r *ociRuntime) spawn(tty bool, streams session.Streams, openNull nullOpene
 	defer os.Remove(pidFile)
 	arguments = append([]string{"--pid-file", pidFile}, arguments...)
 
+	if len(preserved) > 0 {
+		arguments = append([]string{"--preserve-fds", strconv.Itoa(len(preserved))}, arguments...)
+	}
 	s, err := adopt(r.reaper, streams, openNull, func(inherited *[3]*os.File) (int, error) {
-		if err := r.run(inherited, command, arguments...); err != nil {
+		if err := r.run(append(inherited[:], preserved...), command, arguments...); err != nil {
 			return 0, err
 		}
 		return readPID(pidFile)

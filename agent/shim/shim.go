@@ -99,6 +99,9 @@ func run(specFile string, readiness *os.File) error {
 	if err := s.announce(readiness); err != nil {
 		s.logger.Error("readiness is not announced", "error", err)
 	}
+	if spec.Spare {
+		go s.endUnclaimed()
+	}
 	s.wait()
 	s.leave()
 	return <-served
@@ -191,7 +194,14 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 // create has the runtime make the container. A command that cannot be executed
 // is no error: Start answers with it.
 func (s *shim) create() error {
-	err := s.container.create()
+	if s.spec.Spare {
+		if err := s.container.createSpare(); err != nil {
+			return err
+		}
+		s.watchMain()
+		return nil
+	}
+	err := s.container.create(nil)
 	var refused *runtimeError
 	if errors.As(err, &refused) {
 		failure := createFailure(err)
@@ -205,6 +215,12 @@ func (s *shim) create() error {
 	if err != nil {
 		return err
 	}
+	s.watchMain()
+	return nil
+}
+
+// watchMain notices the main process's end before its start.
+func (s *shim) watchMain() {
 	main := s.container.main().child
 	if err := s.container.oom.watch(s.sessions.OutOfMemory); err != nil {
 		s.logger.Warn("want of memory is only seen at the end", "error", err)
@@ -214,7 +230,6 @@ func (s *shim) create() error {
 		s.moves.end()
 		s.sessions.EndBeforeStart(status)
 	}()
-	return nil
 }
 
 // cleanUp undoes what prepare did.
@@ -302,7 +317,7 @@ func refuse(readiness *os.File, generation uint64, reason error) error {
 	switch {
 	case errors.Is(reason, ports.ErrAllocated):
 		code = connect.CodeResourceExhausted
-	case errors.Is(reason, unix.EADDRNOTAVAIL):
+	case errors.Is(reason, unix.EADDRNOTAVAIL), errors.Is(reason, errNoSpare):
 		code = connect.CodeFailedPrecondition
 	}
 	return writeLine(readiness, shimspec.Readiness{

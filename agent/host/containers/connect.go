@@ -42,7 +42,7 @@ func (c *Containers) rewire(ctx context.Context, id string, names *hostv1.NameFi
 		return err
 	}
 	own := c.layout.NetworkNamespace(id)
-	if !last.alive || last.exited() || last.spec.NetworkNamespace != own {
+	if !last.runs() || last.spec.NetworkNamespace != own {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own that runs"))
 	}
 	if err := change(network.Namespace{ContainerID: id, Generation: last.networkGeneration(), Path: own}); err != nil {

@@ -29,6 +29,13 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 		return err
 	}
 	defer unlock()
+	if taken, err := c.takeSpare(request, paths); err != nil || taken {
+		return err
+	}
+	return c.createUnlessDone(ctx, request, paths)
+}
+
+func (c *Containers) createUnlessDone(ctx context.Context, request *hostv1.CreateContainerRequest, paths shimspec.ContainerPaths) error {
 	stack, err := c.layers.Stack(request.LayerDiffIds)
 	if err != nil {
 		return err
@@ -75,9 +82,14 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	// Last: a container with this record is whole. Nobody waits for the disk: the
 	// backend's own record of the container is not synced either.
 	faultpoint.Reached("host.create.seeded")
-	return jsonfile.WriteSoonDurable(rootRecordPath(paths), rootRecord{
+	return jsonfile.WriteSoonDurable(rootRecordPath(paths), c.rootRecordOf(request))
+}
+
+func (c *Containers) rootRecordOf(request *hostv1.CreateContainerRequest) rootRecord {
+	return rootRecord{
 		Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request), ReadOnly: request.ReadOnlyRoot,
-	})
+		Spare: c.spares.isNobodys(request.ContainerId),
+	}
 }
 
 func mountsOf(request *hostv1.CreateContainerRequest) []mount {

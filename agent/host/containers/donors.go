@@ -42,7 +42,7 @@ func (l *launch) openDonor(id string) (*donor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !owner.alive || owner.exited() || owner.ready.PID == 0 {
+	if !owner.runs() || owner.ready.PID == 0 {
 		return nil, notRunning(id)
 	}
 	pidfd, err := unix.PidfdOpen(owner.ready.PID, 0)

@@ -39,6 +39,15 @@ func (c *Containers) Launch(ctx context.Context, request *hostv1.LaunchContainer
 	if err != nil {
 		return nil, err
 	}
+	if last.spec.Spare {
+		if response := c.claim(ctx, request, paths, last); response != nil {
+			return response, nil
+		}
+		if err := c.endSpare(context.WithoutCancel(ctx), request.ContainerId, paths); err != nil {
+			return nil, err
+		}
+		last = &launched{}
+	}
 	if last.alive && last.ready.Generation == request.Generation {
 		return launchResponse(last.spec, last.ready), nil
 	}
@@ -63,8 +72,9 @@ func validateLaunch(paths shimspec.ContainerPaths, request *hostv1.LaunchContain
 	if request.Generation == 0 {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("generations count from 1"))
 	}
-	exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
-	if err == nil && !exists {
+	var record rootRecord
+	exists, err := jsonfile.Read(rootRecordPath(paths), &record)
+	if err == nil && (!exists || record.Spare) {
 		err = connect.NewError(connect.CodeNotFound, fmt.Errorf("container %s is not created", request.ContainerId))
 	}
 	return err
@@ -95,6 +105,7 @@ type launch struct {
 	donors  []*donor
 	root    *confined.Root // the container's overlay, once it is mounted
 	shim    *exec.Cmd      // once it is started
+	spare   *spare         // which is prepared; nil: it is launched
 }
 
 func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) {
@@ -114,6 +125,7 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 		return ready, err
 	}
 	l.spec = l.shimSpec()
+	l.spec.Spare = l.spare != nil
 	faultpoint.Reached("host.launch.run-directory")
 	shim, err := l.startShim()
 	if err != nil {
@@ -139,42 +151,54 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 }
 
 // prepareFiles makes everything but the network.
-func (l *launch) prepareFiles(ctx context.Context) (err error) {
-	if l.spec.NetworkNamespace, err = l.networkNamespace(); err != nil {
+func (l *launch) prepareFiles(ctx context.Context) error {
+	config, err := l.prepareConfig(ctx)
+	if err == nil && l.spare != nil {
+		config, err = l.spare.waiting(config)
+	}
+	if err != nil {
 		return err
 	}
+	return l.writeConfig(config)
+}
+
+// prepareConfig makes all that the OCI configuration is about, and answers it.
+func (l *launch) prepareConfig(ctx context.Context) (config []byte, err error) {
+	if l.spec.NetworkNamespace, err = l.networkNamespace(); err != nil {
+		return nil, err
+	}
 	if err := l.makeSharedMemory(); err != nil {
-		return err
+		return nil, err
 	}
 	joined, err := l.joinNamespaces()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	images, err := l.mountImages()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.ensureBindSources(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.openVolumes(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.mountRoot(); err != nil {
-		return err
+		return nil, err
 	}
 	faultpoint.Reached("host.launch.mounted")
 	user, err := l.lookUpUser()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	added, err := l.writeManagedFiles()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	secrets, err := l.mountSecrets()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	added = append(added, secrets...)
 	facts := machineFacts{
@@ -188,15 +212,10 @@ func (l *launch) prepareFiles(ctx context.Context) (err error) {
 	}
 	facts.hook = l.nestedHook()
 	config, inBinds, err := completeConfig(l.request.OciSpec, facts)
-	if err != nil {
-		return err
+	if err == nil && !inBinds.IsEmpty() {
+		err = jsonfile.Write(l.paths.Nested(), inBinds)
 	}
-	if !inBinds.IsEmpty() {
-		if err := jsonfile.Write(l.paths.Nested(), inBinds); err != nil {
-			return err
-		}
-	}
-	return l.writeConfig(config)
+	return config, err
 }
 
 // nestedHook is run while we wait for the shim: "self" is another process there.

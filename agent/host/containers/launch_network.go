@@ -16,14 +16,23 @@ func (l *launch) makeNetwork() error {
 	if kind.GetHost() || kind.GetContainerId() != "" {
 		return nil
 	}
-	created := network.Namespace{
+	return l.network.Create(l.ownNetwork())
+}
+
+// ownNetwork is that of a container which does not share one. A spare gets its
+// interfaces once somebody has asked for it.
+func (l *launch) ownNetwork() network.Namespace {
+	own := network.Namespace{
 		ContainerID: l.request.ContainerId, Generation: l.request.Generation,
 		Path: l.layout.NetworkNamespace(l.request.ContainerId),
 	}
-	for _, i := range kind.GetBridged().GetInterfaces() {
-		created.Interfaces = append(created.Interfaces, interfaceOf(i))
+	if l.spare != nil {
+		return own
 	}
-	return l.network.Create(created)
+	for _, i := range l.request.GetNetwork().GetBridged().GetInterfaces() {
+		own.Interfaces = append(own.Interfaces, interfaceOf(i))
+	}
+	return own
 }
 
 func interfaceOf(i *hostv1.Interface) network.Interface {
@@ -61,7 +70,7 @@ func (l *launch) sharedNamespace(id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !owner.alive || owner.exited() {
+	if !owner.runs() {
 		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("cannot join network namespace of a non running container: %s", id))
 	}
 	return owner.spec.NetworkNamespace, nil

@@ -59,6 +59,9 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 	if err != nil {
 		return nil, err
 	}
+	if isSpare(paths, last) {
+		return nil, c.endSpare(ctx, id, paths)
+	}
 	if last.alive && last.ready.Generation != 0 {
 		return &network.Namespace{
 			ContainerID: id, Generation: last.networkGeneration(), Path: c.layout.NetworkNamespace(id),

@@ -20,6 +20,8 @@ type rootRecord struct {
 	Mounts  []mount  `json:"mounts,omitempty"`
 	// ReadOnly: only what is mounted can be written.
 	ReadOnly bool `json:"read_only,omitempty"`
+	// Spare: nobody has created the container yet.
+	Spare bool `json:"spare,omitempty"`
 }
 
 // mount is a directory or file of the machine, or an image, inside a container.
@@ -50,6 +52,9 @@ type launched struct {
 }
 
 func (l *launched) exited() bool { return l.exit.Generation != 0 }
+
+// runs is not said of a spare, which nobody has asked for.
+func (l *launched) runs() bool { return l.alive && !l.exited() && !l.spec.Spare }
 
 func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	var l launched

@@ -42,6 +42,9 @@ func (c *Containers) ReleaseUnlessKept(ctx context.Context, id string) (kept boo
 }
 
 func (c *Containers) releaseUnlessDone(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
+	if c.spares.get(id) != nil {
+		return c.endSpare(ctx, id, paths)
+	}
 	if _, err := os.Lstat(paths.Run); errors.Is(err, os.ErrNotExist) {
 		return nil // Launch makes this directory first, release removes it last
 	}

@@ -56,6 +56,9 @@ func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 		return nil, err
 	}
 	defer unlock()
+	if err := c.endIfSpare(ctx, id, paths); err != nil {
+		return nil, err
+	}
 	if err := c.requireStored(id, paths); err != nil {
 		return nil, err
 	}
@@ -212,5 +215,5 @@ func (c *Containers) LogDir(id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return paths.Log(), c.requireStored(id, paths)
+	return paths.Log(), errors.Join(c.withoutSpare(id), c.requireStored(id, paths))
 }

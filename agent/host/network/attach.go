@@ -64,12 +64,30 @@ func (i *Instance) Create(namespace Namespace) error {
 	}
 	faultpoint.Reached("host.launch.namespace-made")
 	if err := i.connect(namespace.Path, legs); err != nil {
-		for _, leg := range legs {
-			err = errors.Join(err, deleteLinkByName(leg.host))
-		}
-		return errors.Join(err, deleteNamespace(namespace.Path))
+		return errors.Join(err, deleteLegs(legs), deleteNamespace(namespace.Path))
 	}
 	return nil
+}
+
+// Attach gives a namespace that was made without interfaces its interfaces, as
+// Create would have. A failure leaves none.
+func (i *Instance) Attach(namespace Namespace) error {
+	legs, err := i.parseLegs(namespace)
+	if err != nil {
+		return err
+	}
+	nameLegs(legs, map[string]bool{"lo": true})
+	if err := i.connect(namespace.Path, legs); err != nil {
+		return errors.Join(err, deleteLegs(legs))
+	}
+	return nil
+}
+
+func deleteLegs(legs []leg) (err error) {
+	for _, leg := range legs {
+		err = errors.Join(err, deleteLinkByName(leg.host))
+	}
+	return err
 }
 
 func (i *Instance) parseLegs(namespace Namespace) ([]leg, error) {

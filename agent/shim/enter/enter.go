@@ -53,16 +53,25 @@ const (
 )
 
 func init() {
-	if isStartedAs(Marker) {
+	if isStartedAs(Marker, OneProcessor) {
 		runtime.LockOSThread()
 		run()
 		syscall.Exit(1)
 	}
 }
 
-func isStartedAs(marker string) bool {
+// isStartedAs tells whether these variables are the whole environment.
+func isStartedAs(variables ...string) bool {
 	environment := syscall.Environ()
-	return len(environment) == 2 && environment[0] == marker && environment[1] == OneProcessor
+	if len(environment) != len(variables) {
+		return false
+	}
+	for i, variable := range variables {
+		if environment[i] != variable {
+			return false
+		}
+	}
+	return true
 }
 
 // Step is what failed.

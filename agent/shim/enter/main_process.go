@@ -26,7 +26,7 @@ const (
 )
 
 func init() {
-	if isStartedAs(MainMarker) {
+	if isStartedAs(MainMarker, OneProcessor) {
 		runtime.LockOSThread()
 		runMain()
 		syscall.Exit(exitNotExecuted)

@@ -91,6 +91,11 @@ type Spec struct {
 	// a later generation: the host process has written the file anew by then.
 	Keep bool `json:"keep,omitempty"`
 
+	// The command is not known yet: config.json has the process that waits for it. The
+	// host process has written both files anew when Start is called. Else the shim
+	// ends the container, after a bounded time.
+	Spare bool `json:"spare,omitempty"`
+
 	// Names of variables that the main process alone has: execs are without them.
 	SecretEnv []string `json:"secret_env,omitempty"`
 

@@ -1,0 +1,316 @@
+package containers
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+const (
+	// spareLimit is how long a spare waits to be launched.
+	spareLimit = 30 * time.Second
+	// mostSpares are held at a time.
+	mostSpares = 8
+)
+
+// spare is a container that is launched but for its command, for nobody yet. It
+// does not outlive the host process, so it is known here alone. It is written
+// under the container's lock and the list's.
+type spare struct {
+	create   *hostv1.CreateContainerRequest
+	spec     shimspec.Spec     // the shim's
+	settings [sha256.Size]byte // of config.json
+	end      *time.Timer       // once it waits
+	created  bool              // somebody has its files
+}
+
+// spares are those that are prepared or wait.
+type spares struct {
+	mu     sync.Mutex
+	held   map[string]*spare // by container ID
+	closed bool              // there will be no more
+}
+
+// get answers nil for a container that is none.
+func (s *spares) get(id string) *spare {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[id]
+}
+
+// add makes room for one. RESOURCE_EXHAUSTED: there is none.
+func (s *spares) add(id string, added *spare) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.held) >= mostSpares {
+		return connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("%d spares are held", len(s.held)))
+	}
+	if s.held == nil {
+		s.held = map[string]*spare{}
+	}
+	s.held[id] = added
+	return nil
+}
+
+// remove forgets one, which has been launched or ended.
+func (s *spares) remove(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if held := s.held[id]; held != nil && held.end != nil {
+		held.end.Stop()
+	}
+	delete(s.held, id)
+}
+
+// isNobodys tells whether it is one that is not created.
+func (s *spares) isNobodys(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.held[id]
+	return held != nil && !held.created
+}
+
+func (s *spares) setCreated(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[id].created = true
+}
+
+// that answers the IDs of those that are wanted.
+func (s *spares) that(wanted func(*spare) bool) (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, held := range s.held {
+		if wanted(held) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// close has no more added, and answers those that are held.
+func (s *spares) close() []string {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	return s.that(func(*spare) bool { return true })
+}
+
+// PrepareSpare makes a spare. See the contract.
+func (c *Containers) PrepareSpare(ctx context.Context, request *hostv1.PrepareSpareRequest) (err error) {
+	create, launched := request.GetCreate(), request.GetLaunch()
+	if err := checkSpare(create, launched); err != nil {
+		return err
+	}
+	id := create.ContainerId
+	paths, unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Lstat(paths.Dir); !errors.Is(err, os.ErrNotExist) {
+		return cmp.Or(err, error(connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("container %s exists", id))))
+	}
+	held := &spare{create: create}
+	if err := c.spares.add(id, held); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.endSpare(context.WithoutCancel(ctx), id, paths))
+		}
+	}()
+	if err := c.createUnlessDone(ctx, create, paths); err != nil {
+		return err
+	}
+	faultpoint.Reached("host.spare.created")
+	l := &launch{Containers: c, request: launched, paths: paths, spare: held}
+	if _, err := l.run(ctx); err != nil {
+		return err
+	}
+	faultpoint.Reached("host.spare.launched")
+	held.spec = l.spec
+	held.end = time.AfterFunc(spareLimit, func() {
+		if err := c.withoutSpare(id); err != nil {
+			slog.Error("a spare is left", "container", id, "error", err)
+		}
+	})
+	return nil
+}
+
+// takeSpare keeps what a spare has, where it is what is to be created. Otherwise
+// it ends the spare.
+func (c *Containers) takeSpare(request *hostv1.CreateContainerRequest, paths shimspec.ContainerPaths) (taken bool, err error) {
+	id := request.ContainerId
+	held := c.spares.get(id)
+	if held == nil {
+		// One that could not be ended is not whole.
+		if isSpare(paths, &launched{}) {
+			err = c.endSpare(context.Background(), id, paths)
+		}
+		return false, err
+	}
+	if held.created {
+		return false, nil
+	}
+	as := held.create
+	if !slices.Equal(request.LayerDiffIds, as.LayerDiffIds) || request.WorkingDirectory != as.WorkingDirectory ||
+		request.ReadOnlyRoot != as.ReadOnlyRoot || hasContent(request) {
+		return false, c.endSpare(context.Background(), id, paths)
+	}
+	c.spares.setCreated(id)
+	return true, jsonfile.WriteSoonDurable(rootRecordPath(paths), c.rootRecordOf(request))
+}
+
+// claim launches a spare that differs from what is asked for in nothing but the
+// command and its environment. nil: it does not, or did not succeed, and has run
+// nothing.
+func (c *Containers) claim(
+	ctx context.Context, request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths, last *launched,
+) *hostv1.LaunchContainerResponse {
+	held := c.spares.get(request.ContainerId)
+	if held == nil || !held.created || !last.alive || last.exited() || last.ready.PID == 0 {
+		return nil
+	}
+	l := &launch{Containers: c, request: request, paths: paths}
+	defer l.closeRoot()
+	if err := l.claim(ctx, held); err != nil {
+		slog.Info("a spare is not used", "container", request.ContainerId, "error", err)
+		return nil
+	}
+	c.spares.remove(request.ContainerId)
+	return launchResponse(l.spec, last.ready)
+}
+
+func (l *launch) claim(ctx context.Context, held *spare) (err error) {
+	if err := checkSpare(held.create, l.request); err != nil {
+		return err
+	}
+	if l.runtime, err = l.Containers.runtime(ctx); err != nil {
+		return err
+	}
+	l.spec = l.shimSpec()
+	networked := make(chan error, 1)
+	go func() { networked <- l.network.Attach(l.ownNetwork()) }()
+	config, err := l.prepareConfig(ctx)
+	if err := errors.Join(err, <-networked); err != nil {
+		return err
+	}
+	faultpoint.Reached("host.claim.prepared")
+	settings, err := settingsOf(config)
+	if err != nil {
+		return err
+	}
+	asked := held.spec
+	asked.Spare = false
+	if settings != held.settings || !reflect.DeepEqual(asked, l.spec) {
+		return errors.New("it has other settings")
+	}
+	if err := l.writeConfig(config); err != nil {
+		return err
+	}
+	faultpoint.Reached("host.claim.configured")
+	// Last: with it the shim executes the command.
+	if err := jsonfile.Write(l.paths.Spec(), l.spec); err != nil {
+		return err
+	}
+	faultpoint.Reached("host.claim.specified")
+	return nil
+}
+
+// isSpare tells it by what is on disk. A record that cannot be read is of no spare,
+// which would be ended.
+func isSpare(paths shimspec.ContainerPaths, last *launched) bool {
+	var record rootRecord
+	_, err := jsonfile.Read(rootRecordPath(paths), &record)
+	return last.spec.Spare || err == nil && record.Spare
+}
+
+// endSpare releases a spare. Files that nobody has created go with it.
+func (c *Containers) endSpare(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
+	// Whoever asks for it waits for the lock, and finds the records.
+	defer c.spares.remove(id)
+	last, err := readLaunched(paths)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(paths.Run); err == nil {
+		if err := c.release(ctx, id, paths, last, nothingFollows); err != nil {
+			return err
+		}
+	}
+	faultpoint.Reached("host.spare.released")
+	// The first generation has not run: the shim takes our kill for its end.
+	for _, name := range []string{paths.ExitRecord(), paths.Spec()} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	var record rootRecord
+	if exists, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil || exists && !record.Spare {
+		return err
+	}
+	return c.trash.Discard(paths.Dir)
+}
+
+// endIfSpare is endSpare for any container, under its lock.
+func (c *Containers) endIfSpare(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
+	if c.spares.get(id) == nil {
+		return nil
+	}
+	return c.endSpare(ctx, id, paths)
+}
+
+// withoutSpare ends a container's spare, if it has one.
+func (c *Containers) withoutSpare(id string) error {
+	if c.spares.get(id) == nil {
+		return nil
+	}
+	return c.lockAndEnd(context.Background(), id)
+}
+
+func (c *Containers) lockAndEnd(ctx context.Context, id string) error {
+	paths, unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.endIfSpare(ctx, id, paths)
+}
+
+// EndSparesOf ends the spares that nobody has created and that stand on a layer.
+func (c *Containers) EndSparesOf(ctx context.Context, diffID string) error {
+	return c.endAll(ctx, c.spares.that(func(held *spare) bool {
+		return !held.created && slices.Contains(held.create.LayerDiffIds, diffID)
+	}))
+}
+
+// EndSpares ends all, and has no more made.
+func (c *Containers) EndSpares(ctx context.Context) error { return c.endAll(ctx, c.spares.close()) }
+
+func (c *Containers) endAll(ctx context.Context, ids []string) error {
+	ended := make(chan error, len(ids))
+	for _, id := range ids {
+		go func() { ended <- c.lockAndEnd(ctx, id) }()
+	}
+	var failures []error
+	for range ids {
+		failures = append(failures, <-ended)
+	}
+	return errors.Join(failures...)
+}

@@ -1,0 +1,144 @@
+package containers
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/shim/enter"
+)
+
+// ociSpare is the part of a configuration that decides whether its container can
+// be made before its command is known.
+type ociSpare struct {
+	Process struct {
+		AppArmorProfile string `json:"apparmorProfile"`
+		SELinuxLabel    string `json:"selinuxLabel"`
+		Terminal        bool   `json:"terminal"`
+		Rlimits         []struct {
+			Type string `json:"type"`
+		} `json:"rlimits"`
+	} `json:"process"`
+	Mounts []ociMount `json:"mounts"`
+	Linux  struct {
+		MountLabel string            `json:"mountLabel"`
+		Sysctl     map[string]string `json:"sysctl"`
+	} `json:"linux"`
+}
+
+// spareMounts are the types of mounts that are of nobody but the container.
+var spareMounts = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup"}
+
+// spareSysctls are Docker's defaults. Of others the interfaces, which come later,
+// would have to have something.
+var spareSysctls = []string{"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"}
+
+// needsCommand answers why not; nil: it can be.
+func (o *ociSpare) needsCommand() error {
+	for _, mount := range o.Mounts {
+		isBind := slices.ContainsFunc(mount.Options, func(option string) bool { return option == "bind" || option == "rbind" })
+		if isBind || !slices.Contains(spareMounts, mount.Type) {
+			return fmt.Errorf("a mount at %s", mount.Destination)
+		}
+	}
+	for name := range o.Linux.Sysctl {
+		if !slices.Contains(spareSysctls, name) {
+			return fmt.Errorf("the parameter %s", name)
+		}
+	}
+	for _, limit := range o.Process.Rlimits {
+		if limit.Type == "RLIMIT_NPROC" { // what waits has threads
+			return errors.New("a limit of the user's processes")
+		}
+	}
+	switch {
+	case o.Process.AppArmorProfile != "", o.Process.SELinuxLabel != "", o.Linux.MountLabel != "":
+		return errors.New("a security label") // it may change by each execution
+	case o.Process.Terminal:
+		return errors.New("a terminal")
+	}
+	return nil
+}
+
+// checkSpare tells whether this can be prepared ahead. FAILED_PRECONDITION: it
+// cannot, and why.
+func checkSpare(create *hostv1.CreateContainerRequest, launched *hostv1.LaunchContainerRequest) error {
+	if create.GetContainerId() != launched.GetContainerId() {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("a spare has one ID"))
+	}
+	var config ociSpare
+	if err := json.Unmarshal(launched.GetOciSpec(), &config); err != nil {
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("OCI configuration: %w", err))
+	}
+	reason := config.needsCommand()
+	switch {
+	case launched.Generation != 1:
+		reason = errors.New("a generation after the first")
+	case !slices.Equal(create.LayerDiffIds, launched.LayerDiffIds):
+		reason = errors.New("other layers")
+	case hasContent(create):
+		reason = errors.New("volumes")
+	case launched.Keep, launched.Continues:
+		reason = errors.New("a step of a build")
+	case !canBeKept(launched):
+		reason = errors.New("something of the machine's or of another container's")
+	}
+	if reason != nil {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("no spare has %w", reason))
+	}
+	return nil
+}
+
+// hasContent tells whether a creation is about more than layers.
+func hasContent(create *hostv1.CreateContainerRequest) bool {
+	return len(create.VolumeSeeds)+len(create.Mounts)+len(create.BindSources) > 0
+}
+
+// processOfSpare are the members of config.json's process that need not be known.
+var processOfSpare = []string{"args", "env"}
+
+// withProcess answers a configuration with other members of its process, by name;
+// nil takes one away.
+func withProcess(config []byte, members map[string]any) ([]byte, error) {
+	var top object
+	if err := json.Unmarshal(config, &top); err != nil {
+		return nil, err
+	}
+	if err := edit(top, "process", func(process *object) error {
+		for name, value := range members {
+			if value == nil {
+				delete(*process, name)
+			} else if err := process.set(name, value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return json.Marshal(top)
+}
+
+// settingsOf identifies everything in a configuration but what need not be known.
+func settingsOf(config []byte) (sum [sha256.Size]byte, err error) {
+	without := map[string]any{}
+	for _, name := range processOfSpare {
+		without[name] = nil
+	}
+	settings, err := withProcess(config, without)
+	return sha256.Sum256(settings), err
+}
+
+// waiting notes a spare's settings, and answers its configuration with the process
+// that waits in the command's place.
+func (s *spare) waiting(config []byte) (_ []byte, err error) {
+	if s.settings, err = settingsOf(config); err != nil {
+		return nil, err
+	}
+	return withProcess(config, map[string]any{"args": []string{enter.WaitProgram}, "env": enter.WaitEnvironment()})
+}
