@@ -77,6 +77,12 @@ func (s *stage) writeFiles() {
 // beginStage launches the first step, which is not started yet.
 func beginStage(t *testing.T, args []string, changes ...func(map[string]any)) *stage {
 	t.Helper()
+	return beginAs(t, func(spec *shimspec.Spec) { spec.Keep = true }, args, changes...)
+}
+
+// beginAs launches a container as of a step.
+func beginAs(t *testing.T, as func(*shimspec.Spec), args []string, changes ...func(map[string]any)) *stage {
+	t.Helper()
 	needRuntime(t)
 	directory, err := os.MkdirTemp("", "skl-")
 	must(t, err)
@@ -95,7 +101,10 @@ func beginStage(t *testing.T, args []string, changes ...func(map[string]any)) *s
 	s.mountRoot(t, 1)
 	s.container = launch(t, launchOptions{
 		args: args,
-		spec: func(spec *shimspec.Spec) { spec.Rootfs, spec.Keep = s.merged(), true },
+		spec: func(spec *shimspec.Spec) {
+			spec.Rootfs = s.merged()
+			as(spec)
+		},
 		config: func(config map[string]any) {
 			s.config = config
 			asOfBuild(config, filepath.Join(directory, "files"))

@@ -54,6 +54,18 @@ func runWait() {
 		return
 	}
 	if spec, path, ok := prepare(nil); ok {
-		executeHere(spec, path)
+		executeAsWas(spec, path)
 	}
+}
+
+// executeAsWas executes the program by package syscall, which so takes back what it
+// changed when this process began: the limit of open files. Of another main process
+// and of execs the Spec has that limit.
+func executeAsWas(spec *Spec, path string) {
+	if _, _, _, ok := begin(spec, path); !ok {
+		return
+	}
+	forgetSignals()
+	errno, _ := syscall.Exec(path, spec.Args, spec.Env).(syscall.Errno)
+	report(RecordFailed, uint32(StepExecute), errno)
 }
