@@ -79,7 +79,7 @@ func BenchmarkSpare(b *testing.B) {
 		begin := time.Now()
 		h.mustPrepare(b, request)
 		prepared := time.Now()
-		h.createAs(b, request.ContainerId, layer)
+		h.mustCreate(b, createOf(request))
 		created := time.Now()
 		b.StartTimer()
 		c := h.mustLaunch(b, request)

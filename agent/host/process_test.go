@@ -37,16 +37,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "skl-host-")
 	if err == nil {
 		agentBinary = filepath.Join(dir, "sockerless-agent")
-		enter := filepath.Join(dir, "sockerless-enter")
-		named := "-X github.com/sockerless/sockerless/agent/shim.enterProgram=" + filepath.Base(enter)
-		for program, flags := range map[string]string{enter: "", agentBinary: named} {
-			build := exec.Command("go", "build", "-ldflags", flags, "-o", program, "../cmd/"+filepath.Base(program))
-			build.Env = append(os.Environ(), "CGO_ENABLED=0")
-			build.Stderr = os.Stderr
-			if buildErr := build.Run(); buildErr != nil {
-				err = buildErr
-			}
-		}
+		err = buildAgent(agentBinary)
 	}
 	if err != nil {
 		os.RemoveAll(dir)
@@ -59,12 +50,28 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// buildAgent builds it, and the program beside it that enters containers.
+func buildAgent(agent string, flags ...string) error {
+	enter := filepath.Join(filepath.Dir(agent), "sockerless-enter")
+	named := "-ldflags=-X github.com/sockerless/sockerless/agent/shim.enterProgram=" + filepath.Base(enter)
+	for _, arguments := range [][]string{{"-o", enter, "../cmd/sockerless-enter"}, append(flags, named, "-o", agent, "../cmd/sockerless-agent")} {
+		build := exec.Command("go", append([]string{"build"}, arguments...)...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // hostProcess is a `sockerless-agent host` and its clients.
 type hostProcess struct {
 	hostv1connect.HostServiceClient
 	stored   agentv1connect.AgentServiceClient
 	stateDir string
 	runDir   string
+	agent    string // its binary
 	command  *exec.Cmd
 	stdin    io.Closer
 
@@ -87,7 +94,7 @@ func startHost(t testing.TB) *hostProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hostProcess{stateDir: filepath.Join(dir, "s"), runDir: filepath.Join(dir, "r")}
+	h := &hostProcess{stateDir: filepath.Join(dir, "s"), runDir: filepath.Join(dir, "r"), agent: agentBinary}
 	t.Cleanup(func() {
 		h.stop(t)
 		if mounts := mountsBelow(t, dir); len(mounts) > 0 {
@@ -104,7 +111,7 @@ func startHost(t testing.TB) *hostProcess {
 
 func (h *hostProcess) start(t testing.TB) {
 	t.Helper()
-	h.command = exec.Command(agentBinary, "host", "--state-dir", h.stateDir, "--run-dir", h.runDir)
+	h.command = exec.Command(h.agent, "host", "--state-dir", h.stateDir, "--run-dir", h.runDir)
 	h.command.Stderr = os.Stderr
 	stdin, err := h.command.StdinPipe()
 	if err != nil {
@@ -234,13 +241,19 @@ func (h *hostProcess) unpackImage(t testing.TB, extra ...tar.Header) string {
 		add(header, content)
 	}
 	w.Close()
-	sum := sha256.Sum256(layer.Bytes())
+	return h.unpack(t, layer.Bytes())
+}
+
+// unpack unpacks a tar as a layer and answers its diff ID.
+func (h *hostProcess) unpack(t testing.TB, layer []byte) string {
+	t.Helper()
+	sum := sha256.Sum256(layer)
 	diffID := "sha256:" + hex.EncodeToString(sum[:])
 	blob := filepath.Join(t.TempDir(), "layer.tar")
-	if err := os.WriteFile(blob, layer.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(blob, layer, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = h.UnpackLayer(t.Context(), connect.NewRequest(&hostv1.UnpackLayerRequest{DiffId: diffID, BlobPath: blob}))
+	_, err := h.UnpackLayer(t.Context(), connect.NewRequest(&hostv1.UnpackLayerRequest{DiffId: diffID, BlobPath: blob}))
 	if err != nil {
 		t.Fatal(err)
 	}
