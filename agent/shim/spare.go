@@ -250,8 +250,8 @@ func (c *localContainer) launchAnew() (session.Process, session.Stdio, error) {
 func (s *shim) endUnclaimed() {
 	time.Sleep(spareLimit)
 	spec, err := readSpec(shimspec.ContainerPaths{Dir: filepath.Dir(s.spec.ExitRecord)}.Spec())
-	if err == nil && !spec.Spare {
-		return
+	if err != nil || !spec.Spare {
+		return // it is launched, or a host process is taking it away
 	}
 	if err := s.container.runtime.run(nil, "delete", "--force", s.spec.ContainerID); err != nil {
 		s.logger.Error("a spare is not deleted", "error", err)

@@ -1,14 +1,15 @@
 package containers
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -216,9 +217,7 @@ func (l *launch) claim(ctx context.Context, held *spare) (err error) {
 	if err != nil {
 		return err
 	}
-	asked := held.spec
-	asked.Spare = false
-	if settings != held.settings || !reflect.DeepEqual(asked, l.spec) {
+	if settings != held.settings || !isAsPrepared(l.spec, held.spec) {
 		return errors.New("it has other settings")
 	}
 	if err := l.writeConfig(config); err != nil {
@@ -233,6 +232,14 @@ func (l *launch) claim(ctx context.Context, held *spare) (err error) {
 	return nil
 }
 
+// isAsPrepared compares what shims are told.
+func isAsPrepared(launched, prepared shimspec.Spec) bool {
+	prepared.Spare = false
+	wanted, wantedErr := json.Marshal(launched)
+	got, gotErr := json.Marshal(prepared)
+	return wantedErr == nil && gotErr == nil && bytes.Equal(wanted, got)
+}
+
 // isSpare tells it by what is on disk. A record that cannot be read is of no spare,
 // which would be ended.
 func isSpare(paths shimspec.ContainerPaths, last *launched) bool {
@@ -243,7 +250,7 @@ func isSpare(paths shimspec.ContainerPaths, last *launched) bool {
 
 // endSpare releases a spare. Files that nobody has created go with it.
 func (c *Containers) endSpare(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
-	// Whoever asks for it waits for the lock, and finds the records.
+	// One that asks for it waits for the lock, and finds the records.
 	defer c.spares.remove(id)
 	last, err := readLaunched(paths)
 	if err != nil {

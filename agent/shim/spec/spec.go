@@ -40,6 +40,12 @@
 // does not know that the container runs: the host process kills what is in its
 // control groups.
 //
+// With Spec.Spare config.json names a process that waits in the place of a command
+// that is not known yet. The shim is ready once that waits. A host process that
+// launches the container writes config.json, with the command, and then shim.json,
+// without Spare, before Start is called; one that does not releases it. A shim that
+// finds Spare in shim.json a minute later ends the container and leaves.
+//
 // `docker run --init`: the host process binds the agent's executable over
 // /sbin/docker-init and puts `/sbin/docker-init --` before process.args; an
 // agent whose argv[0] ends in `docker-init` is that reaping init.

@@ -1785,7 +1785,7 @@ func (x *LaunchContainerResponse) GetNetworkNamespace() string {
 type PrepareSpareRequest struct {
 	state  protoimpl.MessageState  `protogen:"open.v1"`
 	Create *CreateContainerRequest `protobuf:"bytes,1,opt,name=create,proto3" json:"create,omitempty"`
-	// It has the same ID. The command and environment in oci_spec are not used; a network
+	// Has the same ID. The command and environment in oci_spec are not used; a network
 	// of bridges has no interfaces until it is launched.
 	Launch        *LaunchContainerRequest `protobuf:"bytes,2,opt,name=launch,proto3" json:"launch,omitempty"`
 	unknownFields protoimpl.UnknownFields

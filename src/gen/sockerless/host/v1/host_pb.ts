@@ -968,7 +968,7 @@ export type PrepareSpareRequest = Message<"sockerless.host.v1.PrepareSpareReques
   create?: CreateContainerRequest | undefined;
 
   /**
-   * It has the same ID. The command and environment in oci_spec are not used; a network
+   * Has the same ID. The command and environment in oci_spec are not used; a network
    * of bridges has no interfaces until it is launched.
    *
    * @generated from field: sockerless.host.v1.LaunchContainerRequest launch = 2;
