@@ -161,7 +161,8 @@ func (c *Containers) takeSpare(request *hostv1.CreateContainerRequest, paths shi
 	held := c.spares.get(id)
 	if held == nil {
 		// One that could not be ended is not whole.
-		if isSpare(paths, &launched{}) {
+		last, err := readLaunched(paths)
+		if err == nil && isSpare(paths, last) {
 			err = c.endSpare(context.Background(), id, paths)
 		}
 		return false, err
@@ -241,11 +242,11 @@ func isAsPrepared(launched, prepared shimspec.Spec) bool {
 }
 
 // isSpare tells it by what is on disk. A record that cannot be read is of no spare,
-// which would be ended.
+// which would be ended, nor is one that a crash of the machine has brought back.
 func isSpare(paths shimspec.ContainerPaths, last *launched) bool {
 	var record rootRecord
 	_, err := jsonfile.Read(rootRecordPath(paths), &record)
-	return last.spec.Spare || err == nil && record.Spare
+	return last.spec.Spare || last.spec.Generation == 0 && err == nil && record.Spare
 }
 
 // endSpare releases a spare. Files that nobody has created go with it.

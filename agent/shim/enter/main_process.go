@@ -131,19 +131,6 @@ func executeHere(spec *Spec, path string) {
 	if !ok {
 		return
 	}
-	forgetSignals()
-	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])))
-	report(RecordFailed, uint32(StepExecute), errno)
-	for {
-		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, exitNotExecuted, 0, 0)
-	}
-}
-
-// forgetSignals has every signal do what it does by default.
-//
-//go:norace
-//go:nocheckptr
-func forgetSignals() {
 	// No signal of Go's runtime may arrive once its handlers are gone.
 	all, none := ^uint64(0), uint64(0)
 	var byDefault [4]uint64 // struct sigaction
@@ -152,4 +139,9 @@ func forgetSignals() {
 		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, signal, uintptr(unsafe.Pointer(&byDefault)), 0, signalMaskSize, 0, 0)
 	}
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, uintptr(unsafe.Pointer(&none)), 0, signalMaskSize, 0, 0)
+	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])))
+	report(RecordFailed, uint32(StepExecute), errno)
+	for {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, exitNotExecuted, 0, 0)
+	}
 }

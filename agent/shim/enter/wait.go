@@ -60,12 +60,12 @@ func runWait() {
 
 // executeAsWas executes the program by package syscall, which so takes back what it
 // changed when this process began: the limit of open files. Of another main process
-// and of execs the Spec has that limit.
+// and of execs the Spec has that limit. Signals are left to the kernel, as the
+// runtime leaves them: what is caught is so no longer.
 func executeAsWas(spec *Spec, path string) {
 	if _, _, _, ok := begin(spec, path); !ok {
 		return
 	}
-	forgetSignals()
 	errno, _ := syscall.Exec(path, spec.Args, spec.Env).(syscall.Errno)
 	report(RecordFailed, uint32(StepExecute), errno)
 }
