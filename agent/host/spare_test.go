@@ -76,7 +76,7 @@ func (h *hostProcess) mainOf(t testing.TB, id string) int64 {
 
 // look shows what a container has of the host process.
 const look = `ip addr; ip route; cat /proc/net/route /etc/hosts /etc/hostname; ls -ln /etc/hosts /etc/hostname | grep -o '^.* 0  *0  *[0-9]*'
-cat /proc/sys/net/ipv4/conf/*/arp_notify /proc/sys/net/ipv6/conf/*/disable_ipv6; stat -c '%n %u %g %a' / /etc /dev; ls -a / /etc /dev; hostname; id`
+cat /proc/sys/net/ipv4/conf/*/log_martians /proc/sys/net/ipv4/conf/*/arp_notify /proc/sys/net/ipv6/conf/*/disable_ipv6; stat -c '%n %u %g %a' / /etc /dev; ls -a / /etc /dev; hostname; id`
 
 var changing = regexp.MustCompile(`\d+: eth0@if\d+`)
 

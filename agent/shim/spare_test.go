@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,7 +59,11 @@ func (s *spare) claim(args []string) {
 func asItIs(*shimspec.Spec) {}
 
 // ofSpares are configurations that a spare may have.
-func ofSpares() map[string]func(map[string]any) {
+func ofSpares(t *testing.T) map[string]func(map[string]any) {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the profiles are for x86")
+	}
 	process := func(config map[string]any) map[string]any { return config["process"].(map[string]any) }
 	linux := func(config map[string]any) map[string]any { return config["linux"].(map[string]any) }
 	capabilities := func(names ...string) func(map[string]any) {
@@ -66,18 +71,23 @@ func ofSpares() map[string]func(map[string]any) {
 			process(config)["capabilities"] = map[string]any{"bounding": names, "effective": names, "permitted": names}
 		}
 	}
+	_, profile := dockerProfile(t)
 	return map[string]func(map[string]any){
-		"plain": func(map[string]any) {},
+		"plain":                 func(map[string]any) {},
+		"with Docker's profile": func(config map[string]any) { linux(config)["seccomp"] = profile },
+		"with Docker's profile, without new privileges": func(config map[string]any) {
+			linux(config)["seccomp"] = profile
+			withoutNewPrivileges(config)
+		},
 		"another user": func(config map[string]any) {
 			process(config)["user"] = map[string]any{"uid": 1234, "gid": 1235, "additionalGids": []int{1235, 50}}
 		},
 		"another user with inherited capabilities": func(config map[string]any) {
-			process(config)["user"] = map[string]any{"uid": 1234, "gid": 1235, "umask": 0o27}
+			process(config)["user"] = map[string]any{"uid": 1234, "gid": 1235}
 			names := []string{"CAP_CHOWN", "CAP_NET_RAW"}
 			process(config)["capabilities"] = map[string]any{
 				"bounding": dockerDefaults, "effective": names, "permitted": names, "inheritable": names, "ambient": names,
 			}
-			delete(process(config)["user"].(map[string]any), "umask")
 		},
 		"limited": func(config map[string]any) {
 			process(config)["rlimits"] = []any{
@@ -112,7 +122,7 @@ func ofSpares() map[string]func(map[string]any) {
 }
 
 func TestASparesProgramIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
-	for name, change := range ofSpares() {
+	for name, change := range ofSpares(t) {
 		t.Run(name, func(t *testing.T) {
 			ordinary := beginAs(t, asItIs, sh("%s", observeAll), change)
 			byRuntime := ordinary.step()
@@ -181,7 +191,7 @@ func readFile(t testing.TB, name string) string {
 var sleep = []string{"sleep", "1000"}
 
 func TestASparesProcessIsOneOfTheRuntimesToTheMachine(t *testing.T) {
-	for name, change := range ofSpares() {
+	for name, change := range ofSpares(t) {
 		for _, stdin := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, " ", stdin), func(t *testing.T) {
 				as := func(spec *shimspec.Spec) { spec.OpenStdin = stdin }
