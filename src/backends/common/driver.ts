@@ -526,8 +526,17 @@ export type StepsOfStages =
       leave(containerId: string): Promise<boolean>;
     };
 
+/** A container that is about to be made: everything is known of it but its ID, and the host name where that follows from it. */
+export type PlannedContainer = Omit<ContainerRecord, "id" | "name">;
+
 /** Steps between a launch and a container that runs. */
 export interface Launches {
+  /**
+   * The ID of a container like this one that was launched ahead, but for its command: the new one is made and
+   * launched faster under it, and as any other where that has gone meanwhile. Told once; undefined: there is none.
+   */
+  spareFor(planned: PlannedContainer): string | undefined;
+
   /** Treatment of {@link WorkloadSpec.continues}. */
   readonly steps: StepsOfStages;
 
@@ -544,8 +553,9 @@ export interface Launches {
   startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
 
   /**
-   * Lets go of what was kept in case a start fails: it has succeeded, and that is recorded. A backend that
-   * ends right then does not call this, and `release` follows in any case.
+   * Lets go of what was kept in case a start fails: it has succeeded, and that is recorded. What may follow a start
+   * can follow now, behind the answer to the client: the engine's end waits for it. A backend that ends right then
+   * does not call this, and `release` follows in any case.
    */
   started(containerId: string): Promise<void>;
 }

@@ -45,7 +45,7 @@ import { type PlannedMount, planMounts } from "../decisions/mounts/plan-mounts.t
 import { nameFor } from "../decisions/names.ts";
 import { plannedEndpoints, validateNetworking } from "../../networks/decisions/endpoints.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
-import { resourcesOf, timestampOfNs, withFields } from "../../../model/records.ts";
+import { configOf, resourcesOf, timestampOfNs, withFields } from "../../../model/records.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
 import { throwIfShuttingDown } from "../../work/shutting-down.ts";
 import { admissionTo } from "../../volumes/decisions/exclusive-volumes.ts";
@@ -70,10 +70,10 @@ export async function createContainer(
   request: CreateContainerRequest,
 ): Promise<CreatedContainer> {
   const planned = await planContainer(context, request);
-  const { id } = planned.record;
   // No await between the check of the name and the commit that takes it.
-  let record = withFields(planned.record, { name: nameFor(context.state, id, request.name) });
-  const reserved = record;
+  const reserved = identified(context, planned.record, request.name);
+  const { id } = reserved;
+  let record = reserved;
   let unapplied: readonly string[];
   await context.state.commit((change) => change.containers.put(reserved));
   try {
@@ -136,6 +136,30 @@ async function takeAway(context: EngineContext, record: ContainerRecord): Promis
   await context.state.commit((change) => change.containers.delete(record.id));
 }
 
+/**
+ * A planned container with its name, its ID, which one that was launched ahead has brought, and the host name that follows
+ * from it.
+ *
+ * @throws invalid, conflict: the name
+ */
+function identified(
+  { driver, facts, state }: EngineContext,
+  planned: ContainerRecord,
+  asked: string,
+): ContainerRecord {
+  const fresh = newId();
+  const name = nameFor(state, fresh, asked); // Its refusal takes no spare.
+  const id = driver.launches.spareFor(planned) ?? fresh;
+  const config = configOf(planned);
+  const ownHostname = planned.hostConfig?.networkMode === "host" ? facts.name : shortId(id);
+  return withFields(planned, {
+    id,
+    name,
+    config: { ...config, hostname: config.hostname || ownHostname },
+  });
+}
+
+/** The container as far as nobody has to name it. @throws as {@link createContainer} */
 async function planContainer(context: EngineContext, request: CreateContainerRequest) {
   const { driver, state, facts } = context;
   if (request.config === undefined) {
@@ -167,16 +191,11 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     driver.hostPaths.kind === "mounted" ? driver.hostPaths.stateDirectory : undefined,
   );
   await refuseMissingSources(context, mounts);
-  const id = newId();
   const { path, args } = commandOf(config);
   const mounted = await planImageMounts(context.images, hostConfig.mounts);
   const record = create(ContainerRecordSchema, {
-    id,
     created: timestampOfNs(context.clock.nowNs()),
-    config: {
-      ...config,
-      hostname: config.hostname || (hostConfig.networkMode === "host" ? facts.name : shortId(id)),
-    },
+    config,
     hostConfig,
     networking,
     ...(image.record.platform === undefined ? {} : { platform: image.record.platform }),
