@@ -25,7 +25,7 @@ driverContract("local", async () => {
     blockVolumeSize: 64 * 1024 ** 2,
     logger,
   });
-  const driver = localDriver(host, hello, undefined);
+  const driver = localDriver(host, hello, { frontendSocket: undefined, spares: true });
   const state = await openState({ directory: stateDir, clock: systemClock });
   const { images, image } = await makeContractImage({ driver, state, stateDirectory: stateDir, logger });
   return {

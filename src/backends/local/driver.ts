@@ -1,3 +1,4 @@
+import { systemClock } from "../../common/clock.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../common/driver.ts";
 import {
@@ -21,27 +22,47 @@ import { readMachineProfile } from "./oci/spec.ts";
 import { localSettings } from "./settings.ts";
 import { encodeOciLimits } from "./oci/limits.ts";
 import { isWellKnownSocket } from "./docker-sockets.ts";
+import { Spares } from "./spares.ts";
 import { localVolumes } from "./volumes.ts";
-import { localSteps, localWorkloads } from "./workloads.ts";
+import { localSteps, localWorkloads, sparePreparer } from "./workloads.ts";
+
+/** Settings of a {@link localDriver}. */
+export interface LocalDriverOptions {
+  /** The place at which the frontend serves the Docker API; undefined: not on a unix socket of this machine. */
+  readonly frontendSocket: string | undefined;
+  /** Whether containers like those that were started last are launched ahead. */
+  readonly spares: boolean;
+}
 
 /**
  * The driver of this machine, over its host process, which it closes.
  *
  * @param hello what the host process told of itself and the machine
- * @param frontendSocket where the frontend serves the Docker API; undefined: not on a unix socket of this machine
  */
 export function localDriver(
   host: HostProcess,
   hello: HelloResponse,
-  frontendSocket: string | undefined,
+  { frontendSocket, spares: hasSpares }: LocalDriverOptions,
 ): Driver {
   const profile = readMachineProfile(hello);
+  const { storedSocket } = hello;
+  const options = { host: host.client, profile, stateDir: host.stateDir, storedSocket, frontendSocket };
+  const spares = hasSpares
+    ? new Spares({ prepare: sparePreparer(options), clock: systemClock, logger: host.logger })
+    : undefined;
   return {
     name: "local",
     capabilities: localCapabilities,
     settings: localSettings,
     platform: platformAtHand,
-    launches: { ...plainLaunches, steps: localSteps(host.client) },
+    launches: {
+      ...plainLaunches,
+      steps: localSteps(host.client),
+      ...(spares !== undefined && {
+        spareFor: (planned) => spares.take(planned),
+        started: (containerId) => spares.started(containerId),
+      }),
+    },
     silentAgents: silentAgentsAreGone,
     authority: agentsOnSockets,
     seals: nothingSealed,
@@ -51,14 +72,8 @@ export function localDriver(
     sharing: namespacesShared,
     traffic: directTraffic,
     agentReach: agentsDialled,
-    workloads: localWorkloads({
-      host: host.client,
-      profile,
-      stateDir: host.stateDir,
-      storedSocket: hello.storedSocket,
-      frontendSocket,
-    }),
-    images: localImages(host, hello.storedSocket),
+    workloads: localWorkloads({ ...options, spares }),
+    images: localImages(host, storedSocket),
     networks: localNetworks(host),
     volumes: localVolumes(host, hello),
     machine: localMachine(hello, profile),

@@ -59,7 +59,8 @@ export async function startBackend(
     logger,
   });
   const state = stateWithFaultPoints(opened);
-  const made = driverWithFaultPoints(localDriver(host, hello, frontendSocket(config.hosts)));
+  const options = { frontendSocket: frontendSocket(config.hosts), spares: config.spares };
+  const made = driverWithFaultPoints(localDriver(host, hello, options));
   const driver = { ...made, images: imagesWithFaultPoints(made.images) };
   resources.defer(() => driver.close());
   resources.defer(() => removeIdleBridges(state, driver));

@@ -5,11 +5,13 @@ import { systemError } from "../../common/errors.ts";
 import type {
   BoundPort as HostBoundPort,
   ContainerOnDisk,
+  CreateContainerRequestSchema,
   LaunchContainerRequestSchema,
   MountSchema,
   NetworkNamespaceSchema,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { withCallFaultPoints } from "../common/fault-points.ts";
 import { isOfBuild } from "../common/model/build-label.ts";
 import { defaultGatewayOf } from "../common/model/default-gateway.ts";
 import type {
@@ -31,8 +33,10 @@ import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
 import { publishedPorts } from "./ports.ts";
 import { hostSecrets } from "./secrets.ts";
+import { spareHeldMs, type Spares } from "./spares.ts";
 
-export interface LocalWorkloadsOptions {
+/** The parts of this machine that requests to the host process are made from. */
+export interface LocalMachineParts {
   readonly host: HostClient["client"];
   readonly profile: MachineProfile;
   /** The state directory, as the host process names it; containers have their directories below. */
@@ -43,38 +47,25 @@ export interface LocalWorkloadsOptions {
   readonly frontendSocket: string | undefined;
 }
 
+export interface LocalWorkloadsOptions extends LocalMachineParts {
+  /** Containers that are launched ahead; undefined: none is. */
+  readonly spares: Spares | undefined;
+}
+
 /** Containers of this machine: the host process prepares them, a shim each runs them. */
 export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
-  const { host } = options;
+  const { host, spares } = options;
   return {
     async create(spec) {
-      const sockets = dockerSocketMounts(spec.mounts, options.frontendSocket);
-      const seeds = spec.mounts.filter((mount) => mount.volume !== undefined && mount.copyUp === true);
-      await orHostError(
-        host.createContainer({
-          containerId: spec.record.id,
-          layerDiffIds: spec.image.diffIds,
-          workingDirectory: spec.record.config?.workingDir ?? "",
-          volumeSeeds: seeds.map((mount) => ({ volumePath: sourceOf(mount), path: mount.destination })),
-          mounts: [
-            ...sockets.rest
-              .filter((mount) => mount.type !== "tmpfs")
-              .map((mount) => hostMount(spec.record, mount)),
-            // A socket's mount point is a file, whatever this machine has where clients expect one.
-            ...sockets.sockets.map(({ containerPath, frontendSocket }) => ({
-              destination: containerPath,
-              source: frontendSocket,
-            })),
-          ],
-          readOnlyRoot: spec.record.hostConfig?.readonlyRootfs ?? false,
-          bindSources: sockets.rest.filter(({ type }) => type === "bind").map(sourceOf),
-        }),
-      );
+      await spares?.prepared(spec.record.id);
+      await orHostError(host.createContainer(createRequest(spec, options)));
     },
     async launch(spec, signal, progress) {
       const from = new Date();
       const request = launchRequest(spec, options);
+      spares?.launching(spec);
       const launched = await host.launchContainer(request, { signal }).catch((error: unknown) => {
+        spares?.over(spec.record.id);
         throw launchError(error, spec);
       });
       progress.phase({ name: "launch", by: "backend", from, until: new Date() });
@@ -86,10 +77,13 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
       };
     },
     async release(containerId) {
+      spares?.over(containerId);
       await orHostError(host.releaseContainer({ containerId }));
     },
     nameFilePaths: (record, containerOf) => nameFilePaths(record, options.stateDir, containerOf),
     async remove(containerId) {
+      spares?.over(containerId);
+      await spares?.prepared(containerId);
       await orHostError(host.removeContainer({ containerId }));
     },
     async list() {
@@ -127,10 +121,44 @@ function hostMount({ config }: ContainerRecord, mount: ResolvedMount): MessageIn
     : { destination, readOnly, source: sourceOf(mount) };
 }
 
+/** A call that has the host process launch a container ahead, but for its command. */
+export function sparePreparer(parts: LocalMachineParts): (spec: WorkloadSpec) => Promise<void> {
+  const prepare = async (spec: WorkloadSpec): Promise<void> => {
+    const request = { create: createRequest(spec, parts), launch: launchRequest(spec, parts) };
+    await parts.host.prepareSpare(request, { timeoutMs: spareHeldMs });
+  };
+  return withCallFaultPoints(prepare, () => "spares.prepare");
+}
+
+/** Everything that the host process needs to know of a container before its first start. */
+function createRequest(
+  { image, mounts, record }: WorkloadSpec,
+  parts: LocalMachineParts,
+): MessageInitShape<typeof CreateContainerRequestSchema> {
+  const sockets = dockerSocketMounts(mounts, parts.frontendSocket);
+  const seeds = mounts.filter((mount) => mount.volume !== undefined && mount.copyUp === true);
+  return {
+    containerId: record.id,
+    layerDiffIds: image.diffIds,
+    workingDirectory: record.config?.workingDir ?? "",
+    volumeSeeds: seeds.map((mount) => ({ volumePath: sourceOf(mount), path: mount.destination })),
+    mounts: [
+      ...sockets.rest.filter((mount) => mount.type !== "tmpfs").map((mount) => hostMount(record, mount)),
+      // A socket's mount point is a file, whatever this machine has where clients expect one.
+      ...sockets.sockets.map(({ containerPath, frontendSocket }) => ({
+        destination: containerPath,
+        source: frontendSocket,
+      })),
+    ],
+    readOnlyRoot: record.hostConfig?.readonlyRootfs ?? false,
+    bindSources: sockets.rest.filter(({ type }) => type === "bind").map(sourceOf),
+  };
+}
+
 /** Everything that the host process needs to know of one start. */
 function launchRequest(
   workload: WorkloadSpec,
-  options: LocalWorkloadsOptions,
+  options: LocalMachineParts,
 ): MessageInitShape<typeof LaunchContainerRequestSchema> {
   const { record } = workload;
   const sockets = dockerSocketMounts(workload.mounts, options.frontendSocket);

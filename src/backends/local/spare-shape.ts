@@ -1,0 +1,76 @@
+/** Containers that differ in nothing but their command: telling that two are, and making another one of one. */
+import { createHash } from "node:crypto";
+
+import { toBinary } from "@bufbuild/protobuf";
+
+import { shortId } from "../../common/ids.ts";
+import { type HostConfig, HostConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { PlannedContainer, WorkloadSpec } from "../common/driver.ts";
+import { isOfBuild } from "../common/model/build-label.ts";
+import { configOf, withFields } from "../common/model/records.ts";
+
+/** The parts of a container that tell its shape. */
+type Shaped = Pick<PlannedContainer, "config" | "endpoints" | "hostConfig" | "imageId"> & {
+  /** Absent, or empty: it has none yet. */
+  readonly id?: string;
+};
+
+/**
+ * A key that containers have in common which differ in nothing but what a spare is told at its start: command,
+ * environment, addresses and names. It is a good guess, since the host process compares all there is. Undefined:
+ * no spare can be one of this container.
+ */
+export function shapeOf(container: Shaped): string | undefined {
+  const { endpoints, imageId } = container;
+  const config = container.config;
+  const hostConfig = container.hostConfig;
+  if (config === undefined || hostConfig === undefined || isOfBuild(config.labels)) {
+    return undefined;
+  }
+  if (config.volumes.length > 0 || hasMounts(hostConfig)) {
+    return undefined; // Such a mount is one container's.
+  }
+  const { domainname, networkDisabled, openStdin, stdinOnce, tty, user, workingDir } = config;
+  const hostname = isOwn(config.hostname, container.id) ? "" : config.hostname;
+  return createHash("sha256")
+    .update(JSON.stringify([imageId, domainname, hostname, networkDisabled, user, workingDir]))
+    .update(JSON.stringify([openStdin, stdinOnce, tty, Object.keys(endpoints)]))
+    .update(toBinary(HostConfigSchema, withoutLife(hostConfig)))
+    .digest("base64");
+}
+
+/** The workload of a spare: the same under another ID, for its first start, without a place on its networks and a command. */
+export function spareOf(spec: WorkloadSpec, id: string): WorkloadSpec {
+  const { record } = spec;
+  const config = configOf(record);
+  const hostname = isOwn(config.hostname, record.id) ? shortId(id) : config.hostname;
+  return {
+    ...spec,
+    record: withFields(record, { id, config: { ...config, hostname }, endpoints: {}, generation: 1n }),
+    args: [],
+    env: [],
+    awaitAttachIds: [],
+  };
+}
+
+/** Whether a run is one of which there could be a spare: the first one, of a container that joins no other and has no secrets. */
+export function isFirstAlone({ joined, record, secrets }: WorkloadSpec): boolean {
+  const hasSecrets = secrets !== undefined && secrets.files.length + secrets.env.length > 0;
+  return record.generation === 1n && joined?.pid === undefined && joined?.ipc === undefined && !hasSecrets;
+}
+
+/** Whether a host name is the one that follows from the ID. */
+function isOwn(hostname: string, id: ContainerRecord["id"] | undefined): boolean {
+  return hostname === "" || (id !== undefined && hostname === shortId(id));
+}
+
+function hasMounts({ binds, mounts, volumesFrom }: HostConfig): boolean {
+  return binds.length + volumesFrom.length > 0 || mounts.some(({ type }) => type !== "tmpfs");
+}
+
+/** Without what only the engine reads. */
+function withoutLife(hostConfig: HostConfig): HostConfig {
+  const { restartPolicy: _, ...rest } = hostConfig;
+  return { ...rest, autoRemove: false, containerIdFile: "" };
+}

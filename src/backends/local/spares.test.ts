@@ -1,0 +1,255 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { newId, shortId } from "../../common/ids.ts";
+import { ManualClock } from "../../common/manual-clock.ts";
+import { ContainerRecordSchema, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { WorkloadSpec } from "../common/driver.ts";
+import { Spares } from "./spares.ts";
+
+type RecordInit = MessageInitShape<typeof ContainerRecordSchema>;
+
+const bridged = { imageId: "sha256:1", endpoints: { bridge: {} }, config: {}, hostConfig: {} };
+/** The same container with another setting, by a number. */
+const withMemory = (memory: number): RecordInit => ({
+  ...bridged,
+  hostConfig: { resources: { memory: BigInt(memory) } },
+});
+
+/** A backend's spares over a host process that is told of here. */
+function bench() {
+  const clock = new ManualClock();
+  const asked: WorkloadSpec[] = [];
+  const host = { answer: (): Promise<void> => Promise.resolve() };
+  const spares = new Spares({
+    clock,
+    logger: { debug: () => {} },
+    prepare: (spec) => {
+      asked.push(spec);
+      return host.answer();
+    },
+  });
+  /** As the engine makes a container. */
+  const made = (init: RecordInit) => {
+    const planned = create(ContainerRecordSchema, init);
+    const taken = spares.take(planned);
+    const id = taken ?? newId();
+    const hostname = planned.config?.hostname || shortId(id);
+    const config = { ...planned.config, hostname } as NonNullable<typeof planned.config>;
+    return { taken, record: { ...planned, id, config, generation: 1n } };
+  };
+  /** Begins to launch a container. */
+  const launching = (init: RecordInit, more: Partial<WorkloadSpec> = {}) => {
+    const { taken, record } = made(init);
+    const spec: WorkloadSpec = {
+      ...{ record, image: create(ImageRecordSchema), args: ["sleep"], env: ["A=1"], mounts: [] },
+      ...{ network: { kind: "none" }, awaitAttachIds: [], ...more },
+    };
+    spares.launching(spec);
+    return { taken, id: spec.record.id };
+  };
+  /** Has a container of this kind start. @returns the ID that it took over; undefined: it has one of its own */
+  const run = async (init: RecordInit, more: Partial<WorkloadSpec> = {}) => {
+    const { taken, id } = launching(init, more);
+    await spares.started(id);
+    return taken;
+  };
+  const twice = async (init: RecordInit) => {
+    await run(init);
+    await run(init);
+  };
+  return { asked, clock, host, launching, made, run, spares, twice };
+}
+
+describe("a spare container", () => {
+  it("is prepared when a second one like it has started, and is the third", async () => {
+    const { asked, run } = bench();
+    assert.equal(await run(bridged), undefined);
+    assert.equal(asked.length, 0);
+    assert.equal(await run(bridged), undefined);
+    assert.equal(asked.length, 1);
+    assert.equal(await run(bridged), asked[0]?.record.id);
+    assert.equal(asked.length, 2, "the next one");
+    assert.notEqual(asked[1]?.record.id, asked[0]?.record.id);
+  });
+
+  it("has an ID, a host name and a first start of its own, and no place on a network and no command", async () => {
+    const { asked, twice } = bench();
+    await twice(bridged);
+    const [spare] = asked;
+    assert.ok(spare);
+    const { record, args, env } = spare;
+    assert.equal(record.config?.hostname, shortId(record.id));
+    assert.deepEqual([record.generation, record.endpoints, args, env], [1n, {}, [], []]);
+  });
+
+  it("keeps a host name that was asked for", async () => {
+    const { asked, twice } = bench();
+    await twice({ ...bridged, config: { hostname: "box" } });
+    assert.equal(asked[0]?.record.config?.hostname, "box");
+  });
+
+  it("is told to one container alone", async () => {
+    const { asked, made, twice } = bench();
+    await twice(bridged);
+    assert.deepEqual([made(bridged).taken, made(bridged).taken], [asked[0]?.record.id, undefined]);
+  });
+
+  it("is told to none that differs in more than command, environment, name, labels and life", async () => {
+    const { asked, made, twice } = bench();
+    const like = { ...bridged, config: { user: "app" }, hostConfig: { logConfig: { type: "local" } } };
+    await twice(like);
+    for (const other of [
+      { ...like, imageId: "sha256:2" },
+      { ...like, endpoints: { lane: {} } },
+      ...[{ user: "root" }, { tty: true }, { openStdin: true }, { stdinOnce: true }, { hostname: "box" }].map(
+        (config) => ({ ...like, config: { ...like.config, ...config } }),
+      ),
+      ...[{ workingDir: "/tmp" }, { domainname: "lan" }, { networkDisabled: true }].map((config) => ({
+        ...like,
+        config: { ...like.config, ...config },
+      })),
+      { ...like, hostConfig: { ...like.hostConfig, readonlyRootfs: true } },
+      { ...like, hostConfig: { logConfig: { type: "none" } } },
+      { ...like, hostConfig: { ...like.hostConfig, resources: { memory: 1n } } },
+    ]) {
+      assert.equal(
+        made(other).taken,
+        undefined,
+        JSON.stringify(other, (_, value) => String(value)),
+      );
+    }
+    const { taken } = made({
+      ...like,
+      path: "other",
+      config: { ...like.config, env: ["B=1"], labels: { a: "b" }, stopSignal: "INT", cmd: { values: ["x"] } },
+      hostConfig: { ...like.hostConfig, autoRemove: true, restartPolicy: { name: "always" } },
+    });
+    assert.equal(taken, asked[0]?.record.id);
+  });
+
+  it("is not prepared of what starts more than a minute apart", async () => {
+    const { asked, clock, run } = bench();
+    for (const pause of [61_000, 61_000, 60_000]) {
+      assert.equal(asked.length, 0);
+      await run(bridged);
+      await clock.advance(pause);
+    }
+    await run(bridged);
+    assert.equal(asked.length, 1);
+  });
+
+  it("is not prepared of a container of a build, with mounts, with secrets, with another's processes, or that starts again", async () => {
+    const { asked, run, twice } = bench();
+    await twice({ ...bridged, config: { labels: { "sockerless.build": "container" } } });
+    await twice({ ...bridged, config: { volumes: ["/data"] } });
+    await twice({ ...bridged, hostConfig: { binds: ["/a:/b"] } });
+    await twice({ ...bridged, hostConfig: { volumesFrom: ["other"] } });
+    await twice({ ...bridged, hostConfig: { mounts: [{ type: "volume", target: "/data" }] } });
+    const later = { record: { ...create(ContainerRecordSchema, bridged), id: newId(), generation: 2n } };
+    const secrets = { files: [], env: ["TOKEN=x"] };
+    for (const more of [later, { secrets }, { joined: { pid: "c" } }, { joined: { ipc: "c" } }]) {
+      await run(bridged, more);
+      await run(bridged, more);
+    }
+    assert.equal(asked.length, 0);
+    await twice({
+      ...bridged,
+      hostConfig: { mounts: [{ type: "tmpfs", target: "/tmp" }], tmpfs: { "/a": "" } },
+    });
+    assert.equal(asked.length, 1);
+  });
+
+  it("waits for half a minute, and the next start prepares another", async () => {
+    const { asked, clock, run, twice } = bench();
+    await twice(bridged);
+    await clock.advance(29_999);
+    await clock.advance(1);
+    assert.equal(await run(bridged), undefined);
+    assert.equal(asked.length, 2);
+    await clock.advance(29_999);
+    assert.equal(await run(bridged), asked[1]?.record.id);
+  });
+
+  it("is one of four at most, and of one a shape", async () => {
+    const { asked, clock, launching, run, spares, twice } = bench();
+    for (const memory of [1, 2, 3, 4, 5]) {
+      await twice(withMemory(memory));
+    }
+    assert.equal(asked.length, 4);
+    const started = [launching(withMemory(1)), launching(withMemory(1)), launching(withMemory(1))];
+    for (const { id } of started) {
+      await spares.started(id);
+    }
+    assert.equal(asked.length, 5, "one in the place of the one that was taken");
+    await clock.advance(30_000);
+    await run(withMemory(5));
+    assert.equal(asked.length, 6, "in the place of those that have gone");
+  });
+
+  it("is prepared once no other start is under way", async () => {
+    const { asked, launching, run, spares, twice } = bench();
+    const [first, second, failed, released] = [1, 1, 2, 3].map((memory) => launching(withMemory(memory)));
+    assert.ok(first && second && failed && released);
+    await spares.started(first.id);
+    await spares.started(second.id);
+    await twice(bridged);
+    assert.equal(asked.length, 0);
+    spares.over(failed.id);
+    spares.over(released.id);
+    await spares.started(released.id);
+    await run(bridged);
+    assert.equal(asked.length, 1);
+  });
+
+  it("that is being prepared is told already, and its container waits for what comes of it", async () => {
+    for (const end of ["resolve", "reject"] as const) {
+      const { host, made, run, spares } = bench();
+      const preparing = Promise.withResolvers<void>();
+      host.answer = () => preparing.promise;
+      await run(bridged);
+      const second = run(bridged);
+      const { taken } = made(bridged);
+      assert.ok(taken !== undefined);
+      let isOver = false;
+      const waited = spares.prepared(taken).then(() => (isOver = true));
+      await new Promise(setImmediate);
+      assert.equal(isOver, false);
+      preparing[end]();
+      await waited;
+      await second;
+      await spares.prepared(taken);
+    }
+  });
+
+  it("that cannot be is not tried again, one that has failed after a minute, and neither is told", async () => {
+    for (const [code, retries] of [
+      [Code.FailedPrecondition, false],
+      [Code.Unimplemented, false],
+      [Code.ResourceExhausted, true],
+      [Code.Unavailable, true],
+    ] as const) {
+      const { asked, clock, host, run, twice } = bench();
+      host.answer = () => Promise.reject(new ConnectError("it cannot", code));
+      await twice(bridged);
+      assert.equal(await run(bridged), undefined);
+      assert.equal(asked.length, 1);
+      await clock.advance(60_000);
+      await run(bridged);
+      assert.equal(asked.length, retries ? 2 : 1, Code[code]);
+    }
+  });
+
+  it("is forgotten with its shape once many others were started", async () => {
+    const { asked, made, run, twice } = bench();
+    await twice(bridged);
+    for (let memory = 1; memory <= 64; memory++) {
+      await run(withMemory(memory));
+    }
+    assert.equal(asked.length, 1);
+    assert.equal(made(bridged).taken, undefined);
+  });
+});

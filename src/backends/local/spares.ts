@@ -1,0 +1,163 @@
+/**
+ * Spares: containers that are launched ahead, but for their command, since others just like them were started a moment ago.
+ * This decides of which containers there is to be one, and who gets it; the host process makes them, and takes back
+ * those that nobody wants.
+ */
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import type { Clock } from "../../common/clock.ts";
+import { messageOf } from "../../common/errors.ts";
+import { newId } from "../../common/ids.ts";
+import type { Logger } from "../../common/logger.ts";
+import type { PlannedContainer, WorkloadSpec } from "../common/driver.ts";
+import { isFirstAlone, shapeOf, spareOf } from "./spare-shape.ts";
+
+/** Milliseconds for which the host process keeps a spare that nobody launches. */
+export const spareHeldMs = 30_000;
+/** Milliseconds in which a second container of a shape has to follow the first. */
+const soonMs = 60_000;
+/** Spares that wait at a time, of all shapes. */
+const mostHeld = 4;
+/** Shapes that are remembered. */
+const mostShapes = 64;
+
+interface Shape {
+  /** The last time when one was started; undefined: none was. */
+  startedMs?: number;
+  /** One that waits, or is being prepared. */
+  spare?: { readonly id: string; readonly untilMs: number } | undefined;
+  /** None is prepared until then. */
+  refusedUntilMs?: number;
+}
+
+/** Settings of {@link Spares}. */
+export interface SparesOptions {
+  /** Has the host process launch a container ahead; what fails leaves nothing behind. */
+  readonly prepare: (spec: WorkloadSpec) => Promise<void>;
+  readonly clock: Pick<Clock, "nowMs">;
+  readonly logger: Pick<Logger, "debug">;
+}
+
+/** The spares of one backend. */
+export class Spares {
+  readonly #options: SparesOptions;
+  /** By key, the one that was used last at the end. */
+  readonly #shapes = new Map<string, Shape>();
+  /** Launches that are under way until their process runs, by container. */
+  readonly #launching = new Map<string, WorkloadSpec>();
+  /** Preparations under way, by the ID of what they prepare; none rejects. */
+  readonly #preparing = new Map<string, Promise<void>>();
+
+  constructor(options: SparesOptions) {
+    this.#options = options;
+  }
+
+  /** The ID of a spare that is like a container, which nobody else gets; undefined: there is none. */
+  take(planned: PlannedContainer): string | undefined {
+    const key = shapeOf(planned);
+    const shape = key === undefined ? undefined : this.#shapes.get(key);
+    const spare = shape?.spare;
+    if (shape === undefined || !this.#isHeld(shape) || spare === undefined) {
+      return undefined;
+    }
+    shape.spare = undefined;
+    this.#options.logger.debug({ container: spare.id }, "a container takes the spare one that is like it");
+    return spare.id;
+  }
+
+  /** Resolves once a spare is no longer being prepared, whether it is there now or not. */
+  async prepared(containerId: string): Promise<void> {
+    await this.#preparing.get(containerId);
+  }
+
+  /** Told that a launch begins. */
+  launching(spec: WorkloadSpec): void {
+    this.#launching.set(spec.record.id, spec);
+  }
+
+  /** Told that a launch is over without a process that runs, if one was under way. */
+  over(containerId: string): void {
+    this.#launching.delete(containerId);
+  }
+
+  /**
+   * Told that a container's process runs: prepares a spare like it where the next one is likely to come, unless others
+   * are starting, who need the machine. Resolves once that is done.
+   */
+  async started(containerId: string): Promise<void> {
+    const spec = this.#launching.get(containerId);
+    this.#launching.delete(containerId);
+    if (spec === undefined || !isFirstAlone(spec)) {
+      return;
+    }
+    const key = shapeOf(spec.record);
+    if (key === undefined) {
+      return;
+    }
+    const nowMs = this.#options.clock.nowMs();
+    const shape = this.#shape(key);
+    const isAnother = shape.startedMs !== undefined && nowMs - shape.startedMs <= soonMs;
+    shape.startedMs = nowMs;
+    const isRefused = (shape.refusedUntilMs ?? 0) > nowMs;
+    if (
+      isAnother &&
+      !isRefused &&
+      !this.#isHeld(shape) &&
+      this.#launching.size === 0 &&
+      this.#held < mostHeld
+    ) {
+      await this.#prepare(shape, spec);
+    }
+  }
+
+  async #prepare(shape: Shape, spec: WorkloadSpec): Promise<void> {
+    const { clock, logger, prepare } = this.#options;
+    const id = newId();
+    shape.spare = { id, untilMs: clock.nowMs() + spareHeldMs };
+    const settled = async (): Promise<void> => {
+      try {
+        await prepare(spareOf(spec, id));
+        logger.debug({ container: id, like: spec.record.id }, "a spare container waits");
+      } catch (error) {
+        if (shape.spare?.id === id) {
+          shape.spare = undefined;
+        }
+        shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + soonMs;
+        const what = `no spare container is prepared: ${messageOf(error)}`;
+        logger.debug({ container: id, like: spec.record.id }, what);
+      }
+      this.#preparing.delete(id);
+    };
+    const preparing = settled();
+    this.#preparing.set(id, preparing);
+    await preparing;
+  }
+
+  /** The shape of a key, which is now the one that was used last. */
+  #shape(key: string): Shape {
+    const shape = this.#shapes.get(key) ?? {};
+    this.#shapes.delete(key);
+    this.#shapes.set(key, shape);
+    const [oldest] = this.#shapes.keys();
+    if (this.#shapes.size > mostShapes && oldest !== undefined) {
+      this.#shapes.delete(oldest); // Its spare, if it has one, goes by itself.
+    }
+    return shape;
+  }
+
+  #isHeld({ spare }: Shape): boolean {
+    return spare !== undefined && spare.untilMs > this.#options.clock.nowMs();
+  }
+
+  get #held(): number {
+    return [...this.#shapes.values()].filter((shape) => this.#isHeld(shape)).length;
+  }
+}
+
+/** Whether a container of these settings cannot be launched ahead at all. */
+function isNever(error: unknown): boolean {
+  return (
+    error instanceof ConnectError &&
+    (error.code === Code.FailedPrecondition || error.code === Code.Unimplemented)
+  );
+}
