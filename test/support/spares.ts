@@ -1,0 +1,62 @@
+/** Containers that a daemon has prepared ahead, as its log at the level `debug` tells of them. */
+import { readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+
+import type { Daemon } from "./daemon.ts";
+
+/** Arguments of a daemon whose spares can be seen. */
+export const tellingOfSpares = ["--log-level", "debug", "--log-format", "json"];
+
+/** A script that prints how long the machine had run when process 1 of its container began. */
+export const beganAt = "cut -d ' ' -f 22 /proc/1/stat";
+
+/** How long the machine has run: hundredths of a second, as {@link beganAt} has them. */
+export function machineTicks(): number {
+  return Math.floor(Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 100);
+}
+
+/** Whether a process was there before a moment. @param printed the output of {@link beganAt} */
+export function isOlder(printed: string, moment: number): boolean {
+  const began = Number(printed);
+  if (printed === "" || !Number.isInteger(began)) {
+    throw new Error(`this is no time of a start: ${JSON.stringify(printed)}`);
+  }
+  return began < moment;
+}
+
+/** Spares that have been prepared, by ID, in order; some may have been taken or have gone since. */
+export function preparedSpares(daemon: Daemon): string[] {
+  return told(daemon, "a spare container waits");
+}
+
+/** Spares that have become a container, by ID. */
+export function takenSpares(daemon: Daemon): string[] {
+  return told(daemon, "a container takes the spare one that is like it");
+}
+
+/**
+ * Has a spare of a shape wait: containers like it come and go until one was prepared. It waits for half a minute.
+ *
+ * @param flags of `docker run`; no other flags of the daemon's past may have the same meaning
+ * @returns its ID
+ */
+export async function spareWaits(daemon: Daemon, ...flags: readonly string[]): Promise<string> {
+  for (;;) {
+    const known = preparedSpares(daemon).length;
+    await daemon.ok("run", "--rm", ...flags, "busybox", "true");
+    for (let looks = 0; looks < 100; looks++) {
+      const [spare] = preparedSpares(daemon).slice(known);
+      if (spare !== undefined && !takenSpares(daemon).includes(spare)) {
+        return spare;
+      }
+      await delay(10);
+    }
+  }
+}
+
+function told(daemon: Daemon, message: string): string[] {
+  return daemon.output
+    .split("\n")
+    .filter((line) => line.includes(`"${message}"`))
+    .map((line) => (JSON.parse(line) as { readonly container: string }).container);
+}
