@@ -163,10 +163,10 @@ describe("a container that was prepared ahead, and created,", () => {
     const { daemon } = setting;
     const directory = await mkdtemp(join(daemon.directory, "files-"));
     await writeFile(join(directory, "given"), "given\n");
-    const id = await created("sh", "-c", "cat /etc/given /proc/1/comm");
+    const id = await created("sh", "-c", "cat /etc/given");
     await daemon.ok("cp", join(directory, "given"), `${id}:/etc/given`);
     assert.equal(await daemon.ok("diff", id), "C /etc\nA /etc/given");
-    assert.equal(await daemon.ok("start", "--attach", id), "given\nsh");
+    assert.equal(await daemon.ok("start", "--attach", id), "given");
     await remove(id);
   });
 

@@ -3,6 +3,10 @@ import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 
 import type { Daemon } from "./daemon.ts";
+import { until } from "./until.ts";
+
+/** Looks for a spare behind one container before there is a second. */
+const looksForOne = 50;
 
 /** Arguments of a daemon whose spares can be seen. */
 export const tellingOfSpares = ["--log-level", "debug", "--log-format", "json"];
@@ -35,23 +39,23 @@ export function takenSpares(daemon: Daemon): string[] {
 }
 
 /**
- * Has a spare of a shape wait: containers like it come and go until one was prepared. It waits for half a minute.
+ * Has a spare wait: two containers like it, or with one that waits already one, come and go. It waits for half a minute.
  *
- * @param flags of `docker run`; no other flags of the daemon's past may have the same meaning
+ * @param flags of `docker run`
  * @returns its ID
  */
 export async function spareWaits(daemon: Daemon, ...flags: readonly string[]): Promise<string> {
-  for (;;) {
-    const known = preparedSpares(daemon).length;
-    await daemon.ok("run", "--rm", ...flags, "busybox", "true");
-    for (let looks = 0; looks < 100; looks++) {
-      const [spare] = preparedSpares(daemon).slice(known);
-      if (spare !== undefined && !takenSpares(daemon).includes(spare)) {
-        return spare;
-      }
-      await delay(10);
+  const known = preparedSpares(daemon).length;
+  await daemon.ok("run", "--rm", ...flags, "busybox", "true");
+  for (let looks = 0; looks < looksForOne; looks++) {
+    const [spare] = preparedSpares(daemon).slice(known);
+    if (spare !== undefined) {
+      return spare;
     }
+    await delay(10);
   }
+  await daemon.ok("run", "--rm", ...flags, "busybox", "true");
+  return await until(() => preparedSpares(daemon)[known]);
 }
 
 function told(daemon: Daemon, message: string): string[] {

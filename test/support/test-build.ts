@@ -19,7 +19,10 @@ import { buildLimitMs, runCommand } from "./command.ts";
 const variable = "SOCKERLESS_FAULT_POINT_FILE";
 const recordVariable = "SOCKERLESS_FAULT_POINT_RECORD";
 const checkout = fileURLToPath(new URL("../../..", import.meta.url));
-const agentPath = join(checkout, "build/test/sockerless-agent");
+const directory = join(checkout, "build/test");
+const agentPath = join(directory, "sockerless-agent");
+/** The program that enters containers, beside the agent as in a product: without it no container is prepared ahead. */
+const enter = "sockerless-enter";
 
 const armed = process.env[variable];
 const record = process.env[recordVariable];
@@ -38,18 +41,27 @@ if (armed !== undefined) {
 
 let agentBuild: Promise<void> | undefined;
 
-/** Builds the agent with its fault points. */
+/** Builds the agent with its fault points, and the program that it enters containers with. */
 async function buildAgent(): Promise<void> {
-  const args = ["build", "-tags=faultpoints", "-trimpath", "-buildvcs=false", "-o", agentPath];
+  await buildProgram(enter, "");
+  await buildProgram(
+    "sockerless-agent",
+    `-X github.com/sockerless/sockerless/agent/shim.enterProgram=${enter}`,
+  );
+}
+
+async function buildProgram(program: string, flags: string): Promise<void> {
+  const out = ["-ldflags", flags, "-o", join(directory, program), `./cmd/${program}`];
+  const args = ["build", "-tags=faultpoints", "-trimpath", "-buildvcs=false", ...out];
   const cwd = join(checkout, "agent");
   // Another file of tests may build it, too: the second one finds it up to date, and does not write over what may be running.
-  const built = await runCommand("flock", ["--no-fork", cwd, "go", ...args, "./cmd/sockerless-agent"], {
+  const built = await runCommand("flock", ["--no-fork", cwd, "go", ...args], {
     cwd,
     env: { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local" },
     timeout: buildLimitMs,
   });
   if (built.code !== 0) {
-    throw new Error(`the agent does not build:\n${built.errorText}`);
+    throw new Error(`${program} does not build:\n${built.errorText}`);
   }
 }
 
