@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -22,12 +21,8 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-const (
-	// spareLimit is how long a spare waits to be launched.
-	spareLimit = 30 * time.Second
-	// mostSpares are held at a time.
-	mostSpares = 8
-)
+// spareLimit is how long a spare waits to be launched.
+const spareLimit = 30 * time.Second
 
 // spare is a container that is launched but for its command, for nobody yet. It
 // does not outlive the host process, so it is known here alone. It is written
@@ -38,78 +33,6 @@ type spare struct {
 	settings [sha256.Size]byte // of config.json
 	end      *time.Timer       // once it waits
 	created  bool              // somebody has its files
-}
-
-// spares are those that are prepared or wait.
-type spares struct {
-	mu     sync.Mutex
-	held   map[string]*spare // by container ID
-	closed bool              // there will be no more
-}
-
-// get answers nil for a container that is none.
-func (s *spares) get(id string) *spare {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.held[id]
-}
-
-// add makes room for one. RESOURCE_EXHAUSTED: there is none.
-func (s *spares) add(id string, added *spare) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || len(s.held) >= mostSpares {
-		return connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("%d spares are held", len(s.held)))
-	}
-	if s.held == nil {
-		s.held = map[string]*spare{}
-	}
-	s.held[id] = added
-	return nil
-}
-
-// remove forgets one, which has been launched or ended.
-func (s *spares) remove(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if held := s.held[id]; held != nil && held.end != nil {
-		held.end.Stop()
-	}
-	delete(s.held, id)
-}
-
-// isNobodys tells whether it is one that is not created.
-func (s *spares) isNobodys(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	held := s.held[id]
-	return held != nil && !held.created
-}
-
-func (s *spares) setCreated(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.held[id].created = true
-}
-
-// that answers the IDs of those that are wanted.
-func (s *spares) that(wanted func(*spare) bool) (ids []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, held := range s.held {
-		if wanted(held) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// close has no more added, and answers those that are held.
-func (s *spares) close() []string {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	return s.that(func(*spare) bool { return true })
 }
 
 // PrepareSpare makes a spare. See the contract.
