@@ -22,10 +22,15 @@ type stored struct {
 	server.Unimplemented
 	containers *containers.Containers
 	id         string
+	offers     *handover.Offers
 }
 
+// LogHandOvers takes clients' connections.
+func (s *stored) LogHandOvers() *handover.Offers { return s.offers }
+
 // resolveStored finds the container by the call's metadata key, or the upload, or
-// the archive of images, which alone takes clients' connections, either way.
+// the archive of images, which takes clients' connections, either way; of a container
+// its log alone does.
 func resolveStored(all *containers.Containers, images *layers.Store, offers *handover.Offers) server.Resolver {
 	return func(_ context.Context, id string) (server.Container, error) {
 		if found := images.FindUpload(id); found != nil {
@@ -37,7 +42,7 @@ func resolveStored(all *containers.Containers, images *layers.Store, offers *han
 		if found := images.FindImageUpload(id); found != nil {
 			return &loaded{server.Unimplemented{Mode: "an upload of images"}, found, offers}, nil
 		}
-		return &stored{server.Unimplemented{Mode: "the host process"}, all, id}, nil
+		return &stored{server.Unimplemented{Mode: "the host process"}, all, id, offers}, nil
 	}
 }
 

@@ -3,26 +3,18 @@ package streams
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
 
-const (
-	// grace is how long a client that sends no more is given to take its answer: it
-	// looks the same as one that has closed its end altogether.
-	grace = time.Second
-	// hangUp is how long a client that was answered may take to close its end.
-	hangUp = 10 * time.Second
-	// window bounds what one client may leave unread here.
-	window = 256 << 10
-)
+// window bounds what one client may leave unread here.
+const window = 256 << 10
 
 // held is a request that is answered here, in chunks: one of the calls is set.
 type held struct {
@@ -48,79 +40,25 @@ func (h *helper) hold(fd, id int, request *held) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	endWatch := watch(conn, cancel)
-	chunks := handover.Chunks{Conn: conn}
-	left := make(chan struct{})
-	begun := false
-	err = h.answer(ctx, request, chunks, func() {
-		if begun {
-			return // at another backend
-		}
-		begun = true
-		endWatch()
-		_, _ = io.WriteString(conn, request.Head) // a client that is gone is told of by what is read of it
-		_ = h.tell(answer{ID: id, Sent: true})    // a frontend that is gone needs no answer
-		go func() {
-			defer close(left)
-			if _, err := io.Copy(io.Discard, conn); err != nil {
-				cancel()
-			} else {
-				time.AfterFunc(grace, cancel)
-			}
-		}()
-	})
-	if !begun {
+	c := newClient(conn, request.Head, cancel, func() { _ = h.tell(answer{ID: id, Sent: true}) })
+	err = h.answer(ctx, request, c)
+	switch {
+	case !c.begun:
 		_ = h.tell(answer{ID: id, Error: err.Error()})
-		return
-	}
-	if err != nil {
+	case err == nil:
+		c.end()
+	case ctx.Err() == nil && connect.CodeOf(err) != connect.CodeCanceled:
 		// Nobody takes it for the end of an answer without the last chunk.
-		if ctx.Err() == nil {
-			slog.Warn("an answer is cut", "error", err)
-		}
-		return
-	}
-	_ = chunks.End()
-	_ = conn.CloseWrite()
-	_ = conn.SetReadDeadline(time.Now().Add(hangUp))
-	<-left
-}
-
-// watch calls gone once a client has closed its end altogether, and reads nothing
-// of the connection, which may be the frontend's again. What it answers ends that.
-func watch(conn *net.UnixConn, gone func()) (end func()) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return func() {}
-	}
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		if raw.Read(isHungUp) == nil { // asks again at each event
-			gone()
-		}
-	}()
-	return func() {
-		_ = conn.SetReadDeadline(time.Unix(1, 0))
-		<-over
-		_ = conn.SetReadDeadline(time.Time{})
+		slog.Warn("an answer is cut", "error", err)
 	}
 }
 
-// isHungUp tells a client that is gone from one that sends no more, and may read.
-func isHungUp(fd uintptr) bool {
-	polled := []unix.PollFd{{Fd: int32(fd)}}
-	_, err := unix.Poll(polled, 0)
-	return err == nil && polled[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
-}
-
-// answer makes the call that answers a request. begin is called before anything is
-// written.
-func (h *helper) answer(ctx context.Context, request *held, to io.Writer, begin func()) error {
+// answer makes the call that answers a request.
+func (h *helper) answer(ctx context.Context, request *held, to *client) error {
 	if request.Log != nil {
-		return h.follow(ctx, request.Headers, request.Log, to, begin)
+		return h.readLog(ctx, request.Headers, request.Log, to)
 	}
-	end, err := h.end(ctx, request.Headers, request.Wait, begin)
+	end, err := h.end(ctx, request.Headers, request.Wait, to.begin)
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,8 @@ package streams
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"connectrpc.com/connect"
@@ -22,19 +22,32 @@ const silence = 30 * time.Second
 
 var errMissing = errors.New("bytes of the log are missing")
 
-// logCall is a client that follows a log.
+// logCall is a client that reads a log.
 type logCall struct {
 	Socket  string `json:"socket"`  // the agent's
 	Request []byte `json:"request"` // a LogsRequest, in base64
 	Frames  bool   `json:"frames"`  // output has Docker's headers
 }
 
-// follow writes a log to its end. begin is called once the log was found.
-func (h *helper) follow(ctx context.Context, headers map[string]string, l *logCall, to io.Writer, begin func()) error {
+// readLog writes a log to its end, or has its agent do so, where that offers to.
+func (h *helper) readLog(ctx context.Context, headers map[string]string, l *logCall, to *client) error {
 	request := new(agentv1.LogsRequest)
 	if err := proto.Unmarshal(l.Request, request); err != nil {
 		return err
 	}
+	err := h.callLogs(ctx, headers, l, request, to)
+	if errors.Is(err, errNotPassed) {
+		slog.Warn("a log was not handed on", "error", err)
+		request.HandOver = false
+		err = h.callLogs(ctx, headers, l, request, to)
+	}
+	if err != nil && to.begun && !to.passed.Load() {
+		_, _ = to.Write(handover.LogFailure(err, l.Frames))
+	}
+	return err
+}
+
+func (h *helper) callLogs(ctx context.Context, headers map[string]string, l *logCall, request *agentv1.LogsRequest, to *client) error {
 	ctx, cancel := context.WithCancel(at(ctx, l.Socket))
 	defer cancel()
 	call := connect.NewRequest(request)
@@ -47,14 +60,15 @@ func (h *helper) follow(ctx context.Context, headers map[string]string, l *logCa
 	if err != nil {
 		return err
 	}
-	begun, written := false, uint64(0)
+	written := uint64(0)
 	for responses.Receive() {
 		lost.Stop() // the client takes its time
-		if !begun {
-			begun = true
-			begin()
-		}
+		to.begin()
 		switch message := responses.Msg().Message.(type) {
+		case *agentv1.LogsResponse_Offer:
+			if err := to.pass(message.Offer); err != nil {
+				return err
+			}
 		case *agentv1.LogsResponse_Chunk:
 			if message.Chunk.Offset != written {
 				return errMissing
@@ -64,45 +78,25 @@ func (h *helper) follow(ctx context.Context, headers map[string]string, l *logCa
 				return err
 			}
 		case *agentv1.LogsResponse_End:
-			if message.End.TotalBytes != written {
+			if message.End.TotalBytes != written && !to.passed.Load() {
 				return errMissing
 			}
 			return nil
 		}
 		lost.Reset(silence)
 	}
-	err = responses.Err()
-	if err == nil {
-		err = io.ErrUnexpectedEOF
+	if err := responses.Err(); err != nil {
+		return err
 	}
-	if begun {
-		reason := err.Error()
-		if told := new(connect.Error); errors.As(err, &told) {
-			reason = told.Message()
-		}
-		text := fmt.Appendf(nil, "Error grabbing logs: %s\n", reason)
-		if l.Frames {
-			text = framed(systemError, text)
-		}
-		_, _ = to.Write(text)
-	}
-	return err
+	return io.ErrUnexpectedEOF
 }
-
-// systemError is the stream of Docker's frames that has what went wrong.
-const systemError byte = 3
 
 // write writes a chunk; the streams of an agent of this version come as frames.
 func (l *logCall) write(to io.Writer, stream byte, data []byte) error {
 	if l.Frames && stream != byte(agentv1.Stream_STREAM_FRAMES) {
-		data = framed(stream, data)
+		data = handover.Framed(stream, data)
 	}
 	_, err := to.Write(data)
 	memory.Moved(len(data))
 	return err
-}
-
-func framed(stream byte, data []byte) []byte {
-	header := handover.FrameHeader(stream, len(data))
-	return append(header[:], data...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/sockerless/sockerless/agent/core/memory"
@@ -18,7 +19,7 @@ const grace = time.Second
 var errLeft = errors.New("the client has left")
 
 // Chunks writes the body of an answer as HTTP's chunks.
-type Chunks struct{ Conn net.Conn }
+type Chunks struct{ Conn *net.UnixConn }
 
 // lastChunk ends a body. Nobody takes an answer for whole without it.
 const lastChunk = "0\r\n\r\n"
@@ -48,12 +49,14 @@ type Given struct {
 	chunks Chunks
 	conn   *net.UnixConn
 	left   chan struct{}
+	lost   atomic.Bool
 }
 
 // Give begins a body. A client that leaves cancels what is written for it.
 func Give(client Client, cancel context.CancelCauseFunc) *Given {
 	g := &Given{chunks: Chunks{client.Conn}, conn: client.Conn, left: make(chan struct{})}
 	leave := func() {
+		g.lost.Store(true)
 		cancel(errLeft)
 		_ = g.conn.SetWriteDeadline(time.Unix(1, 0)) // a write that waits is over
 	}
@@ -70,10 +73,16 @@ func Give(client Client, cancel context.CancelCauseFunc) *Given {
 
 func (g *Given) Write(data []byte) (int, error) {
 	n, err := g.chunks.Write(data)
+	if err != nil {
+		g.lost.Store(true)
+	}
 	g.Written += uint64(n)
 	memory.Moved(n)
 	return n, err
 }
+
+// Left says that the client has left before the body's end.
+func (g *Given) Left() bool { return g.lost.Load() }
 
 // End ends the body, which is cut where there was an error, and in the end the
 // connection.

@@ -8,7 +8,6 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/log"
-	"github.com/sockerless/sockerless/agent/core/memory"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
@@ -66,30 +65,29 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 	}
 	out := newSender(stream.Send, heartbeat)
 	defer out.stop()
+	to := newLogOut(ctx, container, request.Msg, out)
 	if request.Msg.Follow {
 		// The first message says that the log was found, and the log itself may say nothing for long.
 		if err := out.Send(heartbeat()); err != nil {
 			return err
 		}
 	}
-	var offset uint64
-	// The stream's memory is free only now, however long ago its bytes moved.
-	defer func() { memory.Moved(int(offset)) }()
+	return to.end(readAll(to, reader))
+}
+
+func readAll(to *logOut, reader *log.Reader) error {
 	for {
-		chunk, err := reader.Next(ctx)
+		chunk, err := reader.Next(to.ctx)
 		var damaged *log.CorruptError
 		switch {
 		case errors.Is(err, io.EOF):
-			return out.finish(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{TotalBytes: offset}}})
+			return nil
 		case errors.As(err, &damaged):
 			return connect.NewError(connect.CodeDataLoss, err)
 		case err != nil:
 			return wireError(err)
 		}
-		message := &agentv1.LogChunk{Stream: agentv1.Stream(chunk.Stream), Offset: offset, Data: chunk.Data}
-		offset += uint64(len(chunk.Data))
-		memory.Moved(len(chunk.Data))
-		if err := out.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Chunk{Chunk: message}}); err != nil {
+		if err := to.write(chunk); err != nil {
 			return err
 		}
 	}
@@ -113,7 +111,8 @@ func readOptions(request *agentv1.LogsRequest) log.ReadOptions {
 // checkRecords refuses options that choose lines where records are asked for.
 func checkRecords(request *agentv1.LogsRequest) error {
 	others := request.Stdout || request.Stderr || request.Timestamps || request.LinePrefix != "" ||
-		request.SinceUnixNs != nil || request.UntilUnixNs != nil || request.Tail != nil || request.Form != 0
+		request.SinceUnixNs != nil || request.UntilUnixNs != nil || request.Tail != nil || request.Form != 0 ||
+		request.HandOver
 	if request.Records && others {
 		return errors.New("`records` goes together with `follow` only")
 	}

@@ -29,20 +29,24 @@ export function logsQueryOf(query: URLSearchParams): LogsQuery {
   }
   const since = parseQueryTime(text(query, "since"));
   const until = parseQueryTime(text(query, "until"));
-  const tail = tailOf(text(query, "tail"));
   return {
     request: {
       stdout,
       stderr,
-      follow: flag(query, "follow"),
+      ...logExtentOf(query),
       timestamps: flag(query, "timestamps"),
       // 0 is what clients send for "not given".
       ...(since === undefined || since === 0n ? {} : { sinceUnixNs: since }),
       ...(until === undefined || until === 0n ? {} : { untilUnixNs: until }),
-      ...(tail === undefined ? {} : { tail }),
     },
     details: flag(query, "details"),
   };
+}
+
+/** How much of a log a query asks for. */
+export function logExtentOf(query: URLSearchParams): { readonly follow: boolean; readonly tail?: bigint } {
+  const tail = tailOf(text(query, "tail"));
+  return { follow: flag(query, "follow"), ...(tail === undefined ? {} : { tail }) };
 }
 
 /** A number of lines; as in dockerd everything that is none, `all` first of all, means all. */

@@ -5,18 +5,14 @@ import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { messageOf } from "../../common/errors.ts";
 import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import { detailsPrefix, logsQueryOf } from "../convert/logs.ts";
+import { detailsPrefix, logExtentOf, logsQueryOf } from "../convert/logs.ts";
 import { streamContentType } from "../hijack.ts";
-import { flag } from "../http/query.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import type { HeldCall } from "../streams/hand-over.ts";
+import { type HeldCall, isHeldLog } from "../streams/hand-over.ts";
 import { inBandText, type OutputPiece, outputOf } from "../streams/client-socket.ts";
 import { type Access, atAgent, openStreamAt } from "../streams/open-stream.ts";
 import { sayLast, streamToResponse } from "../streams/stream-to-response.ts";
-
-/** Lines of a log that are few. */
-const shortTail = 100n;
 
 /** Bytes of few lines that are held, at most. */
 const maxHeldLines = 65_536;
@@ -28,7 +24,7 @@ export const logsRoutes: readonly Route[] = [
     path: "/containers/{id}/logs",
     answeredBy: builtBackends,
     held: {
-      takes: ({ query }) => flag(query, "follow"),
+      takes: ({ query }) => isHeldLog(logExtentOf(query)),
       call: heldLog,
       contentType: (asked, call) => streamContentType(asked, call.kind === "log" && call.frames),
     },
@@ -39,7 +35,7 @@ export const logsRoutes: readonly Route[] = [
 async function getContainersLogs(context: ReplyContext): Promise<void> {
   const { query, parameters, response, services } = context;
   const { request, details } = logsQueryOf(query);
-  const isShort = request.follow !== true && request.tail !== undefined && request.tail <= shortTail;
+  const isShort = !isHeldLog(request);
   const held = isShort ? services.held.lines.get(questionOf(context)) : undefined;
   if (held !== undefined) {
     response.writeHead(200, { "Content-Type": held.contentType }).end(held.body);
@@ -176,7 +172,7 @@ function corkForNow({ socket }: ReplyContext["response"]): void {
   setImmediate(() => socket.uncork());
 }
 
-/** A log that is followed at an agent on this machine. */
+/** A log that the helper has read, at an agent on this machine. */
 async function heldLog(context: RequestContext): Promise<HeldCall | undefined> {
   const { request, details } = logsQueryOf(context.query);
   const place = await openLogs(context, context.parameters["id"] ?? "", context.services.agents.access);
@@ -188,7 +184,7 @@ async function heldLog(context: RequestContext): Promise<HeldCall | undefined> {
     kind: "log",
     socket: endpoint.address.value,
     containerId: endpoint.containerId,
-    request: encodeLogsRequest(requestFor(place, request, details)),
+    request: encodeLogsRequest({ ...requestFor(place, request, details), handOver: request.follow !== true }),
     frames: !tty,
   };
 }

@@ -11,13 +11,14 @@ import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 
-import type { JsonValue } from "@bufbuild/protobuf";
+import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
 
 import { containerIdHeader } from "../../agent-client/address.ts";
 import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
 import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
+import type { LogsRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { StreamLink } from "./stream-link.ts";
 
@@ -29,6 +30,9 @@ const tellingMs = 3_000;
 
 /** An agent that takes a connection, and does not lose it in this time, lives. */
 const dyingMs = 1_000;
+
+/** Lines at the end of a log that are few. */
+const shortTail = 100n;
 
 /** The helper's word on a connection: it holds it, or it could not pass it on. */
 interface Answer {
@@ -42,11 +46,25 @@ interface Answer {
 /** The helper's word, with what was read of the connection before. */
 type Passed = Omit<Answer, "id"> & { readonly early: Buffer };
 
+/**
+ * True for a log whose reading the helper has to do with, where it may hold the request: followed ones it holds itself, of
+ * others their agent takes the client's connection. Few lines are read here in less time, and keep the connection.
+ */
+export function isHeldLog({ follow, tail }: LogExtent): boolean {
+  return follow === true || tail === undefined || tail > shortTail;
+}
+
+/** How much of a log is read. */
+export type LogExtent = Pick<MessageInitShape<typeof LogsRequestSchema>, "follow" | "tail">;
+
 /** A call that answers a request. */
 export type HeldCall =
   /** A wait for the end of a container: the backend's request, in JSON. */
   | { readonly kind: "wait"; readonly request: JsonValue }
-  /** A log, of the agent at a socket: its encoded request, and whether its lines come with Docker's headers. */
+  /**
+   * A log, of the agent at a socket, to which the helper gives the client if it offers to take it: its encoded request,
+   * and whether its lines come with Docker's headers.
+   */
   | {
       readonly kind: "log";
       readonly socket: string;

@@ -4765,8 +4765,14 @@ type LogsRequest struct {
 	// the same reader serves later. LogChunk.stream is not set, a record may begin
 	// in one chunk and end in another. INVALID_ARGUMENT together with anything
 	// else but `follow`.
-	Records       bool    `protobuf:"varint,9,opt,name=records,proto3" json:"records,omitempty"`
-	Form          LogForm `protobuf:"varint,10,opt,name=form,proto3,enum=sockerless.agent.v1.LogForm" json:"form,omitempty"`
+	Records bool    `protobuf:"varint,9,opt,name=records,proto3" json:"records,omitempty"`
+	Form    LogForm `protobuf:"varint,10,opt,name=form,proto3,enum=sockerless.agent.v1.LogForm" json:"form,omitempty"`
+	// The client's own connection may be handed to the agent, as in ArchiveGetRequest,
+	// of a log that is not followed: its bytes go there as the body, frames with
+	// LOG_FORM_FRAMES, else the lines alone. Behind what there is of a log that fails
+	// the client is told why, and its body stays unfinished. The offer comes with the
+	// first bytes, so a log without any has none. INVALID_ARGUMENT with `records`.
+	HandOver      bool `protobuf:"varint,11,opt,name=hand_over,json=handOver,proto3" json:"hand_over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4871,6 +4877,13 @@ func (x *LogsRequest) GetForm() LogForm {
 	return LogForm_LOG_FORM_UNSPECIFIED
 }
 
+func (x *LogsRequest) GetHandOver() bool {
+	if x != nil {
+		return x.HandOver
+	}
+	return false
+}
+
 type LogsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -4878,6 +4891,7 @@ type LogsResponse struct {
 	//	*LogsResponse_Chunk
 	//	*LogsResponse_End
 	//	*LogsResponse_Heartbeat
+	//	*LogsResponse_Offer
 	Message       isLogsResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4947,6 +4961,15 @@ func (x *LogsResponse) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *LogsResponse) GetOffer() *HandOverOffer {
+	if x != nil {
+		if x, ok := x.Message.(*LogsResponse_Offer); ok {
+			return x.Offer
+		}
+	}
+	return nil
+}
+
 type isLogsResponse_Message interface {
 	isLogsResponse_Message()
 }
@@ -4963,11 +4986,17 @@ type LogsResponse_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
 }
 
+type LogsResponse_Offer struct {
+	Offer *HandOverOffer `protobuf:"bytes,4,opt,name=offer,proto3,oneof"`
+}
+
 func (*LogsResponse_Chunk) isLogsResponse_Message() {}
 
 func (*LogsResponse_End) isLogsResponse_Message() {}
 
 func (*LogsResponse_Heartbeat) isLogsResponse_Message() {}
+
+func (*LogsResponse_Offer) isLogsResponse_Message() {}
 
 // Consecutive records of one stream travel as one chunk. The field order is
 // fixed: stream workers decode it by hand.
@@ -8994,7 +9023,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\fPauseRequest\"\x0f\n" +
 	"\rPauseResponse\"\x0f\n" +
 	"\rResumeRequest\"\x10\n" +
-	"\x0eResumeResponse\"\xfa\x02\n" +
+	"\x0eResumeResponse\"\x97\x03\n" +
 	"\vLogsRequest\x12\x16\n" +
 	"\x06stdout\x18\x01 \x01(\bR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x02 \x01(\bR\x06stderr\x12\x16\n" +
@@ -9009,14 +9038,16 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"linePrefix\x12\x18\n" +
 	"\arecords\x18\t \x01(\bR\arecords\x120\n" +
 	"\x04form\x18\n" +
-	" \x01(\x0e2\x1c.sockerless.agent.v1.LogFormR\x04formB\x10\n" +
+	" \x01(\x0e2\x1c.sockerless.agent.v1.LogFormR\x04form\x12\x1b\n" +
+	"\thand_over\x18\v \x01(\bR\bhandOverB\x10\n" +
 	"\x0e_since_unix_nsB\x10\n" +
 	"\x0e_until_unix_nsB\a\n" +
-	"\x05_tail\"\xc2\x01\n" +
+	"\x05_tail\"\xfe\x01\n" +
 	"\fLogsResponse\x125\n" +
 	"\x05chunk\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.LogChunkH\x00R\x05chunk\x120\n" +
 	"\x03end\x18\x02 \x01(\v2\x1c.sockerless.agent.v1.LogsEndH\x00R\x03end\x12>\n" +
-	"\theartbeat\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\theartbeat\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeat\x12:\n" +
+	"\x05offer\x18\x04 \x01(\v2\".sockerless.agent.v1.HandOverOfferH\x00R\x05offerB\t\n" +
 	"\amessage\"k\n" +
 	"\bLogChunk\x123\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x1b.sockerless.agent.v1.StreamR\x06stream\x12\x16\n" +
@@ -9558,129 +9589,130 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	74,  // 62: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
 	75,  // 63: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
 	40,  // 64: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	4,   // 65: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	134, // 66: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
-	76,  // 67: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	76,  // 68: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	81,  // 69: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 70: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 71: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	35,  // 72: sockerless.agent.v1.ArchiveGetResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	84,  // 73: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	81,  // 74: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 75: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 76: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	84,  // 77: sockerless.agent.v1.ArchiveTakeRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	35,  // 78: sockerless.agent.v1.ArchiveTakeResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	82,  // 79: sockerless.agent.v1.ArchiveTakeResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	88,  // 80: sockerless.agent.v1.ArchiveTakeResponse.failure:type_name -> sockerless.agent.v1.ArchiveFailure
-	91,  // 81: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	92,  // 82: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	40,  // 83: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	5,   // 84: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	81,  // 85: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 86: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 87: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	35,  // 88: sockerless.agent.v1.ExportResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	99,  // 89: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	134, // 90: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	102, // 91: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	102, // 92: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	134, // 93: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	103, // 94: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	104, // 95: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	105, // 96: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	132, // 97: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	133, // 98: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	112, // 99: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	21,  // 100: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
-	110, // 101: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
-	111, // 102: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
-	6,   // 103: sockerless.agent.v1.OwnPort.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	113, // 104: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	117, // 105: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	119, // 106: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	120, // 107: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	40,  // 108: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	118, // 109: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	119, // 110: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	120, // 111: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	121, // 112: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	40,  // 113: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	6,   // 114: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	7,   // 115: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	125, // 116: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
-	127, // 117: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
-	130, // 118: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
-	40,  // 119: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	131, // 120: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
-	6,   // 121: sockerless.agent.v1.Listener.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	106, // 122: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	11,  // 123: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	19,  // 124: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	27,  // 125: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	29,  // 126: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
-	31,  // 127: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	49,  // 128: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	51,  // 129: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	55,  // 130: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	53,  // 131: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
-	57,  // 132: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	60,  // 133: sockerless.agent.v1.AgentService.Acknowledge:input_type -> sockerless.agent.v1.AcknowledgeRequest
-	68,  // 134: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	70,  // 135: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	72,  // 136: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	77,  // 137: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	79,  // 138: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	83,  // 139: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	86,  // 140: sockerless.agent.v1.AgentService.ArchiveTake:input_type -> sockerless.agent.v1.ArchiveTakeRequest
-	89,  // 141: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	93,  // 142: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
-	95,  // 143: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	97,  // 144: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	100, // 145: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	107, // 146: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	109, // 147: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	115, // 148: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	124, // 149: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
-	128, // 150: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
-	122, // 151: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 152: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
-	12,  // 153: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	23,  // 154: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	28,  // 155: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	30,  // 156: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
-	41,  // 157: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	50,  // 158: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	52,  // 159: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	56,  // 160: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	54,  // 161: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
-	58,  // 162: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	61,  // 163: sockerless.agent.v1.AgentService.Acknowledge:output_type -> sockerless.agent.v1.AcknowledgeResponse
-	69,  // 164: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	71,  // 165: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	73,  // 166: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	78,  // 167: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	80,  // 168: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	85,  // 169: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	87,  // 170: sockerless.agent.v1.AgentService.ArchiveTake:output_type -> sockerless.agent.v1.ArchiveTakeResponse
-	90,  // 171: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	94,  // 172: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
-	96,  // 173: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	98,  // 174: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	101, // 175: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	108, // 176: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	114, // 177: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	116, // 178: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	126, // 179: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
-	129, // 180: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
-	123, // 181: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	10,  // 182: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
-	153, // [153:183] is the sub-list for method output_type
-	123, // [123:153] is the sub-list for method input_type
-	123, // [123:123] is the sub-list for extension type_name
-	123, // [123:123] is the sub-list for extension extendee
-	0,   // [0:123] is the sub-list for field type_name
+	35,  // 65: sockerless.agent.v1.LogsResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	4,   // 66: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
+	134, // 67: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	76,  // 68: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	76,  // 69: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	81,  // 70: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	82,  // 71: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	40,  // 72: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	35,  // 73: sockerless.agent.v1.ArchiveGetResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	84,  // 74: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	81,  // 75: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	82,  // 76: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	40,  // 77: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	84,  // 78: sockerless.agent.v1.ArchiveTakeRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	35,  // 79: sockerless.agent.v1.ArchiveTakeResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	82,  // 80: sockerless.agent.v1.ArchiveTakeResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	88,  // 81: sockerless.agent.v1.ArchiveTakeResponse.failure:type_name -> sockerless.agent.v1.ArchiveFailure
+	91,  // 82: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	92,  // 83: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	40,  // 84: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	5,   // 85: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
+	81,  // 86: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	82,  // 87: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	40,  // 88: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	35,  // 89: sockerless.agent.v1.ExportResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	99,  // 90: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	134, // 91: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	102, // 92: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	102, // 93: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	134, // 94: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	103, // 95: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	104, // 96: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	105, // 97: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	132, // 98: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	133, // 99: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	112, // 100: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	21,  // 101: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
+	110, // 102: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
+	111, // 103: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
+	6,   // 104: sockerless.agent.v1.OwnPort.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	113, // 105: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	117, // 106: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	119, // 107: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	120, // 108: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	40,  // 109: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	118, // 110: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	119, // 111: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	120, // 112: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	121, // 113: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	40,  // 114: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	6,   // 115: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	7,   // 116: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	125, // 117: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	127, // 118: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	130, // 119: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	40,  // 120: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	131, // 121: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	6,   // 122: sockerless.agent.v1.Listener.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	106, // 123: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	11,  // 124: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	19,  // 125: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	27,  // 126: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	29,  // 127: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
+	31,  // 128: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	49,  // 129: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	51,  // 130: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	55,  // 131: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	53,  // 132: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
+	57,  // 133: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	60,  // 134: sockerless.agent.v1.AgentService.Acknowledge:input_type -> sockerless.agent.v1.AcknowledgeRequest
+	68,  // 135: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	70,  // 136: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	72,  // 137: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	77,  // 138: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	79,  // 139: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	83,  // 140: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	86,  // 141: sockerless.agent.v1.AgentService.ArchiveTake:input_type -> sockerless.agent.v1.ArchiveTakeRequest
+	89,  // 142: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	93,  // 143: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
+	95,  // 144: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	97,  // 145: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	100, // 146: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	107, // 147: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	109, // 148: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	115, // 149: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	124, // 150: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	128, // 151: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	122, // 152: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 153: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
+	12,  // 154: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	23,  // 155: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	28,  // 156: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	30,  // 157: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
+	41,  // 158: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	50,  // 159: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	52,  // 160: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	56,  // 161: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	54,  // 162: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
+	58,  // 163: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	61,  // 164: sockerless.agent.v1.AgentService.Acknowledge:output_type -> sockerless.agent.v1.AcknowledgeResponse
+	69,  // 165: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	71,  // 166: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	73,  // 167: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	78,  // 168: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	80,  // 169: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	85,  // 170: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	87,  // 171: sockerless.agent.v1.AgentService.ArchiveTake:output_type -> sockerless.agent.v1.ArchiveTakeResponse
+	90,  // 172: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	94,  // 173: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
+	96,  // 174: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	98,  // 175: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	101, // 176: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	108, // 177: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	114, // 178: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	116, // 179: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	126, // 180: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	129, // 181: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	123, // 182: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	10,  // 183: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
+	154, // [154:184] is the sub-list for method output_type
+	124, // [124:154] is the sub-list for method input_type
+	124, // [124:124] is the sub-list for extension type_name
+	124, // [124:124] is the sub-list for extension extendee
+	0,   // [0:124] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -9736,6 +9768,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*LogsResponse_Chunk)(nil),
 		(*LogsResponse_End)(nil),
 		(*LogsResponse_Heartbeat)(nil),
+		(*LogsResponse_Offer)(nil),
 	}
 	file_sockerless_agent_v1_agent_proto_msgTypes[72].OneofWrappers = []any{
 		(*ArchiveGetResponse_Stat)(nil),

@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/handover"
+	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/memory"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// LogHandOvers is a Container whose logs may go to clients' connections, though it
+// takes none for anything else.
+type LogHandOvers interface {
+	LogHandOvers() *handover.Offers
+}
+
+// logOut takes a log's output: into the call's messages, or to the client's own
+// connection.
+type logOut struct {
+	*bodyOut
+	out    *sender[agentv1.LogsResponse]
+	frames bool
+	offset uint64 // of the call's messages
+}
+
+// newLogOut makes the way of a log. end must be called.
+func newLogOut(call context.Context, container Container, request *agentv1.LogsRequest, out *sender[agentv1.LogsResponse]) *logOut {
+	asked := request.HandOver && !request.Follow
+	offers := offersOf(container, asked)
+	if taker, takes := container.(LogHandOvers); asked && takes {
+		offers = taker.LogHandOvers()
+	}
+	body := newBodyOut(call, offers, func(offer *agentv1.HandOverOffer) error {
+		return out.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Offer{Offer: offer}})
+	})
+	return &logOut{bodyOut: body, out: out, frames: request.Form == agentv1.LogForm_LOG_FORM_FRAMES}
+}
+
+func (o *logOut) write(chunk log.Chunk) error {
+	if err := o.begin(); err != nil {
+		return err
+	}
+	if o.offers != nil {
+		_, err := o.give(chunk.Data)
+		return err
+	}
+	message := &agentv1.LogChunk{Stream: agentv1.Stream(chunk.Stream), Offset: o.offset, Data: chunk.Data}
+	o.offset += uint64(len(chunk.Data))
+	memory.Moved(len(chunk.Data))
+	return o.out.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Chunk{Chunk: message}})
+}
+
+// end ends the log, which failed where there was an error.
+func (o *logOut) end(err error) error {
+	defer o.cancel(nil)
+	total := o.offset
+	if o.given != nil {
+		if err = o.endGiven(err); err == nil {
+			total = o.given.Written
+		}
+	} else {
+		o.withdraw()
+		// The stream's memory is free only now, however long ago its bytes moved.
+		memory.Moved(int(o.offset))
+	}
+	if err != nil {
+		return err
+	}
+	return o.out.finish(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{TotalBytes: total}}})
+}
+
+// endGiven ends what the client has got. One that has left is not told of a failure.
+func (o *logOut) endGiven(err error) error {
+	if err != nil && !o.given.Left() {
+		_, _ = o.given.Write(handover.LogFailure(err, o.frames)) // a client that leaves is told nothing
+	}
+	if err = o.given.End(err); err != nil && o.given.Left() {
+		return connect.NewError(connect.CodeCanceled, err)
+	}
+	return err
+}
