@@ -89,6 +89,19 @@ func (h *hostProcess) put(t testing.TB, id, directory, name, content string) err
 	return err
 }
 
+// offersLog says whether a client's connection would be taken for a log.
+func (h *hostProcess) offersLog(t testing.TB, id string) bool {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := h.stored.Logs(ctx, storedRequest(id, &agentv1.LogsRequest{Stdout: true, HandOver: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	return stream.Receive() && stream.Msg().GetOffer() != nil
+}
+
 func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
@@ -136,6 +149,9 @@ func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	}
 	if log := readLog(t, h.stored, id); log != "hello\n" {
 		t.Errorf("log %q", log)
+	}
+	if !h.offersLog(t, id) {
+		t.Error("its log goes to no client's connection")
 	}
 	if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
 		t.Fatal(err)

@@ -72,12 +72,13 @@ func (o *logOut) end(err error) error {
 	return o.out.finish(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{TotalBytes: total}}})
 }
 
-// endGiven ends what the client has got. One that has left is not told of a failure.
+// endGiven ends what the client has got. One that has left is no failure.
 func (o *logOut) endGiven(err error) error {
 	if err != nil && !o.given.Left() {
-		_, _ = o.given.Write(handover.LogFailure(err, o.frames)) // a client that leaves is told nothing
+		_, _ = o.given.Write(handover.LogFailure(err, o.frames)) // a client that leaves now is told nothing
 	}
-	if err = o.given.End(err); err != nil && o.given.Left() {
+	failed := err != nil && !o.given.Left()
+	if err = o.given.End(err); err != nil && !failed {
 		return connect.NewError(connect.CodeCanceled, err)
 	}
 	return err

@@ -36,17 +36,24 @@ const end = (totalBytes: number): Answer => ({
   message: { case: "end", value: { totalBytes: BigInt(totalBytes) } },
 });
 
+interface Served {
+  readonly tty?: boolean;
+  readonly details?: Record<string, string>;
+  readonly isHttp2Only?: boolean;
+  /** True: without a helper. */
+  readonly byWorkers?: boolean;
+}
+
 async function serveLogs(
   t: TestContext,
   logs: Logs,
-  answer: { readonly tty?: boolean; readonly details?: Record<string, string> } = {},
-  served: Parameters<typeof serveAgent>[2] = {},
+  { byWorkers = false, isHttp2Only = false, ...answer }: Served = {},
 ): Promise<{ readonly api: ApiUnderTest; readonly agent: ScriptedAgent; readonly opened: () => number }> {
-  const agent = await serveAgent(t, { logs }, served);
+  const agent = await serveAgent(t, { logs }, { isHttp2Only });
   let opened = 0;
   const logger = createLogger({ level: "silent", process: "test" });
-  const handOver = new HandOver(builtPrograms.agent, "/nowhere", logger);
-  t.after(() => handOver.close());
+  const handOver = byWorkers ? undefined : new HandOver(builtPrograms.agent, "/nowhere", logger);
+  t.after(() => handOver?.close());
   const api = await serveApi(
     t,
     (router) =>
@@ -62,17 +69,27 @@ async function serveLogs(
   return { api, agent, opened: () => opened };
 }
 
-/** A log goes through a worker, a few lines do not, and one that is followed goes through the helper. */
-const ways = ["", "&tail=100", "&follow=1"] as const;
+/** A few lines are read by the frontend, all else by its helper, or by a worker where there is none. */
+const ways = [
+  { way: "", tail: "", byWorkers: false },
+  { way: "&tail=100", tail: "&tail=100", byWorkers: false },
+  { way: "&follow=1", tail: "&follow=1", byWorkers: false },
+  { way: " through a worker", tail: "", byWorkers: true },
+  { way: "&follow=1 through a worker", tail: "&follow=1", byWorkers: true },
+] as const;
 
-for (const tail of ways) {
-  test(`both streams come in frames, in their order${tail}`, async (t) => {
-    const { api } = await serveLogs(t, async function* () {
-      yield chunk(Stream.STDOUT, 0, "a\n");
-      yield chunk(Stream.STDERR, 2, "b\n");
-      yield chunk(Stream.STDOUT, 4, "c\n");
-      yield end(6);
-    });
+for (const { way, tail, byWorkers } of ways) {
+  test(`both streams come in frames, in their order${way}`, async (t) => {
+    const { api } = await serveLogs(
+      t,
+      async function* () {
+        yield chunk(Stream.STDOUT, 0, "a\n");
+        yield chunk(Stream.STDERR, 2, "b\n");
+        yield chunk(Stream.STDOUT, 4, "c\n");
+        yield end(6);
+      },
+      { byWorkers },
+    );
     const response = await api.call("GET", `/v1.51/containers/c/logs?stdout=1&stderr=1${tail}`);
     assert.equal(response.headers["content-type"], "application/vnd.docker.multiplexed-stream");
     assert.deepEqual(
@@ -87,30 +104,34 @@ for (const tail of ways) {
     assert.equal(older.headers["content-type"], "application/vnd.docker.raw-stream");
   });
 
-  test(`frames that the agent has cut reach the client as they are${tail}`, async (t) => {
+  test(`frames that the agent has cut reach the client as they are${way}`, async (t) => {
     const frames = Buffer.from(
       "\x01\0\0\0\0\0\0\x02a\n\x01\0\0\0\0\0\0\x02b\n\x02\0\0\0\0\0\0\x02c\n",
       "latin1",
     );
     const requests: LogsRequest[] = [];
-    const { api } = await serveLogs(t, async function* (request) {
-      requests.push(request);
-      yield chunk(Stream.FRAMES, 0, frames.toString("latin1"));
-      yield end(frames.length);
-    });
+    const { api } = await serveLogs(
+      t,
+      async function* (request) {
+        requests.push(request);
+        yield chunk(Stream.FRAMES, 0, frames.toString("latin1"));
+        yield end(frames.length);
+      },
+      { byWorkers },
+    );
     const response = await api.call("GET", `/v1.51/containers/c/logs?stdout=1&stderr=1${tail}`);
     assert.equal(response.text, frames.toString());
     assert.equal(requests[0]?.form, LogForm.FRAMES);
   });
 
-  test(`a terminal's log is not framed${tail}`, async (t) => {
+  test(`a terminal's log is not framed${way}`, async (t) => {
     const { api } = await serveLogs(
       t,
       async function* () {
         yield chunk(Stream.STDOUT, 0, "$ \r\n");
         yield end(4);
       },
-      { tty: true },
+      { tty: true, byWorkers },
     );
     const response = await api.call("GET", `/v1.51/containers/c/logs?stdout=1${tail}`);
     assert.deepEqual(
@@ -162,45 +183,56 @@ test("a request without a stream, or with a time that is none, is refused", asyn
   assert.equal(time.status, 400);
 });
 
-for (const tail of ways) {
-  test(`an agent that is leaving is asked for again${tail}`, async (t) => {
+for (const { way, tail, byWorkers } of ways) {
+  test(`an agent that is leaving is asked for again${way}`, async (t) => {
     let calls = 0;
-    const { api, opened } = await serveLogs(t, async function* () {
-      if (++calls < 3) {
-        await setTimeout(150); // A refusal is one however late it comes.
-        throw new ConnectError("leaving", Code.Unavailable);
-      }
-      yield chunk(Stream.STDOUT, 0, "there");
-      yield end(5);
-    });
+    const { api, opened } = await serveLogs(
+      t,
+      async function* () {
+        if (++calls < 3) {
+          await setTimeout(150); // A refusal is one however late it comes.
+          throw new ConnectError("leaving", Code.Unavailable);
+        }
+        yield chunk(Stream.STDOUT, 0, "there");
+        yield end(5);
+      },
+      { byWorkers },
+    );
     const response = await api.call("GET", `/containers/c/logs?stdout=1${tail}`);
     assert.deepEqual([response.status, response.text.slice(8), opened()], [200, "there", 3]);
   });
 }
 
 test("a log that is cut, or of which bytes are missing, never ends as if it were whole", async (t) => {
-  const { api } = await serveLogs(t, async function* (request) {
-    yield chunk(Stream.STDOUT, 0, "half");
-    if (request.tail === 1n) {
-      yield end(5);
+  for (const byWorkers of [false, true]) {
+    const logs: Logs = async function* (request) {
+      yield chunk(Stream.STDOUT, 0, "half");
+      if (request.tail === 1n || request.tail === 101n) {
+        yield end(5);
+      }
+    };
+    const { api } = await serveLogs(t, logs, { byWorkers });
+    for (const query of ["", "tail=1", "tail=100", "tail=101", "follow=1", "follow=1&tail=1"]) {
+      const path = `/containers/c/logs?stdout=1&${query}`;
+      await assert.rejects(api.call("GET", path), { code: "ECONNRESET" }, query);
     }
-  });
-  const followed = ["stdout=1&follow=1", "stdout=1&follow=1&tail=1"];
-  for (const query of ["stdout=1", "stdout=1&tail=1", "stdout=1&tail=100", ...followed]) {
-    await assert.rejects(api.call("GET", `/containers/c/logs?${query}`), { code: "ECONNRESET" });
   }
 });
 
-for (const tail of ways) {
-  test(`a log that fails says why behind what there is of it${tail}`, async (t) => {
+for (const { way, tail, byWorkers } of ways) {
+  test(`a log that fails says why behind what there is of it${way}`, async (t) => {
     const part = "x".repeat(100_000);
     const parts = 30; // More than a socket takes at once.
-    const { api } = await serveLogs(t, async function* () {
-      for (let number = 0; number < parts; number++) {
-        yield chunk(Stream.STDOUT, number * part.length, part);
-      }
-      throw new ConnectError("the rest is refused", Code.Internal);
-    });
+    const { api } = await serveLogs(
+      t,
+      async function* () {
+        for (let number = 0; number < parts; number++) {
+          yield chunk(Stream.STDOUT, number * part.length, part);
+        }
+        throw new ConnectError("the rest is refused", Code.Internal);
+      },
+      { byWorkers },
+    );
     const outgoing = request({ socketPath: api.socket, path: `/containers/c/logs?stdout=1${tail}` }).end();
     const [response] = (await once(outgoing, "response")) as [IncomingMessage];
     assert.equal(response.statusCode, 200);
@@ -216,13 +248,17 @@ for (const tail of ways) {
     );
   });
 
-  test(`a client that leaves a log ends it at the agent${tail}`, async (t) => {
+  test(`a client that leaves a log ends it at the agent${way}`, async (t) => {
     const left = Promise.withResolvers<void>();
-    const { api } = await serveLogs(t, async function* (_, context) {
-      yield chunk(Stream.STDOUT, 0, "so far");
-      await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
-      left.resolve();
-    });
+    const { api } = await serveLogs(
+      t,
+      async function* (_, context) {
+        yield chunk(Stream.STDOUT, 0, "so far");
+        await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
+        left.resolve();
+      },
+      { byWorkers },
+    );
     const outgoing = request({ socketPath: api.socket, path: `/containers/c/logs?stdout=1${tail}` }).end();
     outgoing.on("error", () => {});
     const [response] = await once(outgoing, "response");
@@ -326,7 +362,7 @@ test("few lines of an agent that knows HTTP/2 alone come as others do", async (t
     yield chunk(Stream.STDOUT, 0, "a\n");
     yield end(2);
   };
-  const { api } = await serveLogs(t, logs, { tty: true }, { isHttp2Only: true });
+  const { api } = await serveLogs(t, logs, { tty: true, isHttp2Only: true });
   const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1&tail=10");
   assert.deepEqual([response.status, response.text], [200, "a\n"]);
 });
@@ -392,6 +428,38 @@ test("a followed log goes on without its frontend", async (t) => {
   handOver.close();
   goOn.resolve();
   assert.equal(await text(response), "before, after");
+});
+
+test("a log comes over another call where nobody takes the client that its agent has offered to take", async (t) => {
+  const asked: boolean[] = [];
+  const { api } = await serveLogs(
+    t,
+    async function* ({ handOver }, { signal }) {
+      asked.push(handOver);
+      if (handOver) {
+        yield { message: { case: "offer", value: { socket: "/nowhere", token: "t" } } };
+        await once(signal, "abort");
+        return;
+      }
+      yield chunk(Stream.STDOUT, 0, "there");
+      yield end(5);
+    },
+    { tty: true },
+  );
+  const response = await api.call("GET", "/containers/c/logs?stdout=1");
+  assert.deepEqual([response.status, response.text, asked], [200, "there", [true, false]]);
+});
+
+test("a log's agent is not offered the client of one that is followed, or of few lines", async (t) => {
+  const asked: boolean[] = [];
+  const { api } = await serveLogs(t, async function* ({ handOver }) {
+    asked.push(handOver);
+    yield end(0);
+  });
+  for (const query of ["follow=1", "tail=100", "tail=101"]) {
+    assert.equal((await api.call("GET", `/containers/c/logs?stdout=1&${query}`)).status, 200);
+  }
+  assert.deepEqual(asked, [false, false, true]);
 });
 
 test("a followed log that is silent is answered at once", async (t) => {

@@ -1,0 +1,71 @@
+package shim_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http/httputil"
+	"testing"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// offeredLog is a call for a log, whose offer has come.
+func (c *container) offeredLog() (offer *agentv1.HandOverOffer, vanish context.CancelFunc) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	c.t.Cleanup(cancel)
+	request := &agentv1.LogsRequest{Stdout: true, Form: agentv1.LogForm_LOG_FORM_LINES, HandOver: true}
+	stream, err := c.client.Logs(ctx, connect.NewRequest(request))
+	must(c.t, err)
+	if !stream.Receive() || stream.Msg().GetOffer() == nil {
+		c.t.Fatalf("no offer: %v, %v", stream.Msg(), stream.Err())
+	}
+	return stream.Msg().GetOffer(), cancel
+}
+
+func TestALogGoesToItsClientItselfThoughCallerAndContainerAreGoneMeanwhile(t *testing.T) {
+	const lines = 200_000 // more than a socket takes at once
+	c := launch(t, launchOptions{args: sh("seq %d", lines)})
+	events := c.recording()
+	c.mustRun()
+	await(t, events, exitedEvent)
+	offer, vanish := c.offeredLog()
+	client, fd := pair(t)
+	must(t, send(offer, fd, nil))
+	must(t, unix.Close(fd))
+	body := httputil.NewChunkedReader(bufio.NewReader(client))
+	first := make([]byte, 2)
+	_, err := io.ReadFull(body, first)
+	must(t, err)
+	vanish()
+	must(t, c.shim.Process.Signal(unix.SIGTERM))
+	rest, err := io.ReadAll(body)
+	must(t, err) // its last chunk has come
+	want := new(bytes.Buffer)
+	for n := range lines {
+		fmt.Fprintln(want, n+1)
+	}
+	if !bytes.Equal(append(first, rest...), want.Bytes()) {
+		t.Fatalf("%d bytes in place of %d, or others", len(first)+len(rest), want.Len())
+	}
+	<-c.dead
+}
+
+func TestALogWhoseClientDoesNotComeLeavesNothingOpen(t *testing.T) {
+	c := launch(t, launchOptions{args: sh("echo line; exec sleep 1000")})
+	c.mustRun()
+	c.recording()
+	written := c.follow()
+	<-written.chunks
+	written.cancel()
+	before := c.oneBefore()
+	_, vanish := c.offeredLog()
+	vanish()
+	untilAtMost(t, func() int { return openDescriptors(t, c.shim.Process.Pid) }, before)
+}
