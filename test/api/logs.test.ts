@@ -10,13 +10,19 @@ import { withDaemon } from "../support/with-daemon.ts";
 const setting = withDaemon();
 const api = new EngineApi(() => setting.daemon.socket);
 
-/** Returns the answer to a log query, as bytes. */
+/**
+ * Returns the answer to a log query, as bytes: the same to a client that knows no chunks, whose answer is the frontend's to
+ * write, as to others, whose connection is handed on where it may be. A log may grow meanwhile, and not change.
+ */
 async function bytesOf(container: string, query: string): Promise<Buffer> {
   const client = api.connect();
   client.send(`GET /v1.51/containers/${container}/logs?${query} HTTP/1.0\r\nHost: docker\r\n\r\n`);
   await client.end();
   assert.match(client.header, /^HTTP\/1\.1 200 OK/);
-  return client.body;
+  const { status, bytes } = await api.call("GET", `/containers/${container}/logs?${query}`);
+  assert.equal(status, 200);
+  assert.deepEqual(bytes.subarray(0, client.body.length), client.body);
+  return bytes;
 }
 const stdoutOf = async (container: string, query: string) =>
   channelText(await bytesOf(container, `stdout=1&${query}`), 1);
