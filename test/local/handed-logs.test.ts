@@ -41,7 +41,7 @@ async function relayed(path: string): Promise<Buffer> {
   return client.body;
 }
 
-/** What comes of an answer, and the error that cuts it. */
+/** All that comes of an answer, and the error that cuts it. */
 async function received(response: IncomingMessage): Promise<{ bytes: Buffer; code: string | undefined }> {
   const chunks: Buffer[] = [];
   response.on("data", (chunk: Buffer) => chunks.push(chunk));

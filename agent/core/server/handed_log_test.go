@@ -89,7 +89,7 @@ func (l handedLogs) damage(at int64) {
 	}
 }
 
-// read has what comes over the call.
+// read has what comes over the call, of a followed log the first.
 func (l handedLogs) read(request *agentv1.LogsRequest) (content []byte, offer *agentv1.HandOverOffer, err error) {
 	l.Helper()
 	stream, err := l.Logs(contextFor(l.T), connect.NewRequest(request))
@@ -98,10 +98,10 @@ func (l handedLogs) read(request *agentv1.LogsRequest) (content []byte, offer *a
 	}
 	defer stream.Close()
 	for stream.Receive() {
-		if offer = stream.Msg().GetOffer(); offer != nil || stream.Msg().GetHeartbeat() != nil {
+		content = append(content, stream.Msg().GetChunk().GetData()...)
+		if offer = stream.Msg().GetOffer(); offer != nil || request.Follow && len(content) > 0 {
 			return content, offer, nil
 		}
-		content = append(content, stream.Msg().GetChunk().GetData()...)
 	}
 	return content, nil, stream.Err()
 }

@@ -296,7 +296,7 @@ export const topSchema = z.strictObject({
   ),
   hand_over: describe(
     withDefault(onOff(), true),
-    "Clients on a unix socket are handed to the agents of local containers, which serve `exec` and `attach` themselves: these streams are faster and outlive the frontend. Archives of running containers and of images go the same way. Waits for a container's end and logs that are followed outlive it too. On clouds a process beside the frontend sees when such a client has read its answer's header, so that output follows at once. Off: all streams go through the frontend, and output follows a header after 10 ms or more.",
+    "Clients on a unix socket are handed to the agents of local containers, which serve `exec` and `attach` themselves: these streams are faster and outlive the frontend. Archives of running containers and of images, and logs, go the same way. Waits for a container's end and logs that are followed outlive it too. On clouds a process beside the frontend sees when such a client has read its answer's header, so that output follows at once. Off: all streams go through the frontend, and output follows a header after 10 ms or more.",
   ),
   tlscacert: describe(optional(path()), "Certificates that a peer's certificate must be signed by."),
   tlscert: describe(
