@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 
 	"connectrpc.com/connect"
@@ -17,13 +18,18 @@ type LogHandOvers interface {
 	LogHandOvers() *handover.Offers
 }
 
+// smallLog is the size up to which a log goes over the call in any case, which takes
+// less time than to hand its client on.
+const smallLog = 32 << 10
+
 // logOut takes a log's output: into the call's messages, or to the client's own
 // connection.
 type logOut struct {
 	*bodyOut
 	out    *sender[agentv1.LogsResponse]
 	frames bool
-	offset uint64 // of the call's messages
+	first  log.Chunk // that was kept
+	offset uint64    // bytes so far
 }
 
 // newLogOut makes the way of a log. end must be called.
@@ -39,10 +45,33 @@ func newLogOut(call context.Context, container Container, request *agentv1.LogsR
 	return &logOut{bodyOut: body, out: out, frames: request.Form == agentv1.LogForm_LOG_FORM_FRAMES}
 }
 
+// write keeps a first chunk that is small.
 func (o *logOut) write(chunk log.Chunk) error {
-	if err := o.begin(); err != nil {
-		return err
+	if o.offers != nil && o.offer == nil && len(o.first.Data) == 0 && len(chunk.Data) <= smallLog {
+		o.first = log.Chunk{Stream: chunk.Stream, Data: bytes.Clone(chunk.Data)}
+		return nil
 	}
+	err := o.begin()
+	if err == nil {
+		err = o.writeFirst()
+	}
+	if err == nil {
+		err = o.put(chunk)
+	}
+	return err
+}
+
+// writeFirst writes what was kept.
+func (o *logOut) writeFirst() error {
+	first := o.first
+	o.first = log.Chunk{}
+	if len(first.Data) == 0 {
+		return nil
+	}
+	return o.put(first)
+}
+
+func (o *logOut) put(chunk log.Chunk) error {
 	if o.offers != nil {
 		_, err := o.give(chunk.Data)
 		return err
@@ -56,20 +85,22 @@ func (o *logOut) write(chunk log.Chunk) error {
 // end ends the log, which failed where there was an error.
 func (o *logOut) end(err error) error {
 	defer o.cancel(nil)
-	total := o.offset
 	if o.given != nil {
-		if err = o.endGiven(err); err == nil {
-			total = o.given.Written
-		}
+		err = o.endGiven(err)
+		o.offset = o.given.Written
 	} else {
 		o.withdraw()
+		o.offers = nil
+		if failure := o.writeFirst(); failure != nil {
+			err = failure
+		}
 		// The stream's memory is free only now, however long ago its bytes moved.
 		memory.Moved(int(o.offset))
 	}
 	if err != nil {
 		return err
 	}
-	return o.out.finish(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{TotalBytes: total}}})
+	return o.out.finish(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{TotalBytes: o.offset}}})
 }
 
 // endGiven ends what the client has got. One that has left is no failure.

@@ -72,8 +72,8 @@ func (l handedLogs) write(lines int) time.Time {
 	return begin
 }
 
-// damage changes a byte of the log's file.
-func (l handedLogs) damage(at int64) {
+// file is the log's only one.
+func (l handedLogs) file() *os.File {
 	l.Helper()
 	names, err := filepath.Glob(filepath.Join(l.dir, "*"))
 	if err != nil || len(names) != 1 {
@@ -83,8 +83,14 @@ func (l handedLogs) damage(at int64) {
 	if err != nil {
 		l.Fatal(err)
 	}
-	defer file.Close()
-	if _, err := file.WriteAt([]byte("?"), at); err != nil {
+	l.Cleanup(func() { file.Close() })
+	return file
+}
+
+// damage changes a byte of it.
+func (l handedLogs) damage(at int64) {
+	l.Helper()
+	if _, err := l.file().WriteAt([]byte("?"), at); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -99,6 +105,9 @@ func (l handedLogs) read(request *agentv1.LogsRequest) (content []byte, offer *a
 	defer stream.Close()
 	for stream.Receive() {
 		content = append(content, stream.Msg().GetChunk().GetData()...)
+		if end := stream.Msg().GetEnd(); end != nil && end.TotalBytes != uint64(len(content)) {
+			l.Fatalf("%d bytes came of %d", len(content), end.TotalBytes)
+		}
 		if offer = stream.Msg().GetOffer(); offer != nil || request.Follow && len(content) > 0 {
 			return content, offer, nil
 		}
@@ -124,7 +133,7 @@ func (l handedLogs) hand(request *agentv1.LogsRequest) handedLog {
 		l.Fatal(err)
 	}
 	if !stream.Receive() || stream.Msg().GetOffer() == nil {
-		l.Fatalf("no offer: %v, %v", stream.Msg(), stream.Err())
+		l.Fatalf("no offer: %v", stream.Err())
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -162,7 +171,7 @@ const (
 func TestALogIsTheSameOverTheCallAndInItsClientsConnection(t *testing.T) {
 	l := serveHandedLog(t, log.Settings{})
 	begin := l.write(20_000).UnixNano()
-	since, until, tail := begin+int64(time.Hour), begin+int64(2*time.Hour), uint64(150)
+	since, until, tail := begin+int64(time.Hour), begin+int64(2*time.Hour), uint64(1500)
 	for _, request := range []*agentv1.LogsRequest{
 		{Stdout: true, Stderr: true},
 		{Stdout: true},
@@ -261,7 +270,25 @@ func TestALogThatIsNotHandedOnHasNoOffer(t *testing.T) {
 	if _, offer, err := l.read(&agentv1.LogsRequest{Stdout: true, Form: inFrames, HandOver: true}); offer != nil || err != nil {
 		t.Errorf("an empty one: %v, %v", offer, err)
 	}
-	l.write(10)
+	l.write(3)
+	for _, code := range []connect.Code{0, connect.CodeDataLoss} {
+		want, _, err := l.read(&agentv1.LogsRequest{Stdout: true, Form: inFrames})
+		if len(want) == 0 || (err != nil) != (code != 0) {
+			t.Fatalf("%q, %v", want, err)
+		}
+		small, offer, err := l.read(&agentv1.LogsRequest{Stdout: true, Form: inFrames, HandOver: true})
+		if offer != nil || err != nil && connect.CodeOf(err) != code || !bytes.Equal(small, want) {
+			t.Errorf("a small one: %q in place of %q, %v, %v", small, want, offer, err)
+		}
+		info, err := l.file().Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.write(1)
+		l.damage(info.Size())
+	}
+	l = serveHandedLog(t, log.Settings{})
+	l.write(3000)
 	if _, offer, err := l.read(&agentv1.LogsRequest{Stdout: true, Follow: true, Form: inFrames, HandOver: true}); offer != nil || err != nil {
 		t.Errorf("a followed one: %v, %v", offer, err)
 	}

@@ -1,8 +1,9 @@
 /**
  * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
  * itself. A helper process passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
- * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}, {@link HandOver.mayTakeBody}); all others go
- * through the workers. Of those the helper sees when the answer's header was read ({@link HandOver.isRead}).
+ * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}, {@link HandOver.mayTakeBody},
+ * {@link isHeldLog}); all others go through the workers. Of those the helper sees when the answer's header was read
+ * ({@link HandOver.isRead}).
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
 import type { IncomingMessage } from "node:http";

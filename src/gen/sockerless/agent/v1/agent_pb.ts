@@ -2254,8 +2254,9 @@ export type LogsRequest = Message<"sockerless.agent.v1.LogsRequest"> & {
    * The client's own connection may be handed to the agent, as in ArchiveGetRequest,
    * of a log that is not followed: its bytes go there as the body, frames with
    * LOG_FORM_FRAMES, else the lines alone. Behind what there is of a log that fails
-   * the client is told why, and its body stays unfinished. The offer comes with the
-   * first bytes, so a log without any has none. INVALID_ARGUMENT with `records`.
+   * the client is told why, and its body stays unfinished. The offer comes before the
+   * first bytes; a small log has none, and goes over the call. INVALID_ARGUMENT with
+   * `records`.
    *
    * @generated from field: bool hand_over = 11;
    */
