@@ -338,6 +338,7 @@ type testSession struct {
 
 	stdout, stderr bytes.Buffer
 	started        *agentv1.SessionStarted
+	carried        *agentv1.SessionCarried
 	exit           *agentv1.ExitStatus
 	failure        *agentv1.SessionError
 	detached       bool
@@ -401,6 +402,8 @@ func (s *testSession) next() bool {
 		s.take(&s.stdout, message.Stdout)
 	case *agentv1.SessionResponse_Stderr:
 		s.take(&s.stderr, message.Stderr)
+	case *agentv1.SessionResponse_Carried:
+		s.carried = message.Carried
 	case *agentv1.SessionResponse_Exit:
 		s.exit = message.Exit
 	case *agentv1.SessionResponse_Error:

@@ -4,6 +4,7 @@
  * SOCKERLESS_HAND_OVER=false here as well.
  */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync, readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 
@@ -131,6 +132,21 @@ describe("a stream that was handed on", () => {
       /"kind":"exit","exitCode":0,"input":3,"output":3,"ms":\d+,"msg":"a stream that was handed on has ended"/g;
     await untilTrue(() => setting.daemon.output.match(told)?.length === streams);
     await ok("rm", "-f", "cuts");
+  });
+
+  test("takes all input though the process closes its standard input midway", async () => {
+    await run("closes");
+    const script = "head -c 1000000 > /dev/null; exec 0<&-; until [ -e /go ]; do usleep 1000; done; exit 9";
+    const id = await exec(setting.daemon, "closes", "sh", "-c", script);
+    const client = new RawClient(setting.daemon.socket).send(startRequest(id));
+    await client.answered();
+    client.socket.end("x".repeat(8 * 1024 ** 2));
+    await once(client.socket, "finish"); // Whose input nobody took would be held up.
+    await ok("exec", "closes", "touch", "/go");
+    await client.end();
+    client.close();
+    assert.equal(await exitCodeOf(setting.daemon, id), 9);
+    await ok("rm", "-f", "closes");
   });
 
   for (const role of ["frontend", "backend"] as const) {

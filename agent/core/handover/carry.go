@@ -50,6 +50,10 @@ var (
 type Session interface {
 	Next(context.Context) (*agentv1.SessionResponse, error)
 	WriteStdin(context.Context, []byte) error
+	// SpliceStdin moves what a connection's descriptor holds without copying it. It
+	// answers how much that was, and whether more can be moved so; else it is
+	// WriteStdin's.
+	SpliceStdin(ctx context.Context, connection int) (moved int, able bool, err error)
 	CloseStdin()
 	Leave()
 	Close()
@@ -97,8 +101,11 @@ func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *a
 	c := &carrier{client: client, session: session, way: way}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	defer c.cancel(nil)
-	received := make(chan uint64, 1)
-	go func() { received <- c.input() }()
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		c.input()
+	}()
 	go func() {
 		select {
 		case <-client.Leaving:
@@ -109,7 +116,7 @@ func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *a
 	last := c.output()
 	c.cancel(nil)
 	_ = client.Conn.SetReadDeadline(time.Unix(1, 0)) // a read that waits is over
-	c.carried.InputBytes = <-received
+	<-received
 	last = c.end(last)
 	go drop(client.Conn)
 	return &c.carried, last
@@ -178,60 +185,6 @@ func (c *carrier) framed(stream byte, data []byte) (int64, error) {
 	c.header = FrameHeader(stream, len(data))
 	frame := net.Buffers{c.header[:], data}
 	return frame.WriteTo(c.client.Conn)
-}
-
-// input moves the client's bytes to the process until the client closes its half,
-// detaches or leaves, or the session ends. It answers how many came.
-func (c *carrier) input() (received uint64) {
-	buffer := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
-	keys := NewScanner(c.way.DetachKeys)
-	take := func(data []byte) bool {
-		received += uint64(len(data))
-		memory.Moved(len(data))
-		if !c.way.Stdin {
-			return true
-		}
-		pass, detached := keys.Scan(data)
-		if len(pass) > 0 && c.session.WriteStdin(c.ctx, pass) != nil {
-			return false
-		}
-		if detached {
-			c.cancel(errDetached)
-			_ = c.client.Conn.SetWriteDeadline(time.Unix(1, 0)) // a write that waits is over
-		}
-		return !detached
-	}
-	if len(c.client.Early) > 0 && !take(c.client.Early) {
-		return received
-	}
-	c.client.Early = nil
-	for {
-		n, err := c.client.Conn.Read(buffer[:])
-		if n > 0 && !take(buffer[:n]) {
-			return received
-		}
-		if c.ctx.Err() != nil {
-			return received
-		}
-		if err != nil {
-			c.endInput(err)
-			return received
-		}
-	}
-}
-
-func (c *carrier) endInput(err error) {
-	c.mu.Lock()
-	c.inputEnded = true
-	gone := c.deaf || !errors.Is(err, io.EOF)
-	c.mu.Unlock()
-	if c.way.Stdin {
-		c.session.CloseStdin()
-	}
-	if gone {
-		c.session.Leave()
-	}
 }
 
 // end tells the client how the session ended, once the backend knows. It answers

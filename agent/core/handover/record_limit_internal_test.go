@@ -25,10 +25,11 @@ func (s unrecorded) Next(ctx context.Context) (*agentv1.SessionResponse, error) 
 	}
 }
 
-func (s unrecorded) WriteStdin(context.Context, []byte) error { return nil }
-func (s unrecorded) CloseStdin()                              {}
-func (s unrecorded) Leave()                                   {}
-func (s unrecorded) Close()                                   {}
+func (s unrecorded) WriteStdin(context.Context, []byte) error            { return nil }
+func (s unrecorded) SpliceStdin(context.Context, int) (int, bool, error) { return 0, false, nil }
+func (s unrecorded) CloseStdin()                                         {}
+func (s unrecorded) Leave()                                              {}
+func (s unrecorded) Close()                                              {}
 
 func (s unrecorded) AwaitRecord(ctx context.Context) error {
 	<-ctx.Done()

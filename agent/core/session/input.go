@@ -35,34 +35,57 @@ func (in *input) connect(stdio Stdio) {
 // for a process that has closed its stdin is dropped without an error, as by
 // dockerd. An error means that ctx is done.
 func (in *input) write(ctx context.Context, data []byte) error {
+	if err := in.await(ctx); err != nil || in.file == nil {
+		return err
+	}
+	return in.alone(ctx, func() error {
+		err := in.interruptibly(ctx, func() error {
+			_, err := in.file.Write(data)
+			return err
+		})
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return context.Cause(ctx)
+		}
+		return nil
+	})
+}
+
+// await waits until the process is there. An error means that ctx is done.
+func (in *input) await(ctx context.Context) error {
 	select {
 	case <-in.connected:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if in.file == nil {
-		return nil
-	}
+}
+
+// alone does something as the only writer. An error is what it answered, or that
+// ctx is done.
+func (in *input) alone(ctx context.Context, do func() error) error {
 	select {
 	case in.turn <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	defer func() { <-in.turn }()
+	return do()
+}
+
+// interruptibly does something that waits for the process to read. It fails with
+// os.ErrDeadlineExceeded once ctx is done.
+func (in *input) interruptibly(ctx context.Context, do func() error) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		_ = in.file.SetWriteDeadline(time.Unix(1, 0))
 		close(interrupted)
 	})
-	_, err := in.file.Write(data)
+	err := do()
 	if !stop() {
 		<-interrupted // the next writer must not find the deadline
 		_ = in.file.SetWriteDeadline(time.Time{})
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return context.Cause(ctx)
-	}
-	return nil
+	return err
 }
 
 // closeIf closes the input once the process is there, if it may be closed.

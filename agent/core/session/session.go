@@ -11,8 +11,8 @@ import (
 )
 
 // Session is one exec or attachment, as one client sees it. Next and Close are
-// for one goroutine, WriteStdin and CloseStdin for one other. Close must be
-// called.
+// for one goroutine, WriteStdin, SpliceStdin and CloseStdin for one other. Close
+// must be called.
 type Session struct {
 	opening *agentv1.SessionResponse
 	queue   *queue
@@ -86,6 +86,17 @@ func (s *Session) WriteStdin(ctx context.Context, data []byte) error {
 		return nil
 	}
 	return s.input.write(ctx, data)
+}
+
+// SpliceStdin moves what a client's connection holds to the process without copying
+// it, waiting as long as the process does not read. It answers how much that was,
+// and whether more can be moved so; else it is WriteStdin's. An error means that ctx
+// is done.
+func (s *Session) SpliceStdin(ctx context.Context, connection int) (moved int, able bool, err error) {
+	if s.input == nil {
+		return 0, false, nil
+	}
+	return s.input.splice(ctx, connection)
 }
 
 // CloseStdin says that this client has no more input.

@@ -1,0 +1,117 @@
+package handover
+
+import (
+	"errors"
+	"io"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/memory"
+)
+
+// bulk is how much a connection has to hold to be spliced: the docker CLI sends as
+// much at once. A pipe has few places for pieces, however small they are, and only
+// what is written shares one; so of small pieces a process that does not read would
+// soon have taken all that it takes.
+const bulk = 32 << 10
+
+// input moves the client's bytes to the process until the client closes its half,
+// detaches or leaves, or the session ends.
+func (c *carrier) input() {
+	buffer := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	keys := NewScanner(c.way.DetachKeys)
+	take := func(data []byte) bool {
+		c.carried.InputBytes += uint64(len(data))
+		memory.Moved(len(data))
+		if !c.way.Stdin {
+			return true
+		}
+		pass, detached := keys.Scan(data)
+		if len(pass) > 0 && c.session.WriteStdin(c.ctx, pass) != nil {
+			return false
+		}
+		if detached {
+			c.cancel(errDetached)
+			_ = c.client.Conn.SetWriteDeadline(time.Unix(1, 0)) // a write that waits is over
+		}
+		return !detached
+	}
+	if len(c.client.Early) > 0 && !take(c.client.Early) {
+		return
+	}
+	c.client.Early = nil
+	read := c.client.Conn.Read
+	if raw, err := c.client.Conn.SyscallConn(); err == nil && c.way.Stdin && len(c.way.DetachKeys) == 0 {
+		read = c.splicing(raw)
+	}
+	for {
+		n, err := read(buffer[:])
+		if n > 0 && !take(buffer[:n]) {
+			return
+		}
+		if c.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.endInput(err)
+			return
+		}
+	}
+}
+
+// splicing answers how to read a client's connection where bulk of it goes to the
+// process past this one. Nobody has to look at its bytes.
+func (c *carrier) splicing(raw syscall.RawConn) func([]byte) (int, error) {
+	able := true
+	return func(buffer []byte) (n int, err error) {
+		// Go's poller tells of what comes, not of what is there: it is asked once the
+		// connection is empty.
+		closed := raw.Read(func(fd uintptr) bool {
+			for able && c.ctx.Err() == nil {
+				held, failure := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+				if failure != nil || held < bulk {
+					break
+				}
+				var moved int
+				moved, able, err = c.session.SpliceStdin(c.ctx, int(fd))
+				c.carried.InputBytes += uint64(moved)
+				if err != nil {
+					return true
+				}
+			}
+			n, err = ignoringEINTR(func() (int, error) { return unix.Read(int(fd), buffer) })
+			return !errors.Is(err, unix.EAGAIN)
+		})
+		switch {
+		case closed != nil:
+			return 0, closed
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+func ignoringEINTR(do func() (int, error)) (n int, err error) {
+	for n, err = do(); errors.Is(err, unix.EINTR); n, err = do() {
+	}
+	return n, err
+}
+
+func (c *carrier) endInput(err error) {
+	c.mu.Lock()
+	c.inputEnded = true
+	gone := c.deaf || !errors.Is(err, io.EOF)
+	c.mu.Unlock()
+	if c.way.Stdin {
+		c.session.CloseStdin()
+	}
+	if gone {
+		c.session.Leave()
+	}
+}
