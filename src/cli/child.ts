@@ -12,7 +12,7 @@ import { systemError } from "../common/errors.ts";
 import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
 import { processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
-import { giveMemoryBackOnceSettled } from "./give-memory-back.ts";
+import { giveMemoryBackAfterWork, giveMemoryBackOnceSettled } from "./give-memory-back.ts";
 import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
 import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
 import { loadService } from "./services.ts";
@@ -82,6 +82,7 @@ async function run(): Promise<void> {
   if (!ending.signal.aborted) {
     tell(ready);
     giveMemoryBackOnceSettled();
+    giveMemoryBackAfterWork();
   }
   await stopped.promise;
   if (process.connected) {

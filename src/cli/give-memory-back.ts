@@ -1,28 +1,61 @@
+import type { PerformanceNodeEntry } from "node:perf_hooks";
 import { setFlagsFromString } from "node:v8";
 
 /** Time after which a process that was started has loaded what it needs, and answered those who waited for it. */
 const settledAfterMs = 5_000;
 
-/** V8 forgets compiled code, and moves what is left together, from one collection to the next. */
-const collections = 4;
+/** Collections after a start: V8 forgets compiled code from one to the next. */
+const collectionsOnceSettled = 4;
 
 /** Time for requests between two collections. */
 const pauseMs = 250;
+
+/** Time without a collection of what is young after which a process has done its work. */
+const quietAfterMs = 10_000;
+
+/** `NODE_PERFORMANCE_GC_MINOR` of `node:perf_hooks`, which the supervisor need not load. */
+const youngKind = 1;
 
 /**
  * Gives the machine back what loading the code has left, once: V8 itself keeps it. Takes some 50 ms of a service four
  * times, and Node's switch `--expose-gc`.
  */
 export function giveMemoryBackOnceSettled(): void {
-  setTimeout(collect, settledAfterMs, collections).unref();
+  setTimeout(giveMemoryBack, settledAfterMs, collectionsOnceSettled).unref();
 }
 
-function collect(left: number): void {
+/**
+ * Gives the machine back what work has left, each time that it is done: V8's young generation grows with work, and it
+ * costs less processor time where it may. Wakes nobody while there is no work.
+ *
+ * @param quietMs time without a collection of what is young after which the work is done
+ */
+export function giveMemoryBackAfterWork(quietMs: number = quietAfterMs): void {
+  let quiet: NodeJS.Timeout | undefined;
+  const observer = new PerformanceObserver((collections) => {
+    if ((collections.getEntries() as PerformanceNodeEntry[]).some(isOfYoung)) {
+      quiet ??= setTimeout(() => {
+        quiet = undefined;
+        giveMemoryBack(1);
+      }, quietMs).unref();
+      quiet.refresh();
+    }
+  });
+  observer.observe({ entryTypes: ["gc"] });
+}
+
+/** True for a collection of what is young, as V8 makes them: not of one that is asked for. */
+function isOfYoung({ detail }: PerformanceNodeEntry): boolean {
+  return (detail as { readonly kind?: number }).kind === youngKind;
+}
+
+/** Only this kind of collection makes the young generation small again. */
+function giveMemoryBack(collections: number): void {
   // By itself V8 moves objects only out of pages of which it expects much.
   setFlagsFromString("--compact-on-every-full-gc");
   globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
   setFlagsFromString("--no-compact-on-every-full-gc");
-  if (left > 1) {
-    setTimeout(collect, pauseMs, left - 1).unref();
+  if (collections > 1) {
+    setTimeout(giveMemoryBack, pauseMs, collections - 1).unref();
   }
 }

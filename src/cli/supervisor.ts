@@ -36,14 +36,14 @@ interface SocketHandle {
 }
 
 /**
- * Switches of a child's Node. The bound of V8's young generation is an eighth of its own, which loading code fills for good;
- * what that costs in processor time cannot be measured (docs/performance.md).
+ * Switches of a child's Node. V8's young generation takes at most twice this and some, for as long as there is work: less
+ * costs processor time where there is much of it, more saves none that could be measured (docs/performance.md).
  */
 const nodeSwitches = [
   "--disable-sigusr1",
   "--enable-source-maps",
   "--expose-gc",
-  "--max-semi-space-size=2",
+  "--max-semi-space-size=4",
 ] as const;
 
 /** How long to wait before a child is started again, after so many crashes in a row. */

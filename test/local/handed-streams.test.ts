@@ -141,7 +141,7 @@ describe("a stream that was handed on", () => {
     const client = new RawClient(setting.daemon.socket).send(startRequest(id));
     await client.answered();
     client.socket.end("x".repeat(8 * 1024 ** 2));
-    await once(client.socket, "finish"); // Whose input nobody took would be held up.
+    await once(client.socket, "finish"); // A client is held up where nobody takes its input.
     await ok("exec", "closes", "touch", "/go");
     await client.end();
     client.close();
