@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 
 import type { Daemon } from "./daemon.ts";
-import { until } from "./until.ts";
+import { until, untilTrue } from "./until.ts";
 
 /** Looks for a spare behind one container before there is a second. */
 const looksForOne = 50;
@@ -45,17 +45,23 @@ export function takenSpares(daemon: Daemon): string[] {
  * @returns its ID
  */
 export async function spareWaits(daemon: Daemon, ...flags: readonly string[]): Promise<string> {
-  const known = preparedSpares(daemon).length;
+  const begun = () => told(daemon, "a spare container is prepared");
+  await untilTrue(() => preparedSpares(daemon).length === begun().length); // Else one of these could be another's.
+  const known = begun().length;
+  const spare = (): string | undefined => {
+    const taken = takenSpares(daemon);
+    return preparedSpares(daemon)
+      .slice(known)
+      .find((id) => !taken.includes(id));
+  };
   await daemon.ok("run", "--rm", ...flags, "busybox", "true");
-  for (let looks = 0; looks < looksForOne; looks++) {
-    const [spare] = preparedSpares(daemon).slice(known);
-    if (spare !== undefined) {
-      return spare;
-    }
+  for (let looks = 0; looks < looksForOne && begun().length === known; looks++) {
     await delay(10);
   }
-  await daemon.ok("run", "--rm", ...flags, "busybox", "true");
-  return await until(() => preparedSpares(daemon)[known]);
+  if (begun().length === known) {
+    await daemon.ok("run", "--rm", ...flags, "busybox", "true");
+  }
+  return await until(spare);
 }
 
 function told(daemon: Daemon, message: string): string[] {

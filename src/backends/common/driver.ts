@@ -553,9 +553,8 @@ export interface Launches {
   startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
 
   /**
-   * Lets go of what was kept in case a start fails: it has succeeded, and that is recorded. What may follow a start
-   * can follow now, behind the answer to the client: the engine's end waits for it. A backend that ends right then
-   * does not call this, and `release` follows in any case.
+   * Lets go of what was kept in case a start fails: it has succeeded, and that is recorded. A backend that
+   * ends right then does not call this, and `release` follows in any case.
    */
   started(containerId: string): Promise<void>;
 }

@@ -60,7 +60,7 @@ export function localDriver(
       steps: localSteps(host.client),
       ...(spares !== undefined && {
         spareFor: (planned) => spares.take(planned),
-        started: (containerId) => spares.started(containerId),
+        started: async (containerId) => spares.started(containerId),
       }),
     },
     silentAgents: silentAgentsAreGone,
@@ -78,6 +78,9 @@ export function localDriver(
     volumes: localVolumes(host, hello),
     machine: localMachine(hello, profile),
     disk: localDisk(host.client),
-    close: () => host.close(),
+    close: async () => {
+      await spares?.close();
+      await host.close();
+    },
   };
 }

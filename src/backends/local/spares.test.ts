@@ -32,11 +32,12 @@ function bench() {
       return host.answer();
     },
   });
-  /** As the engine makes a container. */
+  /** As the engine and the driver make a container. */
   const made = (init: RecordInit) => {
     const planned = create(ContainerRecordSchema, init);
     const taken = spares.take(planned);
     const id = taken ?? newId();
+    spares.making(id);
     const hostname = planned.config?.hostname || shortId(id);
     const config = { ...planned.config, hostname } as NonNullable<typeof planned.config>;
     return { taken, record: { ...planned, id, config, generation: 1n } };
@@ -54,7 +55,8 @@ function bench() {
   /** Has a container of this kind start. @returns the ID that it took over; undefined: it has one of its own */
   const run = async (init: RecordInit, more: Partial<WorkloadSpec> = {}) => {
     const { taken, id } = launching(init, more);
-    await spares.started(id);
+    spares.started(id);
+    await clock.advance(0); // What was prepared is, by then.
     return taken;
   };
   const twice = async (init: RecordInit) => {
@@ -92,10 +94,51 @@ describe("a spare container", () => {
     assert.equal(asked[0]?.record.config?.hostname, "box");
   });
 
-  it("is told to one container alone", async () => {
-    const { asked, made, twice } = bench();
+  it("is told to one container alone, and the next is prepared while that one is made", async () => {
+    const { asked, clock, launching, made, twice } = bench();
     await twice(bridged);
-    assert.deepEqual([made(bridged).taken, made(bridged).taken], [asked[0]?.record.id, undefined]);
+    const { taken } = launching(bridged);
+    await clock.advance(0);
+    assert.deepEqual([taken, asked.length], [asked[0]?.record.id, 2]);
+    assert.equal(made(bridged).taken, asked[1]?.record.id);
+    assert.equal(made(bridged).taken, undefined, "the one before it is starting");
+  });
+
+  it("is prepared of no more than two that are only created", async () => {
+    const { asked, clock, made, run, spares, twice } = bench();
+    await twice(bridged);
+    const created: (string | undefined)[] = [];
+    for (let n = 0; n < 4; n++) {
+      created.push(made(bridged).taken);
+      await clock.advance(0);
+    }
+    const asTold = asked.map(({ record }) => record.id);
+    assert.deepEqual(created, [...asTold, undefined, undefined]);
+    assert.equal(asked.length, 2);
+    for (const id of created) {
+      spares.over(id ?? ""); // They are removed.
+    }
+    await run(bridged);
+    assert.equal(asked.length, 3);
+    await run(bridged);
+    assert.equal(asked.length, 4, "while it was made");
+  });
+
+  it("is prepared by none that ends, which waits for what it was preparing", async () => {
+    const { asked, host, run, spares } = bench();
+    const preparing = Promise.withResolvers<void>();
+    host.answer = () => preparing.promise;
+    await run(bridged);
+    await run(bridged);
+    let isClosed = false;
+    const closed = spares.close().then(() => (isClosed = true));
+    await run(withMemory(1));
+    await run(withMemory(1));
+    assert.deepEqual([isClosed, asked.length], [false, 1]);
+    preparing.resolve();
+    await closed;
+    await run(bridged);
+    assert.equal(asked.length, 1);
   });
 
   it("is told to none that differs in more than command, environment, name, labels and life", async () => {
@@ -182,7 +225,7 @@ describe("a spare container", () => {
     assert.equal(asked.length, 4);
     const started = [launching(withMemory(1)), launching(withMemory(1)), launching(withMemory(1))];
     for (const { id } of started) {
-      await spares.started(id);
+      spares.started(id);
     }
     assert.equal(asked.length, 5, "one in the place of the one that was taken");
     await clock.advance(30_000);
@@ -194,13 +237,13 @@ describe("a spare container", () => {
     const { asked, launching, run, spares, twice } = bench();
     const [first, second, failed, released] = [1, 1, 2, 3].map((memory) => launching(withMemory(memory)));
     assert.ok(first && second && failed && released);
-    await spares.started(first.id);
-    await spares.started(second.id);
+    spares.started(first.id);
+    spares.started(second.id);
     await twice(bridged);
     assert.equal(asked.length, 0);
     spares.over(failed.id);
     spares.over(released.id);
-    await spares.started(released.id);
+    spares.started(released.id);
     await run(bridged);
     assert.equal(asked.length, 1);
   });

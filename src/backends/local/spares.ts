@@ -24,6 +24,8 @@ const mostShapes = 64;
 interface Shape {
   /** The last time when one was started; undefined: none was. */
   startedMs?: number;
+  /** The last one, which others are made after; undefined: one alone has been started. */
+  like?: WorkloadSpec;
   /** One that waits, or is being prepared. */
   spare?: { readonly id: string; readonly untilMs: number } | undefined;
   /** None is prepared until then. */
@@ -43,10 +45,13 @@ export class Spares {
   readonly #options: SparesOptions;
   /** By key, the one that was used last at the end. */
   readonly #shapes = new Map<string, Shape>();
+  /** Shapes of containers that took a spare and are not launched yet, by their IDs. */
+  readonly #taken = new Map<string, Shape>();
   /** Launches that are under way until their process runs, by container. */
   readonly #launching = new Map<string, WorkloadSpec>();
   /** Preparations under way, by the ID of what they prepare; none rejects. */
   readonly #preparing = new Map<string, Promise<void>>();
+  #closed = false;
 
   constructor(options: SparesOptions) {
     this.#options = options;
@@ -57,10 +62,11 @@ export class Spares {
     const key = shapeOf(planned);
     const shape = key === undefined ? undefined : this.#shapes.get(key);
     const spare = shape?.spare;
-    if (shape === undefined || !this.#isHeld(shape) || spare === undefined) {
+    if (shape === undefined || spare === undefined || !this.#isHeld(shape)) {
       return undefined;
     }
     shape.spare = undefined;
+    this.#taken.set(spare.id, shape);
     this.#options.logger.debug({ container: spare.id }, "a container takes the spare one that is like it");
     return spare.id;
   }
@@ -70,67 +76,84 @@ export class Spares {
     await this.#preparing.get(containerId);
   }
 
+  /**
+   * Told that a container is being made: where it took a spare, the next one is prepared meanwhile, since those who run
+   * one such container after the other ask for it as soon as this one has ended. Those who only create them get no more.
+   */
+  making(containerId: string): void {
+    const shape = this.#taken.get(containerId);
+    const unlaunched = [...this.#taken.values()].filter((other) => other === shape);
+    if (shape !== undefined && unlaunched.length === 1) {
+      this.#prepareUnlessBusy(shape);
+    }
+  }
+
   /** Told that a launch begins. */
   launching(spec: WorkloadSpec): void {
+    this.#taken.delete(spec.record.id);
     this.#launching.set(spec.record.id, spec);
   }
 
-  /** Told that a launch is over without a process that runs, if one was under way. */
+  /** Told that a container is not launched, or its launch is over without a process that runs. */
   over(containerId: string): void {
+    this.#taken.delete(containerId);
     this.#launching.delete(containerId);
   }
 
-  /**
-   * Told that a container's process runs: prepares a spare like it where the next one is likely to come, unless others
-   * are starting, who need the machine. Resolves once that is done.
-   */
-  async started(containerId: string): Promise<void> {
+  /** Told that a container's process runs: prepares a spare like it where the next one is likely to come. */
+  started(containerId: string): void {
     const spec = this.#launching.get(containerId);
     this.#launching.delete(containerId);
-    if (spec === undefined || !isFirstAlone(spec)) {
-      return;
-    }
-    const key = shapeOf(spec.record);
-    if (key === undefined) {
+    const key = spec !== undefined && isFirstAlone(spec) ? shapeOf(spec.record) : undefined;
+    if (spec === undefined || key === undefined) {
       return;
     }
     const nowMs = this.#options.clock.nowMs();
     const shape = this.#shape(key);
     const isAnother = shape.startedMs !== undefined && nowMs - shape.startedMs <= soonMs;
     shape.startedMs = nowMs;
-    const isRefused = (shape.refusedUntilMs ?? 0) > nowMs;
-    if (
-      isAnother &&
-      !isRefused &&
-      !this.#isHeld(shape) &&
-      this.#launching.size === 0 &&
-      this.#held < mostHeld
-    ) {
-      await this.#prepare(shape, spec);
+    if (isAnother) {
+      shape.like = spec;
+      this.#prepareUnlessBusy(shape);
     }
   }
 
-  async #prepare(shape: Shape, spec: WorkloadSpec): Promise<void> {
+  /** Prepares no more; resolves once no preparation is under way. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all(this.#preparing.values());
+  }
+
+  /** Prepares a spare, unless there is one, or something else is starting, which needs the machine. */
+  #prepareUnlessBusy(shape: Shape): void {
+    const isBusy = this.#launching.size + this.#preparing.size > 0;
+    const isRefused = (shape.refusedUntilMs ?? 0) > this.#options.clock.nowMs();
+    const isFull = this.#isHeld(shape) || this.#held >= mostHeld;
+    if (shape.like !== undefined && !isBusy && !isRefused && !isFull && !this.#closed) {
+      const id = newId();
+      shape.spare = { id, untilMs: this.#options.clock.nowMs() + spareHeldMs };
+      const preparing = this.#prepare(shape, shape.like, id);
+      this.#preparing.set(
+        id,
+        preparing.finally(() => this.#preparing.delete(id)),
+      );
+    }
+  }
+
+  async #prepare(shape: Shape, like: WorkloadSpec, id: string): Promise<void> {
     const { clock, logger, prepare } = this.#options;
-    const id = newId();
-    shape.spare = { id, untilMs: clock.nowMs() + spareHeldMs };
-    const settled = async (): Promise<void> => {
-      try {
-        await prepare(spareOf(spec, id));
-        logger.debug({ container: id, like: spec.record.id }, "a spare container waits");
-      } catch (error) {
-        if (shape.spare?.id === id) {
-          shape.spare = undefined;
-        }
-        shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + soonMs;
-        const what = `no spare container is prepared: ${messageOf(error)}`;
-        logger.debug({ container: id, like: spec.record.id }, what);
+    const told = { container: id, like: like.record.id };
+    logger.debug(told, "a spare container is prepared");
+    try {
+      await prepare(spareOf(like, id));
+      logger.debug(told, "a spare container waits");
+    } catch (error) {
+      if (shape.spare?.id === id) {
+        shape.spare = undefined;
       }
-      this.#preparing.delete(id);
-    };
-    const preparing = settled();
-    this.#preparing.set(id, preparing);
-    await preparing;
+      shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + soonMs;
+      logger.debug(told, `no spare container is prepared: ${messageOf(error)}`);
+    }
   }
 
   /** The shape of a key, which is now the one that was used last. */

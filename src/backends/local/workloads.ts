@@ -57,8 +57,11 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
   const { host, spares } = options;
   return {
     async create(spec) {
-      await spares?.prepared(spec.record.id);
-      await orHostError(host.createContainer(createRequest(spec, options)));
+      const { id } = spec.record;
+      await spares?.prepared(id);
+      const created = orHostError(host.createContainer(createRequest(spec, options)));
+      spares?.making(id);
+      await created;
     },
     async launch(spec, signal, progress) {
       const from = new Date();
