@@ -124,6 +124,26 @@ describe("a spare container", () => {
     assert.equal(asked.length, 4, "while it was made");
   });
 
+  it("is one of two where containers come faster than spares are prepared, and of one again later", async () => {
+    const { asked, clock, host, launching, run, spares } = bench();
+    const preparing = Promise.withResolvers<void>();
+    host.answer = () => preparing.promise;
+    await run(bridged);
+    await run(bridged);
+    const { id, taken } = launching(bridged);
+    assert.deepEqual([taken, asked.length], [asked[0]?.record.id, 2], "two are being prepared");
+    spares.started(id);
+    assert.equal(asked.length, 2, "two at most");
+    preparing.resolve();
+    await clock.advance(0);
+    assert.equal(await run(bridged), asked[1]?.record.id);
+    assert.equal(asked.length, 4);
+    await clock.advance(30_000);
+    assert.equal(await run(bridged), undefined, "all have gone");
+    await run(bridged);
+    assert.equal(asked.length, 6, "one when it started, and one when that was taken");
+  });
+
   it("is prepared by none that ends, which waits for what it was preparing", async () => {
     const { asked, host, run, spares } = bench();
     const preparing = Promise.withResolvers<void>();
@@ -217,7 +237,7 @@ describe("a spare container", () => {
     assert.equal(await run(bridged), asked[1]?.record.id);
   });
 
-  it("is one of four at most, and of one a shape", async () => {
+  it("is one of four at most", async () => {
     const { asked, clock, launching, run, spares, twice } = bench();
     for (const memory of [1, 2, 3, 4, 5]) {
       await twice(withMemory(memory));
@@ -227,10 +247,10 @@ describe("a spare container", () => {
     for (const { id } of started) {
       spares.started(id);
     }
-    assert.equal(asked.length, 5, "one in the place of the one that was taken");
+    assert.equal(asked.length, 6, "one in the place of each that was taken");
     await clock.advance(30_000);
     await run(withMemory(5));
-    assert.equal(asked.length, 6, "in the place of those that have gone");
+    assert.equal(asked.length, 7, "in the place of those that have gone");
   });
 
   it("is prepared once no other start is under way", async () => {

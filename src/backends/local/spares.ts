@@ -16,8 +16,10 @@ import { isFirstAlone, shapeOf, spareOf } from "./spare-shape.ts";
 export const spareHeldMs = 30_000;
 /** Milliseconds in which a second container of a shape has to follow the first. */
 const soonMs = 60_000;
-/** Spares that wait at a time, of all shapes. */
+/** Spares that wait or are being prepared at a time, of all shapes. */
 const mostHeld = 4;
+/** Spares that are being prepared at a time: one after the other where nobody is in a hurry. */
+const mostPrepared = 2;
 /** Shapes that are remembered. */
 const mostShapes = 64;
 
@@ -26,10 +28,18 @@ interface Shape {
   startedMs?: number;
   /** The last one, which others are made after; undefined: one alone has been started. */
   like?: WorkloadSpec;
-  /** One that waits, or is being prepared. */
-  spare?: { readonly id: string; readonly untilMs: number } | undefined;
+  /** Those that wait, or are being prepared, in this order; some may have gone by now. */
+  spares: readonly Spare[];
+  /** The last time when a container had to wait for its spare. */
+  hurriedMs?: number;
   /** None is prepared until then. */
   refusedUntilMs?: number;
+}
+
+interface Spare {
+  readonly id: string;
+  /** It is gone then. */
+  readonly untilMs: number;
 }
 
 /** Settings of {@link Spares}. */
@@ -61,11 +71,14 @@ export class Spares {
   take(planned: PlannedContainer): string | undefined {
     const key = shapeOf(planned);
     const shape = key === undefined ? undefined : this.#shapes.get(key);
-    const spare = shape?.spare;
-    if (shape === undefined || spare === undefined || !this.#isHeld(shape)) {
+    const [spare, ...others] = shape === undefined ? [] : this.#heldOf(shape);
+    if (shape === undefined || spare === undefined) {
       return undefined;
     }
-    shape.spare = undefined;
+    shape.spares = others;
+    if (this.#preparing.has(spare.id)) {
+      shape.hurriedMs = this.#options.clock.nowMs();
+    }
     this.#taken.set(spare.id, shape);
     this.#options.logger.debug({ container: spare.id }, "a container takes the spare one that is like it");
     return spare.id;
@@ -124,14 +137,22 @@ export class Spares {
     await Promise.all(this.#preparing.values());
   }
 
-  /** Prepares a spare, unless there is one, or something else is starting, which needs the machine. */
+  /**
+   * Prepares a spare, unless there is one, or something else is starting, which needs the machine. Where containers come
+   * faster than spares are prepared, two are at a time.
+   */
   #prepareUnlessBusy(shape: Shape): void {
-    const isBusy = this.#launching.size + this.#preparing.size > 0;
-    const isRefused = (shape.refusedUntilMs ?? 0) > this.#options.clock.nowMs();
-    const isFull = this.#isHeld(shape) || this.#held >= mostHeld;
+    const { clock } = this.#options;
+    const nowMs = clock.nowMs();
+    const isHurried = shape.hurriedMs !== undefined && nowMs - shape.hurriedMs < spareHeldMs;
+    const wanted = isHurried ? mostPrepared : 1;
+    const isBusy = this.#launching.size > 0 || this.#preparing.size >= wanted;
+    const isRefused = (shape.refusedUntilMs ?? 0) > nowMs;
+    const held = this.#heldOf(shape);
+    const isFull = held.length >= wanted || this.#held >= mostHeld;
     if (shape.like !== undefined && !isBusy && !isRefused && !isFull && !this.#closed) {
       const id = newId();
-      shape.spare = { id, untilMs: this.#options.clock.nowMs() + spareHeldMs };
+      shape.spares = [...held, { id, untilMs: nowMs + spareHeldMs }];
       const preparing = this.#prepare(shape, shape.like, id);
       this.#preparing.set(
         id,
@@ -148,9 +169,7 @@ export class Spares {
       await prepare(spareOf(like, id));
       logger.debug(told, "a spare container waits");
     } catch (error) {
-      if (shape.spare?.id === id) {
-        shape.spare = undefined;
-      }
+      shape.spares = shape.spares.filter((spare) => spare.id !== id);
       shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + soonMs;
       logger.debug(told, `no spare container is prepared: ${messageOf(error)}`);
     }
@@ -158,22 +177,23 @@ export class Spares {
 
   /** The shape of a key, which is now the one that was used last. */
   #shape(key: string): Shape {
-    const shape = this.#shapes.get(key) ?? {};
+    const shape = this.#shapes.get(key) ?? { spares: [] };
     this.#shapes.delete(key);
     this.#shapes.set(key, shape);
     const [oldest] = this.#shapes.keys();
     if (this.#shapes.size > mostShapes && oldest !== undefined) {
-      this.#shapes.delete(oldest); // Its spare, if it has one, goes by itself.
+      this.#shapes.delete(oldest); // Its spares, if it has any, go by themselves.
     }
     return shape;
   }
 
-  #isHeld({ spare }: Shape): boolean {
-    return spare !== undefined && spare.untilMs > this.#options.clock.nowMs();
+  #heldOf({ spares }: Shape): readonly Spare[] {
+    const nowMs = this.#options.clock.nowMs();
+    return spares.filter(({ untilMs }) => untilMs > nowMs);
   }
 
   get #held(): number {
-    return [...this.#shapes.values()].filter((shape) => this.#isHeld(shape)).length;
+    return [...this.#shapes.values()].flatMap((shape) => this.#heldOf(shape)).length;
   }
 }
 
