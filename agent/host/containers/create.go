@@ -24,12 +24,19 @@ import (
 // image. It may be repeated. NOT_FOUND: a layer is not unpacked. INVALID_ARGUMENT:
 // a bind.
 func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainerRequest) error {
+	paths, err := c.paths(request.ContainerId)
+	if err != nil {
+		return err
+	}
+	if taken, err := c.takeSpare(request, paths); err != nil || taken {
+		return err
+	}
 	paths, unlock, err := c.lock(ctx, request.ContainerId)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if taken, err := c.takeSpare(request, paths); err != nil || taken {
+	if err := c.endUntaken(request.ContainerId, paths); err != nil {
 		return err
 	}
 	return c.createUnlessDone(ctx, request, paths)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -25,14 +26,17 @@ import (
 const spareLimit = 30 * time.Second
 
 // spare is a container that is launched but for its command, for nobody yet. It
-// does not outlive the host process, so it is known here alone. It is written
-// under the container's lock and the list's.
+// does not outlive the host process, so it is known here alone. But for what says
+// otherwise it is written under the container's lock and the list's.
 type spare struct {
 	create   *hostv1.CreateContainerRequest
 	spec     shimspec.Spec     // the shim's
 	settings [sha256.Size]byte // of config.json
 	end      *time.Timer       // once it waits
-	created  bool              // somebody has its files
+
+	files   sync.Mutex // held while its files are made, taken or given up
+	created bool       // somebody has them; written under the list's lock, too
+	ended   bool       // nobody may take them any more
 }
 
 // PrepareSpare makes a spare. See the contract.
@@ -51,6 +55,7 @@ func (c *Containers) PrepareSpare(ctx context.Context, request *hostv1.PrepareSp
 		return cmp.Or(err, error(connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("container %s exists", id))))
 	}
 	held := &spare{create: create}
+	held.files.Lock()
 	if err := c.spares.add(id, held); err != nil {
 		return err
 	}
@@ -59,7 +64,10 @@ func (c *Containers) PrepareSpare(ctx context.Context, request *hostv1.PrepareSp
 			err = errors.Join(err, c.endSpare(context.WithoutCancel(ctx), id, paths))
 		}
 	}()
-	if err := c.createUnlessDone(ctx, create, paths); err != nil {
+	err = c.createUnlessDone(ctx, create, paths)
+	held.ended = err != nil
+	held.files.Unlock()
+	if err != nil {
 		return err
 	}
 	faultpoint.Reached("host.spare.created")
@@ -77,29 +85,43 @@ func (c *Containers) PrepareSpare(ctx context.Context, request *hostv1.PrepareSp
 	return nil
 }
 
-// takeSpare keeps what a spare has, where it is what is to be created. Otherwise
-// it ends the spare.
+// takeSpare keeps the files of a spare, where they are what is to be created. It
+// does not wait for the spare's launch, and needs no lock of the container.
 func (c *Containers) takeSpare(request *hostv1.CreateContainerRequest, paths shimspec.ContainerPaths) (taken bool, err error) {
-	id := request.ContainerId
-	held := c.spares.get(id)
+	held := c.spares.get(request.ContainerId)
 	if held == nil {
-		// One that could not be ended is not whole.
-		last, err := readLaunched(paths)
-		if err == nil && isSpare(paths, last) {
-			err = c.endSpare(context.Background(), id, paths)
-		}
-		return false, err
-	}
-	if held.created {
 		return false, nil
 	}
+	held.files.Lock()
+	defer held.files.Unlock()
 	as := held.create
-	if !slices.Equal(request.LayerDiffIds, as.LayerDiffIds) || request.WorkingDirectory != as.WorkingDirectory ||
-		request.ReadOnlyRoot != as.ReadOnlyRoot || hasContent(request) {
-		return false, c.endSpare(context.Background(), id, paths)
+	if held.ended || held.created || !slices.Equal(request.LayerDiffIds, as.LayerDiffIds) ||
+		request.WorkingDirectory != as.WorkingDirectory || request.ReadOnlyRoot != as.ReadOnlyRoot || hasContent(request) {
+		return false, nil
 	}
-	c.spares.setCreated(id)
-	return true, jsonfile.WriteSoonDurable(rootRecordPath(paths), c.rootRecordOf(request))
+	c.spares.setCreated(request.ContainerId, true)
+	if err := jsonfile.WriteSoonDurable(rootRecordPath(paths), c.rootRecordOf(request)); err != nil {
+		c.spares.setCreated(request.ContainerId, false)
+		return false, err
+	}
+	return true, nil
+}
+
+// endUntaken ends a spare whose files are not what is to be created, under the
+// container's lock.
+func (c *Containers) endUntaken(id string, paths shimspec.ContainerPaths) error {
+	if c.spares.get(id) != nil {
+		if !c.spares.isNobodys(id) {
+			return nil
+		}
+		return c.endSpare(context.Background(), id, paths)
+	}
+	// One that could not be ended is not whole.
+	last, err := readLaunched(paths)
+	if err == nil && isSpare(paths, last) {
+		err = c.endSpare(context.Background(), id, paths)
+	}
+	return err
 }
 
 // claim launches a spare that differs from what is asked for in nothing but the
@@ -109,7 +131,7 @@ func (c *Containers) claim(
 	ctx context.Context, request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths, last *launched,
 ) *hostv1.LaunchContainerResponse {
 	held := c.spares.get(request.ContainerId)
-	if held == nil || !held.created || !last.alive || last.exited() || last.ready.PID == 0 {
+	if held == nil || c.spares.isNobodys(request.ContainerId) || !last.alive || last.exited() || last.ready.PID == 0 {
 		return nil
 	}
 	l := &launch{Containers: c, request: request, paths: paths}
@@ -176,6 +198,11 @@ func isSpare(paths shimspec.ContainerPaths, last *launched) bool {
 func (c *Containers) endSpare(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
 	// One that asks for it waits for the lock, and finds the records.
 	defer c.spares.remove(id)
+	if held := c.spares.get(id); held != nil {
+		held.files.Lock()
+		held.ended = true
+		held.files.Unlock()
+	}
 	last, err := readLaunched(paths)
 	if err != nil {
 		return err

@@ -56,10 +56,12 @@ func (s *spares) isNobodys(id string) bool {
 	return held != nil && !held.created
 }
 
-func (s *spares) setCreated(id string) {
+func (s *spares) setCreated(id string, created bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held[id].created = true
+	if held := s.held[id]; held != nil {
+		held.created = created
+	}
 }
 
 // that answers the IDs of those that are wanted.
