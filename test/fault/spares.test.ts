@@ -19,7 +19,7 @@ import { untilTrue } from "../support/until.ts";
 import { assertSound } from "./whole-life.ts";
 
 const plain = ["--network", "none"];
-/** Of another shape: it takes no spare, and the first one has none prepared. */
+/** Another shape: its first container takes no spare, and has none prepared. */
 const other = [...plain, "--shm-size", "32m"];
 
 /** Starts a daemon that dies in one of its processes once the file that this answers names its step. */

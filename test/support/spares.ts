@@ -45,6 +45,11 @@ export function takenSpares(daemon: Daemon): string[] {
  * @returns its ID
  */
 export async function spareWaits(daemon: Daemon, ...flags: readonly string[]): Promise<string> {
+  return await spareOf(daemon, "busybox", ...flags);
+}
+
+/** As {@link spareWaits}, of another image. */
+export async function spareOf(daemon: Daemon, image: string, ...flags: readonly string[]): Promise<string> {
   const begun = () => told(daemon, "a spare container is prepared");
   await untilTrue(() => preparedSpares(daemon).length === begun().length); // Else one of these could be another's.
   const known = begun().length;
@@ -54,12 +59,12 @@ export async function spareWaits(daemon: Daemon, ...flags: readonly string[]): P
       .slice(known)
       .find((id) => !taken.includes(id));
   };
-  await daemon.ok("run", "--rm", ...flags, "busybox", "true");
+  await daemon.ok("run", "--rm", ...flags, image, "true");
   for (let looks = 0; looks < looksForOne && begun().length === known; looks++) {
     await delay(10);
   }
   if (begun().length === known) {
-    await daemon.ok("run", "--rm", ...flags, "busybox", "true");
+    await daemon.ok("run", "--rm", ...flags, image, "true");
   }
   return await until(spare);
 }

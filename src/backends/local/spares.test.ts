@@ -56,7 +56,7 @@ function bench() {
   const run = async (init: RecordInit, more: Partial<WorkloadSpec> = {}) => {
     const { taken, id } = launching(init, more);
     spares.started(id);
-    await clock.advance(0); // What was prepared is, by then.
+    await clock.advance(0); // By then it is prepared, or has failed.
     return taken;
   };
   const twice = async (init: RecordInit) => {
