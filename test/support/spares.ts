@@ -72,6 +72,7 @@ export async function spareOf(daemon: Daemon, image: string, ...flags: readonly 
 function told(daemon: Daemon, message: string): string[] {
   return daemon.output
     .split("\n")
+    .slice(0, -1) // The last line is not whole yet.
     .filter((line) => line.includes(`"${message}"`))
     .map((line) => (JSON.parse(line) as { readonly container: string }).container);
 }
