@@ -170,7 +170,9 @@ export class Spares {
       logger.debug(told, "a spare container waits");
     } catch (error) {
       shape.spares = shape.spares.filter((spare) => spare.id !== id);
-      shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + soonMs;
+      if (!isOvertaken(error)) {
+        shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + soonMs;
+      }
       logger.debug(told, `no spare container is prepared: ${messageOf(error)}`);
     }
   }
@@ -195,6 +197,11 @@ export class Spares {
   get #held(): number {
     return [...this.#shapes.values()].flatMap((shape) => this.#heldOf(shape)).length;
   }
+}
+
+/** Whether the container that took the ID was created first. */
+function isOvertaken(error: unknown): boolean {
+  return error instanceof ConnectError && error.code === Code.AlreadyExists;
 }
 
 /** Whether a container of these settings cannot be launched ahead at all. */

@@ -57,10 +57,9 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
   const { host, spares } = options;
   return {
     async create(spec) {
-      const { id } = spec.record;
-      await spares?.prepared(id);
+      // It takes the files of a spare that is still being prepared; the launch waits for the rest.
       const created = orHostError(host.createContainer(createRequest(spec, options)));
-      spares?.making(id);
+      spares?.making(spec.record.id);
       await created;
     },
     async launch(spec, signal, progress) {
