@@ -57,6 +57,29 @@ func TestALogGoesToItsClientItselfThoughCallerAndContainerAreGoneMeanwhile(t *te
 	<-c.dead
 }
 
+func TestALogThatAClientHasNotReadOutlivesTheShim(t *testing.T) {
+	const lines = 600_000 // more than a socket takes unless it is told to, and less than it is told to
+	c := launch(t, launchOptions{args: sh("seq %d", lines)})
+	events := c.recording()
+	c.mustRun()
+	await(t, events, exitedEvent)
+	offer, _ := c.offeredLog()
+	client, fd := pair(t)
+	must(t, send(offer, fd, nil))
+	must(t, unix.Close(fd))
+	body := httputil.NewChunkedReader(bufio.NewReader(client))
+	first := make([]byte, 2)
+	_, err := io.ReadFull(body, first)
+	must(t, err)
+	must(t, c.shim.Process.Signal(unix.SIGTERM))
+	<-c.dead
+	rest, err := io.ReadAll(body)
+	must(t, err) // its last chunk has come
+	if last := fmt.Sprintf("\n%d\n", lines); string(first) != "1\n" || !bytes.HasSuffix(rest, []byte(last)) {
+		t.Fatalf("%d bytes, %q", len(rest), rest[max(0, len(rest)-20):])
+	}
+}
+
 func TestALogWhoseClientDoesNotComeLeavesNothingOpen(t *testing.T) {
 	c := launch(t, launchOptions{args: sh("seq 20000; exec sleep 1000")})
 	c.mustRun()

@@ -49,12 +49,14 @@ type Given struct {
 	chunks Chunks
 	conn   *net.UnixConn
 	left   chan struct{}
+	over   chan struct{}
 	lost   atomic.Bool
 }
 
-// Give begins a body. A client that leaves cancels what is written for it.
+// Give begins a body. A client that leaves cancels what is written for it. What one
+// has not read when this process leaves is given to the kernel.
 func Give(client Client, cancel context.CancelCauseFunc) *Given {
-	g := &Given{chunks: Chunks{client.Conn}, conn: client.Conn, left: make(chan struct{})}
+	g := &Given{chunks: Chunks{client.Conn}, conn: client.Conn, left: make(chan struct{}), over: make(chan struct{})}
 	leave := func() {
 		g.lost.Store(true)
 		cancel(errLeft)
@@ -66,6 +68,13 @@ func Give(client Client, cancel context.CancelCauseFunc) *Given {
 			leave()
 		} else {
 			time.AfterFunc(grace, leave)
+		}
+	}()
+	go func() {
+		select {
+		case <-client.Leaving:
+			_ = takeMore(g.conn) // else a slow client is cut
+		case <-g.over:
 		}
 	}()
 	return g
@@ -87,6 +96,7 @@ func (g *Given) Left() bool { return g.lost.Load() }
 // End ends the body, which is cut where there was an error, and in the end the
 // connection.
 func (g *Given) End(err error) error {
+	close(g.over)
 	if err == nil {
 		err = g.chunks.End()
 	}
