@@ -94,9 +94,9 @@ func (o *logOut) end(err error) error {
 		if failure := o.writeFirst(); failure != nil {
 			err = failure
 		}
-		// The stream's memory is free only now, however long ago its bytes moved.
-		memory.Moved(int(o.offset))
 	}
+	// The stream's memory is free only now, however long ago its bytes moved.
+	memory.Moved(int(o.offset))
 	if err != nil {
 		return err
 	}
