@@ -41,8 +41,8 @@ func offersOf(container Container, asked bool) *handover.Offers {
 	return nil
 }
 
-// outliving is the context of an archive, and of the files that it is of: one that
-// may be handed on goes on, and its mounts stay, though the caller is gone.
+// outliving is the context of a body, and of the files that it is of: one that may
+// be handed on goes on, and its mounts stay, though the caller is gone.
 func outliving(call context.Context, offers *handover.Offers) context.Context {
 	if offers == nil {
 		return call
