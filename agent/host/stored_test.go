@@ -102,6 +102,19 @@ func (h *hostProcess) offersLog(t testing.TB, id string) bool {
 	return stream.Receive() && stream.Msg().GetOffer() != nil
 }
 
+func TestTheLogOfAContainerThatHasEndedGoesToAClientsConnection(t *testing.T) {
+	h := startHost(t)
+	request := sleeper(t, h.create(t, h.unpackImage(t)), h.unpackImage(t), noNetwork())
+	request.OciSpec = ociSpec(t, "sh", "-c", "yes | head -n 30000")
+	c := h.mustLaunch(t, request)
+	c.start(t, 1)
+	eventually(t, "the exit is recorded", func() bool { return h.onDisk(t, request.ContainerId).LastState != nil })
+	h.release(t, request.ContainerId)
+	if !h.offersLog(t, request.ContainerId) {
+		t.Error("its log goes to no client's connection")
+	}
+}
+
 func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
@@ -150,8 +163,8 @@ func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	if log := readLog(t, h.stored, id); log != "hello\n" {
 		t.Errorf("log %q", log)
 	}
-	if !h.offersLog(t, id) {
-		t.Error("its log goes to no client's connection")
+	if h.offersLog(t, id) {
+		t.Error("a log of a line goes to a client's connection")
 	}
 	if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
 		t.Fatal(err)
