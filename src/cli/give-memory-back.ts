@@ -17,11 +17,11 @@ const quietAfterMs = 10_000;
 const youngKind = 1;
 
 /**
- * Gives the machine back what loading the code has left, once: V8 itself keeps it. Takes some 50 ms of a service four
+ * Gives the machine back what loading the code has left, once: V8 itself keeps it. Takes 50 to 170 ms of a service four
  * times, and Node's switch `--expose-gc`.
  */
 export function giveMemoryBackOnceSettled(): void {
-  setTimeout(giveMemoryBack, settledAfterMs, collectionsOnceSettled).unref();
+  setTimeout(compact, settledAfterMs, collectionsOnceSettled).unref();
 }
 
 /**
@@ -36,7 +36,7 @@ export function giveMemoryBackAfterWork(quietMs: number = quietAfterMs): void {
     if ((collections.getEntries() as PerformanceNodeEntry[]).some(isOfYoung)) {
       quiet ??= setTimeout(() => {
         quiet = undefined;
-        giveMemoryBack(1);
+        giveMemoryBack();
       }, quietMs).unref();
       quiet.refresh();
     }
@@ -49,13 +49,17 @@ function isOfYoung({ detail }: PerformanceNodeEntry): boolean {
   return (detail as { readonly kind?: number }).kind === youngKind;
 }
 
-/** Only this kind of collection makes the young generation small again. */
-function giveMemoryBack(collections: number): void {
-  // By itself V8 moves objects only out of pages of which it expects much.
+/** Collects, and has V8 move objects, which by itself it does only out of pages of which it expects much. */
+function compact(collections: number): void {
   setFlagsFromString("--compact-on-every-full-gc");
-  globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
+  giveMemoryBack();
   setFlagsFromString("--no-compact-on-every-full-gc");
   if (collections > 1) {
-    setTimeout(giveMemoryBack, pauseMs, collections - 1).unref();
+    setTimeout(compact, pauseMs, collections - 1).unref();
   }
+}
+
+/** Only this kind of collection makes the young generation small again. */
+function giveMemoryBack(): void {
+  globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
 }

@@ -53,6 +53,10 @@ func (in *input) splice(ctx context.Context, socket int) (moved int, able bool, 
 
 // hasRoom answers whether a pipe has room, or nobody who reads.
 func hasRoom(pipe uintptr) bool {
-	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(pipe), Events: unix.POLLOUT}}, 0)
-	return n != 0
+	asked := []unix.PollFd{{Fd: int32(pipe), Events: unix.POLLOUT}}
+	for {
+		if n, err := unix.Poll(asked, 0); err != unix.EINTR {
+			return n != 0
+		}
+	}
 }
