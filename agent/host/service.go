@@ -163,7 +163,11 @@ func (s *service) RemoveLayer(ctx context.Context, r *connect.Request[hostv1.Rem
 	if err := s.containers.EndSparesOf(ctx, r.Msg.DiffId); err != nil {
 		return nil, wireError(err)
 	}
-	return answer(&hostv1.RemoveLayerResponse{}, s.layers.Remove(ctx, r.Msg.DiffId))
+	err := s.layers.Remove(ctx, r.Msg.DiffId)
+	if err == nil {
+		err = s.containers.EndSparesOf(ctx, r.Msg.DiffId)
+	}
+	return answer(&hostv1.RemoveLayerResponse{}, err)
 }
 
 func (s *service) ListLayers(context.Context, *connect.Request[hostv1.ListLayersRequest]) (*connect.Response[hostv1.ListLayersResponse], error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -34,11 +35,11 @@ type localContainer struct {
 	current atomic.Pointer[running]
 	sandbox *sandbox // after create; nil: nothing is kept for another generation
 	waiter  *waiter  // after create, of a spare
-	oom     *oomCounter
 	moves   *quickMoves
-	cgroup  usage.Cgroup // after create
 	// started is called once the first main process runs.
 	started func()
+	// outOfMemory is called whenever the kernel has killed for want of memory.
+	outOfMemory func()
 }
 
 // running is a container's current generation.
@@ -46,9 +47,16 @@ type running struct {
 	spec *shimspec.Spec
 	exec *processTemplate
 	main *spawned // after create
+	// after create
+	oom    *oomCounter
+	cgroup usage.Cgroup
 	// after create; nil: execs are the runtime's
 	confinement  *confinement
 	needsRuntime error // why
+}
+
+func (c *localContainer) paths() shimspec.ContainerPaths {
+	return shimspec.ContainerPaths{Dir: filepath.Dir(c.spec.ExitRecord), Run: filepath.Dir(c.spec.AgentSocket)}
 }
 
 // main is the current main process; nil: it is not created.
@@ -73,22 +81,29 @@ func (c *localContainer) create(waiter *waiter) error {
 	if err := c.endTogether(); err != nil {
 		return err
 	}
-	c.oom = findOOMCounter(main.child.PID())
 	configFile := filepath.Join(c.spec.Bundle, "config.json")
 	confined := created
+	confined.oom = findOOMCounter(main.child.PID())
+	// A process that has been killed meanwhile has none, and needs none.
+	confined.cgroup, _ = usage.CgroupOf(main.child.PID())
 	confined.confinement, confined.needsRuntime = readConfinement(configFile, c.spec.ContainerID, main.child, c.runtime.reaper)
 	c.current.Store(&confined)
 	if err := c.keepSandbox(configFile, &confined); err != nil {
 		return err
 	}
-	// A process that has been killed meanwhile has none, and needs none.
-	c.cgroup, _ = usage.CgroupOf(main.child.PID())
 	if size := c.spec.ConsoleSize; size != nil && main.stdio.Terminal != nil {
 		if err := session.SetTerminalSize(main.stdio.Terminal, size.Height, size.Width); err != nil {
 			return fmt.Errorf("size the terminal: %w", err)
 		}
 	}
 	return nil
+}
+
+// watchMemory has want of memory told as it comes.
+func (c *localContainer) watchMemory() {
+	if err := c.current.Load().oom.watch(c.outOfMemory); err != nil {
+		slog.Warn("want of memory is only seen at the end", "error", err)
+	}
 }
 
 // Launch lets the created process execute the command.
@@ -105,7 +120,8 @@ func (c *localContainer) Launch(_ context.Context, request *agentv1.StartRequest
 // launchCreated lets the process of a container whose command the runtime knows
 // execute it.
 func (c *localContainer) launchCreated() (session.Process, session.Stdio, error) {
-	main := c.main()
+	current := c.current.Load()
+	main := current.main
 	err := c.runtime.letExecute(main.child)
 	if errors.Is(err, errRuntimeOnly) {
 		err = c.runtime.run(nil, "start", c.spec.ContainerID)
@@ -115,11 +131,11 @@ func (c *localContainer) launchCreated() (session.Process, session.Stdio, error)
 		return nil, session.Stdio{}, startFailure(err)
 	}
 	faultpoint.Reached("shim.start.executing")
-	if c.current.Load().exec.underInit() {
+	if current.exec.underInit() {
 		awaitCommand(main.child)
 	}
 	c.started()
-	return &process{Child: main.child, oom: c.oom}, main.stdio, nil
+	return &process{Child: main.child, oom: current.oom}, main.stdio, nil
 }
 
 // Exec runs one more process. A program that cannot be executed is left to the
@@ -139,7 +155,7 @@ func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, stre
 	if err != nil {
 		return nil, session.Stdio{}, execFailure(err)
 	}
-	before := c.oom.kills()
+	before := current.oom.kills()
 	made, err := c.execDirectly(current, specification, root, streams)
 	// The runtime knows of the first generation alone.
 	byRuntime := current.spec.Generation == c.spec.Generation
@@ -151,7 +167,7 @@ func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, stre
 	if err != nil {
 		return nil, session.Stdio{}, execFailure(err)
 	}
-	return &process{Child: made.child, exec: true, oom: c.oom, before: before}, made.stdio, nil
+	return &process{Child: made.child, exec: true, oom: current.oom, before: before}, made.stdio, nil
 }
 
 // checkUsers keeps the runtime from users files that it would wait at or misread.

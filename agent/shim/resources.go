@@ -38,7 +38,7 @@ func (a *agent) Meter(context.Context) (server.Meter, error) {
 		return nil, session.ErrNotRunning
 	}
 	main := c.main().child
-	reader := meter{Meter: usage.Meter{Cgroup: c.cgroup}, done: main.Done()}
+	reader := meter{Meter: usage.Meter{Cgroup: c.current.Load().cgroup}, done: main.Done()}
 	if c.spec.NetworkNamespace != "" {
 		reader.NetworkOf = main.PID()
 	}
@@ -55,7 +55,7 @@ func (a *agent) Top(_ context.Context, psArguments string) (*agentv1.TopResponse
 	if c.hasEnded() {
 		return nil, session.ErrNotRunning
 	}
-	pids, err := c.cgroup.Processes()
+	pids, err := c.current.Load().cgroup.Processes()
 	if err != nil {
 		return nil, err
 	}

@@ -188,6 +188,7 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 
 		Restartable: spec.Keep,
 	})
+	s.container.outOfMemory = s.sessions.OutOfMemory
 	return s.create()
 }
 
@@ -222,9 +223,7 @@ func (s *shim) create() error {
 // watchMain notices the main process's end before its start.
 func (s *shim) watchMain() {
 	main := s.container.main().child
-	if err := s.container.oom.watch(s.sessions.OutOfMemory); err != nil {
-		s.logger.Warn("want of memory is only seen at the end", "error", err)
-	}
+	s.container.watchMemory()
 	go func() {
 		status := session.ExitStatusOf(main.Status())
 		s.moves.end()

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/core/session"
@@ -101,45 +102,68 @@ func (w *waiter) close() {
 	}
 }
 
-// await returns once it waits.
-func (w *waiter) await() error {
+// await returns once it waits. errNoSpare: with these settings it cannot.
+func (w *waiter) await(child *children.Child, oom *oomCounter) error {
 	if err := w.executed.SetReadDeadline(time.Now().Add(waiterLimit)); err != nil {
 		return fmt.Errorf("wait for a spare's process: %w", err)
 	}
-	if n, err := w.executed.Read(make([]byte, 1)); n != 1 {
-		return fmt.Errorf("%w: its process does not wait: %w", errNoSpare, err)
+	n, err := w.executed.Read(make([]byte, 1))
+	if n == 1 {
+		return w.executed.SetReadDeadline(time.Time{})
 	}
-	return w.executed.SetReadDeadline(time.Time{})
+	err = fmt.Errorf("a spare's process does not wait: %w", err)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	status, _ := child.Status()
+	// It left by itself, or something of the container's own killed it. Anything
+	// else may be the machine's, at this moment.
+	if status.ExitStatus() == enter.NotExecuted || status.Signal() == unix.SIGSYS || oom.kills() > 0 {
+		return fmt.Errorf("%w: %w", errNoSpare, err)
+	}
+	return err
 }
 
-// execute has it execute the program, and returns once it is that. errNothingRan:
-// it says that it cannot.
-func (w *waiter) execute(spec *enter.Spec) error {
-	// One that dies breaks the pipe, which its record shows.
-	_, _ = w.tell.Write(spec.Encode())
-	w.tell.Close()
-	if err := w.executed.SetReadDeadline(time.Now().Add(programLimit)); err != nil {
-		return fmt.Errorf("wait for a spare's program: %w", err)
+// execute has it execute the program, and returns once it is that. An error:
+// nothing of it ran, nor will, and the process has ended.
+func (w *waiter) execute(spec *enter.Spec, child *children.Child) error {
+	deadline := time.Now().Add(programLimit)
+	err := errors.Join(w.tell.SetWriteDeadline(deadline), w.executed.SetReadDeadline(deadline))
+	if err == nil {
+		_, err = w.tell.Write(spec.Encode())
 	}
-	if _, err := io.Copy(io.Discard, w.executed); err != nil {
+	w.tell.Close()
+	if err == nil {
+		_, err = io.Copy(io.Discard, w.executed)
+	}
+	if !w.mayHaveRun() {
+		_ = child.Signal(unix.SIGKILL) // gone already, as likely as not
+		child.Status()
+		if !w.mayHaveRun() { // nor has it meanwhile
+			return errors.Join(errNothingRan, err)
+		}
+	}
+	if err != nil {
 		slog.Warn("a spare's command is not yet executed", "error", err)
 	}
+	return nil
+}
+
+// mayHaveRun tells whether the process came to its program. One that was killed
+// right then has a status that says so.
+func (w *waiter) mayHaveRun() bool {
 	var data [enter.RecordSize]byte
-	if _, err := w.record.ReadAt(data[:], 0); err != nil {
-		return fmt.Errorf("read of a spare's start: %w", err)
-	}
-	switch enter.ParseRecord(data[:]).Kind {
-	case enter.RecordForking:
-		return nil // or killed right then, which its status says
-	case enter.RecordFailed:
-		return errNothingRan
-	}
-	return session.ErrNotRunning
+	_, err := w.record.ReadAt(data[:], 0)
+	return err != nil || enter.ParseRecord(data[:]).Kind == enter.RecordForking
 }
 
 // createSpare has the runtime make a container whose command is not known, and
 // lets its process, which is confined by then, become the one that waits.
+// errNoSpare: it will not of these settings either when this is repeated.
 func (c *localContainer) createSpare() error {
+	if filepath.Base(c.runtime.path) != "runc" {
+		return fmt.Errorf("%w: another runtime than runc", errNoSpare)
+	}
 	waiter, err := newWaiter()
 	if err != nil {
 		return err
@@ -151,10 +175,6 @@ func (c *localContainer) createSpare() error {
 	}
 	if err != nil {
 		waiter.close()
-		var refused *runtimeError
-		if errors.As(err, &refused) || errors.Is(err, errRuntimeOnly) {
-			err = fmt.Errorf("%w: %w", errNoSpare, err)
-		}
 		return err
 	}
 	c.waiter = waiter
@@ -163,48 +183,56 @@ func (c *localContainer) createSpare() error {
 
 func (c *localContainer) letWait(waiter *waiter) error {
 	current := c.current.Load()
-	if current.confinement == nil {
-		return current.needsRuntime
+	if err := current.needsRuntime; errors.Is(err, errRuntimeOnly) {
+		return fmt.Errorf("%w: %w", errNoSpare, err)
+	} else if err != nil {
+		return err
 	}
 	if err := c.runtime.letExecute(current.main.child); err != nil {
 		return err
 	}
 	faultpoint.Reached("shim.spare.executing")
-	return waiter.await()
+	return waiter.await(current.main.child, current.oom)
 }
 
 // launchSpare runs the command, which the host process has written down, in what
 // waits for it.
 func (c *localContainer) launchSpare(generation uint64) (session.Process, session.Stdio, error) {
-	waiter, created := c.waiter, *c.current.Load()
+	waiter := c.waiter
 	defer waiter.close()
 	c.waiter = nil
-	spec, err := readSpec(shimspec.ContainerPaths{Dir: filepath.Dir(c.spec.ExitRecord)}.Spec())
+	launched, err := c.claimed(generation)
 	if err != nil {
+		_ = c.main().child.Signal(unix.SIGKILL)
 		return nil, session.Stdio{}, err
 	}
-	if spec.Spare || spec.Generation != generation || spec.ContainerID != c.spec.ContainerID {
-		return nil, session.Stdio{}, errors.New("nobody has asked for this container yet")
-	}
-	launched := created
-	launched.spec = spec
-	if launched.exec, err = readProcessTemplate(filepath.Join(spec.Bundle, "config.json"), spec.SecretEnv); err != nil {
-		return nil, session.Stdio{}, err
-	}
-	c.current.Store(&launched)
-	entered, err := c.waitersSpec(&launched)
+	c.current.Store(launched)
+	entered, err := c.waitersSpec(launched)
 	if err == nil {
-		err = waiter.execute(entered)
-	}
-	if errors.Is(err, errRuntimeOnly) || errors.Is(err, errNothingRan) {
-		return c.launchAnew()
+		err = waiter.execute(entered, launched.main.child)
 	}
 	if err != nil {
-		return nil, session.Stdio{}, err
+		slog.Info("a spare's command is left to the runtime", "error", err)
+		return c.launchAnew()
 	}
 	faultpoint.Reached("shim.start.executing")
 	c.started()
-	return &process{Child: launched.main.child, oom: c.oom}, launched.main.stdio, nil
+	return &process{Child: launched.main.child, oom: launched.oom}, launched.main.stdio, nil
+}
+
+// claimed is the container as it is to be once the command runs.
+func (c *localContainer) claimed(generation uint64) (*running, error) {
+	spec, err := readSpec(c.paths().Spec())
+	if err != nil {
+		return nil, err
+	}
+	if spec.Spare || spec.Generation != generation || spec.ContainerID != c.spec.ContainerID {
+		return nil, errors.New("nobody has asked for this container yet")
+	}
+	launched := *c.current.Load()
+	launched.spec = spec
+	launched.exec, err = readProcessTemplate(filepath.Join(spec.Bundle, "config.json"), spec.SecretEnv)
+	return &launched, err
 }
 
 // waitersSpec is the command and its environment, as the runtime makes it.
@@ -216,6 +244,9 @@ func (c *localContainer) waitersSpec(launched *running) (*enter.Spec, error) {
 		if err := json.Unmarshal(launched.exec.fields[member], value); err != nil {
 			return nil, fmt.Errorf("parse the OCI configuration: %w", err)
 		}
+	}
+	if len(spec.Args) == 0 {
+		return nil, runtimeOnly("no command")
 	}
 	if slices.ContainsFunc(spec.Env, func(entry string) bool { return strings.Index(entry, "=") < 1 }) {
 		return nil, runtimeOnly("a variable without a name or a value")
@@ -232,16 +263,23 @@ func (c *localContainer) waitersSpec(launched *running) (*enter.Spec, error) {
 // launchAnew gives a command that was not executed to the runtime, which finds out
 // why and has the words: it makes the container again.
 func (c *localContainer) launchAnew() (session.Process, session.Stdio, error) {
-	waiting := c.main()
-	_ = waiting.child.Signal(unix.SIGKILL) // gone already, as likely as not
-	waiting.child.Status()
-	waiting.stdio.Close()
+	waiting := *c.current.Load()
+	_ = waiting.main.child.Signal(unix.SIGKILL) // gone already, as likely as not
+	waiting.main.child.Status()
+	waiting.main.stdio.Close()
+	ended := waiting
+	ended.confinement, ended.needsRuntime = nil, session.ErrNotRunning
+	c.current.Store(&ended)
+	waiting.confinement.close()
+	waiting.oom.end() // of the next cgroup, which has its name, another one tells
 	if err := c.runtime.run(nil, "delete", "--force", c.spec.ContainerID); err != nil {
 		return nil, session.Stdio{}, startFailure(err)
 	}
 	if err := c.create(nil); err != nil {
+		_ = c.main().child.Signal(unix.SIGKILL) // where it came as far as that
 		return nil, session.Stdio{}, createFailure(err)
 	}
+	c.watchMemory()
 	return c.launchCreated()
 }
 
@@ -249,8 +287,10 @@ func (c *localContainer) launchAnew() (session.Process, session.Stdio, error) {
 // would have.
 func (s *shim) endUnclaimed() {
 	time.Sleep(spareLimit)
-	spec, err := readSpec(shimspec.ContainerPaths{Dir: filepath.Dir(s.spec.ExitRecord)}.Spec())
-	if err != nil || !spec.Spare {
+	if withdrawn, err := s.withdraw(); err != nil {
+		s.logger.Error("a spare is not ended", "error", err)
+		return
+	} else if !withdrawn {
 		return // it is launched, or a host process is taking it away
 	}
 	if err := s.container.runtime.run(nil, "delete", "--force", s.spec.ContainerID); err != nil {
@@ -260,4 +300,23 @@ func (s *shim) endUnclaimed() {
 	case s.terminate <- unix.SIGTERM:
 	default: // it is told already
 	}
+}
+
+// withdraw has nobody claim the spare any more: one without its readiness is not
+// claimed. False: it has been.
+func (s *shim) withdraw() (bool, error) {
+	paths := s.container.paths()
+	unlock, err := paths.LockSpare(shimspec.Wait)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if spec, err := readSpec(paths.Spec()); err != nil || !spec.Spare {
+		return false, nil
+	}
+	if err := os.Remove(s.spec.ReadyRecord); err != nil {
+		return false, err
+	}
+	_ = s.container.main().child.Signal(unix.SIGKILL) // a start finds it ended
+	return true, nil
 }

@@ -81,6 +81,7 @@ func ofSpares(t *testing.T) map[string]func(map[string]any) {
 		},
 		"another user": func(config map[string]any) {
 			process(config)["user"] = map[string]any{"uid": 1234, "gid": 1235, "additionalGids": []int{1235, 50}}
+			process(config)["capabilities"] = map[string]any{"bounding": dockerDefaults}
 		},
 		"another user with inherited capabilities": func(config map[string]any) {
 			process(config)["user"] = map[string]any{"uid": 1234, "gid": 1235}
@@ -103,6 +104,7 @@ func ofSpares(t *testing.T) map[string]func(map[string]any) {
 		"without new privileges as another user": func(config map[string]any) {
 			withoutNewPrivileges(config)
 			process(config)["user"] = map[string]any{"uid": 1234, "gid": 1235}
+			process(config)["capabilities"] = map[string]any{"bounding": dockerDefaults}
 		},
 		"with a cgroup namespace": func(config map[string]any) {
 			linux(config)["namespaces"] = append(linux(config)["namespaces"].([]map[string]string), map[string]string{"type": "cgroup"})
@@ -227,21 +229,27 @@ func TestACommandThatASpareCannotExecuteFailsAsAnyStart(t *testing.T) {
 		{"true", strings.Repeat("x", 1<<18)}, {"/bin/echo", strings.Repeat("long ", 1<<14)}, {strings.Repeat("x", 300)}, {"/bin/sh/sh"},
 	} {
 		t.Run(fmt.Sprintf("%.20s %d", args[0], len(args)), func(t *testing.T) {
-			seen := func(s *stage) string {
-				session := s.attach(&agentv1.OpenAttach{AttachId: "a"})
-				response, err := s.client.Start(contextFor(t), connect.NewRequest(&agentv1.StartRequest{Generation: 1, AwaitAttachIds: []string{"a"}}))
-				must(t, err)
-				session.finish()
-				return fmt.Sprintf("failure %d %q, exit %d, stdout %q, stderr %q\nrecorded %d %d",
-					response.Msg.GetFailure().GetExitCode(), response.Msg.GetFailure().GetMessage(), session.exit.GetCode(),
-					session.stdout.String(), session.stderr.String(), s.recorded().Failure.GetExitCode(), s.recorded().Exit.GetCode())
-			}
-			wanted := seen(beginAs(t, asItIs, args))
-			spare := beginSpare(t, asItIs)
-			spare.claim(args)
-			if got := seen(spare.stage); got != wanted {
-				t.Errorf("by the runtime\n%s\nand in a spare\n%s", wanted, got)
-			}
+			wantTheSameInASpare(t, args, func(map[string]any) {})
 		})
+	}
+}
+
+// wantTheSameInASpare runs a command to its end, by the runtime and in a spare.
+func wantTheSameInASpare(t *testing.T, args []string, change func(config map[string]any)) {
+	t.Helper()
+	seen := func(s *stage) string {
+		session := s.attach(&agentv1.OpenAttach{AttachId: "a"})
+		response, err := s.client.Start(contextFor(t), connect.NewRequest(&agentv1.StartRequest{Generation: 1, AwaitAttachIds: []string{"a"}}))
+		must(t, err)
+		session.finish()
+		return fmt.Sprintf("failure %d %q, exit %d, stdout %q, stderr %q\nrecorded %d %d",
+			response.Msg.GetFailure().GetExitCode(), response.Msg.GetFailure().GetMessage(), session.exit.GetCode(),
+			session.stdout.String(), session.stderr.String(), s.recorded().Failure.GetExitCode(), s.recorded().Exit.GetCode())
+	}
+	wanted := seen(beginAs(t, asItIs, args, change))
+	spare := beginSpare(t, asItIs, change)
+	spare.claim(args)
+	if got := seen(spare.stage); got != wanted {
+		t.Errorf("by the runtime\n%s\nand in a spare\n%s", wanted, got)
 	}
 }

@@ -29,7 +29,8 @@ func (c *localContainer) launchStep(generation uint64) (session.Process, session
 	// shim knows what has ended.
 	begun := *last.spec
 	begun.Generation = generation
-	c.current.Store(&running{spec: &begun, main: last.main, exec: last.exec, needsRuntime: session.ErrNotRunning})
+	notRunning := running{spec: &begun, main: last.main, exec: last.exec, oom: last.oom, cgroup: last.cgroup, needsRuntime: session.ErrNotRunning}
+	c.current.Store(&notRunning)
 	spec, err := readSpec(shimspec.ContainerPaths{Dir: filepath.Dir(c.spec.ExitRecord)}.Spec())
 	if err != nil {
 		return nil, session.Stdio{}, err
@@ -44,15 +45,17 @@ func (c *localContainer) launchStep(generation uint64) (session.Process, session
 	if err != nil {
 		return nil, session.Stdio{}, err
 	}
-	before := c.oom.kills()
+	before := last.oom.kills()
 	main, err := c.enterStep(sandbox, entered, spec)
 	if err != nil {
 		return nil, session.Stdio{}, startFailure(err)
 	}
 	faultpoint.Reached("shim.start.executing")
 	confinement, needsRuntime := sandbox.confinement.ofStep(main.child, entered.Keyring)
-	c.current.Store(&running{spec: spec, main: main, exec: exec, confinement: confinement, needsRuntime: needsRuntime})
-	return &process{Child: main.child, oom: c.oom, before: before}, main.stdio, nil
+	c.current.Store(&running{
+		spec: spec, main: main, exec: exec, oom: last.oom, cgroup: last.cgroup, confinement: confinement, needsRuntime: needsRuntime,
+	})
+	return &process{Child: main.child, oom: last.oom, before: before}, main.stdio, nil
 }
 
 // stepOf is what the process that enters is told, and what the step's execs are
@@ -176,7 +179,7 @@ func (c *localContainer) requireExecuted(child *children.Child, from io.ReaderAt
 
 // signalStep sends a signal to every process of a step.
 func (c *localContainer) signalStep(signal unix.Signal) error {
-	pids, err := c.cgroup.Processes()
+	pids, err := c.current.Load().cgroup.Processes()
 	for _, pid := range pids {
 		err = errors.Join(err, c.signalMember(pid, signal))
 	}
@@ -194,7 +197,7 @@ func (c *localContainer) signalMember(pid int, signal unix.Signal) error {
 		return fmt.Errorf("hold a process: %w", err)
 	}
 	defer unix.Close(pidfd)
-	members, err := c.cgroup.Processes()
+	members, err := c.current.Load().cgroup.Processes()
 	if err != nil || !slices.Contains(members, pid) {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -174,16 +175,59 @@ func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.Cont
 		}
 	}
 	for _, shim := range shims {
-		if last.exited() && next == nextGeneration {
+		switch {
+		case last.exited() && next == nextGeneration:
 			err = shim.dismiss(unix.SIGTERM)
-		} else {
+		case last.exited():
 			err = shim.end(ctx, unix.SIGTERM, unix.SIGKILL)
+		default:
+			err = c.endWithContainer(ctx, id, paths, last, shim)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	if last.exited() || isRecorded(paths, last) {
+		return nil
+	}
+	return endCommands(ctx, c.layout.RuntimeRoot(), id) // of a shim that was killed at work
+}
+
+// anewPoll is longer than a shim takes that has nothing to drain.
+const anewPoll = 300 * time.Millisecond
+
+// endWithContainer ends a shim whose container was killed, and kills that again as
+// long as its end is not recorded: while a command that its spare could not execute
+// is started, the shim makes the container anew.
+func (c *Containers) endWithContainer(
+	ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, shim foundProcess,
+) error {
+	ended := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !isRecorded(paths, last) {
+			select {
+			case <-ended:
+				return
+			case <-time.After(anewPoll):
+			}
+			if runtime, err := c.runtime(ctx); err == nil && c.knownToRuntime(id) && !isRecorded(paths, last) {
+				_ = runtime.Kill(ctx, id) // of one that is being made, perhaps
+			}
+		}
+	}()
+	err := shim.end(ctx, unix.SIGTERM, unix.SIGKILL)
+	close(ended)
+	<-done
+	return err
+}
+
+// isRecorded tells whether the end of what was launched last is on record by now.
+func isRecorded(paths shimspec.ContainerPaths, last *launched) bool {
+	var record shimspec.ExitRecord
+	_, err := jsonfile.Read(paths.ExitRecord(), &record)
+	return err == nil && record.Generation == last.spec.Generation
 }
 
 // removeCgroups removes what a runtime leaves that was killed at work.

@@ -166,6 +166,14 @@ func (l *launch) claim(ctx context.Context, held *spare) (err error) {
 	if settings != held.settings || !isAsPrepared(l.spec, held.spec) {
 		return errors.New("it has other settings")
 	}
+	unlock, err := l.paths.LockSpare(shimspec.Refuse)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Lstat(l.paths.ReadyRecord()); err != nil {
+		return fmt.Errorf("its shim ends it: %w", err)
+	}
 	if err := l.writeConfig(config); err != nil {
 		return err
 	}
@@ -251,7 +259,8 @@ func (c *Containers) lockAndEnd(ctx context.Context, id string) error {
 	return c.endIfSpare(ctx, id, paths)
 }
 
-// EndSparesOf ends the spares that nobody has created and that stand on a layer.
+// EndSparesOf ends the spares that nobody has created and that stand on a layer:
+// before its removal, since they use it, and after, when there can be no more.
 func (c *Containers) EndSparesOf(ctx context.Context, diffID string) error {
 	return c.endAll(ctx, c.spares.that(func(held *spare) bool {
 		return !held.created && slices.Contains(held.create.LayerDiffIds, diffID)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -17,6 +18,12 @@ import (
 // be made before its command is known.
 type ociSpare struct {
 	Process struct {
+		User struct {
+			UID uint32 `json:"uid"` // once it is looked up
+		} `json:"user"`
+		Capabilities struct {
+			Bounding, Effective, Permitted, Inheritable, Ambient []string
+		} `json:"capabilities"`
 		AppArmorProfile string `json:"apparmorProfile"`
 		SELinuxLabel    string `json:"selinuxLabel"`
 		Terminal        bool   `json:"terminal"`
@@ -28,6 +35,17 @@ type ociSpare struct {
 	Linux  struct {
 		MountLabel string            `json:"mountLabel"`
 		Sysctl     map[string]string `json:"sysctl"`
+		Resources  struct {
+			Pids struct {
+				Limit int64 `json:"limit"`
+			} `json:"pids"`
+		} `json:"resources"`
+		Seccomp struct {
+			DefaultAction string `json:"defaultAction"`
+			Syscalls      []struct {
+				Action string `json:"action"`
+			} `json:"syscalls"`
+		} `json:"seccomp"`
 	} `json:"linux"`
 }
 
@@ -37,6 +55,14 @@ var spareMounts = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup
 // spareSysctls are Docker's defaults. Of others the interfaces, which come later,
 // would have to have something.
 var spareSysctls = []string{"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"}
+
+// fewProcesses is a limit that the threads of what waits may come to, or those of
+// the OCI runtime that makes it.
+const fewProcesses = 16
+
+// spareLimits are those that what waits does not live with wherever a small program
+// does: it has threads, and reserves memory.
+var spareLimits = []string{"RLIMIT_NPROC", "RLIMIT_AS", "RLIMIT_DATA"}
 
 // needsCommand answers why not; nil: it can be.
 func (o *ociSpare) needsCommand() error {
@@ -52,9 +78,15 @@ func (o *ociSpare) needsCommand() error {
 		}
 	}
 	for _, limit := range o.Process.Rlimits {
-		if limit.Type == "RLIMIT_NPROC" { // what waits has threads
-			return errors.New("a limit of the user's processes")
+		if slices.Contains(spareLimits, limit.Type) {
+			return fmt.Errorf("the limit %s", limit.Type)
 		}
+	}
+	if slices.ContainsFunc(o.seccompActions(), func(action string) bool { return strings.HasPrefix(action, "SCMP_ACT_KILL") }) {
+		return errors.New("a filter that kills") // what waits calls the kernel otherwise than the runtime
+	}
+	if limit := o.Linux.Resources.Pids.Limit; limit > 0 && limit <= fewProcesses {
+		return errors.New("a few processes only")
 	}
 	switch {
 	case o.Process.AppArmorProfile != "", o.Process.SELinuxLabel != "", o.Linux.MountLabel != "":
@@ -63,6 +95,33 @@ func (o *ociSpare) needsCommand() error {
 		return errors.New("a terminal")
 	}
 	return nil
+}
+
+func (o *ociSpare) seccompActions() []string {
+	actions := []string{o.Linux.Seccomp.DefaultAction}
+	for _, rule := range o.Linux.Seccomp.Syscalls {
+		actions = append(actions, rule.Action)
+	}
+	return actions
+}
+
+// losesCapabilities tells, once the user is looked up, whether an execution takes
+// from the process some that it has. The runtime executes the command with all that
+// are permitted, and may so read what another user owns; what waits has been
+// executed already.
+func (o *ociSpare) losesCapabilities() bool {
+	sets := o.Process.Capabilities
+	kept := sets.Ambient
+	if o.Process.User.UID == 0 {
+		kept = slices.Concat(sets.Bounding, sets.Inheritable)
+	}
+	isSame := func(set []string) bool {
+		lacks := func(in []string) func(string) bool {
+			return func(name string) bool { return !slices.Contains(in, name) }
+		}
+		return !slices.ContainsFunc(set, lacks(kept)) && !slices.ContainsFunc(kept, lacks(set))
+	}
+	return !isSame(sets.Permitted) || !isSame(sets.Effective)
 }
 
 // checkSpare tells whether this can be prepared ahead. FAILED_PRECONDITION: it
@@ -88,10 +147,15 @@ func checkSpare(create *hostv1.CreateContainerRequest, launched *hostv1.LaunchCo
 	case !canBeKept(launched):
 		reason = errors.New("something of the machine's or of another container's")
 	}
-	if reason != nil {
-		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("no spare has %w", reason))
+	return noSpareHas(reason)
+}
+
+// noSpareHas is FAILED_PRECONDITION with the reason; nil where there is none.
+func noSpareHas(reason error) error {
+	if reason == nil {
+		return nil
 	}
-	return nil
+	return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("no spare has %w", reason))
 }
 
 // hasContent tells whether a creation is about more than layers.
@@ -137,6 +201,13 @@ func settingsOf(config []byte) (sum [sha256.Size]byte, err error) {
 // waiting notes a spare's settings, and answers its configuration with the process
 // that waits in the command's place.
 func (s *spare) waiting(config []byte) (_ []byte, err error) {
+	var completed ociSpare
+	if err := json.Unmarshal(config, &completed); err != nil {
+		return nil, err
+	}
+	if completed.losesCapabilities() {
+		return nil, noSpareHas(errors.New("capabilities that an execution takes away"))
+	}
 	if s.settings, err = settingsOf(config); err != nil {
 		return nil, err
 	}

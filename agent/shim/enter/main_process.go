@@ -29,7 +29,7 @@ func init() {
 	if isStartedAs(MainMarker, OneProcessor) {
 		runtime.LockOSThread()
 		runMain()
-		syscall.Exit(exitNotExecuted)
+		syscall.Exit(NotExecuted)
 	}
 }
 
@@ -38,7 +38,7 @@ func runMain() {
 		return // no record: nothing ran
 	}
 	root := &rootMaker{}
-	spec, path, ok := prepare([]preparation{ // in the order in which the runtime does
+	spec, path, ok := prepare(false, []preparation{ // in the order in which the runtime does
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
 		{stepLimits, setLimits},
@@ -142,6 +142,6 @@ func executeHere(spec *Spec, path string) {
 	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])))
 	report(RecordFailed, uint32(StepExecute), errno)
 	for {
-		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, exitNotExecuted, 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, NotExecuted, 0, 0)
 	}
 }

@@ -6,19 +6,26 @@ import (
 )
 
 const (
-	signalMaskSize  = 8
-	lastSignal      = 64
-	sigSetMask      = 2
-	executeByUser   = 1 // X_OK
-	defaultPath     = ""
-	pathVariable    = "PATH="
-	exitNotExecuted = 127
+	signalMaskSize   = 8
+	lastSignal       = 64
+	sigSetMask       = 2
+	executeByUser    = 1 // X_OK
+	executeByAnybody = 0o111
+	defaultPath      = ""
+	pathVariable     = "PATH="
 )
+
+// NotExecuted is the exit code of a process that does not become the program.
+const NotExecuted = 127
 
 // lookUp finds the program as the runtime does: by its user, in the directories
 // of its own PATH. A program that it does not find, the runtime does not find
 // either, and says so in its words.
-func lookUp(spec *Spec) (string, syscall.Errno) {
+//
+// isSure leaves to the runtime, as not found, what runtimes of some version judge
+// otherwise: an entry that cannot be looked at, or is not written as they would
+// write it, and a file that somebody may execute and this user cannot.
+func lookUp(spec *Spec, isSure bool) (string, syscall.Errno) {
 	name := spec.Args[0]
 	if contains(name, '/') {
 		return name, 0
@@ -41,18 +48,45 @@ func lookUp(spec *Spec) (string, syscall.Errno) {
 		if len(dir) == 0 || dir[0] != '/' {
 			return "", syscall.ENOENT // relative: the runtime's own rules
 		}
-		if candidate := dir + "/" + name; isExecutable(candidate) {
+		candidate := dir + "/" + name
+		is, sure := isExecutable(candidate)
+		if isSure && (!sure || !isClean(dir)) {
+			return "", syscall.ENOENT
+		}
+		if is {
 			return candidate, 0
 		}
 	}
 	return "", syscall.ENOENT
 }
 
-func isExecutable(name string) bool {
+// isExecutable is sure where every runtime answers the same.
+func isExecutable(name string) (is, sure bool) {
 	var stat syscall.Stat_t
-	return syscall.Stat(name, &stat) == nil &&
-		stat.Mode&syscall.S_IFMT == syscall.S_IFREG &&
-		syscall.Faccessat(-100, name, executeByUser, 0) == nil // AT_FDCWD
+	if err := syscall.Stat(name, &stat); err != nil {
+		return false, err == syscall.ENOENT || err == syscall.ENOTDIR
+	}
+	kind := stat.Mode & syscall.S_IFMT
+	if kind == syscall.S_IFDIR || stat.Mode&executeByAnybody == 0 {
+		return false, true
+	}
+	is = kind == syscall.S_IFREG && syscall.Faccessat(-100, name, executeByUser, 0) == nil // AT_FDCWD
+	return is, is
+}
+
+// isClean tells whether an absolute directory is written in the shortest way.
+func isClean(dir string) bool {
+	for begin := 1; begin <= len(dir); {
+		end := begin
+		for end < len(dir) && dir[end] != '/' {
+			end++
+		}
+		if part := dir[begin:end]; part == "" || part == "." || part == ".." {
+			return false
+		}
+		begin = end + 1
+	}
+	return true
 }
 
 func contains(text string, wanted byte) bool {
@@ -148,6 +182,6 @@ func clone(path *byte, argv, envv **byte, terminal uintptr, failedAt, failure *b
 	}
 	*failedAt, *failure = byte(at), byte(errno) // none of execve's is above 255
 	for {
-		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, exitNotExecuted, 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, NotExecuted, 0, 0)
 	}
 }

@@ -31,7 +31,7 @@ func init() {
 	if isStartedAs(waitMarker, OneProcessor, waitHome) {
 		runtime.LockOSThread()
 		runWait()
-		syscall.Exit(exitNotExecuted)
+		syscall.Exit(NotExecuted)
 	}
 }
 
@@ -53,7 +53,7 @@ func runWait() {
 	if n, err := syscall.Write(executedFD, []byte{1}); n != 1 || err != nil {
 		return
 	}
-	if spec, path, ok := prepare(nil); ok {
+	if spec, path, ok := prepare(true, nil); ok {
 		executeAsWas(spec, path)
 	}
 }
