@@ -33,12 +33,20 @@ func TestWhatCannotBePreparedIsRefused(t *testing.T) {
 		"a seed": {func(r *hostv1.PrepareSpareRequest) {
 			r.Create.VolumeSeeds = []*hostv1.VolumeSeed{{Path: "/etc", VolumePath: filepath.Join(h.stateDir, "volumes", "v")}}
 		}, refused},
-		"a bind":        {config(withMount(map[string]any{"destination": "/tmp", "type": "bind", "source": "/tmp", "options": []string{"rbind"}})), refused},
-		"a hidden bind": {config(withMount(map[string]any{"destination": "/tmp", "type": "tmpfs", "source": "/tmp", "options": []string{"bind"}})), refused},
-		"a parameter":   {config(withSysctl("net.ipv4.conf.eth0.log_martians")), refused},
-		"a label":       {config(func(c map[string]any) { processOf(c)["apparmorProfile"] = "unconfined" }), refused},
-		"user's processes": {config(func(c map[string]any) {
-			processOf(c)["rlimits"] = []any{map[string]any{"type": "RLIMIT_NPROC", "soft": 44, "hard": 44}}
+		"a bind":                      {config(withMount(map[string]any{"destination": "/tmp", "type": "bind", "source": "/tmp", "options": []string{"rbind"}})), refused},
+		"a hidden bind":               {config(withMount(map[string]any{"destination": "/tmp", "type": "tmpfs", "source": "/tmp", "options": []string{"bind"}})), refused},
+		"a parameter":                 {config(withSysctl("net.ipv4.conf.eth0.log_martians")), refused},
+		"a label":                     {config(func(c map[string]any) { processOf(c)["apparmorProfile"] = "unconfined" }), refused},
+		"user's processes":            {config(withRlimit("RLIMIT_NPROC")), refused},
+		"little memory":               {config(withRlimit("RLIMIT_AS")), refused},
+		"little data":                 {config(withRlimit("RLIMIT_DATA")), refused},
+		"another user's capabilities": {func(r *hostv1.PrepareSpareRequest) { r.Launch.User = "alice" }, refused},
+		"root without what it gets by an execution": {config(func(c map[string]any) {
+			processOf(c)["capabilities"] = map[string]any{"bounding": []string{"CAP_CHOWN"}}
+		}), refused},
+		"a filter that ends the process": {config(func(c map[string]any) {
+			c["linux"].(map[string]any)["seccomp"] = map[string]any{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []any{
+				map[string]any{"names": []string{"getcpu"}, "action": "SCMP_ACT_KILL_PROCESS"}}}
 		}), refused},
 		"a filter that ends threads": {config(func(c map[string]any) {
 			c["linux"].(map[string]any)["seccomp"] = map[string]any{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []any{
@@ -46,10 +54,10 @@ func TestWhatCannotBePreparedIsRefused(t *testing.T) {
 		}), refused},
 		"a filter that forbids to wait": {config(func(c map[string]any) {
 			c["linux"].(map[string]any)["seccomp"] = map[string]any{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []any{
-				map[string]any{"names": []string{"fcntl"}, "action": "SCMP_ACT_ERRNO"}}}
+				map[string]any{"names": []string{"madvise"}, "action": "SCMP_ACT_ERRNO"}}}
 		}), refused},
-		"too little memory": {config(func(c map[string]any) {
-			c["linux"].(map[string]any)["resources"] = map[string]any{"pids": map[string]any{"limit": 1}}
+		"few processes": {config(func(c map[string]any) {
+			c["linux"].(map[string]any)["resources"] = map[string]any{"pids": map[string]any{"limit": 16}}
 		}), refused},
 		"hooks":      {config(func(c map[string]any) { c["hooks"] = map[string]any{"prestart": []any{}} }), connect.CodeInvalidArgument},
 		"another ID": {func(r *hostv1.PrepareSpareRequest) { r.Launch.ContainerId = randomID() }, connect.CodeInvalidArgument},
@@ -68,6 +76,32 @@ func TestWhatCannotBePreparedIsRefused(t *testing.T) {
 			}
 			h.wantNothingLeft(t, request.Create.ContainerId)
 			h.wantNoFiles(t, request.Create.ContainerId)
+		})
+	}
+}
+
+func withRlimit(kind string) func(map[string]any) {
+	return func(config map[string]any) {
+		processOf(config)["rlimits"] = []any{map[string]any{"type": kind, "soft": 1 << 20, "hard": 1 << 20}}
+	}
+}
+
+func TestAnotherUsersSpareIsPreparedWhereAnExecutionTakesNothingFromIt(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	names := []string{"CAP_CHOWN", "CAP_KILL"}
+	for name, capabilities := range map[string]map[string]any{
+		"none":      {},
+		"bounding":  {"bounding": names},
+		"inherited": {"bounding": names, "permitted": names, "effective": names, "inheritable": names, "ambient": names},
+	} {
+		t.Run(name, func(t *testing.T) {
+			request := spareOf(t, layer, noNetwork(), "id -un")
+			request.User = "alice"
+			withConfig(t, request, func(c map[string]any) { processOf(c)["capabilities"] = capabilities })
+			h.mustPrepare(t, request)
+			h.mustCreate(t, createOf(request))
+			h.wantItRuns(t, request, "alice\n")
 		})
 	}
 }

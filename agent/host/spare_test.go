@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
 func createOf(request *hostv1.LaunchContainerRequest) *hostv1.CreateContainerRequest {
@@ -54,17 +55,19 @@ func spareOf(t testing.TB, layer string, network *hostv1.NetworkNamespace, scrip
 // mainOf is the process that a spare has.
 func (h *hostProcess) mainOf(t testing.TB, id string) int64 {
 	t.Helper()
+	return int64(h.readinessOf(t, id).PID)
+}
+
+func (h *hostProcess) readinessOf(t testing.TB, id string) (ready shimspec.Readiness) {
+	t.Helper()
 	content, err := os.ReadFile(filepath.Join(h.runDir, "c", id[:16], "ready.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ready struct {
-		PID int64 `json:"pid"`
-	}
 	if err := json.Unmarshal(content, &ready); err != nil || ready.PID == 0 {
 		t.Fatal(string(content), err)
 	}
-	return ready.PID
+	return ready
 }
 
 // look shows what a container has of the host process.
@@ -84,8 +87,10 @@ func TestASpareIsWhatItIsLaunchedAs(t *testing.T) {
 			for _, isSpare := range []bool{false, true} {
 				request := spareOf(t, layer, network, look+"; exit 7")
 				request.User = "alice"
+				withConfig(t, request, withoutCapabilities)
 				prepared := proto.CloneOf(request)
 				prepared.OciSpec = ociSpec(t, "nothing")
+				withConfig(t, prepared, withoutCapabilities)
 				for _, file := range prepared.Files {
 					file.Content = []byte("of the one that was prepared\n")
 				}
@@ -143,6 +148,10 @@ func withConfig(t testing.TB, request *hostv1.LaunchContainerRequest, change fun
 		t.Fatal(err)
 	}
 	request.OciSpec = content
+}
+
+func withoutCapabilities(config map[string]any) {
+	processOf(config)["capabilities"] = map[string]any{}
 }
 
 func processOf(config map[string]any) map[string]any { return config["process"].(map[string]any) }
