@@ -126,7 +126,9 @@ func relativePath(config map[string]any) {
 }
 
 func TestWantOfMemoryIsToldOfAContainerThatIsMadeAnew(t *testing.T) {
-	c := claimed(t, sh("x=$(head -c 400000000 /dev/zero | tr '\\0' x); echo no; exit 3"), relativePath, func(config map[string]any) {
+	// Later than the last one's group is looked at.
+	script := "sleep 2; x=$(head -c 400000000 /dev/zero | tr '\\0' x); echo no; sleep 3"
+	c := claimed(t, []string{"sh", "-c", script}, relativePath, func(config map[string]any) {
 		config["linux"].(map[string]any)["resources"] = map[string]any{"memory": map[string]any{"limit": 32 << 20, "swap": 32 << 20}}
 	})
 	events := c.watch()
@@ -159,6 +161,26 @@ func TestNothingIsHeldOfAProcessWhosePlaceTheRuntimeTakes(t *testing.T) {
 	}
 	if kept, anew := held(), held(relativePath); !slices.Equal(kept, anew) || len(kept) < 3 {
 		t.Errorf("of a process that waited %q, of one that was made anew %q", kept, anew)
+	}
+}
+
+func TestAShimDoesNotEndASpareThatIsBeingClaimed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	spare := beginSpare(t, asItIs)
+	paths := shimspec.ContainerPaths{Dir: filepath.Dir(spare.spec.ExitRecord)}
+	unlock, err := paths.LockSpare(shimspec.Refuse)
+	must(t, err)
+	waits := fmt.Sprintf("-> FLOCK  ADVISORY  WRITE %d ", spare.shim.Process.Pid)
+	eventually(t, "the shim is to end it", func() bool { return strings.Contains(readFile(t, "/proc/locks"), waits) })
+	spare.claim(sh("echo ran"))
+	unlock()
+	if session := spare.step(); session.stdout.String() != "ran\n" {
+		t.Error(session.stdout.String())
+	}
+	if !fileExists(spare.spec.ReadyRecord) {
+		t.Error("its readiness is gone")
 	}
 }
 
