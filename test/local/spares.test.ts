@@ -112,6 +112,34 @@ describe("a container that is just like the last two", () => {
     }
   });
 
+  test("is never found to be different when it is started", async () => {
+    await using daemon = await Daemon.start({ args: tellingOfSpares });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await daemon.ok("network", "create", "lane");
+    for (const flags of [
+      ["--publish", "127.0.0.1::80"],
+      ["--publish-all", "--expose", "80"],
+    ]) {
+      for (let n = 0; n < 3; n++) {
+        await daemon.ok("run", "--rm", ...flags, "busybox", "true");
+      }
+    }
+    assert.deepEqual(preparedSpares(daemon), []);
+    for (const flags of [
+      ["--hostname", "box", "--dns", "192.0.2.1", "--add-host", "a:192.0.2.2"],
+      ["--network", "lane", "--network-alias", "other", "--mac-address", "02:00:00:00:00:01"],
+      [
+        ...["--user", "app", "--workdir", "/made", "--read-only", "--tmpfs", "/tmp", "--group-add", "7"],
+        ...["--ulimit", "nofile=100:200", "--pids-limit", "100", "--cap-add", "NET_ADMIN"],
+      ],
+    ]) {
+      const spare = await spareWaits(daemon, ...flags);
+      await daemon.ok("run", "--rm", "--label", "a=b", "--env", "A=b", ...flags, "busybox", "true");
+      await untilTrue(() => takenSpares(daemon).includes(spare));
+    }
+    assert.doesNotMatch(daemon.output, /a spare is not used|no spare container is prepared/);
+  });
+
   test("can be had eight times at once", async () => {
     const { daemon } = setting;
     await spareWaits(daemon, ...plain);

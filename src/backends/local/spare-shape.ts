@@ -4,7 +4,11 @@ import { createHash } from "node:crypto";
 import { toBinary } from "@bufbuild/protobuf";
 
 import { shortId } from "../../common/ids.ts";
-import { type HostConfig, HostConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type ContainerConfig,
+  type HostConfig,
+  HostConfigSchema,
+} from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { PlannedContainer, WorkloadSpec } from "../common/driver.ts";
 import { isOfBuild } from "../common/model/build-label.ts";
@@ -28,8 +32,8 @@ export function shapeOf(container: Shaped): string | undefined {
   if (config === undefined || hostConfig === undefined || isOfBuild(config.labels)) {
     return undefined;
   }
-  if (config.volumes.length > 0 || hasMounts(hostConfig)) {
-    return undefined; // Such a mount is one container's.
+  if (config.volumes.length > 0 || hasMounts(hostConfig) || publishesPorts(config, hostConfig)) {
+    return undefined; // Such a mount, and such a port, is one container's.
   }
   const { domainname, networkDisabled, openStdin, stdinOnce, tty, user, workingDir } = config;
   const hostname = isOwn(config.hostname, container.id) ? "" : config.hostname;
@@ -67,6 +71,14 @@ function isOwn(hostname: string, id: ContainerRecord["id"] | undefined): boolean
 
 function hasMounts({ binds, mounts, volumesFrom }: HostConfig): boolean {
   return binds.length + volumesFrom.length > 0 || mounts.some(({ type }) => type !== "tmpfs");
+}
+
+/** A spare has none, since it has no address: only the launch would find that it has other settings. */
+function publishesPorts(
+  { exposedPorts }: ContainerConfig,
+  { portBindings, publishAllPorts }: HostConfig,
+): boolean {
+  return portBindings.length > 0 || (publishAllPorts && exposedPorts.length > 0);
 }
 
 /** Without what only the engine reads. */
