@@ -124,6 +124,21 @@ describe("a spare container", () => {
     assert.equal(asked.length, 4, "while it was made");
   });
 
+  it("is prepared while the one before it is made, whatever became of one that was not launched", async () => {
+    const { asked, clock, made, run, spares, twice } = bench();
+    await twice(bridged);
+    made(bridged); // It is left so.
+    await clock.advance(0);
+    assert.equal(asked.length, 2);
+    // As of a container whose record could not be kept.
+    assert.equal(spares.take(create(ContainerRecordSchema, bridged)), asked[1]?.record.id);
+    await clock.advance(30_000);
+    await run(bridged);
+    assert.equal(asked.length, 3);
+    assert.equal(made(bridged).taken, asked[2]?.record.id);
+    assert.equal(asked.length, 4);
+  });
+
   it("is one of two where containers come faster than spares are prepared, and of one again later", async () => {
     const { asked, clock, host, launching, run, spares } = bench();
     const preparing = Promise.withResolvers<void>();
@@ -194,9 +209,9 @@ describe("a spare container", () => {
     assert.equal(taken, asked[0]?.record.id);
   });
 
-  it("is not prepared of what starts more than a minute apart", async () => {
+  it("is not prepared of what starts further apart than it would wait", async () => {
     const { asked, clock, run } = bench();
-    for (const pause of [61_000, 61_000, 60_000]) {
+    for (const pause of [30_001, 59_000, 30_000]) {
       assert.equal(asked.length, 0);
       await run(bridged);
       await clock.advance(pause);
@@ -205,13 +220,15 @@ describe("a spare container", () => {
     assert.equal(asked.length, 1);
   });
 
-  it("is not prepared of a container of a build, with mounts, with secrets, with another's processes, or that starts again", async () => {
+  it("is not prepared of a container of a build, with mounts, ports, secrets, another's processes, or that starts again", async () => {
     const { asked, run, twice } = bench();
     await twice({ ...bridged, config: { labels: { "sockerless.build": "container" } } });
     await twice({ ...bridged, config: { volumes: ["/data"] } });
     await twice({ ...bridged, hostConfig: { binds: ["/a:/b"] } });
     await twice({ ...bridged, hostConfig: { volumesFrom: ["other"] } });
     await twice({ ...bridged, hostConfig: { mounts: [{ type: "volume", target: "/data" }] } });
+    await twice({ ...bridged, hostConfig: { portBindings: [{ containerPort: "80/tcp" }] } });
+    await twice({ ...bridged, config: { exposedPorts: ["80/tcp"] }, hostConfig: { publishAllPorts: true } });
     const later = { record: { ...create(ContainerRecordSchema, bridged), id: newId(), generation: 2n } };
     const secrets = { files: [], env: ["TOKEN=x"] };
     for (const more of [later, { secrets }, { joined: { pid: "c" } }, { joined: { ipc: "c" } }]) {
@@ -300,7 +317,10 @@ describe("a spare container", () => {
       await twice(bridged);
       assert.equal(await run(bridged), undefined);
       assert.equal(asked.length, 1);
-      await clock.advance(60_000);
+      await clock.advance(59_999);
+      await run(bridged);
+      assert.equal(asked.length, 1);
+      await clock.advance(1);
       await run(bridged);
       assert.equal(asked.length, retries ? 2 : 1, Code[code]);
     }

@@ -14,8 +14,13 @@ import { isFirstAlone, shapeOf, spareOf } from "./spare-shape.ts";
 
 /** Milliseconds for which the host process keeps a spare that nobody launches. */
 export const spareHeldMs = 30_000;
-/** Milliseconds in which a second container of a shape has to follow the first. */
-const soonMs = 60_000;
+/**
+ * Milliseconds in which a second container of a shape has to follow the first: of those that come more slowly each would
+ * have one prepared that has gone before the next.
+ */
+const soonMs = spareHeldMs;
+/** Milliseconds until another is tried of a shape of which one has failed. */
+const retryMs = 60_000;
 /** Spares that wait or are being prepared at a time, of all shapes. */
 const mostHeld = 4;
 /** Spares that are being prepared at a time: one after the other where nobody is in a hurry. */
@@ -42,6 +47,10 @@ interface Spare {
   readonly untilMs: number;
 }
 
+interface TakenSpare extends Spare {
+  readonly shape: Shape;
+}
+
 /** Settings of {@link Spares}. */
 export interface SparesOptions {
   /** Has the host process launch a container ahead; what fails leaves nothing behind. */
@@ -55,8 +64,8 @@ export class Spares {
   readonly #options: SparesOptions;
   /** By key, the one that was used last at the end. */
   readonly #shapes = new Map<string, Shape>();
-  /** Shapes of containers that took a spare and are not launched yet, by their IDs. */
-  readonly #taken = new Map<string, Shape>();
+  /** Spares that a container took which is not launched yet, by ID; some may have gone by now. */
+  readonly #taken = new Map<string, TakenSpare>();
   /** Launches that are under way until their process runs, by container. */
   readonly #launching = new Map<string, WorkloadSpec>();
   /** Preparations under way, by the ID of what they prepare; none rejects. */
@@ -79,7 +88,8 @@ export class Spares {
     if (this.#preparing.has(spare.id)) {
       shape.hurriedMs = this.#options.clock.nowMs();
     }
-    this.#taken.set(spare.id, shape);
+    this.#forgetGone();
+    this.#taken.set(spare.id, { ...spare, shape });
     this.#options.logger.debug({ container: spare.id }, "a container takes the spare one that is like it");
     return spare.id;
   }
@@ -94,10 +104,10 @@ export class Spares {
    * one such container after the other ask for it as soon as this one has ended. Those who only create them get no more.
    */
   making(containerId: string): void {
-    const shape = this.#taken.get(containerId);
-    const unlaunched = [...this.#taken.values()].filter((other) => other === shape);
-    if (shape !== undefined && unlaunched.length === 1) {
-      this.#prepareUnlessBusy(shape);
+    const taken = this.#taken.get(containerId);
+    const unlaunched = [...this.#taken.values()].filter(({ shape }) => shape === taken?.shape);
+    if (taken !== undefined && unlaunched.length === 1) {
+      this.#prepareUnlessBusy(taken.shape);
     }
   }
 
@@ -171,7 +181,7 @@ export class Spares {
     } catch (error) {
       shape.spares = shape.spares.filter((spare) => spare.id !== id);
       if (!isOvertaken(error)) {
-        shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + soonMs;
+        shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + retryMs;
       }
       logger.debug(told, `no spare container is prepared: ${messageOf(error)}`);
     }
@@ -187,6 +197,16 @@ export class Spares {
       this.#shapes.delete(oldest); // Its spares, if it has any, go by themselves.
     }
     return shape;
+  }
+
+  /** A container may be left as it was created, or its record may not have been kept: its spare goes all the same. */
+  #forgetGone(): void {
+    const nowMs = this.#options.clock.nowMs();
+    for (const [id, { untilMs }] of this.#taken) {
+      if (untilMs <= nowMs) {
+        this.#taken.delete(id);
+      }
+    }
   }
 
   #heldOf({ spares }: Shape): readonly Spare[] {

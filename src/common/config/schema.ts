@@ -309,7 +309,7 @@ export const topSchema = z.strictObject({
   }),
   spares: describe(
     withDefault(onOff(), true),
-    "A container just like one that was started in the last minute is prepared ahead, but for its command, so that the next `docker run` takes less time (`local` backend). At most four wait, for half a minute each, in which each takes the memory of a container that does nothing.",
+    "A container just like one that was started in the last half minute is prepared ahead, but for its command, so that the next `docker run` takes less time (`local` backend). At most four wait, for half a minute each, in which each takes the memory of a container that does nothing.",
   ),
   block_volume_size: describe(
     withDefault(size(), 10 * 1024 ** 3),
