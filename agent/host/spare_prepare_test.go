@@ -33,14 +33,13 @@ func TestWhatCannotBePreparedIsRefused(t *testing.T) {
 		"a seed": {func(r *hostv1.PrepareSpareRequest) {
 			r.Create.VolumeSeeds = []*hostv1.VolumeSeed{{Path: "/etc", VolumePath: filepath.Join(h.stateDir, "volumes", "v")}}
 		}, refused},
-		"a bind":                      {config(withMount(map[string]any{"destination": "/tmp", "type": "bind", "source": "/tmp", "options": []string{"rbind"}})), refused},
-		"a hidden bind":               {config(withMount(map[string]any{"destination": "/tmp", "type": "tmpfs", "source": "/tmp", "options": []string{"bind"}})), refused},
-		"a parameter":                 {config(withSysctl("net.ipv4.conf.eth0.log_martians")), refused},
-		"a label":                     {config(func(c map[string]any) { processOf(c)["apparmorProfile"] = "unconfined" }), refused},
-		"user's processes":            {config(withRlimit("RLIMIT_NPROC")), refused},
-		"little memory":               {config(withRlimit("RLIMIT_AS")), refused},
-		"little data":                 {config(withRlimit("RLIMIT_DATA")), refused},
-		"another user's capabilities": {func(r *hostv1.PrepareSpareRequest) { r.Launch.User = "alice" }, refused},
+		"a bind":           {config(withMount(map[string]any{"destination": "/tmp", "type": "bind", "source": "/tmp", "options": []string{"rbind"}})), refused},
+		"a hidden bind":    {config(withMount(map[string]any{"destination": "/tmp", "type": "tmpfs", "source": "/tmp", "options": []string{"bind"}})), refused},
+		"a parameter":      {config(withSysctl("net.ipv4.conf.eth0.log_martians")), refused},
+		"a label":          {config(func(c map[string]any) { processOf(c)["apparmorProfile"] = "unconfined" }), refused},
+		"user's processes": {config(withRlimit("RLIMIT_NPROC")), refused},
+		"little memory":    {config(withRlimit("RLIMIT_AS")), refused},
+		"little data":      {config(withRlimit("RLIMIT_DATA")), refused},
 		"root without what it gets by an execution": {config(func(c map[string]any) {
 			processOf(c)["capabilities"] = map[string]any{"bounding": []string{"CAP_CHOWN"}}
 		}), refused},
@@ -93,6 +92,7 @@ func TestAnotherUsersSpareIsPreparedWhereAnExecutionTakesNothingFromIt(t *testin
 	for name, capabilities := range map[string]map[string]any{
 		"none":      {},
 		"bounding":  {"bounding": names},
+		"root's":    {"bounding": names, "permitted": names, "effective": names},
 		"inherited": {"bounding": names, "permitted": names, "effective": names, "inheritable": names, "ambient": names},
 	} {
 		t.Run(name, func(t *testing.T) {

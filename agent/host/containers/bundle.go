@@ -143,12 +143,32 @@ func (f machineFacts) completeProcess(top object) error {
 				return err
 			}
 		}
+		if err := f.completeCapabilities(*process); err != nil {
+			return err
+		}
 		return edit(*process, "user", func(user *object) error {
 			return errors.Join(
 				user.set("uid", f.user.UID), user.set("gid", f.user.GID),
 				user.set("additionalGids", f.user.AdditionalGIDs),
 			)
 		})
+	})
+}
+
+// completeCapabilities leaves another user than root none before its program is
+// executed, which takes them away in any case: as under dockerd, the program is
+// looked up without.
+func (f machineFacts) completeCapabilities(process object) error {
+	if _, ok := process["capabilities"]; !ok || f.user.UID == 0 {
+		return nil
+	}
+	return edit(process, "capabilities", func(sets *object) error {
+		if _, ok := (*sets)["ambient"]; ok { // an execution keeps these
+			return nil
+		}
+		delete(*sets, "effective")
+		delete(*sets, "permitted")
+		return nil
 	})
 }
 

@@ -118,7 +118,8 @@ func TestMountsAndDevicesInWhatIsBoundAreLeftToTheHook(t *testing.T) {
 func TestTheMachinesFactsAreFilledInAndTheRestIsKept(t *testing.T) {
 	got := completed(t, `{
 		"ociVersion": "1.0.2", "someday": {"x": [1, 2.5, 12345678901234567890]},
-		"process": {"args": ["sh"], "user": {"umask": 18}, "rlimits": []},
+		"process": {"args": ["sh"], "user": {"umask": 18}, "rlimits": [],
+			"capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]}},
 		"root": {"readonly": true},
 		"mounts": [{"destination": "/proc", "type": "proc", "uidMappings": null}],
 		"linux": {"namespaces": [{"type": "pid"}, {"type": "network"}], "seccomp": {"defaultAction": "x"}}
@@ -130,7 +131,8 @@ func TestTheMachinesFactsAreFilledInAndTheRestIsKept(t *testing.T) {
 	var want map[string]any
 	err := json.Unmarshal([]byte(`{
 		"ociVersion": "1.0.2", "someday": {"x": [1, 2.5, 12345678901234567890]},
-		"process": {"args": ["/sbin/docker-init", "--", "sh"], "user": {"umask": 18, "uid": 1, "gid": 2, "additionalGids": [2, 3]}, "rlimits": []},
+		"process": {"args": ["/sbin/docker-init", "--", "sh"], "user": {"umask": 18, "uid": 1, "gid": 2, "additionalGids": [2, 3]}, "rlimits": [],
+			"capabilities": {"bounding": ["CAP_KILL"]}},
 		"root": {"readonly": true, "path": "/root/fs"},
 		"mounts": [{"destination": "/proc", "type": "proc", "uidMappings": null},
 			{"destination": "/etc/hosts", "type": "bind", "source": "/files/hosts", "options": ["rbind"]},
