@@ -106,7 +106,7 @@ func TestASpareIsWhatItIsLaunchedAs(t *testing.T) {
 					t.Errorf("created: %v", disk)
 				}
 				c := h.mustLaunch(t, request)
-				if isSpare != (c.Pid == waiting) {
+				if isSpare != (c.Pid == waiting) || isSpare != c.Claimed {
 					t.Errorf("process %d waits, %d is launched", waiting, c.Pid)
 				}
 				if again := h.mustLaunch(t, request); again.Pid != c.Pid {
@@ -205,7 +205,7 @@ func TestALaunchThatDiffersFromTheSpareIsOfItsOwn(t *testing.T) {
 			h.mustCreate(t, createOf(request))
 			change(request)
 			c := h.mustLaunch(t, request)
-			if c.Pid == waiting {
+			if c.Pid == waiting || c.Claimed {
 				t.Error("the spare is launched")
 			}
 			c.start(t, 1)

@@ -141,7 +141,9 @@ func (c *Containers) claim(
 		return nil
 	}
 	c.spares.remove(request.ContainerId)
-	return launchResponse(l.spec, last.ready)
+	response := launchResponse(l.spec, last.ready)
+	response.Claimed = true
+	return response
 }
 
 func (l *launch) claim(ctx context.Context, held *spare) (err error) {

@@ -49,8 +49,8 @@ function bench() {
       ...{ record, image: create(ImageRecordSchema), args: ["sleep"], env: ["A=1"], mounts: [] },
       ...{ network: { kind: "none" }, awaitAttachIds: [], ...more },
     };
-    spares.launching(spec);
-    return { taken, id: spec.record.id };
+    const tellUse = spares.launching(spec);
+    return { taken, id: spec.record.id, tellUse };
   };
   /** Has a container of this kind start. @returns the ID that it took over; undefined: it has one of its own */
   const run = async (init: RecordInit, more: Partial<WorkloadSpec> = {}) => {
@@ -324,6 +324,29 @@ describe("a spare container", () => {
       await run(bridged);
       assert.equal(asked.length, retries ? 2 : 1, Code[code]);
     }
+  });
+
+  it("of which two in a row were of no use is not prepared again for ten minutes", async () => {
+    const { asked, clock, launching, run, spares, twice } = bench();
+    const start = async (claimed: boolean) => {
+      const { id, taken, tellUse } = launching(bridged);
+      assert.notEqual(taken, undefined);
+      tellUse(claimed);
+      spares.started(id);
+      await clock.advance(0);
+    };
+    await twice(bridged);
+    for (const claimed of [false, true, false, false]) {
+      await start(claimed);
+    }
+    await start(true); // with the one that was prepared before the last start
+    const prepared = asked.length;
+    await twice(bridged);
+    assert.equal(asked.length, prepared);
+    await clock.advance(600_000);
+    await twice(bridged);
+    assert.equal(asked.length, prepared + 1);
+    assert.notEqual(await run(bridged), undefined);
   });
 
   it("is forgotten with its shape once many others were started", async () => {

@@ -25,6 +25,10 @@ const retryMs = 60_000;
 const mostHeld = 4;
 /** Spares that are being prepared at a time: one after the other where nobody is in a hurry. */
 const mostPrepared = 2;
+/** Spares in a row that are of no use, after which the next ones would not be either. */
+const mostMissed = 2;
+/** Milliseconds for which none is prepared then. */
+const missedMs = 600_000;
 /** Shapes that are remembered. */
 const mostShapes = 64;
 
@@ -37,6 +41,8 @@ interface Shape {
   spares: readonly Spare[];
   /** The last time when a container had to wait for its spare. */
   hurriedMs?: number;
+  /** Containers in a row that took a spare and were launched without it. */
+  missed?: number;
   /** None is prepared until then. */
   refusedUntilMs?: number;
 }
@@ -111,10 +117,27 @@ export class Spares {
     }
   }
 
-  /** Told that a launch begins. */
-  launching(spec: WorkloadSpec): void {
-    this.#taken.delete(spec.record.id);
-    this.#launching.set(spec.record.id, spec);
+  /**
+   * Told that a launch begins.
+   *
+   * @returns to be told whether it had the use of the spare under its ID: of containers that twice in a row had not, since
+   *   something was done to them before their start, none is prepared for a while
+   */
+  launching(spec: WorkloadSpec): (claimed: boolean) => void {
+    const { id } = spec.record;
+    const shape = this.#taken.get(id)?.shape;
+    this.#taken.delete(id);
+    this.#launching.set(id, spec);
+    return (claimed) => {
+      if (shape === undefined) {
+        return;
+      }
+      shape.missed = claimed ? 0 : (shape.missed ?? 0) + 1;
+      if (shape.missed === mostMissed) {
+        shape.missed = 0;
+        shape.refusedUntilMs = this.#options.clock.nowMs() + missedMs;
+      }
+    };
   }
 
   /** Told that a container is not launched, or its launch is over without a process that runs. */

@@ -65,11 +65,12 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
     async launch(spec, signal, progress) {
       const from = new Date();
       const request = launchRequest(spec, options);
-      spares?.launching(spec);
+      const tellUse = spares?.launching(spec);
       const launched = await host.launchContainer(request, { signal }).catch((error: unknown) => {
         spares?.over(spec.record.id);
         throw launchError(error, spec);
       });
+      tellUse?.(launched.claimed);
       progress.phase({ name: "launch", by: "backend", from, until: new Date() });
       return {
         agent: { kind: "unix", path: launched.agentSocket },

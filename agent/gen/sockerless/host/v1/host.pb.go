@@ -1720,6 +1720,7 @@ type LaunchContainerResponse struct {
 	Pid              int64                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"` // of the container's init, stopped before exec
 	BoundPorts       []*BoundPort           `protobuf:"bytes,3,rep,name=bound_ports,json=boundPorts,proto3" json:"bound_ports,omitempty"`
 	NetworkNamespace string                 `protobuf:"bytes,4,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"` // path; empty for host networking
+	Claimed          bool                   `protobuf:"varint,5,opt,name=claimed,proto3" json:"claimed,omitempty"`                                          // it runs in the spare that was prepared under its ID
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1780,6 +1781,13 @@ func (x *LaunchContainerResponse) GetNetworkNamespace() string {
 		return x.NetworkNamespace
 	}
 	return ""
+}
+
+func (x *LaunchContainerResponse) GetClaimed() bool {
+	if x != nil {
+		return x.Claimed
+	}
+	return false
 }
 
 type PrepareSpareRequest struct {
@@ -4555,13 +4563,14 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\tmax_files\x18\x03 \x01(\rR\bmaxFiles\x12$\n" +
 	"\vbuffer_size\x18\x04 \x01(\x04H\x00R\n" +
 	"bufferSize\x88\x01\x01B\x0e\n" +
-	"\f_buffer_size\"\xbb\x01\n" +
+	"\f_buffer_size\"\xd5\x01\n" +
 	"\x17LaunchContainerResponse\x12!\n" +
 	"\fagent_socket\x18\x01 \x01(\tR\vagentSocket\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12>\n" +
 	"\vbound_ports\x18\x03 \x03(\v2\x1d.sockerless.host.v1.BoundPortR\n" +
 	"boundPorts\x12+\n" +
-	"\x11network_namespace\x18\x04 \x01(\tR\x10networkNamespace\"\x9d\x01\n" +
+	"\x11network_namespace\x18\x04 \x01(\tR\x10networkNamespace\x12\x18\n" +
+	"\aclaimed\x18\x05 \x01(\bR\aclaimed\"\x9d\x01\n" +
 	"\x13PrepareSpareRequest\x12B\n" +
 	"\x06create\x18\x01 \x01(\v2*.sockerless.host.v1.CreateContainerRequestR\x06create\x12B\n" +
 	"\x06launch\x18\x02 \x01(\v2*.sockerless.host.v1.LaunchContainerRequestR\x06launch\"\x16\n" +
