@@ -119,6 +119,35 @@ func TestAnExecIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 	}
 }
 
+// TestAnExecOfAUserWithoutCapabilitiesIsInADirectoryOfRootsAlone compares with the
+// runtime, which enters it before it switches the user. Where processes may trace, it
+// does not take over.
+func TestAnExecOfAUserWithoutCapabilitiesIsInADirectoryOfRootsAlone(t *testing.T) {
+	needRuntime(t)
+	alone := filepath.Join(busyboxRoot(t), "alone")
+	must(t, os.Mkdir(alone, 0o700))
+	t.Cleanup(func() { os.Remove(alone) })
+	for name, change := range map[string]func(process map[string]any){
+		"directly":       func(map[string]any) {},
+		"by the runtime": func(process map[string]any) { process["scheduler"] = map[string]any{"policy": "SCHED_OTHER"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := confined(t, func(config map[string]any) {
+				process := config["process"].(map[string]any)
+				process["user"] = map[string]any{"uid": 1234, "gid": 1235}
+				process["capabilities"] = map[string]any{"bounding": []string{"CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"}}
+				process["cwd"] = "/alone"
+				change(process)
+			}, seccomp())
+			s := c.exec("a", &agentv1.ProcessSpec{Args: sh("readlink /proc/self/cwd; ls")}).finish()
+			s.expectExit(1)
+			if s.stdout.String() != "/alone\n" || !strings.Contains(s.stderr.String(), "Permission denied") {
+				t.Fatal(s.stdout.String(), s.stderr.String())
+			}
+		})
+	}
+}
+
 // confined launches and starts a container with a seccomp filter.
 func confined(t *testing.T, change func(map[string]any), filter map[string]any) *container {
 	c := launch(t, launchOptions{args: sleeper, config: func(config map[string]any) {

@@ -65,6 +65,10 @@ type ociMount struct {
 // the next step.
 var processOfStep = []string{"args", "env", "cwd", "user"}
 
+// setsOfUser are the capabilities, by their sets, that another user may have others
+// of: root has the bounding ones, and any other user none.
+var setsOfUser = []string{"effective", "permitted"}
+
 // settingsOf identifies everything in a configuration but these.
 func settingsOf(content []byte) (sum [sha256.Size]byte, err error) {
 	var config, process map[string]json.RawMessage
@@ -77,11 +81,28 @@ func settingsOf(content []byte) (sum [sha256.Size]byte, err error) {
 	for _, member := range processOfStep {
 		delete(process, member)
 	}
+	if raw, ok := process["capabilities"]; ok {
+		if process["capabilities"], err = without(raw, setsOfUser); err != nil {
+			return sum, fmt.Errorf("parse the OCI configuration: %w", err)
+		}
+	}
 	if config["process"], err = json.Marshal(process); err != nil {
 		return sum, err
 	}
 	settings, err := json.Marshal(config)
 	return sha256.Sum256(settings), err
+}
+
+// without answers an object without these members.
+func without(raw json.RawMessage, members []string) (json.RawMessage, error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &object); err != nil {
+		return nil, err
+	}
+	for _, member := range members {
+		delete(object, member)
+	}
+	return json.Marshal(object)
 }
 
 // readSandbox reads it of a container that is created and not started.

@@ -266,6 +266,34 @@ func TestAStepThatIsEnteredIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 	}
 }
 
+// TestAStepOfAnotherUserRunsWhereTheLastOneRan has the steps' capabilities as the
+// host process gives them: another user than root has the bounding set alone.
+func TestAStepOfAnotherUserRunsWhereTheLastOneRan(t *testing.T) {
+	as := func(uid int, sets ...string) func(map[string]any) {
+		return func(config map[string]any) {
+			capabilities := map[string]any{}
+			for _, set := range sets {
+				capabilities[set] = dockerDefaults
+			}
+			process := config["process"].(map[string]any)
+			process["user"], process["capabilities"] = map[string]any{"uid": uid, "gid": uid}, capabilities
+		}
+	}
+	root, another := as(0, "bounding", "effective", "permitted"), as(1234, "bounding")
+	stage := beginStage(t, sh("true"), root)
+	stage.step().expectExit(0)
+	for _, step := range []struct {
+		as     func(map[string]any)
+		wanted string
+	}{{another, "1234 0"}, {root, "0 a80425fb"}, {another, "1234 0"}} {
+		session := stage.next(sh(`echo $(id -u) $(sed -n "s/CapEff:.0*\(.\)/\1/p" /proc/self/status)`), step.as)
+		session.expectExit(0)
+		if got := strings.TrimSpace(session.stdout.String()); got != step.wanted {
+			t.Fatalf("got %s, want %s", got, step.wanted)
+		}
+	}
+}
+
 // leave leaves something at every place that a program can write to besides its
 // root, and look shows what is there.
 const (

@@ -131,6 +131,7 @@ func run() {
 		report(RecordFailed, uint32(stepDescriptors), errno)
 		return
 	}
+	directory := &workingDirectory{}
 	spec, path, ok := prepare(false, []preparation{
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
@@ -142,12 +143,11 @@ func run() {
 		{stepStreams, ownStreams},
 		{stepNoNewPrivileges, setNoNewPrivileges},
 		{stepSeccomp, loadFilterByPrivilege}, // which is given up next
-		{StepDirectory, enterDirectory},
+		{StepDirectory, directory.enter},
 		{stepBounding, dropBounding},
 		{stepUser, switchUser},
 		{stepCapabilities, setCapabilities},
-		// The directory may be the user's alone, or root's alone.
-		{StepDirectory, enterDirectoryAsUser},
+		{StepDirectory, directory.enterAsUser},
 		{stepSeccomp, loadFilterWithoutNewPrivileges}, // which may forbid what comes before
 		{stepFork, rehearseFork},
 	})

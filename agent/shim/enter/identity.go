@@ -15,15 +15,25 @@ const (
 	capabilities         = 64
 )
 
-func enterDirectory(spec *Spec) syscall.Errno {
+// workingDirectory is entered as the runtime does: it may be the user's alone, or
+// root's alone, in which another user stays.
+type workingDirectory struct{ entered bool }
+
+func (d *workingDirectory) enter(spec *Spec) syscall.Errno {
 	errno := chdir(spec.Dir)
+	d.entered = errno == 0
 	if errno == syscall.EACCES || errno == syscall.EPERM {
 		return 0 // the user's own, perhaps
 	}
 	return errno
 }
 
-func enterDirectoryAsUser(spec *Spec) syscall.Errno { return chdir(spec.Dir) }
+func (d *workingDirectory) enterAsUser(spec *Spec) syscall.Errno {
+	if d.entered {
+		return 0
+	}
+	return chdir(spec.Dir)
+}
 
 func chdir(dir string) syscall.Errno {
 	name, err := syscall.BytePtrFromString(dir)

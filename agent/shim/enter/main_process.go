@@ -37,7 +37,7 @@ func runMain() {
 	if _, errno := mapRecords(); errno != 0 {
 		return // no record: nothing ran
 	}
-	root := &rootMaker{}
+	root, directory := &rootMaker{}, &workingDirectory{}
 	spec, path, ok := prepare(false, []preparation{ // in the order in which the runtime does
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
@@ -53,11 +53,11 @@ func runMain() {
 		{stepNoNewPrivileges, setNoNewPrivileges},
 		{stepFork, beginSession},
 		{stepSeccomp, loadFilterByPrivilege},
-		{StepDirectory, enterDirectory},
+		{StepDirectory, directory.enter},
 		{stepBounding, dropBounding},
 		{stepUser, switchUser},
 		{stepCapabilities, setCapabilities},
-		{StepDirectory, enterDirectoryAsUser},
+		{StepDirectory, directory.enterAsUser},
 		{stepSeccomp, loadFilterWithoutNewPrivileges},
 	})
 	if ok {
