@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,6 +31,10 @@ func TestWhatCannotBePreparedIsRefused(t *testing.T) {
 		"another's network": {func(r *hostv1.PrepareSpareRequest) {
 			r.Launch.Network = &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_ContainerId{ContainerId: id64("a")}}
 		}, refused},
+		"the machine's processes": {config(func(c map[string]any) {
+			linux := c["linux"].(map[string]any)
+			linux["namespaces"] = slices.DeleteFunc(linux["namespaces"].([]any), func(n any) bool { return n.(map[string]any)["type"] == "pid" })
+		}), refused},
 		"a seed": {func(r *hostv1.PrepareSpareRequest) {
 			r.Create.VolumeSeeds = []*hostv1.VolumeSeed{{Path: "/etc", VolumePath: filepath.Join(h.stateDir, "volumes", "v")}}
 		}, refused},

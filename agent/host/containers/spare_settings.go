@@ -34,6 +34,7 @@ type ociSpare struct {
 	Mounts []ociMount `json:"mounts"`
 	Linux  struct {
 		MountLabel string            `json:"mountLabel"`
+		Namespaces []namespace       `json:"namespaces"`
 		Sysctl     map[string]string `json:"sysctl"`
 		Resources  struct {
 			Pids struct {
@@ -88,7 +89,12 @@ func (o *ociSpare) needsCommand() error {
 	if limit := o.Linux.Resources.Pids.Limit; limit > 0 && limit <= fewProcesses {
 		return errors.New("a few processes only")
 	}
+	isOwnPID := func(n namespace) bool { return n.Type == "pid" && n.Path == "" }
 	switch {
+	case !slices.ContainsFunc(o.Linux.Namespaces, isOwnPID):
+		// The end of what waits would end those of its control group: by then, perhaps,
+		// those of the container that is made anew.
+		return errors.New("processes among others")
 	case o.Process.AppArmorProfile != "", o.Process.SELinuxLabel != "", o.Linux.MountLabel != "":
 		return errors.New("a security label") // it may change by each execution
 	case o.Process.Terminal:
