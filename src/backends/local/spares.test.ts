@@ -349,6 +349,24 @@ describe("a spare container", () => {
     assert.notEqual(await run(bridged), undefined);
   });
 
+  it("that cannot be is not tried again either where two that waited for it had no use of it", async () => {
+    const { asked, clock, host, launching, spares, twice } = bench();
+    const preparing = Promise.withResolvers<void>();
+    host.answer = () => preparing.promise;
+    await twice(bridged);
+    const waiting = [launching(bridged), launching(bridged)];
+    assert.ok(waiting.every(({ taken }) => taken !== undefined));
+    preparing.reject(new ConnectError("it cannot", Code.FailedPrecondition));
+    await clock.advance(0);
+    for (const { id, tellUse } of waiting) {
+      tellUse(false);
+      spares.started(id);
+    }
+    await clock.advance(600_000);
+    await twice(bridged);
+    assert.equal(asked.length, 2);
+  });
+
   it("is forgotten with its shape once many others were started", async () => {
     const { asked, made, run, twice } = bench();
     await twice(bridged);

@@ -135,7 +135,7 @@ export class Spares {
       shape.missed = claimed ? 0 : (shape.missed ?? 0) + 1;
       if (shape.missed === mostMissed) {
         shape.missed = 0;
-        shape.refusedUntilMs = this.#options.clock.nowMs() + missedMs;
+        refuse(shape, this.#options.clock.nowMs() + missedMs);
       }
     };
   }
@@ -204,7 +204,7 @@ export class Spares {
     } catch (error) {
       shape.spares = shape.spares.filter((spare) => spare.id !== id);
       if (!isOvertaken(error)) {
-        shape.refusedUntilMs = isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + retryMs;
+        refuse(shape, isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + retryMs);
       }
       logger.debug(told, `no spare container is prepared: ${messageOf(error)}`);
     }
@@ -240,6 +240,11 @@ export class Spares {
   get #held(): number {
     return [...this.#shapes.values()].flatMap((shape) => this.#heldOf(shape)).length;
   }
+}
+
+/** Has none prepared until then; a refusal that lasts longer stays. */
+function refuse(shape: Shape, untilMs: number): void {
+  shape.refusedUntilMs = Math.max(shape.refusedUntilMs ?? 0, untilMs);
 }
 
 /** Whether the container that took the ID was created first. */
