@@ -1,6 +1,6 @@
 /** The Go programs, static and without symbols: they run in any image. */
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { fingerprint, isStamped, writeStamp } from "./fingerprint.mjs";
@@ -49,6 +49,7 @@ async function build(go, program, flags) {
   if (code !== 0) {
     throw new Failure(`agent/cmd/${program} does not build: see above`);
   }
+  chmodSync(file, 0o755); // Users of containers execute it, whatever the umask here.
 }
 
 /** Names of the programs for execs that are built. */
