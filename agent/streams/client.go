@@ -15,13 +15,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-const (
-	// grace is how long a client that sends no more is given to take its answer: it
-	// looks the same as one that has closed its end altogether.
-	grace = time.Second
-	// hangUp is how long a client that was answered may take to close its end.
-	hangUp = 10 * time.Second
-)
+// hangUp is how long a client that was answered may take to close its end.
+const hangUp = 10 * time.Second
 
 var errNotPassed = errors.New("nobody takes the connection")
 
@@ -35,14 +30,14 @@ type client struct {
 	// endWatch ends the watch for its leaving, in which nothing is read.
 	endWatch func()
 	begun    bool
-	left     chan struct{}
-	passed   atomic.Bool // it is an agent's
+	left     <-chan struct{} // once it is begun
+	passed   atomic.Bool     // it is an agent's
 }
 
 // newClient watches a client, whose answer has a header. gone is called when it
 // leaves, isHeld once it is not the frontend's any more.
 func newClient(conn *net.UnixConn, head string, gone context.CancelFunc, isHeld func()) *client {
-	c := &client{Chunks: handover.Chunks{Conn: conn}, head: head, gone: gone, isHeld: isHeld, left: make(chan struct{})}
+	c := &client{Chunks: handover.Chunks{Conn: conn}, head: head, gone: gone, isHeld: isHeld}
 	c.endWatch = watch(conn, gone)
 	return c
 }
@@ -56,14 +51,7 @@ func (c *client) begin() {
 	c.endWatch()
 	_, _ = io.WriteString(c.Conn, c.head) // a client that is gone is told of by what is read of it
 	c.isHeld()                            // a frontend that is gone needs no answer
-	go func() {
-		defer close(c.left)
-		if _, err := io.Copy(io.Discard, c.Conn); err != nil {
-			c.leave()
-		} else {
-			time.AfterFunc(grace, c.leave)
-		}
-	}()
+	c.left = handover.WatchLeave(c.Conn, c.leave)
 }
 
 func (c *client) leave() {

@@ -48,7 +48,7 @@ type Given struct {
 
 	chunks Chunks
 	conn   *net.UnixConn
-	left   chan struct{}
+	left   <-chan struct{}
 	over   chan struct{}
 	lost   atomic.Bool
 }
@@ -56,20 +56,13 @@ type Given struct {
 // Give begins a body. A client that leaves cancels what is written for it. What one
 // has not read when this process leaves is given to the kernel.
 func Give(client Client, cancel context.CancelCauseFunc) *Given {
-	g := &Given{chunks: Chunks{client.Conn}, conn: client.Conn, left: make(chan struct{}), over: make(chan struct{})}
+	g := &Given{chunks: Chunks{client.Conn}, conn: client.Conn, over: make(chan struct{})}
 	leave := func() {
 		g.lost.Store(true)
 		cancel(errLeft)
 		_ = g.conn.SetWriteDeadline(time.Unix(1, 0)) // a write that waits is over
 	}
-	go func() {
-		defer close(g.left)
-		if _, err := io.Copy(io.Discard, g.conn); err != nil {
-			leave()
-		} else {
-			time.AfterFunc(grace, leave)
-		}
-	}()
+	g.left = WatchLeave(client.Conn, leave)
 	go func() {
 		select {
 		case <-client.Leaving:
@@ -78,6 +71,21 @@ func Give(client Client, cancel context.CancelCauseFunc) *Given {
 		}
 	}()
 	return g
+}
+
+// WatchLeave calls leave once a client has left that is being answered; what it
+// sends on nobody wants. left is closed when nothing can come any more.
+func WatchLeave(conn *net.UnixConn, leave func()) (left <-chan struct{}) {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		if _, err := io.Copy(io.Discard, conn); err != nil {
+			leave()
+		} else {
+			time.AfterFunc(grace, leave)
+		}
+	}()
+	return over
 }
 
 func (g *Given) Write(data []byte) (int, error) {
