@@ -169,38 +169,24 @@ func hasContent(create *hostv1.CreateContainerRequest) bool {
 	return len(create.VolumeSeeds)+len(create.Mounts)+len(create.BindSources) > 0
 }
 
-// processOfSpare are the members of config.json's process that need not be known.
-var processOfSpare = []string{"args", "env"}
-
-// withProcess answers a configuration with other members of its process, by name;
-// nil takes one away.
-func withProcess(config []byte, members map[string]any) ([]byte, error) {
+// withCommand answers a configuration with another command and environment.
+func withCommand(config []byte, args, env []string) ([]byte, error) {
 	var top object
 	if err := json.Unmarshal(config, &top); err != nil {
 		return nil, err
 	}
 	if err := edit(top, "process", func(process *object) error {
-		for name, value := range members {
-			if value == nil {
-				delete(*process, name)
-			} else if err := process.set(name, value); err != nil {
-				return err
-			}
-		}
-		return nil
+		return errors.Join(process.set("args", args), process.set("env", env))
 	}); err != nil {
 		return nil, err
 	}
 	return json.Marshal(top)
 }
 
-// settingsOf identifies everything in a configuration but what need not be known.
+// settingsOf identifies everything in a configuration but these, which need not be
+// known.
 func settingsOf(config []byte) (sum [sha256.Size]byte, err error) {
-	without := map[string]any{}
-	for _, name := range processOfSpare {
-		without[name] = nil
-	}
-	settings, err := withProcess(config, without)
+	settings, err := withCommand(config, nil, nil)
 	return sha256.Sum256(settings), err
 }
 
@@ -217,5 +203,5 @@ func (s *spare) waiting(config []byte) (_ []byte, err error) {
 	if s.settings, err = settingsOf(config); err != nil {
 		return nil, err
 	}
-	return withProcess(config, map[string]any{"args": []string{enter.WaitProgram}, "env": enter.WaitEnvironment()})
+	return withCommand(config, []string{enter.WaitProgram}, enter.WaitEnvironment())
 }
