@@ -195,16 +195,14 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 // create has the runtime make the container. A command that cannot be executed
 // is no error: Start answers with it.
 func (s *shim) create() error {
+	var err error
 	if s.spec.Spare {
-		if err := s.container.createSpare(); err != nil {
-			return err
-		}
-		s.watchMain()
-		return nil
+		err = s.container.createSpare()
+	} else {
+		err = s.container.create(nil)
 	}
-	err := s.container.create(nil)
 	var refused *runtimeError
-	if errors.As(err, &refused) {
+	if errors.As(err, &refused) && !s.spec.Spare {
 		failure := createFailure(err)
 		if failure.ExitCode == exitUnknown {
 			return failure
@@ -216,12 +214,6 @@ func (s *shim) create() error {
 	if err != nil {
 		return err
 	}
-	s.watchMain()
-	return nil
-}
-
-// watchMain notices the main process's end before its start.
-func (s *shim) watchMain() {
 	main := s.container.main().child
 	s.container.watchMemory()
 	go func() {
@@ -229,6 +221,7 @@ func (s *shim) watchMain() {
 		s.moves.end()
 		s.sessions.EndBeforeStart(status)
 	}()
+	return nil
 }
 
 // cleanUp undoes what prepare did.
@@ -261,13 +254,13 @@ func (s *shim) serve(handler http.Handler, served chan<- error) error {
 		return fmt.Errorf("use the inherited agent socket: %w", err)
 	}
 	s.resolver = &resolver{namespace: s.spec.NetworkNamespace, logger: s.logger}
-	s.handOvers = handover.NewOffers(shimspec.ContainerPaths{Run: filepath.Dir(s.spec.AgentSocket)}.HandOverSocket(), s.logger)
+	s.handOvers = handover.NewOffers(s.container.paths().HandOverSocket(), s.logger)
 	s.self = &networkedAgent{
 		agent: &agent{
 			Core: server.Core{Sessions: s.sessions}, container: s.container, log: s.log, handOvers: s.handOvers,
 		},
 		resolver: s.resolver,
-		hosts:    filepath.Join(shimspec.ContainerPaths{Dir: filepath.Dir(s.spec.ExitRecord)}.Files(), "hosts"),
+		hosts:    filepath.Join(s.container.paths().Files(), "hosts"),
 	}
 	s.gate = server.NewGate()
 	s.http = server.NewServer(s.gate.Wrap(handler), s.logger)

@@ -31,7 +31,7 @@ func (c *localContainer) launchStep(generation uint64) (session.Process, session
 	begun.Generation = generation
 	notRunning := running{spec: &begun, main: last.main, exec: last.exec, oom: last.oom, cgroup: last.cgroup, needsRuntime: session.ErrNotRunning}
 	c.current.Store(&notRunning)
-	spec, err := readSpec(shimspec.ContainerPaths{Dir: filepath.Dir(c.spec.ExitRecord)}.Spec())
+	spec, err := readSpec(c.paths().Spec())
 	if err != nil {
 		return nil, session.Stdio{}, err
 	}

@@ -16,9 +16,9 @@ const spliceMost = 1 << 20
 // otherwise, or the kernel has refused, and what comes is write's. An error means
 // that ctx is done.
 //
-// What was taken from the socket is in the process's pipe. With a pipe in between,
-// as Go's own splicing has it, bytes would be lost, and not counted, when the
-// process closes its stdin.
+// Bytes that were taken from the socket are in the process's pipe. With a pipe in
+// between, as Go's own splicing has it, some would be lost, and not counted, when
+// the process closes its stdin.
 func (in *input) splice(ctx context.Context, socket int) (moved int, able bool, err error) {
 	if err := in.await(ctx); err != nil || in.file == nil || in.terminal {
 		return 0, false, err
