@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { buffer } from "node:stream/consumers";
 import { afterEach, describe, it, type TestContext } from "node:test";
 
-import { HttpClient } from "./http-client.ts";
+import { HttpClient, type HttpRequest, type RequestStream } from "./http-client.ts";
 
 /** A server that notes what it is asked. */
 async function listen(t: TestContext): Promise<{ readonly port: number; readonly asked: string[] }> {
@@ -63,5 +64,67 @@ describe("a registry is connected to", () => {
     const send = open(t, { https_proxy: `http://127.0.0.1:${proxy.port}` });
     await assert.rejects(send("https://registry.example.com/v2/secret/manifests/1"));
     assert.deepEqual(proxy.asked, ["CONNECT registry.example.com:443"]);
+  });
+});
+
+describe("a kept connection that the registry closes when it is used again", () => {
+  const body = "manifest";
+
+  /** A server that answers the first request of each connection, and closes it at the second. */
+  async function fickle(t: TestContext) {
+    const asked: string[] = [];
+    const known = new WeakSet<object>();
+    const server = createServer((request, response) => {
+      void buffer(request).then((sent) => {
+        asked.push(`${request.method} ${String(sent)}`.trim());
+        if (known.has(request.socket)) {
+          request.socket.destroy();
+        } else {
+          known.add(request.socket);
+          response.end("here");
+        }
+      });
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 30_000 });
+    t.after(() => {
+      client.close();
+      server.closeAllConnections();
+      server.close();
+    });
+    const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`);
+    const send = async (request: Pick<HttpRequest, "method" | "body">): Promise<string> => {
+      const answer = await client.send({ ...request, url, signal: AbortSignal.timeout(60_000) });
+      return String(await answer.bytes(100));
+    };
+    return { asked, send };
+  }
+
+  const stream: RequestStream = {
+    length: body.length,
+    async *open() {
+      yield Buffer.from(body);
+    },
+  };
+  for (const [name, request] of [
+    ["is replaced for what is read", { method: "GET" }],
+    ["is replaced for what is put", { method: "PUT", body }],
+    ["is replaced for what is put as it is read", { method: "PUT", body: stream }],
+  ] as const) {
+    it(name, async (t) => {
+      const { asked, send } = await fickle(t);
+      const { length } = await Promise.all([send({ method: "GET" }), send({ method: "GET" })]);
+      assert.equal(await send(request), "here");
+      const line = `${request.method} ${"body" in request ? body : ""}`.trim();
+      assert.deepEqual(asked.slice(length), [line, line, line]);
+    });
+  }
+
+  it("fails what must not be asked twice", async (t) => {
+    const { asked, send } = await fickle(t);
+    await send({ method: "GET" });
+    await assert.rejects(send({ method: "POST" }), /^RegistryUnreachable: Post .*: EOF$/);
+    assert.deepEqual(asked, ["GET", "POST"]);
   });
 });

@@ -10,7 +10,7 @@ import { pipeline } from "node:stream/promises";
 import type { BlockList } from "node:net";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 
-import { invalid } from "../../../../common/errors.ts";
+import { errnoOf, invalid } from "../../../../common/errors.ts";
 import { unreachable } from "./http-failures.ts";
 
 /** A request. */
@@ -59,6 +59,12 @@ const maxRedirects = 10;
 
 /** A body that nobody wants is read up to this size, so that its connection can serve again. */
 const drainedBytes = 64 * 1024;
+
+/** Methods of which a request that the registry may have seen can be sent again. */
+const repeatableMethods: ReadonlySet<HttpRequest["method"]> = new Set(["GET", "HEAD", "PUT"]);
+
+/** Errors of a connection that the other side has closed. */
+const closedErrnos: ReadonlySet<string | undefined> = new Set(["ECONNRESET", "EPIPE"]);
 
 const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
@@ -116,7 +122,21 @@ export class HttpClient {
     }
   }
 
+  /**
+   * Without redirects. A registry may close a kept connection at the moment at which it is used again: what may be asked
+   * twice is asked again then, until a new connection has it.
+   */
   async #sendOnce(request: HttpRequest): Promise<HttpResponse> {
+    for (;;) {
+      const answer = await this.#sendOn(request);
+      if (answer !== undefined) {
+        return answer;
+      }
+    }
+  }
+
+  /** @returns undefined: a kept connection was closed before it answered a request that may be sent again */
+  async #sendOn(request: HttpRequest): Promise<HttpResponse | undefined> {
     const { method, url, headers, body, signal } = request;
     signal.throwIfAborted();
     const length = body === undefined ? {} : { "content-length": lengthOf(body) };
@@ -152,6 +172,9 @@ export class HttpClient {
       signal.throwIfAborted();
       if (sourceError !== undefined) {
         throw sourceError;
+      }
+      if (outgoing.reusedSocket && repeatableMethods.has(method) && closedErrnos.has(errnoOf(error))) {
+        return undefined;
       }
       throw unreachable(method, url, error);
     }
