@@ -42,7 +42,7 @@ describe("import fences", () => {
     assert.deepEqual(forbidden(shared, 'import type { Task } from "@aws-sdk/client-ecs";'), [
       "@aws-sdk/client-ecs",
     ]);
-    assert.deepEqual(forbidden(shared, 'import type { Driver } from "../../driver.ts";'), []);
+    assert.deepEqual(forbidden(shared, 'import type { Driver } from "../../driver/driver.ts";'), []);
     const launch = 'import { launch } from "../common/cloud/tasks/launch.ts";';
     assert.deepEqual(forbidden("src/backends/ecs/main.ts", launch), []);
     assert.deepEqual(forbidden("src/backends/local/main.ts", launch), [shared]);
@@ -77,7 +77,11 @@ describe("import fences", () => {
     for (const done of ["../connect-network.ts", "../../context.ts", "../../containers/live/live.ts"]) {
       assert.equal(forbidden(file, `import type { x } from "${done}";`).length, 1, done);
     }
-    for (const decided of ["./cidr.ts", "../../containers/decisions/lookup.ts", "../../../driver.ts"]) {
+    for (const decided of [
+      "./cidr.ts",
+      "../../containers/decisions/lookup.ts",
+      "../../../driver/networks.ts",
+    ]) {
       assert.deepEqual(forbidden(file, `import { x } from "${decided}";`), [], decided);
     }
     assert.deepEqual(

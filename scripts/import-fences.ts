@@ -24,7 +24,7 @@ const leaves = ["src/common", "src/gen"];
 
 /** The contracts and the meaning of records, on which drivers, images and the engine's decisions stand. */
 const belowTheEngine = [
-  "driver.ts",
+  "driver",
   "image-source.ts",
   "linux-capabilities.ts",
   "logging",

@@ -1,5 +1,5 @@
 /** The image of the driver contract: busybox in one layer, made runnable by the driver under test. */
-import type { Driver } from "../../src/backends/common/driver.ts";
+import type { Driver } from "../../src/backends/common/driver/driver.ts";
 import { createImages, type Images } from "../../src/backends/common/images/images.ts";
 import type { State } from "../../src/backends/common/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";

@@ -8,18 +8,13 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 import { systemError, unavailable } from "../../src/common/errors.ts";
 import type { AgentAddress } from "../../src/agent-client/address.ts";
 import { agentSeccomp } from "../../src/backends/common/cloud/agent-seccomp.ts";
-import type {
-  BoundPort,
-  Driver,
-  FoundWorkload,
-  LaunchProgress,
-  NetworkFabric,
-  StepsOfStages,
-  UnappliedSetting,
-  VolumeRules,
-  VolumeShortage,
-  WorkloadSpec,
-} from "../../src/backends/common/driver.ts";
+import type { Driver } from "../../src/backends/common/driver/driver.ts";
+import type { BoundPort, LaunchProgress, StepsOfStages } from "../../src/backends/common/driver/launches.ts";
+import type { NetworkFabric } from "../../src/backends/common/driver/networks.ts";
+import type { UnappliedSetting } from "../../src/backends/common/driver/settings.ts";
+import type { VolumeRules, VolumeShortage } from "../../src/backends/common/driver/volumes.ts";
+import type { WorkloadSpec } from "../../src/backends/common/driver/workload-spec.ts";
+import type { FoundWorkload } from "../../src/backends/common/driver/workloads.ts";
 import {
   agentsDialled,
   agentsJoin,

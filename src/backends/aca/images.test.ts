@@ -16,7 +16,7 @@ import {
   ImageRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
-import type { ToldPhase } from "../common/driver.ts";
+import type { ToldPhase } from "../common/driver/launches.ts";
 import { hexOf, sha256Of } from "../common/images/digest.ts";
 import { mediaTypes } from "../common/images/manifest.ts";
 import { AcrCredentials, isAcr } from "./acr/credentials.ts";

@@ -3,7 +3,7 @@
  * decided by the tunnels that agents open for one another.
  */
 import type { CloudSetting } from "../common/cloud/setting-rules.ts";
-import type { AddressPool, NetworkFabric } from "../common/driver.ts";
+import type { AddressPool, NetworkFabric } from "../common/driver/networks.ts";
 import { nothingFound } from "../common/ready-made-roles.ts";
 
 /** The default bridge has Docker's own pool; user-defined networks are slices of one, and no more than it holds. */

@@ -4,7 +4,7 @@
  */
 import * as asks from "../common/cloud/asked-settings.ts";
 import { type CloudSetting, settingRules } from "../common/cloud/setting-rules.ts";
-import type { SettingRules } from "../common/driver.ts";
+import type { SettingRules } from "../common/driver/settings.ts";
 import { defaultCapabilities } from "../common/linux-capabilities.ts";
 import { isContainerMode } from "../common/model/container-mode.ts";
 import { type DefaultSize, toldSize } from "./jobs/sizes.ts";

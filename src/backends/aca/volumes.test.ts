@@ -15,7 +15,7 @@ import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
 import { failedCall } from "../common/cloud/testing/cloud.ts";
 import { passing } from "../common/cloud/testing/passing.ts";
 import { workloadSpec } from "../common/cloud/testing/workload-spec.ts";
-import type { ResolvedMount } from "../common/driver.ts";
+import type { ResolvedMount } from "../common/driver/workload-spec.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
 import { AzureError } from "./arm/errors.ts";
 import { AzureFiles, type AzureFilesOptions } from "./shares/azure-files.ts";

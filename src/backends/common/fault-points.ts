@@ -9,7 +9,8 @@
  * from an agent (`logs.drain.after`), and each call of a cloud (`aws.RunTask.after`).
  */
 import { ownValue } from "../../common/own-value.ts";
-import type { Driver, ImagePreparer } from "./driver.ts";
+import type { Driver } from "./driver/driver.ts";
+import type { ImagePreparer } from "./driver/images.ts";
 import type { State } from "./state/state.ts";
 
 /** The parts that a test build adds. */

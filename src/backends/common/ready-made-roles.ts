@@ -1,24 +1,15 @@
 /** Roles of a driver that has nothing of its own to say. */
 import { notImplemented, systemError } from "../../common/errors.ts";
-import type {
-  AgentAuthority,
-  AgentReach,
-  ArchiveDownloads,
-  ContainerTraffic,
-  Disk,
-  HostPaths,
-  Launches,
-  LayerUnpacking,
-  LayerUploads,
-  LimitChanges,
-  NameFilePaths,
-  NetworkSharing,
-  PlatformAtHand,
-  PublishedPorts,
-  Seals,
-  SilentAgents,
-  VolumeParts,
-} from "./driver.ts";
+import type { AgentAuthority, AgentReach, Seals, SilentAgents } from "./driver/agents.ts";
+import type { ArchiveDownloads, LayerUploads } from "./driver/archives.ts";
+import type { LayerUnpacking } from "./driver/images.ts";
+import type { Launches } from "./driver/launches.ts";
+import type { Disk } from "./driver/machine.ts";
+import type { ContainerTraffic, NetworkSharing, PublishedPorts } from "./driver/networks.ts";
+import type { PlatformAtHand } from "./driver/platform.ts";
+import type { HostPaths, LimitChanges } from "./driver/settings.ts";
+import type { VolumeParts } from "./driver/volumes.ts";
+import type { NameFilePaths } from "./driver/workloads.ts";
 
 /** A machine that answers at once. */
 export const platformAtHand: PlatformAtHand = { kind: "at-hand" };

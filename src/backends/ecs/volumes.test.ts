@@ -8,7 +8,7 @@ import type { EFSClient } from "@aws-sdk/client-efs";
 import { systemClock } from "../../common/clock.ts";
 import { messageOf, systemError, unavailable } from "../../common/errors.ts";
 import { Phase, type VolumeRecord, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount } from "../common/driver.ts";
+import type { ResolvedMount } from "../common/driver/workload-spec.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { withMissingDirectory } from "./access-points/parts.ts";

@@ -9,7 +9,7 @@ import type { EFSClient } from "@aws-sdk/client-efs";
 import type { Clock } from "../../common/clock.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { Phase, type VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { VolumeRules, VolumeStore } from "../common/driver.ts";
+import type { VolumeRules, VolumeStore } from "../common/driver/volumes.ts";
 import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { failureOf } from "../common/unsettled-error.ts";
 import { volumeMountpoint } from "./access-points/mountpoint.ts";

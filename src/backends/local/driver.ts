@@ -1,6 +1,6 @@
 import { systemClock } from "../../common/clock.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
-import type { Driver } from "../common/driver.ts";
+import type { Driver } from "../common/driver/driver.ts";
 import {
   agentsDialled,
   agentsOnSockets,

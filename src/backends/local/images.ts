@@ -13,9 +13,9 @@ import type {
   ArchivePart,
   ExpectedArchive,
   ExpectedUpload,
-  ImagePreparer,
   TakenUpload,
-} from "../common/driver.ts";
+} from "../common/driver/archives.ts";
+import type { ImagePreparer } from "../common/driver/images.ts";
 import { fromHostError, orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 

@@ -5,7 +5,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerRecordSchema, NetworkRecordSchema, Phase } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { Driver } from "../common/driver.ts";
+import type { Driver } from "../common/driver/driver.ts";
 import type { State } from "../common/state/state.ts";
 import { releaseSteps, removeIdleBridges } from "./leave-machine.ts";
 

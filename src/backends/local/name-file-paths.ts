@@ -1,7 +1,7 @@
 import { join } from "node:path";
 
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NameFilePaths } from "../common/driver.ts";
+import type { NameFilePaths } from "../common/driver/workloads.ts";
 import { containerOfMode } from "../common/model/container-mode.ts";
 
 /**

@@ -9,7 +9,7 @@ import {
   NetworkRecordSchema,
   Phase,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkChange, NetworkFabric } from "../common/driver.ts";
+import type { NetworkChange, NetworkFabric } from "../common/driver/networks.ts";
 import { nothingFound } from "../common/ready-made-roles.ts";
 import { bridgeNameOf, bridgeOptionsOf } from "../common/model/bridge-options.ts";
 import { fromHostError, orHostError } from "./host-client.ts";

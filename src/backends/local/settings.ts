@@ -1,6 +1,6 @@
 import { invalid } from "../../common/errors.ts";
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import type { SettingRules } from "../common/driver.ts";
+import type { SettingRules } from "../common/driver/settings.ts";
 import { unpublishedPorts } from "../common/model/ports.ts";
 import { parseSecurityOptions } from "../common/security/options.ts";
 

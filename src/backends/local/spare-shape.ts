@@ -10,7 +10,8 @@ import {
   HostConfigSchema,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { PlannedContainer, WorkloadSpec } from "../common/driver.ts";
+import type { PlannedContainer } from "../common/driver/launches.ts";
+import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
 import { isOfBuild } from "../common/model/build-label.ts";
 import { configOf, withFields } from "../common/model/records.ts";
 

@@ -7,7 +7,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { newId, shortId } from "../../common/ids.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import { ContainerRecordSchema, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { WorkloadSpec } from "../common/driver.ts";
+import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
 import { Spares } from "./spares.ts";
 
 type RecordInit = MessageInitShape<typeof ContainerRecordSchema>;

@@ -9,7 +9,8 @@ import type { Clock } from "../../common/clock.ts";
 import { messageOf } from "../../common/errors.ts";
 import { newId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
-import type { PlannedContainer, WorkloadSpec } from "../common/driver.ts";
+import type { PlannedContainer } from "../common/driver/launches.ts";
+import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
 import { isFirstAlone, shapeOf, spareOf } from "./spare-shape.ts";
 
 /** Milliseconds for which the host process keeps a spare that nobody launches. */

@@ -8,7 +8,7 @@ import {
   VolumeContent,
   VolumeSharing,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
-import type { VolumeDriver, VolumeStore } from "../common/driver.ts";
+import type { VolumeDriver, VolumeStore } from "../common/driver/volumes.ts";
 import { nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { orHostError } from "./host-client.ts";
 import { type HostProcess, isAway } from "./host-process.ts";

@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { systemClock } from "../../common/clock.ts";
 import { ContainerRecordSchema, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { WorkloadSpec } from "../common/driver.ts";
+import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
 import { Spares } from "./spares.ts";
 import { type LocalWorkloadsOptions, localWorkloads } from "./workloads.ts";
 

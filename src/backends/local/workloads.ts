@@ -14,14 +14,9 @@ import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts"
 import { withCallFaultPoints } from "../common/fault-points.ts";
 import { isOfBuild } from "../common/model/build-label.ts";
 import { defaultGatewayOf } from "../common/model/default-gateway.ts";
-import type {
-  BoundPort,
-  FoundWorkload,
-  ResolvedMount,
-  StepsOfStages,
-  Workloads,
-  WorkloadSpec,
-} from "../common/driver.ts";
+import type { BoundPort, StepsOfStages } from "../common/driver/launches.ts";
+import type { ResolvedMount, WorkloadSpec } from "../common/driver/workload-spec.ts";
+import type { FoundWorkload, Workloads } from "../common/driver/workloads.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";

@@ -12,7 +12,7 @@ import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.
 import { type AgentSettings, agentEnvironment } from "../../common/cloud/agents/agent-environment.ts";
 import { copiedTo } from "../../common/cloud/copied-images.ts";
 import { agentInImage } from "../../common/cloud/images/agent-image.ts";
-import type { ResolvedMount } from "../../common/driver.ts";
+import type { ResolvedMount } from "../../common/driver/workload-spec.ts";
 import { parseNamed } from "../../common/images/reference.ts";
 import { containerTag, generationTag, instanceTag } from "../tags.ts";
 import type { JobImage, JobImageCopy, JobImageMounts, JobVolumeParts } from "./job-parts.ts";

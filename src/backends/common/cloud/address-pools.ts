@@ -1,4 +1,4 @@
-import type { AddressPool } from "../driver.ts";
+import type { AddressPool } from "../driver/networks.ts";
 
 /** Addresses of a cloud's networks are virtual: /24 slices, for as many networks as anybody has. */
 export const addressPools: readonly AddressPool[] = [

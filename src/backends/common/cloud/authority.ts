@@ -18,7 +18,7 @@ import {
 import type { ClientCredentials } from "../../../agent-client/address.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { invalid } from "../../../common/errors.ts";
-import type { AgentAuthority } from "../driver.ts";
+import type { AgentAuthority } from "../driver/agents.ts";
 import { type AuthorityKey, keyAlgorithm } from "./authority-file.ts";
 import { randomSerial } from "./serial-number.ts";
 

@@ -8,7 +8,8 @@
  * - Failures of the cloud's are {@link CloudError}s, which tell what is known of what they have done.
  */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { LaunchProgress, ResolvedMount, WorkloadSpec } from "../driver.ts";
+import type { LaunchProgress } from "../driver/launches.ts";
+import type { ResolvedMount, WorkloadSpec } from "../driver/workload-spec.ts";
 import type { StartTrouble } from "./start-troubles.ts";
 
 /** A cloud's own terms, for messages to users. */

@@ -2,7 +2,7 @@
 import type { Clock } from "../../../common/clock.ts";
 import { unavailable } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
-import type { Driver } from "../driver.ts";
+import type { Driver } from "../driver/driver.ts";
 import type { State } from "../state/state.ts";
 import { TaskAgents } from "./agents/task-agents.ts";
 import type { CloudAuthority } from "./authority.ts";

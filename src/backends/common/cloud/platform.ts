@@ -1,4 +1,5 @@
-import type { Driver, ImagePreparer } from "../driver.ts";
+import type { Driver } from "../driver/driver.ts";
+import type { ImagePreparer } from "../driver/images.ts";
 import type { Credentials } from "../images/registry/credentials.ts";
 import type { AgentFinder } from "./agents/agent-finder.ts";
 import type { CloudTasks, TaskRequests } from "./cloud-tasks.ts";

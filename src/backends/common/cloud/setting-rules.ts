@@ -1,7 +1,7 @@
 /** Rules for Docker's settings from a cloud's tables. */
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { SettingRules, UnappliedSetting } from "../driver.ts";
+import type { SettingRules, UnappliedSetting } from "../driver/settings.ts";
 import { agentSeccomp } from "./agent-seccomp.ts";
 
 /** One row of a table. */

@@ -8,7 +8,7 @@ import {
   Tee,
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { WorkloadSpec } from "../driver.ts";
+import type { WorkloadSpec } from "../driver/workload-spec.ts";
 import { parseSignal, sigterm } from "../model/signals.ts";
 import { parseSecurityOptions } from "../security/options.ts";
 import { agentSeccomp, boundingSet } from "./agent-seccomp.ts";

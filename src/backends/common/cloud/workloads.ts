@@ -7,7 +7,9 @@ import {
 import type { SealedRecord, Sealer } from "./seal.ts";
 import { type DocumentsOfImage, sealedContainerOf } from "./sealed-container.ts";
 import { goesWithItsEnd, startDetails } from "./start-details.ts";
-import type { FoundWorkload, Launches, Seals, Workloads } from "../driver.ts";
+import type { Seals } from "../driver/agents.ts";
+import type { Launches } from "../driver/launches.ts";
+import type { FoundWorkload, Workloads } from "../driver/workloads.ts";
 import { noNameFiles } from "../ready-made-roles.ts";
 import { isNew } from "../model/records.ts";
 import type { State } from "../state/state.ts";

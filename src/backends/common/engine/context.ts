@@ -1,7 +1,8 @@
 /** The parts that every operation of the engine works with. */
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
-import type { Driver, MachineFacts } from "../driver.ts";
+import type { Driver } from "../driver/driver.ts";
+import type { MachineFacts } from "../driver/machine.ts";
 import type { Generation } from "../generation.ts";
 import type { State } from "../state/state.ts";
 import type { BackgroundWork } from "./work/background.ts";

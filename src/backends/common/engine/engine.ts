@@ -7,7 +7,7 @@ import type { Clock } from "../../../common/clock.ts";
 import type { AgentTarget } from "../../../agent-client/address.ts";
 import { unavailable } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
-import type { Driver } from "../driver.ts";
+import type { Driver } from "../driver/driver.ts";
 import { type Generation, untoldGeneration } from "../generation.ts";
 import type { State } from "../state/state.ts";
 import { LostState } from "./recovery/adoption.ts";

@@ -5,7 +5,7 @@ import path from "node:path";
 import { test } from "node:test";
 
 import { invalid } from "../../../common/errors.ts";
-import type { ArchiveEntry } from "../driver.ts";
+import type { ArchiveEntry } from "../driver/archives.ts";
 import { takeEntries } from "./archive-reader.ts";
 import { ContentStore } from "./content-store.ts";
 import { sha256Of } from "./digest.ts";

@@ -10,7 +10,7 @@ import { pipeline } from "node:stream/promises";
 import { extract } from "tar-stream";
 
 import { errnoOf, invalid, messageOf } from "../../../common/errors.ts";
-import type { ArchiveEntry as StoredEntry } from "../driver.ts";
+import type { ArchiveEntry as StoredEntry } from "../driver/archives.ts";
 import type { BlobLease, ContentStore, ReservedBlob, StoredBlob } from "./content-store.ts";
 import { decompressed } from "./layer-content.ts";
 

@@ -5,7 +5,7 @@ import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { LayerUnpacking } from "../driver.ts";
+import type { LayerUnpacking } from "../driver/images.ts";
 import type { CommittedImage, ImageCommit } from "../image-source.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { type ImageConfig, renderImageConfig, withLayers } from "./image-config.ts";

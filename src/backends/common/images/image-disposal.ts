@@ -1,7 +1,7 @@
 /** Taking images away, and everything that only they needed: configuration, blobs, unpacked layers. */
 import type { Logger } from "../../../common/logger.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ImagePreparer } from "../driver.ts";
+import type { ImagePreparer } from "../driver/images.ts";
 import { containersUsingImage, layersOf } from "../model/container-images.ts";
 import { isActive } from "../model/records.ts";
 import type { NewEvent } from "../state/journal.ts";

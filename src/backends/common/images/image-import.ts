@@ -4,7 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import type { Clock } from "../../../common/clock.ts";
 import { invalid, systemError } from "../../../common/errors.ts";
 import { ContainerConfigSchema, type Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { ImagePreparer } from "../driver.ts";
+import type { ImagePreparer } from "../driver/images.ts";
 import { abortable } from "./abortable-stream.ts";
 import { applyChanges } from "./changes/apply-changes.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";

@@ -9,7 +9,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { isErrorKind } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { type ImageRecord, ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ImagePreparer } from "../driver.ts";
+import type { ImagePreparer } from "../driver/images.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { ContentStore } from "./content-store.ts";
 import type { ImageConfig } from "./image-config.ts";

@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import { ownValue, setOwnValue } from "../../../common/own-value.ts";
 import { invalid, systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ArchivePart } from "../driver.ts";
+import type { ArchivePart } from "../driver/archives.ts";
 import type { ContentStore } from "./content-store.ts";
 import { hexOf, sha256Of } from "./digest.ts";
 import { parseImageConfig } from "./image-config.ts";

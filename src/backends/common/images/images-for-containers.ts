@@ -5,7 +5,7 @@ import type { Clock } from "../../../common/clock.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { type ImageSummary, ListImagesRequestSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { LayerUnpacking } from "../driver.ts";
+import type { LayerUnpacking } from "../driver/images.ts";
 import type {
   CommittedImage,
   ImageCommit,

@@ -7,7 +7,7 @@ import path from "node:path";
 import type { Clock } from "../../../common/clock.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { ImagePreparer } from "../driver.ts";
+import type { ImagePreparer } from "../driver/images.ts";
 import type { ImageSource } from "../image-source.ts";
 import type { State } from "../state/state.ts";
 import { ContentStore } from "./content-store.ts";

@@ -5,7 +5,7 @@
  * INVARIANT: layers are prepared only while held and after every forgetting that was under way has ended, so that none
  * is taken away under the feet of the image that has just been made runnable.
  */
-import type { LayerUnpacking } from "../driver.ts";
+import type { LayerUnpacking } from "../driver/images.ts";
 
 /** Answers which of these layers (diff IDs) nothing stands on. */
 export type UnusedLayers = (diffIds: readonly string[]) => readonly string[];

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 
 import type { AgentAddress } from "../../../agent-client/address.ts";
-import type { LayerUploads } from "../driver.ts";
+import type { LayerUploads } from "../driver/archives.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import type { TakenLayer } from "./image-import.ts";
 

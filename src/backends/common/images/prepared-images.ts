@@ -1,6 +1,6 @@
 /** The images that the driver has made runnable since this process began. */
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ImagePreparer } from "../driver.ts";
+import type { ImagePreparer } from "../driver/images.ts";
 import type { ContentStore } from "./content-store.ts";
 
 /** Has the driver prepare images, and remembers which. */

@@ -3,7 +3,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { forbidden, invalid, messageOf, notFound } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { LayerUnpacking } from "../driver.ts";
+import type { LayerUnpacking } from "../driver/images.ts";
 import { downloadBlob, type DownloadContext } from "./blob-download.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { isSha256Digest } from "./digest.ts";

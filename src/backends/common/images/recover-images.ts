@@ -1,6 +1,6 @@
 /** The start of a backend: clears what interrupted work left, and what did not reach the disk. */
 import type { Logger } from "../../../common/logger.ts";
-import type { ImagePreparer } from "../driver.ts";
+import type { ImagePreparer } from "../driver/images.ts";
 import type { ContentStore } from "./content-store.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import type { ImageDisposal } from "./image-disposal.ts";

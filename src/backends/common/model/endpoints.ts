@@ -7,7 +7,7 @@ import {
   NetworkEndpointSchema,
 } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Driver } from "../driver.ts";
+import type { Driver } from "../driver/driver.ts";
 import { isContainerMode } from "./container-mode.ts";
 import { configOf, hostConfigOf } from "./records.ts";
 

@@ -10,7 +10,7 @@ import {
   WantedPortSchema,
 } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { BoundPort } from "../driver.ts";
+import type { BoundPort } from "../driver/launches.ts";
 import { configOf, hostConfigOf } from "./records.ts";
 
 /** A port of a container: `80/tcp`. */

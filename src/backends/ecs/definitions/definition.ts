@@ -17,7 +17,7 @@ import type {
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord, VolumePart, VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../common/driver/workload-spec.ts";
 import { logSettings } from "../../common/logging/log-settings.ts";
 import { efsVolume } from "../access-points/efs-volume.ts";
 import { accessPointOf } from "../access-points/reference.ts";

@@ -7,7 +7,7 @@ import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
 import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
 import { invalid } from "../../../common/errors.ts";
-import type { WorkloadSpec } from "../../common/driver.ts";
+import type { WorkloadSpec } from "../../common/driver/workload-spec.ts";
 import { isSpot } from "../aws/rates.ts";
 import { refuseDirectories, withMissingDirectory } from "../access-points/parts.ts";
 import { type DefinitionSettings, definitionOf, unmountedVolumes } from "../definitions/definition.ts";

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path/posix";
 import type { HelloResponse } from "../../../gen/sockerless/host/v1/host_pb.ts";
 import { maskedPaths, readonlyPaths } from "../../common/default-paths.ts";
-import type { WorkloadSpec } from "../../common/driver.ts";
+import type { WorkloadSpec } from "../../common/driver/workload-spec.ts";
 import { availableCapabilities, capabilitySets, containerCapabilities } from "./capabilities.ts";
 import { containerDevices, type DeviceSource, machineDevices, machineDevicesBelow } from "./devices.ts";
 import { containerMounts, sourceOf } from "./mounts.ts";

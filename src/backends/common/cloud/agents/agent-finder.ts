@@ -1,5 +1,6 @@
 import type { AgentAddress } from "../../../../agent-client/address.ts";
-import type { AgentReach, ContainerTraffic } from "../../driver.ts";
+import type { AgentReach } from "../../driver/agents.ts";
+import type { ContainerTraffic } from "../../driver/networks.ts";
 
 /** An agent that has answered. */
 export interface FoundAgent {

@@ -3,7 +3,7 @@ import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { Clock } from "../../../../common/clock.ts";
 import { fromUnknown, messageOf } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
-import type { AgentReach } from "../../driver.ts";
+import type { AgentReach } from "../../driver/agents.ts";
 import { directTraffic } from "../../ready-made-roles.ts";
 import { Limiter } from "../../images/limiter.ts";
 import type { CloudAuthority } from "../authority.ts";

@@ -13,7 +13,7 @@ import type {
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Sealer } from "../seal.ts";
 import type { CloudAuthority } from "../authority.ts";
-import type { FoundExit } from "../../driver.ts";
+import type { FoundExit } from "../../driver/workloads.ts";
 import { sigkill } from "../../model/signals.ts";
 import type { AgentFinder, FoundAgent, TaskPlace } from "./agent-finder.ts";
 

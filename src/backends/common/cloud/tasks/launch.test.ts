@@ -11,7 +11,8 @@ import {
   type TaskRecord,
   TaskRecordSchema,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { LaunchProgress, WorkloadSpec } from "../../driver.ts";
+import type { LaunchProgress } from "../../driver/launches.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { AgentFinder } from "../agents/agent-finder.ts";
 import { agentsDialled, directTraffic } from "../../ready-made-roles.ts";
 import { TaskAgents } from "../agents/task-agents.ts";

@@ -3,7 +3,8 @@ import { conflict, invalid, messageOf, systemError } from "../../../../common/er
 import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundAgent } from "../agents/agent-finder.ts";
 import { RequestStale, type StartStep } from "../cloud-tasks.ts";
-import type { Launched, LaunchProgress, StartSecrets, ToldPhase, WorkloadSpec } from "../../driver.ts";
+import type { LaunchProgress, Launched, ToldPhase } from "../../driver/launches.ts";
+import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";

@@ -1,7 +1,7 @@
 /** This instance's containers as the cloud and their agents tell of them. */
 import { messageOf } from "../../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { FoundExit, FoundWorkload } from "../../driver.ts";
+import type { FoundExit, FoundWorkload } from "../../driver/workloads.ts";
 import { findTasks } from "./find-tasks.ts";
 import { hasEnded, type TaskView } from "../cloud-tasks.ts";
 import { endOf } from "./task-book.ts";

@@ -7,7 +7,7 @@ import {
   type TaskRecord,
   TaskRecordSchema,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { FoundExit } from "../../driver.ts";
+import type { FoundExit } from "../../driver/workloads.ts";
 import type { State } from "../../state/state.ts";
 import type { CloudTasks } from "../cloud-tasks.ts";
 

@@ -2,7 +2,7 @@
 import { SockerlessError } from "../../../../common/errors.ts";
 import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
 import { type SeenAt, type StartTrouble, troubleOf } from "../start-troubles.ts";
-import type { FoundExit } from "../../driver.ts";
+import type { FoundExit } from "../../driver/workloads.ts";
 
 /** The cloud tells no exit code: never 0, because nobody saw it succeed. */
 const unknownExit = 255;

@@ -4,7 +4,7 @@ import { messageOf } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
 import type { TaskRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { isRefusal } from "../cloud-error.ts";
-import type { FoundExit } from "../../driver.ts";
+import type { FoundExit } from "../../driver/workloads.ts";
 import { isSeal, type Sealer } from "../seal.ts";
 import type { CloudLog } from "../stored/stored-service.ts";
 import { unfinishedExit } from "./task-end.ts";

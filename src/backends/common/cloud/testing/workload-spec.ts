@@ -6,7 +6,7 @@ import type {
   HostConfigSchema,
 } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerRecordSchema, ImageRecordSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { WorkloadSpec } from "../../driver.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 
 /** Fields in which the container differs from the usual one. */
 export interface SaidOfContainer {

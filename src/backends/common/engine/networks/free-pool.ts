@@ -2,7 +2,7 @@
 import { isErrorKind } from "../../../../common/errors.ts";
 import type { IpamPool } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkFabric } from "../../driver.ts";
+import type { NetworkFabric } from "../../driver/networks.ts";
 
 /** A network that was made. */
 export interface MadeNetwork {

@@ -11,7 +11,7 @@ import {
   TransportProtocol,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { KeyedAgent } from "../../driver.ts";
+import type { KeyedAgent } from "../../driver/agents.ts";
 import { isInterconnected } from "../../model/bridge-options.ts";
 import { peerAddressOf } from "../../model/endpoints.ts";
 import { parseContainerPort } from "../../model/ports.ts";

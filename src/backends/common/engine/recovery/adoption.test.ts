@@ -13,7 +13,7 @@ import {
   ImageRecordSchema,
   SealedImageSchema,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { FoundWorkload } from "../../driver.ts";
+import type { FoundWorkload } from "../../driver/workloads.ts";
 import type { Change } from "../../state/state.ts";
 import { adoptContainers, LostState } from "./adoption.ts";
 import type { EngineContext } from "../context.ts";

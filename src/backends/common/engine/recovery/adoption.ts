@@ -6,7 +6,7 @@ import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { messageOf } from "../../../../common/errors.ts";
 import type { ContainerRecord, SealedImage } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { FoundWorkload } from "../../driver.ts";
+import type { FoundWorkload } from "../../driver/workloads.ts";
 import type { EngineContext } from "../context.ts";
 import { builtinNetworks } from "../networks/decisions/networks.ts";
 

@@ -18,7 +18,7 @@ import {
   NetworkRecordSchema,
   Phase,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { FoundWorkload } from "../../driver.ts";
+import type { FoundWorkload } from "../../driver/workloads.ts";
 import type { EngineContext } from "../context.ts";
 import { adoptContainers, adoptNetworks, adoptVolumes, type LostState } from "./adoption.ts";
 import { agentOptions } from "../containers/agent/agent-endpoint.ts";

@@ -8,7 +8,7 @@ import { ExecService } from "../../../../gen/sockerless/backend/v1/exec_pb.ts";
 import { ImageService } from "../../../../gen/sockerless/backend/v1/image_pb.ts";
 import { NetworkService } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import { VolumeService } from "../../../../gen/sockerless/backend/v1/volume_pb.ts";
-import type { Driver } from "../../driver.ts";
+import type { Driver } from "../../driver/driver.ts";
 
 type Capability = "attach" | "exec" | "imageLoad" | "imagePull" | "logs" | "networks" | "volumes";
 

@@ -1,5 +1,5 @@
 /** Telling users in time that a disk is about to fill up below volumes. */
-import type { VolumeShortage } from "../../driver.ts";
+import type { VolumeShortage } from "../../driver/volumes.ts";
 import type { EngineContext } from "../context.ts";
 import { isMade } from "./decisions/volumes.ts";
 

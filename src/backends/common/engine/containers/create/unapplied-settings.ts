@@ -1,6 +1,6 @@
 /** Tells the log and the user which settings a backend accepts and does not apply. */
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { UnappliedSetting } from "../../../driver.ts";
+import type { UnappliedSetting } from "../../../driver/settings.ts";
 import type { EngineContext } from "../../context.ts";
 
 /**

@@ -1,6 +1,6 @@
 /** Builds the workload that a driver is asked to run from a container's record. */
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { WorkloadSpec } from "../../../driver.ts";
+import type { WorkloadSpec } from "../../../driver/workload-spec.ts";
 import type { EngineContext } from "../../context.ts";
 import { environmentOf } from "../decisions/config/environment.ts";
 import { joinedContainers } from "../decisions/joined-containers.ts";

@@ -8,7 +8,7 @@ import {
 } from "../../../../../common/errors.ts";
 import { ContainerStatus } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { JoinedContainers } from "../../../driver.ts";
+import type { JoinedContainers } from "../../../driver/workload-spec.ts";
 import type { State } from "../../../state/state.ts";
 import { containerOfMode } from "../../../model/container-mode.ts";
 import { findContainer } from "./lookup.ts";

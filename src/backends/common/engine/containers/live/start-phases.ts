@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { type StartPhase, StartPhaseSchema } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { ToldPhase } from "../../../driver.ts";
+import type { ToldPhase } from "../../../driver/launches.ts";
 
 /** The phases of a start; each is told again as more of it is known. */
 export class StartPhases {

@@ -2,7 +2,7 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { messageOf } from "../../../../../common/errors.ts";
-import type { FoundWorkload } from "../../../driver.ts";
+import type { FoundWorkload } from "../../../driver/workloads.ts";
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 import type { Exit } from "../decisions/life/transitions.ts";

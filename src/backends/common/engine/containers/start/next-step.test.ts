@@ -6,7 +6,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ContainerConfigSchema } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { NextStepSchema } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerRecordSchema, ImageRecordSchema } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { StepsOfStages } from "../../../driver.ts";
+import type { StepsOfStages } from "../../../driver/launches.ts";
 import type { EngineContext } from "../../context.ts";
 import { withNextStep } from "./next-step.ts";
 

@@ -10,7 +10,8 @@ import {
   type PortMapping,
 } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, Phase } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Launched, StartSecrets } from "../../../driver.ts";
+import type { Launched } from "../../../driver/launches.ts";
+import type { StartSecrets } from "../../../driver/workload-spec.ts";
 import { agentOptions } from "../agent/agent-endpoint.ts";
 import { requireLog } from "../decisions/container-log.ts";
 import type { EngineContext } from "../../context.ts";

@@ -9,7 +9,7 @@ import {
   StartRequestSchema,
 } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Launches } from "../../../driver.ts";
+import type { Launches } from "../../../driver/launches.ts";
 import { configOf, hostConfigOf } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { agentHealthCheck } from "../decisions/life/health.ts";

@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 
 import { StartedProcessSchema } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { Launched } from "../../../driver.ts";
+import type { Launched } from "../../../driver/launches.ts";
 import type { EngineContext } from "../../context.ts";
 import { StartPhases } from "../live/start-phases.ts";
 import { tellProcess } from "./tell-phases.ts";

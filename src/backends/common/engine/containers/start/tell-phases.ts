@@ -3,7 +3,7 @@ import { timestampDate, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { StartPhase } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { Launched, ToldPhase } from "../../../driver.ts";
+import type { Launched, ToldPhase } from "../../../driver/launches.ts";
 import { withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";

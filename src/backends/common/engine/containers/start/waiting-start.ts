@@ -1,5 +1,6 @@
 /** Starts that wait because the platform has no room: telling of them, and giving them up with their clients. */
-import type { Launched, LaunchProgress, WorkloadSpec } from "../../../driver.ts";
+import type { LaunchProgress, Launched } from "../../../driver/launches.ts";
+import type { WorkloadSpec } from "../../../driver/workload-spec.ts";
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { withState } from "../../../model/records.ts";

@@ -1,6 +1,6 @@
 /** Chooses the addresses of a new network. */
 import { unavailable } from "../../../../../common/errors.ts";
-import type { AddressPool } from "../../../driver.ts";
+import type { AddressPool } from "../../../driver/networks.ts";
 import { type Cidr, overlaps, parseCidr, sizeOf } from "./cidr.ts";
 
 /** Docker's pools, in the order in which they are taken; the first slice of all is the default bridge's. */

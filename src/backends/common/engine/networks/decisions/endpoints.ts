@@ -16,7 +16,7 @@ import {
   NetworkEndpointSchema,
 } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkPlan } from "../../../driver.ts";
+import type { NetworkPlan } from "../../../driver/workload-spec.ts";
 import type { State } from "../../../state/state.ts";
 import { containerOfMode, isContainerMode } from "../../../model/container-mode.ts";
 import { isWithoutNetwork } from "../../../model/endpoints.ts";

@@ -6,7 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import { ContainerStatus } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerRecordSchema } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import { ContainerTable } from "../../../state/container-table.ts";
-import type { NetworkSharing } from "../../../driver.ts";
+import type { NetworkSharing } from "../../../driver/networks.ts";
 import type { State } from "../../../state/state.ts";
 import { joinedNetworkOf, networkOwnerOf, type SharingContext, sharersOf } from "./shared-network.ts";
 

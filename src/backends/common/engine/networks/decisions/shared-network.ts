@@ -2,7 +2,8 @@
  * Containers that share a network (`--network container:X`) although each has an interface of its own. Pure.
  */
 import { type ContainerRecord, Phase } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Driver, JoinedNetwork } from "../../../driver.ts";
+import type { Driver } from "../../../driver/driver.ts";
+import type { JoinedNetwork } from "../../../driver/workload-spec.ts";
 import type { State } from "../../../state/state.ts";
 import { containerOfMode, modeOfContainer } from "../../../model/container-mode.ts";
 import { containerOfId, holderOfName } from "../../containers/decisions/lookup.ts";

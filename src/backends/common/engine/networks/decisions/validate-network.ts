@@ -7,7 +7,7 @@ import {
   SockerlessError,
 } from "../../../../../common/errors.ts";
 import type { CreateNetworkRequest, IpamPool } from "../../../../../gen/sockerless/backend/v1/network_pb.ts";
-import type { NetworkFabric } from "../../../driver.ts";
+import type { NetworkFabric } from "../../../driver/networks.ts";
 import { parseBoolean } from "../../../logging/go-values.ts";
 import { bridgeOptionsOf, isBridgeOption } from "../../../model/bridge-options.ts";
 import { type Cidr, formatCidr, overlaps, parseAddress, parseCidr, sizeOf } from "./cidr.ts";

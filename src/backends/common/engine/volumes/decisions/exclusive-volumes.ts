@@ -6,7 +6,7 @@ import { conflict, type SockerlessError } from "../../../../../common/errors.ts"
 import { shortId } from "../../../../../common/ids.ts";
 import type { Volume } from "../../../../../gen/sockerless/backend/v1/volume_pb.ts";
 import type { ContainerRecord, VolumeRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { VolumeRules } from "../../../driver.ts";
+import type { VolumeRules } from "../../../driver/volumes.ts";
 import type { State } from "../../../state/state.ts";
 import { containersWith, volumeOf } from "./volumes.ts";
 

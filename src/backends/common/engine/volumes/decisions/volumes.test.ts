@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { VolumeRecordSchema } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { VolumeRules } from "../../../driver.ts";
+import type { VolumeRules } from "../../../driver/volumes.ts";
 import { driverOf, isKeptHere } from "./volumes.ts";
 
 const rules: VolumeRules = {

@@ -10,7 +10,7 @@ import {
   Phase,
   type VolumeRecord,
 } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { VolumeRules } from "../../../driver.ts";
+import type { VolumeRules } from "../../../driver/volumes.ts";
 import { Filters } from "../../../model/filters.ts";
 import { isRemoved } from "../../../model/records.ts";
 import type { State } from "../../../state/state.ts";

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { ResourcesSchema } from "../../../../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { LimitFeature } from "../../../../driver.ts";
+import type { LimitFeature } from "../../../../driver/machine.ts";
 import { discardMissingLimits } from "./discarded-limits.ts";
 
 const asked = () =>

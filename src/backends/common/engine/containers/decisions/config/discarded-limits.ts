@@ -1,6 +1,6 @@
 /** Limits that the machine's kernel cannot keep: dockerd warns and goes on without them. Pure. */
 import type { Resources } from "../../../../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { LimitFeature } from "../../../../driver.ts";
+import type { LimitFeature } from "../../../../driver/machine.ts";
 
 /** Resource settings of which some were discarded, and what their owner should know. */
 export interface KeptLimits {

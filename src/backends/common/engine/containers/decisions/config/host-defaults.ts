@@ -8,7 +8,7 @@ import {
   RestartPolicySchema,
   StringListSchema,
 } from "../../../../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { MachineFacts } from "../../../../driver.ts";
+import type { MachineFacts } from "../../../../driver/machine.ts";
 import { validateLogOptions } from "../../../../logging/log-options.ts";
 import { containerOfMode, modeOfContainer } from "../../../../model/container-mode.ts";
 import { resourcesOf } from "../../../../model/records.ts";

@@ -1,7 +1,7 @@
 /** Limits on memory and processors that contradict themselves or the machine; Docker's texts. */
 import { invalid } from "../../../../../../common/errors.ts";
 import type { Resources } from "../../../../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { MachineFacts } from "../../../../driver.ts";
+import type { MachineFacts } from "../../../../driver/machine.ts";
 import { cpusetFault, isAvailable } from "./cpuset.ts";
 
 const smallestMemory = 6n * 1024n * 1024n;

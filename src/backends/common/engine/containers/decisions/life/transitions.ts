@@ -9,7 +9,7 @@ import {
   type NetworkEndpoint,
 } from "../../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, Phase } from "../../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Launched } from "../../../../driver.ts";
+import type { Launched } from "../../../../driver/launches.ts";
 import { disconnectedEndpoints } from "../../../../model/endpoints.ts";
 import { portMappings } from "../../../../model/ports.ts";
 import { configOf, hostConfigOf, stateOf, withFields, withState } from "../../../../model/records.ts";

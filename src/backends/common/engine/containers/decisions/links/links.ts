@@ -8,7 +8,7 @@ import {
   type Link,
   LinkSchema,
 } from "../../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { LinkedHost } from "../../../../driver.ts";
+import type { LinkedHost } from "../../../../driver/workload-spec.ts";
 import type { State } from "../../../../state/state.ts";
 import { containerOfMode, isContainerMode } from "../../../../model/container-mode.ts";
 import { findContainer } from "../lookup.ts";

@@ -13,7 +13,7 @@ import type {
   ImageRecord,
   VolumeRecord,
 } from "../../../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount } from "../../../../driver.ts";
+import type { ResolvedMount } from "../../../../driver/workload-spec.ts";
 import type { State } from "../../../../state/state.ts";
 import type { Table } from "../../../../state/table.ts";
 import { isOfBuild } from "../../../../model/build-label.ts";
