@@ -64,6 +64,21 @@ describe("kill -9 of the backend while a spare", () => {
     });
   }
 
+  for (const step of ["spares.end.before", "spares.end.after"]) {
+    test(`gives way to another, at ${step}`, async () => {
+      await using resources = new AsyncDisposableStack();
+      const { daemon, armed } = await mortalDaemon(resources);
+      const victim = await processOf(daemon, "backend");
+      await writeFile(armed, step);
+      // Four wait at a time; on a slow machine the first may have gone before there is a fifth.
+      for (let n = 1; existsSync(armed); n++) {
+        await daemon.docker("run", "--rm", ...plain, "--shm-size", `${n >> 1}m`, "busybox", "true");
+      }
+      await processOf(daemon, "backend", victim);
+      await assertGoesOn(daemon);
+    });
+  }
+
   for (const step of [
     ...["workloads.create.before", "workloads.create.after"],
     ...["workloads.launch.before", "workloads.launch.after"],

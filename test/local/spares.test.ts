@@ -9,6 +9,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { processesBelow } from "../support/processes.ts";
 import {
   beganAt,
+  displacedSpares,
   isOlder,
   machineTicks,
   preparedSpares,
@@ -240,6 +241,22 @@ describe("a container that was prepared ahead, and created,", () => {
     assert.equal(await daemon.ok("start", "--attach", id), "started");
     await remove(id);
   });
+});
+
+test("the spare that has waited longest gives way to one of another shape, and leaves nothing", async () => {
+  await using daemon = await Daemon.start({ args: tellingOfSpares });
+  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  const spares: string[] = [];
+  // Four wait at a time; on a slow machine the first may have gone before there is a fifth.
+  while (displacedSpares(daemon).length === 0) {
+    const shape = ["--shm-size", `${spares.length + 1}m`];
+    spares.push(await spareWaits(daemon, ...shape, ...plain));
+  }
+  const [displaced = ""] = displacedSpares(daemon);
+  assert.deepEqual(tracesOf(daemon, displaced), []);
+  const shape = ["--shm-size", `${spares.indexOf(displaced) + 1}m`, ...plain];
+  assert.equal(await daemon.ok("run", "--rm", ...shape, "busybox", "echo", "works"), "works");
+  assert.equal(takenSpares(daemon).includes(displaced), false);
 });
 
 test("a spare goes with its image", async () => {

@@ -38,6 +38,11 @@ export function takenSpares(daemon: Daemon): string[] {
   return told(daemon, "a container takes the spare one that is like it");
 }
 
+/** Spares that were ended since others took their place, by ID, once nothing of them is left. */
+export function displacedSpares(daemon: Daemon): string[] {
+  return told(daemon, "a spare container has given way to another");
+}
+
 /**
  * Has a spare wait: two containers like it, or with one that waits already one, come and go. It waits for half a minute.
  *

@@ -24,7 +24,7 @@ import { encodeOciLimits } from "./oci/limits.ts";
 import { isWellKnownSocket } from "./docker-sockets.ts";
 import { Spares } from "./spares.ts";
 import { localVolumes } from "./volumes.ts";
-import { localSteps, localWorkloads, sparePreparer } from "./workloads.ts";
+import { localSteps, localWorkloads, spareEnder, sparePreparer } from "./workloads.ts";
 
 /** Settings of a {@link localDriver}. */
 export interface LocalDriverOptions {
@@ -48,7 +48,12 @@ export function localDriver(
   const { storedSocket } = hello;
   const options = { host: host.client, profile, stateDir: host.stateDir, storedSocket, frontendSocket };
   const spares = hasSpares
-    ? new Spares({ prepare: sparePreparer(options), clock: systemClock, logger: host.logger })
+    ? new Spares({
+        prepare: sparePreparer(options),
+        end: spareEnder(host.client),
+        clock: systemClock,
+        logger: host.logger,
+      })
     : undefined;
   return {
     name: "local",

@@ -1,7 +1,7 @@
 /** Containers that differ in nothing but their command: telling that two are, and making another one of one. */
 import { createHash } from "node:crypto";
 
-import { toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 
 import { shortId } from "../../common/ids.ts";
 import {
@@ -9,11 +9,15 @@ import {
   type HostConfig,
   HostConfigSchema,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type ContainerRecord,
+  ContainerRecordSchema,
+  ImageRecordSchema,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { PlannedContainer } from "../common/driver/launches.ts";
 import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
 import { isOfBuild } from "../common/model/build-label.ts";
-import { configOf, withFields } from "../common/model/records.ts";
+import { configOf, hostConfigOf } from "../common/model/records.ts";
 
 /** The parts of a container that tell its shape. */
 type Shaped = Pick<PlannedContainer, "config" | "endpoints" | "hostConfig" | "imageId"> & {
@@ -45,17 +49,44 @@ export function shapeOf(container: Shaped): string | undefined {
     .digest("base64");
 }
 
-/** The workload of a spare: the same under another ID, for its first start, without a place on its networks and a command. */
-export function spareOf(spec: WorkloadSpec, id: string): WorkloadSpec {
-  const { record } = spec;
-  const config = configOf(record);
-  const hostname = isOwn(config.hostname, record.id) ? shortId(id) : config.hostname;
+/**
+ * The parts of a container that a spare of its shape is prepared from. It has neither command nor environment, nor
+ * labels, which may be secret, nor addresses: a spare is told those at its start.
+ */
+export interface SparePlan extends Pick<WorkloadSpec, "mounts" | "network"> {
+  /** ID of the container. */
+  readonly like: string;
+  readonly config: Pick<
+    ContainerConfig,
+    "domainname" | "openStdin" | "stdinOnce" | "tty" | "user" | "workingDir"
+  >;
+  /** The one that was asked for; empty: a spare's follows from its ID. */
+  readonly hostname: string;
+  readonly hostConfig: HostConfig;
+  readonly diffIds: readonly string[];
+}
+
+/** The plan of a container that has been launched. */
+export function planOf({ image, mounts, network, record }: WorkloadSpec): SparePlan {
+  const { domainname, hostname, openStdin, stdinOnce, tty, user, workingDir } = configOf(record);
   return {
-    ...spec,
-    record: withFields(record, { id, config: { ...config, hostname }, endpoints: {}, generation: 1n }),
-    args: [],
-    env: [],
-    awaitAttachIds: [],
+    ...{ like: record.id, mounts, network, diffIds: image.diffIds },
+    config: { domainname, openStdin, stdinOnce, tty, user, workingDir },
+    hostname: isOwn(hostname, record.id) ? "" : hostname,
+    hostConfig: withoutLife(hostConfigOf(record)),
+  };
+}
+
+/** The workload of a spare: under its ID, for its first start, without a place on its networks and a command. */
+export function spareOf(plan: SparePlan, id: string): WorkloadSpec {
+  const hostname = plan.hostname || shortId(id);
+  return {
+    record: create(ContainerRecordSchema, {
+      ...{ id, generation: 1n, hostConfig: plan.hostConfig },
+      config: { ...plan.config, hostname },
+    }),
+    image: create(ImageRecordSchema, { diffIds: [...plan.diffIds] }),
+    ...{ mounts: plan.mounts, network: plan.network, args: [], env: [], awaitAttachIds: [] },
   };
 }
 

@@ -7,14 +7,12 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { Clock } from "../../common/clock.ts";
 import { messageOf } from "../../common/errors.ts";
-import { newId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { PlannedContainer } from "../common/driver/launches.ts";
 import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
-import { isFirstAlone, shapeOf, spareOf } from "./spare-shape.ts";
+import { HeldSpares, type Spare, spareHeldMs } from "./held-spares.ts";
+import { isFirstAlone, planOf, shapeOf, type SparePlan, spareOf } from "./spare-shape.ts";
 
-/** Milliseconds for which the host process keeps a spare that nobody launches. */
-export const spareHeldMs = 30_000;
 /**
  * Milliseconds in which a second container of a shape has to follow the first: of those that come more slowly each would
  * have one prepared that has gone before the next.
@@ -36,10 +34,6 @@ const mostShapes = 64;
 interface Shape {
   /** The last time when one was started; undefined: none was. */
   startedMs?: number;
-  /** The last one, which others are made after; undefined: one alone has been started. */
-  like?: WorkloadSpec;
-  /** Those that wait, or are being prepared, in this order; some may have gone by now. */
-  spares: readonly Spare[];
   /** The last time when a container had to wait for its spare. */
   hurriedMs?: number;
   /** Containers in a row that took a spare and were launched without it. */
@@ -48,21 +42,13 @@ interface Shape {
   refusedUntilMs?: number;
 }
 
-interface Spare {
-  readonly id: string;
-  /** It is gone then. */
-  readonly untilMs: number;
-}
-
-interface TakenSpare extends Spare {
-  readonly shape: Shape;
-}
-
 /** Settings of {@link Spares}. */
 export interface SparesOptions {
   /** Has the host process launch a container ahead; what fails leaves nothing behind. */
   readonly prepare: (spec: WorkloadSpec) => Promise<void>;
-  readonly clock: Pick<Clock, "nowMs">;
+  /** Has the host process end a spare that nobody has. */
+  readonly end: (containerId: string) => Promise<void>;
+  readonly clock: Pick<Clock, "nowMs" | "sleep">;
   readonly logger: Pick<Logger, "debug">;
 }
 
@@ -71,34 +57,33 @@ export class Spares {
   readonly #options: SparesOptions;
   /** By key, the one that was used last at the end. */
   readonly #shapes = new Map<string, Shape>();
-  /** Spares that a container took which is not launched yet, by ID; some may have gone by now. */
-  readonly #taken = new Map<string, TakenSpare>();
+  readonly #held: HeldSpares<Shape>;
   /** Launches that are under way until their process runs, by container. */
   readonly #launching = new Map<string, WorkloadSpec>();
   /** Preparations under way, by the ID of what they prepare; none rejects. */
   readonly #preparing = new Map<string, Promise<void>>();
+  /** Ends under way of those that give way to others; none rejects. */
+  readonly #ending = new Set<Promise<void>>();
   #closed = false;
 
   constructor(options: SparesOptions) {
     this.#options = options;
+    this.#held = new HeldSpares(options.clock);
   }
 
   /** The ID of a spare that is like a container, which nobody else gets; undefined: there is none. */
   take(planned: PlannedContainer): string | undefined {
     const key = shapeOf(planned);
     const shape = key === undefined ? undefined : this.#shapes.get(key);
-    const [spare, ...others] = shape === undefined ? [] : this.#heldOf(shape);
-    if (shape === undefined || spare === undefined) {
+    const taken = shape === undefined ? undefined : this.#held.take(shape);
+    if (shape === undefined || taken === undefined) {
       return undefined;
     }
-    shape.spares = others;
-    if (this.#preparing.has(spare.id)) {
+    if (this.#preparing.has(taken)) {
       shape.hurriedMs = this.#options.clock.nowMs();
     }
-    this.#forgetGone();
-    this.#taken.set(spare.id, { ...spare, shape });
-    this.#options.logger.debug({ container: spare.id }, "a container takes the spare one that is like it");
-    return spare.id;
+    this.#options.logger.debug({ container: taken }, "a container takes the spare one that is like it");
+    return taken;
   }
 
   /** Resolves once a spare is no longer being prepared, whether it is there now or not. */
@@ -111,10 +96,9 @@ export class Spares {
    * one such container after the other ask for it as soon as this one has ended. Those who only create them get no more.
    */
   making(containerId: string): void {
-    const taken = this.#taken.get(containerId);
-    const unlaunched = [...this.#taken.values()].filter(({ shape }) => shape === taken?.shape);
-    if (taken !== undefined && unlaunched.length === 1) {
-      this.#prepareUnlessBusy(taken.shape);
+    const { shape, plan } = this.#held.taken(containerId) ?? {};
+    if (shape !== undefined && plan !== undefined && this.#held.takenOf(shape) === 1) {
+      this.#prepareUnlessBusy(shape, plan);
     }
   }
 
@@ -126,8 +110,8 @@ export class Spares {
    */
   launching(spec: WorkloadSpec): (claimed: boolean) => void {
     const { id } = spec.record;
-    const shape = this.#taken.get(id)?.shape;
-    this.#taken.delete(id);
+    const shape = this.#held.taken(id)?.shape;
+    this.#held.settled(id);
     this.#launching.set(id, spec);
     return (claimed) => {
       if (shape === undefined) {
@@ -143,7 +127,7 @@ export class Spares {
 
   /** Told that a container is not launched, or its launch is over without a process that runs. */
   over(containerId: string): void {
-    this.#taken.delete(containerId);
+    this.#held.settled(containerId);
     this.#launching.delete(containerId);
   }
 
@@ -157,53 +141,57 @@ export class Spares {
     }
     const nowMs = this.#options.clock.nowMs();
     const shape = this.#shape(key);
-    const isAnother = shape.startedMs !== undefined && nowMs - shape.startedMs <= soonMs;
+    const { startedMs } = shape;
     shape.startedMs = nowMs;
-    if (isAnother) {
-      shape.like = spec;
-      this.#prepareUnlessBusy(shape);
+    if (startedMs !== undefined && nowMs - startedMs <= soonMs) {
+      this.#prepareUnlessBusy(shape, planOf(spec), startedMs);
     }
   }
 
   /** Prepares no more; resolves once no preparation is under way. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#preparing.values());
+    this.#held.close();
+    await Promise.all([...this.#preparing.values(), ...this.#ending]);
   }
 
   /**
    * Prepares a spare, unless there is one, or something else is starting, which needs the machine. Where containers come
    * faster than spares are prepared, two are at a time.
+   *
+   * @param idleFromMs the first spare of its shape takes the place of one for which nobody has asked since then;
+   *   absent: of none. So of five shapes that come in turn none has another's place before that one's turn.
    */
-  #prepareUnlessBusy(shape: Shape): void {
-    const { clock } = this.#options;
-    const nowMs = clock.nowMs();
+  #prepareUnlessBusy(shape: Shape, plan: SparePlan, idleFromMs = Number.NEGATIVE_INFINITY): void {
+    const nowMs = this.#options.clock.nowMs();
     const isHurried = shape.hurriedMs !== undefined && nowMs - shape.hurriedMs < spareHeldMs;
     const wanted = isHurried ? mostPrepared : 1;
     const isBusy = this.#launching.size > 0 || this.#preparing.size >= wanted;
     const isRefused = (shape.refusedUntilMs ?? 0) > nowMs;
-    const held = this.#heldOf(shape);
-    const isFull = held.length >= wanted || this.#held >= mostHeld;
-    if (shape.like !== undefined && !isBusy && !isRefused && !isFull && !this.#closed) {
-      const id = newId();
-      shape.spares = [...held, { id, untilMs: nowMs + spareHeldMs }];
-      const preparing = this.#prepare(shape, shape.like, id);
+    const ofShape = this.#held.waitingOf(shape).length;
+    const { length, [0]: longest } = this.#held.waiting;
+    const isIdle = longest !== undefined && longest.fromMs <= idleFromMs;
+    const hasPlace = length < mostHeld || (ofShape === 0 && isIdle);
+    if (!isBusy && !isRefused && ofShape < wanted && hasPlace && !this.#closed) {
+      const spare = this.#held.add(shape, plan);
+      const preparing = this.#prepare(spare);
       this.#preparing.set(
-        id,
-        preparing.finally(() => this.#preparing.delete(id)),
+        spare.id,
+        preparing.finally(() => this.#preparing.delete(spare.id)),
       );
     }
   }
 
-  async #prepare(shape: Shape, like: WorkloadSpec, id: string): Promise<void> {
+  async #prepare({ id, plan, shape }: Spare<Shape>): Promise<void> {
     const { clock, logger, prepare } = this.#options;
-    const told = { container: id, like: like.record.id };
+    const told = { container: id, like: plan.like };
     logger.debug(told, "a spare container is prepared");
     try {
-      await prepare(spareOf(like, id));
+      await prepare(spareOf(plan, id));
       logger.debug(told, "a spare container waits");
+      this.#endOneTooMany();
     } catch (error) {
-      shape.spares = shape.spares.filter((spare) => spare.id !== id);
+      this.#held.remove(id);
       if (!isOvertaken(error)) {
         refuse(shape, isNever(error) ? Number.POSITIVE_INFINITY : clock.nowMs() + retryMs);
       }
@@ -211,9 +199,30 @@ export class Spares {
     }
   }
 
+  /** One that has been taken meanwhile, or has gone, has left its place already. */
+  #endOneTooMany(): void {
+    const { length, [0]: longest } = this.#held.waiting;
+    if (longest !== undefined && length > mostHeld) {
+      this.#held.remove(longest.id); // From now on nobody takes it.
+      const ending = this.#end(longest.id);
+      this.#ending.add(ending);
+      void ending.finally(() => this.#ending.delete(ending));
+    }
+  }
+
+  async #end(id: string): Promise<void> {
+    const { end, logger } = this.#options;
+    try {
+      await end(id);
+      logger.debug({ container: id }, "a spare container has given way to another");
+    } catch (error) {
+      logger.debug({ container: id }, `a spare container that gives way goes by itself: ${messageOf(error)}`);
+    }
+  }
+
   /** The shape of a key, which is now the one that was used last. */
   #shape(key: string): Shape {
-    const shape = this.#shapes.get(key) ?? { spares: [] };
+    const shape = this.#shapes.get(key) ?? {};
     this.#shapes.delete(key);
     this.#shapes.set(key, shape);
     const [oldest] = this.#shapes.keys();
@@ -221,25 +230,6 @@ export class Spares {
       this.#shapes.delete(oldest); // Its spares, if it has any, go by themselves.
     }
     return shape;
-  }
-
-  /** A container may be left as it was created, or its record may not have been kept: its spare goes all the same. */
-  #forgetGone(): void {
-    const nowMs = this.#options.clock.nowMs();
-    for (const [id, { untilMs }] of this.#taken) {
-      if (untilMs <= nowMs) {
-        this.#taken.delete(id);
-      }
-    }
-  }
-
-  #heldOf({ spares }: Shape): readonly Spare[] {
-    const nowMs = this.#options.clock.nowMs();
-    return spares.filter(({ untilMs }) => untilMs > nowMs);
-  }
-
-  get #held(): number {
-    return [...this.#shapes.values()].flatMap((shape) => this.#heldOf(shape)).length;
   }
 }
 

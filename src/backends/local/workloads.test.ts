@@ -18,6 +18,7 @@ it("the host process is asked to remove a container only once nothing is prepare
       clock: systemClock,
       logger: { debug: () => {} },
       prepare: () => preparing.promise,
+      end: () => Promise.resolve(),
     });
     const planned = create(ContainerRecordSchema, { config: {}, hostConfig: {} });
     const specOf = (id: string): WorkloadSpec => ({
@@ -36,5 +37,6 @@ it("the host process is asked to remove a container only once nothing is prepare
     preparing.resolve();
     await done;
     assert.deepEqual(called, [call]);
+    await spares.close();
   }
 });

@@ -28,7 +28,8 @@ import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
 import { publishedPorts } from "./ports.ts";
 import { hostSecrets } from "./secrets.ts";
-import { spareHeldMs, type Spares } from "./spares.ts";
+import { spareHeldMs } from "./held-spares.ts";
+import type { Spares } from "./spares.ts";
 
 /** The parts of this machine that requests to the host process are made from. */
 export interface LocalMachineParts {
@@ -126,6 +127,14 @@ export function sparePreparer(parts: LocalMachineParts): (spec: WorkloadSpec) =>
     await parts.host.prepareSpare(request, { timeoutMs: spareHeldMs });
   };
   return withCallFaultPoints(prepare, () => "spares.prepare");
+}
+
+/** A call that has the host process end a container that was launched ahead, and is nobody's. */
+export function spareEnder(host: HostClient["client"]): (containerId: string) => Promise<void> {
+  const end = async (containerId: string): Promise<void> => {
+    await host.releaseContainer({ containerId });
+  };
+  return withCallFaultPoints(end, () => "spares.end");
 }
 
 /** Everything that the host process needs to know of a container before its first start. */
