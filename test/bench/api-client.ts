@@ -9,7 +9,7 @@ export class ApiClient {
 
   /**
    * @param atOnce requests that are under way at the same time; others wait here
-   * @param interrupted once it is aborted no further request is made
+   * @param interrupted ends what is under way once it is aborted; no further request is made
    */
   constructor(socketPath: string, atOnce = 64, interrupted?: AbortSignal) {
     this.#socketPath = socketPath;
@@ -41,6 +41,7 @@ export class ApiClient {
           method,
           path: `/v1.41${path}`,
           agent: this.#agent,
+          ...(this.#interrupted !== undefined && { signal: this.#interrupted }),
           headers: {
             ...(typeof body === "string" && { "Content-Type": "application/json" }),
             ...(body instanceof Uint8Array && { "Content-Type": "application/x-tar" }),
@@ -82,7 +83,10 @@ export class ApiClient {
     return new Promise((resolve, reject) => {
       this.#interrupted?.throwIfAborted();
       const text = JSON.stringify(body);
-      const socket = connect({ path: this.#socketPath, allowHalfOpen: true });
+      const socket = connect({
+        ...{ path: this.#socketPath, allowHalfOpen: true },
+        ...(this.#interrupted !== undefined && { signal: this.#interrupted }),
+      });
       socket.setNoDelay(true);
       socket.write(
         `POST /v1.41${path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n` +

@@ -106,17 +106,19 @@ async function prepare(
   if (made.length !== listed - 2) {
     throw new Error("containers are missing");
   }
-  return { api, network, container, logged, directory: daemon.directory, shell: shellOf(daemon) };
+  const shell = shellOf(daemon, interrupted);
+  return { api, network, container, logged, directory: daemon.directory, shell };
 }
 
-function shellOf({ socket, directory }: Daemon | Dockerd): CliTarget["shell"] {
+function shellOf({ socket, directory }: Daemon | Dockerd, interrupted: AbortSignal): CliTarget["shell"] {
   const env = {
     ...process.env,
     DOCKER_HOST: `unix://${socket}`,
     DOCKER_CONFIG: join(directory, "docker-config"),
   };
   return async (script) => {
-    const { code, errorText } = await runCommand("sh", ["-ec", script], { env, timeout: scriptLimitMs });
+    const limits = { timeout: scriptLimitMs, signal: interrupted };
+    const { code, errorText } = await runCommand("sh", ["-ec", script], { env, ...limits });
     if (code !== 0) {
       throw new Error(`${script} ended with ${code}: ${errorText}`);
     }

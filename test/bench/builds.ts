@@ -23,7 +23,7 @@ interface BuildMeasure {
   readonly unit: "ms" | "MB/s";
   /** The bars against the classic builder and against BuildKit: `most` for times, `least` for rates. */
   readonly bars: readonly [number | undefined, number | undefined];
-  prepare(directory: string): Promise<void>;
+  prepare(directory: string, interrupted: AbortSignal): Promise<void>;
 }
 
 const runs = (word: string): string =>
@@ -48,8 +48,9 @@ const buildMeasures: readonly BuildMeasure[] = [
     name: `build with COPY of ${fileCount} files`,
     unit: "ms",
     bars: [undefined, 1],
-    prepare: async (directory) => {
+    prepare: async (directory, interrupted) => {
       for (let at = 0; at < fileCount; at++) {
+        interrupted.throwIfAborted();
         const folder = join(directory, `folder${at % 100}`);
         await mkdir(folder, { recursive: true });
         await writeFile(join(folder, `file${at}`), randomUUID());
@@ -61,11 +62,12 @@ const buildMeasures: readonly BuildMeasure[] = [
     name: "build with a context of 1 GiB",
     unit: "MB/s",
     bars: [1, 1],
-    prepare: async (directory) => {
+    prepare: async (directory, interrupted) => {
       for (let at = 0; at < contextFiles; at++) {
         await using file = await open(join(directory, `file${at}`), "w");
         const noise = randomBytes(8 * mib);
         for (let written = 0; written < contextBytes / contextFiles; written += noise.length) {
+          interrupted.throwIfAborted();
           noise.writeUInt32LE(written / noise.length, 0);
           await file.write(noise);
         }
@@ -96,7 +98,7 @@ export async function compareBuilds(
   if (chosen.length === 0) {
     return;
   }
-  await compileBuilder();
+  await compileBuilder({ signal: interrupted });
   const plugin = await findPlugin("buildx");
   if ("missing" in plugin) {
     console.log(plugin.missing);
@@ -128,12 +130,13 @@ export async function compareBuilds(
           interrupted.throwIfAborted();
           const context = join(directory, "context");
           await mkdir(context);
-          await measure.prepare(context);
+          await measure.prepare(context, interrupted);
           const time = await milliseconds(async () => {
             succeeded(
               await runCommand("docker", [...command, ...flags, context], {
                 env,
                 timeout: buildLimitMs,
+                signal: interrupted,
               }),
             );
           });

@@ -1,8 +1,8 @@
 /** Tests that a bench which is interrupted takes its daemons, their containers and its files with it. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync } from "node:fs";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ import { processesBelow } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { untilTrue } from "../support/until.ts";
 
-/** In a network namespace of its own: dockerd leaves its bridge behind, however it ends. */
+/** In a network namespace of its own: what is left in it is the bench's. */
 const program = "unshare";
 const argsOf = (script: string, ...args: readonly string[]): string[] => [
   ...["--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"],
@@ -24,6 +24,8 @@ const argsOf = (script: string, ...args: readonly string[]): string[] => [
 /** A bench under way: how it is interrupted, and everything that it printed, with its exit code, once it has ended. */
 interface Bench {
   interrupt(): void;
+  /** The process whose network namespace it has; undefined: nobody looks. */
+  readonly pid?: number | undefined;
   readonly ended: Promise<{ readonly code: number | null; readonly printed: string }>;
 }
 
@@ -38,12 +40,14 @@ function hasContainer(temporary: string, below: string): boolean {
 async function leavesNothing(
   signal: string,
   start: (env: NodeJS.ProcessEnv) => Promise<Bench> | Bench,
-  below = "containers",
+  isUnderWay = (temporary: string) => hasContainer(temporary, "containers"),
 ): Promise<void> {
   const temporary = await mkdtemp(join(tmpdir(), "skl-"));
   const bench = await start({ ...process.env, TMPDIR: temporary });
+  let namespace: number | undefined;
   try {
-    await untilTrue(() => hasContainer(temporary, below));
+    await untilTrue(() => isUnderWay(temporary));
+    namespace = bench.pid === undefined ? undefined : openSync(`/proc/${bench.pid}/ns/net`, "r");
   } finally {
     bench.interrupt();
   }
@@ -57,6 +61,12 @@ async function leavesNothing(
     [],
   );
   await rm(temporary, { recursive: true });
+  if (namespace !== undefined) {
+    const show = ["--net=/proc/self/fd/3", "ip", "-oneline", "link", "show", "type", "bridge"];
+    const { stdout } = spawnSync("nsenter", show, { stdio: ["ignore", "pipe", "inherit", namespace] });
+    closeSync(namespace);
+    assert.equal(stdout.toString(), "");
+  }
 }
 
 test("a bench leaves nothing after Ctrl-C at its terminal", () =>
@@ -74,6 +84,7 @@ const startInBackground =
     const child = spawn(program, argsOf(script, ...args), { env, stdio: ["ignore", "ignore", "pipe"] });
     const printed = text(child.stderr);
     return {
+      pid: child.pid,
       interrupt: () => void child.kill("SIGTERM"),
       ended: once(child, "close").then(async () => ({ code: child.exitCode, printed: await printed })),
     };
@@ -83,7 +94,16 @@ for (const script of ["bench", "bench-volumes"]) {
   test(`${script} leaves nothing after SIGTERM`, () => leavesNothing("SIGTERM", startInBackground(script)));
 }
 
+test("bench ends in the middle of a measure, with the programs that it runs for it", () => {
+  const args = ["--only", "docker exec, stdin", "--network", "none", "--rounds", "100000"];
+  const isMeasuring = (temporary: string) =>
+    readdirSync(temporary).some((name) => existsSync(join(temporary, name, "bench-zeros")));
+  return leavesNothing("SIGTERM", startInBackground("bench", ...args), isMeasuring);
+});
+
 test("bench-cloud leaves nothing after SIGTERM", () => {
   const args = ["--tasks", "100", "--clouds", "aca", "--others", "", "--rounds", "0"];
-  return leavesNothing("SIGTERM", startInBackground("bench-cloud", ...args), "blobs");
+  return leavesNothing("SIGTERM", startInBackground("bench-cloud", ...args), (temporary) =>
+    hasContainer(temporary, "blobs"),
+  );
 });

@@ -118,7 +118,7 @@ await untilInterrupted(async (resources, interrupted) => {
   }
 
   async function must(program: string, ...args: string[]): Promise<void> {
-    const { code, errorText } = await runCommand(program, args);
+    const { code, errorText } = await runCommand(program, args, { signal: interrupted });
     if (code !== 0) {
       throw new Error(`${program} ${args.join(" ")}: ${errorText}`);
     }

@@ -1,15 +1,18 @@
 /** Builds by `POST /build`, as clients without BuildKit ask for them. */
 import { join } from "node:path";
 
-import { buildLimitMs, runCommand } from "./command.ts";
+import { buildLimitMs, type CommandOptions, runCommand } from "./command.ts";
 import { checkout } from "./daemon.ts";
 import { callApi } from "./docker-api.ts";
 import { type TarEntry, tarOf } from "./tar.ts";
 
 /** Compiles the builder where it is not current, so that no build of a test has to wait for it. */
-export async function compileBuilder(): Promise<void> {
+export async function compileBuilder({ signal }: Pick<CommandOptions, "signal"> = {}): Promise<void> {
   const script = join(checkout, "scripts/prepare/build-builder.mjs");
-  const { code, errorText } = await runCommand(process.execPath, [script], { timeout: buildLimitMs });
+  const { code, errorText } = await runCommand(process.execPath, [script], {
+    timeout: buildLimitMs,
+    ...(signal !== undefined && { signal }),
+  });
   if (code !== 0) {
     throw new Error(`the builder does not compile:\n${errorText}`);
   }

@@ -19,28 +19,39 @@ export interface CommandOptions {
   readonly cwd?: string;
   /** Milliseconds after which the program is killed; 300,000 unless said. */
   readonly timeout?: number;
+  /** Kills the program as soon as it aborts, and what that has started. */
+  readonly signal?: AbortSignal;
 }
 
 /** Milliseconds that a compiler may take, which has compiled nothing before, on a machine that does other work too. */
 export const buildLimitMs = 600_000;
 
-/** Runs a program to its end. Does not reject for an exit code. */
+/**
+ * Runs a program to its end. Does not reject for an exit code.
+ *
+ * @throws the signal's reason, where it has aborted before
+ */
 export async function runCommand(
   program: string,
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<CommandResult> {
+  const { signal: interrupted } = options;
+  interrupted?.throwIfAborted();
   const child = spawn(program, args, {
     env: options.env ?? process.env,
     ...(options.cwd !== undefined && { cwd: options.cwd }),
     timeout: options.timeout ?? 300_000,
     killSignal: "SIGKILL",
+    detached: interrupted !== undefined, // in a group of its own
   });
+  const kill = (): void => killGroup(child);
+  interrupted?.addEventListener("abort", kill);
   const stdout = collect(child.stdout);
   const stderr = collect(child.stderr);
   const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   await writeInput(child, options.input);
-  const [code, signal] = await ended;
+  const [code, signal] = await ended.finally(() => interrupted?.removeEventListener("abort", kill));
   const out = Buffer.concat(stdout);
   const err = Buffer.concat(stderr);
   return {
@@ -51,6 +62,16 @@ export async function runCommand(
     text: out.toString().replace(/\n$/, ""),
     errorText: err.toString().replace(/\n$/, ""),
   };
+}
+
+function killGroup({ pid }: ChildProcess): void {
+  if (pid !== undefined) {
+    try {
+      process.kill(-pid, "SIGKILL");
+    } catch {
+      // All of it has ended.
+    }
+  }
 }
 
 function collect(stream: NodeJS.ReadableStream | null): Buffer[] {

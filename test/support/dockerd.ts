@@ -1,5 +1,6 @@
 /** A real dockerd on paths of its own, to compare with: that of Debian's package `docker.io`, or another. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,11 +11,14 @@ import { until } from "./until.ts";
 export class Dockerd {
   readonly directory: string;
   readonly #process: ChildProcess;
+  /** Name of a bridge of its own; undefined: it has none. */
+  readonly #bridge: string | undefined;
   #output = "";
 
-  private constructor(directory: string, child: ChildProcess) {
+  private constructor(directory: string, child: ChildProcess, bridge: string | undefined) {
     this.directory = directory;
     this.#process = child;
+    this.#bridge = bridge;
     const read = (chunk: Buffer): void => {
       this.#output = (this.#output + chunk.toString()).slice(-20_000);
     };
@@ -25,11 +29,12 @@ export class Dockerd {
   /**
    * Starts one without networks of its own.
    *
-   * @param bridge makes it a bridge with that address: `10.9.0.1/16`
+   * @param address makes it a bridge with that address, `10.9.0.1/16`: its own would be left behind, and be another's
    * @param programs directory of another dockerd and its proxy
    */
-  static async start(bridge?: string, programs?: string): Promise<Dockerd> {
+  static async start(address?: string, programs?: string): Promise<Dockerd> {
     const directory = await mkdtemp(join(tmpdir(), "dockerd-"));
+    const bridge = address === undefined ? undefined : await makeBridge(address);
     const path = process.env["PATH"] ?? "";
     const child = spawn(
       programs === undefined ? "dockerd" : join(programs, "dockerd"),
@@ -43,7 +48,7 @@ export class Dockerd {
         // The check for what tests leave behind looks in this control group.
         "--exec-opt=native.cgroupdriver=cgroupfs",
         "--cgroup-parent=/sockerless",
-        ...(bridge === undefined ? ["--bridge=none"] : [`--bip=${bridge}`]),
+        `--bridge=${bridge ?? "none"}`,
       ],
       {
         stdio: ["ignore", "pipe", "pipe"],
@@ -54,7 +59,7 @@ export class Dockerd {
         },
       },
     );
-    const daemon = new Dockerd(directory, child);
+    const daemon = new Dockerd(directory, child, bridge);
     await until(async () => {
       if (child.exitCode !== null) {
         throw new Error(`dockerd ended with ${child.exitCode}:\n${daemon.#output}`);
@@ -99,9 +104,9 @@ export class Dockerd {
     return result.text;
   }
 
-  /** Removes its containers, ends it, and deletes what it wrote. */
+  /** Removes its containers that run, ends it, and deletes what it wrote: the others are but files. */
   async stop(): Promise<void> {
-    const containers = (await this.docker("ps", "-aq")).text.split("\n").filter((id) => id !== "");
+    const containers = (await this.docker("ps", "-q")).text.split("\n").filter((id) => id !== "");
     if (containers.length > 0) {
       await this.docker("rm", "-f", ...containers);
     }
@@ -110,6 +115,25 @@ export class Dockerd {
     await ended;
     await unmountBelow(this.directory);
     await rm(this.directory, { recursive: true, force: true });
+    if (this.#bridge !== undefined) {
+      await ip("link", "delete", this.#bridge);
+    }
+  }
+}
+
+/** Makes a bridge. @returns its name */
+async function makeBridge(address: string): Promise<string> {
+  const name = `dockerd${randomBytes(4).toString("hex")}`;
+  await ip("link", "add", name, "type", "bridge");
+  await ip("address", "add", address, "dev", name);
+  await ip("link", "set", name, "up");
+  return name;
+}
+
+async function ip(...args: readonly string[]): Promise<void> {
+  const { code, errorText } = await runCommand("ip", args);
+  if (code !== 0) {
+    throw new Error(`ip ${args.join(" ")}: ${errorText}`);
   }
 }
 
