@@ -13,14 +13,17 @@ import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
 import { processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { giveMemoryBackAfterWork, giveMemoryBackOnceSettled } from "./give-memory-back.ts";
+import { ExecSlots } from "./exec-slots.ts";
 import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
 import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
 import { loadService } from "./services.ts";
 
+type ServeMessage = Extract<SupervisorMessage, { readonly type: "serve" }>;
+
 const [name = "", module = "", start = ""] = process.argv.slice(2);
 process.title = `sockerless-${name}`;
 
-const configured = Promise.withResolvers<Extract<SupervisorMessage, { readonly type: "serve" }>>();
+const configured = Promise.withResolvers<ServeMessage>();
 const stopped = Promise.withResolvers<void>();
 const ending = new AbortController();
 let running: RunningService | undefined;
@@ -67,11 +70,12 @@ async function run(): Promise<void> {
     process.disconnect?.();
     return;
   }
+  const slots = execSlotsOf(asked);
   const service = await startUnlessEnded(startService, asked.config, ending.signal, {
     inherited: asked.sockets,
     hold: holdSocket,
     cutExecs: asked.cutExecs,
-    noteExec: (execId, isStreaming) => tell({ type: "exec", execId, isStreaming }),
+    streamingExec: (execId) => slots?.streaming(execId),
     startBuilder,
   });
   running = service;
@@ -89,6 +93,14 @@ async function run(): Promise<void> {
     process.disconnect?.();
   }
   await closeAndExit(name, service);
+}
+
+function execSlotsOf({ execSlots, config }: ServeMessage): ExecSlots | undefined {
+  return execSlots === undefined
+    ? undefined
+    : new ExecSlots(execSlots, (error) =>
+        processLogger(config, name).warn({ err: error }, "execs that are cut off will not be known as cut"),
+      );
 }
 
 async function reload(): Promise<void> {

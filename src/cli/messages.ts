@@ -10,6 +10,8 @@ export type SupervisorMessage =
       readonly config: Config;
       readonly sockets: readonly InheritedSocket[];
       readonly cutExecs: readonly string[];
+      /** Descriptor of the slots in which it writes what execs it streams; absent: nobody looks. */
+      readonly execSlots?: number;
     }
   /** Read the certificates again. */
   | { readonly type: "reload" }
@@ -30,8 +32,6 @@ export interface BuilderMessage {
 export type ChildMessage =
   /** It listens; the socket comes with the message. */
   | { readonly type: "listens"; readonly socket: HeldSocket }
-  /** The stream of an exec begins, or has ended. */
-  | { readonly type: "exec"; readonly execId: string; readonly isStreaming: boolean }
   /** It needs the builder. */
   | { readonly type: "builder"; readonly request: number; readonly onlyIfUsed: boolean }
   | ReadyMessage;

@@ -13,6 +13,7 @@ import type { HeldSocket } from "../common/held-sockets.ts";
 import type { Logger } from "../common/logger.ts";
 import { onAbort } from "../common/on-abort.ts";
 import { BuilderProcess } from "./builder-process.ts";
+import { CutExecs } from "./exec-slots.ts";
 import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
 import type { Service } from "./services.ts";
 import { pauseAfter } from "../common/pauses.ts";
@@ -23,11 +24,11 @@ const stopLimitMs = 30_000;
 /** A child that has run this long is no longer held to its earlier crashes. */
 const stableAfterMs = 60_000;
 
-/** The first descriptor of a child's sockets, behind standard input, output and error and the IPC channel. */
-const firstSocketDescriptor = 4;
+/** Descriptor of a child's slots of execs, behind standard input, output and error and the IPC channel. */
+const execSlotsDescriptor = 4;
 
-/** The number of execs to remember; the oldest are forgotten beyond it, as clients ask at once. */
-const maxStreamingExecs = 10_000;
+/** The first descriptor of a child's sockets. */
+const firstSocketDescriptor = 5;
 
 /** A listening socket as it comes over the IPC channel: held, and not served. */
 interface SocketHandle {
@@ -126,7 +127,7 @@ class Child {
   readonly #logger: Logger;
   readonly #builder: BuilderProcess;
   readonly #sockets = new Map<string, { readonly socket: HeldSocket; readonly handle: SocketHandle }>();
-  readonly #streamingExecs = new Set<string>();
+  readonly #cutExecs: CutExecs;
   #process: ChildProcess;
   #startedAt = Date.now();
   #crashes = 0;
@@ -139,6 +140,7 @@ class Child {
     this.#config = config;
     this.#logger = logger;
     this.#builder = builder;
+    this.#cutExecs = new CutExecs(logger.child({ service: service.name }));
     this.#process = this.#spawn();
   }
 
@@ -215,14 +217,13 @@ class Child {
         "inherit",
         "inherit",
         "ipc",
+        this.#cutExecs.renewSlots() ?? "ignore",
         ...[...this.#sockets.values()].map(({ handle }) => handle.fd),
       ],
     });
     child.on("message", (message: ChildMessage, handle: unknown) => {
       if (message.type === "listens" && handle !== undefined) {
         this.#hold(message.socket, handle as SocketHandle);
-      } else if (message.type === "exec") {
-        this.#noteExec(message.execId, message.isStreaming);
       } else if (message.type === "builder") {
         void this.#startBuilder(message.request, message.onlyIfUsed);
       }
@@ -237,9 +238,13 @@ class Child {
       ...socket,
       descriptor: firstSocketDescriptor + index,
     }));
-    // Execs that no process has seen to their end: the next process is asked how they ended.
-    const cutExecs = [...this.#streamingExecs];
-    this.#send({ type: "serve", config: this.#config, sockets, cutExecs });
+    this.#send({
+      type: "serve",
+      config: this.#config,
+      sockets,
+      cutExecs: this.#cutExecs.ids,
+      ...(this.#cutExecs.hasSlots ? { execSlots: execSlotsDescriptor } : {}),
+    });
   }
 
   async #startBuilder(request: number, onlyIfUsed: boolean): Promise<void> {
@@ -251,17 +256,6 @@ class Child {
     } catch (error) {
       this.#logger.error({ err: error }, "the builder does not start");
       answer("failed", messageOf(error));
-    }
-  }
-
-  #noteExec(execId: string, isStreaming: boolean): void {
-    this.#streamingExecs.delete(execId);
-    const [oldest] = this.#streamingExecs;
-    if (this.#streamingExecs.size >= maxStreamingExecs && oldest !== undefined) {
-      this.#streamingExecs.delete(oldest);
-    }
-    if (isStreaming) {
-      this.#streamingExecs.add(execId);
     }
   }
 

@@ -41,8 +41,8 @@ export interface Supervision extends HeldSockets {
    * of a process that ended well, or that has none yet, which they take for 0.
    */
   readonly cutExecs: readonly string[];
-  /** The stream of an exec begins, or was given to its client to the end. */
-  noteExec(execId: string, isStreaming: boolean): void;
+  /** The stream of an exec begins; disposing says that it was given to its client to the end. */
+  streamingExec(execId: string): Disposable | undefined;
   /**
    * Has the supervisor start the builder unless it runs.
    *

@@ -376,6 +376,31 @@ describe("a stream that goes through a worker", () => {
     await untilTrue(async () => (await daemon.docker("version")).code === 0); // It had taken its socket along.
     await daemon.ok("rm", "-f", "many");
   });
+
+  test("is never taken for a success where the frontend is killed, by the frontends after it", async () => {
+    const { daemon } = byWorkers;
+    await runOn(daemon, "cut");
+    const [ended, cut] = [
+      await exec(daemon, "cut", "cat"),
+      await exec(daemon, "cut", "sh", "-c", "cat; exit 0"),
+    ];
+    const whole = new RawClient(daemon.socket).send(startRequest(ended));
+    whole.socket.end();
+    await whole.end();
+    whole.close();
+    const client = new RawClient(daemon.socket).send(startRequest(cut));
+    await client.answered();
+    for (let death = 0; death < 2; death += 1) {
+      const pid = await processOf(daemon, "frontend");
+      process.kill(pid, "SIGKILL");
+      await processOf(daemon, "frontend", pid);
+      await until(async () => (await exitCodeOf(daemon, cut)) !== "it runs" || undefined);
+      assert.equal(await exitCodeOf(daemon, cut), 255);
+      assert.equal(await exitCodeOf(daemon, ended), 0);
+    }
+    client.close();
+    await daemon.ok("rm", "-f", "cut");
+  });
 });
 
 /** A value that two looks in a row have in common. */

@@ -60,9 +60,8 @@ export class ExecEnds {
   }
 
   /** The stream of an exec begins; disposing says that its client was given all that there is to tell. */
-  streaming(execId: string): Disposable {
-    this.#supervision?.noteExec(execId, true);
-    return { [Symbol.dispose]: () => this.#supervision?.noteExec(execId, false) };
+  streaming(execId: string): Disposable | undefined {
+    return this.#supervision?.streamingExec(execId);
   }
 
   /**

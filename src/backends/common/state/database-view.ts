@@ -5,12 +5,12 @@
  * backend away as long as the view is open.
  */
 import { copyFile, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import path from "node:path";
 
 import { Level } from "level";
 
 import { errnoOf } from "../../../common/errors.ts";
+import { scratchDirectories } from "../../../common/scratch-directories.ts";
 import { type Database, databaseOptions, openError, refusalIn, locationOf } from "./database.ts";
 
 /** Names of the files that LevelDB appends to or replaces. */
@@ -33,9 +33,8 @@ export async function openView(stateDirectory: string): Promise<DatabaseView | u
   if (!(await readdir(locationOf(stateDirectory))).includes("CURRENT")) {
     return undefined;
   }
-  const directories = process.platform === "linux" ? ["/dev/shm", tmpdir()] : [tmpdir()];
   let failure: unknown;
-  for (const directory of directories) {
+  for (const directory of scratchDirectories()) {
     try {
       return await openViewIn(directory, stateDirectory);
     } catch (error) {
