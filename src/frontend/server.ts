@@ -54,6 +54,7 @@ export class DockerApiServer {
   readonly #paces = new WeakMap<Socket, RequestPace>();
   /** Connections that no agent wanted: bodies that come over them are read here. */
   readonly #ordinary = new WeakSet<Socket>();
+  readonly #matches = new WeakMap<IncomingMessage, RouteMatch | undefined>();
   #closing: Promise<void> | undefined;
 
   constructor(options: DockerApiServerOptions) {
@@ -191,8 +192,14 @@ export class DockerApiServer {
     }
   }
 
+  /** The route of a request, which is asked for several times. @throws what the target and the version are refused with */
   #match(request: IncomingMessage): RouteMatch | undefined {
-    return this.#router.match(request.method ?? "", parseRequestTarget(request.url ?? "/").path);
+    if (this.#matches.has(request)) {
+      return this.#matches.get(request);
+    }
+    const match = this.#router.match(request.method ?? "", parseRequestTarget(request.url ?? "/").path);
+    this.#matches.set(request, match);
+    return match;
   }
 
   async #answer(
