@@ -18,7 +18,6 @@ import {
   type DefinitionRecord,
   DefinitionRecordSchema,
   type ExecRecord,
-  ExecRecordSchema,
   type ImageRecord,
   ImageRecordSchema,
   type NetworkRecord,
@@ -29,6 +28,7 @@ import {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { type Containers, ContainerTable } from "./container-table.ts";
 import { damaged, type Operation } from "./database.ts";
+import { type Execs, ExecTable } from "./exec-table.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
 import { idOfKey, instanceKey, schemaKey, type TableName, tableOfKey, tableRange } from "./keys.ts";
 import { type Migration, migrations } from "./migrations.ts";
@@ -62,7 +62,7 @@ export interface State {
   /** Made with the database: tells this state from every other. */
   readonly instanceId: string;
   readonly containers: Containers;
-  readonly execs: Table<ExecRecord>;
+  readonly execs: Execs;
   readonly images: Table<ImageRecord>;
   readonly volumes: Table<VolumeRecord>;
   readonly networks: Networks;
@@ -170,7 +170,7 @@ function isOfExecs({ type, key }: Operation): boolean {
 class LevelState implements State {
   instanceId = "";
   readonly containers = new ContainerTable();
-  readonly execs = new RecordTable("exec", ExecRecordSchema, (record) => record.id, "changed");
+  readonly execs = new ExecTable();
   readonly images = new RecordTable("image", ImageRecordSchema, (record) => record.id);
   readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);
   readonly networks = new NetworkTable();

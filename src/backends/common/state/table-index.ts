@@ -16,6 +16,11 @@ export class TableIndex<T> {
     return [...(this.#records.get(key)?.values() ?? [])];
   }
 
+  /** Number of the records that have the key. */
+  count(key: string): number {
+    return this.#records.get(key)?.size ?? 0;
+  }
+
   /** One version of a record takes the place of another; undefined: there was none, there is none any more. */
   replace(before: T | undefined, after: T | undefined): void {
     const kept = new Set(after === undefined ? [] : this.#keysOf(after));

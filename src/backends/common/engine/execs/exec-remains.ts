@@ -23,11 +23,11 @@ const sweepEveryMs = 5 * 60_000;
  * months. One that has just ended is asked for its exit code next, however long it ran.
  */
 export function surplusExecs(context: EngineContext, containerId: string): readonly ExecRecord[] {
-  const own = [...context.state.execs.values()].filter((exec) => exec.containerId === containerId);
-  const beyond = (phase: ExecPhase, limit: number): ExecRecord[] => {
-    const found = own.filter((exec) => exec.phase === phase);
-    return found.length < limit + together ? [] : found.slice(0, -limit);
-  };
+  const { execs } = context.state;
+  const beyond = (phase: ExecPhase, limit: number): readonly ExecRecord[] =>
+    execs.countInPhase(containerId, phase) < limit + together
+      ? []
+      : execs.inPhase(containerId, phase).slice(0, -limit);
   return [...beyond(ExecPhase.ENDED, kept.ended), ...beyond(ExecPhase.CREATED, kept.unstarted)];
 }
 
