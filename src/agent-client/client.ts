@@ -19,7 +19,7 @@ import {
 import { AgentConnection } from "./connection.ts";
 import { errorOfReset, errorOfStream } from "./grpc-status.ts";
 import { namingRequest } from "./naming-request.ts";
-import { callUnary, type UnaryCalls } from "./unary-call.ts";
+import { unaryByHand, type UnaryCalls } from "./unary-call.ts";
 import { readInWholeMessages } from "./whole-messages.ts";
 import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
@@ -77,7 +77,6 @@ function withUnaryByHand(
   transportOf: (unanswered: (error: ConnectError) => void) => Transport,
   calls: UnaryCalls,
 ): Transport {
-  const transport = transportOf(() => {});
   return {
     stream: async (...call) => {
       const [, signal] = call;
@@ -94,17 +93,7 @@ function withUnaryByHand(
         throw toldError(error);
       }
     },
-    unary: async (method, signal, timeoutMs, header, input, contextValues) =>
-      header === undefined
-        ? {
-            stream: false,
-            service: method.parent,
-            method,
-            header: new Headers(),
-            trailer: new Headers(),
-            message: await callUnary(calls, method, input, { signal, timeoutMs }),
-          }
-        : await transport.unary(method, signal, timeoutMs, header, input, contextValues),
+    unary: unaryByHand(transportOf(() => {}), calls),
   };
 }
 

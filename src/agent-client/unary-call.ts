@@ -16,7 +16,7 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 
 import {
   type AnswerHeaders,
@@ -39,6 +39,21 @@ export interface UnaryCalls {
   readonly containerId: string | undefined;
   /** The most bytes of an answer; a larger one is refused. */
   readonly readMaxBytes: number;
+}
+
+/** The unary calls of a transport made by hand, but for those with headers of their own, which are left to it. */
+export function unaryByHand(transport: Transport, calls: UnaryCalls): Transport["unary"] {
+  return async (method, signal, timeoutMs, header, input, contextValues) =>
+    header === undefined
+      ? {
+          stream: false,
+          service: method.parent,
+          method,
+          header: new Headers(),
+          trailer: new Headers(),
+          message: await callUnary(calls, method, input, { signal, timeoutMs }),
+        }
+      : await transport.unary(method, signal, timeoutMs, header, input, contextValues);
 }
 
 /**

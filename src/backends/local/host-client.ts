@@ -2,6 +2,7 @@ import { type Client, Code, ConnectError, createClient } from "@connectrpc/conne
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { AgentConnection } from "../../agent-client/connection.ts";
 import { namingRequest } from "../../agent-client/naming-request.ts";
+import { unaryByHand } from "../../agent-client/unary-call.ts";
 import {
   fromUnknown,
   type SockerlessError,
@@ -19,6 +20,9 @@ export interface HostClient {
   close(): void;
 }
 
+/** The most bytes of an answer, which lists all containers at most; as many as the library takes. */
+const readMaxBytes = 0xffff_ffff;
+
 /** A client of the host process that serves on the unix socket; dials on use, again after the process was replaced. */
 export function createHostClient(socket: string): HostClient {
   const connection = new AgentConnection({ address: { kind: "unix", path: socket } });
@@ -28,7 +32,8 @@ export function createHostClient(socket: string): HostClient {
     interceptors: [namingRequest],
     acceptCompression: [],
   });
-  return { client: createClient(HostService, transport), close: () => connection.close() };
+  const unary = unaryByHand(transport, { connection, containerId: undefined, readMaxBytes });
+  return { client: createClient(HostService, { ...transport, unary }), close: () => connection.close() };
 }
 
 /**
