@@ -73,7 +73,7 @@ export class Spares {
 
   /** The ID of a spare that is like a container, which nobody else gets; undefined: there is none. */
   take(planned: PlannedContainer): string | undefined {
-    const key = shapeOf(planned);
+    const key = this.#held.waiting.length === 0 ? undefined : shapeOf(planned);
     const shape = key === undefined ? undefined : this.#shapes.get(key);
     const taken = shape === undefined ? undefined : this.#held.take(shape);
     if (shape === undefined || taken === undefined) {

@@ -13,6 +13,8 @@ export interface Containers extends Table<ContainerRecord> {
   linkedTo(containerId: string): readonly ContainerRecord[];
   /** Containers with that network mode (`container:web`), as it was written down. */
   inMode(networkMode: string): readonly ContainerRecord[];
+  /** Containers that a request with that token (`client_token`) has made. */
+  madeWith(clientToken: string): readonly ContainerRecord[];
 }
 
 const idOf = ({ id }: ContainerRecord): string => id;
@@ -23,6 +25,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
   readonly #byNetwork = new TableIndex(idOf, addressedNetworks);
   readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
   readonly #byMode = new TableIndex(idOf, ({ hostConfig }) => [hostConfig?.networkMode ?? ""]);
+  readonly #byToken = new TableIndex(idOf, ({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
 
   constructor() {
     super("container", ContainerRecordSchema, idOf);
@@ -44,8 +47,12 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     return this.#byMode.get(networkMode);
   }
 
+  madeWith(clientToken: string): readonly ContainerRecord[] {
+    return this.#byToken.get(clientToken);
+  }
+
   protected override replaced(before: ContainerRecord | undefined, after: ContainerRecord | undefined): void {
-    for (const index of [this.#byName, this.#byNetwork, this.#byLink, this.#byMode]) {
+    for (const index of [this.#byName, this.#byNetwork, this.#byLink, this.#byMode, this.#byToken]) {
       index.replace(before, after);
     }
   }

@@ -117,9 +117,11 @@ describe("the state of a backend", () => {
       hostConfig: { networkMode: "container:b" },
       links: [{ containerId: "b", alias: "db" }],
       endpoints: { front: { ipAddress: "172.18.0.2" }, back: {} },
+      clientToken: "t",
     };
     await first.commit(({ containers }) => {
       containers.put(create(ContainerRecordSchema, { ...record, id: "z", name: "old" }));
+      containers.put(create(ContainerRecordSchema, { id: "y", name: "other" }));
       containers.put(create(ContainerRecordSchema, record));
     });
     await first.commit(({ containers }) => containers.delete("z"));
@@ -129,8 +131,9 @@ describe("the state of a backend", () => {
         containers.addressedOn(network),
         containers.linkedTo("b"),
         containers.inMode("container:b"),
+        containers.madeWith("t"),
       ].map((records) => records.map(({ id, name }) => `${id} ${name}`));
-    const everywhere = Array.from({ length: 4 }, () => ["a web"]);
+    const everywhere = Array.from({ length: 5 }, () => ["a web"]);
     assert.deepEqual(found(first, "web", "front"), everywhere);
     const second = await reopen();
     assert.deepEqual(found(second, "web", "front"), everywhere);
@@ -139,12 +142,13 @@ describe("the state of a backend", () => {
       containers.put(create(ContainerRecordSchema, { ...record, name: "www", endpoints }));
     });
     assert.deepEqual(found(second, "web", "front").slice(0, 2), [[], []]);
+    assert.deepEqual(second.containers.madeWith(""), [], "a container without a token is nobody's answer");
     assert.deepEqual(
       found(second, "www", "back"),
-      Array.from({ length: 4 }, () => ["a www"]),
+      Array.from({ length: 5 }, () => ["a www"]),
     );
     await second.commit(({ containers }) => containers.delete("a"));
-    assert.deepEqual(found(second, "www", "back"), [[], [], [], []]);
+    assert.deepEqual(found(second, "www", "back"), [[], [], [], [], []]);
   });
 
   it("finds networks by their names and by whose settings they have, as they are now and after it was opened again", async () => {

@@ -136,16 +136,11 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
 
 /** The container that a creation with that token made before the backend was last started. */
 function createdBefore(context: EngineContext, token: string): CreatedContainer | undefined {
-  if (token === "") {
-    return undefined;
-  }
   const oldest = context.clock.nowMs() - tokenLifetimeMs;
-  for (const record of context.state.containers.values()) {
-    if (record.clientToken === token && isVisible(record) && millisecondsOf(record.created) > oldest) {
-      return { id: record.id, warnings: [] };
-    }
-  }
-  return undefined;
+  const made = context.state.containers
+    .madeWith(token)
+    .find((record) => isVisible(record) && millisecondsOf(record.created) > oldest);
+  return made === undefined ? undefined : { id: made.id, warnings: [] };
 }
 
 async function* waitContainer(
