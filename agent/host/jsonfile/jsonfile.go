@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Read answers false if the file is missing or not whole: a crash of the
@@ -39,39 +42,64 @@ func closed(file *os.File, err error) error {
 	return file.Close()
 }
 
-// WriteSoonDurable is Write of what survives a crash of the machine a moment
-// later: nobody waits for the disk, which takes 1 to 30 ms, unless many files
-// wait for it already. After a crash before that the file may be missing, or empty.
+// WriteSoonDurable is Write of what survives a crash of the machine a second or
+// two later: nobody waits for the disk, which takes 1 to 30 ms and holds up who
+// makes files meanwhile, unless many files wait for it already. After a crash
+// before that the file may be missing, or empty.
 func WriteSoonDurable(path string, value any) error {
 	file, err := replace(path, value, false)
 	if err != nil {
 		return err
 	}
-	select {
-	case behind <- struct{}{}:
-		go func() {
-			defer func() { <-behind }()
+	startSyncing()
+	behind <- file
+	return nil
+}
+
+// gathering is how long a file waits to be synced with others: most containers of
+// a moment are gone by then, and their files need no sync.
+const gathering = time.Second
+
+// mostGathered bounds the files that are open until they are synced, together
+// with as many that wait behind them.
+const mostGathered = 32
+
+var (
+	behind       = make(chan *os.File, mostGathered)
+	startSyncing = sync.OnceFunc(func() { go syncBehind() })
+)
+
+func syncBehind() {
+	for first := range behind {
+		for _, file := range gather(first) {
 			if err := syncAndClose(file); err != nil {
 				slog.Error("a record may not survive a crash of the machine", "error", err)
 			}
-		}()
-		return nil
-	default:
-		return syncAndClose(file)
+		}
 	}
 }
 
-var (
-	// behind bounds the files that are open until they are synced.
-	behind = make(chan struct{}, 64)
-	// syncing lets one file at a time wait for the disk: each wait is a thread.
-	syncing sync.Mutex
-)
+func gather(first *os.File) []*os.File {
+	files := []*os.File{first}
+	over := time.After(gathering)
+	for len(files) < mostGathered {
+		select {
+		case file := <-behind:
+			files = append(files, file)
+		case <-over:
+			return files
+		}
+	}
+	return files
+}
 
 func syncAndClose(file *os.File) error {
-	syncing.Lock()
-	defer syncing.Unlock()
-	return errors.Join(file.Sync(), file.Close())
+	var stat unix.Stat_t
+	err := unix.Fstat(int(file.Fd()), &stat)
+	if err == nil && stat.Nlink > 0 {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
 }
 
 // replace answers the file that is there now, open.

@@ -20,7 +20,7 @@ func TestSoonDurable(t *testing.T) {
 			t.Fatal(err)
 		}
 		var read int
-		if open := descriptorstest.OpenBeneath(t, dir); open > cap(behind)+1 {
+		if open := descriptorstest.OpenBeneath(t, dir); open > 2*mostGathered+1 {
 			t.Fatalf("%d files are open", open)
 		}
 		if whole, err := Read(filepath.Join(dir, fmt.Sprint(n%8)), &read); err != nil || !whole || read != n {
