@@ -101,3 +101,17 @@ func BenchmarkSpare(b *testing.B) {
 		"ms-prepare": preparing, "ms-create": creating, "ms-launch": launching, "ms-start": starting, "ms-release": releasing,
 	})
 }
+
+// BenchmarkCreate is a container's creation; its removal is not counted.
+func BenchmarkCreate(b *testing.B) {
+	h := startHost(b)
+	layer := h.unpackImage(b)
+	for b.Loop() {
+		id := h.create(b, layer)
+		b.StopTimer()
+		if _, err := h.RemoveContainer(b.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

@@ -36,27 +36,34 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 		return err
 	}
 	defer unlock()
-	if err := c.endUntaken(request.ContainerId, paths); err != nil {
-		return err
+	_, err = os.Lstat(paths.Dir)
+	fresh := errors.Is(err, os.ErrNotExist)
+	if !fresh {
+		if err := c.endUntaken(request.ContainerId, paths); err != nil {
+			return err
+		}
 	}
-	return c.createUnlessDone(ctx, request, paths)
+	return c.createUnlessDone(ctx, request, paths, fresh)
 }
 
-func (c *Containers) createUnlessDone(ctx context.Context, request *hostv1.CreateContainerRequest, paths shimspec.ContainerPaths) error {
-	stack, err := c.layers.Stack(request.LayerDiffIds)
+// createUnlessDone is told whether nothing of the container is there yet.
+func (c *Containers) createUnlessDone(
+	ctx context.Context, request *hostv1.CreateContainerRequest, paths shimspec.ContainerPaths, fresh bool,
+) error {
+	stack, err := c.layers.ContainerStack(request.LayerDiffIds)
 	if err != nil {
 		return err
 	}
-	if exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{}); err != nil || exists {
-		return err
+	if !fresh {
+		if exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{}); err != nil || exists {
+			return err
+		}
 	}
 	for _, source := range request.BindSources {
 		if err := c.volumes.RefuseBind(source); err != nil {
 			return err
 		}
 	}
-	_, err = os.Lstat(paths.Dir)
-	fresh := errors.Is(err, os.ErrNotExist)
 	if err := c.createFiles(ctx, paths, stack, request); err != nil {
 		err = fmt.Errorf("create container: %w", err)
 		if fresh {
@@ -73,10 +80,6 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	}
 	faultpoint.Reached("host.create.directories")
 	if err := takeRootAttributes(paths.Upper(), stack.RootSource); err != nil {
-		return err
-	}
-	stack, err := layOver(paths, stack)
-	if err != nil {
 		return err
 	}
 	if err := c.makeWorkingDirectory(paths, stack, request.WorkingDirectory); err != nil {
@@ -108,11 +111,14 @@ func mountsOf(request *hostv1.CreateContainerRequest) []mount {
 }
 
 func makeDirectories(paths shimspec.ContainerPaths) error {
-	for dir, mode := range map[string]os.FileMode{
-		paths.Dir: 0o700, paths.Upper(): 0o755, paths.Work(): 0o700, paths.Merged(): 0o700,
-		paths.Log(): 0o700, paths.Files(): 0o711, paths.Bundle(): 0o700,
+	for _, directory := range []struct {
+		path string
+		mode os.FileMode
+	}{
+		{paths.Dir, 0o700}, {paths.Upper(), 0o755}, {paths.Work(), 0o700}, {paths.Merged(), 0o700},
+		{paths.Log(), 0o700}, {paths.Files(), 0o711}, {paths.Bundle(), 0o700},
 	} {
-		if err := os.MkdirAll(dir, mode); err != nil {
+		if err := os.Mkdir(directory.path, directory.mode); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}

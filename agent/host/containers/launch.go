@@ -228,11 +228,7 @@ func (l *launch) nestedHook() ociHook {
 }
 
 func (l *launch) mountRoot() error {
-	image, err := l.layers.Stack(l.request.LayerDiffIds)
-	if err != nil {
-		return err
-	}
-	stack, err := layOver(l.paths, image)
+	stack, err := l.stackOf(l.paths, l.request.LayerDiffIds)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (c *Containers) PrepareSpare(ctx context.Context, request *hostv1.PrepareSp
 			err = errors.Join(err, c.endSpare(context.WithoutCancel(ctx), id, paths))
 		}
 	}()
-	err = c.createUnlessDone(ctx, create, paths)
+	err = c.createUnlessDone(ctx, create, paths, true)
 	held.ended = err != nil
 	held.files.Unlock()
 	if err != nil {

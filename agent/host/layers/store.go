@@ -3,7 +3,8 @@
 //
 // On disk (see docs/formats.md): <dir>/<first 24 hex of the diff ID>/diff is the
 // lower directory, layer.json beside it is written before the directory gets its
-// name; <dir>/.unpacking-* is work that did not finish.
+// name; given-* beside them lies over the image that ends with the layer;
+// <dir>/.unpacking-* is work that did not finish.
 package layers
 
 import (
@@ -102,14 +103,17 @@ func (s *Store) review(dir string) error {
 	if strings.HasPrefix(filepath.Base(dir), unfinished) {
 		return confined.RemovePath(dir)
 	}
-	if filepath.Base(dir) == emptyName {
-		return nil
+	if filepath.Base(dir) != emptyName {
+		unsynced, err := reviewDurability(dir, s.boot)
+		if unsynced {
+			s.flusher.add(dir)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	unsynced, err := reviewDurability(dir, s.boot)
-	if unsynced {
-		s.flusher.add(dir)
-	}
-	return err
+	s.reviewGiven(dir)
+	return nil
 }
 
 var diffIDPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })

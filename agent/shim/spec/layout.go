@@ -58,7 +58,8 @@ func (p ContainerPaths) Config() string { return filepath.Join(p.Dir, "bundle", 
 // Nested is what the OCI runtime's hook makes.
 func (p ContainerPaths) Nested() string { return filepath.Join(p.Dir, "bundle", "nested.json") }
 
-// Init is the layer of what is laid over the image.
+// Init is the layer of what is laid over the image, where an earlier version
+// created the container: since then those of an image share one.
 func (p ContainerPaths) Init() string { return filepath.Join(p.Dir, "init") }
 
 // Upper is the overlay's writable layer.
