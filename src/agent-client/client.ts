@@ -93,7 +93,10 @@ function withUnaryByHand(
         throw toldError(error);
       }
     },
-    unary: unaryByHand(transportOf(() => {}), calls),
+    unary: unaryByHand(
+      transportOf(() => {}),
+      calls,
+    ),
   };
 }
 

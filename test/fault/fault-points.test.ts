@@ -49,7 +49,7 @@ const hostSteps = [
   ...["host.create.directories", "host.create.image-mounted", "host.create.seeded"],
   ...["host.launch.run-directory", "host.launch.prepared", "host.launch.mounted", "host.launch.specified"],
   ...["host.launch.shim-spawned", "host.launch.shim-ready", "host.release.stopped", "host.release.unmounted"],
-  ...["host.remove.released", "host.layer.unpacked", "host.layer.published"],
+  ...["host.remove.released", "host.layer.unpacked", "host.layer.published", "host.layer.given"],
   ...["host.volume.recorded", "host.volume.formatted", "host.volume.held", "host.volume.mounted"],
   ...["host.volume.let-go", "host.volume.let-go.unmounted", "host.volume.unmounted"],
   ...["host.launch.namespace-made", "host.network.linked", "host.network.addressed", "host.network.ruled"],
@@ -64,6 +64,7 @@ const sample = [
   "host.launch.mounted",
   "host.launch.shim-spawned",
   "host.layer.published",
+  "host.layer.given",
   "host.volume.mounted",
   "shim.start.executing",
 ];

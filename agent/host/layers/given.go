@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
@@ -61,6 +62,7 @@ func makeGiven(given string, lower []string) error {
 		return err
 	}
 	err := archive.LayOver(unfinished, lower)
+	faultpoint.Reached("host.layer.given")
 	if err == nil {
 		err = os.Rename(unfinished, given)
 	}

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,11 +35,18 @@ func containerStack(t *testing.T, store *Store, diffIDs ...string) Stack {
 func TestContainersOfAnImageShareWhatTheyAreGiven(t *testing.T) {
 	store, diffID := unpackedLayer(t, entry{Name: "etc/", Typeflag: '5', Mode: 0o711, Uid: 7})
 	var wait sync.WaitGroup
-	stacks := make([]Stack, 8)
+	stacks, failures := make([]Stack, 8), make([]error, 8)
 	for i := range stacks {
-		wait.Go(func() { stacks[i] = containerStack(t, store, diffID) })
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			stacks[i], failures[i] = store.ContainerStack([]string{diffID})
+		}()
 	}
 	wait.Wait()
+	if err := errors.Join(failures...); err != nil {
+		t.Fatal(err)
+	}
 	image, err := store.Stack([]string{diffID})
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ async function hostOf(
   const server = createServer(
     connectNodeAdapter({ routes: (router) => router.service(HostService, service) }),
   );
-  const directory = await mkdtemp(join(tmpdir(), "host-client-"));
+  const directory = await mkdtemp(join(tmpdir(), "skl-host-client-"));
   const path = join(directory, "host.sock");
   const listening = once(server, "listening");
   server.listen(path);
