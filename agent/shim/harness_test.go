@@ -38,6 +38,7 @@ const limit = 2 * time.Minute
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		shim.SetEnterProgram(os.Getenv(enterVariable))
+		shim.SetLimits(limitOf(slowVariable), limitOf(keptVariable))
 		os.Exit(shim.Main(os.Args[2:]))
 	}
 	code := m.Run()
@@ -50,6 +51,17 @@ func TestMain(m *testing.M) {
 // enterVariable has the name of the program for execs, which lies beside the test
 // binary; empty: the test binary does it.
 const enterVariable = "SOCKERLESS_TEST_ENTER"
+
+// Variables of limits that a shim has shorter than it would; empty: it has not.
+const (
+	slowVariable = "SOCKERLESS_TEST_SLOW_LIMIT"
+	keptVariable = "SOCKERLESS_TEST_KEPT_LIMIT"
+)
+
+func limitOf(variable string) time.Duration {
+	limit, _ := time.ParseDuration(os.Getenv(variable)) // empty: 0
+	return limit
+}
 
 // enterProgram builds it, once, and answers its path.
 var enterProgram = sync.OnceValues(func() (string, error) {

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -15,9 +16,8 @@ const (
 	// watchedLinger is how long it stays for a watcher, which by the contract
 	// has the container released sooner.
 	watchedLinger = time.Minute
-	// keptLimit is how long what a step has left waits for the next one.
-	keptLimit = 5 * time.Minute
-	// releaseDrain bounds how long a released shim waits for slow clients.
+	// releaseDrain bounds how long a released shim waits for calls that need the
+	// container, as archives of its files do.
 	releaseDrain = 10 * time.Second
 	// watchDrain bounds how long the watchers have to take `released`.
 	watchDrain = time.Second
@@ -26,16 +26,21 @@ const (
 	shutdownLimit = 100 * time.Millisecond
 )
 
+// keptLimit is how long what a step has left waits for the next one; a variable,
+// so that tests need not wait as long.
+var keptLimit = 5 * time.Minute
+
 // wait returns when the shim may leave: the main process has ended, no call is
-// under way, and the host process says so or nobody needs it any more.
-func (s *shim) wait() {
+// under way, and the host process says so (terminated) or nobody needs it any more.
+func (s *shim) wait() (terminated bool) {
 	background := context.Background()
-	if terminated := s.waitForLast(background); terminated {
-		return
-	}
+	terminated = s.waitForLast(background)
 	s.ports.Close()
 	s.sockets.close()
 	s.resolver.close()
+	if terminated {
+		return true
+	}
 	memory.GiveBackSoon()
 
 	idle := make(chan struct{})
@@ -54,10 +59,13 @@ func (s *shim) wait() {
 	}
 	select {
 	case <-s.terminate:
+		return true
 	case <-idle:
 		select {
 		case <-s.terminate:
+			return true
 		case <-time.After(linger):
+			return false
 		}
 	}
 }
@@ -100,8 +108,10 @@ func (s *shim) awaitNext(ctx context.Context, ended uint64) (terminated bool) {
 	}
 }
 
-// leave ends the watches, once open sessions have got everything.
-func (s *shim) leave() {
+// leave lets go of the container, ends the watches, and stays until open sessions
+// and readers of the log have got everything. terminated: the host process has said
+// that it releases the container.
+func (s *shim) leave(terminated bool) {
 	s.gate.Close()
 	// The container's end is recorded by now, or nobody is there to record it.
 	s.sessions.AcknowledgeAll()
@@ -109,21 +119,25 @@ func (s *shim) leave() {
 	s.handOvers.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseDrain)
 	defer cancel()
-	if err := s.gate.WaitIdle(ctx); err != nil {
-		s.logger.Warn("a slow client is cut")
-	}
+	released := cmp.Or(s.gate.WaitReleased(ctx), s.handOvers.WaitTaken(ctx))
 	s.handOvers.Close()
 	s.sessions.Release()
 	ctx, cancelWatches := context.WithTimeout(context.Background(), watchDrain)
 	defer cancelWatches()
-	_ = s.gate.WaitEmpty(ctx) // a watcher that does not read is cut
+	_ = s.gate.WaitUnwatched(ctx) // a watcher that does not read is cut
+	// Its readers keep its files.
+	if err := s.log.Close(); err != nil {
+		s.logger.Error("output is not recorded", "error", err)
+	}
+	s.records.wait()
+	if released != nil {
+		s.logger.Warn("a slow client is cut")
+	} else {
+		s.linger(terminated)
+	}
 	ctx, cancelShutdown := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancelShutdown()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
-	if err := s.log.Close(); err != nil {
-		s.logger.Error("output is not recorded", "error", err)
-	}
-	s.records.wait()
 }

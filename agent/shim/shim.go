@@ -69,6 +69,7 @@ type shim struct {
 	handOvers *handover.Offers
 	gate      *server.Gate
 	http      *http.Server
+	listening *os.File // who connects is not refused as long as it is open
 }
 
 func run(specFile string, readiness *os.File) error {
@@ -102,8 +103,7 @@ func run(specFile string, readiness *os.File) error {
 	if spec.Spare {
 		go s.endUnclaimed()
 	}
-	s.wait()
-	s.leave()
+	s.leave(s.wait())
 	return <-served
 }
 
@@ -247,9 +247,8 @@ func (s *shim) cleanUp() {
 
 // serve begins to answer on the inherited socket.
 func (s *shim) serve(handler http.Handler, served chan<- error) error {
-	inherited := os.NewFile(shimspec.ListenerFD, "agent socket")
-	listener, err := net.FileListener(inherited)
-	inherited.Close()
+	s.listening = os.NewFile(shimspec.ListenerFD, "agent socket")
+	listener, err := net.FileListener(s.listening)
 	if err != nil {
 		return fmt.Errorf("use the inherited agent socket: %w", err)
 	}

@@ -87,7 +87,8 @@ type carrier struct {
 	cancel  context.CancelCauseFunc
 
 	header  [8]byte
-	begun   bool // the client has read its answer's header, or had time to
+	wrote   func(int) // tells of progress
+	begun   bool      // the client has read its answer's header, or had time to
 	carried agentv1.SessionCarried
 
 	mu         sync.Mutex
@@ -101,6 +102,9 @@ func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *a
 	c := &carrier{client: client, session: session, way: way}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	defer c.cancel(nil)
+	wrote, done := client.begin()
+	defer done()
+	c.wrote = wrote
 	received := make(chan struct{})
 	go func() {
 		defer close(received)
@@ -159,6 +163,7 @@ func (c *carrier) write(stream byte, data []byte) {
 		return
 	}
 	c.carried.OutputBytes += uint64(len(data))
+	c.wrote(len(data))
 	memory.Moved(len(data))
 }
 

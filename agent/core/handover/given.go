@@ -48,6 +48,8 @@ type Given struct {
 
 	chunks Chunks
 	conn   *net.UnixConn
+	wrote  func(int) // tells of progress
+	done   func()    // and that there is no more
 	left   <-chan struct{}
 	over   chan struct{}
 	lost   atomic.Bool
@@ -57,6 +59,7 @@ type Given struct {
 // has not read when this process leaves is given to the kernel.
 func Give(client Client, cancel context.CancelCauseFunc) *Given {
 	g := &Given{chunks: Chunks{client.Conn}, conn: client.Conn, over: make(chan struct{})}
+	g.wrote, g.done = client.begin()
 	leave := func() {
 		g.lost.Store(true)
 		cancel(errLeft)
@@ -94,6 +97,7 @@ func (g *Given) Write(data []byte) (int, error) {
 		g.lost.Store(true)
 	}
 	g.Written += uint64(n)
+	g.wrote(n)
 	memory.Moved(n)
 	return n, err
 }
@@ -105,6 +109,7 @@ func (g *Given) Left() bool { return g.lost.Load() }
 // connection.
 func (g *Given) End(err error) error {
 	close(g.over)
+	defer g.done()
 	if err == nil {
 		err = g.chunks.End()
 	}

@@ -42,6 +42,7 @@ type Client struct {
 	Early []byte
 	// Leaving is closed once output has to be the kernel's soon.
 	Leaving <-chan struct{}
+	offers  *Offers // which it has taken; nil: none
 }
 
 // Send gives a descriptor of a client's connection, and what was read of it
@@ -142,20 +143,9 @@ func takeMore(conn *net.UnixConn) error {
 // AwaitRead waits until the other end has read all that was written to it, or is
 // closed, at most for a time.
 func AwaitRead(conn *net.UnixConn, limit time.Duration) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	isRead := func() (is bool) {
-		err := raw.Control(func(fd uintptr) {
-			unread, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-			is = err != nil || unread == 0
-		})
-		return err != nil || is
-	}
 	// Nobody tells that it was read, and most have by now.
 	pause := 50 * time.Microsecond
-	for end := time.Now().Add(limit); !isRead() && time.Now().Before(end); pause = min(2*pause, time.Millisecond) {
+	for end := time.Now().Add(limit); unread(conn) > 0 && time.Now().Before(end); pause = min(2*pause, time.Millisecond) {
 		time.Sleep(pause)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/change"
 )
 
 // Offers takes connections of clients for streams that are open: each has a token
@@ -24,7 +26,9 @@ type Offers struct {
 	mu       sync.Mutex
 	listener *net.UnixListener
 	open     map[string]*Offer
+	carried  map[*progress]struct{} // of clients to whom output is written
 	closed   bool
+	changed  change.Signal // of open
 
 	leaving     chan struct{}
 	leavingOnce sync.Once
@@ -32,7 +36,9 @@ type Offers struct {
 
 // NewOffers makes offers of connections at a unix socket, which nobody has made yet.
 func NewOffers(path string, logger *slog.Logger) *Offers {
-	return &Offers{path: path, logger: logger, open: make(map[string]*Offer), leaving: make(chan struct{})}
+	return &Offers{
+		path: path, logger: logger, open: make(map[string]*Offer), carried: make(map[*progress]struct{}), leaving: make(chan struct{}),
+	}
 }
 
 // Offer is one stream's.
@@ -60,7 +66,7 @@ func (o *Offers) Make() (*Offer, error) {
 func (f *Offer) Withdraw() (Client, bool) {
 	f.offers.mu.Lock()
 	defer f.offers.mu.Unlock()
-	delete(f.offers.open, f.Token)
+	f.offers.forget(f.Token)
 	select {
 	case client := <-f.Taken:
 		return client, true
@@ -179,7 +185,13 @@ func (o *Offers) give(client *net.UnixConn, begin []byte, rest io.Reader) error 
 	if offer == nil {
 		return errors.New("no stream waits for it")
 	}
-	delete(o.open, h.Token)
-	offer.Taken <- Client{Conn: client, Early: early, Leaving: o.leaving}
+	o.forget(h.Token)
+	offer.Taken <- Client{Conn: client, Early: early, Leaving: o.leaving, offers: o}
 	return nil
+}
+
+// forget is called with mu held.
+func (o *Offers) forget(token string) {
+	delete(o.open, token)
+	o.changed.Notify()
 }

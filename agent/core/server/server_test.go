@@ -257,11 +257,17 @@ func TestAnAgentThatLeavesFinishesItsCallsAndTakesNoMore(t *testing.T) {
 	if gate.WaitIdle(short) == nil {
 		t.Fatal("a session is under way")
 	}
+	if err := gate.WaitReleased(contextFor(t)); err != nil {
+		t.Fatal("it gives output, and needs nothing else")
+	}
 	close(s.end)
 	if response, err := stream.Receive(); err != nil || response.GetExit() == nil {
 		t.Fatal(response, err)
 	}
 	if err := gate.WaitIdle(contextFor(t)); err != nil {
 		t.Fatal(err)
+	}
+	if gate.Taken() == 0 {
+		t.Error("the caller has taken a message")
 	}
 }

@@ -53,6 +53,7 @@ func (s *service) Session(ctx context.Context, stream *sessionStream) error {
 		if err := out.Send(response); err != nil {
 			return err
 		}
+		taken(ctx)
 	}
 }
 

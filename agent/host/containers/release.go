@@ -177,9 +177,9 @@ func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.Cont
 	for _, shim := range shims {
 		switch {
 		case last.exited() && next == nextGeneration:
-			err = shim.dismiss(unix.SIGTERM)
+			err = shim.dismiss(paths.AgentSocket())
 		case last.exited():
-			err = shim.end(ctx, unix.SIGTERM, unix.SIGKILL)
+			err = shim.release(ctx, paths.AgentSocket())
 		default:
 			err = c.endWithContainer(ctx, id, paths, last, shim)
 		}
@@ -217,7 +217,7 @@ func (c *Containers) endWithContainer(
 			}
 		}
 	}()
-	err := shim.end(ctx, unix.SIGTERM, unix.SIGKILL)
+	err := shim.release(ctx, paths.AgentSocket())
 	close(ended)
 	<-done
 	return err

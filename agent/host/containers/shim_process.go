@@ -17,8 +17,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
-// shimLimit is how long a shim may take to leave: longer than it lets slow
-// clients drain.
+// shimLimit is how long a shim may take to let go of its container: longer than it
+// waits for calls that need that.
 const shimLimit = 15 * time.Second
 
 // foundProcess is a process, held by a descriptor: its number can change hands.
@@ -118,9 +118,25 @@ func closeAll(processes []foundProcess) {
 	}
 }
 
+// release has a shim let go of its container, by a signal first. It may stay then,
+// as its clients' alone, and nobody can connect to it; it is told once, since the
+// second time it cuts them.
+func (p foundProcess) release(ctx context.Context, socket string) error {
+	isReleased := func() bool { return !answers(socket) }
+	if isReleased() {
+		return nil
+	}
+	return p.endUnless(ctx, isReleased, unix.SIGTERM, unix.SIGKILL)
+}
+
 // end sends the signals one after the other, as long as the process does not
 // end. SIGKILL goes to the runtime's commands, too: a shim leads a process group.
 func (p foundProcess) end(ctx context.Context, signals ...unix.Signal) error {
+	return p.endUnless(ctx, func() bool { return false }, signals...)
+}
+
+// endUnless is end, unless it need not end any more.
+func (p foundProcess) endUnless(ctx context.Context, enough func() bool, signals ...unix.Signal) error {
 	for _, signal := range signals {
 		err := unix.PidfdSendSignal(p.pidfd, signal, nil, 0)
 		if err == nil && signal == unix.SIGKILL {
@@ -129,7 +145,7 @@ func (p foundProcess) end(ctx context.Context, signals ...unix.Signal) error {
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("signal %d: %w", signal, err)
 		}
-		ended, err := p.awaitEnd(ctx)
+		ended, err := p.awaitEnd(ctx, enough)
 		if err != nil || ended {
 			return err
 		}
@@ -137,20 +153,26 @@ func (p foundProcess) end(ctx context.Context, signals ...unix.Signal) error {
 	return errors.New("it does not end")
 }
 
-// dismiss sends a signal, and lets the process end when it will.
-func (p foundProcess) dismiss(signal unix.Signal) error {
-	if err := unix.PidfdSendSignal(p.pidfd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("signal %d: %w", signal, err)
+// dismiss is release without a wait for it.
+func (p foundProcess) dismiss(socket string) error {
+	if !answers(socket) {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGTERM, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal %d: %w", unix.SIGTERM, err)
 	}
 	return nil
 }
 
-// awaitEnd waits for at most shimLimit.
-func (p foundProcess) awaitEnd(ctx context.Context) (bool, error) {
-	const step = 100 * time.Millisecond // how soon ctx is noticed
+// awaitEnd waits for at most shimLimit until it has ended, or that is enough.
+func (p foundProcess) awaitEnd(ctx context.Context, enough func() bool) (bool, error) {
+	const step = 100 * time.Millisecond // how soon the others are noticed
 	for deadline := time.Now().Add(shimLimit); time.Now().Before(deadline); {
 		if ended, err := descriptors.Readable(step, p.pidfd); ended || err != nil {
 			return ended, err
+		}
+		if enough() {
+			return true, nil
 		}
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)

@@ -25,13 +25,15 @@
 //
 // How a shim ends: after the main process has exited it writes the exit record
 // (atomically), and goes on serving until SIGTERM, by which the host process
-// says that the container is being released; it then lets open sessions drain
-// for a bounded time, ends its watches with `released`, and exits. When nobody
-// watches it leaves by itself some seconds after the exit, but never before
-// Start was called: a launch stays adoptable. A shim that
-// gets SIGTERM while the main process still runs waits for its exit first: the
-// host process kills through the runtime, never through the shim. The host
-// process deletes the OCI container.
+// says that the container is being released; it then waits for calls that need the
+// container, for a bounded time, ends its watches with `released`, and exits. For
+// sessions and readers of the log whose clients are slow it stays, without holding
+// anything of the container: connections to its socket are refused then, and a second
+// SIGTERM ends it. When nobody watches it leaves by itself some seconds after the
+// exit, but never before Start was called: a launch stays adoptable. A shim that gets
+// SIGTERM while the main process still runs waits for its exit first: the host
+// process kills through the runtime, never through the shim. The host process deletes
+// the OCI container.
 //
 // With Spec.Keep, and Readiness.Keeps to say that it can be, the shim does not
 // leave then but waits, bounded, for a Start of a later generation: the host

@@ -1,0 +1,108 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
+	offers := NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.New(slog.DiscardHandler))
+	conns := pairOf(t)
+	reader := conns[0]
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	given := Give(Client{Conn: conns[1], offers: offers}, cancel)
+	if offers.Progressed() {
+		t.Error("nothing was written")
+	}
+	const piece = 64 << 10
+	for range 2 {
+		if _, err := given.Write(make([]byte, piece)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !offers.Progressed() {
+		t.Error("there was room for it")
+	}
+	if offers.Progressed() {
+		t.Error("the client has taken nothing since")
+	}
+	for range 2 {
+		if _, err := io.ReadFull(reader, make([]byte, piece)); err != nil {
+			t.Fatal(err)
+		}
+		if !offers.Progressed() || offers.Progressed() {
+			t.Error("the client has taken a piece, once")
+		}
+	}
+	if err := given.End(nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(offers.carried) != 0 {
+		t.Error("a client that was given all is still looked at")
+	}
+	if err := ctx.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestASessionsClientIsLookedAtAsLongAsItIsCarried(t *testing.T) {
+	offers := NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.New(slog.DiscardHandler))
+	conns := pairOf(t)
+	session := unrecorded{make(chan *agentv1.SessionResponse)}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		Carry(Client{Conn: conns[1], offers: offers}, session, Way{})
+	}()
+	look := func() int {
+		offers.mu.Lock()
+		defer offers.mu.Unlock()
+		return len(offers.carried)
+	}
+	failed := &agentv1.SessionError{Reason: agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED}
+	last := &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Error{Error: failed}}
+	output := &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Stdout{Stdout: &agentv1.Output{Data: []byte("x")}}}
+	session.last <- output
+	session.last <- output // once the first is written
+	if look() != 1 || !offers.Progressed() {
+		t.Error("nobody looks at it")
+	}
+	session.last <- last
+	if content, err := io.ReadAll(conns[0]); err != nil || string(content) != "xx" {
+		t.Fatalf("%q, %v", content, err)
+	}
+	<-over
+	if look() != 0 {
+		t.Error("it is looked at although it is over")
+	}
+}
+
+func TestAWaitForTheClientsOfOffersEndsWithTheLast(t *testing.T) {
+	offers := NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.New(slog.DiscardHandler))
+	defer offers.Close()
+	if err := offers.WaitTaken(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	offer, err := offers.Make()
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := offers.WaitTaken(over); !errors.Is(err, context.Canceled) {
+		t.Fatal("an offer is open")
+	}
+	waited := make(chan error)
+	go func() { waited <- offers.WaitTaken(t.Context()) }()
+	offer.Withdraw()
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,140 @@
+package host_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/handover"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// manyLines are more than the kernel holds for a client, however much it is asked to.
+const manyLines = 3_000_000
+
+// loud is a container that has written them and ended.
+func (h *hostProcess) loud(t *testing.T) (*running, *hostv1.LaunchContainerRequest) {
+	t.Helper()
+	layer := h.unpackImage(t)
+	request := sleeper(t, h.create(t, layer), layer, noNetwork())
+	request.OciSpec = ociSpec(t, "sh", "-c", fmt.Sprintf("seq %d", manyLines))
+	c := h.mustLaunch(t, request)
+	c.start(t, 1)
+	c.exitCode(t)
+	return c, request
+}
+
+// slowReader is a client that has taken the first line of a log.
+func slowReader(t *testing.T, client agentv1connect.AgentServiceClient, id string) (rest io.Reader) {
+	t.Helper()
+	logs := &agentv1.LogsRequest{Stdout: true, Form: agentv1.LogForm_LOG_FORM_LINES, HandOver: true}
+	stream, err := client.Logs(t.Context(), storedRequest(id, logs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !stream.Receive() || stream.Msg().GetOffer() == nil {
+		t.Fatalf("no offer: %v", stream.Err())
+	}
+	offer := stream.Msg().GetOffer()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := handover.ConnectionOf(pair[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reader.Close() })
+	_ = reader.SetDeadline(time.Now().Add(2 * time.Minute))
+	if _, err := handover.Send(offer.Socket, offer.Token, pair[1], nil); err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Close(pair[1])
+	body := httputil.NewChunkedReader(bufio.NewReader(reader))
+	first := make([]byte, len("1\n"))
+	if _, err := io.ReadFull(body, first); err != nil || string(first) != "1\n" {
+		t.Fatalf("%q, %v", first, err)
+	}
+	return body
+}
+
+// wantRest reads what is left, which is whole.
+func wantRest(t *testing.T, body io.Reader) {
+	t.Helper()
+	rest, err := io.ReadAll(body)
+	if err != nil {
+		t.Fatalf("after %d bytes: %v", len(rest), err)
+	}
+	number := 1
+	for line := range strings.Lines(string(rest)) {
+		if number++; line != fmt.Sprintln(number) {
+			t.Fatalf("line %d is %q", number, line)
+		}
+	}
+	if number != manyLines {
+		t.Fatalf("the last line is %d", number)
+	}
+}
+
+func (h *hostProcess) wantRemoved(t *testing.T, id string) {
+	t.Helper()
+	if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(h.stateDir, "containers", id)); !os.IsNotExist(err) {
+		t.Errorf("its files: %v", err)
+	}
+}
+
+func TestARemovalDoesNotCutAClientThatReadsTheLogSlowly(t *testing.T) {
+	h := startHost(t)
+	c, request := h.loud(t)
+	rest := slowReader(t, c.AgentServiceClient, request.ContainerId)
+	h.wantRemoved(t, request.ContainerId)
+	// All that is left of it is the shim, for as long as its client reads.
+	left := h.leftovers(t, request.ContainerId)
+	if len(left) != 1 || !strings.HasPrefix(left[0], "process ") || !strings.Contains(left[0], " shim ") {
+		t.Errorf("left behind: %v", left)
+	}
+	h.stop(t)
+	wantRest(t, rest)
+	eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, request.ContainerId)) == 0 })
+}
+
+func TestARemovalDoesNotCutAClientThatReadsTheLogOfTheHostProcessSlowly(t *testing.T) {
+	h := startHost(t)
+	_, request := h.loud(t)
+	h.release(t, request.ContainerId)
+	rest := slowReader(t, h.stored, request.ContainerId)
+	h.wantRemoved(t, request.ContainerId)
+	wantRest(t, rest)
+}
+
+func TestANextRunDoesNotCutAClientThatReadsTheLogSlowly(t *testing.T) {
+	h := startHost(t)
+	c, request := h.loud(t)
+	rest := slowReader(t, c.AgentServiceClient, request.ContainerId)
+	h.release(t, request.ContainerId)
+	for request.Generation = 2; request.Generation < 4; request.Generation++ { // of the last one the shim is told
+		request.OciSpec = ociSpec(t, "sh", "-c", "exit 5")
+		next := h.mustLaunch(t, request)
+		next.start(t, request.Generation)
+		if code := next.exitCode(t); code != 5 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+	h.wantRemoved(t, request.ContainerId)
+	wantRest(t, rest)
+	eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, request.ContainerId)) == 0 })
+}
