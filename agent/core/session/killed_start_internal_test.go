@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,13 +28,66 @@ func (*dyingRuntime) Pause(context.Context) error                  { return nil 
 func (*dyingRuntime) Resume(context.Context) error                 { return nil }
 
 func TestAStartIsAnsweredWhoseProcessIsKilledMeanwhile(t *testing.T) {
-	runtime := &dyingRuntime{}
-	c := New(MainProcess{}, Options{Runtime: runtime})
-	runtime.container = c
+	dying := &dyingRuntime{}
+	c := New(MainProcess{}, Options{Runtime: dying})
+	dying.container = c
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	response, err := c.Start(ctx, &agentv1.StartRequest{Generation: 1})
 	if err != nil || response.GetFailure().GetExitCode() != 128 {
 		t.Fatalf("the start answered %v, %v", response, err)
+	}
+}
+
+// anewRuntime's process is another one than that which waited for the start.
+type anewRuntime struct{ dyingRuntime }
+
+func (anewRuntime) Launch(context.Context, *agentv1.StartRequest) (Process, Stdio, error) {
+	return endedProcess{}, Stdio{}, nil
+}
+
+// endedProcess has ended with 7.
+type endedProcess struct{}
+
+func (endedProcess) PID() int                 { return 4242 }
+func (endedProcess) Signal(unix.Signal) error { return nil }
+func (endedProcess) Status() ExitStatus       { return ExitStatus{Code: 7} }
+func (endedProcess) Done() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+func TestTheEndOfAStartedRunIsItsOwnThoughWhatWaitedForTheStartDiedJustBefore(t *testing.T) {
+	for round := range 50_000 {
+		c := New(MainProcess{}, Options{Runtime: &anewRuntime{}})
+		told := make(chan struct{})
+		var ready atomic.Bool
+		go func() {
+			defer close(told)
+			ready.Store(true)
+			c.EndBeforeStart(ExitStatus{Code: 137})
+		}()
+		for !ready.Load() {
+			runtime.Gosched()
+		}
+		for pause := round % 500; pause > 0; pause-- { // at any moment of it
+			ready.Load()
+		}
+		response, err := c.Start(t.Context(), &agentv1.StartRequest{Generation: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WaitEnded(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-told
+		want := int32(7)
+		if response.GetStarted() == nil {
+			want = 137
+		}
+		if got := c.State().GetExit().GetCode(); got != want {
+			t.Fatalf("%v: the run ended with %d", response, got)
+		}
 	}
 }

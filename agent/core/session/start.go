@@ -178,13 +178,13 @@ func (c *Sessions) RefuseNext(failure *StartError) {
 }
 
 // EndBeforeStart records that the main process was killed before Start was
-// called. Afterwards it does nothing: then Start finds out.
+// called. Afterwards it does nothing: then Start finds out, and may have made
+// another process, whose end is the run's.
 func (c *Sessions) EndBeforeStart(status ExitStatus) {
 	c.mu.Lock()
-	r, begun := c.run, c.run.begun
-	c.mu.Unlock()
-	if !begun {
-		c.endRun(r, status)
+	defer c.mu.Unlock()
+	if !c.run.begun { // nor is there an exec, or output
+		c.recordEnd(c.run, status)
 	}
 }
 
@@ -194,6 +194,11 @@ func (c *Sessions) endRun(r *run, status ExitStatus) {
 	c.awaitRecord()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.recordEnd(r, status)
+}
+
+// recordEnd is called with c.mu held.
+func (c *Sessions) recordEnd(r *run, status ExitStatus) {
 	if r.over() {
 		return
 	}
