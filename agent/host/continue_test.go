@@ -16,7 +16,7 @@ import (
 func stepOf(t testing.TB, id string, generation uint64, layers []string, script string) *hostv1.LaunchContainerRequest {
 	return &hostv1.LaunchContainerRequest{
 		ContainerId: id, Generation: generation, LayerDiffIds: layers, OciSpec: ociSpec(t, "sh", "-c", script),
-		Network: onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"), Keep: true, Continues: generation > 1,
+		Network: onTestBridge(2), Keep: true, Continues: generation > 1,
 		Files: []*hostv1.ManagedFile{{ContainerPath: "/etc/hosts", Content: []byte("names\n"), Mode: 0o644}},
 	}
 }
@@ -38,7 +38,7 @@ func (h *hostProcess) runStep(t testing.TB, request *hostv1.LaunchContainerReque
 
 func startHostOnBridge(t *testing.T) *hostProcess {
 	h := startHost(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	return h
 }
 
@@ -65,7 +65,7 @@ func TestAStepRunsWhereTheLastOneRanInAFreshRoot(t *testing.T) {
 		}
 		output := h.runStep(t, stepOf(t, id, generation, []string{layer, above}, "ip -4 addr show eth0; cat /etc/hosts; ls /; touch /of-2; echo more >>/etc/hosts"))
 		_, last, _ := strings.Cut(output, "eth0")
-		if strings.Count(output, "10.213.1.2/24") != int(generation)-1 || strings.Contains(output, "of-") || strings.Contains(output, "more") ||
+		if strings.Count(output, testAddress(2)+"/24") != int(generation)-1 || strings.Contains(output, "of-") || strings.Contains(output, "more") ||
 			!strings.Contains(last, "names\n") {
 			t.Fatalf("step %d: %s", generation, output)
 		}
@@ -179,7 +179,7 @@ func TestAStepThatIsCutShortIsReclaimed(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.start(t, 2)
-		if output := c.output(t); strings.Contains(output, "of-1") || !strings.Contains(output, "10.213.1.2/24") {
+		if output := c.output(t); strings.Contains(output, "of-1") || !strings.Contains(output, testAddress(2)+"/24") {
 			t.Fatalf("after %v: %s", moment, output)
 		}
 		h.remove(t, id)

@@ -39,18 +39,18 @@ func onBridge(bridge, address, gateway string) *hostv1.NetworkNamespace {
 func TestAContainerOnABridgeRunsAndEnds(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	id := h.create(t, layer)
 	c := h.mustLaunch(t, &hostv1.LaunchContainerRequest{
 		ContainerId: id, Generation: 1, LayerDiffIds: []string{layer}, User: "alice",
 		OciSpec: ociSpec(t, "sh", "-c", "id; ip -4 addr show eth0; ip route; cat /etc/hostname"),
-		Network: onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"),
+		Network: onTestBridge(2),
 		Files:   []*hostv1.ManagedFile{{ContainerPath: "/etc/hostname", Content: []byte("the-name\n"), Mode: 0o644}},
 	})
 	c.start(t, 1)
 	output := c.output(t)
-	for _, want := range []string{"uid=1000(alice) gid=100(users) groups=29(audio),100(users)", "inet 10.213.1.2/24",
-		"default via 10.213.1.1 dev eth0", "the-name\n"} {
+	for _, want := range []string{"uid=1000(alice) gid=100(users) groups=29(audio),100(users)", "inet " + testAddress(2) + "/24",
+		"default via " + testAddress(1) + " dev eth0", "the-name\n"} {
 		if !strings.Contains(output, want) {
 			t.Errorf("%q is not in\n%s", want, output)
 		}
@@ -117,10 +117,10 @@ func sleeper(t testing.TB, id, layer string, network *hostv1.NetworkNamespace) *
 func TestReleaseLeavesNothingOfARunningContainer(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	id := h.create(t, layer)
 	for generation := uint64(1); generation <= 3; generation++ {
-		request := sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))
+		request := sleeper(t, id, layer, onTestBridge(2))
 		request.Generation = generation
 		h.mustLaunch(t, request).start(t, generation)
 		h.release(t, id)
@@ -165,13 +165,13 @@ func TestLaunchMayBeRepeated(t *testing.T) {
 func TestTheNextGenerationFollowsAtOnceOnAnExit(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	id := h.create(t, layer)
 	for generation := uint64(1); generation <= 4; generation++ {
 		c := h.mustLaunch(t, &hostv1.LaunchContainerRequest{
 			ContainerId: id, Generation: generation, LayerDiffIds: []string{layer},
 			OciSpec: ociSpec(t, "sh", "-c", "touch /tmp/count; cat /tmp/count; echo -n x >>/tmp/count"),
-			Network: onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"),
+			Network: onTestBridge(2),
 		})
 		c.start(t, generation)
 		// The log goes on from start to start: "" + "x" + "xx" + …
@@ -187,7 +187,7 @@ func TestTheNextGenerationFollowsAtOnceOnAnExit(t *testing.T) {
 func TestALaunchThatFailsLeavesNothing(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func TestALaunchThatFailsLeavesNothing(t *testing.T) {
 		"unknown group":  {func(r *hostv1.LaunchContainerRequest) { r.User = "alice:nope" }, connect.CodeInvalidArgument, "unable to find group nope: no matching entries in group file"},
 		"no bind source": {func(r *hostv1.LaunchContainerRequest) { r.BindSources = []*hostv1.BindSource{{Path: "/no/such"}} }, connect.CodeNotFound, "bind source path does not exist: /no/such"},
 		"no layer":       {func(r *hostv1.LaunchContainerRequest) { r.LayerDiffIds = []string{"sha256:" + id64("b")} }, connect.CodeNotFound, "is not unpacked"},
-		"no bridge":      {func(r *hostv1.LaunchContainerRequest) { r.Network = onBridge("nowhere", "10.213.1.2/24", "") }, connect.CodeNotFound, "bridge nowhere"},
+		"no bridge":      {func(r *hostv1.LaunchContainerRequest) { r.Network = onBridge("nowhere", testAddress(2)+"/24", "") }, connect.CodeNotFound, "bridge nowhere"},
 		"no kind":        {func(r *hostv1.LaunchContainerRequest) { r.Network = nil }, connect.CodeInvalidArgument, "network"},
 		"hooks":          {func(r *hostv1.LaunchContainerRequest) { r.OciSpec = []byte(`{"hooks":{"prestart":[]},"process":{}}`) }, connect.CodeInvalidArgument, "hooks"},
 		"no JSON":        {func(r *hostv1.LaunchContainerRequest) { r.OciSpec = []byte(`{`) }, connect.CodeInvalidArgument, "OCI configuration"},
@@ -218,7 +218,7 @@ func TestALaunchThatFailsLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := h.create(t, layer)
-			request := sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))
+			request := sleeper(t, id, layer, onTestBridge(2))
 			c.change(request)
 			_, err := h.launch(t, request)
 			if connect.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.message) {

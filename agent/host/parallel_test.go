@@ -19,7 +19,7 @@ import (
 func TestManyContainersLeaveNothing(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	const lanes, rounds = 4, 10
 	var wait sync.WaitGroup
 	for lane := range lanes {
@@ -48,7 +48,7 @@ func TestManyContainersLeaveNothing(t *testing.T) {
 	if mounts := mountsBelow(t, filepath.Dir(h.stateDir)); len(mounts) > 0 {
 		t.Errorf("still mounted: %v", mounts)
 	}
-	if _, err := h.RemoveNetwork(t.Context(), connect.NewRequest(&hostv1.RemoveNetworkRequest{NetworkId: "n", Bridge: "skltest0"})); err != nil {
+	if _, err := h.RemoveNetwork(t.Context(), connect.NewRequest(&hostv1.RemoveNetworkRequest{NetworkId: "n", Bridge: testBridge})); err != nil {
 		t.Fatal(err)
 	}
 	tables, err := exec.Command("nft", "list", "tables").Output()
@@ -66,7 +66,7 @@ func (h *hostProcess) runOnce(t *testing.T, layer string, lane, round int) error
 	c, err := h.launch(t, &hostv1.LaunchContainerRequest{
 		ContainerId: id, Generation: 1, LayerDiffIds: []string{layer},
 		OciSpec: ociSpec(t, "sh", "-c", fmt.Sprintf("echo lane %d round %d; exit %d", lane, round, code)),
-		Network: onBridge("skltest0", fmt.Sprintf("10.213.1.%d/24", lane+2), "10.213.1.1"),
+		Network: onTestBridge(lane + 2),
 	})
 	if err != nil {
 		return err

@@ -19,9 +19,9 @@ import (
 func TestContainersOutliveTheHostProcess(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	id := h.create(t, layer)
-	before := h.mustLaunch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1")))
+	before := h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2)))
 	before.start(t, 1)
 	h.kill(t)
 	h.start(t)
@@ -47,9 +47,9 @@ func TestContainersOutliveTheHostProcess(t *testing.T) {
 func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	id := h.create(t, layer)
-	h.mustLaunch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))).start(t, 1)
+	h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2))).start(t, 1)
 	h.kill(t)
 	h.killShim(t, id)
 	h.start(t)
@@ -57,7 +57,7 @@ func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
 	if state := h.onDisk(t, id); state.ShimAlive || state.Generation != 1 || state.LastState != nil {
 		t.Errorf("on disk: %v", state)
 	}
-	next := sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))
+	next := sleeper(t, id, layer, onTestBridge(2))
 	next.Generation = 2
 	h.mustLaunch(t, next).start(t, 2)
 }
@@ -97,13 +97,13 @@ func (h *hostProcess) killShim(t *testing.T, id string) {
 func TestALaunchThatIsCutShortIsReclaimed(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	for moment := time.Duration(0); moment < 60*time.Millisecond; moment += 4 * time.Millisecond {
 		id := h.create(t, layer)
 		launched := make(chan struct{})
 		go func() {
 			defer close(launched)
-			h.launch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1")))
+			h.launch(t, sleeper(t, id, layer, onTestBridge(2)))
 		}()
 		time.Sleep(moment) // not a wait for something: the moment is what is tested
 		h.kill(t)
@@ -115,7 +115,7 @@ func TestALaunchThatIsCutShortIsReclaimed(t *testing.T) {
 			eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, id)) == 0 })
 			continue
 		}
-		h.mustLaunch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))).start(t, 1)
+		h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2))).start(t, 1)
 		h.release(t, id)
 		h.wantNothingLeft(t, id)
 	}
@@ -177,10 +177,10 @@ func TestHelloAndInspectMachine(t *testing.T) {
 func TestALaunchWhoseCallerLeavesIsUndone(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	for moment := 2 * time.Millisecond; moment < 60*time.Millisecond; moment += 4 * time.Millisecond {
 		id := h.create(t, layer)
-		request := sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))
+		request := sleeper(t, id, layer, onTestBridge(2))
 		ctx, cancel := context.WithTimeout(t.Context(), moment)
 		_, err := h.LaunchContainer(ctx, connect.NewRequest(request))
 		cancel()

@@ -157,7 +157,7 @@ func TestNobodyFindsASpareThatIsNotLaunched(t *testing.T) {
 		t.Errorf("its processes: %v", err)
 	}
 	if _, err := h.ConnectContainer(t.Context(), connect.NewRequest(&hostv1.ConnectContainerRequest{
-		ContainerId: owner.ContainerId, Interface: onBridge("skltest0", "10.213.1.2/24", "").GetBridged().Interfaces[0],
+		ContainerId: owner.ContainerId, Interface: onBridge(testBridge, testAddress(2)+"/24", "").GetBridged().Interfaces[0],
 	})); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Errorf("a leg: %v", err)
 	}

@@ -67,11 +67,11 @@ var stepsOfSpares = map[string][]string{
 func TestASpareWhoseMakersAreKilledLeavesNothing(t *testing.T) {
 	h, arm := startFaulty(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	h.ensureNetwork(t, testNetwork())
 	for does, steps := range stepsOfSpares {
 		for _, step := range steps {
 			t.Run(does+" "+step, func(t *testing.T) {
-				request := spareOf(t, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"), "echo ran; cat /note 2>&1")
+				request := spareOf(t, layer, onTestBridge(2), "echo ran; cat /note 2>&1")
 				id := request.ContainerId
 				if does == "prepare" {
 					arm(step)

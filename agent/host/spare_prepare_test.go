@@ -72,7 +72,7 @@ func TestWhatCannotBePreparedIsRefused(t *testing.T) {
 		"no JSON":         {func(r *hostv1.PrepareSpareRequest) { r.Launch.OciSpec = []byte("{") }, connect.CodeInvalidArgument},
 	} {
 		t.Run(name, func(t *testing.T) {
-			launched := spareOf(t, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"), "true")
+			launched := spareOf(t, layer, onTestBridge(2), "true")
 			request := &hostv1.PrepareSpareRequest{Create: createOf(launched), Launch: launched}
 			c.change(request)
 			if _, err := h.PrepareSpare(t.Context(), connect.NewRequest(request)); connect.CodeOf(err) != c.code {

@@ -79,7 +79,7 @@ var changing = regexp.MustCompile(`\d+: eth0@if\d+`)
 func TestASpareIsWhatItIsLaunchedAs(t *testing.T) {
 	h := startHostOnBridge(t)
 	layer := h.unpackImage(t)
-	bridged := onBridge("skltest0", "10.213.1.2/24", "10.213.1.1")
+	bridged := onTestBridge(2)
 	bridged.GetBridged().Interfaces[0].Sysctls = []*hostv1.InterfaceSysctl{{Family: "ipv4", Table: "conf", Name: "log_martians", Value: "1"}}
 	for name, network := range map[string]*hostv1.NetworkNamespace{"alone": noNetwork(), "on a bridge": bridged} {
 		t.Run(name, func(t *testing.T) {
@@ -109,8 +109,10 @@ func TestASpareIsWhatItIsLaunchedAs(t *testing.T) {
 				if isSpare != (c.Pid == waiting) || isSpare != c.Claimed {
 					t.Errorf("process %d waits, %d is launched", waiting, c.Pid)
 				}
-				if again := h.mustLaunch(t, request); again.Pid != c.Pid {
-					t.Errorf("launched again: process %d, not %d", again.Pid, c.Pid)
+				h.kill(t)
+				h.start(t)
+				if again := h.mustLaunch(t, request); again.Pid != c.Pid || again.Claimed != isSpare {
+					t.Errorf("launched again: process %d, not %d, claimed %t", again.Pid, c.Pid, again.Claimed)
 				}
 				c.start(t, 1)
 				seen[isSpare] = changing.ReplaceAllString(c.output(t), "N")
@@ -123,6 +125,9 @@ func TestASpareIsWhatItIsLaunchedAs(t *testing.T) {
 				}
 				request.Generation = 2
 				next := h.mustLaunch(t, request)
+				if next.Claimed {
+					t.Error("the next generation is the first one's")
+				}
 				next.start(t, 2)
 				next.exitCode(t)
 				h.remove(t, request.ContainerId)
@@ -200,7 +205,7 @@ func TestALaunchThatDiffersFromTheSpareIsOfItsOwn(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			request := spareOf(t, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"), "echo ran; cat /etc/hostname")
+			request := spareOf(t, layer, onTestBridge(2), "echo ran; cat /etc/hostname")
 			waiting := h.mainOf(t, h.mustPrepare(t, request))
 			h.mustCreate(t, createOf(request))
 			change(request)

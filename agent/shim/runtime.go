@@ -17,15 +17,11 @@ import (
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
 	"github.com/sockerless/sockerless/agent/core/stdio"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
 // runtimeLogLimit bounds what is read of the runtime's own log.
 const runtimeLogLimit = 1 << 20
-
-// fewProcesses is a limit that the runtime's own threads may come to. It sets
-// the limit and then has its library make the seccomp filter: with one processor
-// Go begins a thread meanwhile, and ends where it may not.
-const fewProcesses = 16
 
 // ociRuntime drives the OCI runtime's command line for one container.
 type ociRuntime struct {
@@ -102,7 +98,7 @@ func runtimeEnvironment(pidsLimit int64) []string {
 	// It does one thing after another: more processors cost it threads, 1.5 ms of
 	// processor time a container. The container's process does not get the variable.
 	processors := 1
-	if pidsLimit > 0 && pidsLimit <= fewProcesses {
+	if pidsLimit > 0 && pidsLimit <= shimspec.FewProcesses {
 		processors = 4
 	}
 	return []string{"PATH=" + path, "GOMAXPROCS=" + strconv.Itoa(processors)}

@@ -322,7 +322,7 @@ func (l *launch) undo() {
 func launchResponse(spec shimspec.Spec, ready shimspec.Readiness) *hostv1.LaunchContainerResponse {
 	return &hostv1.LaunchContainerResponse{
 		AgentSocket: spec.AgentSocket, Pid: int64(ready.PID),
-		BoundPorts: boundPorts(ready), NetworkNamespace: spec.NetworkNamespace,
+		BoundPorts: boundPorts(ready), NetworkNamespace: spec.NetworkNamespace, Claimed: spec.Claimed,
 	}
 }
 

@@ -141,9 +141,7 @@ func (c *Containers) claim(
 		return nil
 	}
 	c.spares.remove(request.ContainerId)
-	response := launchResponse(l.spec, last.ready)
-	response.Claimed = true
-	return response
+	return launchResponse(l.spec, last.ready)
 }
 
 func (l *launch) claim(ctx context.Context, held *spare) (err error) {
@@ -180,6 +178,7 @@ func (l *launch) claim(ctx context.Context, held *spare) (err error) {
 		return err
 	}
 	faultpoint.Reached("host.claim.configured")
+	l.spec.Claimed = true
 	// Last: with it the shim executes the command.
 	if err := jsonfile.Write(l.paths.Spec(), l.spec); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/shim/enter"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
 // ociSpare is the part of a configuration that decides whether its container can
@@ -57,10 +58,6 @@ var spareMounts = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup
 // would have to have something.
 var spareSysctls = []string{"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"}
 
-// fewProcesses is a limit that the threads of what waits may come to, or those of
-// the OCI runtime that makes it.
-const fewProcesses = 16
-
 // spareLimits are those that what waits does not live with wherever a small program
 // does: it has threads, and reserves memory.
 var spareLimits = []string{"RLIMIT_NPROC", "RLIMIT_AS", "RLIMIT_DATA"}
@@ -86,7 +83,7 @@ func (o *ociSpare) needsCommand() error {
 	if slices.ContainsFunc(o.seccompActions(), func(action string) bool { return strings.HasPrefix(action, "SCMP_ACT_KILL") }) {
 		return errors.New("a filter that kills") // what waits calls the kernel otherwise than the runtime
 	}
-	if limit := o.Linux.Resources.Pids.Limit; limit > 0 && limit <= fewProcesses {
+	if limit := o.Linux.Resources.Pids.Limit; limit > 0 && limit <= shimspec.FewProcesses {
 		return errors.New("a few processes only")
 	}
 	isOwnPID := func(n namespace) bool { return n.Type == "pid" && n.Path == "" }

@@ -57,6 +57,12 @@ package shimspec
 // version that it does not know.
 const Version = 1
 
+// FewProcesses is a limit of a container's processes that the threads of the OCI
+// runtime may come to, or those of what waits in a spare. The runtime sets the limit
+// and then has its library make the seccomp filter: with one processor Go begins a
+// thread meanwhile, and ends where it may not.
+const FewProcesses = 16
+
 // File descriptors that a shim inherits.
 const (
 	ListenerFD  = 3
@@ -103,6 +109,8 @@ type Spec struct {
 	// host process has written both files anew when Start is called. Else the shim
 	// ends the container, after a bounded time.
 	Spare bool `json:"spare,omitempty"`
+	// This generation was a spare. The shim has no use for it.
+	Claimed bool `json:"claimed,omitempty"`
 
 	// Names of variables that the main process alone has: execs are without them.
 	SecretEnv []string `json:"secret_env,omitempty"`

@@ -1,0 +1,24 @@
+package host_test
+
+import (
+	"fmt"
+	"os"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// testBridge is of this run of the tests alone: another one may run at the same
+// time. It is as long as a name may be.
+var testBridge = fmt.Sprintf("skltest%08x", os.Getpid())
+
+// testAddress is one in the bridge's network, which is of this run as good as alone.
+func testAddress(number int) string { return fmt.Sprintf("10.213.%d.%d", 16+os.Getpid()%240, number) }
+
+func testNetwork() *hostv1.EnsureNetworkRequest {
+	return &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: testBridge, Gateway: testAddress(1) + "/24"}
+}
+
+// onTestBridge has an address on the bridge, which is the gateway.
+func onTestBridge(number int) *hostv1.NetworkNamespace {
+	return onBridge(testBridge, testAddress(number)+"/24", testAddress(1))
+}
