@@ -1,21 +1,23 @@
 /** `sockerless why`: how far a container's start has come, how long each of its phases took, and what went wrong. */
-import { z } from "zod";
+import * as v from "valibot";
 
-const phaseSchema = z.object({
-  Name: z.string(),
-  By: z.string(),
-  From: z.iso.datetime(),
-  Until: z.iso.datetime().optional(),
+import { mustRead, object } from "../common/documents.ts";
+
+const phaseSchema = object({
+  Name: v.string(),
+  By: v.string(),
+  From: v.pipe(v.string(), v.isoTimestamp()),
+  Until: v.optional(v.pipe(v.string(), v.isoTimestamp())),
 });
 
 /** The part of `GET /containers/{name}/json` that is read here. */
-const inspectSchema = z.object({
-  Name: z.string(),
-  State: z.object({ Status: z.string(), ExitCode: z.number(), Error: z.string() }),
-  StartPhases: z.array(phaseSchema).default([]),
+const inspectSchema = object({
+  Name: v.string(),
+  State: object({ Status: v.string(), ExitCode: v.number(), Error: v.string() }),
+  StartPhases: v.optional(v.array(phaseSchema), []),
 });
 
-type Phase = z.infer<typeof phaseSchema>;
+type Phase = v.InferOutput<typeof phaseSchema>;
 
 /** The clocks that phases are timed by, as users know them. */
 const clocks: Readonly<Record<string, string>> = {
@@ -31,7 +33,7 @@ const clocks: Readonly<Record<string, string>> = {
  * @returns lines for a terminal
  */
 export function why(inspected: unknown): string[] {
-  const { Name, State, StartPhases: phases } = inspectSchema.parse(inspected);
+  const { Name, State, StartPhases: phases } = mustRead(inspectSchema, inspected);
   const code = State.Status === "exited" ? ` (${State.ExitCode})` : "";
   const error = State.Error === "" ? "" : `: ${State.Error}`;
   const head = `${Name.replace(/^\//, "")} is ${State.Status}${code}${error}`;

@@ -2,8 +2,9 @@
 import { readFileSync } from "node:fs";
 
 import { parse as parseYaml } from "yaml";
-import type { z } from "zod";
+import * as v from "valibot";
 
+import type { Schema } from "../documents.ts";
 import { fromFileError, invalid, messageOf } from "../errors.ts";
 import { type DefaultPaths, defaultPaths, runDirOf, type Surroundings } from "./defaults.ts";
 import { nearestName } from "./nearest-name.ts";
@@ -19,10 +20,10 @@ type CamelCase<Key> = Key extends `${infer Head}_${infer Tail}`
 type CamelCased<Shape> = { [Key in keyof Shape as CamelCase<Key>]: Shape[Key] };
 
 /** The `ecs` section: durations in milliseconds, sizes in bytes. */
-export type EcsSection = CamelCased<Omit<z.output<typeof ecsSchema>, "agent_ca">> & { agentCa: string };
+export type EcsSection = CamelCased<Omit<v.InferOutput<typeof ecsSchema>, "agent_ca">> & { agentCa: string };
 
 /** The `aca` section: durations in milliseconds, sizes in bytes. */
-export type AcaSection = CamelCased<Omit<z.output<typeof acaSchema>, "agent_ca">> & { agentCa: string };
+export type AcaSection = CamelCased<Omit<v.InferOutput<typeof acaSchema>, "agent_ca">> & { agentCa: string };
 
 /** Certificates for mutual TLS, as paths of PEM files. */
 export interface TlsFiles {
@@ -33,7 +34,7 @@ export interface TlsFiles {
 }
 
 /** The `builder` section: sizes in bytes. */
-export type BuilderSection = CamelCased<z.output<typeof builderSchema>>;
+export type BuilderSection = CamelCased<v.InferOutput<typeof builderSchema>>;
 
 /** Settings that all backends and the frontend have in common. Paths are absolute. */
 export interface CommonConfig {
@@ -65,10 +66,10 @@ export interface CommonConfig {
 }
 
 /** How much is logged. */
-export type LogLevel = NonNullable<z.output<typeof topSchema>["log_level"]>;
+export type LogLevel = NonNullable<v.InferOutput<typeof topSchema>["log_level"]>;
 
 /** How log lines are written; `auto` asks whether standard error is a terminal. */
-export type LogFormat = NonNullable<z.output<typeof topSchema>["log_format"]>;
+export type LogFormat = NonNullable<v.InferOutput<typeof topSchema>["log_format"]>;
 
 /** The configuration of a `local` backend, and of a frontend run alone. */
 export type LocalConfig = CommonConfig & { readonly backend: "local" };
@@ -109,26 +110,26 @@ const maxSocketPathBytes = 107;
 export function loadConfig(sources: ConfigSources): LoadedConfig {
   const problems = new Problems();
   const given = mergeSources(sources, problems);
-  const top = problems.parse(topSchema.omit({ builder: true, ecs: true, aca: true }), given.top, undefined);
+  const top = problems.parse(topSchema, given.top, undefined);
   const backend = sources.command === "frontend" ? "local" : (sources.backend ?? top?.backend ?? "local");
   const builder = problems.parse(builderSchema, given.builder, "builder");
-  const ecs = problems.parse(backend === "ecs" ? ecsSchema : ecsSchema.partial(), given.ecs, "ecs");
-  const aca = problems.parse(backend === "aca" ? acaSchema : acaSchema.partial(), given.aca, "aca");
+  const ecs = problems.parse(backend === "ecs" ? ecsSchema : v.partial(ecsSchema), given.ecs, "ecs");
+  const aca = problems.parse(backend === "aca" ? acaSchema : v.partial(acaSchema), given.aca, "aca");
   problems.throwIfAny();
 
   const defaults = defaultPaths(backend, sources);
   const common = {
-    ...resolveCommon(top as z.output<typeof topSchema>, sources.command, defaults),
-    builder: camelCased(builder as z.output<typeof builderSchema>) as BuilderSection,
+    ...resolveCommon(top as v.InferOutput<typeof topSchema>, sources.command, defaults),
+    builder: camelCased(builder as v.InferOutput<typeof builderSchema>) as BuilderSection,
   };
   checkAddresses(common, sources.command);
   const warnings = strangeVariables(sources.environment);
   if (backend === "ecs") {
-    const section = ecs as z.output<typeof ecsSchema>;
+    const section = ecs as v.InferOutput<typeof ecsSchema>;
     return { config: { ...common, backend, ecs: cloudSection(section, defaults) as EcsSection }, warnings };
   }
   if (backend === "aca") {
-    const section = aca as z.output<typeof acaSchema>;
+    const section = aca as v.InferOutput<typeof acaSchema>;
     return { config: { ...common, backend, aca: cloudSection(section, defaults) as AcaSection }, warnings };
   }
   return { config: { ...common, backend }, warnings };
@@ -225,7 +226,7 @@ function isMapping(value: unknown): value is Record<string, unknown> {
 }
 
 function resolveCommon(
-  top: z.output<typeof topSchema>,
+  top: v.InferOutput<typeof topSchema>,
   command: Command,
   defaults: DefaultPaths,
 ): Omit<CommonConfig, "builder"> {
@@ -270,7 +271,7 @@ function checkAddresses(common: CommonConfig, command: Command): void {
 }
 
 function cloudSection(
-  section: z.output<typeof ecsSchema> | z.output<typeof acaSchema>,
+  section: v.InferOutput<typeof ecsSchema> | v.InferOutput<typeof acaSchema>,
   defaults: DefaultPaths,
 ): Record<string, unknown> {
   return { ...camelCased(section), agentCa: section.agent_ca ?? defaults.agentCa };
@@ -319,17 +320,17 @@ class Problems {
   }
 
   parse<Output>(
-    schema: z.ZodType<Output>,
+    schema: Schema<Output>,
     values: Record<string, unknown>,
     section: Setting["section"],
   ): Output | undefined {
-    const result = schema.safeParse(values);
+    const result = v.safeParse(schema, values);
     if (result.success) {
-      return result.data;
+      return result.output;
     }
     const told = new Set<string>();
-    for (const issue of result.error.issues) {
-      const key = String(issue.path[0]);
+    for (const issue of result.issues) {
+      const key = String(issue.path?.[0].key);
       const setting = settings.find((each) => each.section === section && each.key === key);
       if (setting !== undefined && !told.has(key)) {
         told.add(key);

@@ -2,7 +2,7 @@
  * Every setting of sockerless: the one source of the YAML file's keys, the environment variables, the flags, their
  * defaults and `docs/configuration.md`. Keys are written as in the YAML file.
  */
-import { z } from "zod";
+import { object } from "../documents.ts";
 
 import {
   count,
@@ -67,7 +67,7 @@ const cloudAgentShape = {
 } as const;
 
 /** The `ecs:` section. */
-export const ecsSchema = z.strictObject({
+export const ecsSchema = object({
   region: describe(text(), "AWS region of the cluster."),
   cluster: describe(text(), "Name or ARN of the ECS cluster; it must exist."),
   subnets: describe(listOf(text("subnet IDs")), "Subnets that tasks run in."),
@@ -168,7 +168,7 @@ export const ecsSchema = z.strictObject({
 });
 
 /** The `aca:` section. */
-export const acaSchema = z.strictObject({
+export const acaSchema = object({
   subscription_id: describe(text(), "Azure subscription."),
   resource_group: describe(text(), "Resource group of the Container Apps environment."),
   managed_environment_name: describe(text(), "Container Apps environment; it must exist."),
@@ -245,7 +245,7 @@ export const acaSchema = z.strictObject({
 });
 
 /** The `builder:` section. */
-export const builderSchema = z.strictObject({
+export const builderSchema = object({
   cache_size: describe(
     withDefault(size(), 20 * 1024 ** 3),
     "The most that the build cache holds; what was used longest ago goes first. 0: as much as there is.",
@@ -257,7 +257,7 @@ export const builderSchema = z.strictObject({
 });
 
 /** The settings at the top of the file. */
-export const topSchema = z.strictObject({
+export const topSchema = object({
   backend: describe(withDefault(oneOf(...backendNames), "local"), "Where containers run."),
   hosts: describe(optional(listOf(listenAddress)), "Addresses of the Docker API. TCP demands mutual TLS.", {
     flag: "host",
@@ -319,7 +319,4 @@ export const topSchema = z.strictObject({
     withDefault(listOf(text("hosts")), []),
     "Registries (`host` or `host:port`) that may be reached without TLS, or with a certificate that nobody vouches for. Those on loopback always may.",
   ),
-  builder: builderSchema.optional(),
-  ecs: ecsSchema.partial().optional(),
-  aca: acaSchema.partial().optional(),
 });

@@ -1,6 +1,7 @@
 /** The settings as a flat list, with the names that each has in the file, the environment and on the command line. */
-import type { z } from "zod";
+import * as v from "valibot";
 
+import type { Schema } from "../documents.ts";
 import { acaSchema, builderSchema, ecsSchema, topSchema } from "./schema.ts";
 import { descriptions, type SettingDescription } from "./values.ts";
 
@@ -26,7 +27,7 @@ export interface Setting extends SettingDescription {
   readonly variable: string;
   /** Commands that have the flag. */
   readonly commands: readonly Command[];
-  readonly schema: z.ZodType;
+  readonly schema: Schema;
   /** True if the section is incomplete without it. */
   readonly required: boolean;
   /** Value if it is left out, as a flag would say it; `defaultText` where that depends on the machine. */
@@ -55,16 +56,18 @@ export const settings: readonly Setting[] = [
   ...settingsOf(acaSchema, "aca"),
 ];
 
-function settingsOf(schema: z.ZodObject, section: Setting["section"]): Setting[] {
+function settingsOf(
+  schema: { readonly entries: Readonly<Record<string, Schema>> },
+  section: Setting["section"],
+): Setting[] {
   const found: Setting[] = [];
-  for (const [key, value] of Object.entries(schema.shape)) {
-    const described = value as z.ZodType;
+  for (const [key, described] of Object.entries(schema.entries)) {
     const description = descriptions.get(described);
     if (description === undefined) {
-      continue; // A section, not a setting.
+      throw new Error(`a setting is not described: ${key}`);
     }
     const name = section === undefined ? key : `${section}.${key}`;
-    const withoutValue = described.safeParse(undefined);
+    const withoutValue = v.safeParse(described, undefined);
     found.push({
       ...description,
       section,
@@ -75,7 +78,7 @@ function settingsOf(schema: z.ZodObject, section: Setting["section"]): Setting[]
       commands: commandsOf(section, key),
       schema: described,
       required: !withoutValue.success,
-      defaultValue: withoutValue.success ? defaultOf(withoutValue.data, description) : undefined,
+      defaultValue: withoutValue.success ? defaultOf(withoutValue.output, description) : undefined,
     });
   }
   return found;

@@ -4,8 +4,9 @@
  */
 import { resolve } from "node:path";
 
-import { z } from "zod";
+import * as v from "valibot";
 
+import type { Schema } from "../documents.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "./units.ts";
 
 /** Facts about a setting beside its schema. */
@@ -29,11 +30,11 @@ export interface SettingDescription {
 }
 
 /** Descriptions by schema; {@link describe} writes it. */
-export const descriptions = z.registry<SettingDescription>();
+export const descriptions = new WeakMap<Schema, SettingDescription>();
 
 /** A schema with its type name, not described yet. */
-export interface Value<Schema extends z.ZodType> {
-  readonly schema: Schema;
+export interface Value<Kind extends Schema> {
+  readonly schema: Kind;
   readonly about: Omit<SettingDescription, "description">;
 }
 
@@ -41,56 +42,64 @@ export interface Value<Schema extends z.ZodType> {
 export type DescribeOptions = Pick<SettingDescription, "defaultText" | "flag" | "secret">;
 
 /** Attaches a description to a value; the result goes into an object schema. */
-export function describe<Schema extends z.ZodType>(
-  value: Value<Schema>,
+export function describe<Kind extends Schema>(
+  value: Value<Kind>,
   description: string,
   options: DescribeOptions = {},
-): Schema {
+): Kind {
   if (descriptions.has(value.schema)) {
     throw new Error(`one schema cannot be two settings: ${description}`);
   }
-  descriptions.add(value.schema, { ...value.about, ...options, description });
+  descriptions.set(value.schema, { ...value.about, ...options, description });
   return value.schema;
 }
 
 /** The same value, which may be left out. */
-export function optional<Schema extends z.ZodType>(value: Value<Schema>): Value<z.ZodOptional<Schema>> {
-  return { schema: value.schema.optional(), about: value.about };
+export function optional<Kind extends Schema>(value: Value<Kind>): Value<v.OptionalSchema<Kind, undefined>> {
+  return { schema: v.optional(value.schema), about: value.about };
 }
 
 /** The same value with a default for when it is left out (after parsing: milliseconds, bytes). */
 export function withDefault<Output>(
-  value: Value<z.ZodType<Output>>,
+  value: Value<Schema<Output>>,
   fallback: NoInfer<Output>,
-): Value<z.ZodType<Output>> {
-  return { schema: value.schema.optional().transform((given) => given ?? fallback), about: value.about };
+): Value<Schema<Output>> {
+  const schema = v.pipe(
+    v.optional(value.schema),
+    v.transform((given) => given ?? fallback),
+  );
+  return { schema, about: value.about };
 }
 
 /** Text of at least one character. */
-export function text(typeName = "text"): Value<z.ZodType<string>> {
-  return { schema: z.string("must be text").min(1, "must not be empty"), about: { typeName } };
+export function text(typeName = "text"): Value<Schema<string>> {
+  return { schema: v.pipe(v.string("must be text"), v.nonEmpty("must not be empty")), about: { typeName } };
 }
 
 /** Text of a given form. */
-export function matching(pattern: RegExp, typeName: string): Value<z.ZodType<string>> {
-  return { schema: z.string("must be text").regex(pattern, `must be ${typeName}`), about: { typeName } };
+export function matching(pattern: RegExp, typeName: string): Value<Schema<string>> {
+  return {
+    schema: v.pipe(v.string("must be text"), v.regex(pattern, `must be ${typeName}`)),
+    about: { typeName },
+  };
 }
 
 /** One of several words. */
-export function oneOf<const Word extends string>(...words: [Word, ...Word[]]): Value<z.ZodType<Word>> {
+export function oneOf<const Word extends string>(...words: [Word, ...Word[]]): Value<Schema<Word>> {
   const choices = words.map((word) => `\`${word}\``).join(", ");
   return {
-    schema: z.enum(words, `must be one of ${words.join(", ")}`) as unknown as z.ZodType<Word>,
+    schema: v.picklist(words, `must be one of ${words.join(", ")}`),
     about: { typeName: `one of ${choices}` },
   };
 }
 
 /** A list; text is split at commas. */
-export function listOf<Item>(item: Value<z.ZodType<Item>>): Value<z.ZodType<Item[]>> {
+export function listOf<Item>(item: Value<Schema<Item>>): Value<Schema<Item[]>> {
   return {
-    schema: z.preprocess(
-      (given) => (typeof given === "string" ? splitAtCommas(given) : given),
-      z.array(item.schema, "must be a list"),
+    schema: v.pipe(
+      v.unknown(),
+      v.transform((given) => (typeof given === "string" ? splitAtCommas(given) : given)),
+      v.array(item.schema, "must be a list"),
     ),
     about: {
       typeName: `list of ${item.about.typeName}`,
@@ -101,30 +110,32 @@ export function listOf<Item>(item: Value<z.ZodType<Item>>): Value<z.ZodType<Item
 }
 
 /** Yes or no. */
-export function onOff(): Value<z.ZodType<boolean>> {
+export function onOff(): Value<Schema<boolean>> {
   const words: Readonly<Record<string, boolean>> = { true: true, "1": true, false: false, "0": false };
   return {
-    schema: z.preprocess(
-      (given) => (typeof given === "string" ? (words[given.toLowerCase()] ?? given) : given),
-      z.boolean("must be true or false"),
+    schema: v.pipe(
+      v.unknown(),
+      v.transform((given) => (typeof given === "string" ? (words[given.toLowerCase()] ?? given) : given)),
+      v.boolean("must be true or false"),
     ),
     about: { typeName: "`true` or `false`", isSwitch: true },
   };
 }
 
 /** A path of this machine, made absolute against the working directory. */
-export function path(): Value<z.ZodType<string>> {
+export function path(): Value<Schema<string>> {
   return {
-    schema: z
-      .string("must be a path")
-      .min(1, "must not be empty")
-      .transform((given) => resolve(given)),
+    schema: v.pipe(
+      v.string("must be a path"),
+      v.nonEmpty("must not be empty"),
+      v.transform((given) => resolve(given)),
+    ),
     about: { typeName: "path" },
   };
 }
 
 /** A time span; milliseconds after parsing. */
-export function duration(): Value<z.ZodType<number>> {
+export function duration(): Value<Schema<number>> {
   return {
     schema: parsedText(parseDuration, "must be a duration such as 500ms, 60s or 1m30s"),
     about: { typeName: "duration", format: formatDuration },
@@ -132,7 +143,7 @@ export function duration(): Value<z.ZodType<number>> {
 }
 
 /** A whole number from 1 on. */
-export function count(): Value<z.ZodType<number>> {
+export function count(): Value<Schema<number>> {
   return {
     schema: parsedText(
       (given) => (/^[1-9]\d{0,8}$/.test(given) ? Number(given) : undefined),
@@ -143,22 +154,19 @@ export function count(): Value<z.ZodType<number>> {
 }
 
 /** A number of bytes. */
-export function size(): Value<z.ZodType<number>> {
+export function size(): Value<Schema<number>> {
   return {
     schema: parsedText(parseSize, "must be a size such as 64MiB or 1024"),
     about: { typeName: "size", format: formatSize },
   };
 }
 
-function parsedText(parse: (text: string) => number | undefined, message: string): z.ZodType<number> {
-  return z.union([z.string(), z.number()], message).transform((given, context) => {
-    const parsed = parse(String(given));
-    if (parsed === undefined) {
-      context.addIssue({ code: "custom", message });
-      return z.NEVER;
-    }
-    return parsed;
-  });
+function parsedText(parse: (text: string) => number | undefined, message: string): Schema<number> {
+  return v.pipe(
+    v.union([v.string(), v.number()], message),
+    v.transform((given) => parse(String(given))),
+    v.number(message),
+  );
 }
 
 function splitAtCommas(given: string): string[] {

@@ -1,9 +1,10 @@
 /** Credentials for Azure's registries: a login's token is exchanged for one of the registry, which lasts for hours. */
 import type { TokenCredential } from "@azure/identity";
 import { create } from "@bufbuild/protobuf";
-import { z } from "zod";
+import * as v from "valibot";
 
 import type { Clock } from "../../../common/clock.ts";
+import { mustRead, object } from "../../../common/documents.ts";
 import { type RegistryAuth, RegistryAuthSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { RepositoryCredentials } from "../../common/cloud/images/own-repository.ts";
 import { type RegistryToken, RegistryTokens } from "../../common/cloud/images/registry-tokens.ts";
@@ -12,7 +13,7 @@ import { registryEndpoints } from "../../common/images/registry/endpoints.ts";
 import { HttpClient } from "../../common/images/registry/http-client.ts";
 import type { RegistryOptions } from "../../common/images/registry/registry.ts";
 import { RegistryUnreachable } from "../../common/images/registry/registry-errors.ts";
-import { maxJsonBytes, parseJson } from "../../common/images/manifest.ts";
+import { check, maxJsonBytes, parseJson } from "../../common/images/manifest.ts";
 import type { AzureCall } from "../arm/clients.ts";
 
 /** Settings of {@link AcrCredentials}, and what it calls. */
@@ -33,8 +34,8 @@ const scope = "https://containerregistry.azure.net/.default";
 /** Hosts of Azure's registries: one elsewhere that begins alike must not be shown a token. */
 const host = /^[a-z0-9-]+(\.[a-z0-9]+\.data)?\.azurecr\.(io|cn|us)$/;
 
-const exchangeSchema = z.object({ refresh_token: z.string().min(1) });
-const claimsSchema = z.object({ exp: z.number() });
+const exchangeSchema = object({ refresh_token: v.pipe(v.string(), v.nonEmpty()) });
+const claimsSchema = object({ exp: v.pipe(v.number(), v.finite()) });
 
 /** Whether a registry is Azure's, by its host. */
 export function isAcr(domain: string): boolean {
@@ -96,7 +97,7 @@ export class AcrCredentials implements RepositoryCredentials {
           throw await refusalOfResponse(response);
         }
         const answer = parseJson(await response.bytes(maxJsonBytes), "token");
-        return exchangeSchema.parse(answer).refresh_token;
+        return check(exchangeSchema, answer, "token").refresh_token;
       } catch (error) {
         if (!(error instanceof RegistryUnreachable)) {
           throw error;
@@ -114,7 +115,7 @@ export class AcrCredentials implements RepositoryCredentials {
 function expiryOf(token: string): number | undefined {
   try {
     const claims = Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8");
-    return claimsSchema.parse(JSON.parse(claims)).exp * 1000;
+    return mustRead(claimsSchema, JSON.parse(claims)).exp * 1000;
   } catch {
     return undefined;
   }

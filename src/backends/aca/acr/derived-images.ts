@@ -2,8 +2,9 @@
  * Images that run as root although they name another user, which Azure would run them as: the agent could do nothing for
  * their containers then. Such an image is the original's layers, and the agent's on top; no layer passes this process.
  */
-import { z } from "zod";
+import * as v from "valibot";
 
+import { mustRead, object } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import { agentInImage } from "../../common/cloud/images/agent-image.ts";
@@ -51,7 +52,7 @@ interface DerivedTag {
 /** Layers' media types, in manifests of Docker's own kind. */
 const dockerLayer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
-const rootfsSchema = z.object({ diff_ids: z.array(z.string()) });
+const rootfsSchema = object({ diff_ids: v.array(v.string()) });
 
 /** The derived images of this instance. Every call throws AzureError, or system with the registry's refusal. */
 export class DerivedImages {
@@ -269,5 +270,5 @@ function pickDescriptor({
 }
 
 function diffIdsOf({ rootfs }: Readonly<Record<string, unknown>>): readonly string[] {
-  return rootfsSchema.parse(rootfs).diff_ids;
+  return mustRead(rootfsSchema, rootfs).diff_ids;
 }

@@ -1,9 +1,10 @@
 /** Tags of a repository in ACR, and their removal with what nobody else names. */
-import { z } from "zod";
+import * as v from "valibot";
 
+import { object, read } from "../../../common/documents.ts";
 import type { OwnRepository } from "../../common/cloud/images/own-repository.ts";
 
-const tagsSchema = z.object({ tags: z.array(z.object({ name: z.string() })).nullish() });
+const tagsSchema = object({ tags: v.nullish(v.array(object({ name: v.string() }))) });
 
 /** All tags of a repository. */
 export async function listTags(repository: OwnRepository, signal: AbortSignal): Promise<readonly string[]> {
@@ -25,7 +26,7 @@ export async function removeTag(repository: OwnRepository, tag: string, signal: 
     }
     await registry.remove(`/acr/v1/${path}/_tags/${tag}`, mayDelete, signal);
     const others = await registry.document(`/acr/v1/${path}/_tags?digest=${digest}&n=2`, mayRead, signal);
-    const isNamed = (tagsSchema.safeParse(others).data?.tags ?? []).some(({ name }) => name !== tag);
+    const isNamed = (read(tagsSchema, others).value?.tags ?? []).some(({ name }) => name !== tag);
     if (!isNamed) {
       await registry.remove(`/v2/${path}/manifests/${digest}`, mayDelete, signal);
     }

@@ -2,9 +2,10 @@
  * The log of a container in Log Analytics, for when neither its agent nor what was taken in of its log is there. Lines come
  * there after half a minute or two, and some never do: a log whose end is missing says so.
  */
-import { z } from "zod";
+import * as v from "valibot";
 
 import type { Clock } from "../../../common/clock.ts";
+import { object, read } from "../../../common/documents.ts";
 import { systemError } from "../../../common/errors.ts";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { CloudError } from "../../common/cloud/cloud-error.ts";
@@ -43,15 +44,15 @@ const endOfRun = "exit generation=";
 const incomplete =
   "[sockerless] the end of this log has not come to Log Analytics: lines come there late, and some never do";
 
-const answerSchema = z.object({
-  tables: z.array(
-    z.object({
-      name: z.string(),
-      columns: z.array(z.object({ name: z.string() })),
-      rows: z.array(z.array(z.unknown())),
+const answerSchema = object({
+  tables: v.array(
+    object({
+      name: v.string(),
+      columns: v.array(object({ name: v.string() })),
+      rows: v.array(v.array(v.unknown())),
     }),
   ),
-  error: z.object({ code: z.string().optional(), message: z.string().optional() }).optional(),
+  error: v.optional(object({ code: v.optional(v.string()), message: v.optional(v.string()) })),
 });
 
 interface Row {
@@ -183,15 +184,15 @@ async function* rowsOf(
 
 /** Reads columns by their names: the order of columns is nobody's promise. */
 function rowsOfAnswer(body: unknown): Row[] {
-  const parsed = answerSchema.safeParse(body);
-  const table = parsed.data?.tables.find(({ name }) => name === "PrimaryResult") ?? parsed.data?.tables[0];
+  const { value: answer } = read(answerSchema, body);
+  const table = answer?.tables.find(({ name }) => name === "PrimaryResult") ?? answer?.tables[0];
   const names = table?.columns.map(({ name }) => name) ?? [];
   const [time, line] = [names.indexOf(columns.time), names.indexOf(columns.line)];
   if (table === undefined || time === -1 || line === -1) {
     throw systemError("Log Analytics has answered a query with something else than its columns");
   }
-  if (parsed.data?.error !== undefined) {
-    const { code = "", message = "" } = parsed.data.error;
+  if (answer?.error !== undefined) {
+    const { code = "", message = "" } = answer.error;
     throw systemError(`Log Analytics has answered a part of a log alone: ${message} (${code})`);
   }
   return table.rows.map((row) => ({ time: Number(row[time]), line: String(row[line] ?? "") }));

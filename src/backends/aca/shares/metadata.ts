@@ -1,8 +1,8 @@
 /** Metadata of a share that tell its volume, written and read. */
 import { create } from "@bufbuild/protobuf";
-import { z } from "zod";
+import * as v from "valibot";
 
-import { openMap } from "../../../common/open-map.ts";
+import { object, openMap, read, wholeNumber } from "../../../common/documents.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { type VolumeRecord, VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { volumeMountpoint } from "./names.ts";
@@ -15,11 +15,11 @@ const detailsKey = "sockerless_details";
 /** Azure takes 8 KiB of metadata for a share, names included. */
 const longestDetails = 7 * 1024;
 
-const detailsSchema = z.object({
+const detailsSchema = object({
   /** Seconds and nanoseconds. */
-  created: z.tuple([z.number(), z.number()]),
-  labels: openMap(z.string()),
-  options: openMap(z.string()),
+  created: v.tuple([wholeNumber, wholeNumber]),
+  labels: openMap(v.string()),
+  options: openMap(v.string()),
 });
 
 /** Metadata as Azure answers them. */
@@ -31,7 +31,7 @@ export function shareMetadata(
   instance: string,
   logger: Logger,
 ): Record<string, string> {
-  const details: z.output<typeof detailsSchema> = {
+  const details: v.InferOutput<typeof detailsSchema> = {
     created: [Number(volume.created?.seconds ?? 0n), volume.created?.nanos ?? 0],
     labels: volume.labels,
     options: volume.options,
@@ -70,15 +70,15 @@ export function volumeOfShare(reference: ShareReference, metadata: Metadata): Vo
   });
 }
 
-function encode(details: z.output<typeof detailsSchema>): string {
+function encode(details: v.InferOutput<typeof detailsSchema>): string {
   return Buffer.from(JSON.stringify(details)).toString("base64url");
 }
 
 /** @returns undefined: there are none, or somebody has changed them */
-function decode(metadata: Metadata): Partial<z.output<typeof detailsSchema>> | undefined {
+function decode(metadata: Metadata): Partial<v.InferOutput<typeof detailsSchema>> | undefined {
   try {
     const text = Buffer.from(metadataValue(metadata, detailsKey) ?? "", "base64url").toString("utf8");
-    return detailsSchema.safeParse(JSON.parse(text)).data;
+    return read(detailsSchema, JSON.parse(text)).value;
   } catch {
     return undefined;
   }

@@ -1,8 +1,9 @@
 /** The archive of `docker save`: `manifest.json` lists images with the names of their parts. */
 import { isDeepStrictEqual } from "node:util";
 
-import { z } from "zod";
+import * as v from "valibot";
 
+import { object } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
@@ -13,11 +14,11 @@ import { check, maxJsonBytes, parseJson } from "./manifest.ts";
 import { platformDistance } from "./platform.ts";
 import { canonicalString, parseNamed } from "./reference.ts";
 
-const itemSchema = z.object({
-  Config: z.string(),
-  RepoTags: z.array(z.string()).nullish(),
-  Layers: z.array(z.string()).nullish(),
-  Parent: z.string().nullish(),
+const itemSchema = object({
+  Config: v.string(),
+  RepoTags: v.nullish(v.array(v.string())),
+  Layers: v.nullish(v.array(v.string())),
+  Parent: v.nullish(v.string()),
 });
 
 /**
@@ -35,7 +36,7 @@ export async function readDockerArchive(
     throw invalid("invalid manifest, manifest cannot be null (but can be [])");
   }
   const images: ArchivedImage[] = [];
-  for (const item of check(z.array(itemSchema), json, "manifest")) {
+  for (const item of check(v.array(itemSchema), json, "manifest")) {
     const configBlob = files.get(item.Config);
     const config = parseImageConfig(await context.store.read(configBlob.digest, maxJsonBytes));
     if (!hasPlatform(config.platform, context.platform)) {

@@ -1,9 +1,9 @@
 /** The configuration of an image: the JSON document whose digest is the image's ID, and what we make of it. */
 import { create, fromJson, toJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
-import { z } from "zod";
+import * as v from "valibot";
 
-import { openMap } from "../../../common/open-map.ts";
+import { mustRead, object, openMap, wholeNumber } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 import {
   type ContainerConfig,
@@ -46,54 +46,41 @@ export interface ImageConfig {
   readonly history: readonly HistoryEntry[];
 }
 
-const text = z
-  .string()
-  .nullish()
-  .transform((value) => value ?? "");
-const texts = z.array(z.string()).nullish();
-const keys = openMap(z.unknown())
-  .nullish()
-  .transform((value) => Object.keys(value ?? {}));
-const flag = z
-  .boolean()
-  .nullish()
-  .transform((value) => value ?? false);
-const wholeNumber = z
-  .int()
-  .nullish()
-  .transform((value) => value ?? 0);
+const text = v.nullish(v.string(), "");
+const texts = v.nullish(v.array(v.string()));
+const keys = v.pipe(v.nullish(openMap(v.unknown()), {}), v.transform(Object.keys));
+const flag = v.nullish(v.boolean(), false);
+const numberOrZero = v.nullish(wholeNumber, 0);
 
-const healthSchema = z.object({
+const healthSchema = object({
   Test: texts,
-  Interval: wholeNumber,
-  Timeout: wholeNumber,
-  StartPeriod: wholeNumber,
-  StartInterval: wholeNumber,
-  Retries: wholeNumber,
+  Interval: numberOrZero,
+  Timeout: numberOrZero,
+  StartPeriod: numberOrZero,
+  StartInterval: numberOrZero,
+  Retries: numberOrZero,
 });
 
-const runConfigSchema = z.object({
+const runConfigSchema = object({
   Hostname: text,
   Domainname: text,
   User: text,
   ExposedPorts: keys,
   Env: texts,
   Cmd: texts,
-  Healthcheck: healthSchema.nullish(),
+  Healthcheck: v.nullish(healthSchema),
   ArgsEscaped: flag,
   Volumes: keys,
   WorkingDir: text,
   Entrypoint: texts,
   OnBuild: texts,
-  Labels: openMap(z.string())
-    .nullish()
-    .transform((value) => value ?? {}),
+  Labels: v.nullish(openMap(v.string()), {}),
   StopSignal: text,
-  StopTimeout: z.int().nullish(),
+  StopTimeout: v.nullish(wholeNumber),
   Shell: texts,
 });
 
-const imageSchema = z.object({
+const imageSchema = object({
   created: text,
   comment: text,
   author: text,
@@ -102,14 +89,14 @@ const imageSchema = z.object({
   architecture: text,
   variant: text,
   "os.version": text,
-  config: runConfigSchema.nullish(),
-  rootfs: z.object({
-    diff_ids: z.array(z.string().refine(isSha256Digest, "not a SHA-256 digest")).nullish(),
+  config: v.nullish(runConfigSchema),
+  rootfs: object({
+    diff_ids: v.nullish(v.array(v.pipe(v.string(), v.check(isSha256Digest, "not a SHA-256 digest")))),
   }),
-  history: z
-    .array(z.object({ created: text, created_by: text, author: text, comment: text, empty_layer: flag }))
-    .nullish()
-    .transform((value) => value ?? []),
+  history: v.nullish(
+    v.array(object({ created: text, created_by: text, author: text, comment: text, empty_layer: flag })),
+    [],
+  ),
 });
 
 /** The document, its properties in their order. @throws invalid */
@@ -148,7 +135,7 @@ export function parseImageConfig(bytes: Uint8Array): ImageConfig {
     dockerVersion: image.docker_version,
     platform: create(PlatformSchema, { os, architecture: image.architecture, variant: image.variant }),
     osVersion: image["os.version"],
-    config: toContainerConfig(image.config ?? runConfigSchema.parse({})),
+    config: toContainerConfig(image.config ?? mustRead(runConfigSchema, {})),
     diffIds,
     history: image.history.map((entry) => ({
       created: entry.created,
@@ -168,7 +155,7 @@ function parseTime(written: string): Timestamp | undefined {
   }
 }
 
-function toContainerConfig(config: z.output<typeof runConfigSchema>): ContainerConfig {
+function toContainerConfig(config: v.InferOutput<typeof runConfigSchema>): ContainerConfig {
   const { Healthcheck: health, StopTimeout: stopTimeout } = config;
   return create(ContainerConfigSchema, {
     hostname: config.Hostname,
@@ -190,7 +177,7 @@ function toContainerConfig(config: z.output<typeof runConfigSchema>): ContainerC
   });
 }
 
-function toHealthConfig(health: z.output<typeof healthSchema>): HealthConfig {
+function toHealthConfig(health: v.InferOutput<typeof healthSchema>): HealthConfig {
   return create(HealthConfigSchema, {
     test: health.Test ?? [],
     interval: BigInt(health.Interval),

@@ -2,10 +2,10 @@
  * The archive that `docker save` wrote before Docker 1.10, and old tools still write: each folder is an image of one
  * layer, under an ID of its own time, on top of its parent; `repositories` names tags.
  */
-import { z } from "zod";
+import * as v from "valibot";
 
+import { object, openMap } from "../../../common/documents.ts";
 import { invalid, messageOf } from "../../../common/errors.ts";
-import { openMap } from "../../../common/open-map.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
 import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
 import { parseImageConfig } from "./image-config.ts";
@@ -19,17 +19,14 @@ const maxLayers = 125;
 /** Bytes of all configurations together: what a parent says is repeated in that of each image on top of it. */
 const maxConfigBytes = 64 * 1024 ** 2;
 
-const text = z
-  .string()
-  .nullish()
-  .transform((value) => value ?? "");
+const text = v.nullish(v.string(), "");
 
-const stepSchema = z.object({
+const stepSchema = object({
   parent: text,
   created: text,
   author: text,
   comment: text,
-  container_config: z.object({ Cmd: z.array(z.string()).nullish() }).nullish(),
+  container_config: v.nullish(object({ Cmd: v.nullish(v.array(v.string())) })),
 });
 
 /** Members of a folder's `json` that are not its image's. */
@@ -61,7 +58,7 @@ export async function readLegacyArchive(
   }
   const repositories = files.get("repositories");
   const tags = check(
-    openMap(openMap(z.string())),
+    openMap(openMap(v.string())),
     parseJson(await context.store.read(repositories.digest, maxJsonBytes), "repositories"),
     "repositories",
   );

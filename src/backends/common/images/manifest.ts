@@ -1,7 +1,7 @@
 /** Manifests and indices of images: the OCI image specification and Docker's schema 2, read with a schema. */
-import { z } from "zod";
+import * as v from "valibot";
 
-import { openMap } from "../../../common/open-map.ts";
+import { listOfAtMost, object, openMap, read, type Schema, size } from "../../../common/documents.ts";
 import { invalid, messageOf } from "../../../common/errors.ts";
 import { isSha256Digest } from "./digest.ts";
 
@@ -28,39 +28,46 @@ export const acceptedManifests: readonly string[] = [
   mediaTypes.ociManifest,
 ];
 
-const descriptorSchema = z.object({
-  mediaType: z.string().default(""),
-  digest: z.string().refine(isSha256Digest, "unsupported digest algorithm"),
-  size: z.int().nonnegative(),
-  annotations: openMap(z.string()).nullish(),
-  platform: z
-    .object({
-      os: z.string().default(""),
-      architecture: z.string().default(""),
-      variant: z.string().nullish(),
-    })
-    .nullish(),
+const descriptorSchema = object({
+  mediaType: v.optional(v.string(), ""),
+  digest: v.pipe(v.string(), v.check(isSha256Digest, "unsupported digest algorithm")),
+  size,
+  annotations: v.nullish(openMap(v.string())),
+  platform: v.nullish(
+    object({
+      os: v.optional(v.string(), ""),
+      architecture: v.optional(v.string(), ""),
+      variant: v.nullish(v.string()),
+    }),
+  ),
 });
 
-const manifestSchema = z.object({
-  schemaVersion: z.literal(2),
-  mediaType: z.string().nullish(),
+const manifestSchema = object({
+  schemaVersion: v.literal(2),
+  mediaType: v.nullish(v.string()),
   config: descriptorSchema,
-  layers: z.array(descriptorSchema).max(4096),
+  layers: listOfAtMost(4096, descriptorSchema),
 });
 
-const indexSchema = z.object({
-  schemaVersion: z.literal(2),
-  mediaType: z.string().nullish(),
-  manifests: z.array(descriptorSchema).max(4096),
+const indexSchema = object({
+  schemaVersion: v.literal(2),
+  mediaType: v.nullish(v.string()),
+  manifests: listOfAtMost(4096, descriptorSchema),
+});
+
+/** The members that tell what a document is. */
+const headSchema = object({
+  schemaVersion: v.unknown(),
+  mediaType: v.nullish(v.string()),
+  manifests: v.unknown(),
 });
 
 /** A reference by digest from one document to another blob. */
-export type Descriptor = z.output<typeof descriptorSchema>;
+export type Descriptor = v.InferOutput<typeof descriptorSchema>;
 /** One image: its configuration and its layers, bottom first. */
-export type ImageManifest = z.output<typeof manifestSchema>;
+export type ImageManifest = v.InferOutput<typeof manifestSchema>;
 /** Several images, told apart by platform. */
-export type ImageIndexDocument = z.output<typeof indexSchema>;
+export type ImageIndexDocument = v.InferOutput<typeof indexSchema>;
 
 /** A manifest or an index, with the media type that it has. */
 export type ManifestDocument =
@@ -75,22 +82,13 @@ export type ManifestDocument =
  */
 export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestDocument {
   const json = parseJson(bytes, "manifest");
-  const head = z
-    .object({
-      schemaVersion: z.unknown().optional(),
-      mediaType: z.string().nullish(),
-      manifests: z.unknown().optional(),
-    })
-    .safeParse(json);
-  if (!head.success) {
+  const { value: head } = read(headSchema, json);
+  if (head === undefined) {
     throw invalid("unsupported manifest format");
   }
   const claimed = claimedType.split(";")[0]?.trim() ?? "";
-  const mediaType = head.data.mediaType ?? claimed;
-  if (
-    head.data.schemaVersion === 1 ||
-    mediaType.startsWith(mediaTypes.dockerSchema1.slice(0, -"+json".length))
-  ) {
+  const mediaType = head.mediaType ?? claimed;
+  if (head.schemaVersion === 1 || mediaType.startsWith(mediaTypes.dockerSchema1.slice(0, -"+json".length))) {
     throw invalid(
       "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed." +
         " More information at https://docs.docker.com/go/deprecated-image-specs/",
@@ -103,7 +101,7 @@ export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestD
     return { kind: "manifest", mediaType, manifest: check(manifestSchema, json, "manifest") };
   }
   // An OCI document may leave its media type out; then the fields tell.
-  return head.data.manifests === undefined
+  return head.manifests === undefined
     ? {
         kind: "manifest",
         mediaType: mediaTypes.ociManifest,
@@ -140,16 +138,10 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
 }
 
 /** Checks a JSON value against a schema; the error names the document and the first place that is wrong. */
-export function check<Schema extends z.ZodType>(
-  schema: Schema,
-  json: unknown,
-  what: string,
-): z.output<Schema> {
-  const result = schema.safeParse(json);
-  if (result.success) {
-    return result.data;
+export function check<Output>(schema: Schema<Output>, json: unknown, what: string): Output {
+  const { value, misfit } = read(schema, json);
+  if (misfit !== undefined) {
+    throw invalid(`invalid ${what}${misfit.place && ` at ${misfit.place}`}: ${misfit.message}`);
   }
-  const issue = result.error.issues[0];
-  const place = issue === undefined || issue.path.length === 0 ? "" : ` at ${issue.path.join(".")}`;
-  throw invalid(`invalid ${what}${place}: ${issue?.message ?? "malformed"}`);
+  return value;
 }

@@ -1,63 +1,59 @@
 /** Docker's seccomp profiles: how they are read, and which of their rules hold for a container. */
-import { z } from "zod";
+import * as v from "valibot";
 
+import { object, orNothing, read, size } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 
 /** Unsigned, of 64 bits: a double does not hold all of them. */
-const uint64 = z
-  .bigint()
-  .min(0n)
-  .max(2n ** 64n - 1n);
-const uint32 = z
-  .number()
-  .int()
-  .min(0)
-  .max(2 ** 32 - 1);
+const uint64 = v.pipe(
+  v.bigint(),
+  v.minValue(0n, "Too small: expected bigint to be >=0"),
+  v.maxValue(2n ** 64n - 1n, `Too big: expected bigint to be <=${2n ** 64n - 1n}`),
+);
+const uint32 = v.pipe(size, v.maxValue(2 ** 32 - 1, `Too big: expected number to be <=${2 ** 32 - 1}`));
+const strings = orNothing(v.array(v.string()));
 
-/** As Go reads JSON: null is as good as nothing. */
-const orNull = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
-const strings = orNull(z.array(z.string()));
-
-const kernelVersion = z
-  .string()
-  .regex(/^\d+\.\d+/, { error: 'invalid kernel version: expected "<kernel>.<major>"' });
-
-const conditionSchema = orNull(
-  z.object({ arches: strings, caps: strings, minKernel: orNull(kernelVersion) }),
+const kernelVersion = v.pipe(
+  v.string(),
+  v.regex(/^\d+\.\d+/, 'invalid kernel version: expected "<kernel>.<major>"'),
 );
 
-const argumentSchema = z.object({
+const conditionSchema = orNothing(
+  object({ arches: strings, caps: strings, minKernel: orNothing(kernelVersion) }),
+);
+
+const argumentSchema = object({
   index: uint32,
-  value: orNull(uint64).transform((value) => value ?? 0n),
-  valueTwo: orNull(uint64).transform((value) => value ?? 0n),
-  op: z.string(),
+  value: v.nullish(uint64, 0n),
+  valueTwo: v.nullish(uint64, 0n),
+  op: v.string(),
 });
 
-const ruleSchema = z.object({
-  name: orNull(z.string()),
+const ruleSchema = object({
+  name: orNothing(v.string()),
   names: strings,
-  action: z.string(),
-  errnoRet: orNull(uint32),
-  args: orNull(z.array(argumentSchema)),
+  action: v.string(),
+  errnoRet: orNothing(uint32),
+  args: orNothing(v.array(argumentSchema)),
   includes: conditionSchema,
   excludes: conditionSchema,
 });
 
-const profileSchema = z.object({
-  defaultAction: orNull(z.string()),
-  defaultErrnoRet: orNull(uint32),
+const profileSchema = object({
+  defaultAction: orNothing(v.string()),
+  defaultErrnoRet: orNothing(uint32),
   architectures: strings,
-  archMap: orNull(z.array(z.object({ architecture: z.string(), subArchitectures: strings }))),
-  syscalls: orNull(z.array(ruleSchema)),
+  archMap: orNothing(v.array(object({ architecture: v.string(), subArchitectures: strings }))),
+  syscalls: orNothing(v.array(ruleSchema)),
   flags: strings,
-  listenerPath: orNull(z.string()),
+  listenerPath: orNothing(v.string()),
 });
 
 /**
  * A seccomp profile in Docker's format: the OCI one with rules that hold only
  * for some architectures, capabilities or kernels.
  */
-export type SeccompProfile = z.output<typeof profileSchema>;
+export type SeccompProfile = v.InferOutput<typeof profileSchema>;
 type ProfileRule = NonNullable<SeccompProfile["syscalls"]>[number];
 
 /** The container and machine on which a profile is to hold, but for the kernel. */
@@ -129,13 +125,11 @@ export function parseSeccompProfile(json: string): SeccompProfile {
   } catch (cause) {
     throw invalid(`Decoding seccomp profile failed: ${(cause as Error).message}`, cause);
   }
-  const result = profileSchema.safeParse(parsed);
-  if (!result.success) {
-    const [issue] = result.error.issues;
-    const where = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
-    throw invalid(`Decoding seccomp profile failed: ${where}${issue?.message ?? ""}`, result.error);
+  const { value: profile, misfit } = read(profileSchema, parsed);
+  if (misfit !== undefined) {
+    const where = misfit.place === "" ? "" : `${misfit.place}: `;
+    throw invalid(`Decoding seccomp profile failed: ${where}${misfit.message}`);
   }
-  const profile = result.data;
   if ((profile.architectures?.length ?? 0) > 0 && (profile.archMap?.length ?? 0) > 0) {
     throw invalid(
       "both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'",

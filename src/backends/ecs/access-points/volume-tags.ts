@@ -2,9 +2,9 @@
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type AccessPointDescription, LifeCycleState } from "@aws-sdk/client-efs";
-import { z } from "zod";
+import * as v from "valibot";
 
-import { openMap } from "../../../common/open-map.ts";
+import { object, openMap, read, wholeNumber } from "../../../common/documents.ts";
 import type { Logger } from "../../../common/logger.ts";
 import {
   type VolumePart,
@@ -25,17 +25,17 @@ import { volumeMountpoint } from "./mountpoint.ts";
 import type { VolumeDirectory } from "./parts.ts";
 import { formatAccessPoint } from "./reference.ts";
 
-const detailsSchema = z.object({
-  driver: z.string(),
+const detailsSchema = object({
+  driver: v.string(),
   /** Seconds and nanoseconds. */
-  created: z.tuple([z.number(), z.number()]),
-  labels: openMap(z.string()),
-  options: openMap(z.string()),
+  created: v.tuple([wholeNumber, wholeNumber]),
+  labels: openMap(v.string()),
+  options: openMap(v.string()),
 });
 
 /** The tags of a volume's access point. Labels that are too long are left out, and it is logged. */
 export function volumeTags(volume: VolumeRecord, instance: string, logger: Logger): WrittenTag[] {
-  const details: z.output<typeof detailsSchema> = {
+  const details: v.InferOutput<typeof detailsSchema> = {
     driver: volume.driver,
     created: [Number(volume.created?.seconds ?? 0n), volume.created?.nanos ?? 0],
     labels: volume.labels,
@@ -52,7 +52,7 @@ export function volumeTags(volume: VolumeRecord, instance: string, logger: Logge
   return [{ Key: volumeTag, Value: volume.name }, { Key: instanceTag, Value: instance }, ...written];
 }
 
-const partSchema = z.object({ subpath: z.string() });
+const partSchema = object({ subpath: v.string() });
 
 /** The tags of the access point of a directory in a volume. */
 export function partTags({ volume, subpath, wholeId }: VolumeDirectory, instance: string): WrittenTag[] {
@@ -60,7 +60,7 @@ export function partTags({ volume, subpath, wholeId }: VolumeDirectory, instance
     { Key: volumeTag, Value: volume.name },
     { Key: instanceTag, Value: instance },
     { Key: partOfTag, Value: wholeId },
-    ...(detailsToTags({ subpath } satisfies z.output<typeof partSchema>) ?? []),
+    ...(detailsToTags({ subpath } satisfies v.InferOutput<typeof partSchema>) ?? []),
   ];
 }
 
@@ -134,7 +134,7 @@ export function partIdsOf(all: readonly AccessPointDescription[], wholeId: strin
 /** The parts of a volume whose access point is this. */
 function partsAmong(all: readonly AccessPointDescription[], wholeId: string): VolumePart[] {
   return all.flatMap(({ AccessPointId: accessPointId = "", FileSystemId: fileSystemId = "", Tags = [] }) => {
-    const subpath = partSchema.safeParse(detailsOfTags(Tags)).data?.subpath;
+    const subpath = read(partSchema, detailsOfTags(Tags)).value?.subpath;
     return subpath === undefined || tagValue(Tags, partOfTag) !== wholeId
       ? []
       : [
@@ -151,7 +151,7 @@ function volumeRecord(
   name: string,
   accessPointId: string,
 ): VolumeRecord {
-  const details = detailsSchema.safeParse(detailsOfTags(description.Tags ?? [])).data;
+  const details = read(detailsSchema, detailsOfTags(description.Tags ?? [])).value;
   return create(VolumeRecordSchema, {
     name,
     driver: details?.driver ?? "local",

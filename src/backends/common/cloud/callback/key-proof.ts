@@ -2,12 +2,17 @@
 import { createHash, randomBytes, verify, X509Certificate } from "node:crypto";
 
 import type { WebSocket } from "ws";
-import { z } from "zod";
+import * as v from "valibot";
+
+import { mustRead, object } from "../../../../common/documents.ts";
 
 /** The most bytes of an agent's answer. */
 const maxProofBytes = 8 * 1024;
 
-const shownSchema = z.object({ certificate: z.base64(), signature: z.base64() });
+const shownSchema = object({
+  certificate: v.pipe(v.string(), v.base64()),
+  signature: v.pipe(v.string(), v.base64()),
+});
 
 /**
  * Sends an agent a nonce to be signed, and resolves once it was.
@@ -27,7 +32,7 @@ export async function learnKey(socket: WebSocket, instance: string, containerId:
   if (shown.length > maxProofBytes) {
     throw new Error(`it answered ${shown.length} bytes, and ${maxProofBytes} are enough to show a key`);
   }
-  const { certificate, signature } = shownSchema.parse(JSON.parse(shown.toString()));
+  const { certificate, signature } = mustRead(shownSchema, JSON.parse(shown.toString()));
   const { publicKey } = new X509Certificate(Buffer.from(certificate, "base64"));
   const signed = `sockerless callback ${instance} ${containerId} ${nonce.toString("hex")}`;
   const isSigned =

@@ -2,8 +2,9 @@
  * Authorization at a registry: what its `/v2/` asks for decides. Bearer tokens are fetched from the token server that
  * the registry names (Distribution specification, "Token Authentication" and "OAuth2"), once for each scope.
  */
-import { z } from "zod";
+import * as v from "valibot";
 
+import { object, read } from "../../../../common/documents.ts";
 import { systemError } from "../../../../common/errors.ts";
 import { type AuthChallenge, parseChallenges } from "./auth-challenge.ts";
 import { basicHeader, type Credentials } from "./credentials.ts";
@@ -20,10 +21,10 @@ const clientId = "docker";
 const maxTokenBytes = 1024 ** 2;
 const maxErrorBytes = 64 * 1024;
 
-const tokenSchema = z.object({
-  token: z.string().nullish(),
-  access_token: z.string().nullish(),
-  refresh_token: z.string().nullish(),
+const tokenSchema = object({
+  token: v.nullish(v.string()),
+  access_token: v.nullish(v.string()),
+  refresh_token: v.nullish(v.string()),
 });
 
 /** Makes `Authorization` headers for one registry. */
@@ -107,12 +108,12 @@ export class Authorizer {
     if (response.status < 200 || response.status >= 300) {
       throw await refusalOfResponse(response);
     }
-    const answer = tokenSchema.safeParse(parseJson(await response.bytes(maxTokenBytes)));
-    const token = answer.data?.token || answer.data?.access_token;
+    const { value: answer } = read(tokenSchema, parseJson(await response.bytes(maxTokenBytes)));
+    const token = answer?.token || answer?.access_token;
     if (token === undefined || token === null || token === "") {
       throw new RegistryUnreachable("authorization server did not include a token in the response");
     }
-    this.#refreshToken = answer.data?.refresh_token ?? this.#refreshToken;
+    this.#refreshToken = answer?.refresh_token ?? this.#refreshToken;
     return token;
   }
 

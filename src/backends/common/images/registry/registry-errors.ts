@@ -3,8 +3,9 @@
  */
 import { STATUS_CODES } from "node:http";
 
-import { z } from "zod";
+import * as v from "valibot";
 
+import { object, read } from "../../../../common/documents.ts";
 import {
   messageOf,
   notFound,
@@ -29,9 +30,9 @@ const standardMessages: Readonly<Record<string, string>> = {
   UNSUPPORTED: "The operation is unsupported.",
 };
 
-const bodySchema = z.object({
-  errors: z.array(z.object({ code: z.string(), message: z.string().nullish() })).nullish(),
-  details: z.string().nullish(),
+const bodySchema = object({
+  errors: v.nullish(v.array(object({ code: v.string(), message: v.nullish(v.string()) }))),
+  details: v.nullish(v.string()),
 });
 
 /** Reason of a refusal where the registry asks for a password and the client has none. */
@@ -121,10 +122,10 @@ export function statusLine(status: number): string {
 }
 
 /** The errors of a body, or why there are none. */
-function parseBody(body: string): [parsed: z.output<typeof bodySchema> | undefined, failure: string] {
+function parseBody(body: string): [parsed: v.InferOutput<typeof bodySchema> | undefined, failure: string] {
   try {
     const parsed = JSON.parse(body, withLowerKeys) as unknown;
-    return [bodySchema.safeParse(parsed).data, "no error details found in HTTP response body"];
+    return [read(bodySchema, parsed).value, "no error details found in HTTP response body"];
   } catch (error) {
     return [undefined, messageOf(error)];
   }

@@ -1,6 +1,7 @@
 /** One repository of a registry (Distribution specification v2): manifests and blobs, read and written. */
-import { z } from "zod";
+import * as v from "valibot";
 
+import { mustRead, object } from "../../../../common/documents.ts";
 import { invalid } from "../../../../common/errors.ts";
 import { isSha256Digest, sha256Of } from "../digest.ts";
 import { acceptedManifests, maxJsonBytes, parseJson } from "../manifest.ts";
@@ -14,7 +15,7 @@ import { RegistryRefusal, RegistryUnreachable, statusLine } from "./registry-err
 const maxTagPages = 10_000;
 const maxTags = 1_000_000;
 
-const tagListSchema = z.object({ tags: z.array(z.string()).nullish() });
+const tagListSchema = object({ tags: v.nullish(v.array(v.string())) });
 
 /** Settings of every connection to registries. */
 export interface RegistryOptions {
@@ -367,7 +368,7 @@ export class Registry implements Disposable {
 
 function tagsOfPage(bytes: Buffer): readonly string[] {
   try {
-    return tagListSchema.parse(JSON.parse(bytes.toString("utf8"))).tags ?? [];
+    return mustRead(tagListSchema, JSON.parse(bytes.toString("utf8"))).tags ?? [];
   } catch (error) {
     throw invalid("the registry's list of tags is none", error);
   }

@@ -1,0 +1,17 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { volumeOfShare } from "./metadata.ts";
+
+test("a share whose details somebody has changed is a volume all the same, without them", () => {
+  const details = { created: [1.5, 0], labels: { a: "b" }, options: {} };
+  for (const text of [JSON.stringify(details), "no JSON"]) {
+    const volume = volumeOfShare(
+      { account: "a", share: "s" },
+      { sockerless_volume: "v", sockerless_details: Buffer.from(text).toString("base64url") },
+    );
+    assert.equal(volume?.name, "v");
+    assert.equal(volume?.created?.seconds, 0n);
+    assert.deepEqual(volume?.labels, {});
+  }
+});
