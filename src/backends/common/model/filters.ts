@@ -1,11 +1,15 @@
 /** Docker's filters: several values of a key are alternatives, several keys must all match. */
-import { RE2JS } from "re2js";
+import type { RE2JS } from "re2js";
 
 import { invalid } from "../../../common/errors.ts";
 import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { compileExpression } from "./re2.ts";
 
 /** Regular expressions come from clients; longer ones are compared as text alone. */
 const longestPattern = 4096;
+
+/** A name as most are: an expression that stands for itself alone. */
+const plainName = /^[\w/:-]*$/;
 
 /** The filters of one request. */
 export class Filters {
@@ -49,9 +53,9 @@ export class Filters {
 
   /** As {@link matchesExactly}; a value that is a regular expression found in the text will do as well. */
   matches(key: string, text: string): boolean {
-    return (
-      this.matchesExactly(key, text) || this.get(key).some((value) => this.#expression(value)?.test(text))
-    );
+    const isFound = (value: string): boolean | undefined =>
+      plainName.test(value) ? text.includes(value) : this.#expression(value)?.test(text);
+    return this.matchesExactly(key, text) || this.get(key).some(isFound);
   }
 
   /** Whether every value, a name or `name=value`, is among the pairs; true where there are none. */
@@ -98,10 +102,9 @@ export class Filters {
   }
 }
 
-/** RE2, as in Docker: JavaScript's own engine may take for ever, and everybody would wait. */
 function compiled(pattern: string): RE2JS | undefined {
   try {
-    return pattern.length > longestPattern ? undefined : RE2JS.compile(pattern);
+    return pattern.length > longestPattern ? undefined : compileExpression(pattern);
   } catch {
     return undefined; // As in Docker, it is compared as text alone.
   }

@@ -1,12 +1,11 @@
 /**
  * A container's log configuration: its check at a start, and the details that `docker logs --details` shows.
  */
-import { RE2JS } from "re2js";
-
 import { systemError } from "../../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import { logSettings } from "../../../logging/log-settings.ts";
 import { renderLogTag, type TagFields } from "../../../logging/log-tag.ts";
+import { compileExpression } from "../../../model/re2.ts";
 import { configOf, hostConfigOf } from "../../../model/records.ts";
 
 const shortIdLength = 12;
@@ -73,7 +72,7 @@ function chosen(
   pattern: string | undefined,
 ): Record<string, string> {
   const wanted = new Set(names?.split(","));
-  const expression = pattern === undefined || pattern === "" ? undefined : RE2JS.compile(pattern);
+  const expression = pattern === undefined || pattern === "" ? undefined : compileExpression(pattern);
   return Object.fromEntries(
     Object.entries(pairs).filter(([name]) => wanted.has(name) || expression?.test(name)),
   );
