@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 
 import type { Config, EcsSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
-import type { Logger } from "../common/logger.ts";
+import type { RareLogger } from "./rare-logger.ts";
 
 const checkout = fileURLToPath(new URL("../../../", import.meta.url));
 const program = path.join(checkout, "build/sockerless-builder");
@@ -67,7 +67,7 @@ export function builderRefusal(
 /** One builder at a time. */
 export class BuilderProcess {
   readonly #config: BuilderConfig;
-  readonly #logger: Logger;
+  readonly #logger: RareLogger;
   readonly #files: BuilderFiles;
   #process: ChildProcess | undefined;
   #compiler: ChildProcess | undefined;
@@ -76,7 +76,7 @@ export class BuilderProcess {
   #isCompiling = false;
   #stopping = false;
 
-  constructor(config: BuilderConfig, logger: Logger, files: BuilderFiles = { program, compiler }) {
+  constructor(config: BuilderConfig, logger: RareLogger, files: BuilderFiles = { program, compiler }) {
     this.#config = config;
     this.#logger = logger;
     this.#files = files;

@@ -9,7 +9,7 @@
 import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
-import type { Logger } from "../common/logger.ts";
+import type { RareLogger } from "./rare-logger.ts";
 import { scratchDirectories } from "../common/scratch-directories.ts";
 
 /** Length of a slot in bytes, and of an exec's ID. */
@@ -75,13 +75,13 @@ export class ExecSlots {
 
 /** Execs whose streams processes did not live to end, the supervisor's side: one process comes after the other. */
 export class CutExecs {
-  readonly #logger: Logger;
+  readonly #logger: Pick<RareLogger, "warn">;
   readonly #directories: readonly string[];
   #descriptor: number | undefined;
   #ids: readonly string[] = [];
 
   /** @param directories for the file, in the order to try */
-  constructor(logger: Logger, directories: readonly string[] = scratchDirectories()) {
+  constructor(logger: Pick<RareLogger, "warn">, directories: readonly string[] = scratchDirectories()) {
     this.#logger = logger;
     this.#directories = directories;
   }

@@ -28,8 +28,8 @@ test("the configuration may come by any descriptor", async (t) => {
   }
 });
 
-test("it loads no package but the logger's: it stays for as long as the daemon does", async () => {
-  assert.deepEqual(await packagesOf(new URL("./serve-process.js", import.meta.url)), new Set(["pino"]));
+test("it loads no package: it stays for as long as the daemon does", async () => {
+  assert.deepEqual(await packagesOf(new URL("./serve-process.js", import.meta.url)), new Set());
 });
 
 /** Packages that a compiled module imports, by itself and through our own. */

@@ -1,10 +1,10 @@
 /** `sockerless serve`: backend and frontend as two processes. */
 import type { Config } from "../common/config/load.ts";
-import { processLogger } from "../common/logger.ts";
 import { onAbort } from "../common/on-abort.ts";
 import { dockerHostLine } from "./docker-host.ts";
 import { giveMemoryBackOnceSettled } from "./give-memory-back.ts";
 import { closeInheritedDescriptors } from "./inherited-descriptors.ts";
+import { rareLogger } from "./rare-logger.ts";
 import { backendService, frontendService } from "./services.ts";
 import { onEndRequested, onReloadRequested } from "./signals.ts";
 import { type Supervised, supervise } from "./supervisor.ts";
@@ -12,7 +12,10 @@ import { type Supervised, supervise } from "./supervisor.ts";
 /** Serves until a signal asks to end; prints the line to paste once Docker clients are answered. */
 export async function serve(config: Config): Promise<void> {
   process.title = "sockerless";
-  const logger = processLogger(config, "supervisor");
+  const logger = rareLogger(async () => {
+    const { processLogger } = await import("../common/logger.ts");
+    return processLogger(config, "supervisor");
+  });
   closeInheritedDescriptors(); // After the configuration is read, which may be a shell's /dev/fd/63.
   const services = [backendService(config.backend), frontendService()];
 

@@ -10,11 +10,11 @@ import { fileURLToPath } from "node:url";
 import type { Config } from "../common/config/load.ts";
 import { messageOf, systemError } from "../common/errors.ts";
 import type { HeldSocket } from "../common/held-sockets.ts";
-import type { Logger } from "../common/logger.ts";
 import { onAbort } from "../common/on-abort.ts";
 import { BuilderProcess } from "./builder-process.ts";
 import { CutExecs } from "./exec-slots.ts";
 import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
+import type { RareLogger } from "./rare-logger.ts";
 import type { Service } from "./services.ts";
 import { pauseAfter } from "../common/pauses.ts";
 
@@ -74,7 +74,7 @@ export interface Supervised {
 export async function supervise(
   services: readonly Service[],
   config: Config,
-  logger: Logger,
+  logger: RareLogger,
   signal: AbortSignal,
 ): Promise<Supervised> {
   const builder = new BuilderProcess(config, logger);
@@ -124,7 +124,7 @@ class Child {
   readonly name: string;
   readonly #service: Service;
   readonly #config: Config;
-  readonly #logger: Logger;
+  readonly #logger: RareLogger;
   readonly #builder: BuilderProcess;
   readonly #sockets = new Map<string, { readonly socket: HeldSocket; readonly handle: SocketHandle }>();
   readonly #cutExecs: CutExecs;
@@ -134,13 +134,13 @@ class Child {
   #restarting: NodeJS.Timeout | undefined;
   #stopping = false;
 
-  constructor(service: Service, config: Config, logger: Logger, builder: BuilderProcess) {
+  constructor(service: Service, config: Config, logger: RareLogger, builder: BuilderProcess) {
     this.name = service.name;
     this.#service = service;
     this.#config = config;
     this.#logger = logger;
     this.#builder = builder;
-    this.#cutExecs = new CutExecs(logger.child({ service: service.name }));
+    this.#cutExecs = new CutExecs(logger);
     this.#process = this.#spawn();
   }
 

@@ -1,0 +1,26 @@
+import type { Logger } from "../common/logger.ts";
+
+/** Writes one line: what happened, and its values. */
+type WriteLine = (values: object, message: string) => void;
+
+/** The part of a logger that a process needs which seldom logs. */
+export type RareLogger = Readonly<Record<"debug" | "warn" | "error", WriteLine>>;
+
+/**
+ * A logger that is loaded with its first line, since it takes 2 MB and most supervisors never write one.
+ *
+ * @param load where it fails, lines stand on standard error as they are
+ */
+export function rareLogger(load: () => Promise<Logger>): RareLogger {
+  let loading: Promise<Logger> | undefined;
+  const writer =
+    (level: keyof RareLogger): WriteLine =>
+    (values, message) => {
+      loading ??= load();
+      loading.then(
+        (logger) => logger[level](values, message),
+        () => console.error(`${level}: ${message}`, values),
+      );
+    };
+  return { debug: writer("debug"), warn: writer("warn"), error: writer("error") };
+}
