@@ -138,3 +138,28 @@ func TestANextRunDoesNotCutAClientThatReadsTheLogSlowly(t *testing.T) {
 	wantRest(t, rest)
 	eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, request.ContainerId)) == 0 })
 }
+
+func TestAReleaseThatIsRepeatedDoesNotCutAClientThatReadsTheLogSlowly(t *testing.T) {
+	h := startHost(t)
+	c, request := h.loud(t)
+	rest := slowReader(t, c.AgentServiceClient, request.ContainerId)
+	ready := filepath.Join(filepath.Dir(c.AgentSocket), "ready.json")
+	content, err := os.ReadFile(ready)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.release(t, request.ContainerId)
+	// As a host process leaves it that dies once the shim has let go.
+	if err := os.Mkdir(filepath.Dir(ready), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(ready, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.kill(t)
+	h.start(t)
+	if _, err := os.Lstat(ready); !os.IsNotExist(err) {
+		t.Errorf("it was not released again: %v", err)
+	}
+	wantRest(t, rest)
+}
