@@ -47,31 +47,38 @@ describe("a log that is read slowly while its container is removed", () => {
     expected = Array.from({ length: lines }, (_, number) => `${number + 1}\n`).join("");
   });
 
-  for (const [title, begin, query] of [
-    ["is whole in its client's connection", slow, ""],
-    ["is whole through a worker", slowlyRelayed, ""],
-    ["is whole where it is followed", slow, "&follow=1"],
-  ] as const) {
-    test(title, async () => {
-      const id = await ok(
-        "run",
-        "-d",
-        "--name",
-        "loud",
-        "busybox",
-        "sh",
-        "-c",
-        `seq ${lines}; touch /all; exec sleep 1000`,
-      );
-      await untilTrue(async () => (await setting.daemon.docker("exec", "loud", "ls", "/all")).code === 0);
-      const all = await begin(`/v1.51/containers/loud/logs?stdout=1${query}`);
-      await ok("rm", "--force", "loud");
-      const files = join(setting.daemon.stateDir, "containers", id);
-      await until(() => !existsSync(files) || undefined);
-      assert.notEqual(findShim(setting.daemon, id), undefined, "its shim is there for the client alone");
-      assert.equal(await ok("ps", "--all", "--quiet"), "");
-      assert.ok(channelText(await all(), 1) === expected);
-      await until(() => findShim(setting.daemon, id) === undefined || undefined);
-    });
+  /** Reads it once the container is gone, and until its shim is, too. */
+  async function outlives(begin: (path: string) => Promise<Slow>, query = ""): Promise<void> {
+    const id = await ok(
+      "run",
+      "-d",
+      "--name",
+      "loud",
+      "busybox",
+      "sh",
+      "-c",
+      `seq ${lines}; touch /all; exec sleep 1000`,
+    );
+    await untilTrue(async () => (await setting.daemon.docker("exec", "loud", "ls", "/all")).code === 0);
+    const all = await begin(`/v1.51/containers/loud/logs?stdout=1${query}`);
+    await ok("rm", "--force", "loud");
+    const files = join(setting.daemon.stateDir, "containers", id);
+    await until(() => !existsSync(files) || undefined);
+    assert.notEqual(findShim(setting.daemon, id), undefined, "its shim is there for the client alone");
+    assert.equal(await ok("ps", "--all", "--quiet"), "");
+    assert.ok(channelText(await all(), 1) === expected);
+    await until(() => findShim(setting.daemon, id) === undefined || undefined);
   }
+
+  test("is whole in its client's connection", async () => {
+    await outlives(slow);
+  });
+
+  test("is whole through a worker", async () => {
+    await outlives(slowlyRelayed);
+  });
+
+  test("is whole where it is followed", async () => {
+    await outlives(slow, "&follow=1");
+  });
 });
