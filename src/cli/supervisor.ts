@@ -44,7 +44,7 @@ const nodeSwitches = [
   "--disable-sigusr1",
   "--enable-source-maps",
   "--expose-gc",
-  "--max-semi-space-size=4",
+  "--max-semi-space-size=8",
 ] as const;
 
 /** How long to wait before a child is started again, after so many crashes in a row. */
