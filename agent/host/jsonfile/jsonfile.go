@@ -8,8 +8,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Read answers false if the file is missing or not whole: a crash of the
@@ -47,59 +45,58 @@ func closed(file *os.File, err error) error {
 // makes files meanwhile, unless many files wait for it already. After a crash
 // before that the file may be missing, or empty.
 func WriteSoonDurable(path string, value any) error {
-	file, err := replace(path, value, false)
-	if err != nil {
+	if err := Write(path, value); err != nil {
 		return err
 	}
 	startSyncing()
-	behind <- file
+	behind <- path
 	return nil
 }
 
 // gathering is how long a file waits to be synced with others: most containers of
-// a moment are gone by then, and their files need no sync.
+// a moment are gone by then, and their files need no sync. It is not open
+// meanwhile: of one that is deleted nothing is left on disk.
 const gathering = time.Second
 
-// mostGathered bounds the files that are open until they are synced, together
-// with as many that wait behind them.
+// mostGathered bounds the files that are synced together, and those that wait
+// behind them.
 const mostGathered = 32
 
 var (
-	behind       = make(chan *os.File, mostGathered)
+	behind       = make(chan string, mostGathered)
 	startSyncing = sync.OnceFunc(func() { go syncBehind() })
 )
 
 func syncBehind() {
 	for first := range behind {
-		for _, file := range gather(first) {
-			if err := syncAndClose(file); err != nil {
+		for _, path := range gather(first) {
+			if err := syncFile(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 				slog.Error("a record may not survive a crash of the machine", "error", err)
 			}
 		}
 	}
 }
 
-func gather(first *os.File) []*os.File {
-	files := []*os.File{first}
+func gather(first string) []string {
+	paths := []string{first}
 	over := time.After(gathering)
-	for len(files) < mostGathered {
+	for len(paths) < mostGathered {
 		select {
-		case file := <-behind:
-			files = append(files, file)
+		case path := <-behind:
+			paths = append(paths, path)
 		case <-over:
-			return files
+			return paths
 		}
 	}
-	return files
+	return paths
 }
 
-func syncAndClose(file *os.File) error {
-	var stat unix.Stat_t
-	err := unix.Fstat(int(file.Fd()), &stat)
-	if err == nil && stat.Nlink > 0 {
-		err = file.Sync()
+func syncFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, file.Close())
+	return errors.Join(file.Sync(), file.Close())
 }
 
 // replace answers the file that is there now, open.
