@@ -7,16 +7,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import { createLogger } from "../common/logger.ts";
+import { errnoOf } from "../common/errors.ts";
 import { CutExecs, ExecSlots, maxExecs, slotBytes } from "./exec-slots.ts";
 
-const logger = createLogger({ level: "silent", process: "test" });
+const fail = (error: unknown): never => assert.fail(String(error));
 const id = (n: number): string => n.toString(16).padStart(slotBytes, "0");
 
 /** The slots of a process, and what its supervisor knows once it has died. */
-function slots(cutExecs = new CutExecs(logger)) {
+function slots(cutExecs = new CutExecs(fail)) {
   const descriptor = cutExecs.renewSlots() ?? assert.fail("no file can be made");
-  const own = new ExecSlots(descriptor, (error) => assert.fail(String(error)));
+  const own = new ExecSlots(descriptor, fail);
   const cut = (): readonly string[] => {
     const next = cutExecs.renewSlots() ?? assert.fail("no other file can be made");
     closeSync(next);
@@ -78,7 +78,7 @@ describe("the slots of execs", () => {
         if (n === 1000) process.stdout.write("x");
       }`;
     for (let death = 0; death < 5; death += 1) {
-      const cutExecs = new CutExecs(logger);
+      const cutExecs = new CutExecs(fail);
       const descriptor = cutExecs.renewSlots();
       const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
         stdio: ["ignore", "pipe", "inherit", descriptor ?? "ignore"],
@@ -108,7 +108,7 @@ describe("the slots of execs", () => {
 
 describe("cut execs", () => {
   test("are known to each process that follows, the latest of them", () => {
-    const cutExecs = new CutExecs(logger);
+    const cutExecs = new CutExecs(fail);
     slots(cutExecs).own.streaming(id(0));
     slots(cutExecs);
     const { own } = slots(cutExecs);
@@ -126,7 +126,7 @@ describe("cut execs", () => {
   test("have their file in the first directory that takes it, and leave nothing there", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-slots-"));
     try {
-      const { own, cut } = slots(new CutExecs(logger, [join(directory, "missing"), directory]));
+      const { own, cut } = slots(new CutExecs(fail, [join(directory, "missing"), directory]));
       own.streaming(id(1));
       assert.deepEqual(readdirSync(directory), []);
       assert.deepEqual(cut(), [id(1)]);
@@ -136,15 +136,10 @@ describe("cut execs", () => {
   });
 
   test("without a file are told, and processes are started without slots", () => {
-    const lines: string[] = [];
-    const told = createLogger({
-      level: "warn",
-      process: "test",
-      destination: { write: (line) => void lines.push(line) },
-    });
-    const cutExecs = new CutExecs(told, ["/missing"]);
+    const failures: unknown[] = [];
+    const cutExecs = new CutExecs((error) => failures.push(error), ["/missing"]);
     assert.equal(cutExecs.renewSlots(), undefined);
     assert.equal(cutExecs.hasSlots, false);
-    assert.match(lines.join(""), /execs that are cut off will not be known as cut/);
+    assert.deepEqual(failures.map(errnoOf), ["ENOENT"]);
   });
 });

@@ -9,7 +9,6 @@
 import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
-import type { RareLogger } from "./rare-logger.ts";
 import { scratchDirectories } from "../common/scratch-directories.ts";
 
 /** Length of a slot in bytes, and of an exec's ID. */
@@ -75,14 +74,17 @@ export class ExecSlots {
 
 /** Execs whose streams processes did not live to end, the supervisor's side: one process comes after the other. */
 export class CutExecs {
-  readonly #logger: Pick<RareLogger, "warn">;
+  readonly #onFailure: (error: unknown) => void;
   readonly #directories: readonly string[];
   #descriptor: number | undefined;
   #ids: readonly string[] = [];
 
-  /** @param directories for the file, in the order to try */
-  constructor(logger: Pick<RareLogger, "warn">, directories: readonly string[] = scratchDirectories()) {
-    this.#logger = logger;
+  /**
+   * @param onFailure told of each process whose execs will not be known as cut
+   * @param directories for the file, in the order to try
+   */
+  constructor(onFailure: (error: unknown) => void, directories: readonly string[] = scratchDirectories()) {
+    this.#onFailure = onFailure;
     this.#directories = directories;
   }
 
@@ -102,15 +104,15 @@ export class CutExecs {
    * @returns the descriptor for it; undefined: no directory takes a file, and what that process streams is not known
    */
   renewSlots(): number | undefined {
+    const ended = this.#descriptor;
+    this.#descriptor = undefined;
     try {
-      if (this.#descriptor !== undefined) {
-        this.#ids = [...this.#ids, ...execsIn(this.#descriptor)].slice(-maxExecs);
-        closeSync(this.#descriptor);
+      if (ended !== undefined) {
+        this.#ids = [...this.#ids, ...takeExecs(ended)].slice(-maxExecs);
       }
       this.#descriptor = this.#makeSlots();
     } catch (error) {
-      this.#descriptor = undefined;
-      this.#logger.warn({ err: error }, "execs that are cut off will not be known as cut");
+      this.#onFailure(error);
     }
     return this.#descriptor;
   }
@@ -128,13 +130,18 @@ export class CutExecs {
   }
 }
 
-function execsIn(descriptor: number): string[] {
-  const bytes = Buffer.alloc(fstatSync(descriptor).size);
-  readSync(descriptor, bytes, 0, bytes.length, 0);
-  const slots = Array.from({ length: bytes.length / slotBytes }, (_, slot) =>
-    bytes.toString("latin1", slot * slotBytes, (slot + 1) * slotBytes),
-  );
-  return slots.filter((id) => execId.test(id));
+/** The execs in the slots of a process that has died, whose file is closed. */
+function takeExecs(descriptor: number): string[] {
+  try {
+    const bytes = Buffer.alloc(fstatSync(descriptor).size);
+    readSync(descriptor, bytes, 0, bytes.length, 0);
+    const slots = Array.from({ length: bytes.length / slotBytes }, (_, slot) =>
+      bytes.toString("latin1", slot * slotBytes, (slot + 1) * slotBytes),
+    );
+    return slots.filter((id) => execId.test(id));
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** Makes a file of empty slots, which is gone when the last process closes it. */

@@ -140,7 +140,9 @@ class Child {
     this.#config = config;
     this.#logger = logger;
     this.#builder = builder;
-    this.#cutExecs = new CutExecs(logger);
+    this.#cutExecs = new CutExecs((error) =>
+      logger.warn({ err: error, service: service.name }, "execs that are cut off will not be known as cut"),
+    );
     this.#process = this.#spawn();
   }
 

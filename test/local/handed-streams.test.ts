@@ -377,30 +377,34 @@ describe("a stream that goes through a worker", () => {
     await daemon.ok("rm", "-f", "many");
   });
 
-  test("is never taken for a success where the frontend is killed, by the frontends after it", async () => {
-    const { daemon } = byWorkers;
-    await runOn(daemon, "cut");
-    const [ended, cut] = [
-      await exec(daemon, "cut", "cat"),
-      await exec(daemon, "cut", "sh", "-c", "cat; exit 0"),
-    ];
-    const whole = new RawClient(daemon.socket).send(startRequest(ended));
-    whole.socket.end();
-    await whole.end();
-    whole.close();
-    const client = new RawClient(daemon.socket).send(startRequest(cut));
-    await client.answered();
-    for (let death = 0; death < 2; death += 1) {
-      const pid = await processOf(daemon, "frontend");
-      process.kill(pid, "SIGKILL");
-      await processOf(daemon, "frontend", pid);
-      await until(async () => (await exitCodeOf(daemon, cut)) !== "it runs" || undefined);
-      assert.equal(await exitCodeOf(daemon, cut), 255);
-      assert.equal(await exitCodeOf(daemon, ended), 0);
-    }
-    client.close();
-    await daemon.ok("rm", "-f", "cut");
-  });
+  for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+    test(`is never taken for a success where the frontend ends by ${signal}, by the frontends after it`, async () => {
+      const { daemon } = byWorkers;
+      const name = `cut-${signal.toLowerCase()}`;
+      await runOn(daemon, name);
+      const [ended, cut] = [
+        await exec(daemon, name, "cat"),
+        await exec(daemon, name, "sh", "-c", "cat; exit 0"),
+      ];
+      const whole = new RawClient(daemon.socket).send(startRequest(ended));
+      whole.socket.end();
+      await whole.end();
+      whole.close();
+      const client = new RawClient(daemon.socket).send(startRequest(cut));
+      await client.answered();
+      for (let death = 0; death < 2; death += 1) {
+        const pid = await processOf(daemon, "frontend");
+        process.kill(pid, signal);
+        await processOf(daemon, "frontend", pid);
+        await untilTrue(async () => (await daemon.docker("version")).code === 0); // By SIGTERM it takes its socket along.
+        await until(async () => (await exitCodeOf(daemon, cut)) !== "it runs" || undefined);
+        assert.equal(await exitCodeOf(daemon, cut), 255);
+        assert.equal(await exitCodeOf(daemon, ended), 0);
+      }
+      client.close();
+      await daemon.ok("rm", "-f", name);
+    });
+  }
 });
 
 /** A value that two looks in a row have in common. */

@@ -44,6 +44,8 @@ export class ExecEnds {
   readonly #held: HeldAnswers<InspectExecResponse>;
   readonly #supervision: Supervision | undefined;
   readonly #remembered = new Map<string, InspectExecResponse>();
+  /** What tells the frontend after this one of cut streams, as long as they are remembered. */
+  readonly #cutNotes = new Map<string, Disposable>();
 
   /** @param supervision tells what a frontend before this one has cut off by its death */
   constructor(
@@ -59,9 +61,22 @@ export class ExecEnds {
     }
   }
 
-  /** The stream of an exec begins; disposing says that its client was given all that there is to tell. */
-  streaming(execId: string): Disposable | undefined {
-    return this.#supervision?.streamingExec(execId);
+  /**
+   * The stream of an exec begins; disposing says that its client was given all that there is to tell. One that was cut
+   * stays noted: that it was is known to this frontend alone.
+   */
+  streaming(execId: string): Disposable {
+    const note = this.#supervision?.streamingExec(execId);
+    return {
+      [Symbol.dispose]: () => {
+        if (note !== undefined && this.#remembered.get(execId)?.exitCode === unknownExitCode) {
+          this.#forgetNote(execId);
+          this.#cutNotes.set(execId, note);
+        } else {
+          note?.[Symbol.dispose]();
+        }
+      },
+    };
   }
 
   /**
@@ -128,6 +143,12 @@ export class ExecEnds {
     const [oldest] = this.#remembered.keys();
     if (this.#remembered.size > maxRemembered && oldest !== undefined) {
       this.#remembered.delete(oldest);
+      this.#forgetNote(oldest);
     }
+  }
+
+  #forgetNote(execId: string): void {
+    this.#cutNotes.get(execId)?.[Symbol.dispose]();
+    this.#cutNotes.delete(execId);
   }
 }
