@@ -3,7 +3,7 @@ import type { RE2JS } from "re2js";
 
 import { invalid } from "../../../common/errors.ts";
 import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { compileExpression } from "./re2.ts";
+import { re2 } from "./re2.ts";
 
 /** Regular expressions come from clients; longer ones are compared as text alone. */
 const longestPattern = 4096;
@@ -103,8 +103,12 @@ export class Filters {
 }
 
 function compiled(pattern: string): RE2JS | undefined {
+  if (pattern.length > longestPattern) {
+    return undefined;
+  }
+  const engine = re2();
   try {
-    return pattern.length > longestPattern ? undefined : compileExpression(pattern);
+    return engine.compile(pattern);
   } catch {
     return undefined; // As in Docker, it is compared as text alone.
   }
