@@ -1,19 +1,21 @@
 /** `sockerless why`: how far a container's start has come, how long each of its phases took, and what went wrong. */
 import * as v from "valibot";
 
-import { mustRead, object } from "../common/documents.ts";
+import { mustRead, object, wholeNumber } from "../common/documents.ts";
+
+const timestamp = v.pipe(v.string(), v.isoTimestamp("Invalid ISO datetime"));
 
 const phaseSchema = object({
   Name: v.string(),
   By: v.string(),
-  From: v.pipe(v.string(), v.isoTimestamp()),
-  Until: v.optional(v.pipe(v.string(), v.isoTimestamp())),
+  From: timestamp,
+  Until: v.optional(timestamp),
 });
 
 /** The part of `GET /containers/{name}/json` that is read here. */
 const inspectSchema = object({
   Name: v.string(),
-  State: object({ Status: v.string(), ExitCode: v.number(), Error: v.string() }),
+  State: object({ Status: v.string(), ExitCode: wholeNumber, Error: v.string() }),
   StartPhases: v.optional(v.array(phaseSchema), []),
 });
 

@@ -108,6 +108,9 @@ export const wholeNumber = v.pipe(
 /** Such a number that is not negative. */
 export const size = v.pipe(wholeNumber, v.minValue(0, "Too small: expected number to be >=0"));
 
+/** A moment since 1970: whole seconds, and nanoseconds of the next one. */
+export const moment = v.strictTuple([wholeNumber, v.pipe(size, v.maxValue(999_999_999))]);
+
 /** The same schema, or `undefined` for null and for what is left out, as Go reads JSON. */
 export function orNothing<Output>(schema: Schema<Output>) {
   return v.pipe(

@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import * as v from "valibot";
 
-import { object, openMap, read, wholeNumber } from "../../../common/documents.ts";
+import { moment, object, openMap, read } from "../../../common/documents.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { type VolumeRecord, VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { volumeMountpoint } from "./names.ts";
@@ -16,8 +16,7 @@ const detailsKey = "sockerless_details";
 const longestDetails = 7 * 1024;
 
 const detailsSchema = object({
-  /** Seconds and nanoseconds. */
-  created: v.tuple([wholeNumber, wholeNumber]),
+  created: moment,
   labels: openMap(v.string()),
   options: openMap(v.string()),
 });

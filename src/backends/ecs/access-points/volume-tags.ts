@@ -4,7 +4,7 @@ import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type AccessPointDescription, LifeCycleState } from "@aws-sdk/client-efs";
 import * as v from "valibot";
 
-import { object, openMap, read, wholeNumber } from "../../../common/documents.ts";
+import { moment, object, openMap, read } from "../../../common/documents.ts";
 import type { Logger } from "../../../common/logger.ts";
 import {
   type VolumePart,
@@ -27,8 +27,7 @@ import { formatAccessPoint } from "./reference.ts";
 
 const detailsSchema = object({
   driver: v.string(),
-  /** Seconds and nanoseconds. */
-  created: v.tuple([wholeNumber, wholeNumber]),
+  created: moment,
   labels: openMap(v.string()),
   options: openMap(v.string()),
 });
