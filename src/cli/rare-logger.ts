@@ -19,7 +19,10 @@ export function rareLogger(load: () => Promise<Logger>): RareLogger {
       loading ??= load();
       loading.then(
         (logger) => logger[level](values, message),
-        () => console.error(`${level}: ${message}`, values),
+        () => {
+          loading = undefined; // The next line tries again.
+          console.error(`${level}: ${message}`, values);
+        },
       );
     };
   return { debug: writer("debug"), warn: writer("warn"), error: writer("error") };

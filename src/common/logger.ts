@@ -2,6 +2,7 @@
  * Logging: one JSON object a line on standard error, or short lines for people where standard error is a terminal.
  * A process makes one root logger from its configuration and hands child loggers to its parts.
  */
+import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
 
 import { type DestinationStream, destination, type Logger, pino } from "pino";
@@ -47,9 +48,35 @@ export function createLogger(options: LoggerOptions): Logger {
       formatters: { level: (label) => ({ level: label }), log: withRequestId },
       mixin: currentRequest,
     },
-    options.destination ??
-      (isForPeople(options.format) ? terminal : destination({ fd: standardError, sync: false })),
+    options.destination ?? (isForPeople(options.format) ? linesForPeople() : linesOnStandardError()),
   );
+}
+
+/**
+ * Lines on standard error, written behind the caller's back. Where they have no room (a full disk) they are lost until
+ * there is some, and nobody is served worse: meanwhile each is tried by itself, since what pino's destination cannot
+ * write it keeps, and tries for ever at the process's end.
+ */
+function linesOnStandardError(): DestinationStream {
+  const open = () =>
+    destination({ fd: standardError, sync: false }).on("error", () => {
+      lines?.destroy();
+      lines = undefined;
+    });
+  let lines: ReturnType<typeof open> | undefined = open();
+  const write = (line: string): void => {
+    if (lines !== undefined) {
+      lines.write(line);
+      return;
+    }
+    try {
+      writeSync(standardError, line);
+      lines = open();
+    } catch {
+      // No room yet.
+    }
+  };
+  return { write };
 }
 
 function isForPeople(format: LogFormat = "auto"): boolean {
@@ -101,8 +128,11 @@ function valueForPeople(value: unknown): string {
   return typeof value === "string" && /^[^\s"={}[\]]+$/.test(value) ? value : JSON.stringify(value);
 }
 
-const terminal: DestinationStream = {
-  write: (line) => {
-    process.stderr.write(formatForTerminal(line));
-  },
-};
+/** Lines on a terminal, or what a user has in its place. */
+function linesForPeople(): DestinationStream {
+  const { stderr } = process;
+  if (stderr.listenerCount("error") === 0) {
+    stderr.on("error", () => {}); // Lines for which there is no room are lost.
+  }
+  return { write: (line) => void stderr.write(formatForTerminal(line)) };
+}

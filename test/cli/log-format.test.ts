@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { runCommand } from "../support/command.ts";
-import { checkout } from "../support/daemon.ts";
+import { checkout, Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
+import { processOf } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { until, untilTrue } from "../support/until.ts";
 
@@ -126,4 +127,25 @@ describe("the log", () => {
     assertForPeople(await linesOf(["backend", "local", ...flags, "--log-format", "text"], serves));
     assertJson(await linesOf(["backend", "local", ...flags], serves));
   });
+
+  for (const format of ["json", "text"]) {
+    it(`loses lines for which there is no room, and nobody is served worse: ${format}`, async () => {
+      const daemon = await Daemon.start({
+        within: ["sh", "-c", 'exec "$@" 2> /dev/full', "sh"],
+        args: ["--log-format", format],
+      });
+      try {
+        assert.notEqual((await daemon.docker("inspect", "nobody")).code, 0);
+        for (const role of ["frontend", "backend"] as const) {
+          const pid = await processOf(daemon, role);
+          process.kill(pid, "SIGKILL"); // The supervisor tells of it.
+          await processOf(daemon, role, pid);
+          await untilTrue(async () => (await daemon.docker("ps")).code === 0);
+        }
+        await daemon.shutDown();
+      } finally {
+        await daemon.stop();
+      }
+    });
+  }
 });
