@@ -35,15 +35,21 @@ func (s *Store) ContainerStack(diffIDs []string) (Stack, error) {
 	if err != nil {
 		return Stack{}, err
 	}
-	given := filepath.Join(filepath.Dir(stack.Lower[0]), s.givenName(stack.Lower))
-	if _, err := os.Lstat(given); errors.Is(err, os.ErrNotExist) {
-		err = makeGiven(given, stack.Lower)
+	return s.withGiven(stack, diffIDs)
+}
+
+func (s *Store) withGiven(image Stack, diffIDs []string) (Stack, error) {
+	given := filepath.Join(filepath.Dir(image.Lower[0]), s.givenName(image.Lower))
+	if _, err := os.Lstat(given); err != nil {
+		if err := makeGiven(given, image.Lower); err != nil {
+			if _, gone := s.Stack(diffIDs); gone != nil { // removed meanwhile
+				return Stack{}, gone
+			}
+			return Stack{}, fmt.Errorf("lay over the image: %w", err)
+		}
 	}
-	if err != nil {
-		return Stack{}, fmt.Errorf("lay over the image: %w", err)
-	}
-	stack.Lower = slices.Insert(stack.Lower, 0, given)
-	return stack, nil
+	image.Lower = slices.Insert(image.Lower, 0, given)
+	return image, nil
 }
 
 // givenName is another with each boot of the machine, since nobody waits until

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 )
 
@@ -107,6 +108,50 @@ func TestWhatContainersAreGivenGoesWithTheLayer(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Dir(given)); !os.IsNotExist(err) {
 		t.Errorf("its directory is left: %v", err)
+	}
+}
+
+func TestWhatCannotBeGivenIsAnError(t *testing.T) {
+	store, diffID := unpackedLayer(t, entry{Name: "file", Linkname: "content"})
+	image, err := store.Stack([]string{diffID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := image.Lower[0]
+	if err := os.Rename(damaged, damaged+"-elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	if stack, err := store.ContainerStack([]string{diffID}); !errors.Is(err, os.ErrNotExist) || connect.CodeOf(err) == connect.CodeNotFound {
+		t.Errorf("over a layer without files: %q, %v", stack.Lower, err)
+	}
+	if err := store.Remove(context.Background(), diffID); err != nil {
+		t.Fatal(err)
+	}
+	if stack, err := store.withGiven(image, []string{diffID}); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("over a layer that has gone meanwhile: %q, %v", stack.Lower, err)
+	}
+}
+
+func TestWhatIsGivenToContainersNeedsRoom(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=8"); err != nil {
+		t.Skip("tmpfs needs root: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	store, err := Open(filepath.Join(dir, "layers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	if stack, err := store.ContainerStack(nil); err == nil || !strings.Contains(err.Error(), "no space left on device") {
+		t.Errorf("without an inode: %q, %v", stack.Lower, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "layers", "*", "*given-*")); err != nil || len(left) > 0 {
+		t.Errorf("left are %q: %v", left, err)
 	}
 }
 
