@@ -4,8 +4,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,17 +21,25 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// givenPrefix begins the names of layers of what containers are given; one that
-// is being made has a name of its own until it is whole.
+// givenPrefix begins the names of the directories of what containers are given;
+// one that is being made has a name of its own until it is whole.
 const (
 	givenPrefix     = "given-"
 	givenUnfinished = ".given-"
+	givenRecordName = "given.json"
 )
+
+// givenRecord is given.json.
+type givenRecord struct {
+	Version int      `json:"version"`
+	Lower   []string `json:"lower"`   // names of the image's layers, top first
+	BootID  string   `json:"boot_id"` // of the machine when it was made; see durable.go
+}
 
 // ContainerStack is Stack with the layer on top of what every container is given
 // over its image. Containers of an image share it: nobody writes to it. It is
-// made for the first of them, lies beside the topmost layer and goes with it.
-// Errors as Stack.
+// made for the first of them, lies beside the topmost layer and goes with any
+// layer of the image. Errors as Stack.
 func (s *Store) ContainerStack(diffIDs []string) (Stack, error) {
 	stack, err := s.Stack(diffIDs)
 	if err != nil {
@@ -39,61 +49,144 @@ func (s *Store) ContainerStack(diffIDs []string) (Stack, error) {
 }
 
 func (s *Store) withGiven(image Stack, diffIDs []string) (Stack, error) {
-	given := filepath.Join(filepath.Dir(image.Lower[0]), s.givenName(image.Lower))
-	if _, err := os.Lstat(given); err != nil {
-		if err := makeGiven(given, image.Lower); err != nil {
+	names := namesOf(image.Lower)
+	given := filepath.Join(s.dir, names[0], givenName(names))
+	if !s.isWhole(given) {
+		if err := s.makeGiven(given, names, image.Lower); err != nil {
 			if _, gone := s.Stack(diffIDs); gone != nil { // removed meanwhile
 				return Stack{}, gone
 			}
 			return Stack{}, fmt.Errorf("lay over the image: %w", err)
 		}
 	}
-	image.Lower = slices.Insert(image.Lower, 0, given)
+	image.Lower = slices.Insert(image.Lower, 0, filepath.Join(given, "diff"))
 	return image, nil
 }
 
-// givenName is another with each boot of the machine, since nobody waits until
-// one is safe on disk: a crash may leave a part, which is not believed then.
-func (s *Store) givenName(lower []string) string {
-	sum := sha256.Sum256([]byte(strings.Join(lower, "\n")))
-	return s.givenOfBoot() + hex.EncodeToString(sum[:nameLength/2])
+// namesOf are the names of layers by their directories.
+func namesOf(lower []string) []string {
+	names := make([]string, len(lower))
+	for i, diff := range lower {
+		names[i] = filepath.Base(filepath.Dir(diff))
+	}
+	return names
 }
 
-func (s *Store) givenOfBoot() string { return givenPrefix + s.boot[:min(8, len(s.boot))] + "-" }
+func givenName(names []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(names, "\n")))
+	return givenPrefix + hex.EncodeToString(sum[:nameLength/2])
+}
+
+// isWhole tells whether a crash of the machine can have left no part of it only.
+func (s *Store) isWhole(given string) bool {
+	if _, err := os.Lstat(filepath.Join(given, durableName)); err == nil {
+		return true
+	}
+	record, err := readGiven(given)
+	return err == nil && record.BootID == s.boot
+}
+
+func readGiven(given string) (record givenRecord, err error) {
+	content, err := os.ReadFile(filepath.Join(given, givenRecordName))
+	if err != nil {
+		return record, err
+	}
+	return record, json.Unmarshal(content, &record)
+}
 
 // makeGiven needs no lock: of two that make the same one comes second.
-func makeGiven(given string, lower []string) error {
+func (s *Store) makeGiven(given string, names, lower []string) error {
 	unfinished := filepath.Join(filepath.Dir(given), givenUnfinished+rand.Text())
 	if err := os.Mkdir(unfinished, 0o755); err != nil {
 		return err
 	}
-	err := archive.LayOver(unfinished, lower)
+	err := s.fillGiven(unfinished, names, lower)
 	faultpoint.Reached("host.layer.given")
 	if err == nil {
 		err = os.Rename(unfinished, given)
 	}
 	if err != nil {
 		removeErr := confined.RemovePath(unfinished)
-		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
+		if (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)) && s.isWhole(given) {
 			return removeErr
 		}
 		return errors.Join(err, removeErr)
 	}
+	s.flusher.add(given)
 	return nil
 }
 
-// reviewGiven deletes what earlier boots of the machine and processes that were
-// killed left in a layer. Nobody uses it, so that it may stay where it cannot go.
+func (s *Store) fillGiven(dir string, names, lower []string) error {
+	diff := filepath.Join(dir, "diff")
+	if err := os.Mkdir(diff, 0o755); err != nil {
+		return err
+	}
+	if err := archive.LayOver(diff, lower); err != nil {
+		return err
+	}
+	content, err := json.Marshal(givenRecord{version, names, s.boot})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, givenRecordName), content, 0o600)
+}
+
+// reviewGiven deletes what is not whole in a layer, and what lies over an image
+// that lacks a layer by now. Nobody uses it, so that it may stay where it cannot
+// go.
 func (s *Store) reviewGiven(dir string) {
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return // the layer itself was not believed
+	}
 	for _, entry := range entries {
-		name := entry.Name()
-		stale := strings.HasPrefix(name, givenPrefix) && !strings.HasPrefix(name, s.givenOfBoot())
-		if stale || strings.HasPrefix(name, givenUnfinished) {
-			err = errors.Join(err, confined.RemovePath(filepath.Join(dir, name)))
+		path := filepath.Join(dir, entry.Name())
+		switch {
+		case strings.HasPrefix(entry.Name(), givenUnfinished):
+			err = errors.Join(err, confined.RemovePath(path))
+		case !strings.HasPrefix(entry.Name(), givenPrefix):
+		case !s.isWhole(path) || !s.hasImage(path):
+			err = errors.Join(err, removeGiven(path))
+		default:
+			if _, unsynced := os.Lstat(filepath.Join(path, durableName)); unsynced != nil {
+				s.flusher.add(path)
+			}
 		}
 	}
+	tellGivenStays(dir, err)
+}
+
+func (s *Store) hasImage(given string) bool {
+	record, err := readGiven(given)
+	return err == nil && !slices.ContainsFunc(record.Lower, func(name string) bool {
+		_, err := os.Lstat(filepath.Join(s.dir, name))
+		return err != nil
+	})
+}
+
+// dropGiven deletes what lies over images that had the layer.
+func (s *Store) dropGiven(layer string) {
+	found, err := fs.Glob(os.DirFS(s.dir), "*/"+givenPrefix+"*")
+	for _, name := range found {
+		given := filepath.Join(s.dir, name)
+		if record, unread := readGiven(given); unread == nil && slices.Contains(record.Lower, layer) {
+			err = errors.Join(err, removeGiven(given))
+		}
+	}
+	tellGivenStays(layer, err)
+}
+
+// removeGiven renames it first: what is cut half-way must not look whole.
+func removeGiven(given string) error {
+	doomed := filepath.Join(filepath.Dir(given), givenUnfinished+rand.Text())
+	if err := os.Rename(given, doomed); err != nil {
+		return err
+	}
+	return confined.RemovePath(doomed)
+}
+
+func tellGivenStays(layer string, err error) {
 	if err != nil {
-		slog.Warn("what containers were given stays on disk", "layer", filepath.Base(dir), "error", err)
+		slog.Warn("what containers were given stays on disk", "layer", filepath.Base(layer), "error", err)
 	}
 }

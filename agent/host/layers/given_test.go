@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,16 @@ func containerStack(t *testing.T, store *Store, diffIDs ...string) Stack {
 		t.Fatal(err)
 	}
 	return stack
+}
+
+// givenIn are the directories of what containers are given, unfinished ones too.
+func givenIn(t *testing.T, store *Store) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(store.dir, "*", "*given-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func TestContainersOfAnImageShareWhatTheyAreGiven(t *testing.T) {
@@ -61,14 +72,8 @@ func TestContainersOfAnImageShareWhatTheyAreGiven(t *testing.T) {
 	if err := unix.Lstat(filepath.Join(stacks[0].Lower[0], "etc"), &etc); err != nil || etc.Mode&0o7777 != 0o711 || etc.Uid != 7 {
 		t.Errorf("its /etc has mode %o and owner %d: %v", etc.Mode, etc.Uid, err)
 	}
-	entries, err := os.ReadDir(filepath.Dir(stacks[0].Lower[0]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), givenUnfinished) {
-			t.Errorf("%s is left", entry.Name())
-		}
+	if left := givenIn(t, store); len(left) != 1 {
+		t.Errorf("there are %q", left)
 	}
 }
 
@@ -100,14 +105,51 @@ func TestAnImageWithoutLayersHasAContainerStack(t *testing.T) {
 	}
 }
 
-func TestWhatContainersAreGivenGoesWithTheLayer(t *testing.T) {
-	store, diffID := unpackedLayer(t, entry{Name: "file", Linkname: "content"})
-	given := containerStack(t, store, diffID).Lower[0]
-	if err := store.Remove(context.Background(), diffID); err != nil {
+// The topmost layer may be there for another image: many end with an empty one.
+func TestWhatContainersAreGivenGoesWithEachLayerOfTheImage(t *testing.T) {
+	store, top := unpackedLayer(t, entry{Name: "top", Linkname: "content"})
+	plain := tarOf(t, entry{Name: "bottom", Linkname: "content"})
+	if _, _, err := unpack(t, store, plain, plain); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Lstat(filepath.Dir(given)); !os.IsNotExist(err) {
-		t.Errorf("its directory is left: %v", err)
+	bottom := digestOf(plain)
+	alone := filepath.Dir(containerStack(t, store, top).Lower[0])
+	containerStack(t, store, bottom, top)
+	for _, step := range []struct {
+		removed string
+		left    []string
+	}{{bottom, []string{alone}}, {top, nil}} {
+		if err := store.Remove(context.Background(), step.removed); err != nil {
+			t.Fatal(err)
+		}
+		if left := givenIn(t, store); !slices.Equal(left, step.left) {
+			t.Errorf("left are %q, not %q", left, step.left)
+		}
+	}
+}
+
+// A process that was killed leaves it to the next one.
+func TestWhatLiesOverAnImageThatIsGoneIsDeletedAtTheStart(t *testing.T) {
+	store, top := unpackedLayer(t, entry{Name: "top", Linkname: "content"})
+	plain := tarOf(t, entry{Name: "bottom", Linkname: "content"})
+	if _, _, err := unpack(t, store, plain, plain); err != nil {
+		t.Fatal(err)
+	}
+	alone := filepath.Dir(containerStack(t, store, top).Lower[0])
+	bottom := filepath.Dir(containerStack(t, store, digestOf(plain), top).Lower[2])
+	if err := os.RemoveAll(bottom); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(store.dir, emptyName, givenUnfinished+"killed"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(store.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Close)
+	if left := givenIn(t, again); len(left) != 1 || left[0] != alone {
+		t.Errorf("left are %q, not %s", left, alone)
 	}
 }
 
@@ -150,36 +192,70 @@ func TestWhatIsGivenToContainersNeedsRoom(t *testing.T) {
 	if stack, err := store.ContainerStack(nil); err == nil || !strings.Contains(err.Error(), "no space left on device") {
 		t.Errorf("without an inode: %q, %v", stack.Lower, err)
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, "layers", "*", "*given-*")); err != nil || len(left) > 0 {
-		t.Errorf("left are %q: %v", left, err)
+	if left := givenIn(t, store); len(left) > 0 {
+		t.Errorf("left are %q", left)
 	}
 }
 
-// A crash of the machine, or of the process, may leave a part.
-func TestWhatMayBeAPartIsMadeAnew(t *testing.T) {
-	store, diffID := unpackedLayer(t, entry{Name: "file", Linkname: "content"})
-	layer := filepath.Dir(containerStack(t, store, diffID).Lower[0])
-	empty := filepath.Dir(containerStack(t, store).Lower[0])
-	for _, dir := range []string{layer, empty} {
-		for _, name := range []string{givenUnfinished + "killed", givenPrefix + "anotherb-" + strings.Repeat("0", nameLength)} {
-			if err := os.MkdirAll(filepath.Join(dir, name, "etc"), 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
+// bootAnew makes a store, once it is synced, one of the next boot of the machine.
+func bootAnew(store *Store) {
+	close(store.flusher.closing)
+	<-store.flusher.idle
+	store.boot = "the next boot of the machine"
+}
+
+// storeWithGiven is a store after a boot, and what containers are given over its layer and over
+// none.
+func storeWithGiven(t *testing.T) (store *Store, images [][]string, given []string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("layers need root")
 	}
-	again, err := Open(store.dir)
+	dir := filepath.Join(t.TempDir(), "layers")
+	store, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(again.Close)
-	for _, dir := range []string{layer, empty} {
-		left, err := filepath.Glob(filepath.Join(dir, "*given-*"))
-		if err != nil || len(left) != 1 || !strings.HasPrefix(filepath.Base(left[0]), again.givenOfBoot()) {
-			t.Errorf("left are %q: %v", left, err)
+	plain := tarOf(t, entry{Name: "file", Linkname: "content"})
+	if _, _, err := unpack(t, store, plain, plain); err != nil {
+		t.Fatal(err)
+	}
+	images = [][]string{{digestOf(plain)}, nil}
+	for _, image := range images {
+		given = append(given, filepath.Dir(containerStack(t, store, image...).Lower[0]))
+	}
+	bootAnew(store)
+	return store, images, given
+}
+
+func TestWhatContainersAreGivenOutlivesABootOnceItIsSynced(t *testing.T) {
+	store, images, given := storeWithGiven(t)
+	for i, image := range images {
+		store.reviewGiven(filepath.Dir(given[i]))
+		if found := filepath.Dir(containerStack(t, store, image...).Lower[0]); found != given[i] {
+			t.Errorf("%s became %s", given[i], found)
 		}
 	}
-	again.boot = "the next boot of the machine"
-	if given := containerStack(t, again, diffID).Lower[0]; !strings.HasPrefix(filepath.Base(given), "given-the next-") {
-		t.Errorf("after a boot it is %s", given)
+	if left := givenIn(t, store); len(left) != len(given) {
+		t.Errorf("there are %q", left)
+	}
+}
+
+// A crash of the machine may leave a part of what was not synced.
+func TestWhatMayBeAPartIsMadeAnew(t *testing.T) {
+	store, images, given := storeWithGiven(t)
+	for i, image := range images {
+		part := filepath.Join(given[i], "diff", ".dockerenv")
+		if err := errors.Join(os.Remove(filepath.Join(given[i], durableName)), os.Remove(part)); err != nil {
+			t.Fatal(err)
+		}
+		if stack, err := store.ContainerStack(image); err == nil {
+			t.Errorf("a part that could not be deleted is believed: %q", stack.Lower)
+		}
+		store.reviewGiven(filepath.Dir(given[i]))
+		containerStack(t, store, image...)
+		if _, err := os.Lstat(part); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -3,7 +3,7 @@
 //
 // On disk (see docs/formats.md): <dir>/<first 24 hex of the diff ID>/diff is the
 // lower directory, layer.json beside it is written before the directory gets its
-// name; given-* beside them lies over the image that ends with the layer;
+// name; given-*/diff beside them lies over an image that ends with the layer;
 // <dir>/.unpacking-* is work that did not finish.
 package layers
 
@@ -92,6 +92,9 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("open layers: %w", err)
 		}
 	}
+	for _, entry := range entries { // once it is known which layers are left
+		s.reviewGiven(filepath.Join(dir, entry.Name()))
+	}
 	return s, nil
 }
 
@@ -103,17 +106,14 @@ func (s *Store) review(dir string) error {
 	if strings.HasPrefix(filepath.Base(dir), unfinished) {
 		return confined.RemovePath(dir)
 	}
-	if filepath.Base(dir) != emptyName {
-		unsynced, err := reviewDurability(dir, s.boot)
-		if unsynced {
-			s.flusher.add(dir)
-		}
-		if err != nil {
-			return err
-		}
+	if filepath.Base(dir) == emptyName {
+		return nil
 	}
-	s.reviewGiven(dir)
-	return nil
+	unsynced, err := reviewDurability(dir, s.boot)
+	if unsynced {
+		s.flusher.add(dir)
+	}
+	return err
 }
 
 var diffIDPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
@@ -232,6 +232,7 @@ func (s *Store) Remove(ctx context.Context, diffID string) error {
 	if err := os.Rename(dir, doomed); err != nil {
 		return fmt.Errorf("remove layer %s: %w", diffID, err)
 	}
+	s.dropGiven(filepath.Base(dir))
 	if err := confined.RemovePath(doomed); err != nil {
 		return fmt.Errorf("remove layer %s: %w", diffID, err)
 	}
