@@ -22,6 +22,6 @@ func (c *Containers) Layers(id string) (archive.Layers, error) {
 	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
 		return archive.Layers{}, err
 	}
-	stack, err := c.stackOf(paths, record.Layers)
+	stack, err := c.stackToRead(paths, record.Layers)
 	return archive.Layers{Upper: paths.Upper(), Lower: stack.Lower}, err
 }

@@ -2,7 +2,12 @@ package containers
 
 import (
 	"errors"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
+
+	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/host/layers"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -11,16 +16,25 @@ import (
 // stackOf is what the overlay of a container that is created stands on. Some
 // that an earlier version created have the topmost layer to themselves.
 func (c *Containers) stackOf(paths shimspec.ContainerPaths, diffIDs []string) (layers.Stack, error) {
-	stack, err := c.layers.ContainerStack(diffIDs)
+	_, err := os.Lstat(paths.Init())
+	if errors.Is(err, os.ErrNotExist) {
+		return c.layers.ContainerStack(diffIDs)
+	}
 	if err != nil {
+		return layers.Stack{}, err
+	}
+	stack, err := c.layers.Stack(diffIDs)
+	stack.Lower = slices.Insert(stack.Lower, 0, paths.Init())
+	return stack, err
+}
+
+// stackToRead is stackOf for one that does not run: its image alone where the
+// disk does not take what it was given, which a crash of the machine may have lost.
+func (c *Containers) stackToRead(paths shimspec.ContainerPaths, diffIDs []string) (layers.Stack, error) {
+	stack, err := c.stackOf(paths, diffIDs)
+	if err == nil || connect.CodeOf(err) == connect.CodeNotFound {
 		return stack, err
 	}
-	_, err = os.Lstat(paths.Init())
-	switch {
-	case err == nil:
-		stack.Lower[0] = paths.Init()
-	case errors.Is(err, os.ErrNotExist):
-		err = nil
-	}
-	return stack, err
+	slog.Warn("a container is read without what it was given", "container", filepath.Base(paths.Dir), "error", err)
+	return c.layers.Stack(diffIDs)
 }

@@ -138,7 +138,7 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
 		return err
 	}
-	stack, err := c.stackOf(paths, record.Layers)
+	stack, err := c.stackToRead(paths, record.Layers)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,86 @@
+package host_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// withoutRoom are states in which a state directory, a tmpfs, takes nothing new.
+var withoutRoom = map[string]struct {
+	reach func(stateDir string) error
+	told  string
+}{
+	"no inode": {func(stateDir string) error {
+		for i := 0; ; i++ {
+			if err := os.Mkdir(filepath.Join(stateDir, fmt.Sprint("filling-", i)), 0o700); err != nil {
+				if errors.Is(err, unix.ENOSPC) {
+					return nil
+				}
+				return err
+			}
+		}
+	}, "no space left on device"},
+	"read-only": {func(stateDir string) error {
+		return unix.Mount("", stateDir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+	}, "read-only file system"},
+}
+
+// A crash of the machine may have lost what the container was given.
+func TestAStoppedContainerIsReadWhereTheDiskTakesNothing(t *testing.T) {
+	for name, state := range withoutRoom {
+		t.Run(name, func(t *testing.T) {
+			h := startHost(t)
+			h.stop(t)
+			if err := unix.Mount("tmpfs", h.stateDir, "tmpfs", 0, "size=256m,nr_inodes=4000,mode=0711"); err != nil {
+				t.Fatal(err)
+			}
+			h.start(t)
+			t.Cleanup(func() {
+				h.stop(t)
+				if err := unix.Unmount(h.stateDir, unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
+			layer := h.unpackImage(t)
+			id := h.create(t, layer)
+			earlier := h.create(t, layer)
+			own := filepath.Join(h.stateDir, "containers", earlier, "init", "of-an-earlier-version")
+			if err := errors.Join(os.Mkdir(filepath.Dir(own), 0o755), os.WriteFile(own, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			given, err := filepath.Glob(filepath.Join(h.stateDir, "layers", "*", "given-*"))
+			if err != nil || len(given) != 1 {
+				t.Fatalf("a container is given %q: %v", given, err)
+			}
+			h.stop(t)
+			if err := errors.Join(os.RemoveAll(given[0]), state.reach(h.stateDir)); err != nil {
+				t.Fatal(err)
+			}
+			h.start(t)
+			if told, err := changesOf(t, h.stored, id); err != nil || len(told) > 0 {
+				t.Errorf("changes are %q: %v", told, err)
+			}
+			if names := exportOf(t, h.stored, id, false); !slices.Contains(names, "bin/busybox") {
+				t.Errorf("exported are %q", names)
+			}
+			if names := exportOf(t, h.stored, earlier, false); !slices.Contains(names, filepath.Base(own)) {
+				t.Errorf("exported of one with its own layer are %q", names)
+			}
+			if _, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+				ContainerId: randomID(), LayerDiffIds: []string{layer},
+			})); err == nil || !strings.Contains(err.Error(), state.told) {
+				t.Errorf("another is created: %v", err)
+			}
+		})
+	}
+}
