@@ -21,6 +21,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
 	"github.com/sockerless/sockerless/agent/host/containers"
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/network"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
@@ -131,6 +132,7 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout, tag 
 func (i *instance) close() {
 	i.layers.Close()
 	i.trash.Close()
+	jsonfile.Settle()
 }
 
 // endSpares ends what was prepared for nobody. What is left of it is reclaimed by

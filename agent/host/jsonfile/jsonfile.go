@@ -6,8 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"sync"
-	"time"
 )
 
 // Read answers false if the file is missing or not whole: a crash of the
@@ -38,65 +36,6 @@ func closed(file *os.File, err error) error {
 		return err
 	}
 	return file.Close()
-}
-
-// WriteSoonDurable is Write of what survives a crash of the machine a second or
-// two later: nobody waits for the disk, which takes 1 to 30 ms and holds up who
-// makes files meanwhile, unless many files wait for it already. After a crash
-// before that the file may be missing, or empty.
-func WriteSoonDurable(path string, value any) error {
-	if err := Write(path, value); err != nil {
-		return err
-	}
-	startSyncing()
-	behind <- path
-	return nil
-}
-
-// gathering is how long a file waits to be synced with others: most containers of
-// a moment are gone by then, and their files need no sync. It is not open
-// meanwhile: of one that is deleted nothing is left on disk.
-const gathering = time.Second
-
-// mostGathered bounds the files that are synced together, and those that wait
-// behind them.
-const mostGathered = 32
-
-var (
-	behind       = make(chan string, mostGathered)
-	startSyncing = sync.OnceFunc(func() { go syncBehind() })
-)
-
-func syncBehind() {
-	for first := range behind {
-		for _, path := range gather(first) {
-			if err := syncFile(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-				slog.Error("a record may not survive a crash of the machine", "error", err)
-			}
-		}
-	}
-}
-
-func gather(first string) []string {
-	paths := []string{first}
-	over := time.After(gathering)
-	for len(paths) < mostGathered {
-		select {
-		case path := <-behind:
-			paths = append(paths, path)
-		case <-over:
-			return paths
-		}
-	}
-	return paths
-}
-
-func syncFile(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
 }
 
 // replace answers the file that is there now, open.

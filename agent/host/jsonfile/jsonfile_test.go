@@ -1,9 +1,12 @@
 package jsonfile
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -27,12 +30,78 @@ func TestSoonDurable(t *testing.T) {
 			t.Fatalf("record %d: read %d, %t, %v", n, read, whole, err)
 		}
 	}
-	if err := os.RemoveAll(filepath.Join(dir, "0")); err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(time.Minute); len(behind) > 0 || descriptorstest.OpenBeneath(t, dir) > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(behind.paths) > 0 || descriptorstest.OpenBeneath(t, dir) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d records wait, %d are open", len(behind), descriptorstest.OpenBeneath(t, dir))
+			t.Fatalf("%d records wait, %d are open", len(behind.paths), descriptorstest.OpenBeneath(t, dir))
 		}
 	}
+}
+
+// recordedSyncer answers the content of each file that it syncs, too.
+func recordedSyncer(gathering time.Duration) (s *syncer, synced chan string) {
+	synced = make(chan string, 2*mostGathered)
+	return newSyncer(gathering, func(file *os.File) error {
+		content, err := io.ReadAll(file)
+		synced <- string(content)
+		return errors.Join(err, file.Sync())
+	}), synced
+}
+
+func TestSoonDurableRecordsAreSynced(t *testing.T) {
+	s, synced := recordedSyncer(0)
+	for _, record := range []string{"first", "second"} {
+		if err := s.write(filepath.Join(t.TempDir(), "record"), record); err != nil {
+			t.Fatal(err)
+		}
+		if content := <-synced; content != strconv.Quote(record) {
+			t.Errorf("synced is %s, not %s", content, record)
+		}
+	}
+}
+
+func TestSoonDurableRecordsThatAreGoneAreNotSynced(t *testing.T) {
+	s, synced := recordedSyncer(time.Hour)
+	gone, stays := filepath.Join(t.TempDir(), "gone"), filepath.Join(t.TempDir(), "stays")
+	if err := errors.Join(s.write(gone, "gone"), os.Remove(gone), s.write(stays, "stays")); err != nil {
+		t.Fatal(err)
+	}
+	s.settle(time.Hour)
+	if found := len(synced); found != 1 {
+		t.Errorf("%d records are synced", found)
+	}
+	if content := <-synced; content != `"stays"` {
+		t.Errorf("synced is %s", content)
+	}
+}
+
+// Who leaves does not wait until records have been gathered.
+func TestWhoLeavesWaitsForSoonDurableRecords(t *testing.T) {
+	s, synced := recordedSyncer(time.Hour)
+	dir := t.TempDir()
+	s.settle(time.Hour) // nothing waits
+	for range 2 {
+		for _, name := range []string{"a", "b"} {
+			if err := s.write(filepath.Join(dir, name), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.settle(time.Hour)
+		if found := len(synced); found != 2 {
+			t.Fatalf("%d records are synced", found)
+		}
+		for range 2 {
+			<-synced
+		}
+	}
+}
+
+func TestWhoLeavesWaitsForAMomentOnly(t *testing.T) {
+	release := make(chan struct{})
+	s := newSyncer(0, func(*os.File) error { <-release; return nil })
+	if err := s.write(filepath.Join(t.TempDir(), "record"), 1); err != nil {
+		t.Fatal(err)
+	}
+	s.settle(time.Millisecond)
+	close(release)
+	s.settle(time.Hour)
 }
