@@ -60,7 +60,12 @@ export interface DialTarget {
   readonly credentials?: ClientCredentials | undefined;
   /** Full ID, sent with every call: `called` and an agent that serves several containers need it, others ignore it. */
   readonly containerId?: string | undefined;
+  /** Name of the server there in error messages; undefined: {@link agentPeer}. */
+  readonly peer?: string | undefined;
 }
+
+/** Name of the server at an address in error messages, unless a target has another. */
+export const agentPeer = "the agent";
 
 /** Credentials that expire: asked for whenever a connection is opened. Undefined: the agent asks for none. */
 export type CredentialsProvider = () => Promise<ClientCredentials | undefined>;

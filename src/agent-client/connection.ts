@@ -4,7 +4,7 @@ import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from 
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { ByteBudget } from "../common/byte-budget.ts";
-import { type AgentTarget, type AgentWay, describeAddress } from "./address.ts";
+import { agentPeer, type AgentTarget, type AgentWay, describeAddress } from "./address.ts";
 import { dial } from "./dial.ts";
 import type { Link } from "./link.ts";
 import { leastWindow, ReceiveWindow } from "./receive-window.ts";
@@ -68,6 +68,11 @@ export class AgentConnection {
     return this.#target.address;
   }
 
+  /** Name of the server at its other end in error messages. */
+  get peer(): string {
+    return this.#target.peer ?? agentPeer;
+  }
+
   /**
    * Opens a stream, dialling first where needed.
    *
@@ -82,7 +87,7 @@ export class AgentConnection {
     for (;;) {
       if (this.#closed) {
         throw new ConnectError(
-          `the connection to the agent at ${describeAddress(this.#target.address)} was closed`,
+          `the connection to ${this.peer} at ${describeAddress(this.#target.address)} was closed`,
           Code.Unavailable,
         );
       }

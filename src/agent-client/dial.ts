@@ -8,7 +8,13 @@ import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "n
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { type CalledAddress, type ClientCredentials, type DialTarget, describeAddress } from "./address.ts";
+import {
+  agentPeer,
+  type CalledAddress,
+  type ClientCredentials,
+  type DialTarget,
+  describeAddress,
+} from "./address.ts";
 import { messageOf } from "../common/errors.ts";
 import { AgentGoneError, Link } from "./link.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
@@ -216,6 +222,7 @@ function verifyPin(socket: TLSSocket, pin: Uint8Array, target: DialTarget): void
 }
 
 function unreachable(target: DialTarget, cause: Error): ConnectError {
-  const message = `cannot reach the agent at ${describeAddress(target.address)}: ${messageOf(cause)}`;
+  const { address, peer = agentPeer } = target;
+  const message = `cannot reach ${peer} at ${describeAddress(address)}: ${messageOf(cause)}`;
   return new ConnectError(message, Code.Unavailable, undefined, undefined, cause);
 }

@@ -3,6 +3,7 @@ import { constants, type IncomingHttpHeaders, type IncomingHttpStatusHeader } fr
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { agentPeer } from "./address.ts";
 import { errnoOf, errorKindHeader, messageOf } from "../common/errors.ts";
 
 /** Codes for an HTTP status that did not come from a gRPC server, as gRPC's protocol document maps them. */
@@ -32,13 +33,16 @@ const codeOfReset: Readonly<Record<number, Code>> = {
  */
 export function errorOfResponse(
   headers: IncomingHttpHeaders & IncomingHttpStatusHeader,
-  status = headers[":status"] ?? 0,
+  {
+    status = headers[":status"] ?? 0,
+    peer = agentPeer,
+  }: { readonly status?: number | undefined; readonly peer?: string } = {},
 ): ConnectError | undefined {
   if (status !== 200) {
-    return new ConnectError(`the agent answered HTTP ${status}`, codeOfHttpStatus[status] ?? Code.Unknown);
+    return new ConnectError(`${peer} answered HTTP ${status}`, codeOfHttpStatus[status] ?? Code.Unknown);
   }
   if (headers["content-type"]?.startsWith("application/grpc") !== true) {
-    return new ConnectError("the agent's answer is not gRPC", Code.Unknown);
+    return new ConnectError(`${peer}'s answer is not gRPC`, Code.Unknown);
   }
   return errorOfTrailers(headers);
 }
@@ -57,9 +61,9 @@ export function errorOfTrailers(trailers: IncomingHttpHeaders): ConnectError | u
 }
 
 /** The error of a stream that was reset, by the code of the reset. */
-export function errorOfReset(resetCode: number): ConnectError {
+export function errorOfReset(resetCode: number, peer: string = agentPeer): ConnectError {
   return new ConnectError(
-    `the connection to the agent broke (HTTP/2 code ${resetCode})`,
+    `the connection to ${peer} broke (HTTP/2 code ${resetCode})`,
     codeOfReset[resetCode] ?? Code.Unavailable,
   );
 }

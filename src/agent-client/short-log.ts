@@ -55,7 +55,7 @@ export class ShortLogs {
     try {
       const response = await this.#ask(log, signal);
       using _leaving = onAbort(signal, () => response.destroy(errorOf(signal.reason)));
-      const refusal = errorOfResponse(response.headers, response.statusCode);
+      const refusal = errorOfResponse(response.headers, { status: response.statusCode });
       if (refusal !== undefined) {
         response.destroy();
         throw refusal;

@@ -2,18 +2,24 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { FillingBytes } from "../common/filling-bytes.ts";
+import { agentPeer } from "./address.ts";
 import { announcedLength, prefixLength } from "./grpc-request.ts";
 
 /** Agents are not trusted: what it holds and what it does are bounded by the bytes that came, however they are cut. */
 export class SingleMessage {
   readonly #maxBytes: number;
+  readonly #peer: string;
   readonly #prefix = new FillingBytes(prefixLength);
   /** Undefined: the prefix is not complete. In memory of its own: fields of the message are parts of it. */
   #message: FillingBytes | undefined;
 
-  /** @param maxBytes a message above this is refused */
-  constructor(maxBytes: number) {
+  /**
+   * @param maxBytes a message above this is refused
+   * @param peer who sends it, for error messages
+   */
+  constructor(maxBytes: number, peer: string = agentPeer) {
     this.#maxBytes = maxBytes;
+    this.#peer = peer;
   }
 
   /**
@@ -31,7 +37,7 @@ export class SingleMessage {
       this.#message = new FillingBytes(this.#checkedLength());
     }
     if (this.#message.take(chunk, position) < chunk.length) {
-      throw notOneMessage();
+      throw this.#notOneMessage();
     }
   }
 
@@ -42,10 +48,10 @@ export class SingleMessage {
    */
   end(): Uint8Array {
     if (this.#message?.isFull !== true) {
-      throw notOneMessage();
+      throw this.#notOneMessage();
     }
     if (this.#prefix.bytes[0] !== 0) {
-      throw new ConnectError("the agent sent a compressed message that nobody asked for", Code.DataLoss);
+      throw new ConnectError(`${this.#peer} sent a compressed message that nobody asked for`, Code.DataLoss);
     }
     return this.#message.bytes;
   }
@@ -53,13 +59,13 @@ export class SingleMessage {
   #checkedLength(): number {
     const length = announcedLength(this.#prefix.bytes);
     if (length > this.#maxBytes) {
-      const message = `the agent's answer is larger than ${this.#maxBytes} bytes`;
+      const message = `${this.#peer}'s answer is larger than ${this.#maxBytes} bytes`;
       throw new ConnectError(message, Code.ResourceExhausted);
     }
     return length;
   }
-}
 
-function notOneMessage(): ConnectError {
-  return new ConnectError("the agent's answer is not one message", Code.Unimplemented);
+  #notOneMessage(): ConnectError {
+    return new ConnectError(`${this.#peer}'s answer is not one message`, Code.Unimplemented);
+  }
 }

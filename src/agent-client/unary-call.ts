@@ -1,8 +1,9 @@
 /**
- * Unary calls of an agent by hand, in gRPC's form: one HTTP/2 stream each.
+ * Unary calls of an agent and of the host process by hand, in gRPC's form: one HTTP/2 stream each.
  *
  * Why not the library's own: a start or a connection on a network tells every container on it the names of its peers, one
- * call each at the same time, and most of what such a call cost this process was the library's pipeline
+ * call each at the same time, and most of what such a call cost this process was the library's pipeline. The host
+ * process is called for each step of a container's life, at the same cost
  * (docs/adr/0091-unary-calls-of-agents-by-hand.md).
  */
 import { constants, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
@@ -59,7 +60,7 @@ export function unaryByHand(transport: Transport, calls: UnaryCalls): Transport[
 /**
  * Makes one call.
  *
- * @throws ConnectError what the agent answers; `Unavailable`: it cannot be reached, or the answer was cut;
+ * @throws ConnectError what the peer answers; `Unavailable`: it cannot be reached, or the answer was cut;
  *   `DeadlineExceeded`; `Canceled` or the signal's reason; `ResourceExhausted`: the answer is too large
  */
 export async function callUnary<I extends DescMessage, O extends DescMessage>(
@@ -68,7 +69,7 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
   input: MessageInitShape<I>,
   limits: UnaryLimits,
 ): Promise<MessageShape<O>> {
-  const { connection, containerId, readMaxBytes } = calls;
+  const { connection, containerId } = calls;
   const path = `/${method.parent.typeName}/${method.name}`;
   const headers = requestHeaders(containerId);
   if (limits.timeoutMs !== undefined && limits.timeoutMs > 0) {
@@ -76,11 +77,9 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
   }
   const request = framed(toBinary(method.input, create(method.input, input)));
   const open = (): Promise<ClientHttp2Stream> => connection.request("POST", path, headers);
-  const answer = await requestUnary(open, request, new GrpcAnswer(readMaxBytes), limits).catch(
-    (error: unknown) => {
-      throw ConnectError.from(error);
-    },
-  );
+  const answer = await requestUnary(open, request, new GrpcAnswer(calls), limits).catch((error: unknown) => {
+    throw ConnectError.from(error);
+  });
   try {
     return fromBinary(method.output, answer);
   } catch (error) {
@@ -91,15 +90,17 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
 /** An answer in gRPC's form: a message, and its status in the headers behind it. */
 class GrpcAnswer implements AnswerReader<Uint8Array> {
   readonly #message: SingleMessage;
+  readonly #peer: string;
   #error: ConnectError | undefined;
   #isOk: boolean = false;
 
-  constructor(readMaxBytes: number) {
-    this.#message = new SingleMessage(readMaxBytes);
+  constructor({ connection: { peer }, readMaxBytes }: UnaryCalls) {
+    this.#message = new SingleMessage(readMaxBytes, peer);
+    this.#peer = peer;
   }
 
   begin(headers: AnswerHeaders): void {
-    this.#error ??= errorOfResponse(headers);
+    this.#error ??= errorOfResponse(headers, { peer: this.#peer });
     this.takeTrailers(headers);
   }
 
@@ -120,10 +121,10 @@ class GrpcAnswer implements AnswerReader<Uint8Array> {
       throw this.#error;
     }
     if (rstCode !== constants.NGHTTP2_NO_ERROR) {
-      throw errorOfReset(rstCode);
+      throw errorOfReset(rstCode, this.#peer);
     }
     if (!this.#isOk) {
-      throw new ConnectError("the connection to the agent was cut", Code.Unavailable);
+      throw new ConnectError(`the connection to ${this.#peer} was cut`, Code.Unavailable);
     }
     return this.#message.end();
   }

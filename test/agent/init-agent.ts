@@ -55,7 +55,7 @@ export function pinText(pin: Uint8Array): string {
 }
 
 /** Runs an agent until the test ends. */
-export async function runInitAgent(t: TestContext): Promise<Required<DialTarget>> {
+export async function runInitAgent(t: TestContext): Promise<Required<Omit<DialTarget, "peer">>> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-init-"));
   const authority = await createAuthority(await readAuthority(join(directory, "ca.pem")), systemClock);
   const containerId = newId();

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:http2";
+import { createServer, type ServerHttp2Session } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -18,9 +18,18 @@ async function hostOf(
   t: TestContext,
   service: Partial<ServiceImpl<typeof HostService>>,
 ): Promise<HostClient> {
+  return (await serve(t, service)).host;
+}
+
+async function serve(
+  t: TestContext,
+  service: Partial<ServiceImpl<typeof HostService>>,
+): Promise<{ readonly host: HostClient; readonly path: string; end(): void }> {
+  const sessions = new Set<ServerHttp2Session>();
   const server = createServer(
     connectNodeAdapter({ routes: (router) => router.service(HostService, service) }),
   );
+  server.on("session", (session) => void sessions.add(session));
   const directory = await mkdtemp(join(tmpdir(), "skl-host-client-"));
   const path = join(directory, "host.sock");
   const listening = once(server, "listening");
@@ -32,7 +41,13 @@ async function hostOf(
     server.close();
     await rm(directory, { recursive: true });
   });
-  return host;
+  const end = (): void => {
+    server.close();
+    for (const session of sessions) {
+      session.destroy();
+    }
+  };
+  return { host, path, end };
 }
 
 test("a list of containers may be longer than any message of an agent", async (t) => {
@@ -82,4 +97,21 @@ test("a time limit and a signal end a call", async (t) => {
   });
   await assert.rejects(client.prepareSpare({}, { timeoutMs: 1 }), { code: Code.DeadlineExceeded });
   await assert.rejects(client.launchContainer({}, { signal: AbortSignal.abort() }), { code: Code.Canceled });
+});
+
+test("a host process that breaks off, or is not there, is named", async (t) => {
+  const { host, path, end } = await serve(t, {
+    launchContainer: (_request, { signal }) => {
+      end();
+      return once(signal, "abort").then(() => ({}));
+    },
+  });
+  await assert.rejects(orHostError(host.client.launchContainer({})), {
+    kind: "unavailable",
+    message: /^the connection to the host process broke \(HTTP\/2 code \d+\)$/,
+  });
+  await assert.rejects(orHostError(host.client.launchContainer({})), {
+    kind: "unavailable",
+    message: new RegExp(`^cannot reach the host process at ${RegExp.escape(path)}: `),
+  });
 });

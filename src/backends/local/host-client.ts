@@ -25,7 +25,10 @@ const readMaxBytes = 0xffff_ffff;
 
 /** A client of the host process that serves on the unix socket; dials on use, again after the process was replaced. */
 export function createHostClient(socket: string): HostClient {
-  const connection = new AgentConnection({ address: { kind: "unix", path: socket } });
+  const connection = new AgentConnection({
+    address: { kind: "unix", path: socket },
+    peer: "the host process",
+  });
   const transport = createGrpcTransport({
     baseUrl: connection.authority,
     sessionManager: connection,
