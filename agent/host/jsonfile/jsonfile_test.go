@@ -74,7 +74,7 @@ func TestSoonDurableRecordsThatAreGoneAreNotSynced(t *testing.T) {
 	}
 }
 
-// Who leaves does not wait until records have been gathered.
+// A process that leaves does not wait until records have been gathered.
 func TestWhoLeavesWaitsForSoonDurableRecords(t *testing.T) {
 	s, synced := recordedSyncer(time.Hour)
 	dir := t.TempDir()
