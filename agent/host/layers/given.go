@@ -156,11 +156,12 @@ func (s *Store) reviewGiven(dir string) {
 	tellGivenStays(dir, err)
 }
 
+// hasImage tells whether no layer is known to be gone that it lies over.
 func (s *Store) hasImage(given string) bool {
 	record, err := readGiven(given)
-	return err == nil && !slices.ContainsFunc(record.Lower, func(name string) bool {
+	return !errors.Is(err, os.ErrNotExist) && !slices.ContainsFunc(record.Lower, func(name string) bool {
 		_, err := os.Lstat(filepath.Join(s.dir, name))
-		return err != nil
+		return errors.Is(err, os.ErrNotExist)
 	})
 }
 
