@@ -5,7 +5,7 @@ import { AcaDaemon } from "../support/aca-daemon.ts";
 import { Daemon } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { until, untilTrue } from "../support/until.ts";
+import { untilTrue } from "../support/until.ts";
 import { ApiClient } from "./api-client.ts";
 import {
   ampleCpus,
@@ -91,7 +91,7 @@ async function prepare(daemon: Daemon, interrupted: AbortSignal): Promise<CloudT
   const container = await started({ Cmd: ["sleep", "3600"] });
   const echoing = await started({ Cmd: ["cat"], OpenStdin: true });
   const talked = await started({ Cmd: ["sh", "-c", "seq 100; sleep 3600"] });
-  await until(async () => (await daemon.ok("logs", "--tail", "1", talked)) === "100" || undefined);
+  await untilTrue(async () => (await daemon.ok("logs", "--tail", "1", talked)) === "100", interrupted);
   const HostConfig = { NetworkMode: "peers", NanoCpus: ampleCpus };
   const files = `mkdir /www; head -c ${peerFileBytes} /dev/zero > /www/big; echo > /www/small`;
   const serve = ["sh", "-c", `${files}; exec httpd -f -h /www -p 8080`];
@@ -99,10 +99,10 @@ async function prepare(daemon: Daemon, interrupted: AbortSignal): Promise<CloudT
   await daemon.ok("rename", peer, "peer");
   const asker = await started({ Cmd: ["sleep", "3600"], HostConfig });
   const asked = ["exec", asker, "wget", "-qO-", "http://peer:8080/small"];
-  await untilTrue(async () => (await daemon.docker(...asked)).code === 0);
+  await untilTrue(async () => (await daemon.docker(...asked)).code === 0, interrupted);
   const logged = await started({ Cmd: ["sh", "-c", logScript(logBytes)] });
   await api.call("POST", `/containers/${logged}/wait`);
-  await untilTrue(() => isIdle(daemon)); // The log has been taken in, and what simulates the cloud has read it.
+  await untilTrue(() => isIdle(daemon), interrupted); // The log has been taken in, and what simulates the cloud has read it.
   return { api, network, container, logged, echoing, talked, asker };
 }
 

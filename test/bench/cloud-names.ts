@@ -93,7 +93,7 @@ async function measureAmong(count: number, rounds: number, interrupted: AbortSig
   resources.defer(() => api.close());
   // Internal: nobody else is asked for a name that no container has.
   await api.call("POST", "/networks/create", { Name: network, Internal: true });
-  const scene = { api, aws, figures: new Map<string, Figures>() };
+  const scene = { api, aws, figures: new Map<string, Figures>(), interrupted };
   const roamer = await startOn(api, "bridge", "roamer");
   const others: string[] = [];
   while (others.length < count) {
@@ -102,7 +102,7 @@ async function measureAmong(count: number, rounds: number, interrupted: AbortSig
     others.push(...(await Promise.all(numbers.map((n) => startOn(api, network, `other-${first + n}`)))));
   }
   const watching = others.slice(-mostWatchers);
-  const watchers = await Promise.all(watching.map((container) => Watcher.start(api, container)));
+  const watchers = await Promise.all(watching.map((container) => Watcher.start(api, container, interrupted)));
   aws.delays.pull = pullMs;
   await run(scene, watchers, roamer); // Connections are made, and programs are in memory.
   scene.figures.clear();
@@ -120,11 +120,12 @@ interface Scene {
   readonly aws: Aws;
   /** Figures by what is measured. */
   readonly figures: Map<string, Figures>;
+  readonly interrupted: AbortSignal;
 }
 
 /** Every change once. */
 async function run(
-  { api, aws, figures }: Scene,
+  { api, aws, figures, interrupted }: Scene,
   watchers: readonly Watcher[],
   roamer: string,
 ): Promise<void> {
@@ -145,10 +146,12 @@ async function run(
     }
   };
   const id = await created(api, network, names.started);
-  const agent = untilAgentListens(aws);
-  const started = await changed(() => api.call("POST", `/containers/${id}/start`));
+  const [listenedMs, started] = await Promise.all([
+    untilAgentListens(aws, interrupted),
+    changed(() => api.call("POST", `/containers/${id}/start`)),
+  ]);
   const begunMs = Date.parse((await stateOf(api, id)).StartedAt);
-  await note("start", names.started, true, { ...started, begunMs, causedMs: await agent });
+  await note("start", names.started, true, { ...started, begunMs, causedMs: listenedMs });
   const renamed = await changed(() => api.call("POST", `/containers/${id}/rename?name=${names.renamed}`));
   await note("rename, the new name", names.renamed, true, renamed);
   await note("rename, the old name", names.started, false, renamed);
@@ -185,14 +188,14 @@ async function changed(work: () => Promise<unknown>): Promise<Change> {
 }
 
 /** When somebody can first connect to the agent of the next task: as soon as the backend could. */
-async function untilAgentListens({ ecs }: Aws): Promise<number> {
+async function untilAgentListens({ ecs }: Aws, signal: AbortSignal): Promise<number> {
   const before = new Set(ecs.tasks.map(({ state }) => state.id));
   for (;;) {
     const task = ecs.tasks.find(({ state, address }) => address !== undefined && !before.has(state.id));
     if (task?.address !== undefined && (await isConnected(task.address))) {
       return nowMs();
     }
-    await delay(lookMs);
+    await delay(lookMs, undefined, { signal });
   }
 }
 
@@ -230,14 +233,16 @@ async function imageWithWatcher(): Promise<Buffer> {
 /** `test/programs/namewatch` in one container. */
 class Watcher {
   readonly #close: () => void;
+  readonly #interrupted: AbortSignal;
   /** Each name's last change. */
   readonly #seen = new Map<string, { readonly known: boolean; readonly atMs: number }>();
 
-  private constructor(close: () => void) {
+  private constructor(close: () => void, interrupted: AbortSignal) {
     this.#close = close;
+    this.#interrupted = interrupted;
   }
 
-  static async start(api: ApiClient, container: string): Promise<Watcher> {
+  static async start(api: ApiClient, container: string, interrupted: AbortSignal): Promise<Watcher> {
     const { Id } = await api.json<{ Id: string }>("POST", `/containers/${container}/exec`, {
       Cmd: ["namewatch", `${pauseMs}ms`, ...Object.values(names)],
       AttachStdout: true,
@@ -245,7 +250,7 @@ class Watcher {
       Tty: true,
     });
     const { socket, first } = await api.hijack(`/exec/${Id}/start`, { Tty: true });
-    const watcher = new Watcher(() => socket.destroy());
+    const watcher = new Watcher(() => socket.destroy(), interrupted);
     let text = "";
     const read = (chunk: Buffer): void => {
       const lines = (text + chunk.toString()).split("\n");
@@ -257,13 +262,13 @@ class Watcher {
     read(first);
     socket.on("data", read);
     socket.resume();
-    await untilTrue(() => watcher.#seen.size === Object.keys(names).length);
+    await untilTrue(() => watcher.#seen.size === Object.keys(names).length, interrupted);
     return watcher;
   }
 
   /** When the name began, or ceased, to resolve: in milliseconds of Unix time. */
   async seenMs(name: string, known: boolean): Promise<number> {
-    await untilTrue(() => this.#seen.get(name)?.known === known);
+    await untilTrue(() => this.#seen.get(name)?.known === known, this.#interrupted);
     return this.#seen.get(name)?.atMs ?? Number.NaN;
   }
 

@@ -10,7 +10,7 @@ import { text } from "node:stream/consumers";
 import { test } from "node:test";
 
 import { checkout } from "../support/daemon.ts";
-import { processesBelow } from "../support/processes.ts";
+import { controlGroupsOf, processesBelow } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -29,18 +29,23 @@ interface Bench {
   readonly ended: Promise<{ readonly code: number | null; readonly printed: string }>;
 }
 
-/** True once sockerless has a container in the bench's temporary directory. @param below its state: where it has them */
-function hasContainer(temporary: string, below: string): boolean {
-  return readdirSync(temporary).some((name) => {
-    const containers = join(temporary, name, "state", below);
-    return existsSync(containers) && readdirSync(containers).length > 0;
-  });
+/** Containers that sockerless has in the bench's temporary directory. @param below its state: where it has them */
+function containersIn(temporary: string, below: string): string[] {
+  return readdirSync(temporary)
+    .map((name) => join(temporary, name, "state", below))
+    .flatMap((containers) => (existsSync(containers) ? readdirSync(containers) : []));
+}
+
+/** True once one of the bench's containers, or a simulated task, runs a command: their control groups are named like them. */
+function runs(temporary: string, commandLine: string): boolean {
+  const names = [...readdirSync(temporary), ...containersIn(temporary, "containers")];
+  return controlGroupsOf(commandLine).some((groups) => names.some((name) => groups.includes(name)));
 }
 
 async function leavesNothing(
   signal: string,
   start: (env: NodeJS.ProcessEnv) => Promise<Bench> | Bench,
-  isUnderWay = (temporary: string) => hasContainer(temporary, "containers"),
+  isUnderWay = (temporary: string) => containersIn(temporary, "containers").length > 0,
 ): Promise<void> {
   const temporary = await mkdtemp(join(tmpdir(), "skl-"));
   const bench = await start({ ...process.env, TMPDIR: temporary });
@@ -104,6 +109,20 @@ test("bench ends in the middle of a measure, with the programs that it runs for 
 test("bench-cloud leaves nothing after SIGTERM", () => {
   const args = ["--tasks", "100", "--clouds", "aca", "--others", "", "--rounds", "0"];
   return leavesNothing("SIGTERM", startInBackground("bench-cloud", ...args), (temporary) =>
-    hasContainer(temporary, "blobs"),
+    containersIn(temporary, "blobs").length > 0,
+  );
+});
+
+test("bench ends while a measure writes more than its container reads", () => {
+  const args = ["--only", "exec stdin", "--network", "none", "--rounds", "100000"];
+  return leavesNothing("SIGTERM", startInBackground("bench", ...args), (temporary) =>
+    runs(temporary, "dd of=/dev/null bs=1M"),
+  );
+});
+
+test("bench-cloud ends while names are measured", () => {
+  const args = ["--tasks", "", "--clouds", "ecs", "--others", "1", "--changes", "100000", "--rounds", "0"];
+  return leavesNothing("SIGTERM", startInBackground("bench-cloud", ...args), (temporary) =>
+    runs(temporary, "namewatch 5ms late later roaming"),
   );
 });

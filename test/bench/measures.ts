@@ -187,14 +187,15 @@ async function execStdin(target: Target): Promise<void> {
   });
   const stream = await target.api.hijack(`/exec/${id}/start`);
   const block = Buffer.alloc(mib, "i");
-  const ended = countToEnd(stream);
-  for (let sent = 0; sent < streamBytes; sent += block.length) {
-    if (!stream.socket.write(block)) {
-      await once(stream.socket, "drain");
+  const send = async (): Promise<void> => {
+    for (let sent = 0; sent < streamBytes; sent += block.length) {
+      if (!stream.socket.write(block)) {
+        await once(stream.socket, "drain");
+      }
     }
-  }
-  stream.socket.end();
-  await ended;
+    stream.socket.end();
+  };
+  await Promise.all([countToEnd(stream), send()]); // An interruption rejects both.
 }
 
 let archive: Buffer | undefined;

@@ -45,6 +45,13 @@ export function processesBelow(directory: string): string[] {
     .map((pid) => `${pid} ${commandLineOf(pid)}`);
 }
 
+/** Control groups of each process that has this command line, as one text each. */
+export function controlGroupsOf(commandLine: string): string[] {
+  return processIds()
+    .filter((pid) => commandLineOf(pid) === commandLine)
+    .map((pid) => readOrNothing(`/proc/${pid}/cgroup`));
+}
+
 /** Resident memory in bytes, what processes share included; 0 of one that is gone. */
 export function residentBytes(pid: number): number {
   return statusBytes(pid, /^VmRSS:\s+(\d+) kB/m);
