@@ -108,8 +108,10 @@ test("bench ends in the middle of a measure, with the programs that it runs for 
 
 test("bench-cloud leaves nothing after SIGTERM", () => {
   const args = ["--tasks", "100", "--clouds", "aca", "--others", "", "--rounds", "0"];
-  return leavesNothing("SIGTERM", startInBackground("bench-cloud", ...args), (temporary) =>
-    containersIn(temporary, "blobs").length > 0,
+  return leavesNothing(
+    "SIGTERM",
+    startInBackground("bench-cloud", ...args),
+    (temporary) => containersIn(temporary, "blobs").length > 0,
   );
 });
 

@@ -1,88 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { newId, shortId } from "../../common/ids.ts";
-import { ManualClock } from "../../common/manual-clock.ts";
-import { ContainerRecordSchema, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
-import { Spares } from "./spares.ts";
-
-type RecordInit = MessageInitShape<typeof ContainerRecordSchema>;
-
-const bridged = { imageId: "sha256:1", endpoints: { bridge: {} }, config: {}, hostConfig: {} };
-/** The same container with another setting, by a number. */
-const withMemory = (memory: number): RecordInit => ({
-  ...bridged,
-  hostConfig: { resources: { memory: BigInt(memory) } },
-});
-
-/** A backend's spares over a host process that is told of here. */
-function bench() {
-  const clock = new ManualClock();
-  const asked: WorkloadSpec[] = [];
-  const ended: string[] = [];
-  const host = {
-    answer: (): Promise<void> => Promise.resolve(),
-    end: (): Promise<void> => Promise.resolve(),
-  };
-  const spares = new Spares({
-    clock,
-    logger: { debug: () => {} },
-    prepare: (spec) => {
-      asked.push(spec);
-      return host.answer();
-    },
-    end: (id) => {
-      ended.push(id);
-      return host.end();
-    },
-  });
-  /** As the engine and the driver make a container. */
-  const made = (init: RecordInit) => {
-    const planned = create(ContainerRecordSchema, init);
-    const taken = spares.take(planned);
-    const id = taken ?? newId();
-    spares.making(id);
-    const hostname = planned.config?.hostname || shortId(id);
-    const config = { ...planned.config, hostname } as NonNullable<typeof planned.config>;
-    return { taken, record: { ...planned, id, config, generation: 1n } };
-  };
-  /** Begins to launch a container. */
-  const launching = (init: RecordInit, more: Partial<WorkloadSpec> = {}) => {
-    const { taken, record } = made(init);
-    const spec: WorkloadSpec = {
-      ...{ record, image: create(ImageRecordSchema), args: ["sleep"], env: ["A=1"], mounts: [] },
-      ...{ network: { kind: "none" }, awaitAttachIds: [], ...more },
-    };
-    const tellUse = spares.launching(spec);
-    return { taken, id: spec.record.id, tellUse };
-  };
-  /** Has a container of this kind start. @returns the ID that it took over; undefined: it has one of its own */
-  const run = async (init: RecordInit, more: Partial<WorkloadSpec> = {}) => {
-    const { taken, id } = launching(init, more);
-    spares.started(id);
-    await clock.advance(0); // By then it is prepared, or has failed.
-    return taken;
-  };
-  const twice = async (init: RecordInit) => {
-    await run(init);
-    await run(init);
-  };
-  /** IDs that were asked for. */
-  const ids = () => asked.map(({ record }) => record.id);
-  /** Has as many spares wait as there may be, each of another shape, the first one longest. */
-  const full = async () => {
-    for (const memory of [1, 2, 3, 4]) {
-      await twice(withMemory(memory));
-      await clock.advance(1);
-    }
-    assert.equal(asked.length, 4);
-  };
-  return { asked, clock, ended, full, host, ids, launching, made, run, spares, twice };
-}
+import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { bench, bridged, withMemory } from "./testing/spares-bench.ts";
 
 describe("a spare container", () => {
   it("is prepared when a second one like it has started, and is the third", async () => {
@@ -270,91 +194,6 @@ describe("a spare container", () => {
     assert.equal(asked.length, 2);
     await clock.advance(29_999);
     assert.equal(await run(bridged), asked[1]?.record.id);
-  });
-
-  it("is one of four at most, of which the one that has waited longest gives way to one of another shape", async () => {
-    const { asked, ended, full, ids, made, run, twice } = bench();
-    await full();
-    assert.deepEqual(ended, []);
-    await run(withMemory(5));
-    assert.deepEqual([asked.length, ended], [4, []], "it was the first of its shape");
-    await run(withMemory(5));
-    assert.deepEqual([asked.length, ended], [5, ids().slice(0, 1)]);
-    assert.equal(made(withMemory(1)).taken, undefined, "it is nobody's any more");
-    await twice(withMemory(6));
-    assert.deepEqual([asked.length, ended], [6, ids().slice(0, 2)]);
-    assert.equal(await run(withMemory(5)), ids()[4]);
-    assert.deepEqual([asked.length, ended.length], [7, 2], "one in the place of that which was taken");
-  });
-
-  it("gives way once the other one waits, unless a container takes one of them before", async () => {
-    for (const taken of [undefined, 1, 5]) {
-      const { asked, clock, ended, full, host, ids, made, twice } = bench();
-      await full();
-      const preparing = Promise.withResolvers<void>();
-      host.answer = () => preparing.promise;
-      await twice(withMemory(5));
-      assert.deepEqual([asked.length, ended], [5, []]);
-      if (taken !== undefined) {
-        assert.equal(made(withMemory(taken)).taken, ids()[taken - 1]);
-      }
-      preparing.resolve();
-      await clock.advance(0);
-      assert.deepEqual(ended, taken === undefined ? ids().slice(0, 1) : [], `${taken}`);
-    }
-  });
-
-  it("does not give way to one that cannot be prepared", async () => {
-    const { asked, ended, full, host, ids, made, twice } = bench();
-    await full();
-    host.answer = () => Promise.reject(new ConnectError("it cannot", Code.FailedPrecondition));
-    await twice(withMemory(5));
-    assert.deepEqual([asked.length, ended], [5, []]);
-    assert.equal(made(withMemory(1)).taken, ids()[0]);
-  });
-
-  it("gives way to none that comes no sooner than others of its shape: each of five in turn", async () => {
-    const { asked, clock, ended, ids, run } = bench();
-    for (let turn = 0; turn < 5; turn++) {
-      for (const memory of [1, 2, 3, 4, 5]) {
-        const taken = await run(withMemory(memory));
-        assert.equal(taken !== undefined, turn >= 2 && memory < 5, `${memory} in turn ${turn}`);
-        await clock.advance(1000);
-      }
-    }
-    assert.deepEqual([ended, asked.length], [[], 4 * 4]);
-    assert.equal(new Set(ids()).size, 4 * 4);
-  });
-
-  it("gives way to the first one of a shape alone, however fast its containers come", async () => {
-    const { asked, clock, ended, full, host, launching, run, spares, twice } = bench();
-    await full();
-    const preparing = Promise.withResolvers<void>();
-    host.answer = () => preparing.promise;
-    await twice(withMemory(5));
-    const { id } = launching(withMemory(5)); // It waits for its spare.
-    preparing.resolve();
-    await clock.advance(0);
-    spares.started(id);
-    await clock.advance(0);
-    assert.deepEqual([asked.length, ended.length], [6, 1]);
-    await run(withMemory(5));
-    assert.deepEqual([asked.length, ended.length], [7, 1], "one when it was made, and none when it started");
-  });
-
-  it("that cannot be ended has given way all the same, and those that end wait for it", async () => {
-    const { asked, clock, ended, full, host, made, spares, twice } = bench();
-    await full();
-    const ending = Promise.withResolvers<void>();
-    host.end = () => ending.promise;
-    await twice(withMemory(5));
-    assert.deepEqual([asked.length, ended.length, made(withMemory(1)).taken], [5, 1, undefined]);
-    let isClosed = false;
-    const closed = spares.close().then(() => (isClosed = true));
-    await clock.advance(0);
-    assert.equal(isClosed, false);
-    ending.reject(new Error("it cannot"));
-    await closed;
   });
 
   it("is prepared in the place of each that was taken, and of those that have gone", async () => {

@@ -20,8 +20,10 @@ import { isFirstAlone, planOf, shapeOf, type SparePlan, spareOf } from "./spare-
 const soonMs = spareHeldMs;
 /** Milliseconds until another is tried of a shape of which one has failed. */
 const retryMs = 60_000;
-/** Spares that wait or are being prepared at a time, of all shapes. */
+/** Spares that wait or are being prepared at a time, of all shapes; one more where one is to give way, or is ending. */
 const mostHeld = 4;
+/** Milliseconds without a shape that seeks another's place, after which one may have it that was given in vain. */
+const contendedMs = 30_000;
 /** Spares that are being prepared at a time: one after the other where nobody is in a hurry. */
 const mostPrepared = 2;
 /** Spares in a row that are of no use, after which the next ones would not be either. */
@@ -40,6 +42,8 @@ interface Shape {
   missed?: number;
   /** None is prepared until then. */
   refusedUntilMs?: number;
+  /** The spare that gave way last would have waited until then. */
+  displacedUntilMs?: number;
 }
 
 /** Settings of {@link Spares}. */
@@ -64,6 +68,8 @@ export class Spares {
   readonly #preparing = new Map<string, Promise<void>>();
   /** Ends under way of those that give way to others; none rejects. */
   readonly #ending = new Set<Promise<void>>();
+  /** No spare gives way until then. */
+  #contendedUntilMs = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(options: SparesOptions) {
@@ -141,8 +147,11 @@ export class Spares {
     }
     const nowMs = this.#options.clock.nowMs();
     const shape = this.#shape(key);
-    const { startedMs } = shape;
+    const { displacedUntilMs, startedMs } = shape;
     shape.startedMs = nowMs;
+    if (displacedUntilMs !== undefined && nowMs < displacedUntilMs) {
+      this.#contendedUntilMs = nowMs + contendedMs; // Its spare would have been of use.
+    }
     if (startedMs !== undefined && nowMs - startedMs <= soonMs) {
       this.#prepareUnlessBusy(shape, planOf(spec), startedMs);
     }
@@ -169,10 +178,13 @@ export class Spares {
     const isBusy = this.#launching.size > 0 || this.#preparing.size >= wanted;
     const isRefused = (shape.refusedUntilMs ?? 0) > nowMs;
     const ofShape = this.#held.waitingOf(shape).length;
-    const { length, [0]: longest } = this.#held.waiting;
-    const isIdle = longest !== undefined && longest.fromMs <= idleFromMs;
-    const hasPlace = length < mostHeld || (ofShape === 0 && isIdle);
-    if (!isBusy && !isRefused && ofShape < wanted && hasPlace && !this.#closed) {
+    if (
+      !isBusy &&
+      !isRefused &&
+      ofShape < wanted &&
+      this.#hasPlace(ofShape === 0 ? idleFromMs : Number.NEGATIVE_INFINITY) &&
+      !this.#closed
+    ) {
       const spare = this.#held.add(shape, plan);
       const preparing = this.#prepare(spare);
       this.#preparing.set(
@@ -180,6 +192,28 @@ export class Spares {
         preparing.finally(() => this.#preparing.delete(spare.id)),
       );
     }
+  }
+
+  /**
+   * Whether there is room for one more, or one that gives it.
+   *
+   * A spare that gives way just before it is asked for costs more than one that is not prepared. Where several shapes
+   * come in turn, that would go on and on: so none gives way after that, as long as there are shapes that seek a place.
+   */
+  #hasPlace(idleFromMs: number): boolean {
+    const { length, [0]: longest } = this.#held.waiting;
+    if (length < mostHeld) {
+      return true;
+    }
+    if (length > mostHeld || this.#ending.size > 0 || longest === undefined || longest.fromMs > idleFromMs) {
+      return false;
+    }
+    const nowMs = this.#options.clock.nowMs();
+    const isContended = nowMs < this.#contendedUntilMs;
+    if (isContended) {
+      this.#contendedUntilMs = nowMs + contendedMs;
+    }
+    return !isContended;
   }
 
   async #prepare({ id, plan, shape }: Spare<Shape>): Promise<void> {
@@ -204,6 +238,7 @@ export class Spares {
     const { length, [0]: longest } = this.#held.waiting;
     if (longest !== undefined && length > mostHeld) {
       this.#held.remove(longest.id); // From now on nobody takes it.
+      longest.shape.displacedUntilMs = longest.fromMs + spareHeldMs;
       const ending = this.#end(longest.id);
       this.#ending.add(ending);
       void ending.finally(() => this.#ending.delete(ending));
