@@ -85,6 +85,32 @@ describe("a spare container", () => {
     assert.deepEqual(launches.kept, [false, true]);
   });
 
+  it("is forgotten with that when it goes, though the machine's clock is set meanwhile", async () => {
+    const dayMs = 86_400_000;
+    for (const setMs of [-30 * dayMs, -1, 30 * dayMs]) {
+      const clock = new ManualClock();
+      let isSet = false;
+      const held = new HeldSpares<object>({
+        nowMs: () => clock.nowMs() + (isSet ? setMs : 0),
+        sleep: (ms, signal) => clock.sleep(ms, signal),
+      });
+      const { id } = held.add(shape, planOf(launched));
+      const { id: second } = held.add(shape, planOf(launched));
+      isSet = true;
+      assert.equal(held.take(shape), id);
+      await clock.advance(29_999);
+      assert.deepEqual(
+        [held.waiting.map((each) => each.id), "plan" in (held.taken(id) ?? {})],
+        [[second], true],
+      );
+      await clock.advance(1);
+      assert.deepEqual(
+        [held.waiting.length, "plan" in (held.taken(id) ?? {}), clock.sleeping],
+        [0, false, 0],
+      );
+    }
+  });
+
   it("is forgotten with that when it is given up, and when all end", async () => {
     const one = await kept(async (held) => held.remove(held.waiting[0]?.id ?? assert.fail("none waits")));
     assert.deepEqual(one.kept, [false, true]);

@@ -15,8 +15,6 @@ export interface Spare<Shape extends object> {
   readonly shape: Shape;
   /** The moment at which it began to be prepared. */
   readonly fromMs: number;
-  /** It is gone then. */
-  readonly untilMs: number;
   /** That which it was prepared from, and the next one can be. */
   readonly plan: SparePlan;
 }
@@ -31,8 +29,8 @@ export class HeldSpares<Shape extends object> {
   readonly #waiting = new Map<string, Spare<Shape>>();
   /** By ID. */
   readonly #taken = new Map<string, TakenSpare<Shape>>();
-  readonly #closing = new AbortController();
-  #isForgetting = false;
+  /** By ID, what ends the sleep until each goes. */
+  readonly #sleeping = new Map<string, AbortController>();
 
   constructor(clock: Pick<Clock, "nowMs" | "sleep">) {
     this.#clock = clock;
@@ -40,8 +38,7 @@ export class HeldSpares<Shape extends object> {
 
   /** Those that no container has taken, the one that has waited longest first. */
   get waiting(): readonly Spare<Shape>[] {
-    const nowMs = this.#clock.nowMs();
-    return [...this.#waiting.values()].filter(({ untilMs }) => untilMs > nowMs);
+    return [...this.#waiting.values()];
   }
 
   /** Those of a shape, as {@link waiting}. */
@@ -51,16 +48,16 @@ export class HeldSpares<Shape extends object> {
 
   /** A spare that is about to be prepared. */
   add(shape: Shape, plan: SparePlan): Spare<Shape> {
-    const fromMs = this.#clock.nowMs();
-    const spare = { id: newId(), shape, fromMs, untilMs: fromMs + spareHeldMs, plan };
+    const spare = { id: newId(), shape, fromMs: this.#clock.nowMs(), plan };
     this.#waiting.set(spare.id, spare);
-    void this.#forgetAsTheyGo();
+    void this.#forgetOnceGone(spare.id);
     return spare;
   }
 
   /** Takes one off those that wait; nothing where it has been taken. */
   remove(id: string): void {
     this.#waiting.delete(id);
+    this.#sleeping.get(id)?.abort();
   }
 
   /** Has a container take the spare of a shape that has waited longest. @returns its ID; undefined: none waits */
@@ -87,13 +84,16 @@ export class HeldSpares<Shape extends object> {
   /** Told that a container is launched, or is not going to be. */
   settled(id: string): void {
     this.#taken.delete(id);
+    this.#sleeping.get(id)?.abort();
   }
 
   /** Forgets them all. */
   close(): void {
-    this.#closing.abort();
     this.#waiting.clear();
     this.#taken.clear();
+    for (const sleep of this.#sleeping.values()) {
+      sleep.abort();
+    }
   }
 
   /** A container may be left as it was created, or its record may not have been kept: its spare goes all the same. */
@@ -105,39 +105,20 @@ export class HeldSpares<Shape extends object> {
     }
   }
 
-  async #forgetAsTheyGo(): Promise<void> {
-    if (this.#isForgetting) {
-      return;
-    }
-    this.#isForgetting = true;
-    const { signal } = this.#closing;
-    for (let next = this.#nextEnd(); next !== undefined && !signal.aborted; next = this.#nextEnd()) {
-      await this.#clock.sleep(Math.max(0, next - this.#clock.nowMs()), signal).catch(() => {});
-      this.#forgetGone();
-    }
-    this.#isForgetting = false;
-  }
-
-  /** The moment at which the next one goes that is not forgotten. */
-  #nextEnd(): number | undefined {
-    const known = [...this.#waiting.values(), ...this.#taken.values()].filter(
-      ({ plan }) => plan !== undefined,
-    );
-    return known.length === 0 ? undefined : Math.min(...known.map(({ untilMs }) => untilMs));
-  }
-
-  /** The container that took one may be launched yet: that it took one is still known then. */
-  #forgetGone(): void {
-    const nowMs = this.#clock.nowMs();
-    for (const [id, { untilMs }] of this.#waiting) {
-      if (untilMs <= nowMs) {
-        this.#waiting.delete(id);
-      }
-    }
-    for (const [id, { plan, ...rest }] of this.#taken) {
-      if (plan !== undefined && rest.untilMs <= nowMs) {
-        this.#taken.set(id, rest);
-      }
+  /**
+   * Forgets one when the host process ends it. A sleep of its own lasts as long as it should, though the machine's clock
+   * is set meanwhile. The container that took it may be launched yet: that it took one is still known then.
+   */
+  async #forgetOnceGone(id: string): Promise<void> {
+    const sleep = new AbortController();
+    this.#sleeping.set(id, sleep);
+    await this.#clock.sleep(spareHeldMs, sleep.signal).catch(() => {}); // One that is aborted is forgotten already.
+    this.#sleeping.delete(id);
+    this.#waiting.delete(id);
+    const taken = this.#taken.get(id);
+    if (taken !== undefined) {
+      const { plan: _, ...rest } = taken;
+      this.#taken.set(id, rest);
     }
   }
 }
