@@ -6,7 +6,11 @@ import vm from "node:vm";
 import { create } from "@bufbuild/protobuf";
 
 import { ManualClock } from "../../common/manual-clock.ts";
-import { ContainerRecordSchema, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  ContainerRecordSchema,
+  ImageRecordSchema,
+  NetworkRecordSchema,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
 import { HeldSpares } from "./held-spares.ts";
 import { planOf } from "./spare-shape.ts";
@@ -17,7 +21,12 @@ const collect = vm.runInNewContext("gc") as () => void;
 const secret = "TOKEN=secret";
 const launched: WorkloadSpec = {
   record: create(ContainerRecordSchema, {
-    ...{ id: "c1", name: secret, generation: 1n, path: secret, args: [secret], hostConfig: {} },
+    ...{ id: "c1", name: secret, generation: 1n, path: secret, args: [secret] },
+    hostConfig: {
+      ...{ binds: [secret], containerIdFile: secret, networkMode: secret, volumeDriver: secret },
+      ...{ volumesFrom: [secret], dns: [secret], dnsOptions: [secret], dnsSearch: [secret], links: [secret] },
+      ...{ extraHosts: [secret], storageOpt: { size: secret }, portBindings: [{ hostIp: secret }] },
+    },
     ...{ endpoints: { bridge: { ipAddress: secret } }, imageEnvLabels: { a: secret } },
     config: {
       ...{ user: "app", env: [secret], labels: { a: secret }, healthcheck: { test: [secret] } },
@@ -25,7 +34,16 @@ const launched: WorkloadSpec = {
     },
   }),
   image: create(ImageRecordSchema, { diffIds: ["sha256:1"], names: [secret] }),
-  ...{ args: [secret], env: [secret], mounts: [], network: { kind: "none" }, awaitAttachIds: [secret] },
+  ...{ args: [secret], env: [secret], mounts: [], awaitAttachIds: [secret] },
+  network: {
+    kind: "networks",
+    networks: [
+      {
+        name: "lane",
+        record: create(NetworkRecordSchema, { network: { name: "lane", labels: { a: secret } } }),
+      },
+    ],
+  },
   linkedHosts: [{ address: "10.0.0.1", names: [secret] }],
 };
 

@@ -13,9 +13,10 @@ import {
   type ContainerRecord,
   ContainerRecordSchema,
   ImageRecordSchema,
+  NetworkRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { PlannedContainer } from "../common/driver/launches.ts";
-import type { WorkloadSpec } from "../common/driver/workload-spec.ts";
+import type { NetworkPlan, WorkloadSpec } from "../common/driver/workload-spec.ts";
 import { isOfBuild } from "../common/model/build-label.ts";
 import { configOf, hostConfigOf } from "../common/model/records.ts";
 
@@ -49,11 +50,20 @@ export function shapeOf(container: Shaped): string | undefined {
     .digest("base64");
 }
 
+/** Settings that the runtime's configuration and the shim's are made of, but for the name files, which a start writes anew. */
+const preparedSettings = [
+  ...(["annotations", "capAdd", "capDrop", "cgroupnsMode", "consoleHeight", "consoleWidth"] as const),
+  ...(["groupAdd", "init", "ipcMode", "logConfig", "maskedPaths", "oomScoreAdj", "pidMode"] as const),
+  ...(["privileged", "readonlyPaths", "readonlyRootfs", "resources", "securityOpt", "shmSize"] as const),
+  ...(["sysctls", "utsMode"] as const),
+] as const satisfies readonly (keyof HostConfig)[];
+
 /**
  * The parts of a container that a spare of its shape is prepared from. It has neither command nor environment, nor
- * labels, which may be secret, nor addresses: a spare is told those at its start.
+ * labels, which may be secret, nor addresses, links and further hosts: a spare is told those at its start. It has
+ * annotations and the log's options, since a container that has others gets another spare.
  */
-export interface SparePlan extends Pick<WorkloadSpec, "mounts" | "network"> {
+export interface SparePlan extends Pick<WorkloadSpec, "mounts"> {
   /** ID of the container. */
   readonly like: string;
   readonly config: Pick<
@@ -62,7 +72,9 @@ export interface SparePlan extends Pick<WorkloadSpec, "mounts" | "network"> {
   >;
   /** The one that was asked for; empty: a spare's follows from its ID. */
   readonly hostname: string;
-  readonly hostConfig: HostConfig;
+  readonly hostConfig: Pick<HostConfig, (typeof preparedSettings)[number]>;
+  /** The networks' records but for their names are left out. */
+  readonly network: NetworkPlan;
   readonly diffIds: readonly string[];
 }
 
@@ -70,11 +82,27 @@ export interface SparePlan extends Pick<WorkloadSpec, "mounts" | "network"> {
 export function planOf({ image, mounts, network, record }: WorkloadSpec): SparePlan {
   const { domainname, hostname, openStdin, stdinOnce, tty, user, workingDir } = configOf(record);
   return {
-    ...{ like: record.id, mounts, network, diffIds: image.diffIds },
+    ...{ like: record.id, mounts, network: withNamesAlone(network), diffIds: image.diffIds },
     config: { domainname, openStdin, stdinOnce, tty, user, workingDir },
     hostname: isOwn(hostname, record.id) ? "" : hostname,
-    hostConfig: withoutLife(hostConfigOf(record)),
+    hostConfig: prepared(hostConfigOf(record)),
   };
+}
+
+function prepared(hostConfig: HostConfig): SparePlan["hostConfig"] {
+  return Object.fromEntries(
+    preparedSettings.map((name) => [name, hostConfig[name]]),
+  ) as SparePlan["hostConfig"];
+}
+
+/** A spare is attached to its networks at its start. */
+function withNamesAlone(network: NetworkPlan): NetworkPlan {
+  return network.kind === "networks"
+    ? {
+        kind: "networks",
+        networks: network.networks.map(({ name }) => ({ name, record: create(NetworkRecordSchema) })),
+      }
+    : network;
 }
 
 /** The workload of a spare: under its ID, for its first start, without a place on its networks and a command. */

@@ -132,7 +132,7 @@ export function sparePreparer(parts: LocalMachineParts): (spec: WorkloadSpec) =>
 /** A call that has the host process end a container that was launched ahead, and is nobody's. */
 export function spareEnder(host: HostClient["client"]): (containerId: string) => Promise<void> {
   const end = async (containerId: string): Promise<void> => {
-    await host.releaseContainer({ containerId });
+    await host.releaseContainer({ containerId }, { timeoutMs: spareHeldMs });
   };
   return withCallFaultPoints(end, () => "spares.end");
 }
