@@ -13,6 +13,7 @@ import { checkout } from "../support/daemon.ts";
 import { controlGroupsOf, processesBelow } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { untilTrue } from "../support/until.ts";
+import { untilInterrupted } from "./interruption.ts";
 
 /** In a network namespace of its own: what is left in it is the bench's. */
 const program = "unshare";
@@ -127,4 +128,30 @@ test("bench-cloud ends while names are measured", () => {
   return leavesNothing("SIGTERM", startInBackground("bench-cloud", ...args), (temporary) =>
     runs(temporary, "namewatch 5ms late later roaming"),
   );
+});
+
+test("an interrupted bench tells of what it cannot remove", async () => {
+  const fails = (): never => {
+    throw new Error("it cannot be removed");
+  };
+  const interruptedWork = async (interrupted: AbortSignal) => {
+    process.emit("SIGHUP", "SIGHUP");
+    interrupted.throwIfAborted();
+  };
+  await assert.rejects(
+    untilInterrupted(async (resources, interrupted) => {
+      resources.defer(fails);
+      await interruptedWork(interrupted);
+    }),
+    /it cannot be removed/,
+  );
+  await assert.rejects(
+    untilInterrupted(async (_, interrupted) => {
+      await using own = new AsyncDisposableStack();
+      own.defer(fails);
+      await interruptedWork(interrupted);
+    }),
+    (error) => error instanceof SuppressedError && /it cannot be removed/.test(String(error.error)),
+  );
+  process.exitCode = undefined;
 });

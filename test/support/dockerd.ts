@@ -6,19 +6,19 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
-import { until } from "./until.ts";
+import { untilTrue } from "./until.ts";
 
 export class Dockerd {
   readonly directory: string;
   readonly #process: ChildProcess;
-  /** Name of a bridge of its own; undefined: it has none. */
-  readonly #bridge: string | undefined;
+  /** Its process, what it wrote, and its bridge. */
+  readonly #resources: AsyncDisposableStack;
   #output = "";
 
-  private constructor(directory: string, child: ChildProcess, bridge: string | undefined) {
+  private constructor(directory: string, child: ChildProcess, resources: AsyncDisposableStack) {
     this.directory = directory;
     this.#process = child;
-    this.#bridge = bridge;
+    this.#resources = resources;
     const read = (chunk: Buffer): void => {
       this.#output = (this.#output + chunk.toString()).slice(-20_000);
     };
@@ -27,14 +27,17 @@ export class Dockerd {
   }
 
   /**
-   * Starts one without networks of its own.
+   * Starts one without networks of its own. One that fails leaves nothing.
    *
    * @param address makes it a bridge with that address, `10.9.0.1/16`: its own would be left behind, and be another's
    * @param programs directory of another dockerd and its proxy
    */
   static async start(address?: string, programs?: string): Promise<Dockerd> {
+    await using resources = new AsyncDisposableStack();
+    const bridge = address === undefined ? undefined : await makeBridge(address, resources);
     const directory = await mkdtemp(join(tmpdir(), "dockerd-"));
-    const bridge = address === undefined ? undefined : await makeBridge(address);
+    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    resources.defer(() => unmountBelow(directory));
     const path = process.env["PATH"] ?? "";
     const child = spawn(
       programs === undefined ? "dockerd" : join(programs, "dockerd"),
@@ -59,13 +62,24 @@ export class Dockerd {
         },
       },
     );
-    const daemon = new Dockerd(directory, child, bridge);
-    await until(async () => {
-      if (child.exitCode !== null) {
-        throw new Error(`dockerd ended with ${child.exitCode}:\n${daemon.#output}`);
-      }
-      return (await daemon.docker("version")).code === 0 ? true : undefined;
+    let failure: Error | undefined;
+    child.once("error", (error) => {
+      failure = error;
     });
+    resources.defer(() => endOf(child));
+    const owned = new AsyncDisposableStack();
+    const daemon = new Dockerd(directory, child, owned);
+    await untilTrue(async () => {
+      if (failure !== undefined) {
+        throw failure;
+      }
+      const end = child.exitCode ?? child.signalCode;
+      if (end !== null) {
+        throw new Error(`dockerd ended with ${end}:\n${daemon.#output}`);
+      }
+      return (await daemon.docker("version")).code === 0;
+    });
+    owned.use(resources.move());
     return daemon;
   }
 
@@ -110,21 +124,24 @@ export class Dockerd {
     if (containers.length > 0) {
       await this.docker("rm", "-f", ...containers);
     }
-    const ended = once(this.#process, "exit");
-    this.#process.kill("SIGTERM");
-    await ended;
-    await unmountBelow(this.directory);
-    await rm(this.directory, { recursive: true, force: true });
-    if (this.#bridge !== undefined) {
-      await ip("link", "delete", this.#bridge);
-    }
+    await this.#resources.disposeAsync();
   }
 }
 
-/** Makes a bridge. @returns its name */
-async function makeBridge(address: string): Promise<string> {
+/** Ends a process, if it runs. */
+async function endOf(child: ChildProcess): Promise<void> {
+  if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+    const ended = once(child, "exit");
+    child.kill("SIGTERM");
+    await ended;
+  }
+}
+
+/** Makes a bridge. @param resources they delete it @returns its name */
+async function makeBridge(address: string, resources: AsyncDisposableStack): Promise<string> {
   const name = `dockerd${randomBytes(4).toString("hex")}`;
   await ip("link", "add", name, "type", "bridge");
+  resources.defer(() => ip("link", "delete", name));
   await ip("address", "add", address, "dev", name);
   await ip("link", "set", name, "up");
   return name;
