@@ -6,12 +6,15 @@ import "time"
 func SetEnterProgram(name string) { enterProgram = name }
 
 // SetLimits shortens what a test would wait for; 0: as it is.
-func SetLimits(slow, kept time.Duration) {
+func SetLimits(slow, kept, drain time.Duration) {
 	if slow > 0 {
 		slowLimit = slow
 	}
 	if kept > 0 {
 		keptLimit = kept
+	}
+	if drain > 0 {
+		releaseDrain = drain
 	}
 }
 

@@ -38,7 +38,7 @@ const limit = 2 * time.Minute
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		shim.SetEnterProgram(os.Getenv(enterVariable))
-		shim.SetLimits(limitOf(slowVariable), limitOf(keptVariable))
+		shim.SetLimits(limitOf(slowVariable), limitOf(keptVariable), limitOf(drainVariable))
 		os.Exit(shim.Main(os.Args[2:]))
 	}
 	code := m.Run()
@@ -54,8 +54,9 @@ const enterVariable = "SOCKERLESS_TEST_ENTER"
 
 // Variables of limits that a shim has shorter than it would; empty: it has not.
 const (
-	slowVariable = "SOCKERLESS_TEST_SLOW_LIMIT"
-	keptVariable = "SOCKERLESS_TEST_KEPT_LIMIT"
+	slowVariable  = "SOCKERLESS_TEST_SLOW_LIMIT"
+	keptVariable  = "SOCKERLESS_TEST_KEPT_LIMIT"
+	drainVariable = "SOCKERLESS_TEST_DRAIN_LIMIT"
 )
 
 func limitOf(variable string) time.Duration {

@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -16,9 +15,8 @@ const (
 	// watchedLinger is how long it stays for a watcher, which by the contract
 	// has the container released sooner.
 	watchedLinger = time.Minute
-	// releaseDrain bounds how long a released shim waits for calls that need the
-	// container, as archives of its files do.
-	releaseDrain = 10 * time.Second
+	// cutLimit bounds the end of calls that are cut.
+	cutLimit = time.Second
 	// watchDrain bounds how long the watchers have to take `released`.
 	watchDrain = time.Second
 	// shutdownLimit bounds the farewell to connections that clients keep open;
@@ -29,6 +27,11 @@ const (
 // keptLimit is how long what a step has left waits for the next one; a variable,
 // so that tests need not wait as long.
 var keptLimit = 5 * time.Minute
+
+// releaseDrain bounds how long a released shim waits for calls that need the
+// container, as archives of its files do, and for clients that were offered
+// something; a variable, so that tests need not wait as long.
+var releaseDrain = 10 * time.Second
 
 // wait returns when the shim may leave: the main process has ended, no call is
 // under way, and the host process says so (terminated) or nobody needs it any more.
@@ -119,8 +122,16 @@ func (s *shim) leave(terminated bool) {
 	s.handOvers.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseDrain)
 	defer cancel()
-	released := cmp.Or(s.gate.WaitReleased(ctx), s.handOvers.WaitTaken(ctx))
+	released := s.gate.WaitReleased(ctx)
+	_ = s.handOvers.WaitTaken(ctx)
 	s.handOvers.Close()
+	if released != nil {
+		s.logger.Warn("calls that need the container are cut")
+		s.gate.CutCalls()
+		ctx, cancelCut := context.WithTimeout(context.Background(), cutLimit)
+		defer cancelCut()
+		released = s.gate.WaitReleased(ctx)
+	}
 	s.sessions.Release()
 	ctx, cancelWatches := context.WithTimeout(context.Background(), watchDrain)
 	defer cancelWatches()
@@ -131,7 +142,7 @@ func (s *shim) leave(terminated bool) {
 	}
 	s.records.wait()
 	if released != nil {
-		s.logger.Warn("a slow client is cut")
+		s.logger.Warn("all clients are cut: a call does not let go of the container")
 	} else {
 		s.linger(terminated)
 	}

@@ -4,13 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http/httputil"
+	"os"
+	"path/filepath"
 	"testing"
-	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -112,25 +114,78 @@ func TestASessionThatReplaysALogSlowlyHasAllOfItAfterTheRelease(t *testing.T) {
 	<-c.dead
 }
 
-func TestAClientThatGoesOnReadingIsNotCutAndOneThatDoesNotIs(t *testing.T) {
-	const slow = 3 * time.Second
-	t.Setenv(slowVariable, slow.String())
+func TestClientsThatTakeNothingAreCut(t *testing.T) {
+	t.Setenv(slowVariable, "100ms")
 	c := ended(t)
-	client, body := c.handedLog()
+	_, body := c.handedLog()
+	// Over a call, which nobody reads either.
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	stream, err := c.client.Logs(ctx, connect.NewRequest(&agentv1.LogsRequest{Stdout: true, Form: agentv1.LogForm_LOG_FORM_LINES}))
+	must(t, err)
+	stopped := c.attach(&agentv1.OpenAttach{AttachId: "a", ReplayLog: true, HandOver: &agentv1.HandOver{}}).handed(nil)
 	c.release()
-	piece := make([]byte, 256<<10)
-	got := 0
-	for begin := time.Now(); time.Since(begin) < 2*slow; time.Sleep(slow / 20) {
-		n, err := io.ReadFull(body, piece)
-		must(t, err)
-		got += n
+	<-c.dead
+	if _, err := io.ReadAll(body); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err)
 	}
-	<-c.dead // once it takes nothing any more
-	rest, err := io.ReadAll(body)
-	if !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Fatalf("after %d and %d bytes: %v", got, len(rest), err)
+	if rest := all(t, stopped); len(rest) == 0 {
+		t.Error("what the kernel had for it is lost")
 	}
-	client.Close()
+	for stream.Receive() {
+		if stream.Msg().GetEnd() != nil {
+			t.Error("it is whole")
+		}
+	}
+	if stream.Err() == nil {
+		t.Error("it is whole")
+	}
+}
+
+func TestACallThatDoesNotEndIsCutAloneAtARelease(t *testing.T) {
+	for name, call := range map[string]func(*container){
+		"an offer that nobody takes": func(c *container) { c.get("/etc") },
+		"an archive that is handed on": func(c *container) {
+			path, _ := c.withFile(64 << 20)
+			c.get(path).handed(c.t)
+		},
+		"an archive over the call": func(c *container) {
+			path, _ := c.withFile(64 << 20)
+			stream, err := c.client.ArchiveGet(contextFor(c.t), connect.NewRequest(&agentv1.ArchiveGetRequest{Path: path}))
+			must(c.t, err)
+			if !stream.Receive() {
+				c.t.Fatal(stream.Err())
+			}
+		},
+		"an archive that does not come": func(c *container) {
+			call := c.client.ArchiveTake(contextFor(c.t))
+			must(c.t, call.Send(&agentv1.ArchiveTakeRequest{Open: &agentv1.ArchivePutOpen{Path: "/"}}))
+			response, err := call.Receive()
+			must(c.t, err)
+			_, fd := pair(c.t)
+			must(c.t, send(response.GetOffer(), fd, nil))
+			must(c.t, unix.Close(fd))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(drainVariable, "100ms")
+			word := "tmp/" + rand.Text()
+			c := launch(t, launchOptions{args: sh("while [ ! -e /%s ]; do sleep 0.1; done; seq %d", word, manyLines)})
+			events := c.recording()
+			c.mustRun()
+			call(c)
+			name := filepath.Join(c.spec.Rootfs, word)
+			must(t, os.WriteFile(name, nil, 0o600))
+			defer os.Remove(name)
+			await(t, events, exitedEvent)
+			_, body := c.handedLog()
+			c.release()
+			rest, err := io.ReadAll(body)
+			must(t, err)
+			wantLines(t, rest)
+			<-c.dead
+		})
+	}
 }
 
 func TestAShimThatIsToldTwiceCutsItsClients(t *testing.T) {

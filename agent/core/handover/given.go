@@ -63,7 +63,7 @@ func Give(client Client, cancel context.CancelCauseFunc) *Given {
 	leave := func() {
 		g.lost.Store(true)
 		cancel(errLeft)
-		_ = g.conn.SetWriteDeadline(time.Unix(1, 0)) // a write that waits is over
+		g.Cut()
 	}
 	g.left = WatchLeave(client.Conn, leave)
 	go func() {
@@ -101,6 +101,9 @@ func (g *Given) Write(data []byte) (int, error) {
 	memory.Moved(n)
 	return n, err
 }
+
+// Cut has writes end at once: those that wait, and all that follow.
+func (g *Given) Cut() { _ = g.conn.SetWriteDeadline(time.Unix(1, 0)) }
 
 // Left says that the client has left before the body's end.
 func (g *Given) Left() bool { return g.lost.Load() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,8 @@ type progress struct {
 	// As they were when somebody looked last.
 	lastWritten uint64
 	lastUnread  int
+	since       time.Time // of its last progress
+	cut         bool
 }
 
 // begin counts what is written to a client, until end is called. A client that came
@@ -35,14 +38,22 @@ func (c *Client) begin() (wrote func(int), end func()) {
 	}
 }
 
-// Progressed tells whether a client has taken any output since the last call.
-func (o *Offers) Progressed() (any bool) {
+// CutSlow cuts the clients that have taken nothing of their output for a time, as far
+// as was seen by calls of CutSlow. It answers how many.
+func (o *Offers) CutSlow(now time.Time, limit time.Duration) (count int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for p := range o.carried {
-		any = p.look() || any
+		switch {
+		case p.look() || p.since.IsZero():
+			p.since = now
+		case now.Sub(p.since) >= limit && !p.cut:
+			p.cut = true
+			_ = p.conn.SetWriteDeadline(time.Unix(1, 0))
+			count++
+		}
 	}
-	return any
+	return count
 }
 
 // look asks the kernel, too: it may hold megabytes, of which a client that is slow

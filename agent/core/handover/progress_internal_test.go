@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
@@ -18,7 +20,15 @@ func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	given := Give(Client{Conn: conns[1], offers: offers}, cancel)
-	if offers.Progressed() {
+	progressed := func() bool {
+		offers.mu.Lock()
+		defer offers.mu.Unlock()
+		for p := range offers.carried {
+			return p.look()
+		}
+		return false
+	}
+	if progressed() {
 		t.Error("nothing was written")
 	}
 	const piece = 64 << 10
@@ -27,17 +37,17 @@ func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !offers.Progressed() {
+	if !progressed() {
 		t.Error("there was room for it")
 	}
-	if offers.Progressed() {
+	if progressed() {
 		t.Error("the client has taken nothing since")
 	}
 	for range 2 {
 		if _, err := io.ReadFull(reader, make([]byte, piece)); err != nil {
 			t.Fatal(err)
 		}
-		if !offers.Progressed() || offers.Progressed() {
+		if !progressed() || progressed() {
 			t.Error("the client has taken a piece, once")
 		}
 	}
@@ -50,6 +60,47 @@ func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
 	if err := ctx.Err(); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAClientThatGoesOnReadingIsNotCutBesideOneThatHasStopped(t *testing.T) {
+	offers := NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.New(slog.DiscardHandler))
+	const piece, limit = 64 << 10, time.Minute
+	var reader *net.UnixConn
+	var given [2]*Given
+	for i := range given {
+		conns := pairOf(t)
+		reader = conns[0] // the last one's
+		_, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		given[i] = Give(Client{Conn: conns[1], offers: offers}, cancel)
+		for range 2 {
+			if _, err := given[i].Write(make([]byte, piece)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	begin := time.Now()
+	wantCut := func(after time.Duration, want int) {
+		t.Helper()
+		if count := offers.CutSlow(begin.Add(after), limit); count != want {
+			t.Errorf("%d in place of %d are cut after %v", count, want, after)
+		}
+	}
+	wantCut(0, 0)
+	wantCut(limit-1, 0)
+	if _, err := io.ReadFull(reader, make([]byte, piece)); err != nil {
+		t.Fatal(err)
+	}
+	wantCut(limit, 1)
+	wantCut(limit, 0) // it is cut already
+	if _, err := given[0].Write([]byte("x")); err == nil {
+		t.Error("one that has stopped is not cut")
+	}
+	if _, err := given[1].Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	wantCut(limit+1, 0)
+	wantCut(2*limit+1, 1)
 }
 
 func TestASessionsClientIsLookedAtAsLongAsItIsCarried(t *testing.T) {
@@ -71,7 +122,7 @@ func TestASessionsClientIsLookedAtAsLongAsItIsCarried(t *testing.T) {
 	output := &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Stdout{Stdout: &agentv1.Output{Data: []byte("x")}}}
 	session.last <- output
 	session.last <- output // once the first is written
-	if look() != 1 || !offers.Progressed() {
+	if look() != 1 {
 		t.Error("nobody looks at it")
 	}
 	session.last <- last

@@ -80,8 +80,8 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 	if err != nil {
 		return wireError(err)
 	}
-	held, done := context.WithCancel(outliving(ctx, offersOf(container, request.Msg.HandOver)))
-	defer done()
+	held, done := outliving(ctx, offersOf(container, request.Msg.HandOver))
+	defer done(nil)
 	return wireError(s.files(held, container, func(root *archive.Root, _ *os.File) error {
 		tree, err := root.Get(request.Msg.Path)
 		if err != nil {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -20,30 +20,19 @@ var ErrLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the conta
 // Gate stands before a handler. It knows the calls under way, so that an agent
 // can leave without cutting one, and refuses new ones once it is closed.
 type Gate struct {
-	mu      sync.Mutex
-	calls   int // under way, but for the others
-	outputs int // that give what was recorded, and need nothing else: logs and sessions
-	open    int // that have no end of their own: watches, tunnels, and partners' looks at listeners
-	closed  bool
-	changed change.Signal
-	refuse  *connect.ErrorWriter
-
-	taken atomic.Uint64 // messages of outputs that went over the call
-}
-
-// gateKey leads from a call for output to its gate.
-type gateKey struct{}
-
-// taken notes that the caller has taken a message of output.
-func taken(call context.Context) {
-	if g, _ := call.Value(gateKey{}).(*Gate); g != nil {
-		g.taken.Add(1)
-	}
+	mu       sync.Mutex
+	underWay map[*gatedCall]struct{}
+	calls    int // under way, but for the others
+	outputs  int // that give what was recorded, and need nothing else: logs and sessions
+	open     int // that have no end of their own: watches, tunnels, and partners' looks at listeners
+	closed   bool
+	changed  change.Signal
+	refuse   *connect.ErrorWriter
 }
 
 // NewGate makes an open gate.
 func NewGate() *Gate {
-	return &Gate{refuse: connect.NewErrorWriter()}
+	return &Gate{underWay: make(map[*gatedCall]struct{}), refuse: connect.NewErrorWriter()}
 }
 
 // Wrap puts the gate before next.
@@ -56,32 +45,38 @@ func (g *Gate) Wrap(next http.Handler) http.Handler {
 			under = &g.open
 		case agentv1connect.AgentServiceLogsProcedure, agentv1connect.AgentServiceSessionProcedure:
 			under = &g.outputs
-			r = r.WithContext(context.WithValue(r.Context(), gateKey{}, g))
 		}
-		if !g.enter(under) {
+		call := newGatedCall(w, r, under)
+		defer call.cancel(nil)
+		if !g.enter(call) {
 			// A client that cannot be told sees the stream end without success.
 			_ = g.refuse.Write(w, r, ErrLeaving)
 			return
 		}
-		defer g.leave(under)
-		next.ServeHTTP(w, r)
+		defer g.leave(call)
+		if under == &g.outputs {
+			w = call
+		}
+		next.ServeHTTP(w, r.WithContext(call.ctx))
 	})
 }
 
-func (g *Gate) enter(count *int) bool {
+func (g *Gate) enter(call *gatedCall) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return false
 	}
-	*count++
+	g.underWay[call] = struct{}{}
+	*call.under++
 	return true
 }
 
-func (g *Gate) leave(count *int) {
+func (g *Gate) leave(call *gatedCall) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	*count--
+	delete(g.underWay, call)
+	*call.under--
 	g.changed.Notify()
 }
 
@@ -101,9 +96,32 @@ func (g *Gate) WaitUnwatched(ctx context.Context) error {
 	return g.changed.Wait(ctx, &g.mu, func() bool { return g.calls+g.open == 0 })
 }
 
-// Taken counts the messages of output that callers have taken. Those of clients
-// whose connections are handed on are not among them.
-func (g *Gate) Taken() uint64 { return g.taken.Load() }
+// CutSlow cuts the calls for output whose caller has taken nothing of it for a time,
+// as far as was seen by calls of CutSlow. It answers how many.
+func (g *Gate) CutSlow(now time.Time, limit time.Duration) (count int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for call := range g.underWay {
+		if call.under == &g.outputs && call.isSlow(now, limit) {
+			call.cut()
+			count++
+		}
+	}
+	return count
+}
+
+// CutCalls cuts the calls that need the container, also where their client's
+// connection was handed on.
+func (g *Gate) CutCalls() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for call := range g.underWay {
+		if call.under == &g.calls {
+			call.cut()
+			close(call.over)
+		}
+	}
+}
 
 // Close refuses new calls from now on; those under way go on.
 func (g *Gate) Close() {

@@ -28,7 +28,7 @@ type bodyOut struct {
 // newBodyOut makes the way of a body. tell sends the offer. cancel must be called.
 func newBodyOut(call context.Context, offers *handover.Offers, tell func(*agentv1.HandOverOffer) error) *bodyOut {
 	o := &bodyOut{call: call, offers: offers, tell: tell}
-	o.ctx, o.cancel = context.WithCancelCause(outliving(call, offers))
+	o.ctx, o.cancel = outliving(call, offers)
 	return o
 }
 
@@ -42,12 +42,21 @@ func offersOf(container Container, asked bool) *handover.Offers {
 }
 
 // outliving is the context of a body, and of the files that it is of: one that may
-// be handed on goes on, and its mounts stay, though the caller is gone.
-func outliving(call context.Context, offers *handover.Offers) context.Context {
+// be handed on goes on, and its mounts stay, though the caller is gone, until the
+// call is cut.
+func outliving(call context.Context, offers *handover.Offers) (context.Context, context.CancelCauseFunc) {
 	if offers == nil {
-		return call
+		return context.WithCancelCause(call)
 	}
-	return context.WithoutCancel(call)
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(call))
+	go func() {
+		select {
+		case <-overOf(call):
+			cancel(ErrLeaving)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // begin makes the offer, if there is to be one and there is none.
@@ -72,6 +81,7 @@ func (o *bodyOut) give(data []byte) (int, error) {
 			return 0, err
 		}
 		o.given = handover.Give(client, o.cancel)
+		context.AfterFunc(o.ctx, o.given.Cut)
 	}
 	return o.given.Write(data)
 }
@@ -98,6 +108,11 @@ func awaitClient(call context.Context, offer *handover.Offer) (handover.Client, 
 		case <-gone:
 			gone = nil
 			limit.Reset(orphanLimit)
+		case <-overOf(call):
+			if client, taken := offer.Withdraw(); taken {
+				return client, nil
+			}
+			return handover.Client{}, ErrLeaving
 		case <-limit.C:
 			if client, taken := offer.Withdraw(); taken {
 				return client, nil

@@ -79,11 +79,7 @@ func (o *logOut) put(chunk log.Chunk) error {
 	message := &agentv1.LogChunk{Stream: agentv1.Stream(chunk.Stream), Offset: o.offset, Data: chunk.Data}
 	o.offset += uint64(len(chunk.Data))
 	memory.Moved(len(chunk.Data))
-	if err := o.out.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Chunk{Chunk: message}}); err != nil {
-		return err
-	}
-	taken(o.call)
-	return nil
+	return o.out.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Chunk{Chunk: message}})
 }
 
 // end ends the log, which failed where there was an error.

@@ -267,7 +267,4 @@ func TestAnAgentThatLeavesFinishesItsCallsAndTakesNoMore(t *testing.T) {
 	if err := gate.WaitIdle(contextFor(t)); err != nil {
 		t.Fatal(err)
 	}
-	if gate.Taken() == 0 {
-		t.Error("the caller has taken a message")
-	}
 }

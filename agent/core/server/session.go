@@ -53,7 +53,6 @@ func (s *service) Session(ctx context.Context, stream *sessionStream) error {
 		if err := out.Send(response); err != nil {
 			return err
 		}
-		taken(ctx)
 	}
 }
 

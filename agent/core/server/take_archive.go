@@ -32,8 +32,8 @@ func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
 	if offers == nil {
 		return Unimplemented{"this agent"}.cannot("ArchiveTake")
 	}
-	held, done := context.WithCancel(outliving(ctx, offers))
-	defer done()
+	held, done := outliving(ctx, offers)
+	defer done(nil)
 	if taker, ok := container.(ArchiveTaker); ok {
 		// The caller alone knows what becomes of it.
 		return wireError(takeFrom(ctx, stream, request, offers, errCallerGone, func(body io.Reader) error {
@@ -73,7 +73,16 @@ func takeFrom(ctx context.Context, stream *takeStream, request *agentv1.ArchiveT
 	}()
 	body := handover.Receive(client, request.Length, request.ExpectsContinue)
 	defer body.Close()
+	used := make(chan struct{})
+	go func() {
+		select {
+		case <-overOf(ctx):
+			body.Stop()
+		case <-used:
+		}
+	}()
 	err = use(body)
+	close(used)
 	body.Stop() // One that is not wanted any more may still be read.
 	result := &agentv1.ArchiveTakeResponse{}
 	if err != nil {
@@ -84,6 +93,11 @@ func takeFrom(ctx context.Context, stream *takeStream, request *agentv1.ArchiveT
 	_ = stream.Send(result) // a caller that is gone needs none
 	if <-answered {
 		return nil
+	}
+	select {
+	case <-overOf(ctx):
+		return ErrLeaving // which the caller hears, and answers
+	default:
 	}
 	if err == nil {
 		err = unheard

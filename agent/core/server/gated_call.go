@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// takenPiece is how much of a message is written at once: what a caller takes
+// meanwhile is seen.
+const takenPiece = 64 << 10
+
+// gatedCall is a call under way. It is the writer of an answer that is output.
+type gatedCall struct {
+	http.ResponseWriter
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	under  *int
+	over   chan struct{} // closed where what it does ends, though it outlives its caller
+
+	written atomic.Uint64 // bytes for which there was room
+
+	// As they were when somebody looked last.
+	lastWritten uint64
+	since       time.Time // of its last progress
+}
+
+type overKey struct{}
+
+func newGatedCall(w http.ResponseWriter, r *http.Request, under *int) *gatedCall {
+	c := &gatedCall{ResponseWriter: w, under: under, over: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(r.Context(), overKey{}, c.over))
+	return c
+}
+
+// overOf is closed when a call is cut altogether. nil: never.
+func overOf(call context.Context) <-chan struct{} {
+	over, _ := call.Value(overKey{}).(chan struct{})
+	return over
+}
+
+func (c *gatedCall) Write(data []byte) (written int, err error) {
+	for {
+		piece := data[:min(takenPiece, len(data))]
+		n, err := c.ResponseWriter.Write(piece)
+		written += n
+		c.written.Add(uint64(n))
+		data = data[len(piece):]
+		if err != nil || len(data) == 0 {
+			return written, err
+		}
+	}
+}
+
+// Flush is connect's.
+func (c *gatedCall) Flush() {
+	if flusher, can := c.ResponseWriter.(http.Flusher); can {
+		flusher.Flush()
+	}
+}
+
+// Unwrap is http.ResponseController's.
+func (c *gatedCall) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// isSlow notes progress, and tells whether there was none for so long.
+func (c *gatedCall) isSlow(now time.Time, limit time.Duration) bool {
+	written := c.written.Load()
+	if c.since.IsZero() || written > c.lastWritten {
+		c.lastWritten, c.since = written, now
+		return false
+	}
+	return now.Sub(c.since) >= limit && c.ctx.Err() == nil
+}
+
+// cut ends the call, also where it waits for its caller. It is under way.
+func (c *gatedCall) cut() {
+	c.cancel(ErrLeaving)
+	past := time.Unix(1, 0)
+	controller := http.NewResponseController(c.ResponseWriter)
+	_ = controller.SetReadDeadline(past)
+	_ = controller.SetWriteDeadline(past) // HTTP/2 resets the stream
+}
