@@ -30,23 +30,24 @@ interface Bench {
   readonly ended: Promise<{ readonly code: number | null; readonly printed: string }>;
 }
 
-/** Containers that sockerless has in the bench's temporary directory. @param below its state: where it has them */
+/** Containers in the bench's temporary directory. @param below a daemon's directory: where it has them */
 function containersIn(temporary: string, below: string): string[] {
   return readdirSync(temporary)
-    .map((name) => join(temporary, name, "state", below))
+    .map((name) => join(temporary, name, below))
     .flatMap((containers) => (existsSync(containers) ? readdirSync(containers) : []));
 }
 
 /** True once one of the bench's containers, or a simulated task, runs a command: their control groups are named like them. */
 function runs(temporary: string, commandLine: string): boolean {
-  const names = [...readdirSync(temporary), ...containersIn(temporary, "containers")];
+  const ids = ["state", "data"].flatMap((of) => containersIn(temporary, `${of}/containers`)); // ours and dockerd's
+  const names = [...readdirSync(temporary), ...ids];
   return controlGroupsOf(commandLine).some((groups) => names.some((name) => groups.includes(name)));
 }
 
 async function leavesNothing(
   signal: string,
   start: (env: NodeJS.ProcessEnv) => Promise<Bench> | Bench,
-  isUnderWay = (temporary: string) => containersIn(temporary, "containers").length > 0,
+  isUnderWay = (temporary: string) => containersIn(temporary, "state/containers").length > 0,
 ): Promise<void> {
   const temporary = await mkdtemp(join(tmpdir(), "skl-"));
   const bench = await start({ ...process.env, TMPDIR: temporary });
@@ -112,7 +113,7 @@ test("bench-cloud leaves nothing after SIGTERM", () => {
   return leavesNothing(
     "SIGTERM",
     startInBackground("bench-cloud", ...args),
-    (temporary) => containersIn(temporary, "blobs").length > 0,
+    (temporary) => containersIn(temporary, "state/blobs").length > 0,
   );
 });
 
