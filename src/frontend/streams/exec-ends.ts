@@ -44,7 +44,7 @@ export class ExecEnds {
   readonly #held: HeldAnswers<InspectExecResponse>;
   readonly #supervision: Supervision | undefined;
   readonly #remembered = new Map<string, InspectExecResponse>();
-  /** What tells the frontend after this one of cut streams, as long as they are remembered. */
+  /** Cut streams of which the frontend after this one is told, as long as they are remembered. */
   readonly #cutNotes = new Map<string, Disposable>();
 
   /** @param supervision tells what a frontend before this one has cut off by its death */
