@@ -163,3 +163,21 @@ func TestAReleaseThatIsRepeatedDoesNotCutAClientThatReadsTheLogSlowly(t *testing
 	}
 	wantRest(t, rest)
 }
+
+func TestALaunchThatComesToNothingDoesNotCutAClientThatReadsTheLastLogSlowly(t *testing.T) {
+	h := startHost(t)
+	c, request := h.loud(t)
+	rest := slowReader(t, c.AgentServiceClient, request.ContainerId)
+	run := filepath.Dir(c.AgentSocket)
+	h.release(t, request.ContainerId)
+	// As a host process leaves it that dies at the launch's beginning.
+	if err := os.Mkdir(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.kill(t)
+	h.start(t)
+	if _, err := os.Lstat(run); !os.IsNotExist(err) {
+		t.Errorf("it was not released: %v", err)
+	}
+	wantRest(t, rest)
+}

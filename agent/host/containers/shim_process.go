@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +48,7 @@ func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launche
 				return nil, err
 			}
 		}
-		found := processesThat(isShim, candidates)
+		found := notOfEarlierRuns(processesThat(isShim, candidates))
 		if len(found) > 0 || !answers(paths.AgentSocket()) {
 			return found, nil
 		}
@@ -58,6 +60,20 @@ func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launche
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// notOfEarlierRuns leaves shims out that have let go of the container, and stay for
+// clients of a run before: they are in a run directory that was removed. Those of
+// earlier versions are in none.
+func notOfEarlierRuns(shims []foundProcess) []foundProcess {
+	return slices.DeleteFunc(shims, func(shim foundProcess) bool {
+		directory, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(shim.pid), "cwd"))
+		isEarlier := err == nil && strings.HasSuffix(directory, " (deleted)")
+		if isEarlier {
+			unix.Close(shim.pidfd)
+		}
+		return isEarlier
+	})
 }
 
 // endCommands ends the runtime's commands for a container whose shim has ended,

@@ -73,10 +73,10 @@ func (s *startingShim) ready(ctx context.Context) (shimspec.Readiness, error) {
 }
 
 // spawn starts a process that stays when we go: a session of its own, nothing of
-// ours but these descriptors.
+// ours but these descriptors. Its directory tells of which run it is.
 func (l *launch) spawn(socket, readiness, specified *os.File) error {
 	shim := exec.Command(l.agentPath, "shim", "--spec", l.paths.Spec())
-	shim.Dir = "/"
+	shim.Dir = l.paths.Run
 	shim.ExtraFiles = []*os.File{socket, readiness, specified}
 	shim.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := shim.Start(); err != nil {
