@@ -187,6 +187,10 @@ func TestASpareThatNobodyLaunchesEnds(t *testing.T) {
 	alone := h.mustPrepare(t, spareOf(t, layer, noNetwork(), "true"))
 	created := h.created(t, layer)
 	eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, alone))+len(h.leftovers(t, created.ContainerId)) == 0 })
+	eventually(t, "its files are gone", func() bool { // which go last
+		_, err := os.Lstat(filepath.Join(h.stateDir, "containers", alone))
+		return err != nil
+	})
 	h.wantNoFiles(t, alone)
 	h.wantItRuns(t, created, withoutNote)
 }
