@@ -1,7 +1,8 @@
 /** A load balancer: it ends TLS, makes its own to the server, and drops connections on which nothing passes. */
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { connect, createServer, type TLSSocket } from "node:tls";
 
 import { makeCertificates } from "./certificates.ts";
@@ -28,7 +29,7 @@ export interface TlsEndingProxy extends AsyncDisposable {
 /**
  * Starts one.
  *
- * @param directory for its certificate
+ * @param directory for a directory of its certificate's
  * @param port of the server on loopback
  * @param host address on which it listens
  */
@@ -37,7 +38,7 @@ export async function startTlsEndingProxy(
   port: number,
   { idleMs = 60_000, host = "127.0.0.1" } = {},
 ): Promise<TlsEndingProxy> {
-  const { server: files } = await makeCertificates(directory);
+  const { server: files } = await makeCertificates(await mkdtemp(join(directory, "proxy-")));
   const [key, cert] = await Promise.all([readFile(files.key), readFile(files.cert)]);
   const clients = new Map<TLSSocket, number>();
   const stalls = new Map<TLSSocket, () => void>();
