@@ -36,6 +36,7 @@ function kindOf(target: string): string {
     .replace(setting.daemon.stateDir, "STATE")
     .replace(setting.daemon.runDir, "RUN")
     .replace(/^.*\/(backend\.sock\.generation)$/, "$1")
+    .replace(/^.*\/sockerless-execs-\w+\/(slots) \(deleted\)$/, "$1")
     .replace(/[0-9a-f]{64}/, "ID")
     .replace(/^(pipe|socket):.*/, "$1")
     .replace(/^anon_inode:\[(.*)\]$/, "$1")
@@ -103,8 +104,12 @@ describe("from outside", () => {
       (name) => `STATE/${name}`,
     );
     const generation = "backend.sock.generation";
-    await assertHasOnly(await processOf(daemon, "backend"), [...node, ...database, generation], nodeMay);
-    await assertHasOnly(await processOf(daemon, "frontend"), node, [...nodeMay, generation]);
+    await assertHasOnly(
+      await processOf(daemon, "backend"),
+      [...node, "slots", ...database, generation],
+      nodeMay,
+    );
+    await assertHasOnly(await processOf(daemon, "frontend"), [...node, "slots"], [...nodeMay, generation]);
     await assertHasOnly(
       await processOf(daemon, "host"),
       [...go, "socket", "/dev/null", "RUN/host.lock"],
