@@ -26,37 +26,26 @@ func Read(path string, value any) (bool, error) {
 }
 
 // Write replaces the file in one step.
-func Write(path string, value any) error { return closed(replace(path, value, false)) }
+func Write(path string, value any) error { return replace(path, value, false) }
 
 // WriteDurable is Write of what must survive a crash of the machine.
-func WriteDurable(path string, value any) error { return closed(replace(path, value, true)) }
+func WriteDurable(path string, value any) error { return replace(path, value, true) }
 
-func closed(file *os.File, err error) error {
+func replace(path string, value any, durable bool) error {
+	content, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	return file.Close()
-}
-
-// replace answers the file that is there now, open.
-func replace(path string, value any, durable bool) (*os.File, error) {
-	content, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
 	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = file.Write(content)
 	if err == nil && durable {
 		err = file.Sync()
 	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close(), os.Remove(file.Name()))
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
 	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
+	return os.Rename(file.Name(), path)
 }

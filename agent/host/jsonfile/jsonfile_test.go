@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless/agent/core/descriptors/descriptorstest"
+	"github.com/sockerless/sockerless/agent/host/behind"
 )
 
 // Synced behind the return, records are there at once. What waits is not open,
@@ -30,15 +31,14 @@ func TestSoonDurable(t *testing.T) {
 			t.Fatalf("record %d: read %d, %t, %v", n, read, whole, err)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); len(behind.paths) > 0 || descriptorstest.OpenBeneath(t, dir) > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d records wait, %d are open", len(behind.paths), descriptorstest.OpenBeneath(t, dir))
-		}
+	unsynced.Settle(time.Minute)
+	if open := descriptorstest.OpenBeneath(t, dir); open > 0 {
+		t.Errorf("%d files are open", open)
 	}
 }
 
 // recordedSyncer answers the content of each file that it syncs, too.
-func recordedSyncer(gathering time.Duration) (s *syncer, synced chan string) {
+func recordedSyncer(gathering time.Duration) (s *behind.Queue, synced chan string) {
 	synced = make(chan string, 2*mostGathered)
 	return newSyncer(gathering, func(file *os.File) error {
 		content, err := io.ReadAll(file)
@@ -50,7 +50,7 @@ func recordedSyncer(gathering time.Duration) (s *syncer, synced chan string) {
 func TestSoonDurableRecordsAreSynced(t *testing.T) {
 	s, synced := recordedSyncer(0)
 	for _, record := range []string{"first", "second"} {
-		if err := s.write(filepath.Join(t.TempDir(), "record"), record); err != nil {
+		if err := writeBefore(s, filepath.Join(t.TempDir(), "record"), record); err != nil {
 			t.Fatal(err)
 		}
 		if content := <-synced; content != strconv.Quote(record) {
@@ -62,10 +62,10 @@ func TestSoonDurableRecordsAreSynced(t *testing.T) {
 func TestSoonDurableRecordsThatAreGoneAreNotSynced(t *testing.T) {
 	s, synced := recordedSyncer(time.Hour)
 	gone, stays := filepath.Join(t.TempDir(), "gone"), filepath.Join(t.TempDir(), "stays")
-	if err := errors.Join(s.write(gone, "gone"), os.Remove(gone), s.write(stays, "stays")); err != nil {
+	if err := errors.Join(writeBefore(s, gone, "gone"), os.Remove(gone), writeBefore(s, stays, "stays")); err != nil {
 		t.Fatal(err)
 	}
-	s.settle(time.Hour)
+	s.Settle(time.Hour)
 	if found := len(synced); found != 1 {
 		t.Errorf("%d records are synced", found)
 	}
@@ -78,14 +78,14 @@ func TestSoonDurableRecordsThatAreGoneAreNotSynced(t *testing.T) {
 func TestWhoLeavesWaitsForSoonDurableRecords(t *testing.T) {
 	s, synced := recordedSyncer(time.Hour)
 	dir := t.TempDir()
-	s.settle(time.Hour) // nothing waits
+	s.Settle(time.Hour) // nothing waits
 	for range 2 {
 		for _, name := range []string{"a", "b"} {
-			if err := s.write(filepath.Join(dir, name), name); err != nil {
+			if err := writeBefore(s, filepath.Join(dir, name), name); err != nil {
 				t.Fatal(err)
 			}
 		}
-		s.settle(time.Hour)
+		s.Settle(time.Hour)
 		if found := len(synced); found != 2 {
 			t.Fatalf("%d records are synced", found)
 		}
@@ -98,10 +98,10 @@ func TestWhoLeavesWaitsForSoonDurableRecords(t *testing.T) {
 func TestWhoLeavesWaitsForAMomentOnly(t *testing.T) {
 	release := make(chan struct{})
 	s := newSyncer(0, func(*os.File) error { <-release; return nil })
-	if err := s.write(filepath.Join(t.TempDir(), "record"), 1); err != nil {
+	if err := writeBefore(s, filepath.Join(t.TempDir(), "record"), 1); err != nil {
 		t.Fatal(err)
 	}
-	s.settle(time.Millisecond)
+	s.Settle(time.Millisecond)
 	close(release)
-	s.settle(time.Hour)
+	s.Settle(time.Hour)
 }

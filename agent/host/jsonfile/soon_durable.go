@@ -4,19 +4,20 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/host/behind"
 )
 
 // WriteSoonDurable is Write of what survives a crash of the machine a second or
 // two later: nobody waits for the disk, which takes 1 to 30 ms and holds up who
 // makes files meanwhile, unless many files wait for it already. After a crash
 // before that the file may be missing, or empty.
-func WriteSoonDurable(path string, value any) error { return behind.write(path, value) }
+func WriteSoonDurable(path string, value any) error { return writeBefore(unsynced, path, value) }
 
 // Settle waits until all is safe on disk that WriteSoonDurable has written, or
 // for a moment: for a process that leaves.
-func Settle() { behind.settle(farewell) }
+func Settle() { unsynced.Settle(farewell) }
 
 const (
 	// gathering is how long a file waits to be synced with others: most containers of
@@ -29,87 +30,31 @@ const (
 	farewell     = time.Second
 )
 
-var behind = newSyncer(gathering, (*os.File).Sync)
+var unsynced = newSyncer(gathering, (*os.File).Sync)
 
-// syncer syncs files behind those who wrote them.
-type syncer struct {
-	gathering time.Duration
-	sync      func(*os.File) error
-	paths     chan string
-	leaving   chan chan struct{} // each is closed once what was written before is synced
-	start     func()
-}
-
-func newSyncer(gathering time.Duration, syncFile func(*os.File) error) *syncer {
-	s := &syncer{gathering: gathering, sync: syncFile, paths: make(chan string, mostGathered), leaving: make(chan chan struct{})}
-	s.start = sync.OnceFunc(func() { go s.run() })
-	return s
-}
-
-func (s *syncer) write(path string, value any) error {
-	if err := Write(path, value); err != nil {
-		return err
-	}
-	s.start()
-	s.paths <- path
-	return nil
-}
-
-func (s *syncer) settle(limit time.Duration) {
-	s.start()
-	over := time.After(limit)
-	settled := make(chan struct{})
-	select {
-	case s.leaving <- settled:
-	case <-over:
-		return
-	}
-	select {
-	case <-settled:
-	case <-over:
-	}
-}
-
-func (s *syncer) run() {
-	for {
-		paths, settled := s.gather()
+// newSyncer makes a queue of paths of files.
+func newSyncer(gathering time.Duration, sync func(*os.File) error) *behind.Queue {
+	return behind.New(gathering, mostGathered, func(paths []string) {
 		for _, path := range paths {
-			if err := s.syncFile(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := syncFile(path, sync); err != nil && !errors.Is(err, os.ErrNotExist) {
 				slog.Error("a record may not survive a crash of the machine", "error", err)
 			}
 		}
-		if settled != nil {
-			close(settled)
-		}
-	}
+	})
 }
 
-// gather answers the files that are due, and who waits for all of them, if anybody.
-func (s *syncer) gather() (paths []string, settled chan struct{}) {
-	var over <-chan time.Time // once there is a file
-	for len(paths) < mostGathered {
-		select {
-		case path := <-s.paths:
-			paths = append(paths, path)
-			if over == nil {
-				over = time.After(s.gathering)
-			}
-		case <-over:
-			return paths, nil
-		case settled = <-s.leaving:
-			for len(s.paths) > 0 {
-				paths = append(paths, <-s.paths)
-			}
-			return paths, settled
-		}
+func writeBefore(syncer *behind.Queue, path string, value any) error {
+	if err := Write(path, value); err != nil {
+		return err
 	}
-	return paths, nil
+	syncer.Add(path)
+	return nil
 }
 
-func (s *syncer) syncFile(path string) error {
+func syncFile(path string, sync func(*os.File) error) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.sync(file), file.Close())
+	return errors.Join(sync(file), file.Close())
 }

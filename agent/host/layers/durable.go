@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/behind"
 )
 
 // A layer is usable as soon as it is unpacked; waiting for the disk would cost
@@ -21,77 +22,31 @@ import (
 // before the machine booted is deleted: it is unpacked again, not believed.
 const durableName = "durable"
 
-// gathering is how long the flusher waits for layers that come with another: a
-// sync is for all, and keeps others from the disk.
-const gathering = time.Second
+const (
+	// gathering is how long a layer waits for others that come with it: a sync is for
+	// all, and keeps others from the disk.
+	gathering = time.Second
+	// mostGathered bounds the layers that wait.
+	mostGathered = 256
+	// farewell is how long Close waits for the disk.
+	farewell = time.Second
+)
 
-// flusher syncs the file system for all layers that were published since it
-// last did, one sync at a time.
-type flusher struct {
-	dir     string
-	pending chan string // directories of layers
-	closing chan struct{}
-	idle    chan struct{}
-}
-
-func startFlusher(dir string) *flusher {
-	f := &flusher{dir: dir, pending: make(chan string, 256), closing: make(chan struct{}), idle: make(chan struct{})}
-	go f.run()
-	return f
-}
-
-// farewell is how long close waits for the disk.
-const farewell = time.Second
-
-// close lets the sync at hand finish, for a moment: what is not synced now is
-// when the next process opens the layers.
-func (f *flusher) close() {
-	close(f.closing)
-	select {
-	case <-f.idle:
-	case <-time.After(farewell):
-	}
-}
-
-// add has a layer synced, unless the flusher is closed.
-func (f *flusher) add(layer string) {
-	select {
-	case f.pending <- layer:
-	case <-f.closing:
-	}
-}
-
-func (f *flusher) run() {
-	defer close(f.idle)
-	for {
-		var batch []string
-		select {
-		case layer := <-f.pending:
-			batch = append(batch, layer)
-			select {
-			case <-time.After(gathering):
-			case <-f.closing:
-			}
-		case <-f.closing:
+// newFlusher makes a queue that makes layers durable.
+func newFlusher(store string) *behind.Queue {
+	return behind.New(gathering, mostGathered, func(layers []string) {
+		if err := flush(store, layers); err != nil {
+			slog.Error("layers may not survive a crash of the machine", "layers", len(layers), "error", err)
 		}
-		for len(f.pending) > 0 {
-			batch = append(batch, <-f.pending)
-		}
-		if len(batch) == 0 {
-			return // closed, and nothing is left
-		}
-		if err := f.flush(batch); err != nil {
-			slog.Error("layers may not survive a crash of the machine", "layers", len(batch), "error", err)
-		}
-	}
+	})
 }
 
-func (f *flusher) flush(batch []string) error {
-	if err := syncFileSystem(f.dir); err != nil {
+func flush(store string, layers []string) error {
+	if err := syncFileSystem(store); err != nil {
 		return err
 	}
 	var failures []error
-	for _, layer := range batch {
+	for _, layer := range layers {
 		err := os.WriteFile(filepath.Join(layer, durableName), nil, 0o600)
 		if !errors.Is(err, os.ErrNotExist) { // removed meanwhile
 			failures = append(failures, err)
@@ -121,14 +76,27 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(id)), nil
 }
 
-// reviewDurability deletes the layer if it may be damaged, and says whether it
-// still needs syncing.
-func reviewDurability(dir, boot string) (unsynced bool, err error) {
-	if _, err := os.Stat(filepath.Join(dir, durableName)); err == nil {
-		return false, nil
+// durability is what a crash of the machine may do to a layer, or to what lies over
+// one.
+type durability int
+
+const (
+	damaged  durability = iota // one may have
+	unsynced                   // one would
+	durable
+)
+
+// durabilityOf judges by the marker, and without one by the boot that the record in
+// the directory names.
+func (s *Store) durabilityOf(dir, recordName string) durability {
+	if _, err := os.Lstat(filepath.Join(dir, durableName)); err == nil {
+		return durable
 	}
-	if layer, err := readLayer(dir); err == nil && layer.BootID == boot {
-		return true, nil
+	var record struct {
+		BootID string `json:"boot_id"`
 	}
-	return false, confined.RemovePath(dir)
+	if content, err := os.ReadFile(filepath.Join(dir, recordName)); err != nil || json.Unmarshal(content, &record) != nil || record.BootID != s.boot {
+		return damaged
+	}
+	return unsynced
 }

@@ -77,13 +77,9 @@ func givenName(names []string) string {
 	return givenPrefix + hex.EncodeToString(sum[:nameLength/2])
 }
 
-// isWhole tells whether a crash of the machine can have left no part of it only.
+// isWhole tells whether no crash of the machine can have left a part of it only.
 func (s *Store) isWhole(given string) bool {
-	if _, err := os.Lstat(filepath.Join(given, durableName)); err == nil {
-		return true
-	}
-	record, err := readGiven(given)
-	return err == nil && record.BootID == s.boot
+	return s.durabilityOf(given, givenRecordName) != damaged
 }
 
 func readGiven(given string) (record givenRecord, err error) {
@@ -112,7 +108,7 @@ func (s *Store) makeGiven(given string, names, lower []string) error {
 		}
 		return errors.Join(err, removeErr)
 	}
-	s.flusher.add(given)
+	s.flusher.Add(given)
 	return nil
 }
 
@@ -147,10 +143,8 @@ func (s *Store) reviewGiven(dir string) {
 		case !strings.HasPrefix(entry.Name(), givenPrefix):
 		case !s.isWhole(path) || !s.hasImage(path):
 			err = errors.Join(err, removeGiven(path))
-		default:
-			if _, unsynced := os.Lstat(filepath.Join(path, durableName)); unsynced != nil {
-				s.flusher.add(path)
-			}
+		case s.durabilityOf(path, givenRecordName) == unsynced:
+			s.flusher.Add(path)
 		}
 	}
 	tellGivenStays(dir, err)

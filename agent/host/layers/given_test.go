@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -199,8 +200,7 @@ func TestWhatIsGivenToContainersNeedsRoom(t *testing.T) {
 
 // bootAnew makes a store, once it is synced, one of the next boot of the machine.
 func bootAnew(store *Store) {
-	close(store.flusher.closing)
-	<-store.flusher.idle
+	store.flusher.Settle(time.Hour)
 	store.boot = "the next boot of the machine"
 }
 

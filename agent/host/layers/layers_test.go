@@ -379,8 +379,7 @@ func TestALayerBecomesDurableBehindTheAnswer(t *testing.T) {
 	}
 	plain := tarOf(t, entry{Name: "a"})
 	diff, _, err := unpack(t, store, plain, plain)
-	close(store.flusher.closing)
-	<-store.flusher.idle // as Close, however busy the disk
+	store.flusher.Settle(time.Hour) // as Close, however busy the disk
 	if err != nil {
 		t.Fatal(err)
 	}

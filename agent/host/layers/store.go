@@ -21,6 +21,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/host/behind"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/keylock"
 )
@@ -28,6 +29,7 @@ import (
 const (
 	unfinished = ".unpacking-"
 	emptyName  = "empty"
+	recordName = "layer.json"
 	// nameLength keeps 127 layers within the option page of older kernels; 96
 	// bits, and the whole diff ID in layer.json is compared all the same.
 	nameLength = 24
@@ -39,7 +41,7 @@ type Store struct {
 	dir     string
 	boot    string
 	locks   keylock.Locks
-	flusher *flusher
+	flusher *behind.Queue
 
 	uploadsLock sync.Mutex
 	uploads     map[string]*Upload // by ID
@@ -85,7 +87,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, boot: boot, flusher: startFlusher(dir), uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
+	s := &Store{dir: dir, boot: boot, flusher: newFlusher(dir), uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()
@@ -98,9 +100,8 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// Close waits a moment until what was unpacked is safe on disk. It is
-// called once.
-func (s *Store) Close() { s.flusher.close() }
+// Close waits a moment until what was unpacked is safe on disk.
+func (s *Store) Close() { s.flusher.Settle(farewell) }
 
 func (s *Store) review(dir string) error {
 	if strings.HasPrefix(filepath.Base(dir), unfinished) {
@@ -109,11 +110,13 @@ func (s *Store) review(dir string) error {
 	if filepath.Base(dir) == emptyName {
 		return nil
 	}
-	unsynced, err := reviewDurability(dir, s.boot)
-	if unsynced {
-		s.flusher.add(dir)
+	switch s.durabilityOf(dir, recordName) {
+	case damaged:
+		return confined.RemovePath(dir)
+	case unsynced:
+		s.flusher.Add(dir)
 	}
-	return err
+	return nil
 }
 
 var diffIDPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
@@ -145,7 +148,7 @@ func (s *Store) find(diffID string) (dir string, layer Layer, err error) {
 }
 
 func readLayer(dir string) (layer Layer, err error) {
-	content, err := os.ReadFile(filepath.Join(dir, "layer.json"))
+	content, err := os.ReadFile(filepath.Join(dir, recordName))
 	if err != nil {
 		return layer, err
 	}
@@ -246,12 +249,12 @@ func (s *Store) publish(temporary, dir string, layer Layer) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(temporary, "layer.json"), content, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(temporary, recordName), content, 0o600); err != nil {
 		return err
 	}
 	if err := os.Rename(temporary, dir); err != nil {
 		return err
 	}
-	s.flusher.add(dir)
+	s.flusher.Add(dir)
 	return nil
 }
