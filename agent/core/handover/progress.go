@@ -17,7 +17,7 @@ type progress struct {
 	// As they were when somebody looked last.
 	lastWritten uint64
 	lastUnread  int
-	since       time.Time // of its last progress
+	stall       Stall
 	cut         bool
 }
 
@@ -44,10 +44,7 @@ func (o *Offers) CutSlow(now time.Time, limit time.Duration) (count int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for p := range o.carried {
-		switch {
-		case p.look() || p.since.IsZero():
-			p.since = now
-		case now.Sub(p.since) >= limit && !p.cut:
+		if p.stall.Look(now, p.look()) >= limit && !p.cut {
 			p.cut = true
 			_ = p.conn.SetWriteDeadline(time.Unix(1, 0))
 			count++

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/handover"
 )
 
 // takenPiece is how much of a message is written at once: what a caller takes
@@ -23,7 +25,7 @@ type gatedCall struct {
 
 	// As they were when somebody looked last.
 	lastWritten uint64
-	since       time.Time // of its last progress
+	stall       handover.Stall
 }
 
 type overKey struct{}
@@ -66,11 +68,9 @@ func (c *gatedCall) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 // isSlow notes progress, and tells whether there was none for so long.
 func (c *gatedCall) isSlow(now time.Time, limit time.Duration) bool {
 	written := c.written.Load()
-	if c.since.IsZero() || written > c.lastWritten {
-		c.lastWritten, c.since = written, now
-		return false
-	}
-	return now.Sub(c.since) >= limit && c.ctx.Err() == nil
+	progressed := written > c.lastWritten
+	c.lastWritten = written
+	return c.stall.Look(now, progressed) >= limit && c.ctx.Err() == nil
 }
 
 // cut ends the call, also where it waits for its caller. It is under way.
