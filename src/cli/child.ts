@@ -12,7 +12,7 @@ import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
 import { processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { giveMemoryBackAfterWork, giveMemoryBackOnceSettled } from "./give-memory-back.ts";
-import { ExecSlots } from "./exec-slots.ts";
+import { ExecSlots, unknownCuts } from "./exec-slots.ts";
 import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
 import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
 import { loadService } from "./services.ts";
@@ -63,7 +63,7 @@ try {
 }
 
 async function run(): Promise<void> {
-  const startService = await loadService({ name, module, start });
+  const startService = await loadService({ module, start });
   const asked = await Promise.race([configured.promise, stopped.promise]);
   if (asked === undefined) {
     process.disconnect?.();
@@ -97,9 +97,7 @@ async function run(): Promise<void> {
 function execSlotsOf({ execSlots, config }: ServeMessage): ExecSlots | undefined {
   return execSlots === undefined
     ? undefined
-    : new ExecSlots(execSlots, (error) =>
-        processLogger(config, name).warn({ err: error }, "execs that are cut off will not be known as cut"),
-      );
+    : new ExecSlots(execSlots, (error) => processLogger(config, name).warn({ err: error }, unknownCuts));
 }
 
 async function reload(): Promise<void> {

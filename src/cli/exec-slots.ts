@@ -17,6 +17,9 @@ export const slotBytes = 64;
 /** Execs that stream at the same time and are known to; of those cut as many are remembered, as clients ask at once. */
 export const maxExecs = 10_000;
 
+/** Told of a process whose execs are not known. */
+export const unknownCuts = "execs that are cut off will not be known as cut";
+
 /** Room that a file takes at once, so that a disk which is full later takes the first slots away from nobody. Bytes. */
 const reservedBytes = 4096;
 

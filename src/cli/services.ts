@@ -22,16 +22,18 @@ export interface Service {
   readonly module: string;
   /** The exported {@link StartService}. */
   readonly start: string;
+  /** True if it streams execs to clients, which its death cuts. */
+  readonly streamsExecs: boolean;
 }
 
 /** The frontend. */
 export function frontendService(): Service {
-  return serviceAt("frontend", "../frontend/main.js", "startFrontend");
+  return { ...serviceAt("frontend", "../frontend/main.js", "startFrontend"), streamsExecs: true };
 }
 
 /** A backend. */
 export function backendService(name: BackendName): Service {
-  return serviceAt("backend", `../backends/${name}/main.js`, "startBackend");
+  return { ...serviceAt("backend", `../backends/${name}/main.js`, "startBackend"), streamsExecs: false };
 }
 
 /**
@@ -39,7 +41,7 @@ export function backendService(name: BackendName): Service {
  *
  * @returns the function that starts it
  */
-export async function loadService(service: Service): Promise<StartService> {
+export async function loadService(service: Pick<Service, "module" | "start">): Promise<StartService> {
   const loaded = (await import(service.module)) as Record<string, unknown>;
   const start = loaded[service.start];
   if (typeof start !== "function") {
@@ -48,6 +50,6 @@ export async function loadService(service: Service): Promise<StartService> {
   return start as StartService;
 }
 
-function serviceAt(name: string, relative: string, start: string): Service {
+function serviceAt(name: string, relative: string, start: string): Omit<Service, "streamsExecs"> {
   return { name, module: new URL(relative, import.meta.url).href, start };
 }

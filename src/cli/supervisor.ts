@@ -12,7 +12,7 @@ import { messageOf, systemError } from "../common/errors.ts";
 import type { HeldSocket } from "../common/held-sockets.ts";
 import { onAbort } from "../common/on-abort.ts";
 import { BuilderProcess } from "./builder-process.ts";
-import { CutExecs } from "./exec-slots.ts";
+import { CutExecs, unknownCuts } from "./exec-slots.ts";
 import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
 import type { RareLogger } from "./rare-logger.ts";
 import type { Service } from "./services.ts";
@@ -127,7 +127,7 @@ class Child {
   readonly #logger: RareLogger;
   readonly #builder: BuilderProcess;
   readonly #sockets = new Map<string, { readonly socket: HeldSocket; readonly handle: SocketHandle }>();
-  readonly #cutExecs: CutExecs;
+  readonly #cutExecs: CutExecs | undefined;
   #process: ChildProcess;
   #startedAt = Date.now();
   #crashes = 0;
@@ -140,9 +140,9 @@ class Child {
     this.#config = config;
     this.#logger = logger;
     this.#builder = builder;
-    this.#cutExecs = new CutExecs((error) =>
-      logger.warn({ err: error, service: service.name }, "execs that are cut off will not be known as cut"),
-    );
+    this.#cutExecs = service.streamsExecs
+      ? new CutExecs((error) => logger.warn({ err: error }, unknownCuts))
+      : undefined;
     this.#process = this.#spawn();
   }
 
@@ -219,7 +219,7 @@ class Child {
         "inherit",
         "inherit",
         "ipc",
-        this.#cutExecs.renewSlots() ?? "ignore",
+        this.#cutExecs?.renewSlots() ?? "ignore",
         ...[...this.#sockets.values()].map(({ handle }) => handle.fd),
       ],
     });
@@ -244,8 +244,8 @@ class Child {
       type: "serve",
       config: this.#config,
       sockets,
-      cutExecs: this.#cutExecs.ids,
-      ...(this.#cutExecs.hasSlots ? { execSlots: execSlotsDescriptor } : {}),
+      cutExecs: this.#cutExecs?.ids ?? [],
+      ...(this.#cutExecs?.hasSlots ? { execSlots: execSlotsDescriptor } : {}),
     });
   }
 

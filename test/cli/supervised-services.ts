@@ -8,5 +8,6 @@ export function localConfig(stateDir: string): Config {
 
 /** One of the services of `recording-service.ts`. */
 export function recordingService(name: string, start: string): Service {
-  return { name, module: new URL("./recording-service.js", import.meta.url).href, start };
+  const { href: module } = new URL("./recording-service.js", import.meta.url);
+  return { name, module, start, streamsExecs: name === "frontend" };
 }

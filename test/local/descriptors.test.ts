@@ -104,11 +104,7 @@ describe("from outside", () => {
       (name) => `STATE/${name}`,
     );
     const generation = "backend.sock.generation";
-    await assertHasOnly(
-      await processOf(daemon, "backend"),
-      [...node, "slots", ...database, generation],
-      nodeMay,
-    );
+    await assertHasOnly(await processOf(daemon, "backend"), [...node, ...database, generation], nodeMay);
     await assertHasOnly(await processOf(daemon, "frontend"), [...node, "slots"], [...nodeMay, generation]);
     await assertHasOnly(
       await processOf(daemon, "host"),
