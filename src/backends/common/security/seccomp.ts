@@ -1,7 +1,7 @@
 /** Docker's seccomp profiles: how they are read, and which of their rules hold for a container. */
 import * as v from "valibot";
 
-import { object, orNothing, read, size } from "../../../common/documents.ts";
+import { mustRead, object, orNothing, size } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 
 /** Unsigned, of 64 bits: a double does not hold all of them. */
@@ -117,18 +117,14 @@ const parseJson = JSON.parse as (
  * @throws SockerlessError `invalid` in dockerd's words
  */
 export function parseSeccompProfile(json: string): SeccompProfile {
-  let parsed: unknown;
+  let profile: SeccompProfile;
   try {
-    parsed = parseJson(json, (key, value, { source = "" }) =>
+    const parsed = parseJson(json, (key, value, { source = "" }) =>
       isOperand(key) && typeof value === "number" && decimal.test(source) ? BigInt(source) : value,
     );
+    profile = mustRead(profileSchema, parsed);
   } catch (cause) {
     throw invalid(`Decoding seccomp profile failed: ${(cause as Error).message}`, cause);
-  }
-  const { value: profile, misfit } = read(profileSchema, parsed);
-  if (misfit !== undefined) {
-    const where = misfit.place === "" ? "" : `${misfit.place}: `;
-    throw invalid(`Decoding seccomp profile failed: ${where}${misfit.message}`);
   }
   if ((profile.architectures?.length ?? 0) > 0 && (profile.archMap?.length ?? 0) > 0) {
     throw invalid(
