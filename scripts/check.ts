@@ -85,7 +85,7 @@ async function checkInternals(): Promise<Outcome> {
 }
 
 async function checkGoFormat(): Promise<Outcome> {
-  const files = globSync("{agent,builder}/**/*.go", {
+  const files = globSync("{agent,builder,test/bench}/**/*.go", {
     cwd: root,
     exclude: ["agent/gen/**", "builder/gen/**"],
   });
@@ -93,23 +93,36 @@ async function checkGoFormat(): Promise<Outcome> {
   return { code: code !== 0 || output !== "" ? 1 : 0, output: output === "" ? "" : `gofmt -w:\n${output}` };
 }
 
-/** The builder as it is compiled, so that Go's cache has its packages once. */
+/** The Go modules. The builder is as it is compiled, so that Go's cache has its packages once. */
+const goModules: readonly {
+  readonly cwd: string;
+  readonly flags?: string[];
+  readonly env?: TestRun["env"];
+}[] = [
+  { cwd: "agent" },
+  { cwd: "builder", flags: ["-trimpath"], env: { CGO_ENABLED: "0" } },
+  { cwd: "test/bench" },
+];
+
 async function vetGo(): Promise<Outcome> {
-  const agent = await run("go", ["vet", "./..."], { cwd: "agent" });
-  return agent.code === 0
-    ? await run("go", ["vet", "-trimpath", "./..."], { cwd: "builder", env: { CGO_ENABLED: "0" } })
-    : agent;
+  for (const { cwd, flags = [], env = {} } of goModules) {
+    const outcome = await run("go", ["vet", ...flags, "./..."], { cwd, env });
+    if (outcome.code !== 0) {
+      return outcome;
+    }
+  }
+  return { code: 0, output: "" };
 }
 
-async function testGo(env: TestRun["env"]): Promise<Outcome> {
-  const flags = ["test", "-short", "-timeout=30m", "./..."];
-  const agent = await run("go", flags, { cwd: "agent", env });
-  const builder = await run("go", [...flags, "-trimpath"], {
-    cwd: "builder",
-    env: { ...env, CGO_ENABLED: "0" },
-  });
-  const code = agent.code === 0 ? builder.code : agent.code;
-  const output = `${agent.output}${builder.output}`;
+async function testGo(testEnv: TestRun["env"]): Promise<Outcome> {
+  let code = 0;
+  let output = "";
+  for (const { cwd, flags = [], env = {} } of goModules) {
+    const args = ["test", "-short", "-timeout=30m", "./...", ...flags];
+    const outcome = await run("go", args, { cwd, env: { ...testEnv, ...env } });
+    code ||= outcome.code;
+    output += outcome.output;
+  }
   return { code, output: output.replaceAll(/^(ok {2}|\? {3})\t.*\n/gm, "") };
 }
 

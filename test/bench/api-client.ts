@@ -1,4 +1,7 @@
-/** The thinnest Docker client: what is measured is the daemon. Connections are kept, as SDKs keep them. */
+/**
+ * The thinnest Docker client, in this process: it prepares what the measuring client is to measure, and starts many
+ * containers at once. Connections are kept, as SDKs keep them.
+ */
 import { Agent, type IncomingMessage, request } from "node:http";
 import { connect, type Socket } from "node:net";
 
@@ -19,7 +22,7 @@ export class ApiClient {
 
   /** Sends a request and reads the whole answer. Throws for a status of 400 and more. */
   async call(method: string, path: string, body?: unknown): Promise<Buffer> {
-    const response = await this.stream(method, path, body === undefined ? undefined : JSON.stringify(body));
+    const response = await this.#stream(method, path, body === undefined ? undefined : JSON.stringify(body));
     const chunks: Buffer[] = [];
     for await (const chunk of response) {
       chunks.push(chunk as Buffer);
@@ -32,7 +35,7 @@ export class ApiClient {
   }
 
   /** Sends a request and answers when the response's header is there. */
-  stream(method: string, path: string, body?: string | Uint8Array): Promise<IncomingMessage> {
+  #stream(method: string, path: string, body?: string): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       this.#interrupted?.throwIfAborted();
       const outgoing = request(
@@ -43,8 +46,7 @@ export class ApiClient {
           agent: this.#agent,
           ...(this.#interrupted !== undefined && { signal: this.#interrupted }),
           headers: {
-            ...(typeof body === "string" && { "Content-Type": "application/json" }),
-            ...(body instanceof Uint8Array && { "Content-Type": "application/x-tar" }),
+            ...(body !== undefined && { "Content-Type": "application/json" }),
             "Content-Length": body === undefined ? 0 : Buffer.byteLength(body),
           },
         },
@@ -65,17 +67,6 @@ export class ApiClient {
       outgoing.once("error", reject);
       outgoing.end(body);
     });
-  }
-
-  /** Reads an answer to its end without keeping it; answers the number of bytes. */
-  async drain(method: string, path: string): Promise<number> {
-    const response = await this.stream(method, path);
-    let bytes = 0;
-    response.on("data", (chunk: Buffer) => {
-      bytes += chunk.length;
-    });
-    await new Promise((resolve, reject) => response.once("end", resolve).once("error", reject));
-    return bytes;
   }
 
   /** Takes a connection over (`Upgrade: tcp`); answers once the daemon has accepted. */
@@ -122,20 +113,4 @@ export class ApiClient {
 export interface Hijacked {
   readonly socket: Socket;
   readonly first: Buffer;
-}
-
-/** Counts what comes until the daemon ends the connection. */
-export function countToEnd({ socket, first }: Hijacked): Promise<number> {
-  let bytes = first.length;
-  socket.on("data", (chunk: Buffer) => {
-    bytes += chunk.length;
-  });
-  return new Promise((resolve, reject) => {
-    socket.once("end", () => {
-      socket.end();
-      resolve(bytes);
-    });
-    socket.once("error", reject);
-    socket.resume();
-  });
 }

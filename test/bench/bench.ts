@@ -16,6 +16,7 @@ import { figureOf, median, spread } from "./figures.ts";
 import { imageMeasures } from "./image-measures.ts";
 import { untilInterrupted } from "./interruption.ts";
 import { createContainer, logBytes, logScript, type Measure, measures } from "./measures.ts";
+import { MeasuringClient } from "./measuring-client.ts";
 import { memoryOf } from "./memory.ts";
 
 /** Outside every pool that sockerless would take. */
@@ -46,6 +47,8 @@ await untilInterrupted(async (resources, interrupted) => {
   interrupted.throwIfAborted();
   const ours = resources.use(await Daemon.start());
   interrupted.throwIfAborted();
+  const ourClient = resources.use(await MeasuringClient.start(ours.socket, interrupted));
+  const theirClient = resources.use(await MeasuringClient.start(dockerd.socket, interrupted));
   const archive = await busyboxArchiveFile();
   await Promise.all([dockerd.ok("load", "-i", archive), ours.ok("load", "-i", archive)]);
   const version = await dockerd.ok("version", "--format", "{{.Server.Version}}");
@@ -56,8 +59,8 @@ await untilInterrupted(async (resources, interrupted) => {
   for (const network of chosen.length === 0 ? [] : networks) {
     if (options.network === undefined || options.network === network) {
       await compare([
-        await prepare(ours, network, interrupted),
-        await prepare(dockerd, network, interrupted),
+        await prepare(ours, ourClient, network, interrupted),
+        await prepare(dockerd, theirClient, network, interrupted),
       ]);
     }
   }
@@ -91,6 +94,7 @@ async function compare(targets: readonly [CliTarget, CliTarget]): Promise<void> 
 
 async function prepare(
   daemon: Daemon | Dockerd,
+  client: MeasuringClient,
   network: CliTarget["network"],
   interrupted: AbortSignal,
 ): Promise<CliTarget> {
@@ -107,7 +111,7 @@ async function prepare(
     throw new Error("containers are missing");
   }
   const shell = shellOf(daemon, interrupted);
-  return { api, network, container, logged, directory: daemon.directory, shell };
+  return { client, api, network, container, logged, directory: daemon.directory, shell };
 }
 
 function shellOf({ socket, directory }: Daemon | Dockerd, interrupted: AbortSignal): CliTarget["shell"] {

@@ -1,5 +1,5 @@
 /** Measures with the docker CLI as the client, which is in Go: 1 GiB each way. */
-import { type Measure, rate, type Target } from "./measures.ts";
+import { type Measure, milliseconds, rate, type Target } from "./measures.ts";
 
 /** A daemon for its users: a shell, and room for files. */
 export interface CliTarget extends Target {
@@ -11,7 +11,8 @@ export interface CliTarget extends Target {
 
 const gib = 1024 ** 3;
 
-const rateOf = (target: CliTarget, script: string) => rate(gib, () => target.shell(script));
+const rateOf = async (target: CliTarget, script: string) =>
+  rate(gib, await milliseconds(() => target.shell(script)));
 
 /** Files of 1 GiB in a daemon's directory, made once: zeros that take no room, an image's archive, the image `big`. */
 const zeros = ({ directory }: CliTarget) => `${directory}/bench-zeros`;

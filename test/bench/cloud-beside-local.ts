@@ -17,6 +17,7 @@ import {
 import type { CloudName } from "./clouds.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { createContainer, logBytes, logScript } from "./measures.ts";
+import { MeasuringClient } from "./measuring-client.ts";
 import { processorMsOf } from "./memory.ts";
 
 /** How it is compared. */
@@ -39,7 +40,8 @@ export async function compareWithLocal(
   for (const start of [startLocal, ...clouds.map((cloud) => starters[cloud])]) {
     interrupted.throwIfAborted();
     const { daemon } = resources.use(await start());
-    targets.push(await prepare(daemon, interrupted));
+    const client = resources.use(await MeasuringClient.start(daemon.socket, interrupted));
+    targets.push(await prepare(daemon, client, interrupted));
   }
   const columns = ["measure", "local", ...clouds.flatMap((cloud) => [cloud, "times slower"]), "bar", ""];
   console.log(`\n| ${columns.join(" | ")} |\n|${"---|".repeat(columns.length)}`);
@@ -75,7 +77,11 @@ const starters = {
   aca: () => AcaDaemon.start({ aca: { linger: "10m", log_drain_max: "128MiB" } }),
 } satisfies Record<CloudName, () => Promise<AsyncDisposable & { readonly daemon: Daemon }>>;
 
-async function prepare(daemon: Daemon, interrupted: AbortSignal): Promise<CloudTarget> {
+async function prepare(
+  daemon: Daemon,
+  client: MeasuringClient,
+  interrupted: AbortSignal,
+): Promise<CloudTarget> {
   if ((await daemon.docker("image", "inspect", "busybox")).code !== 0) {
     await daemon.ok("load", "--input", await busyboxArchiveFile());
   }
@@ -103,7 +109,7 @@ async function prepare(daemon: Daemon, interrupted: AbortSignal): Promise<CloudT
   const logged = await started({ Cmd: ["sh", "-c", logScript(logBytes)] });
   await api.call("POST", `/containers/${logged}/wait`);
   await untilTrue(() => isIdle(daemon), interrupted); // The log has been taken in, and what simulates the cloud has read it.
-  return { api, network, container, logged, echoing, talked, asker };
+  return { client, api, network, container, logged, echoing, talked, asker };
 }
 
 /** True if the daemon's processes and this one have next to nothing to do. */

@@ -1,15 +1,12 @@
 /** Measures of the cloud's backend, beside the local one. */
-import { once } from "node:events";
-
-import { countToEnd } from "./api-client.ts";
 import {
+  busybox,
   createContainer,
-  execute,
   logScript,
   type Measure,
   measures as localMeasures,
   mib,
-  milliseconds,
+  rate,
   type Target,
 } from "./measures.ts";
 
@@ -57,7 +54,8 @@ export const cloudMeasures: readonly CloudMeasure[] = [
     mostMs: 1200,
     run: async (target) => {
       const id = await createContainer(target, { Cmd: ["sleep", "3600"] });
-      const time = await milliseconds(() => target.api.call("POST", `/containers/${id}/start`));
+      const path = `/containers/${id}/start`;
+      const time = await target.client.time({ work: "call", method: "POST", path });
       await target.api.call("DELETE", `/containers/${id}?force=1`);
       return time;
     },
@@ -68,7 +66,13 @@ export const cloudMeasures: readonly CloudMeasure[] = [
   asLocal("32 parallel execs", 3, most),
   asLocal("exec stdout", 1, most),
   asLocal("exec stdin", 1, most),
-  { name: "attach", unit: "ms", repeat: 20, most, run: (target) => milliseconds(() => attach(target)) },
+  {
+    name: "attach",
+    unit: "ms",
+    repeat: 20,
+    most,
+    run: ({ client, echoing }) => client.time({ work: "attach", container: echoing }),
+  },
   { name: "attach output", unit: "MB/s", repeat: 1, most, run: attachOutput },
   asLocal("keystroke echo (p90)", 1, most),
   {
@@ -76,8 +80,8 @@ export const cloudMeasures: readonly CloudMeasure[] = [
     unit: "ms",
     repeat: 20,
     most,
-    run: (target) =>
-      milliseconds(() => target.api.drain("GET", `/containers/${target.talked}/logs?stdout=1`)),
+    run: ({ client, talked }) =>
+      client.time({ work: "call", method: "GET", path: `/containers/${talked}/logs?stdout=1` }),
   },
   asLocal("logs read", 1, most),
   asLocal("archive put", 1),
@@ -88,23 +92,20 @@ export const cloudMeasures: readonly CloudMeasure[] = [
     repeat: 1,
     run: async (target) => {
       const script = `for i in $(seq ${peerConnections}); do wget -qO /dev/null http://peer:8080/small || exit; done`;
-      return (await milliseconds(() => ask(target, script))) / peerConnections;
+      return (await ask(target, script)) / peerConnections;
     },
   },
   {
     name: "peer, a download",
     unit: "MB/s",
     repeat: 1,
-    run: async (target) => {
-      const time = await milliseconds(() => ask(target, "wget -qO /dev/null http://peer:8080/big"));
-      return peerFileBytes / mib / (time / 1000);
-    },
+    run: async (target) => rate(peerFileBytes, await ask(target, "wget -qO /dev/null http://peer:8080/big")),
   },
 ];
 
-/** Runs a script in the container that has a peer. @throws it fails */
-async function ask(target: CloudTarget, script: string): Promise<void> {
-  await execute({ ...target, container: target.asker }, ["sh", "-c", script]);
+/** How long a script in the container that has a peer takes, in milliseconds. @throws it fails */
+function ask({ client, asker }: CloudTarget, script: string): Promise<number> {
+  return client.time({ work: "exec", container: asker, cmd: ["sh", "-c", script], parallel: 1 });
 }
 
 function asLocal(name: string, repeat: number, bar?: number): CloudMeasure {
@@ -116,18 +117,9 @@ function asLocal(name: string, repeat: number, bar?: number): CloudMeasure {
   return { name, unit, repeat, run, ...(bar !== undefined && { most: bar }) };
 }
 
-/** Until what was typed has come back. */
-async function attach({ api, echoing }: CloudTarget): Promise<void> {
-  const { socket } = await api.hijack(`/containers/${echoing}/attach?stream=1&stdin=1&stdout=1`);
-  socket.resume();
-  socket.write("k\n");
-  await once(socket, "data");
-  socket.destroy();
-}
-
 /** MB/s of the output that a container writes when it is told to; its other uses are not measured. */
 async function attachOutput(target: CloudTarget): Promise<number> {
-  const id = await createContainer(target, {
+  const create = busybox(target, {
     Cmd: ["sh", "-c", `read line; ${logScript(attachedBytes)}`],
     OpenStdin: true,
     StdinOnce: true,
@@ -137,17 +129,6 @@ async function attachOutput(target: CloudTarget): Promise<number> {
       LogConfig: { Type: "json-file", Config: { "max-size": "1g" } },
     },
   });
-  const stream = await target.api.hijack(`/containers/${id}/attach?stream=1&stdin=1&stdout=1&stderr=1`);
-  await target.api.call("POST", `/containers/${id}/start`);
-  let bytes = 0;
-  const time = await milliseconds(async () => {
-    const ended = countToEnd(stream);
-    stream.socket.write("\n");
-    bytes = await ended;
-  });
-  if (bytes < attachedBytes) {
-    throw new Error(`${bytes} bytes came back`);
-  }
-  await target.api.call("DELETE", `/containers/${id}?force=1`);
-  return attachedBytes / mib / (time / 1000);
+  const time = await target.client.time({ work: "prompted output", create, bytes: attachedBytes });
+  return rate(attachedBytes, time);
 }

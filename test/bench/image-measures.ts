@@ -4,8 +4,8 @@ import { gzipSync } from "node:zlib";
 
 import { TestRegistry } from "../support/registry.ts";
 import { tarOf } from "../support/tar.ts";
-import type { ApiClient } from "./api-client.ts";
-import { type Measure, milliseconds } from "./measures.ts";
+import type { Measure } from "./measures.ts";
+import type { Call } from "./measuring-client.ts";
 
 const fileCount = 264;
 const fileBytes = 947_000;
@@ -26,18 +26,12 @@ async function imageTar(): Promise<Buffer> {
   ]);
 }
 
-/** Sends a request and reads its progress to the end. @throws Error: the progress tells one */
-async function follow(api: ApiClient, path: string, body?: Buffer | string): Promise<void> {
-  let last = "";
-  for await (const chunk of await api.stream("POST", path, body)) {
-    last = (last + String(chunk)).slice(-1000);
-  }
-  if (last.includes('"error"')) {
-    throw new Error(`POST ${path}: ${last}`);
-  }
-}
-
-const importOf = (repo: string) => `/images/create?fromSrc=-&tag=1&repo=${repo}`;
+/** A request whose progress is read to the end. */
+const follow = (path: string): Call => ({ work: "call", method: "POST", path, progress: true });
+const importOf = (repo: string): Call => ({
+  ...follow(`/images/create?fromSrc=-&tag=1&repo=${repo}`),
+  bodyType: "application/x-tar",
+});
 
 /** They are alike on every network. */
 export const imageMeasures: readonly Measure[] = [
@@ -46,9 +40,8 @@ export const imageMeasures: readonly Measure[] = [
     unit: "ms",
     bar: { most: 1 },
     repeat: 1,
-    run: async ({ api }) => {
-      const tar = await imageTar();
-      const time = await milliseconds(() => follow(api, importOf("imported"), tar));
+    run: async ({ client, api }) => {
+      const time = await client.time(importOf("imported"), await imageTar());
       await api.call("DELETE", "/images/imported:1");
       return time;
     },
@@ -58,12 +51,12 @@ export const imageMeasures: readonly Measure[] = [
     unit: "ms",
     bar: { most: 1 },
     repeat: 1,
-    run: async ({ api }) => {
+    run: async ({ client, api }) => {
       await using registry = await TestRegistry.start();
       const pushed = `${registry.host}/pushed`;
-      await follow(api, importOf(pushed), await imageTar());
+      await client.time(importOf(pushed), await imageTar());
       // Credentials in the body: those of nobody.
-      const time = await milliseconds(() => follow(api, `/images/${pushed}/push?tag=1`, "{}"));
+      const time = await client.time(follow(`/images/${pushed}/push?tag=1`), "{}");
       await api.call("DELETE", `/images/${pushed}:1`);
       return time;
     },
@@ -73,12 +66,12 @@ export const imageMeasures: readonly Measure[] = [
     unit: "ms",
     bar: { most: 1 },
     repeat: 1,
-    run: async ({ api }) => {
+    run: async ({ client, api }) => {
       await using registry = await TestRegistry.start();
       const layers = [await imageTar()];
       await registry.push("pulled", "1", { layers, config: {} }, [gzipSync(layers[0] ?? "", { level: 6 })]);
       const pulled = `${registry.host}/pulled`;
-      const time = await milliseconds(() => follow(api, `/images/create?tag=1&fromImage=${pulled}`));
+      const time = await client.time(follow(`/images/create?tag=1&fromImage=${pulled}`));
       await api.call("DELETE", `/images/${pulled}:1`);
       return time;
     },

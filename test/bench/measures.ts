@@ -1,8 +1,7 @@
 /** Measures of one daemon, each as one run. */
-import { type EventEmitter, once } from "node:events";
 import { tarOf } from "../support/tar.ts";
-import { type ApiClient, countToEnd } from "./api-client.ts";
-import { percentile } from "./figures.ts";
+import type { ApiClient } from "./api-client.ts";
+import type { ContainerConfig, MeasuringClient, Work } from "./measuring-client.ts";
 
 /** How a figure is to be read. */
 export type Unit = "ms" | "MB/s" | "per s" | "MB";
@@ -22,6 +21,9 @@ export interface Measure<On = Target> {
 
 /** A daemon under measurement, and the network its containers are on. */
 export interface Target {
+  /** Does the work that is measured. */
+  readonly client: MeasuringClient;
+  /** Prepares that, and removes it. */
   readonly api: ApiClient;
   readonly network: "none" | "bridge";
   /** A running container, for execs and files. */
@@ -34,9 +36,13 @@ export const mib = 1024 * 1024;
 const streamBytes = 256 * mib;
 export const logBytes = 64 * mib;
 const archiveBytes = 64 * mib;
+const lineBytes = 100;
+const idBytes = 64;
+/** Before each piece of output of a container without a terminal. */
+const frameHeaderBytes = 8;
 
 /** The script of a container that writes a log of lines of 100 bytes. */
-export const logScript = (bytes: number) => `yes ${"x".repeat(99)} | head -c ${bytes}`;
+export const logScript = (bytes: number) => `yes ${"x".repeat(lineBytes - 1)} | head -c ${bytes}`;
 
 /**
  * The script of a container that writes as much with little work of its own, which would be what is measured: such
@@ -45,16 +51,17 @@ export const logScript = (bytes: number) => `yes ${"x".repeat(99)} | head -c ${b
 const quickLogScript = (bytes: number) =>
   `${logScript(mib)} > /lines; for n in $(seq ${bytes / mib}); do cat /lines; done`;
 
+/** The configuration of a container of busybox. */
+export function busybox({ network }: Pick<Target, "network">, config: ContainerConfig): ContainerConfig {
+  return { Image: "busybox", HostConfig: { NetworkMode: network }, ...config };
+}
+
 /** Creates a container of busybox. */
 export async function createContainer(
-  { api, network }: Pick<Target, "api" | "network">,
-  config: Record<string, unknown>,
+  target: Pick<Target, "api" | "network">,
+  config: ContainerConfig,
 ): Promise<string> {
-  const { Id } = await api.json<{ Id: string }>("POST", "/containers/create", {
-    Image: "busybox",
-    HostConfig: { NetworkMode: network },
-    ...config,
-  });
+  const { Id } = await target.api.json<{ Id: string }>("POST", "/containers/create", busybox(target, config));
   return Id;
 }
 
@@ -65,138 +72,32 @@ export async function milliseconds(work: () => Promise<unknown>): Promise<number
   return performance.now() - start;
 }
 
-/** How fast bytes pass, in MB/s. */
-export async function rate(bytes: number, work: () => Promise<unknown>): Promise<number> {
-  return bytes / mib / ((await milliseconds(work)) / 1000);
+/** How fast bytes have passed, in MB/s. */
+export function rate(bytes: number, ms: number): number {
+  return bytes / mib / (ms / 1000);
 }
 
-async function createExec(target: Target, config: Record<string, unknown>): Promise<string> {
-  const { Id } = await target.api.json<{ Id: string }>(
-    "POST",
-    `/containers/${target.container}/exec`,
-    config,
-  );
-  return Id;
-}
+/** How long the client takes for some work, in milliseconds. */
+const timed =
+  (work: (target: Target) => Work): Measure["run"] =>
+  (target) =>
+    target.client.time(work(target));
 
-/** Runs a command to its end. @returns bytes of its output. @throws Error: it fails */
-export async function execute(target: Target, cmd: string[]): Promise<number> {
-  const id = await createExec(target, { Cmd: cmd, AttachStdout: true, AttachStderr: true });
-  const bytes = await countToEnd(await target.api.hijack(`/exec/${id}/start`));
-  const { ExitCode } = await target.api.json<{ ExitCode: number }>("GET", `/exec/${id}/json`);
-  if (ExitCode !== 0) {
-    throw new Error(`the exec ended with ${ExitCode}`);
-  }
-  return bytes;
-}
+/** How fast bytes pass in some work of the client's, in MB/s. */
+const rated =
+  (bytes: number, work: (target: Target) => Work): Measure["run"] =>
+  async (target) =>
+    rate(bytes, await target.client.time(work(target)));
 
-async function run(target: Target): Promise<void> {
-  const id = await createContainer(target, { Cmd: ["true"] });
-  await target.api.call("POST", `/containers/${id}/start`);
-  await target.api.call("POST", `/containers/${id}/wait`);
-  await target.api.call("DELETE", `/containers/${id}`);
-}
+/** A request for something, of which so many bytes must come. */
+const get = (path: string, bytes: number): Work => ({ work: "call", method: "GET", path, bytes });
 
-async function attachedRun(target: Target): Promise<void> {
-  const id = await createContainer(target, {
-    Cmd: ["echo", "hello"],
-    AttachStdout: true,
-    AttachStderr: true,
-  });
-  const stream = await target.api.hijack(`/containers/${id}/attach?stream=1&stdout=1&stderr=1`);
-  await target.api.call("POST", `/containers/${id}/start`);
-  const bytes = await countToEnd(stream);
-  if (bytes !== "hello\n".length + 8) {
-    throw new Error(`${bytes} bytes came back`);
-  }
-  await target.api.call("POST", `/containers/${id}/wait`);
-  await target.api.call("DELETE", `/containers/${id}`);
-}
-
-/** Round trips of single keys through a terminal with `cat`, 90th percentile. */
-async function echo(target: Target): Promise<number> {
-  const id = await createExec(target, { Cmd: ["cat"], AttachStdin: true, AttachStdout: true, Tty: true });
-  const { socket } = await target.api.hijack(`/exec/${id}/start`, { Tty: true });
-  const time = await roundTrip(() => socket.write("k"), socket.resume());
-  socket.write("\n\x04");
-  socket.end();
-  await once(socket, "close");
-  return time;
-}
-
-/** Round trips of lines that a container reads, and writes into its log, which is followed: 90th percentile. */
-async function followLog(target: Target): Promise<number> {
-  const id = await createContainer(target, {
-    Cmd: ["sh", "-c", "while read line; do echo $line; done"],
-    OpenStdin: true,
-    StdinOnce: true,
-  });
-  const { socket } = await target.api.hijack(`/containers/${id}/attach?stream=1&stdin=1`);
-  await target.api.call("POST", `/containers/${id}/start`);
-  const log = await target.api.stream("GET", `/containers/${id}/logs?follow=1&stdout=1`);
-  const time = await roundTrip(() => socket.write("line\n"), log.resume());
-  const ended = once(log, "end");
-  socket.end();
-  socket.resume();
-  await ended;
-  await target.api.call("POST", `/containers/${id}/wait`);
-  await target.api.call("DELETE", `/containers/${id}`);
-  return time;
-}
-
-/** From a request to what comes back for it, in milliseconds: the 90th percentile. */
-async function roundTrip(ask: () => void, answers: EventEmitter): Promise<number> {
-  const trips: number[] = [];
-  for (let n = 0; n < 300; n++) {
-    const answered = once(answers, "data");
-    trips.push(
-      await milliseconds(() => {
-        ask();
-        return answered;
-      }),
-    );
-  }
-  return percentile(trips, 0.9);
-}
-
-/** The output of a container, to a client that is attached: MB/s. */
-async function attachOutput(target: Target, script: string): Promise<number> {
-  const id = await createContainer(target, {
-    Cmd: ["sh", "-c", script],
-    AttachStdout: true,
-    AttachStderr: true,
-  });
-  const stream = await target.api.hijack(`/containers/${id}/attach?stream=1&stdout=1&stderr=1`);
-  const speed = await rate(logBytes, async () => {
-    await target.api.call("POST", `/containers/${id}/start`);
-    const bytes = await countToEnd(stream);
-    if (bytes < logBytes) {
-      throw new Error(`${bytes} bytes came back`);
-    }
-  });
-  await target.api.call("POST", `/containers/${id}/wait`);
-  await target.api.call("DELETE", `/containers/${id}`);
-  return speed;
-}
-
-async function execStdin(target: Target): Promise<void> {
-  const id = await createExec(target, {
-    Cmd: ["dd", "of=/dev/null", "bs=1M"],
-    AttachStdin: true,
-    AttachStdout: true,
-  });
-  const stream = await target.api.hijack(`/exec/${id}/start`);
-  const block = Buffer.alloc(mib, "i");
-  const send = async (): Promise<void> => {
-    for (let sent = 0; sent < streamBytes; sent += block.length) {
-      if (!stream.socket.write(block)) {
-        await once(stream.socket, "drain");
-      }
-    }
-    stream.socket.end();
-  };
-  await Promise.all([countToEnd(stream), send()]); // An interruption rejects both.
-}
+/** The output of a container, to a client that is attached. */
+const attachedOutput = (target: Target, script: string): Work => ({
+  work: "attached output",
+  create: busybox(target, { Cmd: ["sh", "-c", script], AttachStdout: true, AttachStderr: true }),
+  bytes: logBytes,
+});
 
 let archive: Buffer | undefined;
 async function archiveToPut(): Promise<Buffer> {
@@ -210,61 +111,66 @@ export const measures: readonly Measure[] = [
     unit: "ms",
     bar: { most: 0.28 },
     repeat: 10,
-    run: (target) => milliseconds(() => run(target)),
+    run: timed((target) => ({ work: "run", create: busybox(target, { Cmd: ["true"] }) })),
   },
   {
     name: "attached run",
     unit: "ms",
     bar: { most: 0.3 },
     repeat: 10,
-    run: (target) => milliseconds(() => attachedRun(target)),
+    run: timed((target) => ({
+      work: "attached run",
+      create: busybox(target, { Cmd: ["echo", "hello"], AttachStdout: true, AttachStderr: true }),
+      bytes: frameHeaderBytes + "hello\n".length,
+    })),
   },
   {
     name: "exec",
     unit: "ms",
     bar: { most: 0.3 },
     repeat: 10,
-    run: (target) => milliseconds(() => execute(target, ["true"])),
+    run: timed(({ container }) => ({ work: "exec", container, cmd: ["true"], parallel: 1 })),
   },
   {
     name: "32 parallel execs",
     unit: "per s",
     bar: { least: 8 },
     repeat: 3,
-    run: async (target) => {
-      const all = () => Promise.all(Array.from({ length: 32 }, () => execute(target, ["true"])));
-      return 32 / ((await milliseconds(all)) / 1000);
-    },
+    run: async ({ client, container }) =>
+      32 / ((await client.time({ work: "exec", container, cmd: ["true"], parallel: 32 })) / 1000),
   },
   {
     name: "exec stdout",
     unit: "MB/s",
     repeat: 1,
-    run: (target) =>
-      rate(streamBytes, () => execute(target, ["dd", "if=/dev/zero", "bs=1M", `count=${streamBytes / mib}`])),
+    run: rated(streamBytes, ({ container }) => ({
+      work: "exec",
+      container,
+      cmd: ["dd", "if=/dev/zero", "bs=1M", `count=${streamBytes / mib}`],
+      parallel: 1,
+      bytes: streamBytes,
+    })),
   },
   {
     name: "exec stdin",
     unit: "MB/s",
     repeat: 1,
-    run: (target) => rate(streamBytes, () => execStdin(target)),
+    run: rated(streamBytes, ({ container }) => ({
+      work: "exec stdin",
+      container,
+      cmd: ["dd", "of=/dev/null", "bs=1M"],
+      bytes: streamBytes,
+    })),
   },
   {
     name: "archive put",
     unit: "MB/s",
     bar: { least: 1.2 },
     repeat: 1,
-    run: async (target) => {
-      const body = await archiveToPut();
-      return await rate(archiveBytes, async () => {
-        const response = await target.api.stream(
-          "PUT",
-          `/containers/${target.container}/archive?path=/tmp`,
-          body,
-        );
-        response.resume();
-        await once(response, "end");
-      });
+    run: async ({ client, container }) => {
+      const path = `/containers/${container}/archive?path=/tmp`;
+      const put = { work: "call", method: "PUT", path, bodyType: "application/x-tar" } as const;
+      return rate(archiveBytes, await client.time(put, await archiveToPut()));
     },
   },
   {
@@ -272,84 +178,88 @@ export const measures: readonly Measure[] = [
     unit: "MB/s",
     bar: { least: 1.5 },
     repeat: 1,
-    run: (target) =>
-      rate(archiveBytes, () =>
-        target.api.drain("GET", `/containers/${target.container}/archive?path=/tmp/blob`),
-      ),
+    run: rated(archiveBytes, ({ container }) =>
+      get(`/containers/${container}/archive?path=/tmp/blob`, archiveBytes),
+    ),
   },
   {
     name: "logs read",
     unit: "MB/s",
     bar: { least: 12 },
     repeat: 1,
-    run: (target) =>
-      rate(logBytes, () => target.api.drain("GET", `/containers/${target.logged}/logs?stdout=1`)),
+    run: rated(logBytes, ({ logged }) => get(`/containers/${logged}/logs?stdout=1`, logBytes)),
   },
   {
     name: "last lines of a log",
     unit: "ms",
     bar: { most: 1.2 },
     repeat: 50,
-    run: (target) =>
-      milliseconds(() => target.api.call("GET", `/containers/${target.logged}/logs?stdout=1&tail=10`)),
+    run: timed(({ logged }) => get(`/containers/${logged}/logs?stdout=1&tail=10`, 10 * lineBytes)),
   },
   {
     name: "log write",
     unit: "ms",
     bar: { most: 0.5 },
     repeat: 1,
-    run: async (target) => {
-      const id = await createContainer(target, { Cmd: ["sh", "-c", logScript(logBytes)] });
-      const time = await milliseconds(async () => {
-        await target.api.call("POST", `/containers/${id}/start`);
-        await target.api.call("POST", `/containers/${id}/wait`);
-      });
-      await target.api.call("DELETE", `/containers/${id}`);
-      return time;
-    },
+    run: timed((target) => ({
+      work: "unattached run",
+      create: busybox(target, { Cmd: ["sh", "-c", logScript(logBytes)] }),
+    })),
   },
   {
     name: "attach output",
     unit: "MB/s",
     bar: { least: 8 },
     repeat: 1,
-    run: (target) => attachOutput(target, quickLogScript(logBytes)),
+    run: rated(logBytes, (target) => attachedOutput(target, quickLogScript(logBytes))),
   },
   {
     name: "attach output, of `yes`",
     unit: "MB/s",
     bar: { least: 8 },
     repeat: 1,
-    run: (target) => attachOutput(target, logScript(logBytes)),
+    run: rated(logBytes, (target) => attachedOutput(target, logScript(logBytes))),
   },
-  { name: "keystroke echo (p90)", unit: "ms", bar: { most: 1.3 }, repeat: 1, run: echo },
-  { name: "log follow (p90)", unit: "ms", bar: { most: 1.3 }, repeat: 1, run: followLog },
+  {
+    name: "keystroke echo (p90)",
+    unit: "ms",
+    bar: { most: 1.3 },
+    repeat: 1,
+    run: timed(({ container }) => ({ work: "echo", container, cmd: ["cat"] })),
+  },
+  {
+    name: "log follow (p90)",
+    unit: "ms",
+    bar: { most: 1.3 },
+    repeat: 1,
+    run: timed((target) => ({
+      work: "log follow",
+      create: busybox(target, {
+        Cmd: ["sh", "-c", "while read line; do echo $line; done"],
+        OpenStdin: true,
+        StdinOnce: true,
+      }),
+    })),
+  },
   {
     name: "create",
     unit: "ms",
     bar: { most: 0.9 },
     repeat: 10,
-    run: async (target) => {
-      let id = "";
-      const time = await milliseconds(async () => {
-        id = await createContainer(target, { Cmd: ["true"] });
-      });
-      await target.api.call("DELETE", `/containers/${id}`);
-      return time;
-    },
+    run: timed((target) => ({ work: "create", create: busybox(target, { Cmd: ["true"] }) })),
   },
   {
     name: "list of 200",
     unit: "ms",
     bar: { most: 0.6 },
     repeat: 10,
-    run: (target) => milliseconds(() => target.api.call("GET", "/containers/json?all=1")),
+    run: timed(() => get("/containers/json?all=1", 200 * idBytes)),
   },
   {
     name: "inspect",
     unit: "ms",
     bar: { most: 1.2 },
     repeat: 50,
-    run: (target) => milliseconds(() => target.api.call("GET", `/containers/${target.container}/json`)),
+    run: timed(({ container }) => get(`/containers/${container}/json`, idBytes)),
   },
 ];

@@ -1,0 +1,3 @@
+module github.com/sockerless/sockerless/test/bench
+
+go 1.24.0
