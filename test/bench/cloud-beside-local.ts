@@ -13,6 +13,7 @@ import {
   cloudMeasures,
   type CloudTarget,
   peerFileBytes,
+  wholeLog,
 } from "./cloud-measures.ts";
 import type { CloudName } from "./clouds.ts";
 import { figureOf, median, spread } from "./figures.ts";
@@ -106,7 +107,10 @@ async function prepare(
   const asker = await started({ Cmd: ["sleep", "3600"], HostConfig });
   const asked = ["exec", asker, "wget", "-qO-", "http://peer:8080/small"];
   await untilTrue(async () => (await daemon.docker(...asked)).code === 0, interrupted);
-  const logged = await started({ Cmd: ["sh", "-c", logScript(logBytes)] });
+  const logged = await started({
+    Cmd: ["sh", "-c", logScript(logBytes)],
+    HostConfig: { NetworkMode: network, NanoCpus: ampleCpus, LogConfig: wholeLog },
+  });
   await api.call("POST", `/containers/${logged}/wait`);
   await untilTrue(() => isIdle(daemon), interrupted); // The log has been taken in, and what simulates the cloud has read it.
   return { client, api, network, container, logged, echoing, talked, asker };

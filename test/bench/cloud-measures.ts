@@ -16,6 +16,9 @@ import {
  */
 export const ampleCpus = 2_000_000_000;
 
+/** Keeps all of a log: an agent's default would keep the last of one that is measured. */
+export const wholeLog = { Type: "json-file", Config: { "max-size": "1g" } } as const;
+
 /** Some container that runs while it is measured. */
 export interface CloudTarget extends Target {
   /** Runs `cat` with an open standard input. */
@@ -126,7 +129,7 @@ async function attachOutput(target: CloudTarget): Promise<number> {
     HostConfig: {
       NetworkMode: target.network,
       NanoCpus: ampleCpus,
-      LogConfig: { Type: "json-file", Config: { "max-size": "1g" } },
+      LogConfig: wholeLog,
     },
   });
   const time = await target.client.time({ work: "prompted output", create, bytes: attachedBytes });
