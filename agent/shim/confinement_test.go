@@ -1,7 +1,6 @@
 package shim_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/agent/shim"
 )
 
 // seccomp has what profiles have: rules on arguments, other errors than EPERM,
@@ -174,22 +172,6 @@ func difference(wanted, got string) string {
 		}
 	}
 	return out.String()
-}
-
-func TestAnExecsSeccompFilterIsTheMainProcesssToTheInstruction(t *testing.T) {
-	c := confined(t, func(map[string]any) {}, seccomp())
-	s := c.exec("e", &agentv1.ProcessSpec{Args: sleeper})
-	for s.started == nil {
-		s.next()
-	}
-	wanted, err := shim.SeccompFilterOf(c.ready.PID)
-	must(t, err)
-	got, err := shim.SeccompFilterOf(int(s.started.Pid))
-	must(t, err)
-	if len(wanted) == 0 || !bytes.Equal(got, wanted) {
-		t.Fatalf("%d bytes of filter, expected these %d", len(got), len(wanted))
-	}
-	s.vanish()
 }
 
 func TestAnExecHasItsStandardStreamsAndNoOtherDescriptor(t *testing.T) {

@@ -112,13 +112,8 @@ func TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile(t *testing.T) 
 	must(t, err)
 	filter, err := compiler.Compile(profile.message(), runtime.GOARCH, "6.1.0")
 	must(t, err)
+	runtimes := vm(t, instructions(theirs))
 	var program []bpf.RawInstruction
-	for each := range slices.Chunk(theirs, 8) {
-		program = append(program, bpf.RawInstruction{
-			Op: binary.NativeEndian.Uint16(each), Jt: each[2], Jf: each[3], K: binary.NativeEndian.Uint32(each[4:])})
-	}
-	runtimes := vm(t, program)
-	program = nil
 	for _, each := range filter.Instructions {
 		program = append(program, bpf.RawInstruction{Op: each.Code, Jt: each.Jt, Jf: each.Jf, K: each.K})
 	}

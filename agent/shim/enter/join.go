@@ -132,8 +132,8 @@ func loadFilterWithoutNewPrivileges(spec *Spec) syscall.Errno {
 	return loadFilter(spec)
 }
 
-// loadFilter confines this thread, and what it makes, by the very instructions
-// that the runtime gave the container's main process.
+// loadFilter confines this thread, and what it makes, as the runtime confined the
+// container's main process.
 func loadFilter(spec *Spec) syscall.Errno {
 	if len(spec.Filter) == 0 {
 		return 0

@@ -25,7 +25,7 @@ type Spec struct {
 
 	Bounding, Effective, Permitted, Inheritable, Ambient uint64 // capabilities, a bit each
 	NoNewPrivileges                                      bool
-	Filter                                               []byte // of seccomp, as the kernel has it; empty: none
+	Filter                                               []byte // of seccomp, as the kernel takes it; empty: none
 
 	Root Root // of a main process
 }
