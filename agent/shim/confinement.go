@@ -143,7 +143,7 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 			return nil, err
 		}
 		// By the first exec: many a container has none, and a start does not wait for it.
-		c.filter = sync.OnceValue(func() []byte { return decisiontree.Of(theirs) })
+		c.filter = sync.OnceValue(func() []byte { return decisiontree.Equivalent(theirs) })
 	}
 	if c.binary, err = protectedBinary(programToEnter()); err != nil {
 		return nil, err

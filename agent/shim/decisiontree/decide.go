@@ -8,7 +8,7 @@ import (
 )
 
 // maxSteps bounds the time that one filter takes to some ms. Docker's takes
-// 40,000.
+// 33,000.
 const maxSteps = 1_000_000
 
 // coarseBits are of the highest bits of a number, by which a filter tells ABIs
@@ -46,8 +46,8 @@ type decisions struct {
 	tables [][]run
 }
 
-// decide finds the decisions. Not ok: they take too long, or one is not made by a
-// call's data.
+// decide finds the decisions. Not ok: they take too long, or the program begins
+// with something that is not understood.
 func (p program) decide() (found decisions, ok bool) {
 	f := follower{program: p, stepsLeft: maxSteps}
 	for arch, more := uint32(0), true; more; arch, more = f.lastArch+1, f.lastArch < math.MaxUint32 {
@@ -112,7 +112,7 @@ const (
 // decisions. Calls of which a comparison holds for some alone go on as two ranges.
 //
 // What the accumulator held before a load is of no use behind it. So the original
-// can go on at the last one, whatever was found out meanwhile.
+// can go on at the last one, whatever was found out meanwhile. False: as decide.
 func (f *follower) follow(c calls) bool {
 	for ; ; c.at++ {
 		if f.stepsLeft--; f.stepsLeft < 0 {

@@ -37,8 +37,8 @@ func loading(filter []byte) (nanoseconds int64, err error) {
 }
 
 func TestTheKernelTakesWhatIsMade(t *testing.T) {
-	for _, name := range []string{"docker", "strict", "denies", "verdicts", "one"} {
-		if _, err := loading(decisiontree.Of(recorded(t, name))); err != nil {
+	for _, name := range []string{"docker", "strict", "denies", "verdicts", "one", "optimized"} {
+		if _, err := loading(decisiontree.Equivalent(recorded(t, name))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -47,7 +47,7 @@ func TestTheKernelTakesWhatIsMade(t *testing.T) {
 // BenchmarkLoading has both by turns, on one machine under one load.
 func BenchmarkLoading(b *testing.B) {
 	original := recorded(b, "docker")
-	made := decisiontree.Of(original)
+	made := decisiontree.Equivalent(original)
 	var times [2]int64
 	for b.Loop() {
 		for i, filter := range [][]byte{original, made} {
@@ -63,6 +63,6 @@ func BenchmarkLoading(b *testing.B) {
 func BenchmarkMaking(b *testing.B) {
 	original := recorded(b, "docker")
 	for b.Loop() {
-		decisiontree.Of(original)
+		decisiontree.Equivalent(original)
 	}
 }

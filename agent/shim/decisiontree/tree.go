@@ -20,11 +20,11 @@ import (
 // instructionSize is that of struct sock_filter in bytes.
 const instructionSize = 8
 
-// Of answers a seccomp filter with the verdict of the given one on every system
-// call, and fewer instructions. Both are arrays of struct sock_filter, as
+// Equivalent answers a seccomp filter with the verdict of the given one on every
+// system call, and fewer instructions. Both are arrays of struct sock_filter, as
 // seccomp(2) takes and PTRACE_SECCOMP_GET_FILTER answers them. Where none is
 // found, or something in the given one is not understood, that one is answered.
-func Of(filter []byte) []byte {
+func Equivalent(filter []byte) []byte {
 	original, ok := parse(filter)
 	if !ok {
 		return filter
