@@ -141,7 +141,7 @@ func TestWhatRuncLoadsIsDecidedAlikeByFewerInstructions(t *testing.T) {
 			if len(made)/8 > atMost {
 				t.Errorf("%d instructions, and there were %d", len(made)/8, len(original)/8)
 			}
-			newAsker(t, original, made).askAll(6)
+			newAsker(t, original, made).askAll(3)
 		})
 	}
 }

@@ -24,11 +24,11 @@ const (
 // refusals are the errors of the profile in the test, and of the runtime.
 var refusals = []syscall.Errno{1234, syscall.EPERM, syscall.ENOSYS}
 
-// spared end, stop, signal or double this process, or have the kernel write to it
-// when it ends.
+// spared end, stop, signal or double this process, have the kernel write to it
+// when it ends, or wait for every disk.
 var spared = []uintptr{
 	syscall.SYS_RT_SIGRETURN, syscall.SYS_PAUSE, syscall.SYS_FORK, syscall.SYS_VFORK, syscall.SYS_EXIT, syscall.SYS_EXIT_GROUP,
-	syscall.SYS_SET_TID_ADDRESS, uretprobe, uprobe,
+	syscall.SYS_SET_TID_ADDRESS, syscall.SYS_SYNC, uretprobe, uprobe,
 }
 
 func main() {
@@ -49,7 +49,7 @@ func main() {
 		ask("socket", syscall.SYS_SOCKET, family, no, no)
 	}
 	for bit := range 64 {
-		ask("clone", syscall.SYS_CLONE, 1<<bit|syscall.CLONE_SIGHAND, 0, 0) // which asks for more
+		ask("clone", syscall.SYS_CLONE, 1<<bit|syscall.CLONE_THREAD, 0, 0) // which asks for two more
 	}
 }
 
