@@ -11,6 +11,10 @@ import (
 // 33,000.
 const maxSteps = 1_000_000
 
+// maxTables bounds the time that tables are compared for. libseccomp knows 18
+// architectures.
+const maxTables = 32
+
 // coarseBits are of the highest bits of a number, by which a filter tells ABIs
 // apart: only in steps of the lowest of them a test of them changes.
 const (
@@ -56,6 +60,9 @@ func (p program) decide() (found decisions, ok bool) {
 			return found, false
 		}
 		found.archs = extend(found.archs, run{arch, found.by(f.table)})
+		if len(found.tables) > maxTables {
+			return found, false
+		}
 	}
 	return found, true
 }

@@ -21,6 +21,9 @@ const (
 	arm64  = 0xc00000b7
 	arm    = 0x40000028
 	x32Bit = 0x40000000
+
+	refused = 0x50001
+	allowed = 0x7fff0000
 )
 
 // recorded answers a filter that runc 1.1.5 with libseccomp 2.5.4 has loaded, as
@@ -250,6 +253,49 @@ func TestWhatIsNotUnderstoodIsLeftAlone(t *testing.T) {
 				t.Fatalf("%d bytes of %d", len(got), len(filter))
 			}
 		})
+	}
+}
+
+// Twenty numbers are refused after a first test, of which the others are refused
+// or allowed.
+func TestAFirstTestDividesTheCalls(t *testing.T) {
+	for name, test := range map[string]struct {
+		loaded  uint32 // an offset
+		first   bpf.RawInstruction
+		last    uint32 // verdict of the last of the numbers
+		shorter bool
+	}{
+		"in two by the number":       {0, bpf.RawInstruction{Op: 0x35, Jt: 41, K: x32Bit}, refused, true},
+		"in two by the architecture": {4, bpf.RawInstruction{Op: 0x35, Jt: 41, K: x86x64}, refused, true},
+		"often, by a bit":            {0, bpf.RawInstruction{Op: 0x45, Jt: 41, K: 1 << 27}, refused + 1, false},
+	} {
+		program := []bpf.RawInstruction{{Op: 0x20, K: test.loaded}, test.first}
+		for number := range uint32(20) {
+			program = append(program, bpf.RawInstruction{Op: 0x15, Jf: 1, K: number}, bpf.RawInstruction{Op: 0x06, K: refused})
+		}
+		program[len(program)-1].K = test.last
+		program = append(program, bpf.RawInstruction{Op: 0x06, K: refused}, bpf.RawInstruction{Op: 0x06, K: allowed})
+		if shorter := compare(t, bytesOf(program)); shorter != test.shorter {
+			t.Errorf("%s: shorter is %t", name, shorter)
+		}
+	}
+}
+
+// Each architecture has numbers of its own.
+func TestAFilterOfManyArchitecturesIsLeftAlone(t *testing.T) {
+	for count, shorter := range map[uint32]bool{32: true, 33: false} {
+		var program []bpf.RawInstruction
+		for arch := range count {
+			program = append(program, bpf.RawInstruction{Op: 0x20, K: 4}, bpf.RawInstruction{Op: 0x15, Jf: 62, K: arch}, bpf.RawInstruction{Op: 0x20})
+			for number := range uint32(30) {
+				program = append(program, bpf.RawInstruction{Op: 0x15, Jf: 1, K: arch + number}, bpf.RawInstruction{Op: 0x06, K: refused})
+			}
+			program = append(program, bpf.RawInstruction{Op: 0x06, K: allowed})
+		}
+		program = append(program, bpf.RawInstruction{Op: 0x06, K: refused})
+		if made := compare(t, bytesOf(program)); made != shorter {
+			t.Errorf("of %d architectures: shorter is %t", count, made)
+		}
 	}
 }
 
