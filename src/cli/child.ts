@@ -15,6 +15,7 @@ import { giveMemoryBackAfterWork, giveMemoryBackOnceSettled } from "./give-memor
 import { ExecSlots, unknownCuts } from "./exec-slots.ts";
 import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
 import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
+import { mallocTrim } from "./malloc-trim.ts";
 import { loadService } from "./services.ts";
 
 type ServeMessage = Extract<SupervisorMessage, { readonly type: "serve" }>;
@@ -84,8 +85,9 @@ async function run(): Promise<void> {
   };
   if (!ending.signal.aborted) {
     tell(ready);
-    giveMemoryBackOnceSettled();
-    giveMemoryBackAfterWork();
+    const trim = mallocTrim();
+    giveMemoryBackOnceSettled(trim);
+    giveMemoryBackAfterWork(trim);
   }
   await stopped.promise;
   if (process.connected) {
