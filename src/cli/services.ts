@@ -24,16 +24,28 @@ export interface Service {
   readonly start: string;
   /** True if it streams execs to clients, which its death cuts. */
   readonly streamsExecs: boolean;
+  /** Switches that its Node is given beside those of all services. */
+  readonly switches: readonly string[];
 }
 
-/** The frontend. */
+/**
+ * As soon as it loads TLS, Node reads all authorities of the web, 1 to 2 MB, unless it is told to use OpenSSL's own, which
+ * are read when they are needed. The other two: it would not start where the environment asks for more than one kind.
+ */
+const noWebAuthorities = ["--no-use-bundled-ca", "--no-use-system-ca", "--use-openssl-ca"] as const;
+
+/** The frontend: each of its TLS connections is told whom to trust. */
 export function frontendService(): Service {
-  return { ...serviceAt("frontend", "../frontend/main.js", "startFrontend"), streamsExecs: true };
+  return {
+    ...serviceAt("frontend", "../frontend/main.js", "startFrontend"),
+    streamsExecs: true,
+    switches: noWebAuthorities,
+  };
 }
 
 /** A backend. */
 export function backendService(name: BackendName): Service {
-  return { ...serviceAt("backend", `../backends/${name}/main.js`, "startBackend"), streamsExecs: false };
+  return { ...serviceAt("backend", `../backends/${name}/main.js`, "startBackend"), streamsExecs: false, switches: [] };
 }
 
 /**
@@ -50,6 +62,6 @@ export async function loadService(service: Pick<Service, "module" | "start">): P
   return start as StartService;
 }
 
-function serviceAt(name: string, relative: string, start: string): Omit<Service, "streamsExecs"> {
+function serviceAt(name: string, relative: string, start: string): Pick<Service, "name" | "module" | "start"> {
   return { name, module: new URL(relative, import.meta.url).href, start };
 }

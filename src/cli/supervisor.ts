@@ -37,8 +37,8 @@ interface SocketHandle {
 }
 
 /**
- * Switches of a child's Node. V8's young generation takes at most twice this and some, for as long as there is work: less
- * costs processor time where there is much of it, more saves none that could be measured (docs/performance.md).
+ * Switches of each child's Node. V8's young generation takes at most twice this and some, for as long as there is work:
+ * less costs processor time where there is much of it, more saves none that could be measured (docs/performance.md).
  */
 const nodeSwitches = [
   "--disable-sigusr1",
@@ -211,10 +211,10 @@ class Child {
   }
 
   #spawn(): ChildProcess {
-    const { name, module, start } = this.#service;
+    const { name, module, start, switches } = this.#service;
     const entry = fileURLToPath(new URL("./child.js", import.meta.url));
     const child = fork(entry, [name, module, start], {
-      execArgv: [...nodeSwitches],
+      execArgv: [...nodeSwitches, ...switches],
       stdio: [
         "ignore",
         "inherit",

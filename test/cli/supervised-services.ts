@@ -9,5 +9,5 @@ export function localConfig(stateDir: string): Config {
 /** One of the services of `recording-service.ts`. */
 export function recordingService(name: string, start: string): Service {
   const { href: module } = new URL("./recording-service.js", import.meta.url);
-  return { name, module, start, streamsExecs: name === "frontend" };
+  return { name, module, start, streamsExecs: name === "frontend", switches: [] };
 }
