@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+
+import { packagesOf } from "../../test/support/imported-packages.ts";
 
 const program = fileURLToPath(new URL("./serve-process.js", import.meta.url));
 
@@ -31,21 +33,3 @@ test("the configuration may come by any descriptor", async (t) => {
 test("it loads no package: it stays for as long as the daemon does", async () => {
   assert.deepEqual(await packagesOf(new URL("./serve-process.js", import.meta.url)), new Set());
 });
-
-/** Packages that a compiled module imports, by itself and through our own. */
-async function packagesOf(module: URL, seen = new Set<string>()): Promise<Set<string>> {
-  seen.add(module.href);
-  const source = await readFile(module, "utf8");
-  const packages = new Set<string>();
-  for (const [, name = ""] of source.matchAll(/^(?:import|export)\b[^;()="]*"([^"]+)";$/gm)) {
-    const imported = new URL(name, module);
-    if (!name.startsWith(".")) {
-      packages.add(name);
-    } else if (!seen.has(imported.href)) {
-      for (const each of await packagesOf(imported, seen)) {
-        packages.add(each);
-      }
-    }
-  }
-  return new Set([...packages].filter((name) => !name.startsWith("node:")));
-}

@@ -10,7 +10,17 @@ import { type Config, loadConfig, type TlsFiles } from "../common/config/load.ts
 import type { RunningService } from "../common/running-service.ts";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { callApi } from "../../test/support/docker-api.ts";
+import { packagesOf } from "../../test/support/imported-packages.ts";
 import { startFrontend } from "./main.ts";
+
+test("it loads no package that only some streams need", async () => {
+  const packages = [...(await packagesOf(new URL("./main.js", import.meta.url)))];
+  const names = packages.map((each) => /^(?:@[^/]+\/)?[^/]+/.exec(each)?.[0]);
+  assert.deepEqual(
+    new Set(names),
+    new Set(["@bufbuild/protobuf", "@connectrpc/connect", "@connectrpc/connect-node", "pino"]),
+  );
+});
 
 test("the Docker socket is for its owner and group, answers 503 without a backend and is gone after close", async (t) => {
   const directory = await temporaryDirectory(t);

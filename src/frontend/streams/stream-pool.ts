@@ -1,8 +1,9 @@
 /** The pool of stream workers. */
+import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { MessageChannel, type Worker } from "node:worker_threads";
 
-import { Piscina } from "piscina";
+import type { Piscina } from "piscina";
 
 import type { DialTarget } from "../../agent-client/address.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
@@ -13,6 +14,8 @@ import { StreamLink } from "./stream-link.ts";
 import type { Framing, FromWorker, StreamOperation, StreamTask, ToWorker } from "./thread-messages.ts";
 import { portsInThread, type StreamPort } from "./thread-ports.ts";
 import { runStream, type WorkerResources } from "./worker-stream.ts";
+
+const require = createRequire(import.meta.url);
 
 type TransferList = NonNullable<NonNullable<Parameters<Piscina["run"]>[1]>["transferList"]>;
 
@@ -27,8 +30,8 @@ const inputBudget = 32 * 1024 * 1024;
 const shortBudget = 4 * 1024 * 1024;
 
 /**
- * Opens streams to agents, in worker threads but for short ones. The threads start with the first stream that needs them:
- * where connections are handed on, there may never be one.
+ * Opens streams to agents, in worker threads but for short ones. The threads start, and their library is loaded, with the
+ * first stream that needs them: where connections are handed on, there may never be one.
  */
 export class StreamPool {
   readonly #threads: number;
@@ -70,6 +73,7 @@ export class StreamPool {
 
   #started(): Piscina<StreamTask, void> {
     if (this.#pool === undefined) {
+      const { Piscina } = require("piscina") as typeof import("piscina");
       this.#pool = new Piscina({
         filename: new URL("./worker.js", import.meta.url).href,
         name: "serveStream",

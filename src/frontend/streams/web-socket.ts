@@ -1,10 +1,13 @@
 /** A client's WebSocket as a stream of bytes. */
+import { createRequire } from "node:module";
 import { Duplex } from "node:stream";
 
-import { type RawData, type WebSocket, WebSocketServer } from "ws";
+import type { RawData, WebSocket } from "ws";
 
 import type { HijackContext } from "../request-context.ts";
 import { prepareForStreaming } from "./client-socket.ts";
+
+const require = createRequire(import.meta.url);
 
 /** The most bytes of one message from a client; it is stdin, so whoever has more sends more messages. */
 const maxMessageBytes = 1024 * 1024;
@@ -12,6 +15,8 @@ const maxMessageBytes = 1024 * 1024;
 /** Answers the handshake and gives the connection as a stream: what is written becomes messages. */
 export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
   const { socket, head, request, version } = context;
+  // With the first client that asks for one: most daemons meet none.
+  const { WebSocketServer } = require("ws") as typeof import("ws");
   const server = new WebSocketServer({
     noServer: true,
     clientTracking: false,
