@@ -1,6 +1,7 @@
 /** `npm run bench`: sockerless beside a real dockerd, in one run, alternated, as ratios. */
 import { cpus } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { Option } from "commander";
 
@@ -23,6 +24,8 @@ import { memoryOf } from "./memory.ts";
 const dockerdBridge = "10.213.0.1/16";
 const listed = 200;
 const memoryContainers = 10;
+/** Time without a request after which a daemon is idle: ours gives memory back by then. */
+const restMs = 20_000;
 /** The longest that a script may take, which moves 1 GiB. */
 const scriptLimitMs = 600_000;
 const networks = ["none", "bridge"] as const;
@@ -156,23 +159,28 @@ function judged(bar: Measure["bar"], mine: readonly number[], theirs: readonly n
   return `${ratio.toFixed(2)} | ${wanted} | ${met ? "" : "missed"}`;
 }
 
-/** Memory of all daemon processes, idle and with running containers, alternated like the measures. */
+/** Memory of all daemon processes, idle and with running containers, of both sides after the same rest. */
 async function reportMemory(ours: Daemon, dockerd: Dockerd, interrupted: AbortSignal): Promise<void> {
   const sides = [
     { daemon: ours, idle: [] as number[], each: [] as number[] },
     { daemon: dockerd, idle: [] as number[], each: [] as number[] },
   ] as const;
+  const rest = (): Promise<void> => delay(restMs, undefined, { signal: interrupted });
   for (let round = 0; round < rounds; round++) {
-    for (const { daemon, idle, each } of round % 2 === 0 ? sides : sides.toReversed()) {
-      const before = memoryOf(daemon);
-      const ids: string[] = [];
-      for (let n = 0; n < memoryContainers; n++) {
+    await rest();
+    const idle = sides.map(({ daemon }) => memoryOf(daemon));
+    for (let n = 0; n < memoryContainers; n++) {
+      for (const { daemon } of sides) {
         interrupted.throwIfAborted();
-        ids.push(await daemon.ok("run", "-d", "--network", "none", "busybox", "sleep", "3600"));
+        await daemon.ok("run", "-d", "--network", "none", `--name=memory-${n}`, "busybox", "sleep", "3600");
       }
-      idle.push(before);
-      each.push((memoryOf(daemon) - before) / memoryContainers);
-      await daemon.ok("rm", "-f", ...ids);
+    }
+    await rest();
+    for (const [index, side] of sides.entries()) {
+      const before = idle[index] ?? Number.NaN;
+      side.idle.push(before);
+      side.each.push((memoryOf(side.daemon) - before) / memoryContainers);
+      await side.daemon.ok("rm", "-f", ...Array.from({ length: memoryContainers }, (_, n) => `memory-${n}`));
     }
   }
   const [{ idle, each }, { idle: theirIdle, each: theirEach }] = sides;
