@@ -1,11 +1,5 @@
 /** The Docker API on HTTP: from a request to its route's handler, and from whatever the handler threw to an answer. */
-import {
-  createServer,
-  type IncomingMessage,
-  type Server,
-  type ServerOptions,
-  type ServerResponse,
-} from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerOptions } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
@@ -16,6 +10,7 @@ import type { Logger } from "../common/logger.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
 import { Admission, type Admitted, admittedAtOnce } from "./admission.ts";
 import { maximumApiVersion } from "./api-version.ts";
+import { ApiResponse } from "./http/api-response.ts";
 import { watchClient } from "./http/client-presence.ts";
 import { type Exchange, Exchanges } from "./http/exchanges.ts";
 import { errorReply } from "./http-status.ts";
@@ -33,6 +28,9 @@ import type { TakenUpload } from "./streams/taken-upload.ts";
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
 
+type ApiServer = Server<typeof IncomingMessage, typeof ApiResponse>;
+type ApiServerOptions = ServerOptions<typeof IncomingMessage, typeof ApiResponse>;
+
 /** Parts of a server. */
 export interface DockerApiServerOptions {
   readonly routes: readonly Route[];
@@ -48,7 +46,7 @@ export class DockerApiServer {
   readonly #services: FrontendServices;
   readonly #logger: Logger;
   readonly #headers: Readonly<Record<string, string>>;
-  readonly #listeners = new Set<Server>();
+  readonly #listeners = new Set<ApiServer>();
   readonly #exchanges = new Exchanges();
   readonly #admission = new Admission();
   readonly #paces = new WeakMap<Socket, RequestPace>();
@@ -74,8 +72,9 @@ export class DockerApiServer {
    *
    * @param tls certificates; without them it is plain HTTP, for unix sockets only
    */
-  createListener(tls?: TlsOptions): Server {
-    const options: ServerOptions = {
+  createListener(tls?: TlsOptions): ApiServer {
+    const options: ApiServerOptions = {
+      ServerResponse: ApiResponse,
       maxHeaderSize: maxHeaderBytes,
       keepAlive: true,
       // Docker's SDKs keep idle connections; one that we close under them fails their next request.
@@ -88,7 +87,7 @@ export class DockerApiServer {
     // the output that is still to come.
     const listener = tls === undefined ? createServer(options) : tlsListener({ ...options, ...tls });
     // As in Go's server: a client may say that it sends no more and still read its answer (`printf … | nc -NU`).
-    (listener as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
+    (listener as ApiServer & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => this.#exchanges.track(socket));
     listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) => {
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
@@ -204,7 +203,7 @@ export class DockerApiServer {
 
   async #answer(
     request: IncomingMessage,
-    response: ServerResponse,
+    response: ApiResponse,
     raw: Pick<ReplyContext, "connection" | "taken"> = {},
   ): Promise<void> {
     const exchange = this.#exchanges.begin();
@@ -228,7 +227,7 @@ export class DockerApiServer {
       }
       // A request whose body an agent reads was let in before that: nobody refuses it now.
       using turn = raw.taken === undefined ? await this.#turnOf(match, exchange) : admittedAtOnce;
-      beforeHeader(response, turn.answers);
+      response.beforeHeader = turn.answers;
       const context = this.#context(request, match, exchange);
       await match.route.handler({ ...context, response, ...raw });
     } catch (caught) {
@@ -297,7 +296,7 @@ export class DockerApiServer {
   }
 
   /** Has an agent read the body of a request, and answers that then, or else gives the request back to Node's server. */
-  async #answerTaken(request: IncomingMessage, socket: Socket, listener: Server): Promise<void> {
+  async #answerTaken(request: IncomingMessage, socket: Socket, listener: ApiServer): Promise<void> {
     const noError = (): void => {};
     socket.on("error", noError); // Node took its own listener off.
     const headers = { ...this.#headers, ...requestIdHeaders() };
@@ -414,19 +413,10 @@ export class DockerApiServer {
   }
 }
 
-function tlsListener(options: ServerOptions & TlsOptions): Server {
+function tlsListener(options: ApiServerOptions & TlsOptions): ApiServer {
   const listener = createTlsServer({ ...options, allowHalfOpen: true });
   refusePlainHttp(listener);
   return listener;
-}
-
-/** Calls back when the header of a response is about to be written, by whichever method. */
-function beforeHeader(response: ServerResponse, callback: () => void): void {
-  const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
-  response.writeHead = (...args: unknown[]) => {
-    callback();
-    return writeHead(...args);
-  };
 }
 
 /** The reason why a request failed: an abort of ours says more than the "cancelled" that it caused. */

@@ -1,9 +1,10 @@
 /** An HTTP response on a connection that Node no longer speaks HTTP on. */
-import { type IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
+import { type IncomingMessage, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 
 import { rawStream } from "../hijack.ts";
 import { errorBody, type ErrorReply } from "../http-status.ts";
+import { ApiResponse } from "./api-response.ts";
 
 /**
  * Writes an error to a client that asked for an upgrade, and closes the connection.
@@ -43,8 +44,8 @@ export function chunksHead(headers: Readonly<Record<string, string>>): string {
 }
 
 /** The answer of a request, written by Node, and the last of its connection. */
-export function lastResponse(request: IncomingMessage, socket: Socket): ServerResponse {
-  const response = new ServerResponse(request);
+export function lastResponse(request: IncomingMessage, socket: Socket): ApiResponse {
+  const response = new ApiResponse(request);
   response.shouldKeepAlive = false;
   response.assignSocket(socket);
   response.once("finish", () => socket.destroySoon());
