@@ -83,10 +83,12 @@ const versionPrefix = /^\/v([0-9.]+)(\/.*)$/;
 
 /** Finds the route of a request. */
 export class Router {
-  readonly #routes: readonly { readonly route: Route; readonly pattern: RegExp }[];
+  /** By method, in the order of the table. */
+  readonly #routes: ReadonlyMap<string, readonly { readonly route: Route; readonly pattern: RegExp }[]>;
 
   constructor(routes: readonly Route[]) {
-    this.#routes = routes.map((route) => ({ route, pattern: patternOf(route.path) }));
+    const patterns = routes.map((route) => ({ route, pattern: patternOf(route.path) }));
+    this.#routes = Map.groupBy(patterns, ({ route }) => route.method);
   }
 
   /**
@@ -97,8 +99,8 @@ export class Router {
   match(method: string, path: string): RouteMatch | undefined {
     const prefixed = versionPrefix.exec(path);
     const rest = prefixed?.[2] ?? path;
-    for (const { route, pattern } of this.#routes) {
-      const found = route.method === method ? pattern.exec(rest) : null;
+    for (const { route, pattern } of this.#routes.get(method) ?? []) {
+      const found = pattern.exec(rest);
       if (found !== null) {
         const version = negotiateApiVersion(prefixed?.[1]);
         if (speaks(route, version)) {

@@ -18,7 +18,7 @@ import { refusePlainHttp } from "./http/plain-http.ts";
 import { replyError } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
-import { parseRequestTarget } from "./http/request-target.ts";
+import { parseRequestTarget, type RequestTarget } from "./http/request-target.ts";
 import { type HeldBy, type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
@@ -30,6 +30,12 @@ const maxHeaderBytes = 1024 ** 2;
 
 type ApiServer = Server<typeof IncomingMessage, typeof ApiResponse>;
 type ApiServerOptions = ServerOptions<typeof IncomingMessage, typeof ApiResponse>;
+
+/** A request line, and the route that it leads to; undefined: none. */
+interface Routed {
+  readonly target: RequestTarget;
+  readonly match: RouteMatch | undefined;
+}
 
 /** Parts of a server. */
 export interface DockerApiServerOptions {
@@ -52,7 +58,7 @@ export class DockerApiServer {
   readonly #paces = new WeakMap<Socket, RequestPace>();
   /** Connections that no agent wanted: bodies that come over them are read here. */
   readonly #ordinary = new WeakSet<Socket>();
-  readonly #matches = new WeakMap<IncomingMessage, RouteMatch | undefined>();
+  readonly #routed = new WeakMap<IncomingMessage, Routed>();
   #closing: Promise<void> | undefined;
 
   constructor(options: DockerApiServerOptions) {
@@ -168,7 +174,7 @@ export class DockerApiServer {
       return undefined;
     }
     const { held } = match.route;
-    const { query } = parseRequestTarget(request.url ?? "/");
+    const { query } = this.#route(request).target;
     return this.#services.handOver?.mayHold(request) === true && held.takes({ ...match, query })
       ? held
       : undefined;
@@ -191,14 +197,19 @@ export class DockerApiServer {
     }
   }
 
-  /** The route of a request, which is asked for several times. @throws what the target and the version are refused with */
   #match(request: IncomingMessage): RouteMatch | undefined {
-    if (this.#matches.has(request)) {
-      return this.#matches.get(request);
+    return this.#route(request).match;
+  }
+
+  /** Takes a request line apart, which is asked for several times. @throws what the target and the version are refused with */
+  #route(request: IncomingMessage): Routed {
+    let routed = this.#routed.get(request);
+    if (routed === undefined) {
+      const target = parseRequestTarget(request.url ?? "/");
+      routed = { target, match: this.#router.match(request.method ?? "", target.path) };
+      this.#routed.set(request, routed);
     }
-    const match = this.#router.match(request.method ?? "", parseRequestTarget(request.url ?? "/").path);
-    this.#matches.set(request, match);
-    return match;
+    return routed;
   }
 
   async #answer(
@@ -384,7 +395,7 @@ export class DockerApiServer {
     return {
       request,
       parameters: match.parameters,
-      query: parseRequestTarget(request.url ?? "/").query,
+      query: this.#route(request).target.query,
       version: match.version,
       signal: exchange.end.signal,
       services: this.#services,

@@ -27,8 +27,7 @@ export function parseRequestTarget(target: string): RequestTarget {
   try {
     return {
       path: decodeURIComponent(rawPath === "" ? "/" : rawPath),
-      // The query is parsed only when it is asked for: a path is looked at several times, and a query may be
-      // a mebibyte.
+      // The query is parsed only when it is asked for: it may be a mebibyte.
       get query() {
         query ??= queryOf(mark < 0 ? "" : relative.slice(mark + 1));
         return query;
