@@ -7,6 +7,7 @@ import { forbidden } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import { processLogger } from "../../common/logger.ts";
 import { makeDirectories } from "../../common/make-directories.ts";
+import { makeStateDirectory } from "../../common/state-directory.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { builtPrograms } from "../../common/built-programs.ts";
 import {
@@ -39,7 +40,7 @@ export async function startBackend(
   const logger = processLogger(config, "backend");
   await using resources = new AsyncDisposableStack();
 
-  await makeDirectories(config.stateDir, 0o711);
+  await makeStateDirectory(config);
   await makeDirectories(config.runDir, 0o711);
   const opened = await openState({ directory: config.stateDir, clock: systemClock, logger });
   resources.defer(() => opened.close());

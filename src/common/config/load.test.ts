@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 
 import { isErrorKind } from "../errors.ts";
-import { type ConfigSources, loadConfig } from "./load.ts";
+import { type ConfigSources, loadConfig, loadStateDir } from "./load.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "sockerless-config-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -249,5 +249,33 @@ describe("configuration mistakes", () => {
   it("never show a secret", () => {
     const message = refusal({ flags: { backend: "aca", "aca.storage_account_key": "hunter2" } });
     assert.doesNotMatch(message, /hunter2/);
+  });
+});
+
+describe("the state directory alone", () => {
+  const stateDir = (overrides: Partial<ConfigSources>): string =>
+    loadStateDir({ ...sources(overrides), command: "stop" }).stateDir;
+
+  it("is the backend's own, whose section need not be complete", () => {
+    assert.equal(stateDir({}), "/var/lib/sockerless/local");
+    assert.equal(stateDir({ file: yamlFile("backend: ecs\n") }), "/var/lib/sockerless/ecs");
+    assert.equal(stateDir({ environment: { SOCKERLESS_BACKEND: "aca" } }), "/var/lib/sockerless/aca");
+    assert.equal(stateDir({ flags: { state_dir: "/s/../t" } }), "/t");
+  });
+
+  it("is what serve makes of the same sources, with the log in it", () => {
+    const given = {
+      file: yamlFile("state_dir: /from/file\n"),
+      environment: { SOCKERLESS_STATE_DIR: "/from/env" },
+    };
+    assert.equal(stateDir(given), "/from/env");
+    assert.equal(load(given).stateDir, "/from/env");
+    assert.equal(load(given).logFile, "/from/env/sockerless.log");
+    assert.equal(load({ ...given, flags: { log_file: "/log" } }).logFile, "/log");
+  });
+
+  it("is not read out of a file with mistakes", () => {
+    const file = yamlFile("state_dri: /typo\n");
+    assert.throws(() => stateDir({ file }), /did you mean state_dir\?/);
   });
 });

@@ -1,5 +1,6 @@
 /** Reading the configuration: flags over environment over file over defaults. */
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 
 import { parse as parseYaml } from "yaml";
 import * as v from "valibot";
@@ -52,6 +53,8 @@ export interface CommonConfig {
   readonly runDir: string;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
+  /** File to which a daemon logs that was started by `serve --detach`. */
+  readonly logFile: string;
   /** There whenever an address of this process is TCP. */
   readonly tls: TlsFiles | undefined;
   /** The OCI runtime's name or path; undefined: the first that works. */
@@ -133,6 +136,28 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
     return { config: { ...common, backend, aca: cloudSection(section, defaults) as AcaSection }, warnings };
   }
   return { config: { ...common, backend }, warnings };
+}
+
+/** A state directory, and what its reader should be told. */
+export interface LoadedStateDir extends Pick<LoadedConfig, "warnings"> {
+  /** Absolute. */
+  readonly stateDir: string;
+}
+
+/**
+ * Reads the state directory alone, for a command that needs no more: the section of a cloud may lack what a daemon needs.
+ *
+ * @throws SockerlessError of kind `invalid` that names every problem and where it stands
+ */
+export function loadStateDir(sources: ConfigSources): LoadedStateDir {
+  const problems = new Problems();
+  const given = mergeSources(sources, problems);
+  const top = problems.parse(topSchema, given.top, undefined);
+  problems.throwIfAny();
+  return {
+    stateDir: top?.state_dir ?? defaultPaths(top?.backend ?? "local", sources).stateDir,
+    warnings: strangeVariables(sources.environment),
+  };
 }
 
 type GivenValues = Readonly<Record<"top" | SectionName, Record<string, unknown>>>;
@@ -246,6 +271,7 @@ function resolveCommon(
     runDir,
     logLevel: top.log_level,
     logFormat: top.log_format,
+    logFile: top.log_file ?? join(stateDir, "sockerless.log"),
     tls: ca !== undefined && cert !== undefined && key !== undefined ? { ca, cert, key } : undefined,
     runtime: top.runtime,
     spares: top.spares,

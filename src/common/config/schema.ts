@@ -282,6 +282,11 @@ export const topSchema = object({
     withDefault(oneOf("auto", "text", "json"), "auto"),
     "How messages are written: `text` for people, `json` an object a line, `auto` text at a terminal and JSON elsewhere.",
   ),
+  log_file: describe(
+    optional(path()),
+    "File to which `serve --detach` logs; in the foreground it is standard error. It is made with mode 0600, appended to, and grows without bound: have `logrotate` cut it, with `copytruncate`.",
+    { defaultText: "`sockerless.log` in the state directory" },
+  ),
   listen: describe(optional(listenAddress), "Address of the backend. TCP demands mutual TLS.", {
     defaultText:
       "`unix:///var/run/sockerless-backend.sock` (not as root `unix://$XDG_RUNTIME_DIR/sockerless-backend.sock`); with a `state_dir` or `run_dir` of your own `backend.sock` in the run directory",

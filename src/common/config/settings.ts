@@ -6,7 +6,7 @@ import { acaSchema, builderSchema, ecsSchema, topSchema } from "./schema.ts";
 import { descriptions, type SettingDescription } from "./values.ts";
 
 /** The programs that read a configuration. */
-export type Command = "serve" | "frontend" | "backend";
+export type Command = "serve" | "frontend" | "backend" | "stop";
 
 /** The sections of the YAML file. */
 export const sectionNames = ["builder", "ecs", "aca"] as const;
@@ -35,18 +35,20 @@ export interface Setting extends SettingDescription {
 }
 
 const commandsOfKey: Readonly<Record<string, readonly Command[]>> = {
-  backend: ["serve"],
+  backend: ["serve", "stop"],
   hosts: ["serve", "frontend"],
   backend_address: ["frontend"],
   publish: ["serve", "frontend"],
   listen: ["serve", "backend"],
-  state_dir: ["serve", "backend"],
+  state_dir: ["serve", "backend", "stop"],
   run_dir: ["serve", "backend"],
+  log_file: ["serve"],
   runtime: ["serve", "backend"],
   block_volume_size: ["serve", "backend"],
   insecure_registries: ["serve", "backend"],
 };
-const allCommands: readonly Command[] = ["serve", "frontend", "backend"];
+/** Commands that serve: a setting is theirs unless the table above says more. */
+const servingCommands: readonly Command[] = ["serve", "frontend", "backend"];
 
 /** Every setting, in the order of the documentation. */
 export const settings: readonly Setting[] = [
@@ -86,7 +88,7 @@ function settingsOf(
 
 function commandsOf(section: Setting["section"], key: string): readonly Command[] {
   if (section === undefined) {
-    return commandsOfKey[key] ?? allCommands;
+    return commandsOfKey[key] ?? servingCommands;
   }
   return section === "builder" ? ["serve"] : ["serve", "backend"];
 }

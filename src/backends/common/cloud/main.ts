@@ -4,11 +4,12 @@ import { rmdir } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 
 import { type Clock, systemClock } from "../../../common/clock.ts";
-import type { CommonConfig } from "../../../common/config/load.ts";
+import type { AcaConfig, EcsConfig } from "../../../common/config/load.ts";
 import { unavailable } from "../../../common/errors.ts";
 import type { HeldSockets } from "../../../common/held-sockets.ts";
 import { type Logger, processLogger } from "../../../common/logger.ts";
 import { makeDirectories } from "../../../common/make-directories.ts";
+import { makeStateDirectory } from "../../../common/state-directory.ts";
 import type { RunningService } from "../../../common/running-service.ts";
 import { PlatformSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
@@ -42,7 +43,7 @@ export interface CloudSurroundings {
 
 /** A backend. */
 export interface CloudBackend {
-  readonly config: CommonConfig;
+  readonly config: AcaConfig | EcsConfig;
   readonly section: CloudSection & {
     /** The authority over agents: a path, or the PEM text itself. */
     readonly agentCa: string;
@@ -68,7 +69,7 @@ export async function startCloudBackend(
   const logger = processLogger(config, "backend");
   const clock = systemClock;
   await using resources = new AsyncDisposableStack();
-  await makeDirectories(config.stateDir, 0o700);
+  await makeStateDirectory(config);
   const opened = await openState({ directory: config.stateDir, clock, logger });
   resources.defer(() => opened.close());
   // Within the time that the state is this process's, so that it is nobody else's directory that goes.
