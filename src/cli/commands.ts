@@ -1,7 +1,7 @@
 /** Commands, and the configuration that one is called with. */
 import { Command } from "commander";
 
-import { type Config, loadConfig } from "../common/config/load.ts";
+import { type Config, type ConfigSources, loadConfig, loadStateDir } from "../common/config/load.ts";
 import type { BackendName } from "../common/config/schema.ts";
 import type { Command as ConfiguredCommand } from "../common/config/settings.ts";
 import { version } from "../common/version.ts";
@@ -18,9 +18,9 @@ export function newProgram(): Command {
 
 /** Adds `serve` to a program. */
 export function serveCommand(program: Command): Command {
-  return configured(program.command("serve"), "serve").description(
-    "Run a backend and a frontend: all that a Docker client needs.",
-  );
+  return configured(program.command("serve"), "serve")
+    .description("Run a backend and a frontend: all that a Docker client needs.")
+    .option("-d, --detach", "Run them in the background, and return once Docker clients are answered.");
 }
 
 /** Gives a command the flags of its settings. */
@@ -35,17 +35,36 @@ export function configured(command: Command, as: ConfiguredCommand, backendName?
  * @throws SockerlessError of kind `invalid`
  */
 export function configOf(command: Command, as: ConfiguredCommand, backendName?: BackendName): Config {
+  const { config, warnings } = loadConfig(sourcesOf(command, as, backendName));
+  warn(warnings);
+  return config;
+}
+
+/**
+ * The state directory that a command is called with, told apart from the rest of the configuration.
+ *
+ * @throws SockerlessError of kind `invalid`
+ */
+export function stateDirOf(command: Command): string {
+  const { stateDir, warnings } = loadStateDir(sourcesOf(command, "stop"));
+  warn(warnings);
+  return stateDir;
+}
+
+function sourcesOf(command: Command, as: ConfiguredCommand, backendName?: BackendName): ConfigSources {
   const { config: file, ...options } = command.opts<Record<string, unknown>>();
-  const { config, warnings } = loadConfig({
+  return {
     command: as,
     ...(backendName === undefined ? {} : { backend: backendName }),
     ...(typeof file === "string" && file !== "" ? { file } : {}),
     flags: flagValues(options, settingsOfCommand(as, backendName)),
     environment: process.env,
     uid: process.geteuid?.() ?? 0,
-  });
+  };
+}
+
+function warn(warnings: readonly string[]): void {
   for (const warning of warnings) {
     process.stderr.write(`sockerless: ${warning}\n`);
   }
-  return config;
 }

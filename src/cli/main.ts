@@ -5,7 +5,7 @@ import type { Command } from "commander";
 
 import { backendNames } from "../common/config/schema.ts";
 import { version } from "../common/version.ts";
-import { configOf, configured, newProgram, serveCommand } from "./commands.ts";
+import { configOf, configured, newProgram, serveCommand, stateDirOf } from "./commands.ts";
 import { reportFailure } from "./lifetime.ts";
 import { backendService, frontendService } from "./services.ts";
 
@@ -13,9 +13,25 @@ const program = newProgram();
 
 // `bin/sockerless serve` begins in serve-process.ts, which loads less.
 serveCommand(program).action(async (_, command: Command) => {
+  const config = configOf(command, "serve");
+  if (command.opts<{ readonly detach?: true }>().detach === true) {
+    const { serveDetached } = await import("./detach.ts");
+    process.exitCode = await serveDetached(config);
+    return;
+  }
   const { serve } = await import("./serve.ts");
-  await serve(configOf(command, "serve"));
+  await serve(config);
 });
+
+configured(program.command("stop"), "stop")
+  .description(
+    "End the serve that has a state directory, and wait until it is gone; where none runs that is no error.",
+  )
+  .action(async (_, command: Command) => {
+    const stateDir = stateDirOf(command);
+    const { stop } = await import("./stop.ts");
+    process.stdout.write(`${await stop(stateDir)}\n`);
+  });
 
 configured(program.command("frontend"), "frontend")
   .description("Run the frontend alone: the Docker API for a backend that runs elsewhere.")

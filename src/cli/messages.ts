@@ -1,8 +1,21 @@
-/** Messages between supervisor and child over the IPC channel. */
+/** Messages of the processes of `serve` over IPC channels. */
 import type { Config } from "../common/config/load.ts";
 import type { HeldSocket, InheritedSocket } from "../common/held-sockets.ts";
 
-/** From the supervisor. */
+/** From the process that has read the configuration of `serve`. */
+export interface ConfigMessage {
+  readonly config: Config;
+  /** True if the daemon is to run in the background. */
+  readonly isDetached: boolean;
+}
+
+/** From a daemon in the background to the process that waits for it: it serves. */
+export interface ServesMessage {
+  /** For its user, to paste: none of a daemon that has no address. */
+  readonly lines: readonly string[];
+}
+
+/** From the supervisor to a child. */
 export type SupervisorMessage =
   /** Begin to serve. The code is loaded before this comes, so that processes start side by side. */
   | {
@@ -28,7 +41,7 @@ export interface BuilderMessage {
   readonly text: string;
 }
 
-/** From the child. */
+/** From a child to the supervisor. */
 export type ChildMessage =
   /** It listens; the socket comes with the message. */
   | { readonly type: "listens"; readonly socket: HeldSocket }

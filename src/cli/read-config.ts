@@ -5,12 +5,14 @@ import type { Command } from "commander";
 
 import { configOf, newProgram, serveCommand } from "./commands.ts";
 import { reportFailure } from "./lifetime.ts";
+import type { ConfigMessage } from "./messages.ts";
 
 const program = newProgram();
 serveCommand(program).action((_, command: Command) => {
-  const config = configOf(command, "serve");
+  const isDetached = command.opts<{ readonly detach?: true }>().detach === true;
+  const message: ConfigMessage = { config: configOf(command, "serve"), isDetached };
   // Without a callback a parent that just died would be an uncaught error.
-  process.send?.(config, undefined, undefined, () => process.disconnect?.());
+  process.send?.(message, undefined, undefined, () => process.disconnect?.());
 });
 
 try {

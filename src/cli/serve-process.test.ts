@@ -31,5 +31,7 @@ test("the configuration may come by any descriptor", async (t) => {
 });
 
 test("it loads no package: it stays for as long as the daemon does", async () => {
-  assert.deepEqual(await packagesOf(new URL("./serve-process.js", import.meta.url)), new Set());
+  for (const name of ["serve-process.js", "serve-detached.js"]) {
+    assert.deepEqual(await packagesOf(new URL(name, import.meta.url)), new Set());
+  }
 });

@@ -1,6 +1,7 @@
 /**
  * The process of `sockerless serve`, which stays for as long as the daemon does and needs little: command line and
- * configuration are read by another process, whose code would be twice as much as its own.
+ * configuration are read by another process, whose code would be twice as much as its own. With `--detach` it is not the
+ * daemon and waits for it.
  */
 import "../common/compile-cache.ts";
 
@@ -9,14 +10,17 @@ import { once } from "node:events";
 import { fstatSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import type { Config } from "../common/config/load.ts";
 import { reportFailure } from "./lifetime.ts";
+import type { ConfigMessage } from "./messages.ts";
 import { serve } from "./serve.ts";
 
 try {
-  const config = await readConfig();
-  if (config !== undefined) {
-    await serve(config);
+  const read = await readConfig();
+  if (read?.isDetached === true) {
+    const { serveDetached } = await import("./detach.ts");
+    process.exitCode = await serveDetached(read.config);
+  } else if (read !== undefined) {
+    await serve(read.config);
   }
 } catch (error) {
   reportFailure("serve", error);
@@ -24,7 +28,7 @@ try {
 }
 
 /** Reads the configuration; undefined: there is none, and the exit code is set. */
-async function readConfig(): Promise<Config | undefined> {
+async function readConfig(): Promise<ConfigMessage | undefined> {
   const inherited = filesAndPipes();
   const descriptors = Array.from({ length: Math.max(2, ...inherited) + 1 }, (_, fd) =>
     fd < 3 ? "inherit" : inherited.includes(fd) ? fd : "ignore",
@@ -32,15 +36,15 @@ async function readConfig(): Promise<Config | undefined> {
   const child = fork(fileURLToPath(new URL("./read-config.js", import.meta.url)), process.argv.slice(2), {
     stdio: [...descriptors, "ipc"],
   });
-  let config: Config | undefined;
-  child.on("message", (message: Config) => {
-    config = message;
+  let read: ConfigMessage | undefined;
+  child.on("message", (message: ConfigMessage) => {
+    read = message;
   });
   const [code] = (await once(child, "close")) as [number | null];
-  if (config === undefined) {
+  if (read === undefined) {
     process.exitCode = code ?? 1;
   }
-  return config;
+  return read;
 }
 
 /** Descriptors that the configuration may come from, as in `--config /dev/fd/63`; pipes of Node's own are among them. */

@@ -1,6 +1,7 @@
 /** `sockerless serve`: backend and frontend as two processes. */
 import type { Config } from "../common/config/load.ts";
 import { onAbort } from "../common/on-abort.ts";
+import { daemonTitle, endingDaemonTitle, holdStateDirectory } from "./daemon-mark.ts";
 import { dockerHostLine } from "./docker-host.ts";
 import { giveMemoryBackOnceSettled } from "./give-memory-back.ts";
 import { closeInheritedDescriptors } from "./inherited-descriptors.ts";
@@ -9,9 +10,16 @@ import { backendService, frontendService } from "./services.ts";
 import { onEndRequested, onReloadRequested } from "./signals.ts";
 import { type Supervised, supervise } from "./supervisor.ts";
 
-/** Serves until a signal asks to end; prints the line to paste once Docker clients are answered. */
-export async function serve(config: Config): Promise<void> {
-  process.title = "sockerless";
+/** Tells whoever waits for it that Docker clients are answered, by lines to paste. */
+export type TellServing = (lines: readonly string[]) => void;
+
+/**
+ * Serves until a signal asks to end.
+ *
+ * @throws SockerlessError where it does not come to serve
+ */
+export async function serve(config: Config, tellServing: TellServing = print): Promise<void> {
+  process.title = daemonTitle;
   const logger = rareLogger(async () => {
     const { processLogger } = await import("../common/logger.ts");
     return processLogger(config, "supervisor");
@@ -22,13 +30,17 @@ export async function serve(config: Config): Promise<void> {
   const ending = new AbortController();
   let supervised: Supervised | undefined;
   onEndRequested(
-    () => ending.abort(),
+    () => {
+      process.title = endingDaemonTitle;
+      ending.abort();
+    },
     () => {
       supervised?.kill();
       process.exit(1);
     },
   );
   onReloadRequested(() => supervised?.reload());
+  await holdStateDirectory(config);
   try {
     supervised = await supervise(services, config, logger, ending.signal);
   } catch (error) {
@@ -39,10 +51,14 @@ export async function serve(config: Config): Promise<void> {
   }
   const told = supervised.addresses.get("frontend") ?? [];
   const [address] = told.length > 0 ? told : config.hosts;
-  if (address !== undefined) {
-    process.stdout.write(`${dockerHostLine(address)}\n`);
-  }
+  tellServing(address === undefined ? [] : [dockerHostLine(address)]);
   giveMemoryBackOnceSettled();
   await new Promise<void>((resolve) => onAbort(ending.signal, resolve));
   await supervised.stop();
+}
+
+function print(lines: readonly string[]): void {
+  for (const line of lines) {
+    process.stdout.write(`${line}\n`);
+  }
 }

@@ -55,6 +55,13 @@ describe("bin/sockerless", () => {
     assert.doesNotMatch(run(join(bin, "sockerless"), "backend", "local", "--help").stdout, /aca/);
   });
 
+  it("offers the background, and an end of it by the settings that find the daemon", () => {
+    assert.match(run(join(bin, "sockerless"), "serve", "--help").stdout, /--log-file[\s\S]*-d, --detach/);
+    const { stdout } = run(join(bin, "sockerless"), "stop", "--help");
+    const flags = [...stdout.matchAll(/^ {2}(?:-\w, )?--([\w-]+)/gm)].map(([, flag]) => flag);
+    assert.deepEqual(flags, ["config", "backend", "state-dir", "help"]);
+  });
+
   it("says what settings a backend needs", () => {
     for (const command of [
       ["serve", "--backend", "ecs"],

@@ -1,0 +1,83 @@
+/** `sockerless serve --detach`: begins the daemon in a session of its own, and waits until it serves. */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { constants } from "node:os";
+import { fileURLToPath } from "node:url";
+
+import type { Config } from "../common/config/load.ts";
+import { makeStateDirectory } from "../common/state-directory.ts";
+import { DaemonLog } from "./daemon-log.ts";
+import type { ConfigMessage, ServesMessage } from "./messages.ts";
+
+const program = fileURLToPath(new URL("./serve-detached.js", import.meta.url));
+
+/** Signals that end this process, and with it a daemon that does not serve yet. */
+const endingSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/**
+ * Begins a daemon, and returns once Docker clients are answered: then the line to paste stands on standard output, and on
+ * standard error what process it is and where it logs. Nothing of the caller's stays open in it: neither a terminal nor a
+ * descriptor.
+ *
+ * @returns the exit code; not 0: it has ended instead, and all that it had logged stands on standard error
+ * @throws SockerlessError where its log cannot be opened
+ */
+export async function serveDetached(config: Config): Promise<number> {
+  await makeStateDirectory(config);
+  const log = DaemonLog.open(config.logFile);
+  let signal: NodeJS.Signals | undefined;
+  let daemon: ChildProcess | undefined;
+  for (const each of endingSignals) {
+    process.on(each, () => {
+      signal ??= each;
+      daemon?.kill("SIGTERM");
+    });
+  }
+  daemon = fork(program, [], { detached: true, stdio: ["ignore", log.descriptor, log.descriptor, "ipc"] });
+  const outcome = await outcomeOf(daemon, config);
+  if (outcome !== undefined && signal === undefined) {
+    release(daemon);
+    process.stdout.write(outcome.lines.map((line) => `${line}\n`).join(""));
+    process.stderr.write(`sockerless runs in the background as process ${daemon.pid}, log in ${log.path}\n`);
+    return 0;
+  }
+  await ended(daemon);
+  if (signal !== undefined) {
+    return exitCodeOf(signal);
+  }
+  log.copyNewTo(process.stderr);
+  const { exitCode, signalCode } = daemon;
+  const how = signalCode === null ? `exit code ${exitCode}` : signalCode;
+  process.stderr.write(`sockerless serve: ended before it served, with ${how}; log in ${log.path}\n`);
+  return signalCode === null ? exitCode || 1 : exitCodeOf(signalCode);
+}
+
+/** Has the daemon serve. @returns its message; undefined: it has ended */
+async function outcomeOf(daemon: ChildProcess, config: Config): Promise<ServesMessage | undefined> {
+  const outcome = Promise.withResolvers<ServesMessage | undefined>();
+  daemon.once("message", (message: ServesMessage) => outcome.resolve(message));
+  daemon.once("exit", () => outcome.resolve(undefined));
+  daemon.once("error", outcome.reject);
+  const message: ConfigMessage = { config, isDetached: true };
+  daemon.send(message, () => {}); // Its end is told by "exit".
+  return await outcome.promise;
+}
+
+/** Lets this process end without the daemon. */
+function release(daemon: ChildProcess): void {
+  if (daemon.connected) {
+    daemon.disconnect();
+  }
+  daemon.unref();
+}
+
+async function ended(daemon: ChildProcess): Promise<void> {
+  if (daemon.exitCode === null && daemon.signalCode === null) {
+    await once(daemon, "exit");
+  }
+}
+
+/** The exit code that a shell gives to a process which a signal has ended. */
+function exitCodeOf(signal: NodeJS.Signals): number {
+  return 128 + constants.signals[signal];
+}

@@ -1,0 +1,141 @@
+/** `sockerless stop`: it ends the daemon of a state directory, and never another process. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+
+import { BackgroundDaemon } from "../support/background-daemon.ts";
+import { runCommand } from "../support/command.ts";
+import { checkout, Daemon } from "../support/daemon.ts";
+import { isAlive } from "../support/processes.ts";
+import { untilTrue } from "../support/until.ts";
+
+/** User and group `nobody`. */
+const nobody = 65_534;
+
+/** A process that has a title and a directory open, once it has. */
+async function pretend(title: string, directory: string, uid = 0): Promise<ChildProcess & AsyncDisposable> {
+  const script =
+    "process.title = process.argv[1]; require('fs').openSync(process.argv[2]); console.log(); setInterval(() => {}, 1e6)";
+  const child = spawn(process.execPath, ["-e", script, title, directory], {
+    stdio: ["ignore", "pipe", "inherit"],
+    uid,
+    gid: uid,
+  });
+  await once(child.stdout, "data");
+  return Object.assign(child, {
+    async [Symbol.asyncDispose]() {
+      const ended = child.exitCode === null && child.signalCode === null && once(child, "exit");
+      child.kill("SIGKILL");
+      await ended;
+    },
+  });
+}
+
+describe("sockerless stop", () => {
+  it("finds none where none runs, which is no error", async () => {
+    await using daemon = await BackgroundDaemon.create();
+    const none = `no sockerless runs with state directory ${daemon.stateDir}`;
+    const { code, text } = await daemon.stop();
+    assert.deepEqual([code, text], [0, none]); // There is no such directory.
+    await mkdir(daemon.stateDir);
+    assert.equal((await daemon.stop()).text, none);
+  });
+
+  it("leaves alone what is no daemon, or another directory's", async () => {
+    await using daemon = await BackgroundDaemon.create();
+    await mkdir(daemon.stateDir);
+    await using titled = await pretend("sockerless", daemon.directory);
+    await using reading = await pretend("sockerless-reader", daemon.stateDir);
+    const { code, text } = await daemon.stop();
+    assert.deepEqual([code, text], [0, `no sockerless runs with state directory ${daemon.stateDir}`]);
+    assert.ok([titled, reading].every(({ pid = 0 }) => isAlive(pid)));
+  });
+
+  it("knows a daemon that was killed for gone, and starts anew what it has left", async () => {
+    await using daemon = await BackgroundDaemon.create();
+    assert.equal((await daemon.start()).code, 0);
+    process.kill(await daemon.pid(), "SIGKILL");
+    await untilTrue(() => daemon.processes().size === 0);
+    assert.match((await daemon.stop()).text, /^no sockerless runs/);
+    assert.equal((await daemon.start()).code, 0);
+    assert.match((await daemon.stop()).text, /^sockerless has ended/);
+  });
+
+  it("ends one of two daemons, whose state directory the configuration names", async () => {
+    await using first = await BackgroundDaemon.create();
+    await using second = await BackgroundDaemon.create();
+    assert.deepEqual([(await first.start()).code, (await second.start()).code], [0, 0]);
+    const config = join(first.directory, "config.yaml");
+    // A cloud's section may be incomplete: only the state directory is read.
+    await writeFile(config, `backend: ecs\nstate_dir: ${first.stateDir}\n`);
+    const program = join(checkout, "bin/sockerless");
+    const stopped = await runCommand(program, ["stop", "--config", config]);
+    assert.match(stopped.text, /^sockerless has ended/, stopped.errorText);
+    assert.deepEqual(first.processes(), new Map());
+    assert.equal((await second.docker("version")).code, 0);
+  });
+
+  it("ends one that runs in the foreground, whose state directory a link leads to", async () => {
+    await using daemon = await Daemon.start();
+    const { pid } = daemon;
+    const program = join(checkout, "bin/sockerless");
+    const byLink = `/proc/self/root${daemon.stateDir}`;
+    const stopped = await runCommand(program, ["stop", "--state-dir", byLink]);
+    assert.equal(stopped.text, `sockerless has ended (process ${pid}, state directory ${byLink})`);
+    assert.ok(!isAlive(pid));
+  });
+
+  it("ends one that several end at once", async () => {
+    await using daemon = await BackgroundDaemon.create();
+    assert.equal((await daemon.start()).code, 0);
+    for (const { code, text } of await Promise.all([daemon.stop(), daemon.stop(), daemon.stop()])) {
+      assert.equal(code, 0);
+      assert.match(text, /^sockerless has ended|^no sockerless runs/);
+    }
+    assert.deepEqual(daemon.processes(), new Map());
+  });
+
+  it("waits for one that ends already, and sends it no second signal, which would end it at once", async () => {
+    await using daemon = await BackgroundDaemon.create();
+    await mkdir(daemon.stateDir);
+    await using ending = await pretend("sockerless (ending)", daemon.stateDir);
+    await using running = await pretend("sockerless", daemon.stateDir);
+    const exits = [once(running, "exit"), once(ending, "exit")];
+    const stopping = daemon.stop();
+    assert.deepEqual(await exits[0], [null, "SIGTERM"]); // The other was looked at with it.
+    ending.kill("SIGKILL");
+    assert.deepEqual(await exits[1], [null, "SIGKILL"]);
+    const { text } = await stopping;
+    assert.ok(
+      [running, ending].every(({ pid }) => text.includes(String(pid))),
+      text,
+    );
+  });
+
+  it("leaves another user's alone, and says whose it is", async () => {
+    await using daemon = await BackgroundDaemon.create();
+    await mkdir(daemon.stateDir);
+    await using other = await pretend("sockerless", "/", nobody);
+    const program = join(checkout, "bin/sockerless");
+    const { code, errorText } = await runCommand(program, ["stop", "--state-dir", "/"]);
+    assert.equal(
+      errorText,
+      `sockerless stop: state directory / is in use by process ${other.pid} of user ID ${nobody}, who alone can stop it`,
+    );
+    assert.equal(code, 1);
+    assert.ok(isAlive(other.pid ?? 0));
+  });
+
+  it("does not tell another user that none runs, who cannot see it", async () => {
+    await using daemon = await Daemon.start();
+    const program = join(checkout, "bin/sockerless");
+    const ids = [`--reuid=${nobody}`, `--regid=${nobody}`, "--clear-groups"];
+    const stopped = await runCommand("setpriv", [...ids, program, "stop", "--state-dir", "/"]);
+    assert.match(stopped.errorText, /state directory \/ belongs to user ID 0, whose processes are not shown/);
+    assert.equal(stopped.code, 1);
+    assert.ok(isAlive(daemon.pid));
+  });
+});
