@@ -11,16 +11,9 @@ import { backendService, frontendService } from "./services.ts";
 
 const program = newProgram();
 
-// `bin/sockerless serve` begins in serve-process.ts, which loads less.
-serveCommand(program).action(async (_, command: Command) => {
-  const config = configOf(command, "serve");
-  if (command.opts<{ readonly detach?: true }>().detach === true) {
-    const { serveDetached } = await import("./detach.ts");
-    process.exitCode = await serveDetached(config);
-    return;
-  }
-  const { serve } = await import("./serve.ts");
-  await serve(config);
+// `bin/sockerless serve` begins there, and loads none of this. It reads the command line itself.
+serveCommand(program).action(async () => {
+  await import("./serve-process.ts");
 });
 
 configured(program.command("stop"), "stop")
@@ -30,7 +23,8 @@ configured(program.command("stop"), "stop")
   .action(async (_, command: Command) => {
     const stateDir = stateDirOf(command);
     const { stop } = await import("./stop.ts");
-    process.stdout.write(`${await stop(stateDir)}\n`);
+    const ended = await stop(stateDir, (line) => process.stderr.write(`sockerless stop: ${line}\n`));
+    process.stdout.write(`${ended}\n`);
   });
 
 configured(program.command("frontend"), "frontend")
