@@ -3,7 +3,6 @@ import { openSync } from "node:fs";
 
 import type { Config } from "../common/config/load.ts";
 import { fromFileError, messageOf } from "../common/errors.ts";
-import { makeStateDirectory } from "../common/state-directory.ts";
 
 /** Title of a supervisor, in place of its command line. */
 export const daemonTitle = "sockerless";
@@ -12,16 +11,15 @@ export const daemonTitle = "sockerless";
 export const endingDaemonTitle = "sockerless (ending)";
 
 /**
- * Makes the state directory, and keeps it open for as long as this process lives. The kernel forgets that with the
- * process, however it ends: unlike a file with a process ID, it never names another one.
+ * Keeps the state directory open for as long as this process lives. The kernel forgets that with the process, however it
+ * ends: unlike a file with a process ID, it never names another one.
  *
  * @throws SockerlessError of the kind that the errno means
  */
-export async function holdStateDirectory(config: Config): Promise<void> {
-  await makeStateDirectory(config);
+export function holdStateDirectory({ stateDir }: Config): void {
   try {
-    openSync(config.stateDir, "r");
+    openSync(stateDir, "r");
   } catch (error) {
-    throw fromFileError(error, `cannot open state directory ${config.stateDir}: ${messageOf(error)}`);
+    throw fromFileError(error, `cannot open state directory ${stateDir}: ${messageOf(error)}`);
   }
 }

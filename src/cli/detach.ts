@@ -5,7 +5,6 @@ import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 
 import type { Config } from "../common/config/load.ts";
-import { makeStateDirectory } from "../common/state-directory.ts";
 import { DaemonLog } from "./daemon-log.ts";
 import type { ConfigMessage, ServesMessage } from "./messages.ts";
 
@@ -16,15 +15,19 @@ const endingSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
  * Begins a daemon, and returns once Docker clients are answered: then the line to paste stands on standard output, and on
- * standard error what process it is and where it logs. Nothing of the caller's stays open in it: neither a terminal nor a
- * descriptor.
+ * standard error what process it is and where it logs, unless they cannot be written to. Nothing of the caller's stays
+ * open in it: neither a terminal nor a descriptor.
  *
- * @returns the exit code; not 0: it has ended instead, and all that it had logged stands on standard error
+ * @param config its state directory is there
+ * @returns the exit code; not 0: it has ended instead, and unless a signal asked for that, what was logged meanwhile stands
+ *   on standard error
  * @throws SockerlessError where its log cannot be opened
  */
 export async function serveDetached(config: Config): Promise<number> {
-  await makeStateDirectory(config);
   const log = DaemonLog.open(config.logFile);
+  for (const output of [process.stdout, process.stderr]) {
+    output.on("error", () => {}); // The exit code tells what runs, whether anybody reads the rest or not.
+  }
   let signal: NodeJS.Signals | undefined;
   let daemon: ChildProcess | undefined;
   for (const each of endingSignals) {
@@ -37,7 +40,9 @@ export async function serveDetached(config: Config): Promise<number> {
   const outcome = await outcomeOf(daemon, config);
   if (outcome !== undefined && signal === undefined) {
     release(daemon);
-    process.stdout.write(outcome.lines.map((line) => `${line}\n`).join(""));
+    if (outcome.line !== undefined) {
+      process.stdout.write(`${outcome.line}\n`);
+    }
     process.stderr.write(`sockerless runs in the background as process ${daemon.pid}, log in ${log.path}\n`);
     return 0;
   }
@@ -63,8 +68,11 @@ async function outcomeOf(daemon: ChildProcess, config: Config): Promise<ServesMe
   return await outcome.promise;
 }
 
-/** Lets this process end without the daemon. */
+/** Lets this process end without the daemon, whatever ends it. */
 function release(daemon: ChildProcess): void {
+  for (const each of endingSignals) {
+    process.removeAllListeners(each);
+  }
   if (daemon.connected) {
     daemon.disconnect();
   }

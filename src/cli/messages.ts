@@ -12,7 +12,7 @@ export interface ConfigMessage {
 /** From a daemon in the background to the process that waits for it: it serves. */
 export interface ServesMessage {
   /** For its user, to paste: none of a daemon that has no address. */
-  readonly lines: readonly string[];
+  readonly line?: string;
 }
 
 /** From the supervisor to a child. */

@@ -12,10 +12,10 @@ import { serve } from "./serve.ts";
 
 const leave = (): never => process.exit(1);
 process.once("disconnect", leave);
-const [{ config }] = (await once(process, "message")) as [ConfigMessage];
 if (!process.connected) {
-  leave();
+  leave(); // It was gone before this process could hear of it.
 }
+const [{ config }] = (await once(process, "message")) as [ConfigMessage];
 try {
   const serving = serve(config, tellServing); // From here on it is the one that ends when the other is gone.
   process.off("disconnect", leave);
@@ -28,9 +28,9 @@ if (process.connected) {
   process.disconnect?.(); // It was ended before it served, and the channel would keep it.
 }
 
-function tellServing(lines: readonly string[]): void {
+function tellServing(line?: string): void {
   process.removeAllListeners("disconnect"); // Nobody's end is this process's any more.
-  const message: ServesMessage = { lines };
+  const message: ServesMessage = line === undefined ? {} : { line };
   // The other hangs up. Without a callback one that just died would be an uncaught error.
   process.send?.(message, undefined, undefined, () => {});
 }

@@ -10,17 +10,21 @@ import { once } from "node:events";
 import { fstatSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
+import { makeStateDirectory } from "../common/state-directory.ts";
 import { reportFailure } from "./lifetime.ts";
 import type { ConfigMessage } from "./messages.ts";
 import { serve } from "./serve.ts";
 
 try {
   const read = await readConfig();
-  if (read?.isDetached === true) {
-    const { serveDetached } = await import("./detach.ts");
-    process.exitCode = await serveDetached(read.config);
-  } else if (read !== undefined) {
-    await serve(read.config);
+  if (read !== undefined) {
+    await makeStateDirectory(read.config);
+    if (read.isDetached) {
+      const { serveDetached } = await import("./detach.ts");
+      process.exitCode = await serveDetached(read.config);
+    } else {
+      await serve(read.config);
+    }
   }
 } catch (error) {
   reportFailure("serve", error);

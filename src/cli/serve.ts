@@ -10,12 +10,13 @@ import { backendService, frontendService } from "./services.ts";
 import { onEndRequested, onReloadRequested } from "./signals.ts";
 import { type Supervised, supervise } from "./supervisor.ts";
 
-/** Tells whoever waits for it that Docker clients are answered, by lines to paste. */
-export type TellServing = (lines: readonly string[]) => void;
+/** Tells whoever waits for it that Docker clients are answered, by a line to paste: none where there is no address. */
+export type TellServing = (line?: string) => void;
 
 /**
  * Serves until a signal asks to end.
  *
+ * @param config its state directory is there
  * @throws SockerlessError where it does not come to serve
  */
 export async function serve(config: Config, tellServing: TellServing = print): Promise<void> {
@@ -40,7 +41,7 @@ export async function serve(config: Config, tellServing: TellServing = print): P
     },
   );
   onReloadRequested(() => supervised?.reload());
-  await holdStateDirectory(config);
+  holdStateDirectory(config);
   try {
     supervised = await supervise(services, config, logger, ending.signal);
   } catch (error) {
@@ -51,14 +52,14 @@ export async function serve(config: Config, tellServing: TellServing = print): P
   }
   const told = supervised.addresses.get("frontend") ?? [];
   const [address] = told.length > 0 ? told : config.hosts;
-  tellServing(address === undefined ? [] : [dockerHostLine(address)]);
+  tellServing(address === undefined ? undefined : dockerHostLine(address));
   giveMemoryBackOnceSettled();
   await new Promise<void>((resolve) => onAbort(ending.signal, resolve));
   await supervised.stop();
 }
 
-function print(lines: readonly string[]): void {
-  for (const line of lines) {
+function print(line?: string): void {
+  if (line !== undefined) {
     process.stdout.write(`${line}\n`);
   }
 }

@@ -10,7 +10,7 @@ const secondRequestAfterMs = 1000;
 
 /**
  * Calls `first` at the first signal that asks to end (or when the process that forked this one is gone), and `again`
- * at a later one: the user is not willing to wait.
+ * at a later signal: the user is not willing to wait.
  */
 export function onEndRequested(first: () => void, again: () => void): void {
   let firstAt: number | undefined;
@@ -26,9 +26,12 @@ export function onEndRequested(first: () => void, again: () => void): void {
   for (const signal of endingSignals) {
     process.on(signal, request);
   }
-  if (process.connected) {
-    process.on("disconnect", request);
-  }
+  // That somebody is gone, or is told nothing any more, says nothing about his patience.
+  process.once("disconnect", () => {
+    if (firstAt === undefined) {
+      request();
+    }
+  });
 }
 
 /** Calls `reload` at each SIGHUP, which as in other daemons never ends the program. */

@@ -1,8 +1,10 @@
 /** `sockerless serve --detach`: what stays is the daemon alone, or nothing. */
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { readFileSync, readlinkSync } from "node:fs";
+import { fork, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { constants as fileConstants, readFileSync, readlinkSync, writeSync } from "node:fs";
 import { cp, mkdir, open, readdir, readFile, stat, symlink, truncate, writeFile } from "node:fs/promises";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, it } from "node:test";
@@ -98,6 +100,33 @@ describe("a daemon in the background", () => {
     assert.ok(!(await readdir(daemon.stateDir)).includes("sockerless.log"));
   });
 
+  it("is begun with exit code 0 where what is told of it cannot be written", async () => {
+    for (const script of [
+      '"$@" >/dev/full 2>/dev/full; echo $?',
+      'exec 3>&1; { "$@" 3>&-; echo $? >&3; } 2>&1 | true',
+    ]) {
+      await using daemon = await BackgroundDaemon.create();
+      const { text: code } = await runCommand("sh", ["-c", script, "sh", ...daemon.command()], {
+        env: daemon.env,
+      });
+      assert.equal(code, "0", script);
+      assert.equal((await daemon.docker("version")).code, 0);
+    }
+  });
+
+  it("is ended by no signal to the command that has told of it", async () => {
+    await using daemon = await BackgroundDaemon.create();
+    await using full = await fullPipe(join(daemon.directory, "output"));
+    const [program, ...args] = daemon.command();
+    const telling = spawn(program, args, { env: daemon.env, stdio: ["ignore", full.fd, "pipe"] });
+    assert.ok(telling.stderr !== null);
+    assert.match(String((await once(telling.stderr, "data"))[0]), /^sockerless runs in the background/);
+    telling.kill("SIGTERM");
+    await untilTrue(() => telling.signalCode === "SIGTERM");
+    assert.equal((await daemon.docker("version")).code, 0);
+    assert.ok([...daemon.processes().values()].includes("sockerless"));
+  });
+
   it("is all that stays of npm start, and ends by npm stop", async () => {
     await using daemon = await BackgroundDaemon.create();
     const clone = join(daemon.directory, "clone");
@@ -169,13 +198,36 @@ describe("a daemon that does not come to serve", () => {
     assert.deepEqual(daemon.processes(), new Map());
   });
 
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) {
+    it(`is what ${signal} to the command that waits ends, with all that it has begun`, async () => {
+      await using daemon = await BackgroundDaemon.create();
+      await using starting = await Starting.begin(daemon);
+      process.kill(waitingFor(daemon), signal);
+      await starting.letGoOnceEnding();
+      assert.equal(await starting.terminal.exitCode(), 128 + constants.signals[signal]);
+      assert.deepEqual(daemon.processes(), new Map());
+    });
+  }
+
   it("ends with the command that waits for it, however that ends", async () => {
     await using daemon = await BackgroundDaemon.create();
     await using starting = await Starting.begin(daemon);
-    const waiting = [...daemon.processes()].find(([, command]) => command.includes("serve-process.js"))?.[0];
-    process.kill(waiting ?? 0, "SIGKILL");
+    process.kill(waitingFor(daemon), "SIGKILL");
     await starting.letGoOnceEnding();
     await untilTrue(() => daemon.processes().size === 0);
+  });
+
+  it("ends where the command that waits for it is gone before its code is loaded", async () => {
+    const preload = "data:text/javascript,await new Promise((gone) => process.once('disconnect', gone))";
+    const daemon = fork(join(checkout, "dist/src/cli/serve-detached.js"), {
+      execArgv: ["--import", preload],
+      silent: true,
+    });
+    assert.ok(daemon.stderr !== null);
+    const [told, exit] = [text(daemon.stderr), once(daemon, "exit")];
+    daemon.disconnect();
+    assert.deepEqual(await exit, [1, null]);
+    assert.equal(await told, "");
   });
 
   it("ends by sockerless stop, which both commands tell", async () => {
@@ -189,6 +241,23 @@ describe("a daemon that does not come to serve", () => {
     assert.deepEqual(daemon.processes(), new Map());
   });
 });
+
+/** Process ID of the command that waits for a daemon. */
+function waitingFor(daemon: BackgroundDaemon): number {
+  return [...daemon.processes()].find(([, command]) => command.includes("serve-process.js"))?.[0] ?? 0;
+}
+
+/** Makes a pipe into which nothing more can be written. */
+async function fullPipe(path: string): Promise<Awaited<ReturnType<typeof open>>> {
+  spawnSync("mkfifo", [path]);
+  const pipe = await open(path, fileConstants.O_RDWR | fileConstants.O_NONBLOCK);
+  assert.throws(() => {
+    for (;;) {
+      writeSync(pipe.fd, Buffer.alloc(4096));
+    }
+  }, /EAGAIN/);
+  return pipe;
+}
 
 /** A daemon that starts for as long as nothing is written to a pipe: its frontend reads a certificate from it. */
 class Starting implements AsyncDisposable {

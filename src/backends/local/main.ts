@@ -7,8 +7,8 @@ import { forbidden } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import { processLogger } from "../../common/logger.ts";
 import { makeDirectories } from "../../common/make-directories.ts";
-import { makeStateDirectory } from "../../common/state-directory.ts";
 import type { RunningService } from "../../common/running-service.ts";
+import { makeStateDirectory } from "../../common/state-directory.ts";
 import { builtPrograms } from "../../common/built-programs.ts";
 import {
   driverWithFaultPoints,

@@ -9,8 +9,8 @@ import { unavailable } from "../../../common/errors.ts";
 import type { HeldSockets } from "../../../common/held-sockets.ts";
 import { type Logger, processLogger } from "../../../common/logger.ts";
 import { makeDirectories } from "../../../common/make-directories.ts";
-import { makeStateDirectory } from "../../../common/state-directory.ts";
 import type { RunningService } from "../../../common/running-service.ts";
+import { makeStateDirectory } from "../../../common/state-directory.ts";
 import { PlatformSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   driverWithFaultPoints,
