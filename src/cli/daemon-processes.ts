@@ -2,7 +2,7 @@
  * Daemons as the kernel shows them. No file names them: such a file outlives a daemon that was killed, and its number is
  * another process's then. A daemon has its title and its state directory open (daemon-mark.ts).
  */
-import { type BigIntStats, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { type BigIntStats, lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 
 import { errnoOf, fromFileError, messageOf } from "../common/errors.ts";
 import { daemonTitle, endingDaemonTitle } from "./daemon-mark.ts";
@@ -76,16 +76,24 @@ function uidsOf(pid: number): number[] | undefined {
 }
 
 /** True if it has a file open for reading, which demands more than the passage through it; undefined: it is not shown. */
-function hasOpen(pid: number, { dev, ino }: BigIntStats): boolean | undefined {
+function hasOpen(pid: number, file: BigIntStats): boolean | undefined {
   const directory = `/proc/${pid}/fd`;
   try {
-    return readdirSync(directory).some((name) => {
-      const path = `${directory}/${name}`;
-      const file = statSync(path, { bigint: true, throwIfNoEntry: false });
-      return file?.dev === dev && file.ino === ino && isReadable(path);
-    });
+    return readdirSync(directory).some((name) => leadsTo(`${directory}/${name}`, file));
   } catch {
     return undefined;
+  }
+}
+
+/** @throws where it is not shown */
+function leadsTo(descriptor: string, { dev, ino }: BigIntStats): boolean {
+  try {
+    const file = statSync(descriptor, { bigint: true, throwIfNoEntry: false });
+    return file?.dev === dev && file.ino === ino && isReadable(descriptor);
+  } catch {
+    // A network's file system may refuse root: then the link is shown, and leads to another file than one that is known.
+    readlinkSync(descriptor);
+    return false;
   }
 }
 

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { constants } from "node:fs";
+import fs, { constants } from "node:fs";
 import { chown, mkdir, writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
@@ -178,6 +179,25 @@ describe("sockerless stop", () => {
     });
     assert.match(await stop(daemon.stateDir, () => {}), /^sockerless has ended/);
     assert.equal(kill.mock.callCount(), 1);
+  });
+
+  it("ends one that has a file open which cannot be looked at", async (t) => {
+    await using daemon = await BackgroundDaemon.create();
+    await mkdir(daemon.stateDir);
+    await using ending = await pretend("sockerless", daemon.stateDir);
+    const { statSync } = fs;
+    const refused = t.mock.method(fs, "statSync", (path: fs.PathLike, options: fs.BigIntOptions) => {
+      if (path === `/proc/${ending.pid}/fd/0`) {
+        throw Object.assign(new Error("permission denied"), { code: "EACCES" });
+      }
+      return statSync(path, options);
+    });
+    syncBuiltinESMExports();
+    t.after(() => {
+      refused.mock.restore();
+      syncBuiltinESMExports();
+    });
+    assert.match(await stop(daemon.stateDir, () => {}), /^sockerless has ended/);
   });
 
   it("leaves a setuid program alone that another user has begun", async () => {
