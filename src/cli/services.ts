@@ -45,7 +45,11 @@ export function frontendService(): Service {
 
 /** A backend. */
 export function backendService(name: BackendName): Service {
-  return { ...serviceAt("backend", `../backends/${name}/main.js`, "startBackend"), streamsExecs: false, switches: [] };
+  return {
+    ...serviceAt("backend", `../backends/${name}/main.js`, "startBackend"),
+    streamsExecs: false,
+    switches: [],
+  };
 }
 
 /**
@@ -62,6 +66,10 @@ export async function loadService(service: Pick<Service, "module" | "start">): P
   return start as StartService;
 }
 
-function serviceAt(name: string, relative: string, start: string): Pick<Service, "name" | "module" | "start"> {
+function serviceAt(
+  name: string,
+  relative: string,
+  start: string,
+): Pick<Service, "name" | "module" | "start"> {
   return { name, module: new URL(relative, import.meta.url).href, start };
 }
