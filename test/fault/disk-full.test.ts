@@ -1,5 +1,7 @@
 /** A state directory on a small file system that fills up: clear errors, nothing torn, and a store that opens again. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -35,6 +37,20 @@ async function fillUpTo(leftKib: number): Promise<void> {
       ? "cat < /dev/zero > large; n=0; while echo x > $n; do n=$((n + 1)); done"
       : `head -c ${(await available()) - leftKib}K < /dev/zero > large`;
   await runCommand("sh", ["-c", script], { cwd: ballast });
+}
+
+/** Takes what becomes free, which what is removed does a while later too. Disposing ends that. */
+function keepFull(): AsyncDisposable {
+  const script =
+    'n=0; while :; do cat < /dev/zero >> large; n=$((n + 1)); echo x > "more$n"; sleep 0.02; done';
+  const child = spawn("sh", ["-c", script], { cwd: join(state, "ballast"), stdio: "ignore", detached: true });
+  const ended = once(child, "exit");
+  return {
+    [Symbol.asyncDispose]: async () => {
+      process.kill(-(child.pid ?? assert.fail("no shell")), "SIGKILL");
+      await ended;
+    },
+  };
 }
 
 /** Makes room again, and waits until the daemon has taken up its work. */
@@ -123,13 +139,14 @@ test("a container that ends on a full disk while no backend runs is known with i
     process.kill(backend, "SIGKILL");
     await until(() => !isAlive(backend) || undefined);
     await fillUpTo(0);
+    await using _full = keepFull();
     await writeFile(join(gate, "open"), "");
     await until(() => !isAlive(pid) || undefined);
     // Longer than a shim stays that nobody watches and that has recorded the end.
     await delay(7_000);
     assert.ok(isAlive(shim), "the shim keeps what it cannot record");
   } finally {
-    await rm(join(state, "ballast"), { recursive: true });
+    await rm(join(state, "ballast"), { recursive: true, maxRetries: 5 });
     process.kill(daemon.pid, "SIGCONT");
   }
   await makeRoom();
