@@ -1,12 +1,11 @@
 /** `sockerless serve --detach` of a test's own, and what there is of its processes. */
 import { mkdtemp, rm } from "node:fs/promises";
-import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
 import { checkout } from "./daemon.ts";
-import { isAlive } from "./processes.ts";
+import { commandLineOf, isAlive, processIds, readOrNothing } from "./processes.ts";
 import { untilTrue } from "./until.ts";
 
 const program = join(checkout, "bin/sockerless");
@@ -64,14 +63,11 @@ export class BackgroundDaemon implements AsyncDisposable {
 
   /** Process IDs and command lines of all that was begun for it and is there, shims included. */
   processes(): Map<number, string> {
-    const found = new Map<number, string>();
-    for (const pid of readdirSync("/proc").map(Number).filter(Number.isInteger)) {
-      const isMarked = read(`/proc/${pid}/environ`).split("\0").includes(`${markVariable}=${this.directory}`);
-      if (isMarked && isAlive(pid)) {
-        found.set(pid, read(`/proc/${pid}/cmdline`).replaceAll("\0", " ").trim());
-      }
-    }
-    return found;
+    const mark = `${markVariable}=${this.directory}`;
+    const marked = processIds().filter(
+      (pid) => readOrNothing(`/proc/${pid}/environ`).split("\0").includes(mark) && isAlive(pid),
+    );
+    return new Map(marked.map((pid) => [pid, commandLineOf(pid)]));
   }
 
   /** Process ID of the daemon, once it has its title; throws where there is none within two minutes. */
@@ -94,14 +90,5 @@ export class BackgroundDaemon implements AsyncDisposable {
     }
     await untilTrue(() => this.processes().size === 0);
     await rm(this.directory, { recursive: true, force: true });
-  }
-}
-
-/** A process may go while it is looked at. */
-function read(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
   }
 }

@@ -77,7 +77,8 @@ export function childrenOf(pid: number): number[] {
   return processIds().filter((child) => parentOf(child) === pid);
 }
 
-function processIds(): number[] {
+/** Those of all processes. */
+export function processIds(): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .map(Number);
@@ -87,12 +88,13 @@ function parentOf(pid: number): number {
   return Number(/^PPid:\s+(\d+)/m.exec(readOrNothing(`/proc/${pid}/status`))?.[1] ?? 0);
 }
 
-function commandLineOf(pid: number): string {
+/** Its arguments with spaces between; empty: it is gone, or the kernel's. */
+export function commandLineOf(pid: number): string {
   return readOrNothing(`/proc/${pid}/cmdline`).replaceAll("\0", " ").trim();
 }
 
-/** A process may go while it is being looked at. */
-function readOrNothing(path: string): string {
+/** Reads a file of a process, which may go while it is being looked at. */
+export function readOrNothing(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch {
