@@ -31,8 +31,8 @@ const maxHeaderBytes = 1024 ** 2;
 type ApiServer = Server<typeof IncomingMessage, typeof ApiResponse>;
 type ApiServerOptions = ServerOptions<typeof IncomingMessage, typeof ApiResponse>;
 
-/** A request line, and the route that it leads to; undefined: none. */
-interface Routed {
+/** A request line taken apart, and the route that it leads to; undefined: none. */
+interface RequestLine {
   readonly target: RequestTarget;
   readonly match: RouteMatch | undefined;
 }
@@ -58,7 +58,7 @@ export class DockerApiServer {
   readonly #paces = new WeakMap<Socket, RequestPace>();
   /** Connections that no agent wanted: bodies that come over them are read here. */
   readonly #ordinary = new WeakSet<Socket>();
-  readonly #routed = new WeakMap<IncomingMessage, Routed>();
+  readonly #lines = new WeakMap<IncomingMessage, RequestLine>();
   #closing: Promise<void> | undefined;
 
   constructor(options: DockerApiServerOptions) {
@@ -174,7 +174,7 @@ export class DockerApiServer {
       return undefined;
     }
     const { held } = match.route;
-    const { query } = this.#route(request).target;
+    const { query } = this.#lineOf(request).target;
     return this.#services.handOver?.mayHold(request) === true && held.takes({ ...match, query })
       ? held
       : undefined;
@@ -198,18 +198,18 @@ export class DockerApiServer {
   }
 
   #match(request: IncomingMessage): RouteMatch | undefined {
-    return this.#route(request).match;
+    return this.#lineOf(request).match;
   }
 
   /** Takes a request line apart, which is asked for several times. @throws what the target and the version are refused with */
-  #route(request: IncomingMessage): Routed {
-    let routed = this.#routed.get(request);
-    if (routed === undefined) {
+  #lineOf(request: IncomingMessage): RequestLine {
+    let line = this.#lines.get(request);
+    if (line === undefined) {
       const target = parseRequestTarget(request.url ?? "/");
-      routed = { target, match: this.#router.match(request.method ?? "", target.path) };
-      this.#routed.set(request, routed);
+      line = { target, match: this.#router.match(request.method ?? "", target.path) };
+      this.#lines.set(request, line);
     }
-    return routed;
+    return line;
   }
 
   async #answer(
@@ -395,7 +395,7 @@ export class DockerApiServer {
     return {
       request,
       parameters: match.parameters,
-      query: this.#route(request).target.query,
+      query: this.#lineOf(request).target.query,
       version: match.version,
       signal: exchange.end.signal,
       services: this.#services,
