@@ -166,21 +166,22 @@ async function reportMemory(ours: Daemon, dockerd: Dockerd, interrupted: AbortSi
     { daemon: dockerd, idle: [] as number[], each: [] as number[] },
   ] as const;
   const rest = (): Promise<void> => delay(restMs, undefined, { signal: interrupted });
+  const names = Array.from({ length: memoryContainers }, (_, n) => `memory-${n}`);
   for (let round = 0; round < rounds; round++) {
     await rest();
-    const idle = sides.map(({ daemon }) => memoryOf(daemon));
-    for (let n = 0; n < memoryContainers; n++) {
+    for (const { daemon, idle } of sides) {
+      idle.push(memoryOf(daemon));
+    }
+    for (const name of names) {
       for (const { daemon } of sides) {
         interrupted.throwIfAborted();
-        await daemon.ok("run", "-d", "--network", "none", `--name=memory-${n}`, "busybox", "sleep", "3600");
+        await daemon.ok("run", "-d", "--network", "none", "--name", name, "busybox", "sleep", "3600");
       }
     }
     await rest();
-    for (const [index, side] of sides.entries()) {
-      const before = idle[index] ?? Number.NaN;
-      side.idle.push(before);
-      side.each.push((memoryOf(side.daemon) - before) / memoryContainers);
-      await side.daemon.ok("rm", "-f", ...Array.from({ length: memoryContainers }, (_, n) => `memory-${n}`));
+    for (const { daemon, idle, each } of sides) {
+      each.push((memoryOf(daemon) - (idle.at(-1) ?? 0)) / memoryContainers);
+      await daemon.ok("rm", "-f", ...names);
     }
   }
   const [{ idle, each }, { idle: theirIdle, each: theirEach }] = sides;

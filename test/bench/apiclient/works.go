@@ -53,7 +53,7 @@ func (c *client) timeCall(r request) (time.Duration, error) {
 
 // begin sends the request that a call is of.
 func (c *client) begin(r request) (io.ReadCloser, error) {
-	if r.BodyType == "" || r.BodyType == "application/json" {
+	if r.BodyType == "" {
 		return c.stream(r.Method, r.Path, r.body)
 	}
 	return c.upload(r.Method, r.Path, r.BodyType, r.body)
