@@ -118,8 +118,8 @@ const (
 // follow runs the program as far as number and architecture lead, and adds the
 // decisions. Calls of which a comparison holds for some alone go on as two ranges.
 //
-// What the accumulator held before a load is of no use behind it. So the original
-// can go on at the last one, whatever was found out meanwhile. False: as decide.
+// A load replaces all that the accumulator held. So the original can go on at the
+// last one, whatever was found out meanwhile. False: as decide.
 func (f *follower) follow(c calls) bool {
 	for ; ; c.at++ {
 		if f.stepsLeft--; f.stepsLeft < 0 {
