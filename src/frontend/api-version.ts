@@ -8,6 +8,8 @@ export type ApiVersionText = `1.${number}`;
 export const maximumApiVersion: ApiVersionText = "1.51";
 /** The oldest version that is accepted. */
 export const minimumApiVersion: ApiVersionText = "1.24";
+/** Release of moby that behaves as this API does; clients compare it with the oldest one that they support. */
+export const mobyVersion = "28.5.2";
 
 /** The version that one request is made in. */
 export class ApiVersion {

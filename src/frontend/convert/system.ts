@@ -1,7 +1,7 @@
 /** The backend's description of itself as Docker's `/info` and `/version`. */
 import { isAddressRange } from "../../common/address-range.ts";
 import type { Component, GetInfoResponse } from "../../gen/sockerless/backend/v1/system_pb.ts";
-import { type ApiVersion, maximumApiVersion, minimumApiVersion } from "../api-version.ts";
+import { type ApiVersion, maximumApiVersion, minimumApiVersion, mobyVersion } from "../api-version.ts";
 import { listOrNull, rfc3339Nano, unlessEmpty } from "./json-values.ts";
 
 /** The registry of names without one. */
@@ -77,9 +77,9 @@ export function infoToJson(
     HttpsProxy: "",
     NoProxy: "",
     Name: info.name,
-    Labels: [`sockerless.backend=${info.backend}`],
+    Labels: [`sockerless.backend=${info.backend}`, `sockerless.version=${info.version}`],
     ExperimentalBuild: false,
-    ServerVersion: info.version,
+    ServerVersion: mobyVersion,
     Runtimes: runtimes(info),
     DefaultRuntime: info.defaultRuntime,
     Swarm: {
@@ -115,21 +115,21 @@ export function versionToJson(info: GetInfoResponse): Record<string, unknown> {
   const arch = goArchitectures[info.architecture] ?? info.architecture;
   const engine = {
     Name: "Engine",
-    Version: info.version,
+    Version: mobyVersion,
     Details: {
       ApiVersion: maximumApiVersion,
       Arch: arch,
-      Backend: info.backend,
       Experimental: "false",
       KernelVersion: info.kernelVersion,
       MinAPIVersion: minimumApiVersion,
       Os: info.osType,
     },
   };
+  const own = { Name: "sockerless", Version: info.version, Details: { Backend: info.backend } };
   return {
-    Platform: { Name: `Sockerless (${info.backend})` },
-    Components: [engine, ...info.components.map(componentToJson)],
-    Version: info.version,
+    Platform: { Name: `Sockerless ${info.version} (${info.backend})` },
+    Components: [engine, own, ...info.components.map(componentToJson)],
+    Version: mobyVersion,
     ApiVersion: maximumApiVersion,
     MinAPIVersion: minimumApiVersion,
     GitCommit: "",

@@ -69,13 +69,16 @@ test("info is as described, and adds up", async (t) => {
   const body = response.json() as Record<string, unknown>;
   assert.equal(body["Containers"], 3);
   assert.equal(body["MemTotal"], 25_276_502_016);
+  assert.equal(body["ServerVersion"], "28.5.2");
+  assert.deepEqual(body["InitCommit"], { ID: "1.2.3" });
+  assert.ok((body["Labels"] as string[]).includes("sockerless.version=1.2.3"));
   assert.equal((body["Swarm"] as Record<string, unknown>)["LocalNodeState"], "inactive");
   const old = (await api.call("GET", "/v1.24/info")).json() as Record<string, unknown>;
   assert.deepEqual(old["SecurityOptions"], ["seccomp"]);
   assert.equal(old["BridgeNfIptables"], false);
 });
 
-test("the version is as described and names its components", async (t) => {
+test("the version is moby's, and sockerless is a component with its own", async (t) => {
   const api = await serveApi(t, (router) => router.service(SystemService, { getInfo: () => info }));
   const response = await api.call("GET", "/version");
   assertDescribed("get", "/version", 200, response.json());
@@ -83,9 +86,13 @@ test("the version is as described and names its components", async (t) => {
   assert.equal(body["ApiVersion"], "1.51");
   assert.equal(body["MinAPIVersion"], "1.24");
   assert.equal(body["Arch"], "amd64");
+  assert.equal(body["Version"], "28.5.2");
+  assert.match((body["Platform"] as { readonly Name: string }).Name, /^Sockerless 1\.2\.3 /);
   assert.deepEqual(
-    (body["Components"] as { readonly Name: string }[]).map(({ Name }) => Name),
-    ["Engine", "runc"],
+    (body["Components"] as { readonly Name: string; readonly Version: string }[]).map(
+      ({ Name, Version }) => `${Name} ${Version}`,
+    ),
+    ["Engine 28.5.2", "sockerless 1.2.3", "runc 1.1.5"],
   );
 });
 
