@@ -69,7 +69,7 @@ describe("the configuration of a container", () => {
     RestartPolicy: { Name: "on-failure", MaximumRetryCount: 3 },
     ConsoleSize: [24, 80],
     CapAdd: [backendUnderTest() === "aca" ? "KILL" : "SYS_PTRACE"], // jobs have no more than Docker's default ones
-    CapDrop: ["MKNOD", "CHOWN"],
+    CapDrop: ["MKNOD", "cap_chown", "CAP_SETFCAP", "MKNOD"],
     Dns: ["10.1.2.3"],
     DnsOptions: ["ndots:2"],
     DnsSearch: ["example.org"],
@@ -102,11 +102,7 @@ describe("the configuration of a container", () => {
       assert.deepEqual(told.Config[key], value, key);
     }
     for (const [key, value] of Object.entries(hostConfig)) {
-      const normalised = {
-        CapAdd: hostConfig.CapAdd.map((name) => `CAP_${name}`),
-        CapDrop: ["CAP_MKNOD", "CAP_CHOWN"],
-      }[key];
-      assert.deepEqual(told.HostConfig[key], normalised ?? value, key);
+      assert.deepEqual(told.HostConfig[key], value, key);
     }
     assert.deepEqual(told.Config.Env, ["A=1", "B=two words", path]);
     assert.deepEqual([told.Path, told.Args], ["sh", ["-c", "true"]]);

@@ -181,12 +181,14 @@ describe("an exec", () => {
 describe("the capabilities of a process", () => {
   const dockers = 0xa80425fbn;
   const chown = 1n;
+  const kill = 1n << 5n;
+  const makeNode = 1n << 27n;
   const netAdmin = 1n << 12n;
   const containers: readonly { readonly host: object; readonly bounding: bigint; readonly local?: true }[] = [
     { host: {}, bounding: dockers },
     { host: { CapDrop: ["ALL"] }, bounding: 0n },
     { host: { CapDrop: ["ALL"], CapAdd: ["CHOWN"] }, bounding: chown },
-    { host: { CapDrop: ["CHOWN"] }, bounding: dockers & ~chown },
+    { host: { CapDrop: ["CHOWN", "cap_kill", "CAP_MKNOD"] }, bounding: dockers & ~(chown | kill | makeNode) },
     { host: { CapAdd: ["NET_ADMIN"] }, bounding: dockers | netAdmin, local: true },
     { host: { CapDrop: ["ALL"], SecurityOpt: ["no-new-privileges"] }, bounding: 0n },
   ];

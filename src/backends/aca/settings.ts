@@ -5,7 +5,7 @@
 import * as asks from "../common/cloud/asked-settings.ts";
 import { type CloudSetting, settingRules } from "../common/cloud/setting-rules.ts";
 import type { SettingRules } from "../common/driver/settings.ts";
-import { defaultCapabilities } from "../common/linux-capabilities.ts";
+import { askedCapabilities, defaultCapabilities } from "../common/linux-capabilities.ts";
 import { isContainerMode } from "../common/model/container-mode.ts";
 import { type DefaultSize, toldSize } from "./jobs/sizes.ts";
 
@@ -29,7 +29,7 @@ const refused: readonly CloudSetting[] = [
   {
     name: "--cap-add (all but those that Docker gives by default)",
     why: "jobs have no setting for capabilities",
-    isSet: (host) => host.capAdd.some((name) => !addable.has(name)),
+    isSet: (host) => askedCapabilities(host).added.some((name) => !addable.has(name)),
   },
   {
     name: "--pid, --ipc (host and container:NAME)",

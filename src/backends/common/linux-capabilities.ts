@@ -1,4 +1,8 @@
-/** Linux' capabilities in the order of their bits (capability.h, Linux 6). */
+/** Linux' capabilities: their names, as users write them and as the kernel has them. */
+import { invalid } from "../../common/errors.ts";
+import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+
+/** All of them, in the order of their bits (capability.h, Linux 6). */
 export const capabilitiesByBit: readonly string[] = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
@@ -60,3 +64,38 @@ export const defaultCapabilities: readonly string[] = [
   "CAP_KILL",
   "CAP_AUDIT_WRITE",
 ];
+
+/** Capabilities that a user adds to those of {@link defaultCapabilities} and takes from them, in canonical form. */
+export interface AskedCapabilities {
+  readonly added: readonly string[];
+  readonly dropped: readonly string[];
+}
+
+/**
+ * Capabilities that a host configuration asks for. The configuration itself keeps them as the user wrote them
+ * (`net_admin`, `CAP_NET_ADMIN`); here they are in upper case with `CAP_`, and `ALL` as it is.
+ */
+export function askedCapabilities(
+  host: Pick<HostConfig, "capAdd" | "capDrop"> | undefined,
+): AskedCapabilities {
+  return {
+    added: (host?.capAdd ?? []).map(canonicalCapability),
+    dropped: (host?.capDrop ?? []).map(canonicalCapability),
+  };
+}
+
+/** @throws invalid, in dockerd's words: one that Linux does not have */
+export function validateCapabilities(host: Pick<HostConfig, "capAdd" | "capDrop">): void {
+  for (const [field, names] of [["CapAdd", host.capAdd] as const, ["CapDrop", host.capDrop] as const]) {
+    for (const name of names.map(canonicalCapability)) {
+      if (name !== "ALL" && !capabilitiesByBit.includes(name)) {
+        throw invalid(`invalid ${field}: unknown capability: "${name}"`);
+      }
+    }
+  }
+}
+
+function canonicalCapability(name: string): string {
+  const upper = name.toUpperCase();
+  return upper === "ALL" || upper.startsWith("CAP_") ? upper : `CAP_${upper}`;
+}

@@ -6,7 +6,7 @@ import type { HostConfig, Mount } from "../../gen/sockerless/backend/v1/config_p
 import * as asks from "../common/cloud/asked-settings.ts";
 import type { CloudSetting } from "../common/cloud/setting-rules.ts";
 import { isContainerMode } from "../common/model/container-mode.ts";
-import { defaultCapabilities } from "../common/linux-capabilities.ts";
+import { askedCapabilities, defaultCapabilities } from "../common/linux-capabilities.ts";
 
 /** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
 const addable: ReadonlySet<string> = new Set([...defaultCapabilities, "CAP_SYS_PTRACE"]);
@@ -34,7 +34,7 @@ export const refused: readonly CloudSetting[] = [
   {
     name: "--cap-add (all but SYS_PTRACE and those that Docker gives by default)",
     why: "Fargate adds no capability but SYS_PTRACE",
-    isSet: (host) => host.capAdd.some((name) => !addable.has(name)),
+    isSet: (host) => askedCapabilities(host).added.some((name) => !addable.has(name)),
   },
   {
     name: "--pid",

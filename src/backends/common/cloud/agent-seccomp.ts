@@ -7,7 +7,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { invalid } from "../../../common/errors.ts";
 import type { SeccompProfileSchema, SeccompRuleSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { defaultCapabilities } from "../linux-capabilities.ts";
+import { askedCapabilities, defaultCapabilities } from "../linux-capabilities.ts";
 import { parseSecurityOptions } from "../security/options.ts";
 import {
   type KernelRule,
@@ -109,10 +109,11 @@ function agentRule({
   };
 }
 
-/** Capabilities of a container; names as the engine has written them, with `CAP_`. */
-export function boundingSet({ capAdd, capDrop }: Pick<HostConfig, "capAdd" | "capDrop">): string[] {
-  const kept = capDrop.includes("ALL") ? [] : defaultCapabilities.filter((name) => !capDrop.includes(name));
-  return [...new Set([...kept, ...capAdd.filter((name) => name !== "ALL")])];
+/** Capabilities of a container, with `CAP_`. */
+export function boundingSet(host: Pick<HostConfig, "capAdd" | "capDrop"> | undefined): string[] {
+  const { added, dropped } = askedCapabilities(host);
+  const kept = dropped.includes("ALL") ? [] : defaultCapabilities.filter((name) => !dropped.includes(name));
+  return [...new Set([...kept, ...added.filter((name) => name !== "ALL")])];
 }
 
 function checkRule({ action, args = [], names }: ResolvedRule): void {

@@ -92,7 +92,7 @@ function processOf(
     tty: config?.tty ?? false,
     ...(consoleHeight > 0 ? { consoleSize: { height: consoleHeight, width: consoleWidth } } : {}),
     additionalGroups: hostConfig?.groupAdd ?? [],
-    capabilities: boundingSet(hostConfig ?? { capAdd: [], capDrop: [] }),
+    capabilities: boundingSet(hostConfig),
     noNewPrivileges: parseSecurityOptions(hostConfig?.securityOpt ?? []).noNewPrivileges,
     seccomp: hostConfig && agentSeccomp(hostConfig, architecture),
     resourceLimits: (hostConfig?.resources?.ulimits ?? []).map(({ name, soft, hard }) => ({

@@ -18,6 +18,7 @@ import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts
 import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord, VolumePart, VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import { askedCapabilities } from "../../common/linux-capabilities.ts";
 import { logSettings } from "../../common/logging/log-settings.ts";
 import { efsVolume } from "../access-points/efs-volume.ts";
 import { accessPointOf } from "../access-points/reference.ts";
@@ -169,7 +170,7 @@ function linuxParameters(
   const { memory } = taskSizeOf(hostConfig?.resources);
   const mounted = spec.mounts.filter(({ type }) => type === "tmpfs").map((mount) => taskTmpfs(mount, memory));
   const tmpfs = [...sharedMemory(spec), ...mounted];
-  const traces = (hostConfig?.capAdd ?? []).includes("CAP_SYS_PTRACE");
+  const traces = askedCapabilities(hostConfig).added.includes("CAP_SYS_PTRACE");
   return {
     initProcessEnabled: false,
     ...(traces ? { capabilities: { add: ["SYS_PTRACE"] } } : {}),

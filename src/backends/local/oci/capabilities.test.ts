@@ -36,6 +36,17 @@ test("ALL dropped leaves what was added, ALL added leaves out what was dropped",
   );
 });
 
+test("a capability is the same whichever way it is written", () => {
+  const expected = defaultCapabilities.filter((name) => name !== "CAP_MKNOD").concat("CAP_NET_ADMIN");
+  for (const capDrop of [["MKNOD"], ["cap_mknod"], ["CAP_MKNOD"], ["mknod", "CAP_MKNOD"]]) {
+    assert.deepEqual(
+      containerCapabilities({ ...none, capAdd: ["net_admin"], capDrop }, everything),
+      expected,
+    );
+  }
+  assert.deepEqual(containerCapabilities({ ...none, capDrop: ["all"] }, everything), []);
+});
+
 test("a privileged container gets what the machine has and no more", () => {
   const machine = everything.filter((name) => name !== "CAP_SYS_RESOURCE");
   assert.deepEqual(containerCapabilities({ ...none, privileged: true }, machine), machine);

@@ -1,6 +1,11 @@
 import { readFileSync } from "node:fs";
 import { invalid } from "../../../common/errors.ts";
-import { capabilitiesByBit, defaultCapabilities } from "../../common/linux-capabilities.ts";
+import {
+  askedCapabilities,
+  capabilitiesByBit,
+  defaultCapabilities,
+} from "../../common/linux-capabilities.ts";
+import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { OciCapabilities } from "./types.ts";
 
 /** The capabilities of a bounding set as `/proc/<pid>/status` prints it (hexadecimal). */
@@ -29,28 +34,23 @@ function refuseUnavailable(names: readonly string[], available: readonly string[
 /**
  * The bounding set of a container.
  *
- * @param given names as the engine has written them: `ALL`, or with `CAP_` and in upper case
  * @param available what the machine can give
  * @throws SockerlessError `invalid`
  */
 export function containerCapabilities(
-  given: {
-    readonly capAdd: readonly string[];
-    readonly capDrop: readonly string[];
-    readonly privileged: boolean;
-  },
+  host: Pick<HostConfig, "capAdd" | "capDrop" | "privileged">,
   available: readonly string[],
 ): string[] {
-  if (given.privileged) {
+  if (host.privileged) {
     return [...available];
   }
-  const { capAdd: add, capDrop: drop } = given;
-  refuseUnavailable([...drop, ...add], available);
-  if (add.includes("ALL")) {
-    return available.filter((name) => !drop.includes(name));
+  const { added, dropped } = askedCapabilities(host);
+  refuseUnavailable([...dropped, ...added], available);
+  if (added.includes("ALL")) {
+    return available.filter((name) => !dropped.includes(name));
   }
-  const kept = defaultCapabilities.filter((name) => !drop.includes(name) && available.includes(name));
-  return [...new Set([...(drop.includes("ALL") ? [] : kept), ...add])];
+  const kept = defaultCapabilities.filter((name) => !dropped.includes(name) && available.includes(name));
+  return [...new Set([...(dropped.includes("ALL") ? [] : kept), ...added])];
 }
 
 /** The sets of a process; inheritable and ambient stay empty, as under dockerd. */

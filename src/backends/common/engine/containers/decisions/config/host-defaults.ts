@@ -12,7 +12,6 @@ import type { MachineFacts } from "../../../../driver/machine.ts";
 import { validateLogOptions } from "../../../../logging/log-options.ts";
 import { containerOfMode, modeOfContainer } from "../../../../model/container-mode.ts";
 import { resourcesOf } from "../../../../model/records.ts";
-import { normalizeCapabilities } from "./capabilities.ts";
 
 const defaultShmSize = 64n * 1024n * 1024n;
 
@@ -46,8 +45,6 @@ export function withHostDefaults(
         }),
     logConfig: withLogDefaults(said.logConfig),
     shmSize: said.shmSize === 0n ? defaultShmSize : said.shmSize,
-    capAdd: normalizeCapabilities(said.capAdd, "CapAdd"),
-    capDrop: normalizeCapabilities(said.capDrop, "CapDrop"),
     runtime: said.runtime || (facts.runtimes[0]?.name ?? "runc"),
     maskedPaths: said.maskedPaths ?? (said.privileged ? undefined : list(facts.maskedPaths)),
     readonlyPaths: said.readonlyPaths ?? (said.privileged ? undefined : list(facts.readonlyPaths)),

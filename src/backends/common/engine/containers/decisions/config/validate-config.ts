@@ -9,6 +9,7 @@ import type {
   HostConfig,
   RestartPolicy,
 } from "../../../../../../gen/sockerless/backend/v1/config_pb.ts";
+import { validateCapabilities } from "../../../../linux-capabilities.ts";
 import { containerOfMode, isContainerMode } from "../../../../model/container-mode.ts";
 import { validateMount } from "../mounts/validate-mount.ts";
 import { validatePortBindings } from "../../../../model/ports.ts";
@@ -85,6 +86,7 @@ export function validateHostConfig(hostConfig: HostConfig): void {
   if (Object.hasOwn(hostConfig.annotations, "")) {
     throw invalid("invalid Annotations: the empty string is not permitted as an annotation key");
   }
+  validateCapabilities(hostConfig);
   validateNamespaceModes(hostConfig);
   if (hostConfig.shmSize < 0n) {
     throw invalid("SHM size can not be less than 0");
