@@ -231,6 +231,17 @@ describe("ACA-004", () => {
     assert.deepEqual(await prune({ label: ["is=spare"] }), [Id]);
   });
 
+  it("15: a volume that a running container uses goes by force, and its share with it", async () => {
+    assert.equal((await call("POST", "/volumes/create", { Name: "forced" })).status, 201);
+    const before = shares();
+    await running("holder", { HostConfig: { Binds: ["forced:/v"] } });
+    assert.equal((await call("DELETE", "/volumes/forced")).status, 409);
+    assert.equal((await call("DELETE", "/volumes/forced?force=1")).status, 204);
+    assert.equal(shares().length, before.length - 1);
+    assert.equal((await call("GET", "/volumes/forced")).status, 404);
+    assert.equal((await call("DELETE", "/containers/holder?force=1")).status, 204);
+  });
+
   it("15: a volume that a running container uses stays, and goes with its share afterwards", async () => {
     const { status, json } = await call("DELETE", "/volumes/Data.Set");
     assert.deepEqual([status, json], [409, { message: "volume is in use" }]);

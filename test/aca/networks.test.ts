@@ -45,12 +45,18 @@ describe("networks on Container Apps", () => {
     );
     const endpoint = "{{with .NetworkSettings.Networks.net}}{{.IPAddress}} {{.Gateway}} {{.Aliases}}{{end}}";
     assert.equal(await ok("inspect", "--format", endpoint, "db"), "172.18.0.2 172.18.0.1 [postgres]");
-    const { errorText } = await aca.daemon.docker("network", "rm", "net");
-    assert.match(errorText, /^Error response from daemon: network has active endpoints$/m);
+    for (const force of [[], ["--force"]]) {
+      const { errorText } = await aca.daemon.docker("network", "rm", ...force, "net");
+      assert.match(errorText, /^Error response from daemon: network has active endpoints$/m);
+    }
     await ok("network", "disconnect", "--force", "net", "db");
-    await ok("rm", "--force", container);
     assert.equal(await ok("network", "prune", "--force", "--filter", "label=a=c"), "");
     assert.equal((await ok("network", "prune", "--force")).trim(), `Deleted Networks:\n${id}`);
+    await ok("network", "create", "again");
+    await ok("network", "connect", "again", "db");
+    await ok("network", "disconnect", "--force", "again", "db");
+    await ok("network", "rm", "again");
+    await ok("rm", "--force", container);
   });
 
   it("lead from one job to another by name and alias, whichever starts first", async () => {

@@ -59,7 +59,8 @@ describe("volumes on Container Apps", () => {
 
   it("are in use while a container runs, and not any more", async () => {
     await run("mkdir /v/src && echo cloned > /v/src/file", "-v", "busy:/v");
-    const id = await ok("run", "--detach", "--name", "holder", "-v", "busy:/v", "busybox", "sleep", "600");
+    const mounts = ["-v", "busy:/v", "-v", "given-up:/w"];
+    const id = await ok("run", "--detach", "--name", "holder", ...mounts, "busybox", "sleep", "600");
     const build = "cat /v/src/file; echo built > /v/src/out && stat -c %u /v/src/out";
     assert.equal(await run(build, "-v", "busy:/v", "--user", "1000"), "cloned\n1000");
     assert.equal(await run("cat /v/src/out", "--volumes-from", "holder"), "built");
@@ -67,6 +68,8 @@ describe("volumes on Container Apps", () => {
     assert.ok(volumes?.some(({ storageType, storageName }) => storageType === "AzureFile" && storageName));
     const refused = await docker("volume", "rm", "busy");
     assert.equal(refused.errorText, "Error response from daemon: volume is in use");
+    await ok("volume", "rm", "--force", "given-up");
+    assert.ok(!shares().some((name) => name.startsWith("sk-given-up-")));
     await ok("rm", "--force", id);
     await ok("volume", "rm", "busy");
     assert.ok(!shares().some((name) => name.startsWith("sk-busy-")));

@@ -107,7 +107,11 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
     volumes,
     machine: acaMachine(config),
     checks: acaChecks(config, azure, logger),
-    sweeps: [{ what: "jobs", run: () => idleJobs.sweep() }, ...images.sweeps],
+    sweeps: [
+      { what: "jobs", run: () => idleJobs.sweep() },
+      { what: "storages of volumes that are gone", run: () => volumes.clearLeft() },
+      ...images.sweeps,
+    ],
     abandon: () => azure.abandon(),
     async close() {
       azure.abandon();

@@ -38,8 +38,9 @@ function setUp({ listsMetadata = true } = {}) {
   const calls: string[] = [];
   /** Failures by operation: `refused` has done nothing, `unknown` may have. */
   const failing = new Map<string, "refused" | "unknown">();
-  /** Storages that a job names. */
+  /** Storages that a job names, and how Azure says so. */
   const used = new Set<string>();
+  const refusal = { statusCode: 409, code: "ManagedEnvironmentStorageInUse", words: "because it's still in use." };
   /** Looks after which these jobs are gone. */
   let rounds = 2;
   const keepUsed = (name: string): void => {
@@ -65,7 +66,15 @@ function setUp({ listsMetadata = true } = {}) {
       shares.set(name, shares.get(name) ?? body);
       return {};
     },
-    get: async (_group: string, _account: string, name: string) => shares.get(name),
+    async get(_group: string, _account: string, name: string) {
+      if (!shares.has(name)) {
+        throw new AzureError(
+          "FileShares_Get",
+          Object.assign(new Error("no such share"), { statusCode: 404, code: "ShareNotFound" }),
+        );
+      }
+      return shares.get(name);
+    },
     async *list() {
       for (const [name, share] of shares) {
         yield listsMetadata ? { name, ...share } : { name };
@@ -73,7 +82,7 @@ function setUp({ listsMetadata = true } = {}) {
     },
     async delete(_group: string, _account: string, name: string) {
       assert.ok(
-        !JSON.stringify([...storages.values()]).includes(`${name}"`),
+        used.has(name) || !JSON.stringify([...storages.values()]).includes(`${name}"`),
         "a share goes after its storages",
       );
       shares.delete(name);
@@ -87,14 +96,18 @@ function setUp({ listsMetadata = true } = {}) {
     },
     async delete(_group: string, _environment: string, name: string) {
       if (used.has(name)) {
-        const message = `Cannot delete Managed environment storage '${name}' because it's still in use.`;
+        const { words, ...answer } = refusal;
+        const message = `Cannot delete Managed environment storage '${name}' ${words}`;
         throw new AzureError(
           "ManagedEnvironmentsStorages_Delete",
-          Object.assign(new Error(message), { statusCode: 409, code: "ManagedEnvironmentStorageInUse" }),
+          Object.assign(new Error(message), answer),
         );
       }
       storages.delete(name);
     },
+    list: async () => ({
+      value: [...storages].map(([name, body]) => ({ ...(body as { properties: object }), name })),
+    }),
   };
   const azure = { call, storage: { fileShares }, apps: { managedEnvironmentsStorages } };
   const log = capturedLogger();
@@ -122,7 +135,7 @@ function setUp({ listsMetadata = true } = {}) {
       instance,
       logger: log.logger,
     });
-  return { shares, storages, calls, failing, used, keepUsed, clock, log, open, volumes: open() };
+  return { shares, storages, calls, failing, used, refusal, keepUsed, clock, log, open, volumes: open() };
 }
 
 function volume(name: string, more: MessageInitShape<typeof VolumeRecordSchema> = {}): VolumeRecord {
@@ -234,6 +247,45 @@ describe("a named volume", () => {
     );
     assert.equal(azure.calls.length, 1);
     assert.equal(azure.shares.size, 1);
+  });
+
+  it("is in use by Azure's code or words, whatever the status", async () => {
+    for (const [statusCode, code, words, told] of [
+      [400, "ManagedEnvironmentStorageInUse", "as jobs name it", /^volume is in use$/],
+      [500, "InternalServerError", "because it's still in use.", /^volume is in use$/],
+      [409, "Conflict", "while another operation is under way", /another operation is under way \(Conflict\)$/],
+    ] as const) {
+      const azure = setUp();
+      const record = await made(azure, "cache");
+      const { share = "" } = shareOf(record) ?? {};
+      Object.assign(azure.refusal, { statusCode, code, words });
+      azure.used.add(share);
+      await passing(azure.clock, azure.volumes.remove(record));
+      assert.equal(azure.shares.size, 0, "it was waited for");
+      const busy = await made(azure, "busy");
+      azure.keepUsed(shareOf(busy)?.share ?? "");
+      await assert.rejects(passing(azure.clock, azure.volumes.remove(busy)), (error) => {
+        assert.match(messageOf(error), told);
+        return true;
+      });
+    }
+  });
+
+  it("goes by force from under the jobs that have it, and its storage after them", async () => {
+    for (const options of [{}, { nfs: "true" }]) {
+      const azure = setUp();
+      const record = await made(azure, "cache", { options });
+      const other = await made(azure, "other");
+      const { share = "" } = shareOf(record) ?? {};
+      azure.keepUsed(share);
+      await azure.volumes.remove(record, true);
+      assert.deepEqual([...azure.shares.keys()], [shareOf(other)?.share]);
+      await azure.volumes.clearLeft();
+      assert.equal(azure.storages.size, 2, "a job names it");
+      azure.used.clear();
+      await azure.volumes.clearLeft();
+      assert.deepEqual([...azure.storages.keys()], [shareOf(other)?.share]);
+    }
   });
 
   it("goes although nobody can look for jobs that name it for a moment", async () => {

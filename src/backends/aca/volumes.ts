@@ -13,7 +13,7 @@ import type { UnappliedSetting } from "../common/driver/settings.ts";
 import type { VolumeRules, VolumeStore } from "../common/driver/volumes.ts";
 import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { failureOf, UnsettledError } from "../common/unsettled-error.ts";
-import { AzureError } from "./arm/errors.ts";
+import { isConflict, isStorageInUse } from "./arm/errors.ts";
 import type { AzureFiles } from "./shares/azure-files.ts";
 import type { JobVolumes } from "./jobs/job-parts.ts";
 import { jobMounts, refuseMounts, unmountedVolumes } from "./shares/job-mounts.ts";
@@ -35,7 +35,10 @@ export interface AcaVolumesOptions {
 }
 
 /** Volumes, and what jobs need to know of them. */
-export type AcaVolumes = VolumeStore & JobVolumes;
+export interface AcaVolumes extends VolumeStore, JobVolumes {
+  /** Takes away what removals by force have left in the environment, once no job names it. */
+  clearLeft(): Promise<void>;
+}
 
 const inUseMessage = "volume is in use";
 
@@ -101,16 +104,21 @@ function sharedVolumes(
   };
 
   /** The environment first: jobs that begin meanwhile are refused, and do not wait for a share that is gone. */
-  const takeAway = async (share: string): Promise<void> => {
+  const takeAway = async (share: string, force: boolean): Promise<void> => {
     const deadline = clock.nowMs() + idleWithinMs;
     for (let attempt = 1; ; attempt++) {
       try {
         await files.removeStorages(share);
         break;
       } catch (error) {
+        const inUse = isStorageInUse(error);
+        if (inUse && force) {
+          logger.info({ share }, "a job has a share that is removed by force: its storage goes later");
+          break; // By `clearLeft`.
+        }
         // A container that is gone has its job for a moment, one that has ended for as long as it lingers.
-        if (!isInUse(error) || clock.nowMs() > deadline) {
-          throw isInUse(error) ? conflict(inUseMessage, error) : error;
+        if (!(inUse || isConflict(error)) || clock.nowMs() > deadline) {
+          throw inUse ? conflict(inUseMessage, error) : error;
         }
       }
       await clock.sleep(pauseAfter(attempt, pauses));
@@ -147,13 +155,13 @@ function sharedVolumes(
       return { reference: formatShare(reference), mountpoint, status: {} };
     },
 
-    async remove(record) {
+    async remove(record, force = false) {
       if (record.anonymous) {
         return;
       }
       // One that was never answered may have been made all the same.
       const share = shareIn(files.account, record) ?? shareName(record, instance);
-      await told("remove", record.name, () => takeAway(share));
+      await told("remove", record.name, () => takeAway(share, force));
       logger.info({ volume: record.name, share }, "removed a volume and all that was in it");
     },
 
@@ -172,6 +180,7 @@ function sharedVolumes(
       }
       return [...ours.values()];
     },
+    clearLeft: () => files.removeLeftStorages(),
   };
 }
 
@@ -198,6 +207,7 @@ function anonymousVolumes(): AcaVolumes {
     async remove(record) {
       shareIn(undefined, record);
     },
+    clearLeft: () => Promise.resolve(),
   };
 }
 
@@ -209,11 +219,6 @@ async function told<T>(verb: string, volume: string, work: () => T | Promise<T>)
     // A conflict is told in the specification's words.
     throw isErrorKind(error, "conflict") ? error : failureOf(`${verb} ${volume}`, error);
   }
-}
-
-/** Whether Azure keeps something because a job names it. */
-function isInUse(error: unknown): boolean {
-  return error instanceof AzureError && error.status === 409;
 }
 
 function unsettled(error: unknown): UnsettledError {

@@ -53,6 +53,16 @@ export function isMissing(error: unknown): error is AzureError {
   return error instanceof AzureError && error.status === notFoundStatus;
 }
 
+/** Whether something else is done with what was named. */
+export function isConflict(error: unknown): error is AzureError {
+  return error instanceof AzureError && error.status === conflictStatus;
+}
+
+/** Whether Azure keeps a storage because a job names it. No specification has the code, so the words will do. */
+export function isStorageInUse(error: unknown): error is AzureError {
+  return error instanceof AzureError && (/InUse$/.test(error.code) || /\bin use\b/i.test(error.message));
+}
+
 /** Whether an answer asks for fewer calls. */
 export function isThrottledStatus(status: number): boolean {
   return status === tooManyRequests;
@@ -78,6 +88,7 @@ export function isUntold(error: unknown): boolean {
 
 const requestTimeout = 408;
 const notFoundStatus = 404;
+const conflictStatus = 409;
 const tooManyRequests = 429;
 
 /** The names of the errors of `@azure/identity`: no source of its chain has credentials, or the login was refused. */

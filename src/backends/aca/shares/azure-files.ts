@@ -1,7 +1,9 @@
 /** Shares of one storage account, and the storages of the environment by which jobs mount them. */
+import type { ManagedEnvironmentStorageProperties } from "@azure/arm-appcontainers";
 import type { FileShareItem } from "@azure/arm-storage";
 
 import type { AzureClients } from "../arm/clients.ts";
+import { isAzureError, isStorageInUse } from "../arm/errors.ts";
 import { sharePrefix, storageName } from "./names.ts";
 
 /** Settings of {@link AzureFiles}, and what it calls. */
@@ -145,4 +147,50 @@ export class AzureFiles {
       );
     }
   }
+
+  /** Removes storages whose share is gone, but for those that a job still names. */
+  async removeLeftStorages(): Promise<void> {
+    const { azure, resourceGroup, environment, account } = this.#options;
+    const { value = [] } = await azure.call("ManagedEnvironmentsStorages_List", (options) =>
+      azure.apps.managedEnvironmentsStorages.list(resourceGroup, environment, options),
+    );
+    for (const { name = "", properties = {} } of value) {
+      const share = shareOfStorage(properties, account);
+      if (share?.startsWith(sharePrefix) === true && !(await this.#isShare(share))) {
+        await azure
+          .call("ManagedEnvironmentsStorages_Delete", (options) =>
+            azure.apps.managedEnvironmentsStorages.delete(resourceGroup, environment, name, options),
+          )
+          .catch((error: unknown) => {
+            if (!isStorageInUse(error)) {
+              throw error;
+            }
+          });
+      }
+    }
+  }
+
+  async #isShare(share: string): Promise<boolean> {
+    const { azure, resourceGroup, account } = this.#options;
+    try {
+      await azure.call("FileShares_Get", (options) =>
+        azure.storage.fileShares.get(resourceGroup, account, share, options),
+      );
+      return true;
+    } catch (error) {
+      if (isAzureError(error, "ShareNotFound")) {
+        return false;
+      }
+      throw error;
+    }
+  }
+}
+
+/** The share of this account that a storage mounts. */
+function shareOfStorage(
+  { azureFile, nfsAzureFile }: ManagedEnvironmentStorageProperties,
+  account: string,
+): string | undefined {
+  const path = nfsAzureFile?.shareName ?? `/${azureFile?.accountName}/${azureFile?.shareName}`;
+  return path.startsWith(`/${account}/`) ? path.slice(account.length + 2) : undefined;
 }

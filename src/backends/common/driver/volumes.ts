@@ -73,8 +73,12 @@ export interface VolumeStore {
    * @throws invalid: options, before anything is made; conflict: it is there, and other than the options ask
    */
   create(record: VolumeRecord): Promise<MadeVolume>;
-  /** Removes a volume and its parts, those too whose creation a crash has cut off. */
-  remove(record: VolumeRecord): Promise<void>;
+  /**
+   * Removes a volume and its parts, those too whose creation a crash has cut off.
+   *
+   * @param force also while it is in use, where the rules say so: those that have it mounted lose what is in it
+   */
+  remove(record: VolumeRecord, force?: boolean): Promise<void>;
   /** Volumes of this instance that exist, for a state that lost them. */
   found(): Promise<readonly VolumeRecord[]>;
   /**

@@ -116,7 +116,7 @@ export async function removeVolume(context: EngineContext, name: string, force: 
     refuseUsed(context, name, force);
     await context.state.commit((change) => change.volumes.put({ ...record, phase: Phase.REMOVING }));
     try {
-      await finishRemoval(context, record);
+      await finishRemoval(context, record, force);
     } catch (error) {
       throwIfShuttingDown(context, error);
       // Parts may be gone: each is looked for at the next removal, and made again for the next mount.
@@ -146,7 +146,7 @@ async function settleLocked(context: EngineContext, name: string): Promise<void>
   if (record.phase === Phase.CREATING && !record.anonymous) {
     await finishCreation(context, record);
   } else {
-    await finishRemoval(context, record);
+    await finishRemoval(context, record, true); // Nobody sees it any more, and whether it may go was asked before.
   }
 }
 
@@ -202,9 +202,9 @@ async function finishCreation(
   return record;
 }
 
-async function finishRemoval(context: EngineContext, record: VolumeRecord): Promise<void> {
+async function finishRemoval(context: EngineContext, record: VolumeRecord, force = false): Promise<void> {
   const wasMade = context.state.volumes.get(record.name)?.phase !== Phase.CREATING;
-  await context.driver.volumes.remove(record);
+  await context.driver.volumes.remove(record, force);
   await context.state.commit((change) => {
     change.volumes.delete(record.name);
     if (wasMade) {
