@@ -13,6 +13,8 @@ import { noMirror } from "../common/cloud/name-mirror.ts";
 import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
 import { answered, fakeClient, type Input, refusal, unanswered } from "./testing/fake-client.ts";
 import { passing } from "../common/cloud/testing/passing.ts";
+import { permissionOf, type Rule } from "./security-groups/rules.ts";
+import { SecurityGroups } from "./security-groups/security-groups.ts";
 
 interface Group {
   readonly GroupId: string;
@@ -152,13 +154,12 @@ class FakeGroups {
     if (direction === "IpPermissionsEgress" && group?.[direction][0]?.Ipv6Ranges !== undefined) {
       return {}; // Rules that are told together are not taken apart here.
     }
-    for (const removed of input["IpPermissions"] as IpPermission[]) {
-      const at = group?.[direction].findIndex((known) => peerOf(known) === peerOf(removed)) ?? -1;
-      if (at === -1) {
-        throw refusal("ec2", "RevokeSecurityGroupIngress", "InvalidPermission.NotFound");
-      }
-      group?.[direction].splice(at, 1);
+    const removed = new Set((input["IpPermissions"] as IpPermission[]).map(peerOf));
+    const kept = group?.[direction].filter((known) => !removed.has(peerOf(known))) ?? [];
+    if (group === undefined || kept.length + removed.size !== group[direction].length) {
+      throw refusal("ec2", "RevokeSecurityGroupIngress", "InvalidPermission.NotFound");
     }
+    group[direction].splice(0, kept.length + removed.size, ...kept);
     return {};
   }
 }
@@ -291,14 +292,21 @@ describe("networks on ECS", () => {
       UserIdGroupPairs: [{ GroupId: reference }],
     });
     await networks().ensure({ ...record, driverReference: reference });
-    const revoked = ec2.fake.made("RevokeSecurityGroupEgress").slice(-2);
-    assert.deepEqual(
-      revoked.map(({ IpPermissions }) => IpPermissions),
-      [
-        [{ IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] }],
-        [{ IpProtocol: "-1", Ipv6Ranges: [{ CidrIpv6: "::/0" }] }],
-      ],
-    );
+    assert.deepEqual(ec2.fake.made("RevokeSecurityGroupEgress").at(-1)?.["IpPermissions"], [
+      { IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] },
+      { IpProtocol: "-1", Ipv6Ranges: [{ CidrIpv6: "::/0" }] },
+    ]);
+  });
+
+  it("lose all the rules that they are to lose, although somebody has taken one of them away", async () => {
+    const groups = new SecurityGroups({ ec2: ec2.fake.client, subnet: "subnet-1", clock });
+    const rule = (port: number): Rule => ({ tcpPort: port, peer: { cidr: "10.0.0.0/8" } });
+    const group = ec2.add("sg-1", "web");
+    await groups.allow(group, [rule(80), rule(82)]);
+    const rules = [80, 81, 82].map((port) => permissionOf(rule(port)));
+    await groups.disallow("sg-1", rules);
+    assert.deepEqual(ec2.rules("sg-1"), []);
+    await groups.disallow("sg-1", rules);
   });
 
   it("are completed when a crash left them half made, and made anew when somebody removed them", async () => {

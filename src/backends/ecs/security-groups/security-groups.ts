@@ -124,18 +124,16 @@ export class SecurityGroups {
     await this.#eachMissing(wanted, present, (IpPermissions) =>
       ec2.send(new AuthorizeSecurityGroupEgressCommand({ GroupId, IpPermissions })),
     );
-    for (const permission of surplusPermissions(wanted, present)) {
-      // One by one: where one of several is not there, a default VPC takes none away.
-      await gone(ec2.send(new RevokeSecurityGroupEgressCommand({ GroupId, IpPermissions: [permission] })));
-    }
+    await takeAway(surplusPermissions(wanted, present), (IpPermissions) =>
+      ec2.send(new RevokeSecurityGroupEgressCommand({ GroupId, IpPermissions })),
+    );
   }
 
   /** Takes rules away; those that are not there are no error. */
   async disallow(groupId: string, permissions: readonly IpPermission[]): Promise<void> {
-    if (permissions.length > 0) {
-      const request = { GroupId: groupId, IpPermissions: [...permissions] };
-      await gone(this.#options.ec2.send(new RevokeSecurityGroupIngressCommand(request)));
-    }
+    await takeAway(surplusPermissions([], permissions), (IpPermissions) =>
+      this.#options.ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId: groupId, IpPermissions })),
+    );
   }
 
   /** Removes a group. @returns whether it is gone; not while an interface or another group's rule names it */
@@ -235,11 +233,22 @@ const openEgress: IpPermission[] = [
   { IpProtocol: "-1", Ipv6Ranges: [{ CidrIpv6: "::/0" }] },
 ];
 
-async function gone(revocation: Promise<unknown>): Promise<void> {
+/** Takes rules away in one call; one by one where that is refused for one that is not there, which keeps all the others. */
+async function takeAway(
+  permissions: readonly IpPermission[],
+  revoke: (permissions: IpPermission[]) => Promise<unknown>,
+): Promise<void> {
+  if (permissions.length === 0) {
+    return;
+  }
   try {
-    await revocation;
+    await revoke([...permissions]);
   } catch (error) {
-    if (!isAwsError(error, "InvalidPermission.NotFound", "InvalidGroup.NotFound")) {
+    if (isAwsError(error, "InvalidPermission.NotFound") && permissions.length > 1) {
+      for (const permission of permissions) {
+        await takeAway([permission], revoke);
+      }
+    } else if (!isAwsError(error, "InvalidPermission.NotFound", "InvalidGroup.NotFound")) {
       throw error;
     }
   }

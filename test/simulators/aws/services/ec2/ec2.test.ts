@@ -12,6 +12,7 @@ import {
   DescribeSubnetsCommand,
   DescribeVpcsCommand,
   EC2Client,
+  type IpPermission,
   RevokeSecurityGroupEgressCommand,
   RevokeSecurityGroupIngressCommand,
 } from "@aws-sdk/client-ec2";
@@ -152,13 +153,17 @@ test("rules are revoked by what they are and by their IDs", async () => {
   const ec2 = clientOf(aws);
   const groupId = await createGroup(aws, "web");
   const permission = { ...port(80), IpRanges: [{ CidrIp: "10.0.0.0/8" }] };
-  const revoke = () =>
-    ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId: groupId, IpPermissions: [permission] }));
+  const revoke = (...IpPermissions: IpPermission[]) =>
+    ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId: groupId, IpPermissions }));
   await ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId: groupId, IpPermissions: [permission] }));
-  assert.equal((await revoke()).UnknownIpPermissions, undefined);
-  const { Return, UnknownIpPermissions: [unknown] = [], RevokedSecurityGroupRules } = await revoke();
-  assert.deepEqual([Return, unknown?.FromPort, unknown?.IpRanges], [true, 80, [{ CidrIp: "10.0.0.0/8" }]]);
-  assert.deepEqual(RevokedSecurityGroupRules ?? [], []);
+  const other = { ...permission, ...port(81) };
+  await assert.rejects(revoke(permission, other), { name: "InvalidPermission.NotFound" });
+  const { RevokedSecurityGroupRules = [] } = await revoke(permission);
+  assert.deepEqual(
+    RevokedSecurityGroupRules.map(({ FromPort }) => FromPort),
+    [80],
+    "one that is not there has kept the others",
+  );
   const { SecurityGroupRules = [] } = await ec2.send(
     new DescribeSecurityGroupRulesCommand({ Filters: [{ Name: "group-id", Values: [groupId] }] }),
   );

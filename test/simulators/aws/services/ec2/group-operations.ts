@@ -85,13 +85,12 @@ export function groupOperations(context: Context, network: Network): Record<stri
 
   const revoke = (direction: "ingress" | "egress", input: RuleInput) => {
     const groupId = required(input.GroupId);
-    const { revoked, unknown } =
+    const revoked =
       input.SecurityGroupRuleIds === undefined
         ? groups.revoke(groupId, rulesOf({ groupId, direction }, permissionsIn(input)))
-        : { revoked: groups.revokeById(groupId, direction, input.SecurityGroupRuleIds), unknown: [] };
+        : groups.revokeById(groupId, direction, input.SecurityGroupRuleIds);
     return {
       Return: true,
-      ...(unknown.length > 0 && { UnknownIpPermissions: permissionsOf(unknown, accountId) }),
       RevokedSecurityGroupRules: revoked.map((rule) => {
         const { SecurityGroupRuleId, GroupId, IsEgress, IpProtocol, FromPort, ToPort, CidrIpv4 } =
           shownRule(rule);

@@ -156,16 +156,21 @@ export class SecurityGroups {
   }
 
   /**
-   * Takes rules away, and tells those that there are not: outside of default VPCs they are no error.
+   * Takes rules away: all of them, or none where one is not there, as in every VPC but a default one.
    *
-   * @throws AwsFault `InvalidGroup.NotFound`
+   * @throws AwsFault `InvalidGroup.NotFound`, `InvalidPermission.NotFound`
    */
-  revoke(groupId: string, rules: readonly NewRule[]): { revoked: StoredRule[]; unknown: NewRule[] } {
+  revoke(groupId: string, rules: readonly NewRule[]): StoredRule[] {
     const group = this.get(groupId);
-    const sameAs = (rule: NewRule) => group.rules.find((existing) => isSameRule(existing, rule));
-    const unknown = rules.filter((rule) => sameAs(rule) === undefined);
-    const known = rules.map(sameAs).filter((rule) => rule !== undefined);
-    return { revoked: this.#remove(group, known), unknown };
+    const revoked = rules.map((rule) => {
+      const found = group.rules.find((existing) => isSameRule(existing, rule));
+      if (found === undefined) {
+        const message = "The specified rule does not exist in this security group.";
+        throw new AwsFault("InvalidPermission.NotFound", message);
+      }
+      return found;
+    });
+    return this.#remove(group, revoked);
   }
 
   /** @throws AwsFault `InvalidSecurityGroupRuleId.NotFound` */
