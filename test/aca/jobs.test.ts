@@ -12,7 +12,7 @@ import {
   parseRequest,
 } from "../../src/backends/aca/jobs/job-requests.ts";
 import { ContainerJobs } from "../../src/backends/aca/jobs/jobs.ts";
-import { parseTask } from "../../src/backends/aca/tags.ts";
+import { instanceTag, parseTask } from "../../src/backends/aca/tags.ts";
 import { isUndone } from "../../src/backends/common/cloud/cloud-error.ts";
 import type { TaskAnswer, TaskRequests } from "../../src/backends/common/cloud/cloud-tasks.ts";
 import { createSealer } from "../../src/backends/common/cloud/seal.ts";
@@ -154,6 +154,20 @@ describe("the job of a start, in an Azure that", () => {
       [1, 4, 0, 0],
     );
     assert.deepEqual(failed, Array(3).fill(parseRequest(asked).name));
+  });
+
+  it("has a job of its name that is not this start's leaves that as it is", async () => {
+    const asked = await request();
+    const { name, job } = parseRequest(asked);
+    for (const tags of [{}, { ...job.tags, [instanceTag]: "sockerless/another" }]) {
+      await scene.write(name, "true", { tags });
+      scene.azure.calls.clear();
+      await assert.rejects(startBackend().run(asked, signal), {
+        kind: "conflict",
+        message: new RegExp(`a job ${name} already, .* not for this start`),
+      });
+      assert.deepEqual([calls("Jobs_CreateOrUpdate"), calls("Jobs_Start"), failed], [0, 0, []]);
+    }
   });
 
   it("runs two jobs of one start gives each a secret of its own", async () => {

@@ -2,6 +2,7 @@
 import type { Job, JobExecution } from "@azure/arm-appcontainers";
 
 import type { Clock } from "../../../common/clock.ts";
+import { conflict } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { isUndone } from "../../common/cloud/cloud-error.ts";
 import type { CloudTasks, TaskAnswer, TaskView } from "../../common/cloud/cloud-tasks.ts";
@@ -256,10 +257,17 @@ export class ContainerJobs implements CloudTasks {
     }
   }
 
-  /** Puts the job of a start, unless it is there. Nobody can have started one that was not. */
+  /**
+   * Puts the job of a start, unless it is there. Nobody can have started one that was not.
+   *
+   * @throws conflict: the name is that of a job that is for something else, which is left alone
+   */
   async #put({ name, containerId, generation, job }: JobRequest): Promise<void> {
     const { azure, resourceGroup, secretOf, registryPassword } = this.#options;
     const there = await this.#get(name);
+    if (there !== undefined) {
+      refuseOther(name, factsOf(there), factsOf(job));
+    }
     if (there?.provisioningState === "Succeeded") {
       this.#facts.set(name, factsOf(there));
       return;
@@ -432,6 +440,17 @@ function factsOf({ tags = {}, configuration }: Job): JobFacts {
     generation: BigInt(/^\d+$/.exec(tags[generationTag] ?? "")?.[0] ?? 0),
     replicaTimeoutMs: (configuration?.replicaTimeout ?? Number.POSITIVE_INFINITY) * 1000,
   };
+}
+
+/** @throws conflict: a job is not for the start that has its name */
+function refuseOther(name: string, found: JobFacts, wanted: JobFacts): void {
+  const startOf = ({ instance, containerId, generation }: JobFacts): string =>
+    `instance ${instance || "?"}, container ${containerId || "?"}, start ${generation}`;
+  if (startOf(found) !== startOf(wanted)) {
+    throw conflict(
+      `Azure has a job ${name} already, which by its tags is not for this start (${startOf(found)}): remove it there`,
+    );
+  }
 }
 
 /** Azure writes resource IDs in letters of either case. */
