@@ -6,44 +6,71 @@ import { why } from "./why.ts";
 const state = { Status: "running", ExitCode: 0, Error: "" };
 
 describe("why a container starts as it does", () => {
-  it("is its phases, each from the begin of the start, with its length and whose clock it is by", () => {
-    const lines = why({
+  /** The table of a start's phases, `[name, by, from, until]` in seconds. */
+  const table = (...phases: readonly (readonly [string, string, number, number?])[]): string[] => {
+    const at = (seconds: number): string =>
+      new Date(Date.UTC(2026, 10, 21, 10) + seconds * 1000).toISOString();
+    return why({
       Name: "/web",
       State: state,
-      StartPhases: [
-        { Name: "accepted", By: "backend", From: "2026-11-21T10:00:00.000000000Z" },
-        {
-          Name: "pull",
-          By: "cloud",
-          From: "2026-11-21T10:00:11.2Z",
-          Until: "2026-11-21T10:00:19.25Z",
-        },
-      ],
+      StartPhases: phases.map(([Name, By, from, until]) => ({
+        ...{ Name, By, From: at(from) },
+        ...(until === undefined ? {} : { Until: at(until) }),
+      })),
     });
-    assert.deepEqual(lines, [
+  };
+  const asked = [
+    ["accepted", "backend", 0],
+    ["request", "backend", 0.5, 1],
+  ] as const;
+
+  it("is its phases, each from the begin of the start, with its length and who tells it", () => {
+    assert.deepEqual(table(...asked, ["provisioning", "cloud", 0.75, 11], ["process", "agent", 12]), [
       "web is running",
-      "Its last start began at 2026-11-21T10:00:00.000000000Z:",
-      "  accepted      +0.000 s              the backend's clock",
-      "  pull         +11.200 s     8.050 s  the cloud's clock",
+      "Its last start began at 2026-11-21T10:00:00.000Z:",
+      "  accepted          +0.000 s              told by the backend",
+      "  request           +0.500 s     0.500 s  told by the backend",
+      "  provisioning      +0.750 s    10.250 s  told by the cloud",
+      "  process          +12.000 s              told by the agent",
     ]);
   });
 
-  it("counts from when the start was accepted, also where another clock is behind", () => {
-    const lines = why({
-      Name: "/web",
-      State: state,
-      StartPhases: [
-        { Name: "provisioning", By: "cloud", From: "2026-11-21T09:59:59.750Z" },
-        { Name: "accepted", By: "backend", From: "2026-11-21T10:00:00Z" },
-        { Name: "process", By: "agent", From: "2026-11-21T10:00:09Z" },
-      ],
-    });
-    assert.deepEqual(lines.slice(1), [
-      "Its last start began at 2026-11-21T10:00:00Z:",
-      "  provisioning      -0.250 s              the cloud's clock",
-      "  accepted          +0.000 s              the backend's clock",
-      "  process           +9.000 s              the agent's clock",
-    ]);
+  it("is by one clock and in the order of things, however the other clocks go", () => {
+    for (const [cloudBy, agentBy] of [
+      [0, 0],
+      [-0.5, 0.25],
+      [-60, 0],
+      [60, -60],
+      [0, 60],
+      [3600, 3600],
+    ] as const) {
+      const lines = table(
+        ["provisioning", "cloud", 0.75 + cloudBy, 5 + cloudBy],
+        ["pull", "cloud", 5 + cloudBy, 9 + cloudBy],
+        ["containers", "cloud", 9 + cloudBy, 12 + cloudBy],
+        ["agent", "agent", 10 + agentBy, 10.5 + agentBy],
+        ["process", "agent", 10.5 + agentBy],
+        ...asked,
+      ).slice(2);
+      const rows = lines.map((line) => /^ +(\w+) +\+([\d.]+) s/.exec(line)).filter((row) => row !== null);
+      assert.deepEqual(
+        rows.map(([, name]) => name),
+        ["accepted", "request", "provisioning", "pull", "containers", "agent", "process"],
+      );
+      const begins = Object.fromEntries(rows.map(([, name = "", at]) => [name, Number(at)]));
+      const { provisioning = 0, agent = 0, process = 0 } = begins;
+      assert.ok(provisioning >= 0.5 && provisioning <= 1, `${provisioning}`);
+      assert.ok(agent >= provisioning + 8.25 && agent <= provisioning + 11.25 && process <= 13, `${agent}`);
+      assert.equal(
+        lines.length - rows.length,
+        [cloudBy, agentBy].filter((by) => Math.abs(by) > 1).length,
+        "clocks that differ are told",
+      );
+    }
+    assert.equal(
+      table(...asked, ["provisioning", "cloud", -60]).at(-1),
+      "The cloud's clock is at least 60.500 s behind the backend's: its times are moved by that.",
+    );
   });
 
   it("is what it waits for, or what has failed", () => {

@@ -40,7 +40,11 @@ function setUp({ listsMetadata = true } = {}) {
   const failing = new Map<string, "refused" | "unknown">();
   /** Storages that a job names, and how Azure says so. */
   const used = new Set<string>();
-  const refusal = { statusCode: 409, code: "ManagedEnvironmentStorageInUse", words: "because it's still in use." };
+  const refusal = {
+    statusCode: 409,
+    code: "ManagedEnvironmentStorageInUse",
+    words: "because it's still in use.",
+  };
   /** Looks after which these jobs are gone. */
   let rounds = 2;
   const keepUsed = (name: string): void => {
@@ -98,10 +102,7 @@ function setUp({ listsMetadata = true } = {}) {
       if (used.has(name)) {
         const { words, ...answer } = refusal;
         const message = `Cannot delete Managed environment storage '${name}' ${words}`;
-        throw new AzureError(
-          "ManagedEnvironmentsStorages_Delete",
-          Object.assign(new Error(message), answer),
-        );
+        throw new AzureError("ManagedEnvironmentsStorages_Delete", Object.assign(new Error(message), answer));
       }
       storages.delete(name);
     },
@@ -253,7 +254,12 @@ describe("a named volume", () => {
     for (const [statusCode, code, words, told] of [
       [400, "ManagedEnvironmentStorageInUse", "as jobs name it", /^volume is in use$/],
       [500, "InternalServerError", "because it's still in use.", /^volume is in use$/],
-      [409, "Conflict", "while another operation is under way", /another operation is under way \(Conflict\)$/],
+      [
+        409,
+        "Conflict",
+        "while another operation is under way",
+        /another operation is under way \(Conflict\)$/,
+      ],
     ] as const) {
       const azure = setUp();
       const record = await made(azure, "cache");
