@@ -40,7 +40,7 @@ const stormOfACloud = { SOCKERLESS_STORM_RUNS: "40" };
 
 const steps: readonly Step[] = [
   integration("tests", [
-    ...["test/fault/!(builds).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
+    ...["test/fault/!(builds|storm).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
     ...["test/builds/programs.test.ts", "test/ecs/moto.test.ts"],
     ...["test/local/hostile-images.test.ts", "test/local/handed-streams.test.ts"],
   ]),
@@ -48,6 +48,7 @@ const steps: readonly Step[] = [
     ...["test/builds/beside-buildkit.test.ts", "test/ecs/beside-buildkit.test.ts"],
   ]),
   integration("kills in builds", ["test/fault/builds.test.ts"]),
+  integration("storm", ["test/fault/storm.test.ts"]),
   integration("clients on ECS with agents that call", ["test/ecs/api"], {
     ...stormOfACloud,
     SOCKERLESS_TEST_AGENTS: "callback",
