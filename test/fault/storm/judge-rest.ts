@@ -1,4 +1,4 @@
-/** What has to hold when the storm is over: of policies, of what removes itself, of what is on the machine. */
+/** Judges the rest once a storm is over: policies, what removes itself, what is on the machine. */
 import { globSync, lstatSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -35,7 +35,7 @@ export async function judgeRest(site: Site): Promise<void> {
   });
 }
 
-/** What is left of a daemon that has ended in an orderly way and has no containers. */
+/** Finds what is left of a daemon that has ended in an orderly way and has no containers. */
 export async function left(daemon: Daemon): Promise<string[]> {
   let found: string[] = [];
   try {
@@ -52,7 +52,7 @@ export async function left(daemon: Daemon): Promise<string[]> {
       return found.length === 0 || undefined;
     }, AbortSignal.timeout(leftLimitMs));
   } catch {
-    // What is found by then is left.
+    // The last look tells what is left.
   }
   return found;
 }
@@ -75,7 +75,7 @@ async function assertKept(site: Site, token: string, policy: string): Promise<vo
   }
 }
 
-/** What is to remove itself at its end has done so. */
+/** Asserts that containers which remove themselves have done so. */
 async function assertRemovedByItself(daemon: Daemon): Promise<void> {
   let staying: string[] = [];
   try {

@@ -15,7 +15,7 @@ import {
 import { until, untilTrue } from "../../support/until.ts";
 import type { Random } from "./random.ts";
 
-/** What is killed; `shims` are all of them. */
+/** Processes to be killed; `shims` are all of them. */
 type Victim = DaemonRole | "shim" | "shims" | "supervisor";
 
 const singles: readonly Victim[] = [

@@ -12,7 +12,7 @@ import { type Expected, type Told, violationOf } from "./verdict.ts";
 /** How long clients may take to end once nothing is killed any more. */
 const endLimitMs = 120_000;
 
-/** What was done of one kind, and how it was told. */
+/** Counts of one kind of work, by how it was told. */
 interface Tally {
   well: number;
   failed: number;

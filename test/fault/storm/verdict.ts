@@ -1,4 +1,4 @@
-/** What clients may be told of a command: its own exit code only with its whole output, and 0 only where it said 0. */
+/** Verdicts on what clients are told of a command: its own exit code only with its whole output, and 0 only where it said 0. */
 
 /** A command, as its script ends when nothing disturbs it. */
 export interface Expected {
@@ -7,7 +7,7 @@ export interface Expected {
   readonly output: string;
 }
 
-/** What a client was told of it. */
+/** An answer that a client had. */
 export interface Told {
   /** Null: no code, since the client was cut off. */
   readonly code: number | null;

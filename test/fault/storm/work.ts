@@ -1,4 +1,4 @@
-/** What clients do while processes are killed: each thing tells by itself whether it was done once, whole and truly. */
+/** Work of clients while processes are killed: each thing tells by itself whether it was done once, whole and truly. */
 import { once } from "node:events";
 
 import { build } from "../../support/builds.ts";
@@ -336,7 +336,7 @@ RUN ${count} echo two >> /count/runs; cp /count/runs /both; : ${token}
   }
 }
 
-/** What clients have of a multiplexed stream, which do not look at how it ends. */
+/** Standard output of a multiplexed stream, to a client that does not look at how it ends. */
 function outputOf(stream: Buffer): string {
   try {
     return channelText(stream, 1);
