@@ -8,6 +8,7 @@ import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
+import { logStrangers, Strangers } from "../common/strangers.ts";
 import { Admission, type Admitted, admittedAtOnce } from "./admission.ts";
 import { maximumApiVersion } from "./api-version.ts";
 import { ApiResponse } from "./http/api-response.ts";
@@ -55,6 +56,7 @@ export class DockerApiServer {
   readonly #listeners = new Set<ApiServer>();
   readonly #exchanges = new Exchanges();
   readonly #admission = new Admission();
+  readonly #strangers = new Strangers((news) => logStrangers(this.#logger, news));
   readonly #paces = new WeakMap<Socket, RequestPace>();
   /** Connections that no agent wanted: bodies that come over them are read here. */
   readonly #ordinary = new WeakSet<Socket>();
@@ -89,9 +91,7 @@ export class DockerApiServer {
       requestTimeout: 0,
       shouldUpgradeCallback: (request) => this.#mayHijack(request),
     };
-    // node:http leaves connections half open by itself, node:https does not: a client that ends its stdin would lose
-    // the output that is still to come.
-    const listener = tls === undefined ? createServer(options) : tlsListener({ ...options, ...tls });
+    const listener = tls === undefined ? createServer(options) : this.#tlsListener({ ...options, ...tls });
     // As in Go's server: a client may say that it sends no more and still read its answer (`printf … | nc -NU`).
     (listener as ApiServer & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => this.#exchanges.track(socket));
@@ -125,6 +125,18 @@ export class DockerApiServer {
     });
     listener.on("close", () => this.#listeners.delete(listener));
     this.#listeners.add(listener);
+    return listener;
+  }
+
+  #tlsListener(options: ApiServerOptions & TlsOptions): ApiServer {
+    const listener = createTlsServer(options);
+    refusePlainHttp(listener);
+    this.#strangers.guard(listener, "a certificate");
+    // node:http leaves connections half open by itself, node:https does not: a client that ends its stdin would lose
+    // the output that is still to come.
+    listener.on("secureConnection", (socket) => {
+      socket.allowHalfOpen = true;
+    });
     return listener;
   }
 
@@ -422,12 +434,6 @@ export class DockerApiServer {
     const ms = Math.round(performance.now() - started);
     this.#logger.debug({ method: request.method, url: request.url, status, ms }, "request");
   }
-}
-
-function tlsListener(options: ApiServerOptions & TlsOptions): ApiServer {
-  const listener = createTlsServer({ ...options, allowHalfOpen: true });
-  refusePlainHttp(listener);
-  return listener;
 }
 
 /** The reason why a request failed: an abort of ours says more than the "cancelled" that it caused. */

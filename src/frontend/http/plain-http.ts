@@ -8,23 +8,18 @@ const answer =
 /** An HTTP request begins with the letters of its method; a TLS record with a byte that is none. */
 const isLetter = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x41 && byte <= 0x5a;
 
-/** Milliseconds to wait for the first bytes: as long as Node waits for a handshake. */
-const firstBytesMs = 120_000;
-
 /**
  * Has a TLS listener, which takes connections as they come, get them once their first bytes are there and are no HTTP
- * request. To be called before other listeners for connections are added.
+ * request. To be called before other listeners for connections are added, one of which bounds those that say nothing, and
+ * those that do not leave with their answer.
  */
 export function refusePlainHttp(listener: Server): void {
   const takeOver = listener.listeners("connection");
   listener.removeAllListeners("connection");
   listener.on("connection", (socket: Socket) => {
     const gone = (): void => void socket.destroy();
-    socket.setTimeout(firstBytesMs, gone);
     socket.once("error", gone);
     socket.once("readable", () => {
-      socket.setTimeout(0);
-      socket.off("timeout", gone);
       socket.off("error", gone);
       const first = socket.read() as Buffer | null;
       if (first === null) {

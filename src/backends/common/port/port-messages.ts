@@ -3,6 +3,7 @@ import type { DialTarget } from "../../../agent-client/address.ts";
 import type { ErrorData } from "../../../common/errors.ts";
 import type { HeldSocket, InheritedSocket } from "../../../common/held-sockets.ts";
 import type { MutualTls } from "../../../common/listen.ts";
+import type { StrangerNews } from "../../../common/strangers.ts";
 
 /** Settings of the thread. Plain data. */
 export interface PortSettings {
@@ -40,7 +41,4 @@ export type FromPort =
   | { readonly kind: "failed"; readonly error: ErrorData }
   /** Asks how the agent of a container is dialled. */
   | { readonly kind: "resolve"; readonly id: number; readonly containerId: string }
-  /** Somebody was turned away. */
-  | { readonly kind: "turned-away"; readonly remote: string; readonly reason: string }
-  /** Callers within a second who were gone before they had shown who they are, as a load balancer's probes are. */
-  | { readonly kind: "hung-up"; readonly callers: number };
+  | StrangerNews;

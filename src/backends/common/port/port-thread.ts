@@ -16,11 +16,11 @@ import { parentPort, workerData } from "node:worker_threads";
 
 import type { DialTarget } from "../../../agent-client/address.ts";
 import { ConnectionPool } from "../../../agent-client/connection-pool.ts";
-import { messageOf, SockerlessError, toErrorData } from "../../../common/errors.ts";
+import { SockerlessError, toErrorData } from "../../../common/errors.ts";
 import { listen } from "../../../common/listen.ts";
+import { Strangers } from "../../../common/strangers.ts";
 import { closeServer, cut, http2Settings, track } from "../connections.ts";
 import { forwardCall, relayAgentCall, relayedPrefix } from "../relay.ts";
-import { remoteOf, Strangers } from "../strangers.ts";
 import type { FromPort, PortSettings, ToPort } from "./port-messages.ts";
 
 const port = parentPort;
@@ -58,51 +58,23 @@ const calls = createHttp2Server(
 calls.on("session", (session) => track(session, sessions));
 
 const connections = new Set<Socket>();
-const strangers = new Strangers((remote, reason) => tell({ kind: "turned-away", remote, reason }));
 const server = createTlsServer({
   ...tls,
   ALPNProtocols: ["h2", "http/1.1"],
   noDelay: true,
 });
+new Strangers(tell).guard(server, "a certificate");
 server.on("connection", (socket: Socket) => {
-  strangers.add(socket, "a certificate");
   connections.add(socket);
   socket.once("close", () => connections.delete(socket));
 });
-server.on("tlsClientError", (error, socket) => {
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === "ECONNRESET" && !socket.authorizationError) {
-    noteHangUp();
-  } else {
-    strangers.turnAway(remoteOf(socket), reasonOf(error, socket));
-  }
-  socket.destroy();
-});
 server.on("secureConnection", (socket) => {
-  strangers.proven(remoteOf(socket));
   if (socket.alpnProtocol === "h2") {
     calls.emit("connection", socket);
   } else {
     passOn(socket);
   }
 });
-
-let hungUp = 0;
-/** Tells of callers who are gone: once a second, however many there are in a flood. */
-function noteHangUp(): void {
-  hungUp += 1;
-  if (hungUp === 1) {
-    setTimeout(() => {
-      tell({ kind: "hung-up", callers: hungUp });
-      hungUp = 0;
-    }, 1_000).unref();
-  }
-}
-
-/** The reason of a failed handshake. Node tells of a caller whose certificate is refused as one who has hung up. */
-function reasonOf(error: NodeJS.ErrnoException, { authorizationError }: TLSSocket): string {
-  return authorizationError ? `its certificate is refused: ${String(authorizationError)}` : messageOf(error);
-}
 
 /** Has the main thread answer a connection whose calls go nowhere else: Connect's over HTTP/1.1. */
 function passOn(socket: TLSSocket): void {

@@ -8,6 +8,7 @@ import { SockerlessError, toErrorData } from "../../../common/errors.ts";
 import type { HeldSockets } from "../../../common/held-sockets.ts";
 import { mutualTlsOptions, reloadCertificates, type TlsListener } from "../../../common/listen.ts";
 import type { Logger } from "../../../common/logger.ts";
+import { logStrangers } from "../../../common/strangers.ts";
 import type { AgentResolver } from "../relay.ts";
 import type { FromPort, PortSettings, ToPort } from "./port-messages.ts";
 
@@ -108,10 +109,8 @@ async function hear(
       thread.postMessage(await answerOf(message.id, () => targetOf(message.containerId, resolveAgent)));
       break;
     case "turned-away":
-      logger.warn({ remote: message.remote }, `a caller was turned away: ${message.reason}`);
-      break;
     case "hung-up":
-      logger.debug({ callers: message.callers }, "callers were gone before they had shown a certificate");
+      logStrangers(logger, message);
       break;
   }
 }

@@ -1,4 +1,5 @@
 /** The whole contract between the backend and the thread in which connections of agents that call are joined. */
+import type { StrangerNews } from "../../../../common/strangers.ts";
 
 /** Settings of the thread. Plain data. */
 export interface RelaySettings {
@@ -41,5 +42,4 @@ export type FromRelay =
   | { readonly kind: "called"; readonly caller: Caller }
   /** None of its connections is there any more. */
   | { readonly kind: "left"; readonly caller: Caller }
-  /** Somebody was turned away. */
-  | { readonly kind: "turned-away"; readonly remote: string; readonly reason: string };
+  | StrangerNews;

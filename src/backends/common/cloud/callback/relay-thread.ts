@@ -15,7 +15,7 @@ import { createWebSocketStream, WebSocketServer } from "ws";
 
 import { agentPinHeader } from "../../../../agent-client/dial.ts";
 import { messageOf } from "../../../../common/errors.ts";
-import { provenWithinMs, remoteOf, Strangers } from "../../strangers.ts";
+import { remoteOf, Strangers } from "../../../../common/strangers.ts";
 import { AgentSocket } from "./agent-socket.ts";
 import { learnKey } from "./key-proof.ts";
 import { agentRefused, Meetings } from "./meetings.ts";
@@ -48,16 +48,11 @@ const meetings = new Meetings({
   left: (caller) => tell({ kind: "left", caller }),
 });
 
-const strangers = new Strangers((remote, reason) => tell({ kind: "turned-away", remote, reason }));
-
-const agents = createHttps(
-  { key, cert: certificate, handshakeTimeout: provenWithinMs },
-  (_request, response) => {
-    response.writeHead(426, { connection: "close" }).end();
-  },
-);
-agents.on("tlsClientError", () => {}); // Its connection is closed.
-agents.on("connection", (socket: Socket) => strangers.add(socket, "a key"));
+const agents = createHttps({ key, cert: certificate }, (_request, response) => {
+  response.writeHead(426, { connection: "close" }).end();
+});
+const strangers = new Strangers(tell);
+strangers.guard(agents, "a key");
 
 const webSockets = new WebSocketServer({
   WebSocket: AgentSocket,

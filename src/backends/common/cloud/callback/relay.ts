@@ -9,6 +9,7 @@ import { PemConverter, X509CertificateGenerator } from "@peculiar/x509";
 import { messageOf, systemError, unavailable } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
+import { logStrangers } from "../../../../common/strangers.ts";
 import { keyAlgorithm } from "../authority-file.ts";
 import { randomSerial } from "../serial-number.ts";
 import type { Caller, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-messages.ts";
@@ -187,7 +188,8 @@ export class Relay implements AsyncDisposable {
         break;
       }
       case "turned-away":
-        this.#logger.warn({ remote: message.remote }, `a caller was turned away: ${message.reason}`);
+      case "hung-up":
+        logStrangers(this.#logger, message);
         break;
     }
   }

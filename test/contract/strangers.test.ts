@@ -1,0 +1,170 @@
+/** Strangers at each TCP listener of an API: who has shown no certificate, or no key, takes nothing away from others. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { duplexPair } from "node:stream";
+import { after, before, describe, it } from "node:test";
+import { connect as connectTls } from "node:tls";
+
+import { Relay } from "../../src/backends/common/cloud/callback/relay.ts";
+import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
+import { serveBackend } from "../../src/backends/common/server.ts";
+import { loadConfig, type TlsFiles } from "../../src/common/config/load.ts";
+import { maxStrangers } from "../../src/common/strangers.ts";
+import { startFrontend } from "../../src/frontend/main.ts";
+import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
+import { untilTrue } from "../support/until.ts";
+
+/** The beginning of a record of TLS with a ClientHello. */
+const helloStart = Buffer.from([0x16, 3, 1, 2, 0, 1, 0]);
+const plainHttp = "GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/** More than may be there, and few enough to be quick. */
+const floodSize = maxStrangers + 100;
+
+interface Listener {
+  readonly port: number;
+  readonly close: () => unknown;
+}
+
+const listeners: Readonly<
+  Record<string, (directory: string, certificates: TestCertificates) => Promise<Listener>>
+> = {
+  "the Docker API": async (directory, { server: { ca, cert, key } }) => {
+    const flags = {
+      hosts: ["tcp://127.0.0.1:0"],
+      backend_address: `unix://${join(directory, "backend.sock")}`,
+      log_level: "silent",
+      tlscacert: ca,
+      tlscert: cert,
+      tlskey: key,
+    };
+    const { config } = loadConfig({ command: "frontend", environment: {}, uid: 0, flags });
+    const frontend = await startFrontend(config);
+    return { port: portOf(frontend.addresses?.[0]), close: () => frontend.close() };
+  },
+  "a backend": async (directory, { server }) => {
+    const backend = await serveBackend({
+      address: "tcp://127.0.0.1:0",
+      tls: server,
+      runDir: directory,
+      logger: capturedLogger().logger,
+      register: () => {},
+      resolveAgent: async () => undefined,
+    });
+    return { port: portOf(backend.address), close: () => backend.close() };
+  },
+  "agents that call": async (directory) => {
+    const relay = await Relay.start({
+      listen: "tcp://127.0.0.1:0",
+      path: join(directory, "relay.sock"),
+      instance: "0".repeat(16),
+      logger: capturedLogger().logger,
+    });
+    return { port: portOf(relay.address), close: () => relay.close() };
+  },
+};
+
+for (const [name, start] of Object.entries(listeners)) {
+  describe(`the TCP listener of ${name}`, () => {
+    let directory: string;
+    let certificates: TestCertificates;
+    let listener: Listener;
+    const flood: Socket[] = [];
+
+    before(async () => {
+      directory = await mkdtemp(join(tmpdir(), "skl-strangers-"));
+      certificates = await makeCertificates(directory);
+      listener = await start(directory, certificates);
+    });
+    after(async () => {
+      await listener.close();
+      await rm(directory, { recursive: true });
+    });
+
+    /** Connects strangers, who never leave by themselves, and waits until so many were turned away. */
+    const connectAll = async (say: (socket: Socket) => unknown, turnedAway: number): Promise<void> => {
+      for (let n = 0; n < floodSize; n++) {
+        const socket = connect({ port: listener.port, host: "127.0.0.1", allowHalfOpen: true });
+        socket.on("error", () => {});
+        socket.on("connect", () => say(socket));
+        flood.push(socket.resume());
+      }
+      const isGone = (socket: Socket): boolean => socket.readableEnded || socket.errored !== null;
+      await untilTrue(() => flood.filter(isGone).length >= turnedAway);
+    };
+    const leaveAll = async (): Promise<void> => {
+      for (const socket of flood.splice(0)) {
+        socket.destroy();
+      }
+      await untilTrue(async () => (await openAt(listener.port)) === 0);
+    };
+
+    it("keeps nothing of those who begin a handshake and say that they send no more", async () => {
+      await connectAll((socket) => socket.end(helloStart), floodSize);
+      await untilTrue(async () => (await openAt(listener.port)) === 0);
+      await leaveAll();
+    });
+
+    for (const [what, say, turnedAway] of [
+      ["say nothing", () => {}, floodSize - maxStrangers],
+      ["say half a hello", (socket: Socket) => socket.write(helloStart), floodSize - maxStrangers],
+      ["speak plain HTTP", (socket: Socket) => socket.write(plainHttp), floodSize],
+    ] as const) {
+      it(`has ${maxStrangers} at most of those who ${what} and stay`, async () => {
+        await connectAll(say, turnedAway);
+        await untilTrue(async () => (await openAt(listener.port)) <= maxStrangers);
+        await leaveAll();
+      });
+    }
+
+    it("cuts those with a wrong certificate or none at once", async (t) => {
+      if (name === "agents that call") {
+        t.skip("it demands no certificate");
+        return;
+      }
+      await mkdir(join(directory, "strange"));
+      const strange = await makeCertificates(join(directory, "strange"));
+      const silent = connect({ port: listener.port, host: "127.0.0.1" });
+      await untilTrue(async () => (await openAt(listener.port)) === 1);
+      for (const tls of [{}, await pemOf(strange.client)]) {
+        const stranger = connect({ port: listener.port, host: "127.0.0.1", allowHalfOpen: true });
+        const cut = once(
+          stranger.on("error", () => {}),
+          "end",
+        );
+        const [client, wire] = duplexPair();
+        stranger.pipe(wire).pipe(stranger, { end: false });
+        connectTls({ socket: client, rejectUnauthorized: false, ...tls }).on("error", () => {});
+        await cut;
+        // Before those who are cut for their silence, and came first.
+        assert.equal(await openAt(listener.port), 1);
+        stranger.destroy();
+      }
+      silent.destroy();
+    });
+  });
+}
+
+/** Connections that a process has accepted at a port of 127.0.0.1 and not closed, half-closed ones too. */
+async function openAt(port: number): Promise<number> {
+  const lines = (await readFile("/proc/self/net/tcp", "ascii")).trim().split("\n").slice(1);
+  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  return lines
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, address = "", , state, , , , , , inode]) => {
+      const isListening = state === "0A";
+      return address.endsWith(local) && !isListening && inode !== "0";
+    }).length;
+}
+
+function portOf(address: string | undefined): number {
+  return Number(new URL(address ?? "").port);
+}
+
+async function pemOf({ ca, cert, key }: TlsFiles) {
+  return { ca: await readFile(ca), cert: await readFile(cert), key: await readFile(key) };
+}
