@@ -12,7 +12,7 @@ const provenWithinMs = 15_000;
 /** The most refusals that are told one by one within a minute: a log is not endless. */
 const toldPerMinute = 10;
 
-/** What is told of strangers. Plain data: it crosses threads. */
+/** News of strangers, for a log. Plain data: it crosses threads. */
 export type StrangerNews =
   /** Somebody was turned away. `remote` is empty where it is a number of them. */
   | { readonly kind: "turned-away"; readonly remote: string; readonly reason: string }
