@@ -393,6 +393,31 @@ describe("a pull that fails", () => {
     });
   });
 
+  it("asks no metadata service, whomever the registry names", async (context) => {
+    const store = await openImageStore(context);
+    const metadata = "http://169.254.169.254/latest/meta-data/";
+    const message = /this address is not asked: it gives the machine its credentials$/;
+    const tokens = await proxied(context);
+    tokens.intercept = (_request, response) => {
+      response.writeHead(401, { "www-authenticate": `Bearer realm="${metadata}"` }).end("{}");
+      return true;
+    };
+    await assert.rejects(pull(store, `${tokens.host}/any:1`), { message });
+    const credentials = { ...noAuth, ...registryUser };
+    await assert.rejects(login(credentials, tokens.host, testRegistries, context.signal), { message });
+    const wanted = await image("elsewhere");
+    await open.push("elsewhere", "1", wanted);
+    const blobs = await proxied(context);
+    blobs.intercept = (request, response) => {
+      const isBlob = request.url?.includes("/blobs/") === true;
+      if (isBlob) {
+        response.writeHead(307, { location: metadata }).end();
+      }
+      return isBlob;
+    };
+    await assert.rejects(passingTime(store, pull(store, `${blobs.host}/elsewhere:1`)), { message });
+  });
+
   it("refuses a manifest that is too large", async (context) => {
     const store = await openImageStore(context);
     const proxy = await proxied(context);

@@ -1,6 +1,5 @@
 /** Requests to URLs that users name: the archive of `docker import URL`. */
 import { STATUS_CODES } from "node:http";
-import { BlockList } from "node:net";
 
 import {
   errnoOf,
@@ -28,16 +27,6 @@ export interface FetchedUrl extends Disposable {
 }
 
 const maxErrorBytes = 64 * 1024;
-
-/**
- * Addresses at which clouds give a machine its credentials: who may use the API is not to get the backend's own. They
- * speak HTTP without TLS only.
- */
-const metadataServices = new BlockList();
-metadataServices.addSubnet("169.254.0.0", 16, "ipv4");
-metadataServices.addSubnet("fe80::", 10, "ipv6");
-metadataServices.addSubnet("fd00:ec2::", 32, "ipv6");
-metadataServices.addAddress("168.63.129.16", "ipv4"); // It answers the agent of a machine at Azure, on 80 and 32526.
 
 const refusals: Readonly<Record<number, ErrorKind>> = {
   400: "invalid",
@@ -69,7 +58,7 @@ export async function fetchUrl(
     );
   }
   const proxied = !isLoopback(url.hostname);
-  const http = new HttpClient({ ...options, insecure: false, proxied, blocked: metadataServices });
+  const http = new HttpClient({ ...options, insecure: false, proxied });
   try {
     const response = await http.send({ method: "GET", url, signal });
     if (response.status >= 400) {

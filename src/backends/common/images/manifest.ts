@@ -59,6 +59,8 @@ const indexSchema = object({
 const headSchema = object({
   schemaVersion: v.unknown(),
   mediaType: v.nullish(v.string()),
+  config: v.unknown(),
+  layers: v.unknown(),
   manifests: v.unknown(),
 });
 
@@ -74,8 +76,15 @@ export type ManifestDocument =
   | { readonly kind: "manifest"; readonly mediaType: string; readonly manifest: ImageManifest }
   | { readonly kind: "index"; readonly mediaType: string; readonly index: ImageIndexDocument };
 
+const kindByType: ReadonlyMap<string, ManifestDocument["kind"]> = new Map([
+  [mediaTypes.ociIndex, "index"],
+  [mediaTypes.dockerList, "index"],
+  [mediaTypes.ociManifest, "manifest"],
+  [mediaTypes.dockerManifest, "manifest"],
+]);
+
 /**
- * Reads a manifest or an index.
+ * Reads a manifest or an index. One that can be read as either is refused (CVE-2021-41190): its digest would name two images.
  *
  * @param claimedType what the server or the descriptor calls it; the document's own word comes first
  * @throws SockerlessError of kind `invalid`: malformed, or of a kind that is no image
@@ -86,28 +95,46 @@ export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestD
   if (head === undefined) {
     throw invalid("unsupported manifest format");
   }
-  const claimed = claimedType.split(";")[0]?.trim() ?? "";
-  const mediaType = head.mediaType ?? claimed;
-  if (head.schemaVersion === 1 || mediaType.startsWith(mediaTypes.dockerSchema1.slice(0, -"+json".length))) {
+  const names = [head.mediaType ?? "", claimedType.split(";")[0]?.trim() ?? ""];
+  const named = head.mediaType ?? names[1] ?? "";
+  if (head.schemaVersion === 1 || named.startsWith(mediaTypes.dockerSchema1.slice(0, -"+json".length))) {
     throw invalid(
       "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed." +
         " More information at https://docs.docker.com/go/deprecated-image-specs/",
     );
   }
-  if (mediaType === mediaTypes.ociIndex || mediaType === mediaTypes.dockerList) {
-    return { kind: "index", mediaType, index: check(indexSchema, json, "manifest list") };
+  const kinds = kindsOf(head, names);
+  if (kinds.size > 1) {
+    throw invalid("invalid manifest: it can be read as an image and as an index of images");
   }
-  if (mediaType === mediaTypes.ociManifest || mediaType === mediaTypes.dockerManifest) {
-    return { kind: "manifest", mediaType, manifest: check(manifestSchema, json, "manifest") };
-  }
-  // An OCI document may leave its media type out; then the fields tell.
-  return head.manifests === undefined
+  const mediaType = names.find((name) => kindByType.has(name));
+  return kinds.has("index")
     ? {
-        kind: "manifest",
-        mediaType: mediaTypes.ociManifest,
-        manifest: check(manifestSchema, json, "manifest"),
+        kind: "index",
+        mediaType: mediaType ?? mediaTypes.ociIndex,
+        index: check(indexSchema, json, "manifest list"),
       }
-    : { kind: "index", mediaType: mediaTypes.ociIndex, index: check(indexSchema, json, "manifest list") };
+    : {
+        kind: "manifest",
+        mediaType: mediaType ?? mediaTypes.ociManifest,
+        manifest: check(manifestSchema, json, "manifest"),
+      };
+}
+
+/** What a document is by its members and by its media types; an OCI document may leave its own type out. */
+function kindsOf(
+  head: v.InferOutput<typeof headSchema>,
+  names: readonly string[],
+): ReadonlySet<ManifestDocument["kind"]> {
+  const isThere = (member: unknown): boolean => member !== undefined && member !== null;
+  const kinds = new Set(names.flatMap((name) => kindByType.get(name) ?? []));
+  if (isThere(head.manifests)) {
+    kinds.add("index");
+  }
+  if (isThere(head.config) || isThere(head.layers)) {
+    kinds.add("manifest");
+  }
+  return kinds;
 }
 
 /** Refuses the media type of a layer or configuration that belongs to no image but to an artifact of another kind. */

@@ -1,17 +1,18 @@
 /**
  * HTTP to one registry and whomever it names: keep-alive connections, redirects, bounded bodies. Credentials go to the
- * host that they were meant for: a redirect elsewhere is followed without them.
+ * host that they were meant for: a redirect elsewhere is followed without them. A metadata service is never asked, whoever
+ * names it: a user, a redirect, a registry that names its token server.
  */
 import { once } from "node:events";
 import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import type { BlockList } from "node:net";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 
 import { errnoOf, invalid } from "../../../../common/errors.ts";
 import { unreachable } from "./http-failures.ts";
+import { metadataServices } from "./metadata-services.ts";
 
 /** A request. */
 export interface HttpRequest {
@@ -51,8 +52,6 @@ export interface HttpClientOptions {
   readonly userAgent: string;
   /** Milliseconds without a byte after which a connection counts as lost. */
   readonly silenceMs: number;
-  /** Addresses to which no connection without TLS is made, whoever names them; a proxy may make them. Absent: none. */
-  readonly blocked?: BlockList;
 }
 
 const maxRedirects = 10;
@@ -146,10 +145,12 @@ export class HttpClient {
       headers: { "user-agent": this.#options.userAgent, ...length, ...headers },
       timeout: this.#options.silenceMs,
     };
+    // Node's types lack this option of `net.connect` for requests.
+    const plain = { ...options, agent: this.#http, blockList: metadataServices };
     const outgoing =
       url.protocol === "https:"
         ? httpsRequest(url, { ...options, agent: this.#https, ...this.#verification() })
-        : httpRequest(url, { ...options, agent: this.#http, ...this.#blocked() });
+        : httpRequest(url, plain);
     let answer: IncomingMessage | undefined;
     // Once there is an answer its reader is to hear why it breaks off.
     outgoing.on("timeout", () => (answer ?? outgoing).destroy(timeoutError()));
@@ -178,11 +179,6 @@ export class HttpClient {
       }
       throw unreachable(method, url, error);
     }
-  }
-
-  /** An option of `net.connect`, which Node's types do not have for requests. */
-  #blocked(): object {
-    return this.#options.blocked === undefined ? {} : { blockList: this.#options.blocked };
   }
 
   #verification(): object {
