@@ -27,6 +27,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/session/filesync"
+	"github.com/moby/buildkit/util/urlutil"
 	"github.com/moby/go-archive/compression"
 	"github.com/tonistiigi/fsutil"
 	"golang.org/x/sync/errgroup"
@@ -201,7 +202,7 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, a
 			return directory, release, nil
 		}
 		if !strings.HasPrefix(remote, "http://") && !strings.HasPrefix(remote, "https://") {
-			return "", nil, &refused{http.StatusBadRequest, "remote URL could not be parsed: " + remote}
+			return "", nil, &refused{http.StatusBadRequest, "remote URL could not be parsed: " + urlutil.RedactCredentials(remote)}
 		}
 		downloaded, err := s.worker.Download(ctx, remote)
 		if err != nil {

@@ -205,7 +205,7 @@ var webDialer = &net.Dialer{Timeout: 30 * time.Second, Control: func(_, address 
 func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, error) {
 	request, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, address, nil)
 	if err != nil {
-		return nil, err
+		return nil, errors.New("the URL could not be parsed") // The error's own text has a password in full.
 	}
 	response, err := (&nethttp.Client{Transport: w.web}).Do(request)
 	if err != nil {
@@ -213,7 +213,7 @@ func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, e
 	}
 	if response.StatusCode != nethttp.StatusOK {
 		response.Body.Close()
-		return nil, fmt.Errorf("%s: %s", address, response.Status)
+		return nil, fmt.Errorf("%s: %s", request.URL.Redacted(), response.Status)
 	}
 	return response.Body, nil
 }

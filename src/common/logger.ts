@@ -9,6 +9,7 @@ import { type DestinationStream, destination, type Logger, pino } from "pino";
 
 import type { LogFormat, LogLevel } from "./config/load.ts";
 import { requestIdOf } from "./errors.ts";
+import { maskSecrets } from "./mask-secrets.ts";
 import { currentRequestId } from "./request-id.ts";
 
 export type { Logger } from "pino";
@@ -37,7 +38,7 @@ export function processLogger(
 
 /**
  * The root logger of a process. Errors are logged as `{ err }`; a message says what happened, values stand in the
- * object: `logger.info({ container: id }, "container started")`.
+ * object: `logger.info({ container: id }, "container started")`. Passwords of URLs are masked in every line.
  */
 export function createLogger(options: LoggerOptions): Logger {
   return pino(
@@ -47,6 +48,7 @@ export function createLogger(options: LoggerOptions): Logger {
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }), log: withRequestId },
       mixin: currentRequest,
+      hooks: { streamWrite: maskSecrets },
     },
     options.destination ?? (isForPeople(options.format) ? linesForPeople() : linesOnStandardError()),
   );

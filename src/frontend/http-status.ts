@@ -2,11 +2,12 @@
 import { STATUS_CODES } from "node:http";
 
 import { type ErrorKind, fromUnknown } from "../common/errors.ts";
+import { maskSecrets } from "../common/mask-secrets.ts";
 
 /** An error as a client is told of it. */
 export interface ErrorReply {
   readonly status: number;
-  /** For people; clients match on it too, so it is dockerd's wording wherever dockerd has one. */
+  /** For people, without secrets; clients match on it too, so it is dockerd's wording wherever dockerd has one. */
   readonly message: string;
 }
 
@@ -27,7 +28,7 @@ export function errorReply(error: unknown): ErrorReply {
   const { kind, message } = fromUnknown(error);
   return {
     status: statusOfKind[kind],
-    message: message === "" ? `${STATUS_CODES[statusOfKind[kind]]}` : message,
+    message: message === "" ? `${STATUS_CODES[statusOfKind[kind]]}` : maskSecrets(message),
   };
 }
 

@@ -2,7 +2,8 @@
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 
-import { fromUnknown, systemError } from "../../common/errors.ts";
+import { systemError } from "../../common/errors.ts";
+import { errorReply } from "../http-status.ts";
 import { stringifyJson } from "./reply.ts";
 
 /** Writes lines to a client at the client's pace. */
@@ -69,7 +70,7 @@ export class ProgressStream {
 
   /** Writes an error as clients look for it, in both of its forms. */
   async #writeError(error: unknown): Promise<void> {
-    const { message } = fromUnknown(error);
+    const { message } = errorReply(error);
     await this.write({ errorDetail: { message }, error: message });
   }
 

@@ -7,6 +7,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { encodeArchivePut } from "../../agent-client/archive.ts";
 import { encodeExportRequest } from "../../agent-client/export.ts";
 import { invalid, isErrorKind, systemError } from "../../common/errors.ts";
+import { maskSecrets } from "../../common/mask-secrets.ts";
 import { onAbort } from "../../common/on-abort.ts";
 import { after } from "../../common/timers.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -98,7 +99,7 @@ async function importImage(context: ReplyContext, options: PlatformOption): Prom
   const source = text(query, "fromSrc");
   const image = {
     reference: namedReference(text(query, "repo"), text(query, "tag")),
-    comment: text(query, "message") || `Imported from ${source}`,
+    comment: text(query, "message") || `Imported from ${maskSecrets(source)}`,
     changes: query.getAll("changes"),
     ...options,
   };

@@ -9,6 +9,7 @@ import {
   SockerlessError,
   systemError,
 } from "../../../common/errors.ts";
+import { maskSecrets } from "../../../common/mask-secrets.ts";
 import { throttle } from "./blob-download.ts";
 import type { ReportProgress } from "./progress.ts";
 import { isLoopback } from "./registry/endpoints.ts";
@@ -18,7 +19,7 @@ import type { RegistryOptions } from "./registry/registry.ts";
 
 /** An answer that is to be read. */
 export interface FetchedUrl extends Disposable {
-  /** As it was asked for, with its scheme. */
+  /** As it was asked for, with its scheme and without its password. */
   readonly url: string;
   /** Bytes; undefined: the server does not say. */
   readonly size: number | undefined;
@@ -71,7 +72,7 @@ export async function fetchUrl(
     }
     const length = Number(response.headers["content-length"] ?? Number.NaN);
     return {
-      url: asked,
+      url: maskSecrets(asked),
       size: Number.isSafeInteger(length) ? length : undefined,
       body: withKinds(response.body),
       [Symbol.dispose]: () => http.close(),
