@@ -3,10 +3,30 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import { ManualClock } from "../../../src/common/manual-clock.ts";
+import { ExecEndedSchema, ExecStartedSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import type { AttachEndpoint } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { AgentReach } from "../../../src/gen/sockerless/backend/v1/endpoint_pb.ts";
+import { ExecPhase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { untilTrue } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
+
+/** Outcome of a promise, for which time goes on. */
+async function elapsing<Value>(clock: ManualClock, promise: Promise<Value>): Promise<Value> {
+  let isSettled = false;
+  const settle = (): void => {
+    isSettled = true;
+  };
+  promise.then(settle, settle);
+  await untilTrue(async () => {
+    await clock.advance(500);
+    return isSettled;
+  });
+  return await promise;
+}
 
 describe("attachments and execs", () => {
   let bench: EngineBench;
@@ -136,6 +156,36 @@ describe("attachments and execs", () => {
         (action) => `container ${action}`,
       ),
     );
+  });
+
+  it("run as long as their agent says so, and have ended with 255 where nobody tells in 5 s", async (t) => {
+    const clock = new ManualClock(Date.now());
+    const own = await EngineBench.start({ clock });
+    t.after(() => own.close());
+    const container = await own.runScript("exec sleep 60");
+    const agent = own.machine.agentOf(container);
+    const make = async (attachStdout: boolean): Promise<string> => {
+      const config = { cmd: ["true"], attachStdout };
+      const { id: execId } = await own.execs.createExec({ container, config });
+      await own.execs.startExec({ execId, access: localAccess });
+      agent.tell({ case: "execStarted", value: create(ExecStartedSchema, { execId, pid: 1n }) });
+      await untilTrue(() => own.state.execs.get(execId)?.phase === ExecPhase.RUNNING);
+      return execId;
+    };
+    const inspect = async (execId: string): Promise<readonly unknown[]> => {
+      const { running, exitCode } = await own.execs.inspectExec({ execId });
+      return [running, exitCode];
+    };
+    const execId = await make(true);
+    agent.failures.add("execInspect");
+    assert.deepEqual(await inspect(await make(false)), [true, undefined], "it has no stream that could end");
+
+    const lost = inspect(execId);
+    assert.deepEqual(await elapsing(clock, lost), [false, 255]);
+
+    const told = inspect(execId);
+    agent.tell({ case: "execEnded", value: create(ExecEndedSchema, { execId, exit: { code: 3 } }) });
+    assert.deepEqual(await elapsing(clock, told), [false, 3]);
   });
 
   it("cannot be made in a container that does not run, nor without a command", async () => {

@@ -34,7 +34,14 @@ import { containerOnceStarted } from "../containers/start/start-under-way.ts";
 import { configOf, hasProcess, hostConfigOf, isVisible } from "../../model/records.ts";
 import { execEnded, execStarted } from "./exec-ends.ts";
 import { surplusExecs } from "./exec-remains.ts";
-import { execEvent, execStartRefusal, isExecOpen, startingExec } from "./decisions/exec-machine.ts";
+import {
+  endedExec,
+  execEvent,
+  execStartRefusal,
+  isExecOpen,
+  lostExecCode,
+  startingExec,
+} from "./decisions/exec-machine.ts";
 
 /** How long the session of an exec that was handed out may take to come. */
 const sessionTimeoutMs = 30_000;
@@ -43,6 +50,9 @@ const resizeTimeoutMs = 10_000;
 const resizeRetryMs = 50;
 /** How long an agent may take to answer. */
 const callTimeoutMs = 10_000;
+/** How long an inspect waits for the end of an exec of which its agent does not say that it runs. */
+const endTimeoutMs = 5_000;
+const endRetryMs = 50;
 
 /**
  * Makes an exec.
@@ -171,16 +181,44 @@ export async function startExec(
 
 /**
  * An exec as it is now. What the agent knows of it is recorded first, so that whoever saw its stream begin sees its
- * process, and whoever saw it end its exit code.
+ * process, and whoever saw it end its exit code. Clients ask once the stream has ended, and take an exec that runs for
+ * one that has succeeded: so it runs only if its agent has just said so, and else has ended, with 255 where that is not
+ * on record in time.
  *
- * @throws not-found
+ * @param left the client has left
+ * @throws not-found; the signal's reason
  */
-export async function inspectExec(context: EngineContext, execId: string): Promise<ExecRecord> {
-  const exec = findExec(context, execId);
-  if (isExecOpen(exec)) {
-    await askAgent(context, context.live.peek(exec.containerId)?.link, execId);
+export async function inspectExec(
+  context: EngineContext,
+  execId: string,
+  left: AbortSignal,
+): Promise<ExecRecord> {
+  const found = findExec(context, execId);
+  // A record goes with its container.
+  const now = (): ExecRecord => context.state.execs.get(execId) ?? endedExec(found, lostExecCode);
+  const signal = AbortSignal.any([left, context.shutdown]);
+  const deadline = context.clock.nowMs() + endTimeoutMs;
+  let exec = found;
+  while (isExecOpen(exec)) {
+    const timeoutMs = deadline - context.clock.nowMs();
+    if (timeoutMs <= 0) {
+      return endedExec(exec, lostExecCode);
+    }
+    const { link } = context.live.peek(exec.containerId) ?? {};
+    const answer = await askAgent(context, link, execId, { timeoutMs });
+    exec = now();
+    if (answer === "runs" || !isExecOpen(exec) || !hasStream(exec)) {
+      return exec;
+    }
+    await context.clock.sleep(endRetryMs, signal);
+    exec = now();
   }
-  return context.state.execs.get(execId) ?? exec;
+  return exec;
+}
+
+/** True for an exec whose end its client learns from a stream. */
+function hasStream({ config }: ExecRecord): boolean {
+  return config !== undefined && (config.attachStdin || config.attachStdout || config.attachStderr);
 }
 
 /** Sets the size of an exec's terminal; waits, bounded, for its process. @throws not-found; conflict; invalid */
@@ -268,7 +306,7 @@ function expectSession(context: EngineContext, link: AgentLink, execId: string):
         return; // The container's end, or the next backend, settles it.
       }
       const isAwaited = context.state.execs.get(execId)?.phase === ExecPhase.STARTING;
-      isSettled = !isAwaited || (await askAgent(context, link, execId, { refuse: true }));
+      isSettled = !isAwaited || (await askAgent(context, link, execId, { refuse: true })) !== "silent";
     }
   });
 }
@@ -277,35 +315,35 @@ function expectSession(context: EngineContext, link: AgentLink, execId: string):
  * Asks what the agent knows of an exec, and records a process or an end that it tells.
  *
  * @param refuse whether one that it does not know is to be refused from now on, and has ended
- * @returns whether it was asked
+ * @returns whether it runs, as the agent says
  */
 async function askAgent(
   context: EngineContext,
   link: AgentLink | undefined,
   execId: string,
-  { refuse: isRefused = false } = {},
-): Promise<boolean> {
+  { refuse: isRefused = false, timeoutMs = callTimeoutMs } = {},
+): Promise<"runs" | "runs not" | "silent"> {
   if (link === undefined) {
-    return false;
+    return "silent";
   }
   try {
     const request = { execId, refuse: isRefused };
-    const { running, pid, exit } = await link.agent.client.execInspect(request, { timeoutMs: callTimeoutMs });
+    const { running, pid, exit } = await link.agent.client.execInspect(request, { timeoutMs });
     if (exit !== undefined) {
       await execEnded(context, execId, exit.code);
     } else if (running && pid > 0n) {
       await execStarted(context, execId, pid); // The watch may be slower than the client that sees it run.
     }
-    return true;
+    return running ? "runs" : "runs not";
   } catch (error) {
     if (!isErrorKind(error, "not-found")) {
       context.logger.debug({ err: error, exec: execId }, "the agent cannot be asked about an exec");
-      return false;
+      return "silent";
     }
     if (isRefused) {
       await execEnded(context, execId, undefined); // An agent of an earlier version, which cannot refuse.
     }
-    return true;
+    return "runs not";
   }
 }
 

@@ -21,8 +21,8 @@ export function execService(context: EngineContext): ServiceImpl<typeof ExecServ
       const signal = AbortSignal.any([call.signal, context.shutdown]);
       return { exitCode: await exitCodeOf(context, execId, signal) };
     },
-    inspectExec: async ({ execId }) => {
-      const exec = await inspectExec(context, execId);
+    inspectExec: async ({ execId }, { signal }) => {
+      const exec = await inspectExec(context, execId, signal);
       const config = exec.config ?? create(ExecConfigSchema);
       return {
         id: exec.id,

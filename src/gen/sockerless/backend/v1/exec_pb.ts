@@ -420,7 +420,8 @@ export const ExecService: GenService<{
     output: typeof AwaitExecResponseSchema;
   },
   /**
-   * Waits for the end to be known if the exec's session has just ended.
+   * Running only if the agent has just said so. Else, but for one that was never
+   * attached to, waits up to 5 s for the end and then tells 255.
    *
    * @generated from rpc sockerless.backend.v1.ExecService.InspectExec
    */

@@ -61,7 +61,8 @@ type ExecServiceClient interface {
 	// Answers once the end of a started exec is known, so that an inspect after
 	// a client saw its socket close tells the exit code.
 	AwaitExec(context.Context, *connect.Request[v1.AwaitExecRequest]) (*connect.Response[v1.AwaitExecResponse], error)
-	// Waits for the end to be known if the exec's session has just ended.
+	// Running only if the agent has just said so. Else, but for one that was never
+	// attached to, waits up to 5 s for the end and then tells 255.
 	InspectExec(context.Context, *connect.Request[v1.InspectExecRequest]) (*connect.Response[v1.InspectExecResponse], error)
 	ResizeExec(context.Context, *connect.Request[v1.ResizeExecRequest]) (*connect.Response[v1.ResizeExecResponse], error)
 }
@@ -158,7 +159,8 @@ type ExecServiceHandler interface {
 	// Answers once the end of a started exec is known, so that an inspect after
 	// a client saw its socket close tells the exit code.
 	AwaitExec(context.Context, *connect.Request[v1.AwaitExecRequest]) (*connect.Response[v1.AwaitExecResponse], error)
-	// Waits for the end to be known if the exec's session has just ended.
+	// Running only if the agent has just said so. Else, but for one that was never
+	// attached to, waits up to 5 s for the end and then tells 255.
 	InspectExec(context.Context, *connect.Request[v1.InspectExecRequest]) (*connect.Response[v1.InspectExecResponse], error)
 	ResizeExec(context.Context, *connect.Request[v1.ResizeExecRequest]) (*connect.Response[v1.ResizeExecResponse], error)
 }
