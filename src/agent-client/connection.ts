@@ -5,7 +5,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { ByteBudget } from "../common/byte-budget.ts";
 import { agentPeer, type AgentTarget, type AgentWay, describeAddress } from "./address.ts";
-import { dial } from "./dial.ts";
+import { dial, type Dialled } from "./dial.ts";
+import type { EmptyFrames } from "./empty-frames.ts";
 import type { Link } from "./link.ts";
 import { leastWindow, ReceiveWindow } from "./receive-window.ts";
 
@@ -145,12 +146,10 @@ export class AgentConnection {
       const shown = typeof credentials === "function" ? await credentials() : credentials;
       const { windows, onIdle, outlivesCuts } = this.#options;
       const initial = windows === undefined ? undefined : leastWindow;
-      const { session, link } = await dial(
-        { ...this.#target, credentials: shown },
-        { window: initial, outlivesCuts },
-      );
+      const dialled = await dial({ ...this.#target, credentials: shown }, { window: initial, outlivesCuts });
+      const { session } = dialled;
       const window = windows === undefined ? undefined : new ReceiveWindow(session, windows);
-      const live = new LiveSession(session, this.#target.address.kind !== "unix", { window, link });
+      const live = new LiveSession(dialled, this.#target.address.kind !== "unix", window);
       this.#sessions.add(live);
       session.once("close", () => {
         this.#sessions.delete(live);
@@ -160,6 +159,12 @@ export class AgentConnection {
       });
       if (this.#closed) {
         live.destroy();
+      } else if (!live.hasRoomFor({})) {
+        live.destroy();
+        throw new ConnectError(
+          `cannot reach ${this.peer} at ${describeAddress(this.#target.address)}: it takes no calls`,
+          Code.Unavailable,
+        );
       }
     } finally {
       this.#dialling = undefined;
@@ -172,6 +177,7 @@ class LiveSession {
   readonly window: ReceiveWindow | undefined;
   readonly #session: ClientHttp2Session;
   readonly #link: Link | undefined;
+  readonly #emptyFrames: EmptyFrames;
   readonly #pings: boolean;
   #streams = 0;
   #carriesInput: boolean = false;
@@ -180,13 +186,10 @@ class LiveSession {
   #pingTimer: NodeJS.Timeout | undefined;
   #pongTimer: NodeJS.Timeout | undefined;
 
-  constructor(
-    session: ClientHttp2Session,
-    pings: boolean,
-    { window, link }: { readonly window: ReceiveWindow | undefined; readonly link: Link | undefined },
-  ) {
+  constructor({ session, link, emptyFrames }: Dialled, pings: boolean, window: ReceiveWindow | undefined) {
     this.#session = session;
     this.#link = link;
+    this.#emptyFrames = emptyFrames;
     this.#pings = pings;
     this.window = window;
     link?.on("cut", () => {
@@ -227,6 +230,7 @@ class LiveSession {
     { endStream = false, carriesInput = false }: StreamOptions,
   ): ClientHttp2Stream {
     const stream = this.#session.request(headers, { endStream });
+    this.#emptyFrames.watch(stream);
     this.#carriesInput ||= carriesInput;
     this.window?.opened();
     if (this.#streams++ === 0) {

@@ -16,6 +16,7 @@ import {
   describeAddress,
 } from "./address.ts";
 import { messageOf } from "../common/errors.ts";
+import { EmptyFrames } from "./empty-frames.ts";
 import { AgentGoneError, Link } from "./link.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
 
@@ -46,6 +47,8 @@ export interface Dialled {
   readonly session: ClientHttp2Session;
   /** The connection beneath, where it goes on after a cut. */
   readonly link: Link | undefined;
+  /** Bounds what comes beside the answers of its streams. */
+  readonly emptyFrames: EmptyFrames;
 }
 
 /**
@@ -70,9 +73,10 @@ export async function dial(
   });
   // Those who wait for a stream, or for the session below, are told; without this listener it would end the process.
   session.on("error", () => {});
+  const emptyFrames = new EmptyFrames(session);
   await settled(session, socket, target);
   session.setLocalWindowSize(connectionWindow);
-  return { session, link };
+  return { session, link, emptyFrames };
 }
 
 /** Resolves once the peer has said how many streams it takes: before that a client knows no limit. */

@@ -1,0 +1,154 @@
+/** A server that speaks TLS and HTTP/2 as far as a client's first call, and then writes frames without end. */
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { createServer, type Server, type TLSSocket } from "node:tls";
+
+import type { TlsFiles } from "../../src/common/config/load.ts";
+
+/** Types of frames (RFC 9113, 7838, 8336, 9218). */
+export const frameTypes = {
+  data: 0,
+  headers: 1,
+  priority: 2,
+  reset: 3,
+  settings: 4,
+  push: 5,
+  ping: 6,
+  goaway: 7,
+  window: 8,
+  continuation: 9,
+  altsvc: 10,
+  origin: 12,
+  priorityUpdate: 16,
+  unknown: 77,
+} as const;
+
+/** Flags of frames; `end` is that of headers' end, `ack` that of settings and pings. */
+export const flags = { ack: 1, endStream: 1, end: 4, padded: 8 } as const;
+
+const headLength = 9;
+const prefaceLength = 24;
+/** Bytes that are written once, and those that follow for ever. */
+export interface Lie {
+  readonly first?: Buffer;
+  readonly endless: Buffer;
+}
+
+/** Parts of what a liar writes to one client. */
+export interface Script {
+  /** Frames before its call; settings of no choice where they are left out. */
+  readonly settings?: Buffer;
+  /** Answers a call by the number of its stream. */
+  readonly answer: (stream: number) => Lie;
+  /** Bytes after which the liar gives up and hangs up. */
+  readonly length: number;
+}
+
+/**
+ * A frame.
+ *
+ * @param length what its head says; that of its payload where it is left out
+ */
+export function frame(
+  type: number,
+  flag: number,
+  stream: number,
+  payload: Uint8Array = new Uint8Array(0),
+  length: number = payload.length,
+): Buffer {
+  const head = Buffer.alloc(headLength);
+  head.writeUIntBE(length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flag, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** Serves one connection at a time. */
+export class FrameLiar {
+  readonly #server: Server;
+  #script: Script = { answer: () => ({ endless: Buffer.alloc(1) }), length: 0 };
+  /** Bytes of the lie that were written. */
+  sent = 0;
+  /** Connections since {@link tell}. */
+  connections = 0;
+
+  constructor({ ca, cert, key }: TlsFiles) {
+    const read = (path: string): Buffer => readFileSync(path);
+    this.#server = createServer(
+      { ca: read(ca), cert: read(cert), key: read(key), requestCert: true, ALPNProtocols: ["h2"] },
+      (socket) => this.#serve(socket),
+    );
+  }
+
+  /** @returns the port of 127.0.0.1 */
+  async listen(): Promise<number> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Chooses what the next client is told. */
+  tell(script: Script): void {
+    this.#script = script;
+    this.sent = 0;
+    this.connections = 0;
+  }
+
+  async close(): Promise<void> {
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+
+  #serve(socket: TLSSocket): void {
+    this.connections++;
+    socket.on("error", () => {}); // the client has heard enough
+    socket.write(this.#script.settings ?? frame(frameTypes.settings, 0, 0));
+    socket.write(frame(frameTypes.settings, flags.ack, 0));
+    let heard = Buffer.alloc(0);
+    const listen = (chunk: Buffer): void => {
+      heard = Buffer.concat([heard, chunk]);
+      const stream = firstCall(heard.subarray(prefaceLength));
+      if (stream !== undefined) {
+        socket.off("data", listen).resume();
+        this.#lie(socket, this.#script.answer(stream));
+      }
+    };
+    socket.on("data", listen);
+  }
+
+  #lie(socket: TLSSocket, { first, endless }: Lie): void {
+    if (first !== undefined) {
+      socket.write(first);
+    }
+    const more = (): void => {
+      if (socket.destroyed) {
+        return;
+      }
+      if (this.sent >= this.#script.length) {
+        socket.destroy();
+        return;
+      }
+      this.sent += endless.length;
+      if (socket.write(endless)) {
+        setImmediate(more);
+      }
+    };
+    socket.on("drain", more);
+    more();
+  }
+}
+
+/** Finds the stream that the first whole HEADERS among a client's frames opens. */
+function firstCall(frames: Buffer): number | undefined {
+  let at = 0;
+  while (at + headLength <= frames.length) {
+    const next = at + headLength + frames.readUIntBE(at, 3);
+    if (frames.readUInt8(at + 3) === frameTypes.headers && next <= frames.length) {
+      return frames.readUInt32BE(at + 5);
+    }
+    at = next;
+  }
+  return undefined;
+}
