@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// OpenBeneath counts this process's descriptors of files in a directory.
+// OpenBeneath counts this process's descriptors of files in a directory, while
+// nothing opens or closes one: it looks at one after the other.
 func OpenBeneath(t *testing.T, dir string) (count int) {
 	t.Helper()
 	descriptors, err := os.ReadDir("/proc/self/fd")
