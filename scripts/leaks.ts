@@ -1,13 +1,17 @@
 /**
- * Leaks of tests: the machine must look the same before and after them. A process that they started and left
- * is known by a variable of its environment, by any name.
+ * Leaks of tests: what they have made and left. It is known by what made it, never by what the machine has more than
+ * before, so that neither another daemon nor another clone's run is taken for it: processes by a variable of their
+ * environment, files by the run's directory for temporary ones, all else by names that the tests have recorded in that
+ * directory (test/support/made.ts, agent/host/process_test.go).
  */
 import { spawnSync } from "node:child_process";
-import { randomUUID } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { networkInterfaces, tmpdir } from "node:os";
+import { createHash, randomUUID } from "node:crypto";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+
+import { root } from "./program.ts";
 
 /** Deleting namespaces and mounts happens behind the answers that tests wait for. */
 const settleLimitMs = 60_000;
@@ -17,51 +21,73 @@ const settleLimitMs = 60_000;
  */
 const runVariable = "SKL_TEST_RUN";
 
+/** Directory, in that of the run, with a file for each name that a test has given to something outside of it. */
+const recordName = ".made";
+
 /** Tests that begin, and what they leave behind. */
 export interface TestRun {
+  /** Directory of their temporary files. */
+  readonly directory: string;
   /**
    * Variables to add to the environment of their processes: no other run has the same, though clones are
    * tested side by side.
    */
   readonly env: Readonly<Record<string, string>>;
   /**
-   * Finds one line for each thing that is there and was not before and stays, within so many milliseconds.
+   * Finds one line for each thing that the tests have made and that stays, within so many milliseconds. If there is
+   * none the run is over, and its directory is removed.
+   *
+   * @throws where the machine's packet rules cannot be read, though they could be changed
    */
   findLeaks(limitMs?: number): Promise<string[]>;
 }
 
 /**
- * Takes the inventory before any test.
+ * Makes the directory of a run, before any test.
  *
  * @throws where the machine's packet rules cannot be read, though they could be changed
  */
 export function beginTestRun(): TestRun {
+  packetRules();
   const id = randomUUID();
-  const before = takeInventory(id);
+  const directory = makeRunDirectory();
+  mkdirSync(join(directory, recordName));
+  for (const each of [directory, join(directory, recordName)]) {
+    chmodSync(each, 0o1777); // tests run as other users, too
+  }
   return {
-    env: { [runVariable]: id },
-    findLeaks: (limitMs = settleLimitMs) => findLeaks(id, before, limitMs),
+    directory,
+    env: { [runVariable]: id, TMPDIR: directory },
+    findLeaks: (limitMs = settleLimitMs) => findLeaks(id, directory, limitMs),
   };
 }
 
-function takeInventory(run: string): ReadonlySet<string> {
-  return new Set([
-    ...processes(run),
-    ...loopDevices(),
-    ...mounts(),
-    ...networkNamespaces(),
-    ...interfaces(),
-    ...firewall(),
-    ...controlGroups(),
-    ...filesBelow("/run/sockerless"),
-    ...temporaryDirectories(),
-  ]);
+/**
+ * Makes the first that is free of the checkout's own directories. It is short, for sockets in it, and mostly the same:
+ * Go runs a test again where it is not.
+ */
+function makeRunDirectory(): string {
+  const checkout = createHash("sha256").update(root).digest("hex").slice(0, 4);
+  for (let number = 0; ; number += 1) {
+    const directory = join(realpathSync(tmpdir()), `skl-${checkout}-${number}`);
+    try {
+      mkdirSync(directory);
+      return directory;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
+        throw error;
+      }
+    }
+  }
 }
 
-async function findLeaks(run: string, before: ReadonlySet<string>, limitMs: number): Promise<string[]> {
+async function findLeaks(run: string, directory: string, limitMs: number): Promise<string[]> {
   const deadline = Date.now() + limitMs;
   for (;;) {
-    const leaked = [...takeInventory(run)].filter((line) => !before.has(line));
+    const leaked = takeInventory(run, directory);
+    if (leaked.length === 0) {
+      rmSync(directory, { recursive: true, force: true });
+    }
     if (leaked.length === 0 || Date.now() > deadline) {
       return leaked;
     }
@@ -69,18 +95,58 @@ async function findLeaks(run: string, before: ReadonlySet<string>, limitMs: numb
   }
 }
 
-/** The run's own processes, and those of sockerless that are of no run: the agent in a container has lost the variable. */
-function processes(run: string): string[] {
+function takeInventory(run: string, directory: string): string[] {
+  const isNamed = recordedNames(join(directory, recordName));
+  const isOurs: Judge = (text) => text.includes(`${directory}/`) || isNamed(text);
+  return [
+    ...processes(run, isOurs),
+    ...loopDevices().filter(isOurs),
+    ...mounts(isOurs),
+    ...namesIn("/run/netns")
+      .map((name) => `network namespace ${name}`)
+      .filter(isOurs),
+    ...interfaces(isOurs),
+    ...firewall(isOurs),
+    ...controlGroups(isOurs),
+    ...filesBelow("/run/sockerless").filter(isOurs),
+    ...temporaryDirectories(directory),
+  ];
+}
+
+/** True for a text that names something of the run. */
+type Judge = (text: string) => boolean;
+
+/** Looks for the names that the tests have recorded, as whole words. */
+function recordedNames(record: string): Judge {
+  const words = namesIn(record).flatMap((name) =>
+    isInstance.test(name) ? namesOf(name) : [RegExp.escape(name)],
+  );
+  if (words.length === 0) {
+    return () => false;
+  }
+  const named = new RegExp(`(?<![\\da-zA-Z])(?:${words.join("|")})(?![\\da-zA-Z])`);
+  return (text) => named.test(text);
+}
+
+/** The digest by which an instance of sockerless is recorded: that of its state directory's path. */
+const isInstance = /^[\da-f]{12}$/;
+
+/** Patterns of what an instance gives names to: its run directory, all that has its tag, and its containers' interfaces. */
+function namesOf(instance: string): string[] {
+  return [instance, instance.slice(0, 8), `sk${instance.slice(0, 4)}[\\da-f]{9}`];
+}
+
+/** Processes of the run; one in a container has lost the variable, its group or its command line has a name of the run. */
+function processes(run: string, isOurs: Judge): string[] {
   const found: string[] = [];
   for (const pid of namesIn("/proc").filter((name) => /^\d+$/.test(name))) {
-    const comm = read(`/proc/${pid}/comm`).trim();
-    const program = basename(read(`/proc/${pid}/cmdline`).split("\0")[0] ?? "");
+    const commandLine = read(`/proc/${pid}/cmdline`);
     const isZombie = /^State:\s+Z/m.test(read(`/proc/${pid}/status`));
     const runOfIt = runOf(pid);
-    const isOurs =
-      runOfIt === undefined ? [comm, program].some((name) => name.startsWith("sockerless")) : runOfIt === run;
-    if (!isZombie && isOurs) {
-      found.push(`process ${pid} ${program}`);
+    const isOfRun =
+      runOfIt === undefined ? isOurs(`${commandLine}\0${read(`/proc/${pid}/cgroup`)}`) : runOfIt === run;
+    if (!isZombie && isOfRun) {
+      found.push(`process ${pid} ${basename(commandLine.split("\0")[0] ?? "")}`);
     }
   }
   return found;
@@ -102,59 +168,64 @@ export const ownTemporary = new RegExp(
   ].join("|")})-)`,
 );
 
-/** Mounts of ours, those in directories of tests, and network namespaces that are held by a mount. */
-function mounts(): string[] {
-  const found: string[] = [];
-  for (const line of read("/proc/self/mountinfo").split("\n")) {
-    const path = line.split(" ")[4] ?? "";
-    const [below = ""] = path.startsWith(`${tmpdir()}/`) ? path.slice(tmpdir().length + 1).split("/") : [];
-    if (line.includes("sockerless") || line.includes(" - nsfs ") || ownTemporary.test(below)) {
-      found.push(`mount ${path}`);
-    }
-  }
-  return found;
+/** Mounts at a path of the run, or of one of its files at any other. */
+function mounts(isOurs: Judge): string[] {
+  return read("/proc/self/mountinfo")
+    .split("\n")
+    .filter(isOurs)
+    .map((line) => `mount ${line.split(" ")[4] ?? ""}`);
 }
 
-function networkNamespaces(): string[] {
-  return namesIn("/run/netns").map((name) => `network namespace ${name}`);
+/** Interfaces by their names, and bridges by their aliases. */
+function interfaces(isOurs: Judge): string[] {
+  return namesIn("/sys/class/net")
+    .filter((name) => isOurs(`${name} ${read(`/sys/class/net/${name}/ifalias`)}`))
+    .map((name) => `network interface ${name}`);
 }
 
-function interfaces(): string[] {
-  const present = existsSync("/sys/class/net") ? namesIn("/sys/class/net") : Object.keys(networkInterfaces());
-  return present.map((name) => `network interface ${name}`);
-}
-
-/** Devices whose file is of a volume, or in a directory of a test. */
 function loopDevices(): string[] {
-  const found: string[] = [];
-  for (const name of namesIn("/sys/block")) {
+  return namesIn("/sys/block").flatMap((name) => {
     const file = read(`/sys/block/${name}/loop/backing_file`).trim();
-    if (file.includes("sockerless") || file.split("/").some((part) => ownTemporary.test(part))) {
-      found.push(`loop device ${name} ${file}`);
-    }
-  }
-  return found;
+    return file === "" ? [] : [`loop device ${name} ${file}`];
+  });
 }
 
 /**
  * Tables of ours, and what we put into the chains of others. That the kernel forwards packets is not looked at: the
  * product says that it stays so.
  */
-function firewall(): string[] {
+function firewall(isOurs: Judge): string[] {
+  const found: string[] = [];
+  let table = "";
+  for (const line of packetRules().split("\n")) {
+    if (line.startsWith("table ")) {
+      table = line.replace(" {", "");
+      if (isOurs(table)) {
+        found.push(table);
+      }
+    } else if (!isOurs(table) && isOurs(line)) {
+      found.push(`rule of ${table}: ${line.trim()}`);
+    }
+  }
+  return found;
+}
+
+/** Rules of all tables as text. @throws Error: they cannot be read, though they could be changed */
+function packetRules(): string {
   if (!mayChangeNetwork()) {
-    return [];
+    return "";
   }
   const { error, status, stdout, stderr } = spawnSync("nft", ["--stateless", "list", "ruleset"], {
     encoding: "utf8",
     maxBuffer: 64 * 1024 * 1024,
   });
   if (error !== undefined && "code" in error && error.code === "ENOENT") {
-    return []; // Without nft there are no tables of ours.
+    return ""; // Without nft there are no tables of ours.
   }
   if (error !== undefined || status !== 0) {
     throw new Error(`nft does not say what packet rules there are: ${error?.message ?? stderr}`);
   }
-  return ownRules(stdout);
+  return stdout;
 }
 
 /** True if this process has CAP_NET_ADMIN. */
@@ -163,39 +234,19 @@ function mayChangeNetwork(): boolean {
   return ((BigInt(`0x${effective}`) >> 12n) & 1n) === 1n;
 }
 
-function ownRules(rules: string): string[] {
-  const found: string[] = [];
-  let table = "";
-  for (const line of rules.split("\n")) {
-    if (line.startsWith("table ")) {
-      table = line.replace(" {", "");
-      if (table.includes("sockerless")) {
-        found.push(table);
-      }
-    } else if (!table.includes("sockerless") && /\bskl[\da-f]{12}\b|sockerless/.test(line)) {
-      found.push(`rule of ${table}: ${line.trim()}`);
-    }
-  }
-  return found;
-}
-
-/** Lists left-over directories of tests: what tests keep for the next run is in the checkout. */
-function temporaryDirectories(): string[] {
-  return namesIn(tmpdir())
+/** Lists left-over directories of tests: what tests keep for the next run is in the checkout, and programs have caches. */
+function temporaryDirectories(directory: string): string[] {
+  return namesIn(directory)
     .filter((name) => ownTemporary.test(name))
-    .map((name) => `${tmpdir()}/${name}`);
+    .map((name) => join(directory, name));
 }
 
-function controlGroups(): string[] {
+function controlGroups(isOurs: Judge): string[] {
   const found: string[] = [];
   const visit = (directory: string, depth: number): void => {
-    for (const entry of entriesIn(directory)) {
+    for (const entry of entriesIn(directory).filter((each) => each.isDirectory())) {
       const path = join(directory, entry.name);
-      if (!entry.isDirectory()) {
-        continue;
-      }
-      // The runtime makes the group above all containers' with the first one, and it stays.
-      if (path.includes("sockerless") && entry.name !== "sockerless") {
+      if (isOurs(path)) {
         found.push(`control group ${path}`);
       }
       if (depth > 0) {

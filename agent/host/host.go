@@ -8,8 +8,6 @@ package host
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -73,34 +71,31 @@ func Main(arguments []string) int {
 // maxSocketPath is what a unix socket's address holds, with its final zero.
 const maxSocketPath = 108
 
-// layout makes the directories and answers the instance's tag: the first 8 hex
-// digits of the SHA-256 of the state directory's real path.
-func (o Options) layout() (layout shimspec.Layout, tag string, err error) {
+// layout makes the directories and answers their real paths.
+func (o Options) layout() (layout shimspec.Layout, err error) {
 	if o.StateDir == "" {
-		return layout, "", errors.New("--state-dir is missing")
+		return layout, errors.New("--state-dir is missing")
 	}
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
-		return layout, "", err
+		return layout, err
 	}
 	if layout.StateDir, err = realPath(o.StateDir); err != nil {
-		return layout, "", err
+		return layout, err
 	}
-	sum := sha256.Sum256([]byte(layout.StateDir))
-	tag = hex.EncodeToString(sum[:4])
 	if o.RunDir == "" {
-		o.RunDir = filepath.Join("/run/sockerless", tag)
+		o.RunDir = filepath.Join("/run/sockerless", layout.Tag())
 	}
 	if err := os.MkdirAll(o.RunDir, 0o700); err != nil {
-		return layout, "", err
+		return layout, err
 	}
 	if layout.RunDir, err = realPath(o.RunDir); err != nil {
-		return layout, "", err
+		return layout, err
 	}
 	longest := layout.Container("0000000000000000").AgentSocket()
 	if len(longest) >= maxSocketPath {
-		return layout, "", fmt.Errorf("the run directory's path is too long by %d characters for sockets in it", len(longest)-maxSocketPath+1)
+		return layout, fmt.Errorf("the run directory's path is too long by %d characters for sockets in it", len(longest)-maxSocketPath+1)
 	}
-	return layout, tag, nil
+	return layout, nil
 }
 
 func realPath(path string) (string, error) {

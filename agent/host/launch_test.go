@@ -66,7 +66,7 @@ func (h *hostProcess) leftovers(t testing.TB, id string) (found []string) {
 	t.Helper()
 	for _, path := range []string{
 		filepath.Join(h.runDir, "c", id[:16]), filepath.Join(h.runDir, "netns", id[:12]), filepath.Join(h.runDir, "runc", id),
-		filepath.Join(h.runDir, "stored", id[:16]), "/sys/fs/cgroup/pids/sockerless/" + id, "/sys/fs/cgroup/sockerless/" + id,
+		filepath.Join(h.runDir, "stored", id[:16]), "/sys/fs/cgroup/pids" + h.layout().Cgroup(id), "/sys/fs/cgroup" + h.layout().Cgroup(id),
 	} {
 		if _, err := os.Lstat(path); err == nil {
 			found = append(found, path)

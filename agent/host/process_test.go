@@ -26,6 +26,7 @@ import (
 	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
 var (
@@ -111,6 +112,7 @@ func startHost(t testing.TB) *hostProcess {
 
 func (h *hostProcess) start(t testing.TB) {
 	t.Helper()
+	h.record()
 	h.command = exec.Command(h.agent, "host", "--state-dir", h.stateDir, "--run-dir", h.runDir)
 	h.command.Stderr = os.Stderr
 	stdin, err := h.command.StdinPipe()
@@ -153,9 +155,17 @@ func (h *hostProcess) kill(t testing.TB) {
 	h.command = nil
 }
 
-func (h *hostProcess) tag() string {
+func (h *hostProcess) tag() string { return h.layout().Tag() }
+
+func (h *hostProcess) layout() shimspec.Layout {
+	return shimspec.Layout{StateDir: h.stateDir, RunDir: h.runDir}
+}
+
+// record tells the check for what tests leave behind (scripts/leaks.ts), where
+// it runs, of an instance before that makes anything.
+func (h *hostProcess) record() {
 	sum := sha256.Sum256([]byte(h.stateDir))
-	return hex.EncodeToString(sum[:4])
+	_ = os.WriteFile(filepath.Join(os.TempDir(), ".made", hex.EncodeToString(sum[:6])), nil, 0o600)
 }
 
 func unixClient(socket string) *http.Client {

@@ -47,7 +47,7 @@ const (
 // Run serves until ctx is done.
 func Run(ctx context.Context, options Options) error {
 	unix.Umask(0o022)
-	layout, tag, err := options.layout()
+	layout, err := options.layout()
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func Run(ctx context.Context, options Options) error {
 		return err
 	}
 	defer release()
-	instance, err := assemble(ctx, options, layout, tag)
+	instance, err := assemble(ctx, options, layout)
 	if err != nil {
 		return err
 	}
@@ -95,11 +95,11 @@ type instance struct {
 	trash *trash.Can
 }
 
-func assemble(ctx context.Context, options Options, layout shimspec.Layout, tag string) (*instance, error) {
+func assemble(ctx context.Context, options Options, layout shimspec.Layout) (*instance, error) {
 	i := &instance{}
 	i.storedSocket = layout.StoredSocket()
 	var err error
-	if i.network, err = network.NewInstance(tag, layout.NetworkNamespaces()); err != nil {
+	if i.network, err = network.NewInstance(layout.Tag(), layout.NetworkNamespaces()); err != nil {
 		return nil, err
 	}
 	if i.trash, err = trash.Open(filepath.Join(layout.StateDir, "trash")); err != nil {
@@ -110,7 +110,7 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout, tag 
 		return nil, err
 	}
 	i.runtime = startProbe(ctx, func(ctx context.Context) (ociruntime.Probed, error) {
-		wanted := ociruntime.Wanted{Name: options.Runtime, Root: layout.RuntimeRoot(), Scratch: layout.RunDir}
+		wanted := ociruntime.Wanted{Name: options.Runtime, Root: layout.RuntimeRoot(), Scratch: layout.RunDir, CgroupOf: layout.Cgroup}
 		return wanted.Probe(ctx, options.AgentPath, "version")
 	})
 	if i.volumes, err = volumes.Open(volumes.Options{

@@ -15,6 +15,7 @@ import { type CommandOptions, type CommandResult, runCommand } from "../support/
 import { checkout } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { LoneProgram } from "../support/lone-program.ts";
+import { recordInstance } from "../support/made.ts";
 import { until } from "../support/until.ts";
 import { backendProgram } from "../support/with-daemon.ts";
 
@@ -32,6 +33,7 @@ describe("a backend on TCP", () => {
     directory = await mkdtemp(join(tmpdir(), "skl-apart-"));
     resources.defer(() => rm(directory, { recursive: true }));
     certificates = await makeCertificates(directory);
+    recordInstance(join(directory, "state"));
     const { args, env } = await backendProgram(resources);
     const ofBackend = await LoneProgram.start(
       sockerless,

@@ -6,6 +6,7 @@ import { describe, test } from "node:test";
 
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
+import { recordName } from "../support/made.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -58,7 +59,7 @@ describe("docker run --cgroup-parent", {
   skip: onlyOn("local", "control groups of tasks are the platform's"),
 }, () => {
   test("puts the container's groups below that one, from which they go again", async () => {
-    const parent = `skl-test-${process.pid}`;
+    const parent = recordName(`skl-test-${process.pid}`);
     const id = await ok("run", "-d", "--cgroup-parent", `/${parent}/inner`, "busybox", "sleep", "1000");
     const groups = await readFile(`/proc/${await inspect(id, "{{.State.Pid}}")}/cgroup`, "utf8");
     assert.ok(groups.includes(`/${parent}/inner/${id}\n`), groups);

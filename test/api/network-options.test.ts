@@ -8,6 +8,7 @@ import { afterEach, describe, test } from "node:test";
 import { onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
+import { recordName } from "../support/made.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -195,7 +196,7 @@ describe("a network", onBridges, () => {
   });
 
   test("leaves the machine with the address that host_ipv4 says", async () => {
-    const outside = `skl-out-${process.pid}`;
+    const outside = recordName(`skl-out-${process.pid}`);
     const ip = async (...args: string[]) => {
       const { code, errorText } = await runCommand("ip", args);
       assert.equal(code, 0, errorText);
@@ -203,7 +204,7 @@ describe("a network", onBridges, () => {
     await ip("netns", "add", outside);
     let seen: ChildProcess | undefined;
     try {
-      await ip("link", "add", "sktest1", "type", "veth", "peer", "name", "out", "netns", outside);
+      await ip("link", "add", recordName("sktest1"), "type", "veth", "peer", "name", "out", "netns", outside);
       await ip("address", "add", "198.51.100.1/24", "dev", "sktest1");
       await ip("address", "add", "198.51.100.7/24", "dev", "sktest1");
       await ip("link", "set", "sktest1", "up");

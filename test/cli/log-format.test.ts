@@ -11,6 +11,7 @@ import { after, before, describe, it } from "node:test";
 import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
+import { recordInstance } from "../support/made.ts";
 import { processOf } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -23,6 +24,7 @@ let flags: readonly string[];
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), "skl-"));
   socket = join(directory, "docker.sock");
+  recordInstance(join(directory, "state"));
   const directories = ["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")];
   flags = ["--listen", `unix://${join(directory, "backend.sock")}`, ...directories];
 });

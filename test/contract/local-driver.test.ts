@@ -8,6 +8,7 @@ import { HostProcess } from "../../src/backends/local/host-process.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { checkout } from "../support/daemon.ts";
+import { recordInstance } from "../support/made.ts";
 import { makeContractImage } from "./contract-image.ts";
 import { driverContract } from "./driver-contract.ts";
 
@@ -15,6 +16,7 @@ driverContract("local", async () => {
   const directory = await mkdtemp(path.join(tmpdir(), "skl-driver-"));
   const [stateDir, runDir] = [path.join(directory, "state"), path.join(directory, "run")];
   await mkdir(stateDir, { mode: 0o711 });
+  recordInstance(stateDir);
   await mkdir(runDir, { mode: 0o711 });
   const logger = createLogger({ level: "error", process: "test" });
   const { host, hello } = await HostProcess.start({

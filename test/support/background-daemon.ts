@@ -5,6 +5,7 @@ import { join } from "node:path";
 
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
 import { checkout } from "./daemon.ts";
+import { recordInstance } from "./made.ts";
 import { commandLineOf, isAlive, processIds, readOrNothing } from "./processes.ts";
 import { untilTrue } from "./until.ts";
 
@@ -29,7 +30,9 @@ export class BackgroundDaemon implements AsyncDisposable {
 
   /** A directory in which nothing runs yet. */
   static async create(): Promise<BackgroundDaemon> {
-    return new BackgroundDaemon(await mkdtemp(join(tmpdir(), "skl-")));
+    const daemon = new BackgroundDaemon(await mkdtemp(join(tmpdir(), "skl-")));
+    recordInstance(daemon.stateDir);
+    return daemon;
   }
 
   /** Command line that starts it. */

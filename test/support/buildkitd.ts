@@ -4,8 +4,10 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
+import { removeCgroup } from "../simulators/common/machine/cgroups.ts";
+import { recordName } from "./made.ts";
 import { until } from "./until.ts";
 
 export class Buildkitd implements AsyncDisposable {
@@ -21,10 +23,10 @@ export class Buildkitd implements AsyncDisposable {
   static async start(program: string): Promise<Buildkitd> {
     const directory = await mkdtemp(join(tmpdir(), "skl-buildkitd-"));
     const config = join(directory, "buildkitd.toml");
-    // The check for what tests leave behind looks in this control group.
+    const cgroup = recordName(basename(directory));
     await writeFile(
       config,
-      '[worker.oci]\ndefaultCgroupParent = "/sockerless"\nnetworkMode = "host"\n[worker.containerd]\nenabled = false\n',
+      `[worker.oci]\ndefaultCgroupParent = "/${cgroup}"\nnetworkMode = "host"\n[worker.containerd]\nenabled = false\n`,
     );
     const socket = join(directory, "buildkitd.sock");
     const child = spawn(
@@ -68,6 +70,8 @@ export class Buildkitd implements AsyncDisposable {
       this.#process.kill("SIGTERM");
       await ended;
     }
+    // Those of its steps and one of its own, which it keeps.
+    await removeCgroup(`/${basename(this.#directory)}`);
     await rm(this.#directory, { recursive: true, force: true });
   }
 }

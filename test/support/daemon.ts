@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+import { recordInstance } from "./made.ts";
 
 /** The checkout: this file runs as dist/test/support/daemon.js. */
 export const checkout = fileURLToPath(new URL("../../..", import.meta.url));
@@ -85,6 +86,7 @@ export class Daemon {
 
   /** Starts the processes on the state that is there and waits until they serve. */
   async launch(): Promise<void> {
+    recordInstance(this.stateDir);
     // As users start it: what it gives to Node counts too.
     const [program = "", ...args] = [...(this.#options.within ?? []), join(checkout, "bin/sockerless")];
     const child = spawn(

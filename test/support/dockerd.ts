@@ -4,8 +4,11 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+
+import { removeCgroup } from "../simulators/common/machine/cgroups.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+import { recordName } from "./made.ts";
 import { untilTrue } from "./until.ts";
 
 export class Dockerd {
@@ -38,6 +41,8 @@ export class Dockerd {
     const directory = await mkdtemp(join(tmpdir(), "dockerd-"));
     resources.defer(() => rm(directory, { recursive: true, force: true }));
     resources.defer(() => unmountBelow(directory));
+    const cgroup = `/${recordName(basename(directory))}`;
+    resources.defer(() => removeCgroup(cgroup));
     const path = process.env["PATH"] ?? "";
     const child = spawn(
       programs === undefined ? "dockerd" : join(programs, "dockerd"),
@@ -48,9 +53,8 @@ export class Dockerd {
         `--pidfile=${directory}/pid`,
         "--iptables=false",
         "--ip6tables=false",
-        // The check for what tests leave behind looks in this control group.
         "--exec-opt=native.cgroupdriver=cgroupfs",
-        "--cgroup-parent=/sockerless",
+        `--cgroup-parent=${cgroup}`,
         `--bridge=${bridge ?? "none"}`,
       ],
       {
@@ -139,7 +143,7 @@ async function endOf(child: ChildProcess): Promise<void> {
 
 /** Makes a bridge. @param resources they delete it @returns its name */
 async function makeBridge(address: string, resources: AsyncDisposableStack): Promise<string> {
-  const name = `dockerd${randomBytes(4).toString("hex")}`;
+  const name = recordName(`dockerd${randomBytes(4).toString("hex")}`);
   await ip("link", "add", name, "type", "bridge");
   resources.defer(() => ip("link", "delete", name));
   await ip("address", "add", address, "dev", name);

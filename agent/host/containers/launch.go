@@ -203,7 +203,7 @@ func (l *launch) prepareConfig(ctx context.Context) (config []byte, err error) {
 	added = append(added, secrets...)
 	facts := machineFacts{
 		rootfs: l.paths.Merged(), root: l.root, user: user, namespaces: joined, sharedMemory: l.spec.SharedMemory, images: images,
-		env: l.request.SecretEnv, cgroupsPath: "/sockerless/" + l.request.ContainerId, mounts: append(added, l.dockerSocketMounts()...),
+		env: l.request.SecretEnv, cgroupsPath: l.layout.Cgroup(l.request.ContainerId), mounts: append(added, l.dockerSocketMounts()...),
 	}
 	if l.request.Init {
 		if facts.initExecutable, err = os.Readlink(l.agentPath); err != nil {

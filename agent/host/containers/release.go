@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -239,7 +240,7 @@ func removeCgroups(ctx context.Context, paths shimspec.ContainerPaths) error {
 	}
 	// A configuration that was not written to its end was not used either. Only
 	// what is named after the container is surely its own.
-	if _, err := jsonfile.Read(paths.Config(), &config); err != nil || filepath.Base(config.Linux.CgroupsPath) != filepath.Base(paths.Dir) {
+	if _, err := jsonfile.Read(paths.Config(), &config); err != nil || !strings.HasSuffix(config.Linux.CgroupsPath, filepath.Base(paths.Dir)) {
 		return nil
 	}
 	return machine.RemoveCgroups(ctx, config.Linux.CgroupsPath)

@@ -28,6 +28,8 @@ type Wanted struct {
 	Name    string // or a path; empty: the first candidate that works
 	Root    string // --root
 	Scratch string // directory for the probe's files, which go again
+	// CgroupOf is where a container of this name has its processes.
+	CgroupOf func(name string) string
 }
 
 // Probe finds a runtime that works here: it runs executable (a static binary)
@@ -50,7 +52,7 @@ func (w Wanted) Probe(ctx context.Context, executable string, arguments ...strin
 			failures = append(failures, err)
 			continue
 		}
-		if err := found.try(ctx, w.Scratch, executable, arguments); err != nil {
+		if err := w.try(ctx, found, executable, arguments); err != nil {
 			failures = append(failures, err)
 			continue
 		}
@@ -109,8 +111,8 @@ func (p *Probed) parseVersion(output string) {
 }
 
 // try runs a container that does nothing but exit.
-func (p *Probed) try(ctx context.Context, scratch, executable string, arguments []string) error {
-	bundle, err := os.MkdirTemp(scratch, "probe-")
+func (w Wanted) try(ctx context.Context, p Probed, executable string, arguments []string) error {
+	bundle, err := os.MkdirTemp(w.Scratch, "probe-")
 	if err != nil {
 		return err
 	}
@@ -120,7 +122,7 @@ func (p *Probed) try(ctx context.Context, scratch, executable string, arguments 
 		return err
 	}
 	id := filepath.Base(bundle)
-	config, err := json.Marshal(probeConfig(id, executable, arguments))
+	config, err := json.Marshal(probeConfig(w.CgroupOf(id), executable, arguments))
 	if err != nil {
 		return err
 	}
@@ -143,7 +145,7 @@ func (p *Probed) try(ctx context.Context, scratch, executable string, arguments 
 }
 
 // probeConfig asks for namespaces and a cgroup with a limit, as containers do.
-func probeConfig(id, executable string, arguments []string) any {
+func probeConfig(cgroup, executable string, arguments []string) any {
 	type object = map[string]any
 	namespaces := []object{}
 	for _, kind := range []string{"pid", "mount", "ipc", "uts", "network"} {
@@ -158,7 +160,7 @@ func probeConfig(id, executable string, arguments []string) any {
 			{"destination": "/agent", "type": "bind", "source": executable, "options": []string{"bind", "ro"}},
 		},
 		"linux": object{
-			"cgroupsPath": "/sockerless/" + id,
+			"cgroupsPath": cgroup,
 			"namespaces":  namespaces,
 			"resources":   object{"pids": object{"limit": 100}},
 		},

@@ -190,7 +190,7 @@ func TestProbeRunsAContainer(t *testing.T) {
 	}
 	scratch := t.TempDir()
 	root := filepath.Join(scratch, "runc")
-	wanted := Wanted{Root: root, Scratch: scratch}
+	wanted := Wanted{Root: root, Scratch: scratch, CgroupOf: func(name string) string { return "/sockerless/" + name }}
 	found, err := wanted.Probe(t.Context(), program, "-test.run=^$")
 	if err != nil || found.Version == "" || found.Root != root {
 		t.Errorf("%+v, %v", found, err)

@@ -1,6 +1,10 @@
 package shimspec
 
-import "path/filepath"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path/filepath"
+)
 
 // Layout says where one instance of sockerless keeps its files: what must
 // survive a reboot under StateDir, sockets and namespaces under RunDir.
@@ -16,6 +20,17 @@ func (l Layout) Container(id string) ContainerPaths {
 		Run: filepath.Join(l.RunDir, "c", id[:16]),
 	}
 }
+
+// Tag names the instance in what it makes outside of its directories: 8 hex
+// digits of the SHA-256 of its state directory's path.
+func (l Layout) Tag() string {
+	sum := sha256.Sum256([]byte(l.StateDir))
+	return hex.EncodeToString(sum[:4])
+}
+
+// Cgroup is where a container's processes are, below the root of cgroups, unless
+// its user names another place.
+func (l Layout) Cgroup(id string) string { return "/sockerless/" + l.Tag() + "-" + id }
 
 // HostSocket serves HostService.
 func (l Layout) HostSocket() string { return filepath.Join(l.RunDir, "host.sock") }

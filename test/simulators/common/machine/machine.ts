@@ -5,6 +5,7 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
 
+import { recordName } from "../../../support/made.ts";
 import { removeCgroup } from "./cgroups.ts";
 import { Enclosure } from "./enclosure.ts";
 import { FileSystemViews } from "./file-systems.ts";
@@ -45,6 +46,7 @@ export class Machine implements AsyncDisposable {
     await mkdir(directory);
     await claimDirectory(options.directory);
     const cgroup = cgroupOf(options.directory);
+    recordName(path.basename(cgroup));
     stack.defer(() => removeCgroup(cgroup));
     const enclosure = stack.use(await Enclosure.start());
     const vpc = stack.use(await Vpc.start(enclosure));

@@ -6,6 +6,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { promisify } from "node:util";
+import { recordName } from "../../../support/made.ts";
 import {
   addressText,
   type Cidr,
@@ -73,7 +74,7 @@ export class Vpc implements AsyncDisposable {
   }
 
   static async start(enclosure: Enclosure): Promise<Vpc> {
-    const hostInterface = `aws${randomBytes(4).toString("hex")}`;
+    const hostInterface = recordName(`aws${randomBytes(4).toString("hex")}`);
     const range = await joinThisMachine(enclosure, hostInterface);
     const vpc = new Vpc(enclosure, range, hostInterface);
     await vpc.#startRouter(hostAddressOf(range));
