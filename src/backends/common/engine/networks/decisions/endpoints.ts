@@ -1,5 +1,5 @@
 /** A container's endpoints: what it asks of its networks, and how it is joined to them. Pure. */
-import { isIP, isIPv6 } from "node:net";
+import { isIP, isIPv4, isIPv6 } from "node:net";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -39,6 +39,9 @@ export function validateNetworking(networking: NetworkingConfig): void {
     }
     if (isPredefined(network) && endpoint.aliases.length > 0) {
       faults.push("network-scoped alias is supported only for containers in user defined networks");
+    }
+    if (endpoint.ipv4Address !== "" && !isIPv4(endpoint.ipv4Address)) {
+      faults.push(`invalid IPv4 address: ${endpoint.ipv4Address}`);
     }
     if (endpoint.ipv6Address !== "" && !isIPv6(endpoint.ipv6Address)) {
       faults.push(`invalid IPv6 address: ${endpoint.ipv6Address}`);

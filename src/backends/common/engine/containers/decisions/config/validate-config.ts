@@ -80,7 +80,7 @@ export function validateHostConfig(hostConfig: HostConfig): void {
   if (restartPolicy !== undefined) {
     validateRestartPolicy(restartPolicy);
   }
-  if (hostConfig.isolation !== "" && hostConfig.isolation !== "default") {
+  if (!["", "default"].includes(hostConfig.isolation.toLowerCase())) {
     throw invalid(`invalid isolation '${hostConfig.isolation}' on linux`);
   }
   if (Object.hasOwn(hostConfig.annotations, "")) {
