@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,25 +28,59 @@ describe("a builder", () => {
   test("that cannot be started is told at once, with the reason", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
     try {
-      const program = join(directory, "builder");
-      await writeFile(program, "", { mode: 0o600 });
-      const builder = new BuilderProcess(
-        {
-          stateDir: directory,
-          runDir: directory,
-          backendAddress: "unix:///nowhere",
-          builder: { cacheSize: 1, contextSize: 1 },
-          insecureRegistries: [],
-        },
-        createLogger({ level: "silent", process: "test" }),
-        { program, compiler: join(directory, "none") },
-      );
+      await writeFile(join(directory, "builder"), "", { mode: 0o600 });
       await assert.rejects(
-        builder.start(false, () => {}),
+        builderIn(directory).start(false, () => {}),
         { message: /^the builder cannot be started: spawn .* EACCES$/ },
       );
     } finally {
       await rm(directory, { recursive: true });
     }
   });
+
+  test("that was killed leaves no socket behind an orderly end", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
+    try {
+      const program = `#!${process.execPath}
+const socket = process.argv[process.argv.indexOf("--listen") + 1];
+require("node:net").createServer(() => process.kill(process.pid, "SIGKILL")).listen(socket);
+`;
+      await writeFile(join(directory, "builder"), program, { mode: 0o700 });
+      const builder = builderIn(directory);
+      const socket = await builder.start(false, () => {});
+      assert.equal(socket, join(directory, "builder.sock"));
+      assert.ok(existsSync(socket));
+
+      await builder.stop();
+      assert.ok(!existsSync(socket));
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  test("of a daemon before leaves no socket either", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
+    try {
+      await writeFile(join(directory, "builder.sock"), "");
+      await builderIn(directory).stop();
+      assert.ok(!existsSync(join(directory, "builder.sock")));
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
 });
+
+/** A builder whose program, state and socket are in a directory. */
+function builderIn(directory: string): BuilderProcess {
+  return new BuilderProcess(
+    {
+      stateDir: directory,
+      runDir: directory,
+      backendAddress: "unix:///nowhere",
+      builder: { cacheSize: 1, contextSize: 1 },
+      insecureRegistries: [],
+    },
+    createLogger({ level: "silent", process: "test" }),
+    { program: join(directory, "builder"), compiler: join(directory, "none") },
+  );
+}

@@ -113,19 +113,19 @@ export class BuilderProcess {
     }
   }
 
-  /** Ends the builder, and with it the builds under way. */
+  /** Ends the builder, and with it the builds under way, and removes the socket that a killed one has left. */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#compiler?.kill("SIGTERM");
     const child = this.#process;
-    if (child === undefined || hasExited(child)) {
-      return;
+    if (child !== undefined && !hasExited(child)) {
+      const exited = once(child, "exit");
+      child.kill("SIGTERM");
+      const limit = setTimeout(() => child.kill("SIGKILL"), stopLimitMs);
+      await exited;
+      clearTimeout(limit);
     }
-    const exited = once(child, "exit");
-    child.kill("SIGTERM");
-    const limit = setTimeout(() => child.kill("SIGKILL"), stopLimitMs);
-    await exited;
-    clearTimeout(limit);
+    await rm(this.#socket, { force: true });
   }
 
   kill(): void {
@@ -136,6 +136,10 @@ export class BuilderProcess {
 
   get #stateDir(): string {
     return path.join(this.#config.stateDir, "builder");
+  }
+
+  get #socket(): string {
+    return path.join(this.#config.runDir, "builder.sock");
   }
 
   /** The socket of the builder that runs; undefined: there is none, or none any more though its exit was not told yet. */
@@ -170,7 +174,7 @@ export class BuilderProcess {
     if (this.#stopping) {
       throw systemError("the builder is not started: sockerless ends");
     }
-    const socket = path.join(this.#config.runDir, "builder.sock");
+    const socket = this.#socket;
     const { backendAddress, builder, insecureRegistries } = this.#config;
     const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
     flags.push("--cache-size", String(builder.cacheSize));
