@@ -238,8 +238,8 @@ export class Lane {
     const token = this.#token();
     const count = `--mount=type=cache,id=${token},target=/count`;
     const dockerfile = `FROM busybox
-RUN ${count} echo one >> /count/runs
-RUN ${count} echo two >> /count/runs; cp /count/runs /both; : ${token}
+RUN ${count} echo one >> /count/runs; : ${token}
+RUN ${count} echo two >> /count/runs; cp /count/runs /both
 `;
     const id = await site.client(`build ${token}`, async () => {
       try {
