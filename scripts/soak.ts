@@ -41,7 +41,7 @@ const stormOfACloud = { SOCKERLESS_STORM_RUNS: "40" };
 const steps: readonly Step[] = [
   integration("tests", [
     ...["test/fault/!(builds|storm).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
-    ...["test/builds/programs.test.ts", "test/ecs/moto.test.ts"],
+    ...["test/builds/programs.test.ts", "test/builds/damaged-cache.test.ts", "test/ecs/moto.test.ts"],
     ...["test/local/hostile-images.test.ts", "test/local/handed-streams.test.ts"],
   ]),
   integration("builds beside BuildKit", [

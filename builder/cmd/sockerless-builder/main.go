@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless/builder/backend"
+	"github.com/sockerless/sockerless/builder/cachefiles"
 	"github.com/sockerless/sockerless/builder/server"
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -30,14 +31,26 @@ func main() {
 	contextBytes := flag.Int64("context-size", 32<<30, "bytes that a build context may hold, unpacked")
 	insecure := flag.String("insecure-registries", "", "registries that caches and images may be at without TLS, with commas between")
 	supervised := flag.Bool("supervised", false, "end when standard input does: whoever holds its other end is gone")
+	check := flag.Bool("check-database", false, "look at the database whose path is the argument, and end")
 	flag.Parse()
-	if err := run(*address, *listen, *state, worker.Limits{
+	if *check {
+		exitWith(cachefiles.Check(flag.Arg(0)))
+		return
+	}
+	exitWith(run(*address, *listen, *state, worker.Limits{
 		CacheBytes: *cacheBytes, Context: worker.ContextLimits{Bytes: *contextBytes, Entries: maxContextEntries},
-	}, strings.FieldsFunc(*insecure, func(r rune) bool { return r == ',' }), *supervised); err != nil {
-		fmt.Fprintf(os.Stderr, "sockerless-builder: %s\n", err)
+	}, strings.FieldsFunc(*insecure, func(r rune) bool { return r == ',' }), *supervised))
+}
+
+// exitWith ends the process where there is an error.
+func exitWith(err error) {
+	if err != nil {
+		tell(err.Error())
 		os.Exit(1)
 	}
 }
+
+func tell(line string) { fmt.Fprintf(os.Stderr, "sockerless-builder: %s\n", line) }
 
 // maxContextEntries is how many files, directories and links a build context may have.
 const maxContextEntries = 1_000_000
@@ -65,6 +78,13 @@ func run(address, listen, state string, limits worker.Limits, insecureRegistries
 		return err
 	}
 	defer lock.Close()
+	own, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := cachefiles.DropDamaged(ctx, state, []string{own, "--check-database"}, tell); err != nil {
+		return err
+	}
 	client, err := backend.Dial(address)
 	if err != nil {
 		return err

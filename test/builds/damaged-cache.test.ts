@@ -1,0 +1,84 @@
+/**
+ * Damaged files of the build cache: builds go on without what was dropped, and the log names it. With SOCKERLESS_SOAK=1
+ * each database is damaged in each way, else a sample.
+ */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { open, stat, truncate } from "node:fs/promises";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+
+import { built, compileBuilder } from "../support/builds.ts";
+import { buildLimitMs } from "../support/command.ts";
+import { processOf } from "../support/processes.ts";
+import { untilTrue } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+before(compileBuilder, { timeout: buildLimitMs });
+const setting = withDaemon();
+const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
+
+const pageBytes = 4096;
+
+/** Damages a file of whole pages. */
+const damages: Readonly<Record<string, (file: string) => Promise<void>>> = {
+  "cut in the middle": async (file) => truncate(file, (await stat(file)).size / 2),
+  "cut within its first page": (file) => truncate(file, 100),
+  garbled: (file) => fillPages(file, 0xa5, 2),
+  "garbled whole": (file) => fillPages(file, 0xa5, 0),
+  "full of zeros": (file) => fillPages(file, 0, 2),
+};
+const databases = ["states.db", "metadata.db", "keys.db", "history.db"];
+const sample = [
+  ["keys.db", "cut in the middle"],
+  ["metadata.db", "garbled"],
+  ["states.db", "garbled"],
+] as const;
+
+/** Writes over a file from a page on. */
+async function fillPages(file: string, byte: number, first: number): Promise<void> {
+  const handle = await open(file, "r+");
+  const { size } = await handle.stat();
+  const start = first * pageBytes;
+  await handle.write(Buffer.alloc(size - start, byte), 0, size - start, start);
+  await handle.close();
+}
+
+/** Builds an image, which says so. */
+async function build(): Promise<string> {
+  const name = randomUUID();
+  const image = await built(setting.daemon.socket, `FROM busybox\nRUN echo ${name} > /name\n`);
+  assert.equal(await setting.daemon.ok("run", "--rm", image, "cat", "/name"), name);
+  return image;
+}
+
+/** Kills the builder, and waits until the daemon knows: the next build starts another. */
+async function killBuilder(): Promise<void> {
+  const { daemon } = setting;
+  const ends = (): number => daemon.output.split("the builder ended unexpectedly").length;
+  const before = ends();
+  process.kill(await processOf(daemon, "builder"), "SIGKILL");
+  await untilTrue(() => ends() > before);
+}
+
+describe("a build beside the build cache's", () => {
+  for (const [database, damage] of isWhole
+    ? databases.flatMap((each) => Object.keys(damages).map((how) => [each, how] as const))
+    : sample) {
+    test(`${database}, ${damage}`, async () => {
+      const { daemon } = setting;
+      const image = await build();
+      const container = await daemon.ok("run", "-d", image, "sleep", "1000000");
+      await killBuilder();
+      const file = join(daemon.stateDir, "builder", database);
+      await damages[damage]?.(file);
+
+      await build();
+      const told = `the build cache's ${file} is damaged and dropped: `;
+      await untilTrue(() => daemon.output.includes(told));
+      await daemon.ok("rm", "--force", container);
+      await daemon.ok("builder", "prune", "--all", "--force");
+      await build();
+    });
+  }
+});
