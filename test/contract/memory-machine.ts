@@ -241,6 +241,7 @@ export class MemoryMachine {
         interruptionOf: () => "",
         wholeLog: () => undefined,
         stored: () => ({ kind: "unix", path: path.join(this.directory, "stored") }),
+        storedServed: () => Promise.resolve(),
       },
       images: {
         prepare: async () => "",

@@ -11,8 +11,9 @@ import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@conn
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
+import { until } from "../../../test/support/until.ts";
 import { HostService } from "../../gen/sockerless/host/v1/host_pb.ts";
-import { createHostClient, type HostClient, orHostError } from "./host-client.ts";
+import { createHostClient, type HostClient, type HostClientOptions, orHostError } from "./host-client.ts";
 
 async function hostOf(
   t: TestContext,
@@ -21,9 +22,11 @@ async function hostOf(
   return (await serve(t, service)).host;
 }
 
+/** @param socket of one that has ended, whose place it takes */
 async function serve(
   t: TestContext,
   service: Partial<ServiceImpl<typeof HostService>>,
+  { socket, ...options }: HostClientOptions & { readonly socket?: string } = {},
 ): Promise<{ readonly host: HostClient; readonly path: string; end(): void }> {
   const sessions = new Set<ServerHttp2Session>();
   const server = createServer(
@@ -31,11 +34,11 @@ async function serve(
   );
   server.on("session", (session) => void sessions.add(session));
   const directory = await mkdtemp(join(tmpdir(), "skl-host-client-"));
-  const path = join(directory, "host.sock");
+  const path = socket ?? join(directory, "host.sock");
   const listening = once(server, "listening");
   server.listen(path);
   await listening;
-  const host = createHostClient(path);
+  const host = createHostClient(path, options);
   t.after(async () => {
     host.close();
     server.close();
@@ -99,13 +102,17 @@ test("a time limit and a signal end a call", async (t) => {
   await assert.rejects(client.launchContainer({}, { signal: AbortSignal.abort() }), { code: Code.Canceled });
 });
 
-test("a host process that breaks off, or is not there, is named", async (t) => {
-  const { host, path, end } = await serve(t, {
-    launchContainer: (_request, { signal }) => {
-      end();
-      return once(signal, "abort").then(() => ({}));
+test("a host process that breaks off, or is not there, is named once nobody takes its place", async (t) => {
+  const { host, path, end } = await serve(
+    t,
+    {
+      launchContainer: (_request, { signal }) => {
+        end();
+        return once(signal, "abort").then(() => ({}));
+      },
     },
-  });
+    { awayMs: 0 },
+  );
   await assert.rejects(orHostError(host.client.launchContainer({})), {
     kind: "unavailable",
     message: /^the connection to the host process broke \(HTTP\/2 code \d+\)$/,
@@ -114,4 +121,66 @@ test("a host process that breaks off, or is not there, is named", async (t) => {
     kind: "unavailable",
     message: new RegExp(`^cannot reach the host process at ${RegExp.escape(path)}: `),
   });
+});
+
+test("a call under way when the host process dies is made again of the next one", async (t) => {
+  const seen: string[] = [];
+  const dies = async (died: () => void, signal: AbortSignal): Promise<never> => {
+    died();
+    await once(signal, "abort");
+    throw new ConnectError("nobody hears this");
+  };
+  const first = await serve(t, {
+    launchContainer: ({ containerId }, { signal }) => {
+      seen.push(containerId);
+      return dies(first.end, signal);
+    },
+  });
+  const launched = first.host.client.launchContainer({ containerId: "c1" });
+  await until(() => seen.length === 1 || undefined);
+  const second = await serve(
+    t,
+    {
+      launchContainer: ({ containerId }) => ({ agentSocket: `agent of ${containerId}` }),
+      async *takeUpload({ uploadId }, { signal }) {
+        seen.push(uploadId);
+        yield await dies(second.end, signal);
+      },
+    },
+    { socket: first.path },
+  );
+  assert.equal((await launched).agentSocket, "agent of c1");
+
+  const messages = first.host.client.takeUpload({ uploadId: "u1" })[Symbol.asyncIterator]();
+  const ready = messages.next();
+  await until(() => seen.length === 2 || undefined);
+  await serve(
+    t,
+    {
+      async *takeUpload({ uploadId }) {
+        seen.push(uploadId);
+        yield { message: { case: "ready" as const, value: {} } };
+      },
+    },
+    { socket: first.path },
+  );
+  assert.equal((await ready).value?.message.case, "ready");
+  assert.deepEqual(seen, ["c1", "u1", "u1"]);
+});
+
+test("nobody waits for a host process who has left, has no more time, or has closed the client", async (t) => {
+  const { host, end } = await serve(t, {});
+  end();
+  const left = new AbortController();
+  const calls = [
+    host.client.launchContainer({}, { signal: left.signal }),
+    host.client.prepareSpare({}, { timeoutMs: 50 }),
+    host.client.listContainers({}),
+  ];
+  const settled = Promise.allSettled(calls);
+  await assert.rejects(calls[1] ?? assert.fail(), { code: Code.Unavailable });
+  left.abort();
+  await assert.rejects(calls[0] ?? assert.fail(), { code: Code.Unavailable });
+  host.close();
+  await settled;
 });

@@ -12,6 +12,7 @@ import {
   unavailable,
 } from "../../common/errors.ts";
 import { HostService } from "../../gen/sockerless/host/v1/host_pb.ts";
+import { withRepeatedCalls } from "./repeated-calls.ts";
 
 /** Typed calls to the machine's host process. */
 export interface HostClient {
@@ -23,8 +24,17 @@ export interface HostClient {
 /** The most bytes of an answer, which lists all containers at most; as many as the library takes. */
 const readMaxBytes = 0xffff_ffff;
 
-/** A client of the host process that serves on the unix socket; dials on use, again after the process was replaced. */
-export function createHostClient(socket: string): HostClient {
+/** Settings of {@link createHostClient}. */
+export interface HostClientOptions {
+  /** Milliseconds for which a call waits for a host process; for tests. */
+  readonly awayMs?: number;
+}
+
+/**
+ * A client of the host process that serves on the unix socket; dials on use, again after the process was replaced. Calls
+ * that nobody answers meanwhile wait for that, bounded, and are repeated.
+ */
+export function createHostClient(socket: string, { awayMs }: HostClientOptions = {}): HostClient {
   const connection = new AgentConnection({
     address: { kind: "unix", path: socket },
     peer: "the host process",
@@ -36,7 +46,17 @@ export function createHostClient(socket: string): HostClient {
     acceptCompression: [],
   });
   const unary = unaryByHand(transport, { connection, containerId: undefined, readMaxBytes });
-  return { client: createClient(HostService, { ...transport, unary }), close: () => connection.close() };
+  const closed = new AbortController();
+  return {
+    client: createClient(
+      HostService,
+      withRepeatedCalls({ ...transport, unary }, { closed: closed.signal, awayMs }),
+    ),
+    close() {
+      closed.abort();
+      connection.close();
+    },
+  };
 }
 
 /**

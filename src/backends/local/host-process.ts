@@ -1,31 +1,21 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
+
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { messageOf, systemError, unavailable } from "../../common/errors.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { createHostClient, fromHostError, type HostClient } from "./host-client.ts";
 import { HostLog } from "./host-log.ts";
+import { isAway } from "./repeated-calls.ts";
 
 /** The time in which the host process has to answer its first call. */
 const readyTimeoutMs = 10_000;
-const readyPollMs = 5;
 /** Waits between restarts of a host process that keeps dying. */
 const restartDelaysMs = [0, 100, 500, 2_000, 5_000];
 /** A host process that lived this long starts the back-off anew. */
 const stableMs = 60_000;
-
-/** The time for which a call that must be made waits for a dead host process: as long as its restart may take. */
-const awayLimitMs = 30_000;
-const awayPollMs = 50;
-/** Codes of a call that failed because the host process is gone. */
-const awayCodes: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Aborted, Code.Canceled]);
-
-/** Tells whether a call failed because the host process is gone: another one is started. */
-export function isAway(error: unknown): boolean {
-  return error instanceof ConnectError && awayCodes.has(error.code);
-}
 
 export interface HostProcessOptions {
   /** The agent's executable. */
@@ -85,26 +75,6 @@ export class HostProcess {
     return this.#host.client;
   }
 
-  /**
-   * Makes a call that may be repeated, and repeats it when the host process died in it or is not there: another one is
-   * started, and nothing is left half made or half cleared away.
-   *
-   * @throws what the call throws; what its last attempt throws where no host process answers in time
-   */
-  async persist<T>(call: (client: HostClient["client"]) => Promise<T>): Promise<T> {
-    const deadline = performance.now() + awayLimitMs;
-    for (;;) {
-      try {
-        return await call(this.client);
-      } catch (error) {
-        if (!isAway(error) || this.#closing || performance.now() > deadline) {
-          throw error;
-        }
-        await delay(awayPollMs);
-      }
-    }
-  }
-
   /** Ends the host process; containers go on. */
   async close(): Promise<void> {
     this.#closing = true;
@@ -136,26 +106,21 @@ export class HostProcess {
     const ended = new AbortController();
     child.once("error", (error) => ended.abort(error));
     child.once("exit", (code, signal) => ended.abort(new Error(`it ended with ${signal ?? `code ${code}`}`)));
-    const deadline = performance.now() + readyTimeoutMs;
-    let last: unknown;
-    while (performance.now() < deadline) {
+    try {
+      return await this.#host.client.hello({}, { signal: ended.signal, timeoutMs: readyTimeoutMs });
+    } catch (error) {
       if (ended.signal.aborted) {
         throw systemError(
           `the host process ${this.#options.agentPath} cannot run: ${messageOf(ended.signal.reason)}: ${this.#log.lastWords}`,
           ended.signal.reason,
         );
       }
-      try {
-        return await this.#host.client.hello({});
-      } catch (error) {
-        if (error instanceof ConnectError && error.code !== Code.Unavailable) {
-          throw fromHostError(error); // it answered: no runtime that works, say
-        }
-        last = error;
-        await delay(readyPollMs);
+      const isSilent = error instanceof ConnectError && error.code === Code.DeadlineExceeded;
+      if (!isAway(error) && !isSilent) {
+        throw fromHostError(error); // it answered: no runtime that works, say
       }
+      throw unavailable(`the host process did not answer within ${readyTimeoutMs / 1000} s`, error);
     }
-    throw unavailable(`the host process did not answer within ${readyTimeoutMs / 1000} s`, last);
   }
 
   /** Starts another one when this one dies. */

@@ -16,15 +16,13 @@ import type {
   TakenUpload,
 } from "../common/driver/archives.ts";
 import type { ImagePreparer } from "../common/driver/images.ts";
-import { fromHostError, orHostError } from "./host-client.ts";
-import type { HostProcess } from "./host-process.ts";
+import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 
 /** Layers that are unpacked at one time: unpacking is bound by the disk, not by processors. */
 const parallelUnpacks = 2;
 
 /** An image runs here once each of its layers lies unpacked on this machine. */
-export function localImages(process: HostProcess, storedSocket: string): ImagePreparer {
-  const host = process.client;
+export function localImages(host: HostClient["client"], storedSocket: string): ImagePreparer {
   /** Diff IDs of layers that are known to be there: an image of a build has as many as steps, and but one new one. */
   const unpacked = new Set<string>();
   const expect = async (uploadId: string, blobPath: string, signal: AbortSignal): Promise<ExpectedUpload> => {
@@ -123,7 +121,7 @@ export function localImages(process: HostProcess, storedSocket: string): ImagePr
       async forget(diffIds) {
         for (const diffId of diffIds) {
           unpacked.delete(diffId);
-          await orHostError(process.persist((client) => client.removeLayer({ diffId })));
+          await orHostError(host.removeLayer({ diffId }));
         }
       },
     },

@@ -12,8 +12,7 @@ import {
 import type { NetworkChange, NetworkFabric } from "../common/driver/networks.ts";
 import { nothingFound } from "../common/ready-made-roles.ts";
 import { bridgeNameOf, bridgeOptionsOf } from "../common/model/bridge-options.ts";
-import { fromHostError, orHostError } from "./host-client.ts";
-import type { HostProcess } from "./host-process.ts";
+import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";
 import { ownNames, readIfThere, resolvConf } from "./name-files.ts";
 
@@ -23,8 +22,7 @@ function bridgeName({ network, driverReference }: NetworkRecord): string {
 }
 
 /** One bridge per Docker network; `host` and `none` need nothing. */
-export function localNetworks(process: HostProcess): NetworkFabric {
-  const host = process.client;
+export function localNetworks(host: HostClient["client"]): NetworkFabric {
   return {
     bridgeSettings: "apply",
     endpointAddresses: "real",
@@ -40,22 +38,20 @@ export function localNetworks(process: HostProcess): NetworkFabric {
       const [base = "", prefix = ""] = pool.subnet.split("/");
       const options = bridgeOptionsOf(network.options, network.internal);
       try {
-        await process.persist((client) =>
-          client.ensureNetwork({
-            networkId: network.id,
-            bridge,
-            gateway: `${pool.gateway || base}/${prefix}`,
-            internal: network.internal,
-            isolate: true,
-            alone: record.phase === Phase.CREATING && !pool.configured,
-            given: options.name !== "",
-            mtu: options.mtu,
-            unaddressed: !options.addressed,
-            apart: !options.interconnected,
-            unmasked: !options.masquerades,
-            source: options.source,
-          }),
-        );
+        await host.ensureNetwork({
+          networkId: network.id,
+          bridge,
+          gateway: `${pool.gateway || base}/${prefix}`,
+          internal: network.internal,
+          isolate: true,
+          alone: record.phase === Phase.CREATING && !pool.configured,
+          given: options.name !== "",
+          mtu: options.mtu,
+          unaddressed: !options.addressed,
+          apart: !options.interconnected,
+          unmasked: !options.masquerades,
+          source: options.source,
+        });
       } catch (error) {
         throw isTaken(error) ? conflict(error.rawMessage, error) : fromHostError(error);
       }
@@ -63,7 +59,7 @@ export function localNetworks(process: HostProcess): NetworkFabric {
     },
     async remove(record) {
       const request = { networkId: record.network?.id ?? "", bridge: bridgeName(record) };
-      await orHostError(process.persist((client) => client.removeNetwork(request)));
+      await orHostError(host.removeNetwork(request));
     },
     async connect(change) {
       const { after, network, endpoint, defaultGateway } = change;

@@ -28,7 +28,6 @@ describe("the watch of the room of volumes", () => {
       {
         client: createClient(HostService, transport),
         logger: pino({}, { write: (line) => lines.push(line) }),
-        persist: () => assert.fail("nothing is changed"),
       },
       create(HelloResponseSchema),
     );

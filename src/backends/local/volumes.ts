@@ -11,14 +11,15 @@ import {
 import type { VolumeDriver, VolumeStore } from "../common/driver/volumes.ts";
 import { nothingFound, partsReady } from "../common/ready-made-roles.ts";
 import { orHostError } from "./host-client.ts";
-import { type HostProcess, isAway } from "./host-process.ts";
+import type { HostProcess } from "./host-process.ts";
+import { isAway } from "./repeated-calls.ts";
 
 /** Time after which a watch that was cut off is begun again. */
 const watchAgainMs = 1_000;
 
 /** Volumes of this machine: the host process has the drivers, and tells their rules. */
 export function localVolumes(
-  host: Pick<HostProcess, "client" | "logger" | "persist">,
+  host: Pick<HostProcess, "client" | "logger">,
   hello: HelloResponse,
 ): VolumeStore {
   return {
@@ -26,12 +27,12 @@ export function localVolumes(
     parts: partsReady,
     found: nothingFound,
     async create({ name, driver, options }) {
-      const made = host.persist((client) => client.createVolume({ name, driver, options }));
+      const made = host.client.createVolume({ name, driver, options });
       const { path, mountpoint, status } = await orHostError(made.catch(refuseOther));
       return { reference: path, mountpoint, status };
     },
     async remove(record) {
-      await orHostError(host.persist((client) => client.removeVolume({ name: record.name })));
+      await orHostError(host.client.removeVolume({ name: record.name }));
     },
     async watchRoom(tell, signal) {
       let logged = "";

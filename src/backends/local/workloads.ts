@@ -92,6 +92,9 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
     interruptionOf: () => "",
     wholeLog: () => undefined,
     stored: () => ({ kind: "unix", path: options.storedSocket }),
+    async storedServed() {
+      await orHostError(host.hello({}));
+    },
   };
 }
 

@@ -86,6 +86,7 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
       const agent = task !== undefined && isThere(context, task) ? context.agents.addressOf(task) : undefined;
       return agent ?? { kind: "unix", path: context.stored.socket };
     },
+    storedServed: () => Promise.resolve(), // By this process.
   };
 }
 

@@ -91,4 +91,7 @@ export interface Workloads {
 
   /** The place where log and files of a container that does not run are served now. */
   stored(containerId: string): AgentAddress;
+
+  /** Waits, bounded, where nobody serves stored containers for the moment. @throws unavailable */
+  storedServed(): Promise<void>;
 }

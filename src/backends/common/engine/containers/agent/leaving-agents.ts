@@ -93,7 +93,10 @@ async function agentReplaced(
     const replaced = Promise.withResolvers<boolean>();
     const resolve = (): void => replaced.resolve(true);
     if (generation === 0n || link === undefined) {
-      void released.then(() => startSettled(live)).then(resolve);
+      void released
+        .then(() => startSettled(live))
+        .then(() => context.driver.workloads.storedServed())
+        .then(resolve, () => replaced.resolve(false));
     } else {
       link.ended.signal.addEventListener("abort", resolve, { once: true, signal: scope });
     }
