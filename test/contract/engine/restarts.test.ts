@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { isErrorKind, messageOf, unavailable } from "../../../src/common/errors.ts";
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -30,6 +32,23 @@ describe("a container that its policy starts again", () => {
     return id;
   };
 
+  /** Launches fail as where the machine does not answer. */
+  const refusing = (): PromiseWithResolvers<void> => {
+    const launches = Promise.withResolvers<void>();
+    launches.promise.catch(() => undefined);
+    launches.reject(unavailable("the machine is away"));
+    return launches;
+  };
+
+  /** Has starts fail so until one of a generation has, and settled. */
+  const failStarts = async (id: string, generation: bigint): Promise<void> => {
+    bench.machine.busyLaunches = refusing();
+    await untilTrue(() => {
+      const record = bench.state.containers.get(id);
+      return record !== undefined && record.generation >= generation && record.phase === Phase.UNSPECIFIED;
+    });
+  };
+
   it("ends the wait of who waits for it when a user stops it between two runs", async () => {
     const id = await crashing();
     const waiting = bench.wait(id, WaitCondition.NOT_RUNNING);
@@ -44,6 +63,68 @@ describe("a container that its policy starts again", () => {
     assert.equal(await bench.wait(id, WaitCondition.NOT_RUNNING), 128);
     assert.equal(statusOf(id), ContainerStatus.EXITED);
     assert.match(bench.state.containers.get(id)?.state?.error ?? "", /port is already allocated/);
+  });
+
+  it("is not given up where the machine cannot be reached for its restart", async () => {
+    const id = await bench.runScript("exit 6", { hostConfig: { restartPolicy: { name: "always" } } });
+    const waiting = bench.wait(id, WaitCondition.NOT_RUNNING);
+    await bench.wait(id, WaitCondition.NEXT_EXIT);
+    await failStarts(id, (bench.state.containers.get(id)?.generation ?? 0n) + 2n);
+    const { state, restartCount } = bench.state.containers.get(id) ?? assert.fail();
+    assert.deepEqual(
+      [state?.status, state?.exitCode, state?.error],
+      [ContainerStatus.RESTARTING, 6, "the machine is away"],
+    );
+    bench.machine.busyLaunches = undefined;
+    await untilTrue(() => (bench.state.containers.get(id)?.restartCount ?? 0) > restartCount);
+    await bench.containers.stopContainer({ container: id });
+    assert.equal(await waiting, 6);
+  });
+
+  it("is not given up by a backend that takes such a restart up", async () => {
+    const id = await bench.runScript("exit 6", { hostConfig: { restartPolicy: { name: "always" } } });
+    await untilTrue(() => statusOf(id) === ContainerStatus.RESTARTING);
+    const record = bench.state.containers.get(id) ?? assert.fail();
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.containers.stopContainer({ container: id });
+    await bench.state.commit((change) =>
+      change.containers.put({ ...record, phase: Phase.STARTING, generation: record.generation + 10n }),
+    );
+    await bench.stopBackend();
+    bench.machine.busyLaunches = refusing();
+    await bench.startBackend();
+    await failStarts(id, record.generation + 11n);
+    bench.machine.busyLaunches = undefined;
+    await untilTrue(() => (bench.state.containers.get(id)?.restartCount ?? 0) > record.restartCount);
+    await bench.containers.stopContainer({ container: id });
+  });
+
+  it("is started by the next backend as soon as the machine can be reached", async () => {
+    const id = await bench.runScript("exec sleep 60", { hostConfig: { restartPolicy: { name: "always" } } });
+    await bench.containers.stopContainer({ container: id });
+    const { generation } = bench.state.containers.get(id) ?? assert.fail();
+    await bench.stopBackend();
+    bench.machine.busyLaunches = refusing();
+    await bench.startBackend();
+    await failStarts(id, generation + 1n);
+    bench.machine.busyLaunches = undefined;
+    await untilTrue(() => statusOf(id) === ContainerStatus.RUNNING);
+  });
+
+  it("keeps its last exit where a user's start finds the machine away", async () => {
+    const id = await bench.runScript("exit 6");
+    assert.equal(await bench.wait(id), 6);
+    bench.machine.busyLaunches = refusing();
+    await assert.rejects(
+      bench.containers.startContainer({ container: id }),
+      (error) => isErrorKind(error, "unavailable") && /the machine is away/.test(messageOf(error)),
+    );
+    bench.machine.busyLaunches = undefined;
+    const { state } = bench.state.containers.get(id) ?? assert.fail();
+    assert.deepEqual([state?.status, state?.exitCode], [ContainerStatus.EXITED, 6]);
+    await bench.containers.startContainer({ container: id });
+    assert.equal(await bench.wait(id), 6);
   });
 
   it("cannot be paused or looked into between two runs", async () => {

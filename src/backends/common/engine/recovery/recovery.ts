@@ -5,7 +5,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 
-import { messageOf, unavailable } from "../../../../common/errors.ts";
+import { isErrorKind, messageOf, unavailable } from "../../../../common/errors.ts";
 import { newId, shortId } from "../../../../common/ids.ts";
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import {
@@ -31,7 +31,7 @@ import { restartsAtBoot } from "../containers/decisions/life/restart-policy.ts";
 import { adoptEndpoints } from "../networks/adopt-endpoints.ts";
 import { settleNetwork } from "../networks/network-lifecycle.ts";
 import { builtinNetworks } from "../networks/decisions/networks.ts";
-import { containerExited, scheduleRestart } from "../containers/run/container-exit.ts";
+import { containerExited, restartLater, scheduleRestart } from "../containers/run/container-exit.ts";
 import { discard } from "../containers/create/create-container.ts";
 import { exitOfWorkload } from "../containers/run/lost-container.ts";
 import { isFrozenByCommit } from "../containers/decisions/life/transitions.ts";
@@ -42,6 +42,7 @@ import { resumeStart, startContainer } from "../containers/start/start-container
 import { watchContainer } from "../containers/run/watch-container.ts";
 import { reseal } from "../containers/agent/reseal.ts";
 import type { StartWork } from "./start-work.ts";
+import { keepTrying } from "../work/keep-trying.ts";
 import { settleVolume } from "../volumes/volumes.ts";
 import {
   hasProcess,
@@ -236,7 +237,7 @@ async function recoverContainer(
     clearRemains(context, record);
   } else if (record.phase === Phase.STARTING) {
     void context.background.run(`take up the start of container ${record.id}`, () =>
-      resumeStart(context, record),
+      resumeStart(context, record).catch((error: unknown) => restartLater(context, live, error)),
     );
   } else if (hasProcess(record)) {
     const isSameRun = found?.generation === record.generation;
@@ -278,11 +279,25 @@ function recoverStopped(
   if (isActive(record)) {
     scheduleRestart(context, live);
   } else if (isStartedAtBoot(record)) {
-    void context.background.run(`start container ${record.id} by its policy`, () =>
-      startContainer(context, record.id),
+    const what = `start container ${record.id} by its policy`;
+    void context.background.run(what, () =>
+      keepTrying(
+        context,
+        what,
+        () => startAtBoot(context, record.id),
+        (error) => isErrorKind(error, "unavailable"),
+      ),
     );
   } else if (hostConfigOf(record).autoRemove && stateOf(record).status === ContainerStatus.EXITED) {
     context.followUps.autoRemove(record.id);
+  }
+}
+
+/** Starts it, unless somebody else has started or removed it since. */
+async function startAtBoot(context: EngineContext, id: string): Promise<void> {
+  const record = context.state.containers.get(id);
+  if (record !== undefined && !hasProcess(record) && isStartedAtBoot(record)) {
+    await startContainer(context, id);
   }
 }
 

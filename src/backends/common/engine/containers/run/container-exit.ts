@@ -1,7 +1,8 @@
 /** Handles the end of a main process: the record, those who wait, and the restart or removal that follows. */
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
-import { isErrorKind } from "../../../../../common/errors.ts";
+import { isErrorKind, messageOf } from "../../../../../common/errors.ts";
+import { ContainerStatus } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import {
   type ContainerRecord,
   type ExecRecord,
@@ -108,10 +109,26 @@ export function scheduleRestart(context: EngineContext, live: LiveContainer): vo
       await context.followUps.restart(live.id);
     } catch (error) {
       if (!isErrorKind(error, "not-found") && error !== live.startEnded) {
-        throw error;
+        restartLater(context, live, error);
       }
     }
   });
+}
+
+/**
+ * Schedules a policy's restart again that could not be made: the container still waits for it.
+ *
+ * @throws the error, where it does not
+ */
+export function restartLater(context: EngineContext, live: LiveContainer, error: unknown): void {
+  const record = context.state.containers.get(live.id);
+  const isDue = record !== undefined && stateOf(record).status === ContainerStatus.RESTARTING;
+  if (!isDue || context.shutdown.aborted) {
+    throw error;
+  }
+  context.logger.warn({ err: error, container: live.id }, `a restart is tried again: ${messageOf(error)}`);
+  live.restartDelayMs = nextRestartDelay(live.restartDelayMs, 0);
+  scheduleRestart(context, live);
 }
 
 /** An event's time is when the process ended, so that what is told late is told right. */

@@ -1,7 +1,13 @@
 /** Starting a container: journalled, launched by the driver, started by its agent. */
 import { isDeepStrictEqual } from "node:util";
 
-import { conflict, fromUnknown, SockerlessError, systemError } from "../../../../../common/errors.ts";
+import {
+  conflict,
+  fromUnknown,
+  isErrorKind,
+  SockerlessError,
+  systemError,
+} from "../../../../../common/errors.ts";
 import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import {
   ContainerStatus,
@@ -24,7 +30,7 @@ import { startRefusal } from "../decisions/life/refusals.ts";
 import { type Continued, withNextStep } from "./next-step.ts";
 import { putLayers } from "./put-layers.ts";
 import { unknownFailureCode } from "../decisions/life/start-failure.ts";
-import { running, startFailed, starting } from "../decisions/life/transitions.ts";
+import { running, startFailed, starting, startNotMade } from "../decisions/life/transitions.ts";
 import { connectedEndpoints, releaseAddresses } from "../../networks/endpoint-addresses.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
 import { type Endpoints, placedEndpoints } from "../../../model/endpoints.ts";
@@ -414,7 +420,12 @@ async function recordRunning(
   }, "happened");
 }
 
-/** @returns the error to answer */
+/**
+ * Records a start that failed. Where something that it needs cannot be reached, the container keeps its last exit, and goes
+ * on restarting.
+ *
+ * @returns the error to answer
+ */
 async function recordFailure(
   context: EngineContext,
   live: LiveContainer,
@@ -424,12 +435,14 @@ async function recordFailure(
   const reason = error instanceof FailedStart ? error.reason : fromUnknown(error);
   const exitCode = error instanceof FailedStart ? error.exitCode : unknownFailureCode;
   const startPhases = live.run.start?.phases.list ?? record.startPhases;
-  const failed = startFailed(withFields(record, { startPhases }), exitCode, reason.message);
+  const told = withFields(record, { startPhases });
+  const isMade = record.phase !== Phase.STARTING || !isErrorKind(reason, "unavailable");
+  const failed = isMade ? startFailed(told, exitCode, reason.message) : startNotMade(told, reason.message);
   await context.state.commit((change) => change.containers.put(failed), "happened");
   tellFailed(context, record.id, startPhases, reason);
   live.run.leave();
   live.reservations.fail(conflict(reason.message, reason)); // A conflict for any reason: `unavailable` would mean a lost backend.
-  if (stateOf(record).status === ContainerStatus.RESTARTING) {
+  if (isMade && stateOf(record).status === ContainerStatus.RESTARTING) {
     live.waiters.tellExit({ exitCode, error: reason.message }); // It does not run again, as its policy had promised.
   }
   releaseRun(context, live, record.endpoints);

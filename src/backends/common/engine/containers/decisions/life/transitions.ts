@@ -103,6 +103,11 @@ export function startFailed(record: ContainerRecord, exitCode: number, error: st
   });
 }
 
+/** The start could not be made, which is no failure of the container: it is what it was, with the reason. */
+export function startNotMade(record: ContainerRecord, error: string): ContainerRecord {
+  return withState(withFields(withoutRun(record), { startToken: "" }), { error });
+}
+
 /** The main process ended. @param restarting whether the restart policy starts it again */
 export function exited(record: ContainerRecord, exit: Exit, restarting: boolean): ContainerRecord {
   const next = withState(withoutRun(record), {
