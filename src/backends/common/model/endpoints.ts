@@ -35,9 +35,13 @@ export function placedEndpoints(endpoints: Endpoints, address: string): Record<s
   );
 }
 
-/** Its interface is the platform's: a hardware address that was asked for is on none. */
+/**
+ * Its interface is the platform's: a hardware address that was asked for is on none. On `host`, whose endpoint has no
+ * address of its own, it has no hardware address either.
+ */
 export function placedEndpoint(endpoint: NetworkEndpoint, address: string): NetworkEndpoint {
-  const macAddress = address === "" ? endpoint.macAddress : macOfAddress(endpoint.ipAddress);
+  const hasOwn = address !== "" && endpoint.ipAddress !== "";
+  const macAddress = hasOwn ? macOfAddress(endpoint.ipAddress) : endpoint.macAddress;
   return create(NetworkEndpointSchema, { ...endpoint, macAddress, reachableAddress: address });
 }
 
