@@ -93,6 +93,23 @@ describe("images on ECS", () => {
     return store.images.containers.idOf(reference);
   }
 
+  it("are refused with the action and the repository where nobody may look for their layers", async (context) => {
+    await using proxy = await RegistryProxy.start(ecrRegistry.host);
+    proxy.intercept = ({ method, url }, response) => {
+      const isLook = method === "HEAD" && url?.includes("/blobs/") === true;
+      if (isLook) {
+        response.writeHead(403).end(); // An answer to HEAD has no body.
+      }
+      return isLook;
+    };
+    const store = await open(context, imagesOf({ ecrRepository: `${proxy.host}/sockerless` }));
+    await assert.rejects(load(store, await image("unseen")), (error: Error) => {
+      assert.match(error.message, /ecr:BatchCheckLayerAvailability/);
+      assert.ok(error.message.startsWith(`${proxy.host}/sockerless: denied: `), error.message);
+      return true;
+    });
+  });
+
   it("that were pulled run from where they came, of the platform that was chosen", async (context) => {
     const wanted = await image("pulled");
     await hub.push("library/app", "1", wanted);

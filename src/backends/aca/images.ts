@@ -52,6 +52,7 @@ export function acaRepository(options: AcaRepositoryOptions): OwnRepository {
   const repository: OwnRepository = new OwnRepository({
     uri: `${registryServer}/${repositoryPath}`,
     setting: registrySetting,
+    lookRight: "the role AcrPush",
     credentials: credentialsOf(options),
     tags: {
       list: () => listTags(repository, signal),

@@ -14,8 +14,9 @@ import { DefaultAzureCredential, type TokenCredential } from "@azure/identity";
 
 import type { Clock } from "../../../common/clock.ts";
 import { unavailable } from "../../../common/errors.ts";
-import type { Logger } from "../../../common/logger.ts";
+import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { version } from "../../../common/version.ts";
+import { Denials } from "../../common/cloud/denials.ts";
 import type { Rate } from "../../common/cloud/token-bucket.ts";
 import { withCallFaultPoints } from "../../common/fault-points.ts";
 import { AzureError } from "./errors.ts";
@@ -125,7 +126,7 @@ export function createAzureClients(options: AzureOptions): AzureClients {
     apps: paced(new ContainerAppsAPIClient(credential, subscriptionId, { ...settings, $host: endpoint })),
     storage: paced(new StorageManagementClient(credential, subscriptionId, settings)),
     credential,
-    call: createCall(abandoned.signal),
+    call: createCall(abandoned.signal, new Denials(componentLogger(options.logger, "azure"))),
     async request({ method, url, scope = armScope, body }, { abortSignal }) {
       const request = createPipelineRequest({
         method,
@@ -145,7 +146,7 @@ export function createAzureClients(options: AzureOptions): AzureClients {
   };
 }
 
-function createCall(abandoned: AbortSignal): AzureCall {
+function createCall(abandoned: AbortSignal, denials: Denials): AzureCall {
   const call = async (
     operation: string,
     send: (options: SendOptions) => PromiseLike<unknown>,
@@ -154,10 +155,14 @@ function createCall(abandoned: AbortSignal): AzureCall {
     const abortSignal = signal === undefined ? abandoned : AbortSignal.any([signal, abandoned]);
     abortSignal.throwIfAborted();
     try {
-      return await send({ abortSignal });
+      const answer = await send({ abortSignal });
+      denials.allowed(operation);
+      return answer;
     } catch (error) {
       abortSignal.throwIfAborted();
-      throw error instanceof AzureError ? error : new AzureError(operation, error);
+      const failure = error instanceof AzureError ? error : new AzureError(operation, error);
+      denials.failed(operation, failure);
+      throw failure;
     }
   };
   return withCallFaultPoints(call, (operation) => `azure.${operation}`) as AzureCall;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { RestError } from "@azure/core-rest-pipeline";
+import { createHttpHeaders, createPipelineRequest, RestError } from "@azure/core-rest-pipeline";
 import { CredentialUnavailableError } from "@azure/identity";
 
 import { remedyOf } from "../../../common/errors.ts";
@@ -35,6 +35,21 @@ describe("an error of Azure", () => {
     const error = new AzureError("Jobs_CreateOrUpdate", new Error(words));
     assert.deepEqual([error.outcome, error.code], ["refused", "ContainerAppOperationError"]);
     assert.equal(error.message, "Jobs_CreateOrUpdate: the image is unknown (ContainerAppOperationError)");
+  });
+
+  it("names this machine's clock where it is another than Azure's", () => {
+    const at = (ms: number) => {
+      const headers = createHttpHeaders({ date: new Date(Date.now() + ms).toUTCString() });
+      const request = createPipelineRequest({ url: "https://management.azure.com" });
+      const response = { status: 401, headers, request };
+      return new AzureError(
+        "Jobs_Get",
+        new RestError("The access token is not yet valid.", { statusCode: 401, code: "Unauthorized", response }),
+      ).message;
+    };
+    assert.match(at(-20 * 60_000), /; this machine's clock is 20 minutes ahead of the cloud's: set it \(Unauthorized\)$/);
+    assert.match(at(60 * 60_000), /clock is 60 minutes behind/);
+    assert.doesNotMatch(at(10_000), /clock/);
   });
 
   it("says what to do without credentials", () => {

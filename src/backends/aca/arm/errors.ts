@@ -1,6 +1,9 @@
 /** Azure's errors, converted once, where a call's answer comes in. */
+import type { PipelineResponse } from "@azure/core-rest-pipeline";
+
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../common/cloud/cloud-error.ts";
+import { clockClause } from "../../common/cloud/clock-difference.ts";
 import { statusLine } from "../../common/images/registry/registry-errors.ts";
 
 /**
@@ -21,11 +24,15 @@ export class AzureError extends CloudError {
     const code = codeOf(error, status);
     const isLogin = isWithoutCredentials(error);
     const words = isLogin ? withoutCredentials : wordsOf(error, status);
-    super(kindOf(code, status), `${operation}: ${words} (${code})`, error);
+    super(kindOf(code, status), `${operation}: ${words}${clockClause(dateOf(error), code)} (${code})`, error);
     this.operation = operation;
     this.code = code;
     this.status = status;
     this.outcome = outcomeOf(error, code, status);
+  }
+
+  override get isDenied(): boolean {
+    return this.status === forbiddenStatus;
   }
 
   override get remedy(): string | undefined {
@@ -87,6 +94,7 @@ export function isUntold(error: unknown): boolean {
 }
 
 const requestTimeout = 408;
+const forbiddenStatus = 403;
 const notFoundStatus = 404;
 const conflictStatus = 409;
 const tooManyRequests = 429;
@@ -159,6 +167,12 @@ function codeOf(error: unknown, status: number): string {
   return (
     errnoOf(error) ?? errnoOf(cause) ?? (status > 0 ? `HTTP ${status}` : ((error as Error)?.name ?? "Error"))
   );
+}
+
+/** The header `Date` of Azure's answer. */
+function dateOf(error: unknown): string | undefined {
+  const { response } = (error ?? {}) as { readonly response?: Pick<PipelineResponse, "headers"> };
+  return response?.headers.get("date");
 }
 
 /** Azure's words; a page of a gateway on the way is none. */

@@ -10,6 +10,11 @@ export type CallOutcome = "refused" | "throttled" | "unknown";
 /** A call that a cloud refused, or that did not reach it. The message names the call and keeps the cloud's own text. */
 export abstract class CloudError extends SockerlessError {
   abstract readonly outcome: CallOutcome;
+
+  /** Whether the cloud has refused it because the caller has no right to it, or none yet. */
+  get isDenied(): boolean {
+    return false;
+  }
 }
 
 /** Whether a cloud has answered that it does not do it: asked again, it says so again. */

@@ -194,7 +194,21 @@ describe("a call of AWS", () => {
       return true;
     });
     assert.equal(client.made, 1);
-    assert.equal(lines.at(-1)?.["requestId"], "request-1");
+    assert.ok(lines.some(({ requestId }) => requestId === "request-1"));
+  });
+
+  it("that AWS denies is told once, and again after AWS has allowed it", async () => {
+    const { lines, call } = setUp();
+    const told = () => lines.filter(({ msg }) => String(msg).startsWith("the backend is not allowed")).length;
+    const denied = scripted(failure("AccessDeniedException", 400));
+    for (const _ of [1, 2]) {
+      await assert.rejects(call("ecs", denied, command));
+    }
+    await assert.rejects(call("ecs", scripted(failure("ClientException", 400)), command));
+    assert.equal(told(), 1);
+    await call("ecs", scripted({}), command);
+    await assert.rejects(call("ecs", denied, command));
+    assert.equal(told(), 2);
   });
 
   it("ends when its caller does not want it any more", async () => {

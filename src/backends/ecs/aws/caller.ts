@@ -5,6 +5,7 @@ import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 import { withCallFaultPoints } from "../../common/fault-points.ts";
 import { isThrottled, isUndone } from "../../common/cloud/cloud-error.ts";
+import { Denials } from "../../common/cloud/denials.ts";
 import { type AwsCall, AwsError, type AwsServiceName, isTransient, mayHaveNewCredentials } from "./errors.ts";
 import { isSpot, paceOf, type RateName, ratesOf } from "./rates.ts";
 import { type Rate, TokenBucket } from "../../common/cloud/token-bucket.ts";
@@ -62,6 +63,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
   const { clock } = options;
   const logger = componentLogger(options.logger, "aws");
   const defaults = ratesOf(options.region);
+  const denials = new Denials(logger);
   const buckets = new Map<RateName, TokenBucket>();
   const bucketOf = (name: RateName): TokenBucket => {
     const known = buckets.get(name);
@@ -96,9 +98,12 @@ export function createCaller(options: CallerOptions): AwsCaller {
       }
       const cut = isSeenThrough ? options.signal : signal;
       const answer = await once(call, client, command, cut, clock, logger);
+      const name = `${service}: ${call.operation}`;
       if (!(answer instanceof AwsError)) {
+        denials.allowed(name);
         return answer;
       }
+      denials.failed(name, answer);
       if (isSeenThrough && !isUndone(answer)) {
         doubt = answer;
       }

@@ -1,6 +1,7 @@
 /** AWS's errors, converted once, where a call's answer comes in. */
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../common/cloud/cloud-error.ts";
+import { clockClause } from "../../common/cloud/clock-difference.ts";
 import { statusLine } from "../../common/images/registry/registry-errors.ts";
 
 /** The services that this backend calls, as its messages name them. */
@@ -40,7 +41,7 @@ export class AwsError extends CloudError {
     const words = isWithoutCredentials(code) ? withoutCredentials : messageOf(error);
     super(
       kindOf(code),
-      `${call.service}: ${call.operation}: ${unreadable(error) ?? `${words} (${code})`}`,
+      `${call.service}: ${call.operation}: ${unreadable(error) ?? `${words}${clockClause(dateOf(error), code)} (${code})`}`,
       error,
     );
     this.call = call;
@@ -51,10 +52,17 @@ export class AwsError extends CloudError {
     this.outcome = throttled.has(code) ? "throttled" : isAnswer(this) ? "refused" : "unknown";
   }
 
+  override get isDenied(): boolean {
+    return denied.test(this.code);
+  }
+
   override get remedy(): string | undefined {
     return isWithoutCredentials(this.code) ? `${howToGiveCredentials} (${messageOf(this.cause)})` : undefined;
   }
 }
+
+/** AWS's names for a right that is missing: each of its protocols has names of its own. */
+const denied = /^(AccessDenied|UnauthorizedOperation|NotAuthorized|AuthorizationError)/;
 
 /** A sentence for an answer that is none of AWS's forms, whose parser's words would tell nobody anything. */
 function unreadable(error: unknown): string | undefined {
@@ -172,6 +180,14 @@ function codeOf(error: unknown): string {
     return errno;
   }
   return error instanceof Error ? error.name : "UnknownError";
+}
+
+/** The header `Date` of AWS's answer; the SDK hangs the answer on what it throws. */
+function dateOf(error: unknown): string | undefined {
+  const { $response } = (error ?? {}) as {
+    readonly $response?: { readonly headers?: Readonly<Record<string, string>> };
+  };
+  return $response?.headers?.["date"];
 }
 
 function metadataOf(

@@ -17,13 +17,18 @@ import type { AwsService } from "../aws/clients.ts";
 export const repositorySetting = "ecs.ecr_repository";
 
 /** Settings of {@link ecrRepository}, and what it calls. */
-export type EcrRepositoryOptions = Omit<OwnRepositoryOptions, "setting" | "tags"> & {
+export type EcrRepositoryOptions = Omit<OwnRepositoryOptions, "setting" | "tags" | "lookRight"> & {
   readonly ecr: AwsService<ECRClient>;
 };
 
 /** A repository in ECR. @throws invalid: the configuration names no repository */
 export function ecrRepository({ ecr, ...options }: EcrRepositoryOptions): OwnRepository {
-  return new OwnRepository({ ...options, setting: repositorySetting, tags: ecrTags(ecr) });
+  return new OwnRepository({
+    ...options,
+    setting: repositorySetting,
+    tags: ecrTags(ecr),
+    lookRight: "ecr:BatchCheckLayerAvailability",
+  });
 }
 
 function ecrTags(ecr: AwsService<ECRClient>): RepositoryTags {

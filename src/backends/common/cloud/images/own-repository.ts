@@ -2,7 +2,7 @@
 import { createReadStream } from "node:fs";
 import { mkdir, readFile, rm, stat } from "node:fs/promises";
 
-import { invalid, systemError } from "../../../../common/errors.ts";
+import { invalid, type SockerlessError, systemError } from "../../../../common/errors.ts";
 import type { RegistryAuth } from "../../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { shortId } from "../../../../common/ids.ts";
@@ -36,6 +36,8 @@ export interface OwnRepositoryOptions {
   readonly uri: string;
   /** The setting that names it, for users: `<section>.<key>`. */
   readonly setting: string;
+  /** The cloud's right to look whether a layer is there, for users: the refusal of a HEAD has no words of its own. */
+  readonly lookRight: string;
   readonly credentials: RepositoryCredentials;
   readonly tags: RepositoryTags;
   readonly registry: RegistryOptions;
@@ -46,6 +48,7 @@ export interface OwnRepositoryOptions {
 }
 
 const ownTag = /^image-([0-9a-f]{64})-/;
+const forbidden = 403;
 /** Layers on their way at a time. */
 const parallelUploads = 3;
 
@@ -169,9 +172,9 @@ export class OwnRepository {
         return await work(registry);
       } catch (error) {
         signal.throwIfAborted();
-        const isRefused = error instanceof RegistryRefusal && (error.status === 401 || error.status === 403);
+        const isRefused = error instanceof RegistryRefusal && (error.status === 401 || error.status === forbidden);
         if (!isRefused || attempt > 1) {
-          throw toldOf(repositoryName(this.#named), pushError(error));
+          throw error instanceof RegistryRefusal ? this.#told(error) : pushError(error);
         }
         credentials.forget(this.domain);
       }
@@ -242,6 +245,23 @@ export class OwnRepository {
     return layers.map(({ digest }) => sent.get(digest)).filter((layer) => layer !== undefined);
   }
 
+  #told(refusal: RegistryRefusal): SockerlessError {
+    return systemError(`${repositoryName(this.#named)}: ${refusal.reason}`, refusal);
+  }
+
+  /** Whether a blob is there. */
+  async #hasBlob(registry: Registry, digest: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      return await registry.hasBlob(this.#named.path, digest, signal);
+    } catch (error) {
+      if (error instanceof RegistryRefusal && error.status === forbidden) {
+        const reason = `${error.reason} (looking for a layer needs ${this.#options.lookRight})`;
+        throw new RegistryRefusal(error.code, reason, error.status, error.request);
+      }
+      throw error;
+    }
+  }
+
   async #uploadLayer(
     registry: Registry,
     layer: { readonly path: string; readonly digest: string },
@@ -251,7 +271,7 @@ export class OwnRepository {
     const { workDirectory } = this.#options;
     await mkdir(workDirectory, { recursive: true, mode: 0o700 });
     await using file = await layerFile(layer, workDirectory, signal);
-    if (!(await registry.hasBlob(this.#named.path, file.digest, signal))) {
+    if (!(await this.#hasBlob(registry, file.digest, signal))) {
       const open = (): AsyncIterable<Uint8Array> => createReadStream(file.path, { signal });
       const content = { length: file.size, open };
       await registry.uploadBlob(this.#named.path, file.digest, content, mountable[0], signal);
@@ -261,7 +281,7 @@ export class OwnRepository {
 
   async #uploadBytes(registry: Registry, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
     const digest = sha256Of(bytes);
-    if (await registry.hasBlob(this.#named.path, digest, signal)) {
+    if (await this.#hasBlob(registry, digest, signal)) {
       return;
     }
     async function* open(): AsyncGenerator<Uint8Array> {
@@ -299,8 +319,4 @@ async function manifestAt(file: string, image: ImageRecord): Promise<FetchedMani
     digest: image.manifestDigest,
     mediaType: image.manifestMediaType,
   };
-}
-
-function toldOf(repository: string, error: unknown): unknown {
-  return error instanceof RegistryRefusal ? systemError(`${repository}: ${error.message}`, error) : error;
 }
