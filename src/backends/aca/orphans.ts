@@ -70,6 +70,7 @@ async function findOrphans(
   if (aca.storageAccountName !== undefined) {
     const files = new AzureFiles({
       azure,
+      clock,
       resourceGroup: aca.resourceGroup,
       environment: aca.managedEnvironmentName,
       account: aca.storageAccountName,

@@ -1,4 +1,5 @@
 import type { AcaSection } from "../../common/config/load.ts";
+import type { Clock } from "../../common/clock.ts";
 import { invalid } from "../../common/errors.ts";
 import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { agentTag } from "../common/cloud/images/agent-image.ts";
@@ -6,6 +7,7 @@ import { instanceOf } from "../common/cloud/instance.ts";
 import type { CloudSurroundings } from "../common/cloud/main.ts";
 import { noMirror } from "../common/cloud/name-mirror.ts";
 import type { CloudPlatform } from "../common/cloud/platform.ts";
+import type { StartCheck } from "../common/cloud/start-checks.ts";
 import type { RegistryOptions } from "../common/images/registry/registry.ts";
 import type { AcaAgents } from "./agents.ts";
 import type { AzureClients } from "./arm/clients.ts";
@@ -56,8 +58,9 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
       ),
     stateDir: parts.stateDir,
   });
+  const files = filesOf(config, azure, clock);
   const volumes = acaVolumes({
-    files: filesOf(config, azure),
+    files,
     dropIdleJobs: () => idleJobs.sweep(),
     ...{ instance, clock, logger },
   });
@@ -106,7 +109,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
     networks: acaNetworks,
     volumes,
     machine: acaMachine(config),
-    checks: acaChecks(config, azure, logger),
+    checks: [...acaChecks(config, azure, logger), ...keyChecks(files)],
     sweeps: [
       { what: "jobs", run: () => idleJobs.sweep() },
       { what: "storages of volumes that are gone", run: () => volumes.clearLeft() },
@@ -121,14 +124,22 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
   };
 }
 
+/** At the backend's start already: see {@link AzureFiles.key}. */
+function keyChecks(files: AzureFiles | undefined): readonly StartCheck[] {
+  return files === undefined
+    ? []
+    : [{ what: "the storage account's key", run: () => files.key().then(() => undefined) }];
+}
+
 function filesOf(
   { resourceGroup, managedEnvironmentName, storageAccountName, storageAccountKey }: AcaSection,
   azure: AzureClients,
+  clock: Clock,
 ): AzureFiles | undefined {
   return storageAccountName === undefined
     ? undefined
     : new AzureFiles({
-        ...{ azure, resourceGroup, environment: managedEnvironmentName },
+        ...{ azure, resourceGroup, environment: managedEnvironmentName, clock },
         ...{ account: storageAccountName, accountKey: storageAccountKey },
       });
 }

@@ -32,7 +32,7 @@ const storageRule = /^[a-z](?!.*--)[a-z0-9-]{0,30}[a-z0-9]$/;
 const shareRule = /^[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]$/;
 
 /** As much of Azure as volumes use; the simulator's own tests know the rest. */
-function setUp({ listsMetadata = true } = {}) {
+function setUp({ listsMetadata = true, configuredKey = "secret" } = {}) {
   const shares = new Map<string, KeptShare>();
   const storages = new Map<string, unknown>();
   const calls: string[] = [];
@@ -110,7 +110,9 @@ function setUp({ listsMetadata = true } = {}) {
       value: [...storages].map(([name, body]) => ({ ...(body as { properties: object }), name })),
     }),
   };
-  const azure = { call, storage: { fileShares }, apps: { managedEnvironmentsStorages } };
+  const keys = ["other", "secret"];
+  const storageAccounts = { listKeys: async () => ({ keys: keys.map((value) => ({ value })) }) };
+  const azure = { call, storage: { fileShares, storageAccounts }, apps: { managedEnvironmentsStorages } };
   const log = capturedLogger();
   const open = (instance = "sockerless/1", account = "account") =>
     acaVolumes({
@@ -119,7 +121,8 @@ function setUp({ listsMetadata = true } = {}) {
         resourceGroup: "group",
         environment: "environment",
         account,
-        accountKey: "secret",
+        accountKey: configuredKey === "" ? undefined : configuredKey,
+        clock,
       }),
       dropIdleJobs: async () => {
         rounds -= 1;
@@ -136,7 +139,20 @@ function setUp({ listsMetadata = true } = {}) {
       instance,
       logger: log.logger,
     });
-  return { shares, storages, calls, failing, used, refusal, keepUsed, clock, log, open, volumes: open() };
+  return {
+    shares,
+    storages,
+    calls,
+    keys,
+    failing,
+    used,
+    refusal,
+    keepUsed,
+    clock,
+    log,
+    open,
+    volumes: open(),
+  };
 }
 
 function volume(name: string, more: MessageInitShape<typeof VolumeRecordSchema> = {}): VolumeRecord {
@@ -292,6 +308,31 @@ describe("a named volume", () => {
       await azure.volumes.clearLeft();
       assert.deepEqual([...azure.storages.keys()], [shareOf(other)?.share]);
     }
+  });
+
+  it("is not made, nor mounted, with a key that is none of the account's", async () => {
+    const azure = setUp();
+    const record = await made(azure, "cache");
+    azure.keys[1] = "renewed";
+    await assert.rejects(setUp({ configuredKey: "wrong" }).volumes.create(volume("v")), {
+      kind: "system",
+      message: /^create v: aca\.storage_account_key is none of the keys that the storage account account has/,
+    });
+    await azure.clock.advance(60_000);
+    await assert.rejects(azure.volumes.partsOf(workloadSpec({}, { mounts: [mount(record)] }), step), {
+      message: /aca\.storage_account_key is none/,
+    });
+    azure.failing.set("StorageAccounts_ListKeys", "refused"); // Nobody may ask.
+    await azure.volumes.partsOf(workloadSpec({}, { mounts: [mount(record)] }), step);
+  });
+
+  it("is mounted with the account's key of today, where none is configured", async () => {
+    const azure = setUp({ configuredKey: "" });
+    const record = await made(azure, "cache");
+    azure.keys[0] = "renewed";
+    await azure.clock.advance(60_000);
+    await azure.volumes.partsOf(workloadSpec({}, { mounts: [mount(record)] }), step);
+    assert.match(JSON.stringify([...azure.storages.values()]), /"accountKey":"renewed"/);
   });
 
   it("goes although nobody can look for jobs that name it for a moment", async () => {

@@ -44,10 +44,17 @@ describe("an error of Azure", () => {
       const response = { status: 401, headers, request };
       return new AzureError(
         "Jobs_Get",
-        new RestError("The access token is not yet valid.", { statusCode: 401, code: "Unauthorized", response }),
+        new RestError("The access token is not yet valid.", {
+          statusCode: 401,
+          code: "Unauthorized",
+          response,
+        }),
       ).message;
     };
-    assert.match(at(-20 * 60_000), /; this machine's clock is 20 minutes ahead of the cloud's: set it \(Unauthorized\)$/);
+    assert.match(
+      at(-20 * 60_000),
+      /; this machine's clock is 20 minutes ahead of the cloud's: set it \(Unauthorized\)$/,
+    );
     assert.match(at(60 * 60_000), /clock is 60 minutes behind/);
     assert.doesNotMatch(at(10_000), /clock/);
   });

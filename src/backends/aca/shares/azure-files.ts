@@ -2,6 +2,9 @@
 import type { ManagedEnvironmentStorageProperties } from "@azure/arm-appcontainers";
 import type { FileShareItem } from "@azure/arm-storage";
 
+import type { Clock } from "../../../common/clock.ts";
+import { systemError } from "../../../common/errors.ts";
+import { isRefusal } from "../../common/cloud/cloud-error.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError, isStorageInUse } from "../arm/errors.ts";
 import { sharePrefix, storageName } from "./names.ts";
@@ -14,7 +17,18 @@ export interface AzureFilesOptions {
   readonly account: string;
   /** Jobs mount shares with it: a managed identity mounts none. Undefined: Azure is asked for it. */
   readonly accountKey: string | undefined;
+  readonly clock: Clock;
 }
+
+interface NewStorage {
+  readonly name: string;
+  readonly share: string;
+  readonly readOnly: boolean;
+  readonly key: string;
+}
+
+/** A key that was changed is seen after so long. */
+const keyHoldsMs = 60_000;
 
 /** A share as it was made. */
 export interface FoundShare {
@@ -25,11 +39,12 @@ export interface FoundShare {
 /** The file server of a storage account. */
 const serverDomain = "file.core.windows.net";
 
-/** Everything here may be repeated. Every call throws AzureError. */
+/** Everything here may be repeated. Calls throw AzureError. */
 export class AzureFiles {
   readonly #options: AzureFilesOptions;
-  /** Storages that this process has made: they are made anew by each, so that they have the key of today. */
-  readonly #storages = new Map<string, Promise<void>>();
+  /** Storages that this process has made, each with the key of then: they are made anew where that is another. */
+  readonly #storages = new Map<string, { readonly key: string; readonly made: Promise<void> }>();
+  #key: { readonly untilMs: number; readonly asked: Promise<string> } | undefined;
 
   constructor(options: AzureFilesOptions) {
     this.#options = options;
@@ -86,34 +101,38 @@ export class AzureFiles {
   }
 
   /**
-   * Makes the storage by which jobs mount a share; once in the life of this process.
+   * Makes the storage by which jobs mount a share; once in the life of this process and of the account's key.
    *
    * @returns its name
+   * @throws as {@link key}
    */
   async ensureStorage(share: string, nfs: boolean, readOnly: boolean): Promise<string> {
     const name = storageName(share, readOnly);
-    let made = this.#storages.get(name);
-    if (made === undefined) {
-      made = this.#createStorage(name, share, nfs, readOnly);
-      this.#storages.set(name, made);
-      made.catch(() => this.#storages.delete(name));
+    const key = nfs ? "" : await this.key();
+    let storage = this.#storages.get(name);
+    if (storage?.key !== key) {
+      storage = { key, made: this.#createStorage({ name, share, readOnly, key }) };
+      this.#storages.set(name, storage);
+      storage.made.catch(() => this.#storages.delete(name));
     }
-    await made;
+    await storage?.made;
     return name;
   }
 
-  async #createStorage(name: string, share: string, nfs: boolean, readOnly: boolean): Promise<void> {
+  /** @param key empty: the share is NFS */
+  async #createStorage({ name, share, readOnly, key }: NewStorage): Promise<void> {
     const { azure, resourceGroup, environment, account } = this.#options;
     const accessMode = readOnly ? "ReadOnly" : "ReadWrite";
-    const properties = nfs
-      ? {
-          nfsAzureFile: {
-            server: `${account}.${serverDomain}`,
-            shareName: `/${account}/${share}`,
-            accessMode,
-          },
-        }
-      : { azureFile: { accountName: account, accountKey: await this.#key(), shareName: share, accessMode } };
+    const properties =
+      key === ""
+        ? {
+            nfsAzureFile: {
+              server: `${account}.${serverDomain}`,
+              shareName: `/${account}/${share}`,
+              accessMode,
+            },
+          }
+        : { azureFile: { accountName: account, accountKey: key, shareName: share, accessMode } };
     await azure.call("ManagedEnvironmentsStorages_CreateOrUpdate", (options) =>
       azure.apps.managedEnvironmentsStorages.createOrUpdate(
         resourceGroup,
@@ -125,15 +144,45 @@ export class AzureFiles {
     );
   }
 
-  async #key(): Promise<string> {
-    const { azure, resourceGroup, account, accountKey } = this.#options;
-    if (accountKey !== undefined) {
-      return accountKey;
+  /**
+   * The key of today by which jobs mount shares. The environment takes any: a job that has another only waits, until its
+   * start is given up.
+   *
+   * @throws AzureError; system: the configured one is none of the account's
+   */
+  key(): Promise<string> {
+    const { clock } = this.#options;
+    if (this.#key === undefined || this.#key.untilMs <= clock.nowMs()) {
+      const asked = this.#askKey();
+      this.#key = { untilMs: clock.nowMs() + keyHoldsMs, asked };
+      asked.catch(() => {
+        this.#key = undefined;
+      });
     }
-    const { keys = [] } = await azure.call("StorageAccounts_ListKeys", (options) =>
-      azure.storage.storageAccounts.listKeys(resourceGroup, account, options),
-    );
-    return keys[0]?.value ?? "";
+    return this.#key.asked;
+  }
+
+  async #askKey(): Promise<string> {
+    const { azure, resourceGroup, account, accountKey } = this.#options;
+    try {
+      const { keys = [] } = await azure.call("StorageAccounts_ListKeys", (options) =>
+        azure.storage.storageAccounts.listKeys(resourceGroup, account, options),
+      );
+      if (accountKey === undefined) {
+        return keys[0]?.value ?? "";
+      }
+      if (!keys.some(({ value }) => value === accountKey)) {
+        throw systemError(
+          `aca.storage_account_key is none of the keys that the storage account ${account} has: no container can mount its shares; set one of today's, or leave it out`,
+        );
+      }
+      return accountKey;
+    } catch (error) {
+      if (accountKey !== undefined && isRefusal(error)) {
+        return accountKey; // It is configured where nobody may ask for it.
+      }
+      throw error;
+    }
   }
 
   /** Removes the storages of a share: Azure keeps one that a job names. */

@@ -35,9 +35,13 @@ describe("errors of AWS", () => {
       const $response = { headers: { date: new Date(Date.now() + ms).toUTCString() } };
       const error = new Error("Signature not yet current");
       const name = "InvalidSignatureException";
-      return new AwsError(call, Object.assign(error, { name, $response, $metadata: { httpStatusCode: 403 } })).message;
+      return new AwsError(call, Object.assign(error, { name, $response, $metadata: { httpStatusCode: 403 } }))
+        .message;
     };
-    assert.match(at(-20 * 60_000), /clock is 20 minutes ahead of the cloud's: set it \(InvalidSignatureException\)$/);
+    assert.match(
+      at(-20 * 60_000),
+      /clock is 20 minutes ahead of the cloud's: set it \(InvalidSignatureException\)$/,
+    );
     assert.match(at(60 * 60_000), /clock is 60 minutes behind/);
     assert.doesNotMatch(at(10_000), /clock/);
     const untimely = Object.assign(new Error("certificate is not yet valid"), { code: "CERT_NOT_YET_VALID" });

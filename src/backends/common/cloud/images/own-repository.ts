@@ -172,7 +172,8 @@ export class OwnRepository {
         return await work(registry);
       } catch (error) {
         signal.throwIfAborted();
-        const isRefused = error instanceof RegistryRefusal && (error.status === 401 || error.status === forbidden);
+        const isRefused =
+          error instanceof RegistryRefusal && (error.status === 401 || error.status === forbidden);
         if (!isRefused || attempt > 1) {
           throw error instanceof RegistryRefusal ? this.#told(error) : pushError(error);
         }
