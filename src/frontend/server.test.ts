@@ -143,6 +143,26 @@ test("a client that says at once that it sends no more gets its answer", async (
   assert.match(answer, /^HTTP\/1\.1 204 No Content\r\n/);
 });
 
+test("two Host headers are refused, of a request to hijack too", async (t) => {
+  const reached = async (): Promise<void> => assert.fail("a handler was reached");
+  const api = await serveApi(t, () => {}, [
+    { ...route("/plain", reached), method: "POST" },
+    { method: "POST", path: "/raw", answeredBy: "frontend", hijack: true, handler: reached },
+  ]);
+  for (const path of ["/plain", "/raw"]) {
+    for (const upgrade of ["", "Connection: Upgrade\r\nUpgrade: tcp\r\n"]) {
+      const client = connect({ path: api.socket, allowHalfOpen: true });
+      client.end(`POST ${path} HTTP/1.1\r\nHost: a\r\nhost: b\r\n${upgrade}Content-Length: 0\r\n\r\n`);
+      const answer = Buffer.concat((await client.toArray()) as Buffer[]).toString();
+      assert.match(
+        answer,
+        /^HTTP\/1\.1 400 .*\{"message":"too many Host headers"\}\n$/s,
+        `${path} ${upgrade}`,
+      );
+    }
+  }
+});
+
 test("an idle connection is kept for the client's next request", async (t) => {
   const api = await serveApi(t, () => {}, [route("/a", async ({ response }) => replyEmpty(response, 200))]);
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });

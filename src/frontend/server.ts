@@ -4,7 +4,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
 
-import { fromUnknown, SockerlessError } from "../common/errors.ts";
+import { fromUnknown, invalid, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
@@ -217,6 +217,9 @@ export class DockerApiServer {
   #lineOf(request: IncomingMessage): RequestLine {
     let line = this.#lines.get(request);
     if (line === undefined) {
+      if ((request.headersDistinct.host?.length ?? 0) > 1) {
+        throw invalid("too many Host headers"); // A proxy before us may have judged by another one.
+      }
       const target = parseRequestTarget(request.url ?? "/");
       line = { target, match: this.#router.match(request.method ?? "", target.path) };
       this.#lines.set(request, line);
