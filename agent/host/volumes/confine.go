@@ -89,9 +89,13 @@ func (s *Store) RefuseBind(source string) error {
 	return s.refuseMounted(source, real)
 }
 
-// refuseMounted refuses a path that is on the file system of a mounted volume which
-// one container alone may have, or that is its device, wherever the path says it is.
+// refuseMounted refuses a path that leads into the directory of a volume which one
+// container alone may have, is on its file system while that is mounted, or is its
+// device, wherever the path says it is.
 func (s *Store) refuseMounted(source, real string) error {
+	if err := s.refuseSameFiles(source, real); err != nil {
+		return err
+	}
 	var found unix.Stat_t
 	for unix.Stat(real, &found) != nil {
 		if real = filepath.Dir(real); real == "/" || real == "." {
@@ -113,6 +117,42 @@ func (s *Store) refuseMounted(source, real string) error {
 		}
 		var around, shown unix.Stat_t
 		if errors.Join(unix.Stat(v.Dir, &around), unix.Stat(v.Data(), &shown)) == nil && shown.Dev != around.Dev && shown.Dev == device {
+			return ofOneContainer(source, v.Name, d)
+		}
+	}
+	return nil
+}
+
+// refuseSameFiles refuses a path that has such a volume's directory in it, or is a file
+// of it, by another name: a mount of it elsewhere, a hard link.
+func (s *Store) refuseSameFiles(source, real string) error {
+	var passed []os.FileInfo
+	for at := real; at != "/" && at != "."; at = filepath.Dir(at) {
+		if info, err := os.Stat(at); err == nil {
+			passed = append(passed, info)
+		}
+	}
+	names, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range names {
+		directory := filepath.Join(s.dir, entry.Name())
+		files := []string{directory}
+		if len(passed) > 0 && passed[0].Mode().IsRegular() {
+			inside, _ := os.ReadDir(directory)
+			for _, each := range inside {
+				files = append(files, filepath.Join(directory, each.Name()))
+			}
+		}
+		isOneOf := func(file string) bool {
+			own, err := os.Stat(file)
+			return err == nil && slices.ContainsFunc(passed, func(each os.FileInfo) bool { return os.SameFile(own, each) })
+		}
+		if !slices.ContainsFunc(files, isOneOf) {
+			continue
+		}
+		if v, d, err := s.find(entry.Name()); err == nil && isExclusive(d) {
 			return ofOneContainer(source, v.Name, d)
 		}
 	}

@@ -211,6 +211,41 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 	}
 }
 
+// Its image lies in the directory, also while the volume is not mounted.
+func TestAVolumeOfOneContainerIsNotBoundByAnotherMountOfItsDirectory(t *testing.T) {
+	s := openStore(t)
+	directory := filepath.Dir(s.make("disk", "block"))
+	shared := filepath.Dir(s.make("plain", "local"))
+	image := filepath.Join(directory, "volume.img")
+	alias := func(source string) string {
+		target := filepath.Join(s.t.TempDir(), "alias")
+		if info, err := os.Stat(source); err == nil && info.Mode().IsRegular() {
+			s.must(os.WriteFile(target, nil, 0o600))
+		} else {
+			s.must(os.Mkdir(target, 0o755))
+		}
+		s.must(mounts.Bind(source, target, false))
+		t.Cleanup(func() { mounts.Unmount(target) })
+		return target
+	}
+	hardLink := filepath.Join(s.dir, "hard")
+	s.must(os.Link(image, hardLink))
+	all := alias(filepath.Dir(directory))
+	for _, path := range []string{
+		alias(directory), alias(directory) + "/volume.img", alias(directory) + "/_data", alias(directory) + "/not/there",
+		all + "/disk", all + "/disk/volume.img", alias(image), hardLink,
+	} {
+		if err := s.RefuseBind(path); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for _, path := range []string{alias(shared), alias(shared) + "/_data", all + "/plain", all} {
+		if err := s.RefuseBind(path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
 // The kernel mounts all that the words of an option lead to: layers of an overlay, a
 // path from where this process is, a device.
 func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
