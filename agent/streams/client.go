@@ -24,9 +24,11 @@ var errNotPassed = errors.New("nobody takes the connection")
 type client struct {
 	handover.Chunks // of its answer's body
 
-	head   string
-	gone   context.CancelFunc
-	isHeld func()
+	head string
+	// process is the client's; 0: it is not known.
+	process int32
+	gone    context.CancelFunc
+	isHeld  func()
 	// endWatch ends the watch for its leaving, in which nothing is read.
 	endWatch func()
 	begun    bool

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,7 @@ type held struct {
 // hold answers a client, whatever becomes of the frontend meanwhile. That is told
 // once the client has the answer's header; until then the client is the frontend's.
 func (h *helper) hold(fd, id int, request *held) {
+	process := peerOf(fd)
 	conn, err := handover.ConnectionOf(fd)
 	if err != nil {
 		_ = h.tell(answer{ID: id, Error: err.Error()})
@@ -38,11 +40,16 @@ func (h *helper) hold(fd, id int, request *held) {
 		_ = h.tell(answer{ID: id, Error: "the helper holds too many clients"})
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, end := context.WithCancelCause(context.Background())
+	cancel := func() { end(nil) }
 	defer cancel()
 	c := newClient(conn, request.Head, cancel, func() { _ = h.tell(answer{ID: id, Sent: true}) })
-	err = h.answer(ctx, request, c)
+	c.process = process
+	err = h.answer(ctx, end, request, c)
 	switch {
+	case context.Cause(ctx) == errLost:
+		c.begin() // only an answer that is cut says so
+		slog.Warn("an answer is cut", "error", errLost)
 	case !c.begun:
 		_ = h.tell(answer{ID: id, Error: err.Error()})
 	case err == nil:
@@ -54,15 +61,22 @@ func (h *helper) hold(fd, id int, request *held) {
 }
 
 // answer makes the call that answers a request.
-func (h *helper) answer(ctx context.Context, request *held, to *client) error {
+//
+// end cancels the context, with its cause.
+func (h *helper) answer(ctx context.Context, end context.CancelCauseFunc, request *held, to *client) error {
 	if request.Log != nil {
 		return h.readLog(ctx, request.Headers, request.Log, to)
 	}
-	end, err := h.end(ctx, request.Headers, request.Wait, to.begin)
-	if err != nil {
+	wait := h.guards.hold(to.process, request.Wait.Request.Container, end)
+	defer h.guards.release(wait)
+	exit, err := h.end(ctx, request.Headers, request.Wait, func(container string) {
+		h.guards.accepted(wait, container)
+		to.begin()
+	})
+	if err = cmp.Or(context.Cause(ctx), err); err != nil {
 		return err
 	}
-	_, err = to.Write(end.text())
+	_, err = to.Write(exit.text())
 	return err
 }
 

@@ -38,11 +38,21 @@ const (
 	acknowledged = "NODE_HANDLE_ACK"
 )
 
-// message is one line from the frontend.
+// message is one line from the frontend: with a descriptor, or what becomes of a
+// guarded request.
 type message struct {
 	Command string   `json:"cmd"`
 	Handed  handedOn `json:"msg"`
+	ID      int      `json:"guarded"`
+	State   string   `json:"state"`
 }
+
+// States of a guarded request, of which no other message tells.
+const (
+	begun   = "begun"
+	lost    = "lost"
+	settled = "settled"
+)
 
 // handedOn says where a connection goes, and what was read of it.
 type handedOn struct {
@@ -53,6 +63,9 @@ type handedOn struct {
 	Tell   bool   `json:"tell"`  // say also that it was passed on
 	Held   *held  `json:"held"`  // it stays here
 	Read   bool   `json:"read"`  // it stays the frontend's, which waits until all was read
+	Guard  *guard `json:"guard"` // it stays the frontend's, which says what becomes of its request
+	// Guarded is the ID of a guarded request.
+	Guarded int `json:"guarded"`
 }
 
 // answer tells of a connection that was not passed on, or not with all that was
@@ -125,11 +138,13 @@ type helper struct {
 	passing   sync.WaitGroup
 	mostHeld  int64
 	holding   atomic.Int64
+	guards    guards
 }
 
 // run serves the frontend until it is gone. Clients may be held longer.
 func (h *helper) run() error {
 	defer h.channel.Close() // a frontend that is still there starts another helper
+	defer h.guards.leave()
 	lines := bufio.NewReader(readerWithHandles{h})
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -142,6 +157,12 @@ func (h *helper) run() error {
 		var m message
 		if err := json.Unmarshal(line, &m); err != nil {
 			return err
+		}
+		switch {
+		case m.State == begun:
+			h.guards.begin(m.ID, false)
+		case m.State == lost, m.State == settled:
+			h.guards.end(m.ID, m.State == lost)
 		}
 		if m.Command != withHandle {
 			continue
@@ -159,6 +180,11 @@ func (h *helper) run() error {
 			_ = h.tell(answer{ID: m.Handed.ID, Error: "the helper has too many open files"})
 			continue
 		}
+		if m.Handed.Guard != nil {
+			h.guard(fd, m.Handed)
+			continue
+		}
+		h.guards.begin(m.Handed.Guarded, true)
 		h.passing.Add(1)
 		go func() {
 			defer h.passing.Done()
@@ -187,12 +213,23 @@ func leaveStderr() {
 func (h *helper) pass(fd int, to handedOn) {
 	sent, err := handover.Send(to.Socket, to.Token, fd, to.Early)
 	_ = unix.Close(fd)
+	h.guards.passed(to.Guarded, sent)
 	// A frontend that is gone needs no answer.
 	if err != nil {
 		_ = h.tell(answer{ID: to.ID, Error: err.Error(), Sent: sent})
 	} else if to.Tell {
 		_ = h.tell(answer{ID: to.ID, Sent: true})
 	}
+}
+
+// guard looks after a request, if there is room.
+func (h *helper) guard(fd int, request handedOn) {
+	told := answer{ID: request.ID}
+	if !h.guards.add(request.Guarded, fd, request.Guard, h.mostHeld) {
+		_ = unix.Close(fd)
+		told.Error = "the helper holds too many clients"
+	}
+	_ = h.tell(told)
 }
 
 // awaitRead tells the frontend once a client has read the header of its answer.

@@ -66,7 +66,7 @@ func (e *exited) text() []byte {
 // end waits for the end of a container. accepted is called each time that a backend
 // has accepted the wait. A first backend that does not is an error; later ones are
 // looked for.
-func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, accepted func()) (*exited, error) {
+func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, accepted func(container string)) (*exited, error) {
 	ctx = at(ctx, w.Backend)
 	request, stands := w.Request, false
 	for limit := time.Now().Add(patience); ; {
@@ -74,7 +74,7 @@ func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, ac
 			stands = true
 			request.Container, request.SinceUnixNs = id, since
 			limit = time.Time{}
-			accepted()
+			accepted(id)
 		})
 		if err == nil {
 			return end, nil

@@ -95,9 +95,10 @@ describe("kill -9 of the backend while a spare", () => {
       await processOf(daemon, "backend", victim);
       await untilTrue(async () => (await daemon.docker("ps")).code === 0);
       if (step.startsWith("workloads.launch")) {
-        const runs = async () =>
-          (await daemon.ok("inspect", "--format", "{{.State.Status}}", spare)) === "running";
-        await untilTrue(runs); // The start goes on.
+        const status = () => daemon.ok("inspect", "--format", "{{.State.Status}}", spare);
+        await untilTrue(async () => (await status()) === "created"); // Its client was told that it had failed.
+        await daemon.ok("start", spare);
+        assert.equal(await status(), "running");
       } else {
         await untilOnly(daemon, spare, []);
       }

@@ -58,6 +58,7 @@ interface MethodByHand {
 
 /** Made once: an error costs its stack. */
 const callerLeft = new ConnectError("the caller left", Code.Canceled);
+const callerLost = new ConnectError("the caller's connection was lost", Code.Unavailable);
 const callOver = new ConnectError("the call is over", Code.Canceled);
 
 /** The methods of a backend's services that are answered by hand. */
@@ -125,7 +126,8 @@ export class CallsByHand {
   async #answer(method: DescMethod, request: Http2ServerRequest, call: ReadCall): Promise<void> {
     const { stream } = request;
     const context = new CallContext(method, request);
-    const leave = (): void => context.end(callerLeft);
+    const { session } = stream;
+    const leave = (): void => context.end(session?.destroyed === true ? callerLost : callerLeft);
     stream.on("close", leave);
     const report = callReport(this.#logger, method, context.signal);
     let end: AnswerEnd;

@@ -1,15 +1,17 @@
 /** `/containers/{id}/attach` and `/attach/ws`: the standard streams of a container's main process. */
 import type { Duplex } from "node:stream";
 
+import { SockerlessError } from "../../common/errors.ts";
 import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { HijackedConnection } from "../hijack.ts";
 import { flag, text } from "../http/query.ts";
 import type { HijackContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { openAttachment, refuseInBand } from "../streams/attach-stream.ts";
+import { lostAttachment, openAttachment, refuseInBand } from "../streams/attach-stream.ts";
 import { Attachment, type WantedStreams } from "../streams/attachment.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
+import type { GuardedRequest } from "../streams/hand-over.ts";
 import { onOutputLoss } from "../streams/lost-output.ts";
 import { StreamError, type StreamLink } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
@@ -45,6 +47,11 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   const multiplexed = !tty;
   const framing = multiplexed ? "multiplexed" : "raw";
   const request = { wanted, detachKeys, framing, client: connection.socket } as const;
+  const farewell = lostAttachment("the frontend was lost", multiplexed);
+  const guard = { container: attachment.accepted.id, attached: true, farewell };
+  using guarded = wanted.stream
+    ? await context.services.handOver?.guard(connection.socket, guard)
+    : undefined;
   const opened = await openAtOnce(context, attachment, request);
   prepareForStreaming(connection.socket);
   const socket = connection.accept(multiplexed);
@@ -53,9 +60,12 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   socket.read(0);
   onOutputLoss(socket, () => attachment.cancel());
   const headerLead = () => connection.headerLead();
-  const link = await openInBand({ socket, headerLead }, opened, context, attachment, request);
+  const link = await openInBand({ socket, headerLead, guarded }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && openStdin;
+    if (link.offer === undefined) {
+      guarded?.begun();
+    }
     await streamToClient(context, socket, link, {
       stdin,
       multiplexed,
@@ -120,11 +130,12 @@ interface AnsweredClient {
   readonly socket: Duplex;
   /** Resolves once something may follow the answer. */
   readonly headerLead?: () => Promise<void>;
+  readonly guarded?: GuardedRequest | undefined;
 }
 
 /** The stream of a client that was answered; without a stream its connection is closed. */
 async function openInBand(
-  { socket, headerLead }: AnsweredClient,
+  { socket, headerLead, guarded }: AnsweredClient,
   opened: OpenedAtOnce | undefined,
   ...opening: Opening
 ): Promise<StreamLink | undefined> {
@@ -141,10 +152,18 @@ async function openInBand(
       socket.end();
       return undefined;
     }
+    if (!hasLeft(context)) {
+      guarded?.lost();
+    }
     await headerLead?.();
     refuseInBand(context, socket, error, framing === "multiplexed");
     return undefined;
   }
+}
+
+/** True if the client has left by itself. */
+function hasLeft({ signal }: Pick<HijackContext, "signal">): boolean {
+  return signal.aborted && !(signal.reason instanceof SockerlessError);
 }
 
 /** True if the container did not start, which is told to the client that asked for the start. */

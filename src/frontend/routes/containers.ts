@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { create, toJson } from "@bufbuild/protobuf";
 
 import { ownValue } from "../../common/own-value.ts";
-import { fromUnknown, invalid, SockerlessError, systemError } from "../../common/errors.ts";
+import { fromUnknown, invalid, isErrorKind, SockerlessError, systemError } from "../../common/errors.ts";
 import {
   WaitCondition,
   WaitContainerRequestSchema,
@@ -127,7 +127,15 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   const clientToken = randomUUID();
   const start = (listening?: Listening) =>
     services.backend.containers.startContainer({ container, clientToken, ...listening }, { signal });
-  await (services.publisher?.start(container, start) ?? start());
+  using guarded = await services.handOver?.guard(request.socket, { container });
+  try {
+    await (services.publisher?.start(container, start) ?? start());
+  } catch (error) {
+    if (isErrorKind(error, "unavailable")) {
+      guarded?.lost(); // Its client may wait for an end, or a removal, that does not come.
+    }
+    throw error;
+  }
   replyEmpty(response, 204);
 }
 

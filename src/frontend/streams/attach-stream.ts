@@ -7,7 +7,7 @@ import { isErrorKind, messageOf } from "../../common/errors.ts";
 import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { RequestContext } from "../request-context.ts";
 import { Attachment, isContainerUp, type WantedStreams } from "./attachment.ts";
-import { abortClient } from "./client-socket.ts";
+import { abortClient, inBandText } from "./client-socket.ts";
 import { openStream, openStreamAt } from "./open-stream.ts";
 import type { StreamLink } from "./stream-link.ts";
 import type { Framing } from "./thread-messages.ts";
@@ -105,6 +105,11 @@ async function openRecorded(
   return link;
 }
 
+/** The last words to a client whose stream does not come; a client that takes frames reports them as an error. */
+export function lostAttachment(reason: string, multiplexed: boolean): Buffer {
+  return inBandText(`Error attaching: ${reason}\r\n`, multiplexed, "systemError");
+}
+
 /** Tells a client whose stream could not be opened after its answer had begun. */
 export function refuseInBand(
   { signal, logger }: AttachContext,
@@ -115,6 +120,6 @@ export function refuseInBand(
   if (!socket.destroyed) {
     logger.warn({ err: error }, "an attachment failed");
     const reason = messageOf(signal.aborted ? signal.reason : error);
-    abortClient(socket, `Error attaching: ${reason}`, multiplexed);
+    abortClient(socket, lostAttachment(reason, multiplexed));
   }
 }

@@ -1,5 +1,5 @@
 /** Attaching to a container that may not be running yet: the backend's side of it. */
-import { fromUnknown, isErrorKind, systemError } from "../../common/errors.ts";
+import { isErrorKind, systemError } from "../../common/errors.ts";
 import {
   type AttachAccepted,
   type AttachContainerResponse,
@@ -63,14 +63,14 @@ export class Attachment {
   /**
    * Waits for the place where the attachment is served, once the container runs.
    *
-   * @returns undefined when it never will: the container was removed, or its start failed. The client that
-   *   asked for the start is told why; dockerd ends attachments without a word.
-   * @throws ConnectError when the backend was lost
+   * @returns undefined when it never will: the container was removed, its start failed, or the attachment was given up.
+   *   The client that asked for the start is told why; dockerd ends attachments without a word.
+   * @throws ConnectError when the backend was lost, which a call may tell as cancelled too
    */
   async endpoint(): Promise<AttachEndpoint | undefined> {
     for (;;) {
       const response = await nextOf(this.#responses).catch((error: unknown) => {
-        if (isErrorKind(error, "unavailable")) {
+        if (!isErrorKind(error, "conflict") && !this.#call.signal.aborted) {
           throw error;
         }
         return undefined;
@@ -89,11 +89,12 @@ export class Attachment {
 }
 
 /**
- * True if the container has a process that could be attached to. When that cannot be known the answer is
- * false, as it only decides whether to try once more.
+ * True if the container has a process that could be attached to.
+ *
+ * @throws ConnectError when that cannot be known
  */
 export async function isContainerUp(
-  { services, signal, logger }: Pick<RequestContext, "services" | "signal" | "logger">,
+  { services, signal }: Pick<RequestContext, "services" | "signal">,
   container: string,
 ): Promise<boolean> {
   try {
@@ -102,7 +103,7 @@ export async function isContainerUp(
     return status === ContainerStatus.RUNNING || status === ContainerStatus.PAUSED;
   } catch (error) {
     if (!isErrorKind(error, "not-found")) {
-      logger.debug({ err: fromUnknown(error), container }, "cannot tell whether the container runs");
+      throw error;
     }
     return false;
   }

@@ -159,7 +159,7 @@ function frameHeader(channel: number, length: number): Buffer {
  * Says in the stream what went wrong and ends the connection so that no client takes it for the end of a stream: by a
  * reset where the transport has one.
  */
-export function abortClient(socket: Duplex, text: string, multiplexed: boolean): void {
+export function abortClient(socket: Duplex, text: Buffer): void {
   if (socket.destroyed) {
     return;
   }
@@ -172,5 +172,5 @@ export function abortClient(socket: Duplex, text: string, multiplexed: boolean):
     }
   };
   const timer = setTimeout(end, farewellMs);
-  socket.write(inBandText(`${text}\r\n`, multiplexed, "stderr"), end);
+  socket.write(text, end);
 }

@@ -83,6 +83,30 @@ export interface HeldAnswer {
   readonly head: string;
 }
 
+/** A request that the helper looks after. */
+export interface Guard {
+  /** As its client names it. */
+  readonly container: string;
+  /** True if a wait that comes after the loss breaks as well. */
+  readonly attached?: boolean;
+  /** Written where this process dies before {@link GuardedRequest.begun}. */
+  readonly farewell?: Buffer;
+}
+
+/** Says what becomes of a request; disposing, that it was answered. */
+export interface GuardedRequest extends Disposable {
+  /** Its stream is carried here. */
+  begun(): void;
+  /** Breaks the waits of its client's process for the same container. */
+  lost(): void;
+}
+
+/** A request that is looked after, as the helper is told. */
+interface Guarded {
+  readonly guarded: number;
+  guard: { readonly container: string; readonly attached: boolean; readonly farewell: string };
+}
+
 /** The handle beneath a socket. */
 interface Handle {
   readStop(): void;
@@ -95,6 +119,7 @@ export class HandOver {
   readonly #backend: string | undefined;
   readonly #logger: Logger;
   readonly #pending = new Map<number, PromiseWithResolvers<Answer>>();
+  readonly #guarded = new Map<Duplex, Guarded>();
   #helper: ChildProcess | undefined;
   #startedAt = 0;
   #ends = 0;
@@ -206,6 +231,45 @@ export class HandOver {
   }
 
   /**
+   * Has the helper look after a request for a container, which may hold a wait of the same client for it: what a wait is
+   * for may never come, or without its output, where the request is lost, by the death of this process too.
+   *
+   * @returns once that is so; at once where no wait of the client can be held
+   */
+  async guard(client: Duplex, { container, attached = false, farewell }: Guard): Promise<GuardedRequest> {
+    const guard = { container, attached, farewell: farewell?.toString("base64") ?? "" };
+    const request: Guarded = { guarded: ++this.#lastId, guard };
+    if (this.#backend !== undefined && isOnUnixSocket(client)) {
+      this.#guarded.set(client, request);
+      await this.#lookAfter(client, request);
+    }
+    const tell = (state: "begun" | "lost" | "settled"): void => {
+      if (this.#guarded.get(client) === request && this.#isReady) {
+        this.#helper?.send({ guarded: request.guarded, state }, () => {}); // The next helper is told as well.
+      }
+    };
+    const end = (state: "lost" | "settled"): void => {
+      tell(state);
+      this.#guarded.delete(client);
+    };
+    return {
+      begun: () => {
+        request.guard = { ...guard, farewell: "" };
+        tell("begun");
+      },
+      lost: () => end("lost"),
+      [Symbol.dispose]: () => end("settled"),
+    };
+  }
+
+  async #lookAfter(client: Duplex, request: Guarded): Promise<void> {
+    const handle = this.#isReady ? handleOf(client) : undefined;
+    if (handle !== undefined && !(await this.#isDone(handle, request))) {
+      this.#logger.warn({ container: request.guard.container }, "a request is not looked after");
+    }
+  }
+
+  /**
    * Resolves once a client on a unix socket has read all that was written to it, or has not for a second: only a process
    * that has the connection's descriptor can ask the kernel.
    *
@@ -217,12 +281,18 @@ export class HandOver {
     if (handle === undefined) {
       return false;
     }
+    return await this.#isDone(handle, { read: true });
+  }
+
+  /** True if the helper does something with a connection that stays ours; false where it fails, or says nothing. */
+  async #isDone(handle: Handle, message: object): Promise<boolean> {
     const told = new AbortController();
     try {
       const late = sleep(tellingMs, undefined, { signal: told.signal });
-      return (await Promise.race([this.#ask(handle, { read: true }), late]))?.error === "";
+      const answer = await Promise.race([this.#ask(handle, message), late]);
+      return answer?.error === "";
     } catch (error) {
-      this.#logger.debug({ err: error }, "nobody tells whether a client has read its answer");
+      this.#logger.debug({ err: error }, "the helper does nothing for a client");
       return false;
     } finally {
       told.abort();
@@ -244,7 +314,11 @@ export class HandOver {
       return { sent: false, error: "the client is gone, or the helper", early: Buffer.alloc(0) };
     }
     const early = takeRead(client, handle);
-    const answer = await this.#ask(handle, { early: early.toString("base64"), ...message }, handed);
+    const guarded = this.#guarded.get(client)?.guarded;
+    const answer = await this.#ask(handle, { early: early.toString("base64"), guarded, ...message }, handed);
+    if (answer?.sent !== false) {
+      this.#guarded.delete(client);
+    }
     if (answer === undefined) {
       return undefined;
     }
@@ -296,13 +370,7 @@ export class HandOver {
 
   /** True for a client on a unix socket, as it is. */
   #reaches(client: Duplex): client is Socket {
-    return (
-      this.#isReady &&
-      client instanceof Socket &&
-      !(client instanceof TLSSocket) &&
-      !client.destroyed &&
-      client.remoteAddress === undefined
-    );
+    return this.#isReady && isOnUnixSocket(client);
   }
 
   get #isReady(): boolean {
@@ -332,6 +400,9 @@ export class HandOver {
       return;
     }
     this.#helper = helper;
+    for (const [client, request] of this.#guarded) {
+      void this.#lookAfter(client, request);
+    }
     helper.unref();
     helper.channel?.unref();
     helper.on("message", (answer: Answer) => this.#pending.get(answer.id)?.resolve(answer));
@@ -386,6 +457,15 @@ export async function hasDied(socket: string): Promise<boolean> {
   } finally {
     probe.destroy();
   }
+}
+
+function isOnUnixSocket(client: Duplex): client is Socket {
+  return (
+    client instanceof Socket &&
+    !(client instanceof TLSSocket) &&
+    !client.destroyed &&
+    client.remoteAddress === undefined
+  );
 }
 
 /** Waits until everything that was written to a socket is the kernel's. */

@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import type { Outcome } from "../../agent-client/agent-stream.ts";
 import { isErrorKind, messageOf } from "../../common/errors.ts";
 import type { FrontendServices, HijackContext } from "../request-context.ts";
-import { abortClient, joinClient } from "./client-socket.ts";
+import { abortClient, inBandText, joinClient } from "./client-socket.ts";
 import type { ExecEnd } from "./exec-ends.ts";
 import { hasDied } from "./hand-over.ts";
 import type { StreamLink } from "./stream-link.ts";
@@ -79,7 +79,7 @@ async function cut(
     // Its next request is for the exit code, and takes the absence of one for 0.
     await processEnd?.cut();
     await headerLead?.();
-    abortClient(socket, messageOf(error), multiplexed);
+    abortClient(socket, inBandText(`${messageOf(error)}\r\n`, multiplexed, "stderr"));
   }
 }
 

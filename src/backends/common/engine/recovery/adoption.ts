@@ -7,6 +7,7 @@ import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import { messageOf } from "../../../../common/errors.ts";
 import type { ContainerRecord, SealedImage } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundWorkload } from "../../driver/workloads.ts";
+import { withFields } from "../../model/records.ts";
 import type { EngineContext } from "../context.ts";
 import { builtinNetworks } from "../networks/decisions/networks.ts";
 
@@ -72,10 +73,12 @@ export async function adoptContainers(
 ): Promise<readonly ContainerRecord[]> {
   const { state, logger } = context;
   const adopted: ContainerRecord[] = [];
-  for (const { record, images = [], agent, containerId } of found) {
-    if (record === undefined || agent === undefined || state.containers.has(containerId)) {
+  for (const { record: sealed, images = [], agent, containerId } of found) {
+    if (sealed === undefined || agent === undefined || state.containers.has(containerId)) {
       continue;
     }
+    // Its record may be the one with which it was launched: what its client was told of the start nobody knows.
+    const record = withFields(sealed, { startToken: "" });
     if (!lost.has(containerId, record.created)) {
       continue;
     }

@@ -7,6 +7,7 @@ import {
   isErrorKind,
   SockerlessError,
   systemError,
+  unavailable,
 } from "../../../../../common/errors.ts";
 import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import {
@@ -74,7 +75,7 @@ export interface FrontendPorts {
 
 /**
  * Starts a container and answers once its process runs. Goes on when the client leaves, unless it waits for room on the
- * platform.
+ * platform; where the client's frontend was lost nothing runs.
  *
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
  * @param ports what a frontend says of them; undefined: it listens on what it listened on before
@@ -223,8 +224,8 @@ function networked<Result>(prepare: () => Result): Result {
 }
 
 /**
- * Takes up a start that was under way when the backend ended, or takes it back where a user was ending it; the record is
- * in the phase `starting`.
+ * Takes up a start that was under way when the backend ended, or takes it back where a user was ending it, or has been
+ * told that it failed; the record is in the phase `starting`.
  */
 export async function resumeStart(context: EngineContext, record: ContainerRecord): Promise<void> {
   const live = context.live.of(record.id);
@@ -232,6 +233,15 @@ export async function resumeStart(context: EngineContext, record: ContainerRecor
     asStartUnderWay(live, new StartPhases(record.startPhases), async (ended) => {
       if (record.stoppedByUser) {
         await recordFailure(context, live, record, endedStart(record.id, "stopped"));
+        return;
+      }
+      if (isToldFailed(record)) {
+        await recordFailure(
+          context,
+          live,
+          record,
+          unavailable("the backend ended while it was being started"),
+        );
         return;
       }
       try {
@@ -245,6 +255,12 @@ export async function resumeStart(context: EngineContext, record: ContainerRecor
       }
     }),
   );
+}
+
+/** True for a start that a client has asked for once, and got no answer: a build asks again, and nobody for a policy's. */
+function isToldFailed(record: ContainerRecord): boolean {
+  const isByPolicy = record.startToken === "" || stateOf(record).status === ContainerStatus.RESTARTING;
+  return !isByPolicy && !isOfBuild(configOf(record).labels);
 }
 
 /** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */
@@ -316,6 +332,7 @@ async function runStart(
       await putLayers(context.images, link, { imageId: record.imageId, count }, ended);
     }
     ended.throwIfAborted();
+    throwIfLost(left);
     const started = await startProcess(link, request);
     tellProcess(context, record.id, phases, launched, started);
     await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
@@ -329,6 +346,13 @@ async function runStart(
     const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Or its client has left.
     const asked = withFields(record, { stoppedByUser });
     throw await recordFailure(context, live, asked, isEnded ? ended.reason : error);
+  }
+}
+
+/** A client whose frontend was lost has been told that its start failed: then nothing runs. @throws the signal's reason */
+function throwIfLost(left: AbortSignal | undefined): void {
+  if (left?.aborted === true && isErrorKind(left.reason, "unavailable")) {
+    throw left.reason;
   }
 }
 

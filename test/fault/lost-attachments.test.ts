@@ -1,0 +1,200 @@
+/**
+ * kill -9 between a client's attach, or in its start, and the container's process: the client is told, in the stream that
+ * it lost and by its wait, and never has the exit code of a container whose output it did not get.
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readdirSync } from "node:fs";
+import { type IncomingMessage, request } from "node:http";
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, test } from "node:test";
+import { callApi } from "../support/docker-api.ts";
+import { FollowingClient } from "../support/following-client.ts";
+import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
+import { framesOf, hijackRequest, RawClient } from "../support/raw-client.ts";
+import { untilTrue } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
+
+/** Milliseconds after the request at which a process is killed: a container is started in some 60. */
+const moments = isWhole ? Array.from({ length: 40 }, (_, each) => each * 2) : [1, 4];
+
+/** The same after the start of a client that creates, attaches, waits and starts. */
+const runMoments = isWhole ? Array.from({ length: 24 }, (_, each) => each * 10) : [50];
+const runOptions: readonly (readonly string[])[] = [[], ["--rm"], ["--tty"], ["--rm", "--interactive"]];
+
+type Victim = Exclude<DaemonRole, "builder"> | "supervisor";
+
+const deaths: readonly (readonly Victim[])[] = [
+  ["frontend"],
+  ["backend"],
+  ["frontend", "backend"],
+  ["supervisor"],
+];
+
+/** Kills processes at once, and waits until the daemon answers again. */
+async function killAll(victims: readonly Victim[]): Promise<void> {
+  const { daemon } = setting;
+  const pids = await Promise.all(
+    victims.map((victim) => (victim === "supervisor" ? daemon.pid : processOf(daemon, victim))),
+  );
+  for (const pid of pids) {
+    process.kill(pid, "SIGKILL");
+  }
+  await untilTrue(() => !pids.some(isAlive));
+  if (victims.includes("supervisor")) {
+    await untilTrue(() => findProcess(daemon, "frontend") === undefined);
+    await daemon.launch();
+  }
+  await untilTrue(async () => (await daemon.docker("version")).code === 0);
+}
+
+const descriptorsOf = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
+
+/** A client that is attached to a container, as this process. */
+async function attach(id: string): Promise<RawClient> {
+  const streams = "stream=1&stdout=1&stderr=1";
+  const client = new RawClient(setting.daemon.socket).send(
+    hijackRequest(`/v1.51/containers/${id}/attach?${streams}`),
+  );
+  await client.answered();
+  return client;
+}
+
+/** A wait that stands, as this process. @returns its body, which fails where it is cut */
+async function wait(id: string, condition: string): Promise<{ readonly body: Promise<string> }> {
+  const path = `/v1.51/containers/${id}/wait?condition=${condition}`;
+  const sent = request({ socketPath: setting.daemon.socket, method: "POST", path, agent: false }).end();
+  const [response] = (await once(sent, "response")) as [IncomingMessage];
+  const body = text(response);
+  body.catch(() => undefined);
+  return { body };
+}
+
+const start = (id: string) => callApi(setting.daemon.socket, "POST", `/v1.51/containers/${id}/start`);
+
+/** The client was told in its stream, as an error. */
+async function assertTold(client: RawClient): Promise<void> {
+  await client.end();
+  client.close();
+  const [last] = framesOf(client.body);
+  assert.equal(last?.channel, 3, client.body.toString());
+  assert.match(String(last.data), /^Error attaching: /);
+}
+
+describe("kill -9 between a client's attach and its start", () => {
+  for (const victims of deaths) {
+    test(`of ${victims.join(" and ")}: the stream ends with an error, and the wait that stands breaks`, async () => {
+      const id = await setting.daemon.ok("create", "busybox", "echo", "said");
+      const client = await attach(id);
+      const { body } = await wait(id, "next-exit");
+      await killAll(victims);
+      await assertTold(client);
+      await assert.rejects(body);
+      await start(id);
+      assert.equal(await setting.daemon.ok("wait", id), "0", "who has not attached waits as ever");
+      assert.deepEqual(JSON.parse(await (await wait(id, "not-running")).body), { StatusCode: 0 });
+      await setting.daemon.ok("rm", "--force", id);
+    });
+  }
+
+  test("of the helper and then the frontend: the next helper has the stream too", async () => {
+    const { daemon } = setting;
+    const id = await daemon.ok("create", "busybox", "echo", "said");
+    const client = await attach(id);
+    const helper = await processOf(daemon, "streams");
+    process.kill(helper, "SIGKILL");
+    await processOf(daemon, "streams", helper);
+    const { body } = await wait(id, "next-exit");
+    await killAll(["frontend"]);
+    await assertTold(client);
+    await assert.rejects(body);
+    await daemon.ok("rm", "--force", id);
+  });
+
+  test("an attachment that its client has left breaks no wait of it", async () => {
+    const { daemon } = setting;
+    const id = await daemon.ok("create", "busybox", "true");
+    const client = await attach(id);
+    const { body } = await wait(id, "next-exit");
+    client.close();
+    await daemon.ok("start", id);
+    assert.deepEqual(JSON.parse(await body), { StatusCode: 0 });
+    await daemon.ok("rm", id);
+  });
+
+  test("of the backend: a wait that comes later breaks too, once", async () => {
+    const id = await setting.daemon.ok("create", "--tty", "busybox", "echo", "said");
+    const client = await attach(id);
+    await killAll(["backend"]);
+    await client.end();
+    client.close();
+    await assert.rejects((await wait(id, "next-exit")).body);
+    const { body } = await wait(id, "next-exit");
+    await start(id);
+    assert.deepEqual(JSON.parse(await body), { StatusCode: 0 });
+    await setting.daemon.ok("rm", "--force", id);
+  });
+});
+
+describe("kill -9 in a start", () => {
+  for (const victim of ["frontend", "backend"] as const) {
+    test(`of the ${victim}, at ${moments.length} moments: a wait for the removal ends, and what has failed does not run`, async () => {
+      const { daemon } = setting;
+      for (const ms of moments) {
+        const id = await daemon.ok("create", "--rm", "busybox", "sleep", "1000");
+        const { body } = await wait(id, "removed");
+        const [pid, helper] = [await processOf(daemon, victim), await processOf(daemon, "streams")];
+        const before = descriptorsOf(helper);
+        let isAnswered = false;
+        const started = start(id)
+          .then(({ status }) => status)
+          .catch(() => "cut")
+          .finally(() => {
+            isAnswered = true;
+          });
+        // Nobody knows of a request that a frontend had not read.
+        while (descriptorsOf(helper) <= before && !isAnswered) {
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        await sleep(ms);
+        process.kill(pid, "SIGKILL");
+        await untilTrue(() => !isAlive(pid));
+        await processOf(daemon, victim, pid);
+        const answer = await started;
+        await untilTrue(async () => (await daemon.docker("version")).code === 0);
+        if (answer === 204) {
+          await daemon.ok("kill", id);
+          assert.deepEqual(JSON.parse(await body), { StatusCode: 137 }, `${ms} ms`);
+          continue;
+        }
+        await Promise.allSettled([body]);
+        const { code, text: status } = await daemon.docker("inspect", "--format={{.State.Status}}", id);
+        assert.ok(code !== 0 || status === "created", `${status} after ${ms} ms: ${answer}`);
+        await daemon.docker("rm", "--force", id);
+      }
+    });
+  }
+});
+
+describe("kill -9 at any moment of docker run", () => {
+  for (const victims of isWhole ? deaths : deaths.slice(0, 1)) {
+    test(`of ${victims.join(" and ")}: it ends, with 0 only if its whole output came`, async () => {
+      const { daemon } = setting;
+      for (const [index, ms] of runMoments.entries()) {
+        const options = runOptions[index % runOptions.length] ?? [];
+        const client = new FollowingClient(daemon, "run", ...options, "busybox", "echo", "said");
+        await sleep(ms);
+        await killAll(victims);
+        const code = await client.exitCode();
+        const told = `run ${options.join(" ")}, ${ms} ms: ${code}, ${client.stderr}`;
+        assert.ok(code !== 0 || client.stdout.trim() === "said", told);
+        assert.ok(code === 0 || client.stderr !== "" || client.stdout !== "", told);
+      }
+      await daemon.ok("container", "prune", "--force");
+    });
+  }
+});
