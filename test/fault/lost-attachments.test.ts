@@ -173,7 +173,8 @@ describe("kill -9 in a start", () => {
         }
         await Promise.allSettled([body]);
         const { code, text: status } = await daemon.docker("inspect", "--format={{.State.Status}}", id);
-        assert.ok(code !== 0 || status === "created", `${status} after ${ms} ms: ${answer}`);
+        const hadBegun = victim === "frontend" && status === "running"; // Before the frontend died.
+        assert.ok(code !== 0 || status === "created" || hadBegun, `${status} after ${ms} ms: ${answer}`);
         await daemon.docker("rm", "--force", id);
       }
     });
