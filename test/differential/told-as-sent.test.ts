@@ -306,7 +306,7 @@ describe("what a creation is told", () => {
   }
 });
 
-/** What an inspect tells of a new container, or the refusal. */
+/** Asks an inspect about a new container; answers the field as JSON, or the refusal. */
 async function answer(socket: string, body: Json, told: Case["told"]): Promise<string> {
   const made = await callApi(socket, "POST", "/v1.51/containers/create", {
     body: { Image: "busybox", Cmd: ["true"], ...body },

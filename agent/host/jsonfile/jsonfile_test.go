@@ -33,7 +33,7 @@ func TestSoonDurable(t *testing.T) {
 	}
 }
 
-// What waits is not open, so that the space of one that is deleted is free at once.
+// A waiting record is not open, so that the space of a deleted one is free at once.
 func TestRecordsThatWaitAreNotOpen(t *testing.T) {
 	dir := t.TempDir()
 	syncing, synced := make(chan struct{}), make(chan struct{})

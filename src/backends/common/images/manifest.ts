@@ -121,7 +121,7 @@ export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestD
       };
 }
 
-/** What a document is by its members and by its media types; an OCI document may leave its own type out. */
+/** Kinds that the members and media types of a document name; an OCI document may leave its own type out. */
 function kindsOf(
   head: v.InferOutput<typeof headSchema>,
   names: readonly string[],
