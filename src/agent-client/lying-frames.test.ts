@@ -21,7 +21,7 @@ const largest = 1024 * 1024;
 /** Bytes of a lie that its hearer has to notice. */
 const noticed = 32 * 1024 * 1024;
 
-const directory = mkdtempSync(join(tmpdir(), "lying-frames-"));
+const directory = mkdtempSync(join(tmpdir(), "agent-frames-"));
 let liar: FrameLiar;
 let client: ChildProcess;
 
