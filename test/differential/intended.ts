@@ -92,7 +92,6 @@ export const rulesOfBoth = new Rules({
     },
   ],
   "What sockerless is made of": [
-    { aspect: "shape", calls: /^GET \/version$/, ours: /^\.Components\[\]\.Details\.Backend: string$/ },
     {
       aspect: "shape",
       calls: /^GET \/version$/,
