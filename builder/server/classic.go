@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -585,8 +586,15 @@ func (m *messages) end(id string, plan *plan, names []string, isTraced bool) err
 	return nil
 }
 
+var urlPassword = regexp.MustCompile(`(://[^\s/?#:@]*:)[^\s/?#]*@`)
+
+// maskPasswords masks the passwords of URLs in an instruction or a message.
+func maskPasswords(text string) string {
+	return urlPassword.ReplaceAllString(text, "$1***@")
+}
+
 func (m *messages) fail(err error) {
-	message := err.Error()
+	message := maskPasswords(err.Error())
 	detail := map[string]any{"message": message}
 	if exit := new(gatewaypb.ExitError); errors.As(err, &exit) {
 		if _, rest, ok := strings.Cut(message, `process "`); ok {

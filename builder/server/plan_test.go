@@ -84,6 +84,17 @@ func TestEachInstructionHasItsOutput(t *testing.T) {
 	}
 }
 
+func TestPasswordsOfURLsAreMasked(t *testing.T) {
+	for text, want := range map[string]string{
+		"ADD http://me:word@host/a https://host/b:c@d /x": "ADD http://me:***@host/a https://host/b:c@d /x",
+		"RUN get ftp://:w:@rd@host":                       "RUN get ftp://:***@host",
+	} {
+		if masked := maskPasswords(text); masked != want {
+			t.Errorf("%s is told as %s", text, masked)
+		}
+	}
+}
+
 func TestACommandThatFailsIsToldAsItIsWritten(t *testing.T) {
 	answer := httptest.NewRecorder()
 	err := errors.Join(errors.New(`process "/bin/sh -c bad \\& a2\ta3" did not complete successfully: exit code: 127`), &gatewaypb.ExitError{ExitCode: 127})

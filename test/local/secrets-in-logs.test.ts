@@ -117,10 +117,13 @@ test("a build keeps its arguments and the passwords of its sources", async () =>
   for (const remote of remotes) {
     await call("POST", `/build?remote=${encodeURIComponent(remote)}`);
   }
-  const dockerfile = `FROM busybox\nARG TOKEN\nADD http://me:${secret()}@${host}/absent /x\n`;
-  const buildargs = JSON.stringify({ TOKEN: secret() });
-  const { text, error } = await build(setting.daemon.socket, dockerfile, { query: { buildargs } });
-  assert.ok(!secrets.some((each) => text.includes(each) || error?.message.includes(each)), text);
+  for (const source of ["archive.tar", "absent"]) {
+    const dockerfile = `FROM busybox\nARG TOKEN\nADD http://me:${secret()}@${host}/${source} /x\n`;
+    const buildargs = JSON.stringify({ TOKEN: secret() });
+    const { text, error } = await build(setting.daemon.socket, dockerfile, { query: { buildargs } });
+    assert.equal(error === undefined, source === "archive.tar", text);
+    assert.ok(!secrets.some((each) => text.includes(each) || error?.message.includes(each)), text);
+  }
   await assertNothingTold();
 });
 
