@@ -315,6 +315,38 @@ func TestUnpackAndRemoveMayBeRepeated(t *testing.T) {
 	wantNothingBut(t, dir, emptyName)
 }
 
+func TestALayerWhoseRecordIsDamagedIsUnpackedAnew(t *testing.T) {
+	store, dir := openStore(t)
+	plain := tarOf(t, entry{Name: "a", Linkname: "four"})
+	id, name := digestOf(plain), filepath.Join(t.TempDir(), "blob")
+	os.WriteFile(name, plain, 0o600)
+	if _, _, err := store.Unpack(t.Context(), id, name); err != nil {
+		t.Fatal(err)
+	}
+	record := filepath.Join(dir, id[len("sha256:"):][:nameLength], recordName)
+	whole, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range [][]byte{whole[:len(whole)/2], {}, bytes.Replace(whole, []byte(id), []byte(digestOf(nil)), 1)} {
+		os.WriteFile(record, content, 0o600)
+		if _, err := store.Stack([]string{id}); connect.CodeOf(err) != connect.CodeNotFound {
+			t.Errorf("%q: got %v", content, err)
+		}
+		if _, existed, err := store.Unpack(t.Context(), id, name); err != nil || existed {
+			t.Errorf("%q: existed %t, %v", content, existed, err)
+		}
+		if _, err := store.Stack([]string{id}); err != nil {
+			t.Errorf("%q: got %v", content, err)
+		}
+	}
+	os.WriteFile(record, whole[:1], 0o600)
+	if err := store.Remove(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	wantNothingBut(t, dir, emptyName)
+}
+
 func TestALayerThatIsThereSaysNothingOfAnotherBlob(t *testing.T) {
 	store, _ := openStore(t)
 	plain := tarOf(t, entry{Name: "a", Linkname: "four"})

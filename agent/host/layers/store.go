@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -138,11 +139,15 @@ func (s *Store) find(diffID string) (dir string, layer Layer, err error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return dir, layer, connect.NewError(connect.CodeNotFound, fmt.Errorf("layer %s is not unpacked", diffID))
 	}
+	if errors.Is(err, errDamaged) || err == nil && layer.Version == version && layer.DiffID != diffID {
+		slog.Warn("a layer with a damaged record is unpacked anew", "path", filepath.Join(dir, recordName), "error", err)
+		return dir, layer, connect.NewError(connect.CodeNotFound, fmt.Errorf("layer %s is not unpacked: its record is damaged", diffID))
+	}
 	if err != nil {
 		return "", layer, fmt.Errorf("layer %s: %w", diffID, err)
 	}
-	if layer.Version != version || layer.DiffID != diffID {
-		return "", layer, fmt.Errorf("%s holds version %d of layer %s, not layer %s", dir, layer.Version, layer.DiffID, diffID)
+	if layer.Version != version {
+		return "", layer, fmt.Errorf("%s holds version %d of layer %s", dir, layer.Version, diffID)
 	}
 	return dir, layer, nil
 }
@@ -152,8 +157,14 @@ func readLayer(dir string) (layer Layer, err error) {
 	if err != nil {
 		return layer, err
 	}
-	return layer, json.Unmarshal(content, &layer)
+	if err := json.Unmarshal(content, &layer); err != nil {
+		return layer, errors.Join(errDamaged, err)
+	}
+	return layer, nil
 }
+
+// errDamaged is said of a record that is not one.
+var errDamaged = errors.New("the record is damaged")
 
 // List answers the diff IDs of all layers. One that cannot be read is left out.
 func (s *Store) List() ([]string, error) {
@@ -221,11 +232,11 @@ func (s *Store) Remove(ctx context.Context, diffID string) error {
 		return err
 	}
 	defer unlock()
-	if _, _, err := s.find(diffID); err != nil {
-		if connect.CodeOf(err) == connect.CodeNotFound {
-			return nil
-		}
+	if _, _, err := s.find(diffID); err != nil && connect.CodeOf(err) != connect.CodeNotFound {
 		return err
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
 	// Renamed first: a crash half-way must not leave a layer that looks whole.
 	doomed := filepath.Join(s.dir, unfinished+filepath.Base(dir)+"-removed")
