@@ -115,6 +115,43 @@ func TestTheLogOfAContainerThatHasEndedGoesToAClientsConnection(t *testing.T) {
 	}
 }
 
+// A damaged record of its files takes neither its log nor its state, and is named
+// to who asks for the files.
+func TestADamagedRecordOfFilesTakesNothingElse(t *testing.T) {
+	h := startHost(t)
+	request := sleeper(t, h.create(t, h.unpackImage(t)), h.unpackImage(t), noNetwork())
+	request.OciSpec = ociSpec(t, "sh", "-c", "echo said")
+	c := h.mustLaunch(t, request)
+	c.start(t, 1)
+	id := request.ContainerId
+	eventually(t, "the exit is recorded", func() bool { return h.onDisk(t, id).LastState != nil })
+	h.release(t, id)
+	record := filepath.Join(h.stateDir, "containers", id, "rootfs.json")
+	whole, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(record, whole[:len(whole)/2], 0o600)
+	stream, err := h.stored.Logs(t.Context(), storedRequest(id, &agentv1.LogsRequest{Stdout: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if !stream.Receive() || string(stream.Msg().GetChunk().GetData()) != "said\n" {
+		t.Errorf("its log: %v, %v", stream.Msg(), stream.Err())
+	}
+	if found := h.onDisk(t, id); found.LastState == nil || found.Unfinished {
+		t.Errorf("got %v", found)
+	}
+	if _, err := h.stat(t, id, "/"); err == nil || !strings.Contains(err.Error(), record) {
+		t.Errorf("got %v", err)
+	}
+	os.WriteFile(record, whole, 0o600)
+	if _, err := h.stat(t, id, "/"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)

@@ -74,7 +74,10 @@ func validateLaunch(paths shimspec.ContainerPaths, request *hostv1.LaunchContain
 	}
 	var record rootRecord
 	exists, err := jsonfile.Read(rootRecordPath(paths), &record)
-	if err == nil && (!exists || record.Spare) {
+	if err == nil && !exists {
+		err = requireRootRecord(request.ContainerId, paths)
+	}
+	if connect.CodeOf(err) == connect.CodeNotFound || err == nil && record.Spare {
 		err = connect.NewError(connect.CodeNotFound, fmt.Errorf("container %s is not created", request.ContainerId))
 	}
 	return err

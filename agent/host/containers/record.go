@@ -2,10 +2,12 @@ package containers
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 
+	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
@@ -40,6 +42,19 @@ const rootRecordVersion = 1
 
 func rootRecordPath(paths shimspec.ContainerPaths) string {
 	return filepath.Join(paths.Dir, "rootfs.json")
+}
+
+// requireRootRecord tells a container that is not there from one whose record is
+// damaged. An empty record is what a crash of the machine leaves: it is none.
+func requireRootRecord(id string, paths shimspec.ContainerPaths) error {
+	whole, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
+	if err != nil || whole {
+		return err
+	}
+	if info, err := os.Lstat(rootRecordPath(paths)); err == nil && info.Size() > 0 {
+		return fmt.Errorf("the record of the files of container %s is damaged: %s", id, rootRecordPath(paths))
+	}
+	return connect.NewError(connect.CodeNotFound, fmt.Errorf("no such container: %s", id))
 }
 
 // launched is what is known of a container's last launch.

@@ -86,13 +86,14 @@ func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 }
 
 func (c *Containers) requireStored(id string, paths shimspec.ContainerPaths) error {
-	exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
-	if err != nil {
+	if err := requireRootRecord(id, paths); err != nil {
 		return err
 	}
-	if !exists {
-		return connect.NewError(connect.CodeNotFound, fmt.Errorf("no such container: %s", id))
-	}
+	return c.requireNoAgent(id, paths)
+}
+
+// requireNoAgent refuses a container whose own agent is to be asked.
+func (c *Containers) requireNoAgent(id string, paths shimspec.ContainerPaths) error {
 	if !answers(paths.AgentSocket()) {
 		return nil // without reading the records of the launch
 	}
@@ -215,5 +216,14 @@ func (c *Containers) LogDir(id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return paths.Log(), errors.Join(c.withoutSpare(id), c.requireStored(id, paths))
+	return paths.Log(), errors.Join(c.withoutSpare(id), requireLog(id, paths), c.requireNoAgent(id, paths))
+}
+
+// requireLog refuses a container that is not there. The log does not need the record
+// of its files, which may be damaged.
+func requireLog(id string, paths shimspec.ContainerPaths) error {
+	if _, err := os.Lstat(paths.Log()); err == nil {
+		return nil
+	}
+	return requireRootRecord(id, paths)
 }
