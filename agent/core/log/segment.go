@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -95,8 +96,7 @@ func closeSegments(segments []*segment) {
 }
 
 // wholeRecords finds where the whole records of the file end. damaged means
-// that more than one torn record follows, so that it was not a write that was
-// cut short.
+// that more follows than a write that was cut short.
 func (s *segment) wholeRecords() (end int64, damaged bool, err error) {
 	size := s.size.Load()
 	if size == 0 {
@@ -128,7 +128,29 @@ func (s *segment) wholeRecords() (end int64, damaged bool, err error) {
 			break
 		}
 	}
-	return end, size-end > recordFraming+MaxRecord, nil
+	torn, err := s.isTorn(end, size)
+	return end, !torn, err
+}
+
+// isTorn tells whether what lies from offset to size is the beginning of a record,
+// or what a crash of the machine has left of a whole one: no trailer.
+func (s *segment) isTorn(offset, size int64) (bool, error) {
+	if size-offset > recordFraming+MaxRecord {
+		return false, nil
+	}
+	tail := make([]byte, size-offset)
+	if _, err := s.file.ReadAt(tail, offset); err != nil && err != io.EOF {
+		return false, fmt.Errorf("read log file: %w", err)
+	}
+	if written := bytes.TrimRight(tail, "\x00"); len(written) < headerSize {
+		begun := min(len(written), len(magicBytes))
+		return bytes.Equal(written[:begun], magicBytes[:begun]), nil
+	}
+	h, err := parseHeader(tail)
+	if err != nil {
+		return false, nil
+	}
+	return h.size() > int64(len(tail)) || len(bytes.TrimRight(tail[h.size()-trailerSize:], "\x00")) == 0, nil
 }
 
 // recordBefore reads the record that ends at offset end. The data is read into

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +105,52 @@ func TestAWriterThatDiedLeavesNoTornRecord(t *testing.T) {
 			t.Fatalf("cut at %d: %q and %q", cut, out, errOut)
 		}
 		w.Close()
+	}
+}
+
+func TestAnEndThatIsNoBeginningOfARecordIsDamage(t *testing.T) {
+	random := rand.New(rand.NewPCG(30, 1))
+	noise := make([]byte, 5000)
+	for i := range noise {
+		noise[i] = byte(random.Uint32())
+	}
+	dir := t.TempDir()
+	w := open(t, dir, Settings{})
+	write(t, w, entry{Stdout, 1, "whole\n"})
+	w.Close()
+	names, _ := files(t, dir)
+	path := filepath.Join(dir, names[0])
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Clone(whole)
+	flipped[headerSize] ^= 1
+	for name, content := range map[string][]byte{
+		"random bytes": noise, "a few random bytes": noise[:3], "a flipped bit": flipped, "random bytes behind a record": append(bytes.Clone(whole), noise...),
+	} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Stored(dir, both)
+		for err == nil {
+			_, err = r.Next(t.Context())
+		}
+		var corrupt *CorruptError
+		if !errors.As(err, &corrupt) || corrupt.File != path {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for cut := range len(whole) { // The machine died: the file has its length, and its end was not written.
+		content := append(bytes.Clone(whole), whole[:cut]...)
+		content = append(content, make([]byte, len(whole)-cut)...)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Stored(dir, both)
+		if out, _ := everything(t, r, err); cut <= len(whole)-trailerSize && out != "whole\n" {
+			t.Fatalf("zeros from byte %d: %q", cut, out)
+		}
 	}
 }
 
