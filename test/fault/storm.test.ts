@@ -19,7 +19,7 @@ import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 import { judgeRest, left } from "./storm/judge-rest.ts";
 import { Killer, kindOf, planKill } from "./storm/killer.ts";
-import { Random } from "./storm/random.ts";
+import { Random } from "../support/random.ts";
 import { Site } from "./storm/site.ts";
 import { Lane } from "./storm/work.ts";
 

@@ -1,5 +1,5 @@
 /** Log records as agents write them. */
-import { crc32c } from "../../src/backends/common/cloud/stored/crc32c.ts";
+import { crc32c } from "../../src/common/crc32c.ts";
 import { Stream } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 
 /** A record as docs/formats.md has it. @param timeNs Unix time */

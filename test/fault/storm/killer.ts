@@ -13,7 +13,7 @@ import {
   processIds,
 } from "../../support/processes.ts";
 import { until, untilTrue } from "../../support/until.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../../support/random.ts";
 
 /** Processes to be killed; `shims` are all of them. */
 type Victim = DaemonRole | "shim" | "shims" | "supervisor";

@@ -3,7 +3,7 @@ import { once } from "node:events";
 
 import { build } from "../../support/builds.ts";
 import { channelText, hijackRequest, RawClient } from "../../support/raw-client.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../../support/random.ts";
 import type { Site } from "./site.ts";
 import type { Expected } from "./verdict.ts";
 

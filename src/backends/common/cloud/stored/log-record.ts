@@ -2,7 +2,7 @@
 import { systemError } from "../../../../common/errors.ts";
 import { FillingBytes } from "../../../../common/filling-bytes.ts";
 import { Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { crc32c } from "./crc32c.ts";
+import { crc32c } from "../../../../common/crc32c.ts";
 
 /** One chunk of output. */
 export interface LogRecord {

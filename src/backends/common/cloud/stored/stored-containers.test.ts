@@ -25,7 +25,7 @@ import { logRecord as record } from "../../../../../test/support/log-record.ts";
 import { assertPrivate } from "../../../../../test/support/private.ts";
 import { entriesOf, type ReadEntry, tarOf } from "../../../../../test/support/tar.ts";
 import { until } from "../../../../../test/support/until.ts";
-import { crc32c } from "./crc32c.ts";
+import { crc32c } from "../../../../common/crc32c.ts";
 import type { LogPiece } from "./log-pieces.ts";
 import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
 
