@@ -212,6 +212,11 @@ func (s *service) RemoveVolume(ctx context.Context, r *connect.Request[hostv1.Re
 	return answer(&hostv1.RemoveVolumeResponse{}, s.volumes.Remove(ctx, r.Msg.Name))
 }
 
+func (s *service) ListVolumes(context.Context, *connect.Request[hostv1.ListVolumesRequest]) (*connect.Response[hostv1.ListVolumesResponse], error) {
+	found, err := s.volumes.List()
+	return answer(&hostv1.ListVolumesResponse{Volumes: found}, err)
+}
+
 // WatchVolumes lasts until the caller ends it.
 func (s *service) WatchVolumes(ctx context.Context, _ *connect.Request[hostv1.WatchVolumesRequest], stream *connect.ServerStream[hostv1.WatchVolumesResponse]) error {
 	return wireError(s.volumes.WatchRoom(ctx, stream.Send))

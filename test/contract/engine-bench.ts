@@ -429,6 +429,8 @@ function testImages(state: State): ImageSource {
     },
     idOf: (reference) => (known.has(reference) ? id : undefined),
     descentOf: (id) => new Set([id]),
+    collectUnneeded: async () => {},
+    hasUnneeded: async () => false,
     makeReady: async () => {},
     makeRunnable: async () => {},
     commit: async () => ({ id, diffIds: [], changesSize: 0 }),

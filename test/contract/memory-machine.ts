@@ -98,6 +98,8 @@ export class MemoryMachine {
   busyReleases: PromiseWithResolvers<void> | undefined;
   /** While it is set launches are under way: until it is resolved, or fail with its failure. */
   busyLaunches: PromiseWithResolvers<void> | undefined;
+  /** Containers whose creation was cut off. */
+  readonly unfinished = new Set<string>();
   /** Containers of a cloud have addresses for one another. */
   reachOneAnother: boolean = true;
   /** While it is set volumes and networks are made and removed, and nobody says so: until the driver is closed. */
@@ -232,6 +234,7 @@ export class MemoryMachine {
           this.#answered(() =>
             [...this.workloads].map(([containerId, workload]) => ({
               ...found(containerId, workload),
+              unfinished: this.unfinished.has(containerId),
               ...(this.unanswered.has(containerId)
                 ? { agent: undefined, unanswered: true }
                 : this.cloud && keptBy(workload)),

@@ -50,6 +50,12 @@ func (c *Containers) ids() ([]string, error) {
 	return ids, nil
 }
 
+// isUnfinished tells it by the record that is written last. A damaged one was.
+func (c *Containers) isUnfinished(id string, last *launched) bool {
+	_, err := os.Lstat(rootRecordPath(c.layout.Container(id)))
+	return last.spec.Generation == 0 && errors.Is(err, os.ErrNotExist)
+}
+
 func (c *Containers) inspect(id string) (*hostv1.ContainerOnDisk, error) {
 	last, err := readLaunched(c.layout.Container(id))
 	if err != nil {
@@ -58,7 +64,9 @@ func (c *Containers) inspect(id string) (*hostv1.ContainerOnDisk, error) {
 	if last.spec.Spare { // created, and not launched
 		return &hostv1.ContainerOnDisk{ContainerId: id}, nil
 	}
-	container := &hostv1.ContainerOnDisk{ContainerId: id, Generation: last.spec.Generation, ShimAlive: last.alive}
+	container := &hostv1.ContainerOnDisk{
+		ContainerId: id, Generation: last.spec.Generation, ShimAlive: last.alive, Unfinished: c.isUnfinished(id, last),
+	}
 	if last.alive {
 		container.AgentSocket = last.spec.AgentSocket
 		container.BoundPorts = boundPorts(last.ready)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
@@ -215,6 +217,34 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	s.forgetMounts(name)
 	faultpoint.Reached("host.volume.unmounted")
 	return s.trash.Discard(dir)
+}
+
+// List answers the volumes that are made. One whose record cannot be read is left
+// out.
+func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	var found []*hostv1.VolumeOnDisk
+	for _, entry := range entries {
+		v, d, err := s.find(entry.Name())
+		if err != nil {
+			slog.Warn("a volume is not listed", "volume", entry.Name(), "error", err)
+			continue
+		}
+		info, err := os.Stat(v.Data())
+		if errors.Is(err, os.ErrNotExist) { // not made yet
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list volumes: %w", err)
+		}
+		found = append(found, &hostv1.VolumeOnDisk{
+			Name: v.Name, Driver: d.Traits().Name, Options: v.Options, Created: timestamppb.New(info.ModTime()),
+		})
+	}
+	return found, nil
 }
 
 // Measure answers the bytes that the volume takes; one that is missing takes none.

@@ -12,6 +12,12 @@ export interface ResolvedImage {
 
 /** The images, as far as containers need them. */
 export interface ImageSource {
+  /** Deletes content that the state does not know: nothing is believed to be lost any more. */
+  collectUnneeded(): Promise<void>;
+
+  /** Whether there is content that the state does not know. */
+  hasUnneeded(): Promise<boolean>;
+
   /**
    * The image that a reference means: a name in any spelling, a digest, an ID or an unambiguous prefix of one.
    *

@@ -18,7 +18,8 @@ import {
 } from "../common/fault-points.ts";
 import { ensureHello } from "../common/images/ensure-hello.ts";
 import { openImages, serveEngine } from "../common/serve-engine.ts";
-import { openState } from "../common/state/state.ts";
+import type { Driver } from "../common/driver/driver.ts";
+import { openState, type State } from "../common/state/state.ts";
 import { localDriver } from "./driver.ts";
 import { HostProcess } from "./host-process.ts";
 import { releaseSteps, removeIdleBridges } from "./leave-machine.ts";
@@ -66,6 +67,7 @@ export async function startBackend(
   resources.defer(() => driver.close());
   resources.defer(() => removeIdleBridges(state, driver));
   resources.defer(() => releaseSteps(state, driver));
+  await suspectLosses(state, driver);
   const images = await openImages({
     config,
     state,
@@ -81,6 +83,17 @@ export async function startBackend(
 
   const owned = resources.move();
   return { ...service, close: () => owned.disposeAsync() };
+}
+
+/** Containers' files without a record tell of others that are lost, where nothing in the database does. */
+async function suspectLosses(state: State, driver: Driver): Promise<void> {
+  const found = await driver.workloads.list();
+  const unknown = found.filter(
+    ({ containerId, unfinished }) => unfinished !== true && !state.containers.has(containerId),
+  );
+  if (unknown.length > 0) {
+    state.suspect("there are containers' files without a record");
+  }
 }
 
 /** Leaves a directory alone that has the mode: on a read-only disk nothing could change it. */

@@ -1,3 +1,4 @@
+import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { systemClock } from "../../common/clock.ts";
@@ -8,8 +9,9 @@ import {
   VolumeContent,
   VolumeSharing,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
+import { Phase, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { VolumeDriver, VolumeStore } from "../common/driver/volumes.ts";
-import { nothingFound, partsReady } from "../common/ready-made-roles.ts";
+import { partsReady } from "../common/ready-made-roles.ts";
 import { orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 import { isAway } from "./repeated-calls.ts";
@@ -25,7 +27,19 @@ export function localVolumes(
   return {
     rules: { drivers: hello.volumeDrivers.map(rulesOf), usedBy: "any", forceOnUsed: "refuse" },
     parts: partsReady,
-    found: nothingFound,
+    async found() {
+      const { volumes } = await orHostError(host.client.listVolumes({}));
+      // As if its creation had been cut off: what users are told of it is found out by making what is there.
+      return volumes.map(({ name, driver, options, created }) =>
+        create(VolumeRecordSchema, {
+          name,
+          driver,
+          options,
+          phase: Phase.CREATING,
+          ...(created === undefined ? {} : { created }),
+        }),
+      );
+    },
     async create({ name, driver, options }) {
       const made = host.client.createVolume({ name, driver, options });
       const { path, mountpoint, status } = await orHostError(made.catch(refuseOther));

@@ -286,6 +286,7 @@ function foundWorkload(found: ContainerOnDisk): FoundWorkload {
     generation: found.generation,
     agent: found.shimAlive ? { kind: "unix", path: found.agentSocket } : undefined,
     boundPorts: found.boundPorts.map(boundPort),
+    unfinished: found.unfinished,
     exit:
       exit === undefined
         ? undefined

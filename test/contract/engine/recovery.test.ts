@@ -181,17 +181,42 @@ describe("a backend that is started again", () => {
     assert.equal((await bench.system.getInfo({})).id, id);
   });
 
-  it("clears away files of containers that nobody knows, and leaves alone what runs", async () => {
-    const id = await bench.runScript("exec sleep 60");
-    const other = await bench.createScript("true");
+  it("keeps files of containers that nobody knows until a user prunes, and leaves alone what runs", async () => {
+    const running = await bench.runScript("exec sleep 60");
+    const lost = await bench.createScript("true");
+    const back = await bench.createScript("true");
+    const record = bench.state.containers.get(back) ?? assert.fail();
     await bench.state.commit((change) => {
-      change.containers.delete(id);
-      change.containers.delete(other);
+      for (const id of [running, lost, back]) {
+        change.containers.delete(id);
+      }
     });
+    const restart = async (): Promise<readonly string[]> => {
+      await bench.stopBackend();
+      await bench.startBackend();
+      await bench.engine.context.background.settle();
+      return (await bench.system.getInfo({})).warnings.filter((each) => each.includes("lost records"));
+    };
+    assert.match((await restart()).join(), /files of 2 container\(s\)/);
+    assert.deepEqual([...bench.machine.workloads.keys()], [running, lost, back]);
+    await bench.state.commit((change) => change.containers.put(record));
+    assert.match((await restart()).join(), /files of 1 container\(s\)/);
+    await bench.containers.pruneContainers({ filters: { label: { values: ["x"] } } });
+    assert.deepEqual([...bench.machine.workloads.keys()], [running, lost, back]);
+    const { removed: gone } = await bench.containers.pruneContainers({});
+    assert.deepEqual([...gone].toSorted(), [lost, back].toSorted());
+    assert.deepEqual([...bench.machine.workloads.keys()], [running]);
+    assert.deepEqual(await restart(), []);
+  });
+
+  it("clears away what was cut off before anybody was told of it", async () => {
+    const id = await bench.createScript("true");
+    await bench.state.commit((change) => change.containers.delete(id));
+    bench.machine.unfinished.add(id);
     await bench.stopBackend();
     await bench.startBackend();
     await bench.engine.context.background.settle();
-    assert.deepEqual([...bench.machine.workloads.keys()], [id]);
+    assert.equal(bench.machine.workloads.size, 0);
   });
 });
 

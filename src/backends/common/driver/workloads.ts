@@ -33,6 +33,8 @@ export interface FoundWorkload {
   readonly images?: readonly SealedImage[];
   /** Set while it runs and its agent, which alone knows what it is, is silent: it is asked again later. */
   readonly unanswered?: boolean;
+  /** Set where its creation was cut off: nobody was told of it, and nothing of a user is in it. */
+  readonly unfinished?: boolean;
 }
 
 /** Absolute paths; empty: the container has no such file of its own. */

@@ -36,6 +36,8 @@ export interface EngineContext {
   readonly networkLocks: KeyedLocks;
   readonly background: BackgroundWork;
   readonly followUps: FollowUps;
+  /** IDs of containers whose files are there and that the state does not know: a user's prune removes them. */
+  readonly unclaimed: Set<string>;
   /** Aborts when the engine closes. */
   readonly shutdown: AbortSignal;
 }

@@ -23,6 +23,7 @@ import { keepPartners } from "./networks/partner-pushes.ts";
 import { removeInBackground } from "./containers/remove/remove-container.ts";
 import { removeUnstarted } from "./containers/remove/remove-unstarted.ts";
 import { startContainer } from "./containers/start/start-container.ts";
+import { settleLosses } from "./recovery/losses.ts";
 import { ensureNetworks, recoverContainers } from "./recovery/recovery.ts";
 import { tellShortages } from "./volumes/shortages.ts";
 import { KeyedLocks } from "../concurrency/serial.ts";
@@ -94,6 +95,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       restart: (containerId) => startContainer(context, containerId, "policy"),
       autoRemove: (containerId) => removeInBackground(context, containerId),
     },
+    unclaimed: new Set(),
     shutdown: shutdown.signal,
   };
   const close = async (): Promise<void> => {
@@ -108,6 +110,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     const lost = new LostState(context);
     await ensureNetworks(context, start, lost);
     await recoverContainers(context, start, lost);
+    await settleLosses(context);
     start.leave();
     keepPartners(context);
     keepPeers(context);

@@ -176,10 +176,15 @@ export class ContentStore {
 
   /** Deletes every blob that neither a lease holds nor `isReferenced` claims, and answers how many those were. */
   async collect(isReferenced: (digest: string) => boolean): Promise<number> {
-    const digests = (await readdir(this.#blobs)).map((name) => `sha256:${name}`);
-    const garbage = digests.filter((digest) => isSha256Digest(digest) && !isReferenced(digest));
+    const garbage = await this.unneeded(isReferenced);
     await this.discard(garbage);
     return garbage.length;
+  }
+
+  /** Digests of the blobs that `isReferenced` does not claim. */
+  async unneeded(isReferenced: (digest: string) => boolean): Promise<readonly string[]> {
+    const digests = (await readdir(this.#blobs)).map((name) => `sha256:${name}`);
+    return digests.filter((digest) => isSha256Digest(digest) && !isReferenced(digest));
   }
 
   /** Counts a hold; for {@link BlobLease}. */

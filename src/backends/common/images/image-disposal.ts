@@ -41,7 +41,8 @@ export class ImageDisposal {
     await index.commit({ remove: [record.id], events });
     const referenced = index.referencedBlobs();
     try {
-      await content.discard(blobsOf(record).filter((digest) => !referenced.has(digest)));
+      const unneeded = blobsOf(record).filter((digest) => !referenced.has(digest));
+      await content.discard(this.#parts.state.losses.length > 0 ? [] : unneeded);
       await retention.forgetUnused(record.diffIds);
       await preparer.discard(record);
     } catch (error) {

@@ -14,30 +14,26 @@ import type {
   ResolvedImage,
 } from "../image-source.ts";
 import { abortable } from "./abortable-stream.ts";
-import type { ContentStore } from "./content-store.ts";
 import type { ImageCatalog } from "./image-catalog.ts";
 import { commitImage } from "./image-commit.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import { storeDocuments } from "./image-documents.ts";
-import { blobsOf, type ImageIndex } from "./image-index.ts";
+import { blobsOf } from "./image-index.ts";
 import type { ImageInstaller } from "./image-installer.ts";
 import type { ImageWork } from "./image-work.ts";
-import type { LayerRetention } from "./layer-retention.ts";
 import { sizesByChain } from "./layer-sizes.ts";
 import type { LayerSupply } from "./layer-supply.ts";
 import type { PreparedImages } from "./prepared-images.ts";
+import { type CollectionParts, collectUnneeded, hasUnneeded } from "./recover-images.ts";
 import { parseNamed } from "./reference.ts";
 
 /** Parts of the images that containers' needs are met with. */
-export interface ContainerImageParts {
-  readonly content: ContentStore;
-  readonly index: ImageIndex;
+export interface ContainerImageParts extends CollectionParts {
   readonly configs: ImageConfigs;
   readonly catalog: ImageCatalog;
   readonly installer: ImageInstaller;
   readonly unpacking: LayerUnpacking;
   readonly prepared: PreparedImages;
-  readonly retention: LayerRetention;
   readonly supply: LayerSupply;
   readonly work: ImageWork;
   readonly clock: Clock;
@@ -131,6 +127,14 @@ export class ImagesForContainers implements ImageSource {
 
   openLayers(imageId: string, signal: AbortSignal): Promise<ImageLayers> {
     return this.#parts.supply.open(imageId, signal);
+  }
+
+  async collectUnneeded(): Promise<void> {
+    await collectUnneeded(this.#parts);
+  }
+
+  hasUnneeded(): Promise<boolean> {
+    return hasUnneeded(this.#parts);
   }
 
   async forgetUnusedLayers(diffIds: readonly string[]): Promise<void> {

@@ -92,7 +92,9 @@ export async function createImages(options: ImagesOptions): Promise<Images> {
     content,
     index,
     configs: new ImageConfigs(),
-    retention: new LayerRetention(preparer.unpacking, (diffIds) => layersWithoutUse(state, diffIds)),
+    retention: new LayerRetention(preparer.unpacking, (diffIds) =>
+      state.losses.length > 0 ? [] : layersWithoutUse(state, diffIds),
+    ),
     durability: new LayerDurability({ content, index, logger, boot }),
     prepared: new PreparedImages(content, preparer),
     work: new ImageWork({ content, index, logger }),

@@ -27,6 +27,7 @@ import {
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { type Containers, ContainerTable } from "./container-table.ts";
+import type { Loss } from "./damage.ts";
 import { damaged, type Operation } from "./database.ts";
 import { type Execs, ExecTable } from "./exec-table.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
@@ -85,6 +86,16 @@ export interface State {
    * @param changed told whether execs have only come to be, begun or ended
    */
   watch(changed: (isOfExecs: boolean) => void): void;
+  /**
+   * Reasons to believe that records are lost, in words; none: what the state does not know is nobody's, and may be deleted.
+   */
+  readonly losses: readonly string[];
+  /** Whether they are no more than the ends of crashes, which may have cost nothing. */
+  readonly mayBeWhole: boolean;
+  /** Adds a reason, which lasts as long as this process. */
+  suspect(reason: string): void;
+  /** Forgets the reasons, where all of them may have cost nothing, or by a user's command. @throws Node's error */
+  forgetLosses(): Promise<void>;
   /** Waits for what was committed and closes the database. */
   close(): Promise<void>;
 }
@@ -128,7 +139,8 @@ async function migrate(storage: Storage, options: StateOptions): Promise<void> {
   const steps = options.migrations ?? migrations;
   const stored = await storage.get(schemaKey);
   const done = stored === undefined ? 0 : Number(new TextDecoder().decode(stored));
-  if (!Number.isSafeInteger(done) || done < 0 || (stored === undefined && !(await storage.isEmpty()))) {
+  const isLost = stored === undefined && storage.losses.length === 0 && !(await storage.isEmpty());
+  if (!Number.isSafeInteger(done) || done < 0 || isLost) {
     throw damaged(options.directory, `no valid value at ${schemaKey}`);
   }
   if (done > steps.length) {
@@ -161,6 +173,10 @@ interface Commit extends Steps {
   readonly done: PromiseWithResolvers<void>;
 }
 
+function inWords({ file, kind, offset }: Loss): string {
+  return kind === "torn" ? `db/${file} ends in half a record` : `db/${file} is damaged at byte ${offset}`;
+}
+
 /** True where an exec comes to be, begins or ends, and for events, which change no record. */
 function isOfExecs({ type, key }: Operation): boolean {
   const table = tableOfKey(key);
@@ -179,6 +195,7 @@ class LevelState implements State {
   readonly events: Journal;
 
   readonly #storage: Storage;
+  readonly #suspicions: string[] = [];
   readonly #directory: string;
   readonly #clock: Clock;
   #closed = false;
@@ -261,6 +278,23 @@ class LevelState implements State {
       this.#lastWrite = this.#lastWrite.then(() => this.#write());
     }
     return this.#pending;
+  }
+
+  get losses(): readonly string[] {
+    return [...this.#storage.losses.map(inWords), ...this.#suspicions];
+  }
+
+  get mayBeWhole(): boolean {
+    return this.#suspicions.length === 0 && this.#storage.losses.every(({ kind }) => kind === "torn");
+  }
+
+  suspect(reason: string): void {
+    this.#suspicions.push(reason);
+  }
+
+  async forgetLosses(): Promise<void> {
+    await this.#storage.forgetLosses();
+    this.#suspicions.length = 0;
   }
 
   watch(changed: (isOfExecs: boolean) => void): void {

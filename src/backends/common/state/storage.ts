@@ -9,7 +9,7 @@ import { readdir, rm, stat, statfs, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout } from "node:timers/promises";
 
-import { isErrorKind, messageOf } from "../../../common/errors.ts";
+import { errnoOf, isErrorKind, messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import {
   type Database,
@@ -21,7 +21,9 @@ import {
   refusedError,
 } from "./database.ts";
 import { type DatabaseView, openView } from "./database-view.ts";
+import { findLosses, type Loss } from "./damage.ts";
 import { spareKey, type tableRange } from "./keys.ts";
+import { copyDatabase, deleteSetAside, type SetAsideCopy, setAsideLosses } from "./set-aside.ts";
 import { Spare } from "./spare.ts";
 
 /** Room that opening a database needs beside that for its log. */
@@ -49,6 +51,9 @@ export class Storage {
   #failure: Error | undefined;
   #view: DatabaseView | undefined;
   #spare: Spare | undefined;
+  #losses: readonly Loss[] = [];
+  /** The database itself was read once, not a view of it. */
+  #isRead = false;
   /** The last operation on each key that neither the database nor the spare could take. */
   readonly #held = new Map<string, Operation>();
 
@@ -85,6 +90,17 @@ export class Storage {
   /** Whether the rest of the spare is reserved for changes that end or remove something. */
   get isScarce(): boolean {
     return this.#spare !== undefined && 2 * this.#lackedBytes > this.#spare.halfBytes;
+  }
+
+  /** Losses of this database and of those that were set aside, from when they were read. */
+  get losses(): readonly Loss[] {
+    return this.#losses;
+  }
+
+  /** Deletes what was set aside. @throws Node's error */
+  async forgetLosses(): Promise<void> {
+    await deleteSetAside(this.#options.directory);
+    this.#losses = [];
   }
 
   get #lackedBytes(): number {
@@ -191,7 +207,7 @@ export class Storage {
     try {
       if (this.#failure !== undefined) {
         await this.#database?.close();
-        this.#database = await openDatabase(this.#options.directory);
+        this.#database = await (this.#isRead ? openDatabase(this.#options.directory) : this.#openWithCopy());
       }
       const taken = new TextEncoder().encode(String(this.#spare?.sequence ?? 0n));
       const operations: Operation[] = [...lacked.values(), { type: "put", key: spareKey, value: taken }];
@@ -250,6 +266,7 @@ export class Storage {
         throw error;
       }
       this.#database = this.#view.database;
+      this.#losses = [...(await lossesIn(directory)), ...(await setAsideLosses(directory))];
       this.#fail(error);
     }
   }
@@ -259,17 +276,44 @@ export class Storage {
    * starts.
    */
   async #openUnlocked(): Promise<Database> {
-    const { directory, lockWaitMs = defaultLockWaitMs } = this.#options;
+    const { lockWaitMs = defaultLockWaitMs } = this.#options;
     const deadline = performance.now() + lockWaitMs;
     for (;;) {
       try {
-        return await openDatabase(directory);
+        return await this.#openWithCopy();
       } catch (error) {
         if (!isErrorKind(error, "conflict") || performance.now() >= deadline) {
           throw error;
         }
       }
       await setTimeout(lockRetryMs);
+    }
+  }
+
+  /** Opens the database; one that is not whole is copied before. */
+  async #openWithCopy(): Promise<Database> {
+    const { directory } = this.#options;
+    const losses = await lossesIn(directory);
+    const copy = losses.length === 0 ? undefined : await this.#copy(losses);
+    try {
+      const database = await openDatabase(directory);
+      await copy?.keep();
+      this.#losses = [...(copy === undefined ? losses : []), ...(await setAsideLosses(directory))];
+      this.#isRead = true;
+      return database;
+    } catch (error) {
+      await copy?.drop();
+      throw error;
+    }
+  }
+
+  async #copy(losses: readonly Loss[]): Promise<SetAsideCopy | undefined> {
+    try {
+      return await copyDatabase(this.#options.directory, losses);
+    } catch (error) {
+      const message = "the database is not whole, and there is no copy of it";
+      this.#options.logger?.error({ err: error, losses }, `${message}: ${messageOf(error)}`);
+      return undefined;
     }
   }
 
@@ -322,6 +366,18 @@ export class Storage {
     } finally {
       await rm(probe, { force: true }).catch(() => undefined);
     }
+  }
+}
+
+/** Losses of a database that exists. */
+async function lossesIn(stateDirectory: string): Promise<readonly Loss[]> {
+  try {
+    return await findLosses(locationOf(stateDirectory));
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") {
+      return [];
+    }
+    throw error;
   }
 }
 

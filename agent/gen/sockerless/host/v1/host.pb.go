@@ -2145,6 +2145,7 @@ type ContainerOnDisk struct {
 	// From the exit record; unset: no record, so a shim that is not alive died.
 	LastState     *v1.ContainerState `protobuf:"bytes,5,opt,name=last_state,json=lastState,proto3" json:"last_state,omitempty"`
 	BoundPorts    []*BoundPort       `protobuf:"bytes,6,rep,name=bound_ports,json=boundPorts,proto3" json:"bound_ports,omitempty"`
+	Unfinished    bool               `protobuf:"varint,7,opt,name=unfinished,proto3" json:"unfinished,omitempty"` // its creation was cut off: nobody was told of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2219,6 +2220,13 @@ func (x *ContainerOnDisk) GetBoundPorts() []*BoundPort {
 		return x.BoundPorts
 	}
 	return nil
+}
+
+func (x *ContainerOnDisk) GetUnfinished() bool {
+	if x != nil {
+		return x.Unfinished
+	}
+	return false
 }
 
 type UnpackLayerRequest struct {
@@ -4220,6 +4228,154 @@ func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{63}
 }
 
+type ListVolumesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListVolumesRequest) Reset() {
+	*x = ListVolumesRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListVolumesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListVolumesRequest) ProtoMessage() {}
+
+func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListVolumesRequest.ProtoReflect.Descriptor instead.
+func (*ListVolumesRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{64}
+}
+
+type ListVolumesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volumes       []*VolumeOnDisk        `protobuf:"bytes,1,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListVolumesResponse) Reset() {
+	*x = ListVolumesResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListVolumesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListVolumesResponse) ProtoMessage() {}
+
+func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListVolumesResponse.ProtoReflect.Descriptor instead.
+func (*ListVolumesResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ListVolumesResponse) GetVolumes() []*VolumeOnDisk {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+type VolumeOnDisk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Driver        string                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Created       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeOnDisk) Reset() {
+	*x = VolumeOnDisk{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeOnDisk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeOnDisk) ProtoMessage() {}
+
+func (x *VolumeOnDisk) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeOnDisk.ProtoReflect.Descriptor instead.
+func (*VolumeOnDisk) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *VolumeOnDisk) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VolumeOnDisk) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *VolumeOnDisk) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *VolumeOnDisk) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
 type WatchVolumesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4228,7 +4384,7 @@ type WatchVolumesRequest struct {
 
 func (x *WatchVolumesRequest) Reset() {
 	*x = WatchVolumesRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4240,7 +4396,7 @@ func (x *WatchVolumesRequest) String() string {
 func (*WatchVolumesRequest) ProtoMessage() {}
 
 func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4253,7 +4409,7 @@ func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesRequest.ProtoReflect.Descriptor instead.
 func (*WatchVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{67}
 }
 
 // A volume whose disk has too little room.
@@ -4268,7 +4424,7 @@ type WatchVolumesResponse struct {
 
 func (x *WatchVolumesResponse) Reset() {
 	*x = WatchVolumesResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4280,7 +4436,7 @@ func (x *WatchVolumesResponse) String() string {
 func (*WatchVolumesResponse) ProtoMessage() {}
 
 func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4293,7 +4449,7 @@ func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesResponse.ProtoReflect.Descriptor instead.
 func (*WatchVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *WatchVolumesResponse) GetName() string {
@@ -4327,7 +4483,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +4495,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,7 +4508,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -4379,7 +4535,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4391,7 +4547,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4404,7 +4560,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -4588,7 +4744,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x16ListContainersResponse\x12C\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2#.sockerless.host.v1.ContainerOnDiskR\n" +
-	"containers\"\x9a\x02\n" +
+	"containers\"\xba\x02\n" +
 	"\x0fContainerOnDisk\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1e\n" +
 	"\n" +
@@ -4600,7 +4756,10 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"last_state\x18\x05 \x01(\v2#.sockerless.agent.v1.ContainerStateR\tlastState\x12>\n" +
 	"\vbound_ports\x18\x06 \x03(\v2\x1d.sockerless.host.v1.BoundPortR\n" +
-	"boundPorts\"J\n" +
+	"boundPorts\x12\x1e\n" +
+	"\n" +
+	"unfinished\x18\a \x01(\bR\n" +
+	"unfinished\"J\n" +
 	"\x12UnpackLayerRequest\x12\x17\n" +
 	"\adiff_id\x18\x01 \x01(\tR\x06diffId\x12\x1b\n" +
 	"\tblob_path\x18\x02 \x01(\tR\bblobPath\"^\n" +
@@ -4729,7 +4888,18 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\")\n" +
 	"\x13RemoveVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14RemoveVolumeResponse\"\x15\n" +
+	"\x14RemoveVolumeResponse\"\x14\n" +
+	"\x12ListVolumesRequest\"Q\n" +
+	"\x13ListVolumesResponse\x12:\n" +
+	"\avolumes\x18\x01 \x03(\v2 .sockerless.host.v1.VolumeOnDiskR\avolumes\"\xf5\x01\n" +
+	"\fVolumeOnDisk\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\tR\x06driver\x12G\n" +
+	"\aoptions\x18\x03 \x03(\v2-.sockerless.host.v1.VolumeOnDisk.OptionsEntryR\aoptions\x124\n" +
+	"\acreated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x15\n" +
 	"\x13WatchVolumesRequest\"V\n" +
 	"\x14WatchVolumesResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -4756,7 +4926,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\rVolumeContent\x12\x1e\n" +
 	"\x1aVOLUME_CONTENT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13VOLUME_CONTENT_HERE\x10\x01\x12'\n" +
-	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xdd\x11\n" +
+	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xc2\x12\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -4780,6 +4950,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x0eInspectMachine\x12).sockerless.host.v1.InspectMachineRequest\x1a*.sockerless.host.v1.InspectMachineResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\fCreateVolume\x12'.sockerless.host.v1.CreateVolumeRequest\x1a(.sockerless.host.v1.CreateVolumeResponse\x12a\n" +
 	"\fRemoveVolume\x12'.sockerless.host.v1.RemoveVolumeRequest\x1a(.sockerless.host.v1.RemoveVolumeResponse\x12c\n" +
+	"\vListVolumes\x12&.sockerless.host.v1.ListVolumesRequest\x1a'.sockerless.host.v1.ListVolumesResponse\"\x03\x90\x02\x01\x12c\n" +
 	"\fWatchVolumes\x12'.sockerless.host.v1.WatchVolumesRequest\x1a(.sockerless.host.v1.WatchVolumesResponse0\x01\x12c\n" +
 	"\vMeasureDisk\x12&.sockerless.host.v1.MeasureDiskRequest\x1a'.sockerless.host.v1.MeasureDiskResponse\"\x03\x90\x02\x01B\xd3\x01\n" +
 	"\x16com.sockerless.host.v1B\tHostProtoP\x01ZDgithub.com/sockerless/sockerless/agent/gen/sockerless/host/v1;hostv1\xa2\x02\x03SHX\xaa\x02\x12Sockerless.Host.V1\xca\x02\x12Sockerless\\Host\\V1\xe2\x02\x1eSockerless\\Host\\V1\\GPBMetadata\xea\x02\x14Sockerless::Host::V1b\x06proto3"
@@ -4797,7 +4968,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(VolumeSharing)(0),                  // 0: sockerless.host.v1.VolumeSharing
 	(VolumeContent)(0),                  // 1: sockerless.host.v1.VolumeContent
@@ -4865,17 +5036,21 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*CreateVolumeResponse)(nil),        // 63: sockerless.host.v1.CreateVolumeResponse
 	(*RemoveVolumeRequest)(nil),         // 64: sockerless.host.v1.RemoveVolumeRequest
 	(*RemoveVolumeResponse)(nil),        // 65: sockerless.host.v1.RemoveVolumeResponse
-	(*WatchVolumesRequest)(nil),         // 66: sockerless.host.v1.WatchVolumesRequest
-	(*WatchVolumesResponse)(nil),        // 67: sockerless.host.v1.WatchVolumesResponse
-	(*MeasureDiskRequest)(nil),          // 68: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),         // 69: sockerless.host.v1.MeasureDiskResponse
-	nil,                                 // 70: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	nil,                                 // 71: sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	nil,                                 // 72: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                                 // 73: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),              // 74: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),           // 75: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),       // 76: google.protobuf.Timestamp
+	(*ListVolumesRequest)(nil),          // 66: sockerless.host.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),         // 67: sockerless.host.v1.ListVolumesResponse
+	(*VolumeOnDisk)(nil),                // 68: sockerless.host.v1.VolumeOnDisk
+	(*WatchVolumesRequest)(nil),         // 69: sockerless.host.v1.WatchVolumesRequest
+	(*WatchVolumesResponse)(nil),        // 70: sockerless.host.v1.WatchVolumesResponse
+	(*MeasureDiskRequest)(nil),          // 71: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 72: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 73: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	nil,                                 // 74: sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	nil,                                 // 75: sockerless.host.v1.VolumeOnDisk.OptionsEntry
+	nil,                                 // 76: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 77: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 78: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 79: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 80: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.HelloResponse.volume_drivers:type_name -> sockerless.host.v1.VolumeDriver
@@ -4886,7 +5061,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	13, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	17, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	19, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	74, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	78, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	20, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	12, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	11, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -4899,7 +5074,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	5,  // 18: sockerless.host.v1.PrepareSpareRequest.create:type_name -> sockerless.host.v1.CreateContainerRequest
 	9,  // 19: sockerless.host.v1.PrepareSpareRequest.launch:type_name -> sockerless.host.v1.LaunchContainerRequest
 	30, // 20: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	75, // 21: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	79, // 21: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	18, // 22: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	35, // 23: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
 	36, // 24: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
@@ -4913,60 +5088,65 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	15, // 32: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
 	59, // 33: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
 	59, // 34: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	76, // 35: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	70, // 36: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	71, // 37: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	72, // 38: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	73, // 39: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	2,  // 40: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	5,  // 41: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	9,  // 42: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	22, // 43: sockerless.host.v1.HostService.PrepareSpare:input_type -> sockerless.host.v1.PrepareSpareRequest
-	24, // 44: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	26, // 45: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	28, // 46: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	31, // 47: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	33, // 48: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
-	37, // 49: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
-	43, // 50: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
-	47, // 51: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	49, // 52: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	51, // 53: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	53, // 54: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	55, // 55: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	57, // 56: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	60, // 57: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	62, // 58: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	64, // 59: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	66, // 60: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
-	68, // 61: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	3,  // 62: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	8,  // 63: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	21, // 64: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	23, // 65: sockerless.host.v1.HostService.PrepareSpare:output_type -> sockerless.host.v1.PrepareSpareResponse
-	25, // 66: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	27, // 67: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	29, // 68: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	32, // 69: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	34, // 70: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
-	38, // 71: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
-	46, // 72: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
-	48, // 73: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	50, // 74: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	52, // 75: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	54, // 76: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	56, // 77: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	58, // 78: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	61, // 79: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	63, // 80: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	65, // 81: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	67, // 82: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
-	69, // 83: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	62, // [62:84] is the sub-list for method output_type
-	40, // [40:62] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	80, // 35: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	73, // 36: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	74, // 37: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	68, // 38: sockerless.host.v1.ListVolumesResponse.volumes:type_name -> sockerless.host.v1.VolumeOnDisk
+	75, // 39: sockerless.host.v1.VolumeOnDisk.options:type_name -> sockerless.host.v1.VolumeOnDisk.OptionsEntry
+	80, // 40: sockerless.host.v1.VolumeOnDisk.created:type_name -> google.protobuf.Timestamp
+	76, // 41: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	77, // 42: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	2,  // 43: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	5,  // 44: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	9,  // 45: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	22, // 46: sockerless.host.v1.HostService.PrepareSpare:input_type -> sockerless.host.v1.PrepareSpareRequest
+	24, // 47: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	26, // 48: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	28, // 49: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	31, // 50: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	33, // 51: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
+	37, // 52: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
+	43, // 53: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
+	47, // 54: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	49, // 55: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	51, // 56: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	53, // 57: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	55, // 58: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	57, // 59: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	60, // 60: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	62, // 61: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	64, // 62: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	66, // 63: sockerless.host.v1.HostService.ListVolumes:input_type -> sockerless.host.v1.ListVolumesRequest
+	69, // 64: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
+	71, // 65: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 66: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 67: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	21, // 68: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	23, // 69: sockerless.host.v1.HostService.PrepareSpare:output_type -> sockerless.host.v1.PrepareSpareResponse
+	25, // 70: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	27, // 71: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	29, // 72: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	32, // 73: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	34, // 74: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	38, // 75: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
+	46, // 76: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
+	48, // 77: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	50, // 78: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	52, // 79: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	54, // 80: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	56, // 81: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	58, // 82: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	61, // 83: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	63, // 84: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	65, // 85: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	67, // 86: sockerless.host.v1.HostService.ListVolumes:output_type -> sockerless.host.v1.ListVolumesResponse
+	70, // 87: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
+	72, // 88: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	66, // [66:89] is the sub-list for method output_type
+	43, // [43:66] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -5006,7 +5186,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   72,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

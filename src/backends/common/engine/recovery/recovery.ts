@@ -326,6 +326,15 @@ function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, Fo
       );
       continue;
     }
+    const isKept = context.driver.platform.kind === "at-hand" || context.state.losses.length > 0;
+    if (isKept && workload.unfinished !== true) {
+      context.unclaimed.add(workload.containerId);
+      context.logger.warn(
+        { container: workload.containerId },
+        "files of a container that the state does not know are kept, until containers are pruned",
+      );
+      continue;
+    }
     context.logger.warn(
       { container: workload.containerId },
       "files of a container that the state does not know are cleared away",

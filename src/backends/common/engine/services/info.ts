@@ -9,6 +9,7 @@ import {
 } from "../../../../gen/sockerless/backend/v1/system_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { logDrivers } from "../../logging/log-options.ts";
+import { lossWarning } from "../recovery/losses.ts";
 import { toldPools } from "../networks/decisions/address-pools.ts";
 import { builtinNetworks } from "../networks/decisions/networks.ts";
 import { isVisible, stateOf, timestampOfNs } from "../../model/records.ts";
@@ -25,6 +26,7 @@ export interface BackendFacts {
 export async function infoOf(context: EngineContext, backend: BackendFacts): Promise<GetInfoResponse> {
   const { driver, state } = context;
   const facts = await driver.machine.facts();
+  const loss = lossWarning(context);
   const counts = { running: 0, paused: 0, stopped: 0 };
   for (const record of state.containers.values()) {
     if (isVisible(record)) {
@@ -62,7 +64,7 @@ export async function infoOf(context: EngineContext, backend: BackendFacts): Pro
     networkDrivers: [...builtinNetworks.values()],
     now: timestampOfNs(context.clock.nowNs()),
     eventsListeners: state.events.listeners,
-    warnings: [...facts.warnings],
+    warnings: [...facts.warnings, ...(loss === undefined ? [] : [`WARNING: ${loss}`])],
     firewallBackend: facts.firewallBackend ?? "",
     components: facts.runtimes.map((runtime) => ({ name: runtime.name, version: runtime.version })),
     ipv4Forwarding: true,

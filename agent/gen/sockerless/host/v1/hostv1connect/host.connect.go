@@ -102,6 +102,8 @@ const (
 	// HostServiceRemoveVolumeProcedure is the fully-qualified name of the HostService's RemoveVolume
 	// RPC.
 	HostServiceRemoveVolumeProcedure = "/sockerless.host.v1.HostService/RemoveVolume"
+	// HostServiceListVolumesProcedure is the fully-qualified name of the HostService's ListVolumes RPC.
+	HostServiceListVolumesProcedure = "/sockerless.host.v1.HostService/ListVolumes"
 	// HostServiceWatchVolumesProcedure is the fully-qualified name of the HostService's WatchVolumes
 	// RPC.
 	HostServiceWatchVolumesProcedure = "/sockerless.host.v1.HostService/WatchVolumes"
@@ -183,6 +185,8 @@ type HostServiceClient interface {
 	// volume is there, and other than the options ask.
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
+	// Every volume that is made; one whose record cannot be read is left out.
+	ListVolumes(context.Context, *connect.Request[v1.ListVolumesRequest]) (*connect.Response[v1.ListVolumesResponse], error)
 	// Tells of mounted volumes that take room of the disk as they are written to:
 	// each once when the disk comes to have less room than all of them may yet
 	// take, once more when hardly any is left, and again when either comes back
@@ -329,6 +333,13 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("RemoveVolume")),
 			connect.WithClientOptions(opts...),
 		),
+		listVolumes: connect.NewClient[v1.ListVolumesRequest, v1.ListVolumesResponse](
+			httpClient,
+			baseURL+HostServiceListVolumesProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ListVolumes")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		watchVolumes: connect.NewClient[v1.WatchVolumesRequest, v1.WatchVolumesResponse](
 			httpClient,
 			baseURL+HostServiceWatchVolumesProcedure,
@@ -367,6 +378,7 @@ type hostServiceClient struct {
 	inspectMachine      *connect.Client[v1.InspectMachineRequest, v1.InspectMachineResponse]
 	createVolume        *connect.Client[v1.CreateVolumeRequest, v1.CreateVolumeResponse]
 	removeVolume        *connect.Client[v1.RemoveVolumeRequest, v1.RemoveVolumeResponse]
+	listVolumes         *connect.Client[v1.ListVolumesRequest, v1.ListVolumesResponse]
 	watchVolumes        *connect.Client[v1.WatchVolumesRequest, v1.WatchVolumesResponse]
 	measureDisk         *connect.Client[v1.MeasureDiskRequest, v1.MeasureDiskResponse]
 }
@@ -471,6 +483,11 @@ func (c *hostServiceClient) RemoveVolume(ctx context.Context, req *connect.Reque
 	return c.removeVolume.CallUnary(ctx, req)
 }
 
+// ListVolumes calls sockerless.host.v1.HostService.ListVolumes.
+func (c *hostServiceClient) ListVolumes(ctx context.Context, req *connect.Request[v1.ListVolumesRequest]) (*connect.Response[v1.ListVolumesResponse], error) {
+	return c.listVolumes.CallUnary(ctx, req)
+}
+
 // WatchVolumes calls sockerless.host.v1.HostService.WatchVolumes.
 func (c *hostServiceClient) WatchVolumes(ctx context.Context, req *connect.Request[v1.WatchVolumesRequest]) (*connect.ServerStreamForClient[v1.WatchVolumesResponse], error) {
 	return c.watchVolumes.CallServerStream(ctx, req)
@@ -555,6 +572,8 @@ type HostServiceHandler interface {
 	// volume is there, and other than the options ask.
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
+	// Every volume that is made; one whose record cannot be read is left out.
+	ListVolumes(context.Context, *connect.Request[v1.ListVolumesRequest]) (*connect.Response[v1.ListVolumesResponse], error)
 	// Tells of mounted volumes that take room of the disk as they are written to:
 	// each once when the disk comes to have less room than all of them may yet
 	// take, once more when hardly any is left, and again when either comes back
@@ -697,6 +716,13 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("RemoveVolume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceListVolumesHandler := connect.NewUnaryHandler(
+		HostServiceListVolumesProcedure,
+		svc.ListVolumes,
+		connect.WithSchema(hostServiceMethods.ByName("ListVolumes")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceWatchVolumesHandler := connect.NewServerStreamHandler(
 		HostServiceWatchVolumesProcedure,
 		svc.WatchVolumes,
@@ -752,6 +778,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceCreateVolumeHandler.ServeHTTP(w, r)
 		case HostServiceRemoveVolumeProcedure:
 			hostServiceRemoveVolumeHandler.ServeHTTP(w, r)
+		case HostServiceListVolumesProcedure:
+			hostServiceListVolumesHandler.ServeHTTP(w, r)
 		case HostServiceWatchVolumesProcedure:
 			hostServiceWatchVolumesHandler.ServeHTTP(w, r)
 		case HostServiceMeasureDiskProcedure:
@@ -843,6 +871,10 @@ func (UnimplementedHostServiceHandler) CreateVolume(context.Context, *connect.Re
 
 func (UnimplementedHostServiceHandler) RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.RemoveVolume is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ListVolumes(context.Context, *connect.Request[v1.ListVolumesRequest]) (*connect.Response[v1.ListVolumesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.ListVolumes is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) WatchVolumes(context.Context, *connect.Request[v1.WatchVolumesRequest], *connect.ServerStream[v1.WatchVolumesResponse]) error {

@@ -11,10 +11,12 @@ import { writableSizes } from "../../services/sizes.ts";
 import { untilOf } from "../../../model/until-filter.ts";
 import { isUpOrComing } from "../live/up-or-coming.ts";
 import { type PruneReport, pruneEach } from "../../work/prune-each.ts";
+import { letGo } from "../../recovery/losses.ts";
 import { removeContainer } from "./remove-container.ts";
 
 /**
- * Removes every container that neither runs nor starts and passes the filters; one that cannot be removed is left.
+ * Removes every container that neither runs nor starts and passes the filters; one that cannot be removed is left. Without
+ * filters, what the state does not know goes as well.
  *
  * @param signal ends the prune: what is left is spared
  * @throws invalid: a filter
@@ -30,7 +32,8 @@ export async function pruneContainers(
     (record) => isVisible(record) && !isUpOrComing(context, record) && passes(record, filters, until),
   );
   const sizes = await writableSizes(context, doomed, signal);
-  return await pruneEach(
+  const unclaimed = Object.keys(requested).length === 0 ? await letGo(context, signal) : [];
+  const report = await pruneEach(
     context,
     "container",
     doomed.map(({ id }) => id),
@@ -43,6 +46,7 @@ export async function pruneContainers(
     },
     signal,
   );
+  return { ...report, removed: [...report.removed, ...unclaimed] };
 }
 
 function passes(record: ContainerRecord, filters: Filters, until: bigint | undefined): boolean {

@@ -1,0 +1,86 @@
+/**
+ * Copies of databases that were not whole when they were read, `set-aside/<time>` in the state directory: LevelDB drops
+ * what does not check. While there is one, nothing is deleted because the state does not know it (docs/formats.md).
+ */
+import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+
+import { errnoOf } from "../../../common/errors.ts";
+import { locationOf } from "./database.ts";
+import type { Loss } from "./damage.ts";
+
+const recordName = "losses.json";
+const recordVersion = 1;
+const unfinished = ".new";
+
+interface SetAsideRecord {
+  readonly version: number;
+  readonly losses: readonly Loss[];
+}
+
+/** Directory of what was set aside. */
+export function setAsideIn(stateDirectory: string): string {
+  return path.join(stateDirectory, "set-aside");
+}
+
+/** A copy that {@link copyDatabase} has made. */
+export interface SetAsideCopy {
+  /** Keeps it. */
+  keep(): Promise<void>;
+  /** Deletes it. */
+  drop(): Promise<void>;
+}
+
+/** Copies the database as it is. @throws Node's error; nothing is left then */
+export async function copyDatabase(stateDirectory: string, losses: readonly Loss[]): Promise<SetAsideCopy> {
+  const directory = setAsideIn(stateDirectory);
+  const copy = path.join(directory, unfinished);
+  const drop = (): Promise<void> => rm(copy, { recursive: true, force: true });
+  await drop();
+  try {
+    await mkdir(copy, { recursive: true, mode: 0o700 });
+    await cp(locationOf(stateDirectory), path.join(copy, "db"), {
+      recursive: true,
+      filter: (name) => path.basename(name) !== "LOCK",
+    });
+    const record: SetAsideRecord = { version: recordVersion, losses };
+    await writeFile(path.join(copy, recordName), JSON.stringify(record));
+  } catch (error) {
+    await drop();
+    throw error;
+  }
+  return {
+    drop,
+    keep: () => rename(copy, path.join(directory, new Date().toISOString().replaceAll(":", ""))),
+  };
+}
+
+/** Losses of the databases that the copies are of. A copy whose record cannot be read counts as damaged. @throws Node's error */
+export async function setAsideLosses(stateDirectory: string): Promise<readonly Loss[]> {
+  const directory = setAsideIn(stateDirectory);
+  const losses = (await namesIn(directory)).map(async (name): Promise<readonly Loss[]> => {
+    const file = path.join(directory, name, recordName);
+    try {
+      return (JSON.parse(await readFile(file, "utf8")) as SetAsideRecord).losses;
+    } catch {
+      return [{ file, kind: "damaged", offset: 0 }];
+    }
+  });
+  return (await Promise.all(losses)).flat();
+}
+
+/** Deletes the copies. @throws Node's error */
+export async function deleteSetAside(stateDirectory: string): Promise<void> {
+  await rm(setAsideIn(stateDirectory), { recursive: true, force: true });
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  try {
+    return (await readdir(directory)).filter((name) => name !== unfinished);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") {
+      return [];
+    }
+    throw error;
+  }
+}
