@@ -10,13 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
-	"github.com/sockerless/sockerless/agent/shim/decisiontree"
 	"github.com/sockerless/sockerless/agent/shim/enter"
 )
 
@@ -30,7 +28,7 @@ type confinement struct {
 	oomScore string
 	files    enter.Limit // of open files, which Go's runtime raises for itself
 	keyring  string
-	filter   func() []byte // of seccomp; nil: none
+	filter   []byte // of seccomp; nil: none
 	// Processes of the container may trace each other, and so the OCI runtime's
 	// process that enters it, which has every capability.
 	traces bool
@@ -138,12 +136,9 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 		return nil, err
 	}
 	if config.Linux.Seccomp != nil {
-		var theirs []byte
-		if err := reaper.WithoutReaping(func() (err error) { theirs, err = seccompFilterOf(main.PID()); return err }); err != nil {
+		if err := reaper.WithoutReaping(func() (err error) { c.filter, err = seccompFilterOf(main.PID()); return err }); err != nil {
 			return nil, err
 		}
-		// By the first exec: many a container has none, and a start does not wait for it.
-		c.filter = sync.OnceValue(func() []byte { return decisiontree.Equivalent(theirs) })
 	}
 	if c.binary, err = protectedBinary(programToEnter()); err != nil {
 		return nil, err

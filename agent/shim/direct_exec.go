@@ -85,10 +85,7 @@ func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spe
 		Terminal: process.Terminal, Rows: process.ConsoleSize.Height, Columns: process.ConsoleSize.Width,
 		Cgroups: c.cgroups.files, OOMScore: c.oomScore, Keyring: c.keyring, Umask: defaultUmask,
 		UID: process.User.UID, GID: process.User.GID, Groups: process.User.AdditionalGIDs,
-		NoNewPrivileges: process.NoNewPrivileges,
-	}
-	if c.filter != nil {
-		spec.Filter = c.filter()
+		NoNewPrivileges: process.NoNewPrivileges, Filter: c.filter,
 	}
 	spec.Limits = []enter.Limit{c.files}
 	for _, limit := range process.Rlimits {

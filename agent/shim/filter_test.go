@@ -157,3 +157,11 @@ func vm(t *testing.T, program []bpf.RawInstruction) *bpf.VM {
 	must(t, err)
 	return vm
 }
+
+func instructions(filter []byte) (program []bpf.RawInstruction) {
+	for each := range slices.Chunk(filter, 8) {
+		program = append(program, bpf.RawInstruction{
+			Op: binary.NativeEndian.Uint16(each), Jt: each[2], Jf: each[3], K: binary.NativeEndian.Uint32(each[4:])})
+	}
+	return program
+}
