@@ -15,7 +15,6 @@ import { giveMemoryBackAfterWork, giveMemoryBackOnceSettled } from "./give-memor
 import { ExecSlots, unknownCuts } from "./exec-slots.ts";
 import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
 import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
-import { mallocTrim } from "./malloc-trim.ts";
 import { loadService } from "./services.ts";
 
 type ServeMessage = Extract<SupervisorMessage, { readonly type: "serve" }>;
@@ -85,9 +84,8 @@ async function run(): Promise<void> {
   };
   if (!ending.signal.aborted) {
     tell(ready);
-    const trim = mallocTrim();
-    giveMemoryBackOnceSettled(trim);
-    giveMemoryBackAfterWork(trim);
+    giveMemoryBackOnceSettled();
+    giveMemoryBackAfterWork();
   }
   await stopped.promise;
   if (process.connected) {

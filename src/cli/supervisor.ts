@@ -42,7 +42,6 @@ interface SocketHandle {
  */
 const nodeSwitches = [
   "--disable-sigusr1",
-  "--disable-warning=ExperimentalWarning", // of malloc-trim.ts
   "--enable-source-maps",
   "--expose-gc",
   "--max-semi-space-size=8",
