@@ -9,6 +9,9 @@ describe("sources that reach into their runtime", () => {
       ["src/a.ts", "const { _handle: handle } = server;"],
       ["src/a.ts", "socket._write = drop;"],
       ["src/a.ts", "parser.onIncoming = take;"],
+      ["src/a.ts", 'import { setFlagsFromString } from "node:v8";'],
+      ["src/a.ts", 'process.getBuiltinModule("node:ffi");'],
+      ["src/a.ts", "globalThis.gc?.();"],
       ["agent/a.go", '//go:linkname now runtime.nanotime\nimport _ "unsafe"'],
       ["agent/a.go", "syscall.RawSyscall(1, 2, 3)"],
     ] as const) {

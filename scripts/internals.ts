@@ -10,7 +10,7 @@ import { root } from "./program.ts";
 const page = "docs/internals.md";
 
 const insideNode =
-  /[\w)\]]\._[a-z]|\{ _[a-z]\w*:|\bkStream|\bhttpAllowHalfOpen\b|\bonIncoming\b|\.listeners\(|getOwnPropertySymbols|process\.binding/;
+  /[\w)\]]\._[a-z]|\{ _[a-z]\w*:|\bkStream|\bhttpAllowHalfOpen\b|\bonIncoming\b|\.listeners\(|getOwnPropertySymbols|process\.binding|node:ffi|\bsetFlagsFromString\b|globalThis\.gc\b/;
 const insideGo = /go:linkname|"unsafe"|"reflect"|\bRawSyscall|asyncpreemptoff/;
 /** Tests may do as they like; what is generated is others' business. */
 const skipped = /\.test\.ts$|_test\.go$|^(?:src|agent)\/gen\/|\/testdata\//;

@@ -49,8 +49,6 @@ export interface HeldBy {
 /** An endpoint that answers with an ordinary response. */
 export interface ReplyRoute extends RouteDescription {
   readonly hijack?: false;
-  /** The body is as large as it likes, and goes on as it comes. */
-  readonly takesUpload?: true;
   /** Has an agent read the body; undefined, or a rejection: it comes here. */
   readonly taken?: (context: TakeContext) => Promise<TakenUpload | undefined>;
   /** The client's connection may be handed on, so that the request is the last of it. */

@@ -98,8 +98,7 @@ export class DockerApiServer {
     listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) => {
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
       handOverRaw(socket, mayHijack);
-      const isUpload = (request: IncomingMessage): boolean => this.#isUpload(request);
-      this.#paces.set(socket, new RequestPace(socket, mayHijack, isUpload));
+      this.#paces.set(socket, new RequestPace(socket, mayHijack));
     });
     listener.on("request", (request, response) =>
       forRequest(newRequestId(), () => void this.#answer(request, response)),
@@ -190,11 +189,6 @@ export class DockerApiServer {
     return this.#services.handOver?.mayHold(request) === true && held.takes({ ...match, query })
       ? held
       : undefined;
-  }
-
-  #isUpload(request: IncomingMessage): boolean {
-    const route = this.#routeOf(request);
-    return route?.hijack !== true && route?.takesUpload === true;
   }
 
   #routeOf(request: IncomingMessage): Route | undefined {

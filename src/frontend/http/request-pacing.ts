@@ -4,15 +4,9 @@
  *
  * Why: Node's server parses and dispatches all that it has read, and goes on reading; a client that pipelines and does
  * not take the answers would have it hold thousands of requests and answers.
- *
- * The body of an upload goes from the socket to Node's parser as if nobody looked, which takes half the time
- * ({@link ParserFeed}); the connection comes back with the body's last byte. What a client sends in one packet with that
- * is not held but dropped, and the connection ends with the upload's answer.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-
-import { ParserFeed } from "./parser-feed.ts";
 
 /** The end of a request's header, and of a chunked body. */
 const blankLine = "\r\n\r\n";
@@ -42,24 +36,11 @@ export class RequestPace {
   /** Bytes that were read and not yet parsed, while the parser is at work. */
   #rest: Buffer = Buffer.alloc(0);
   #isOver = false;
-  /** The request at hand is an upload. */
-  #isUpload = false;
-  readonly #feed: ParserFeed;
-  /** Something that came with the end of an upload was dropped. */
-  #hasDropped = false;
   #cut: NodeJS.Timeout | undefined;
 
-  /**
-   * @param mayHijack true if everything behind a request's header is to be left unparsed
-   * @param isUpload true if the body is large, and read as it comes
-   */
-  constructor(
-    socket: Socket,
-    mayHijack: (request: IncomingMessage) => boolean,
-    isUpload: (request: IncomingMessage) => boolean,
-  ) {
+  /** @param mayHijack true if everything behind a request's header is to be left unparsed */
+  constructor(socket: Socket, mayHijack: (request: IncomingMessage) => boolean) {
     this.#socket = socket;
-    this.#feed = new ParserFeed(socket);
     const [parse] = socket.listeners("data") as ((chunk: Buffer) => void)[];
     const { parser } = socket as Socket & { readonly parser?: RequestParser | null };
     if (parse === undefined || parser === undefined || parser === null) {
@@ -68,12 +49,7 @@ export class RequestPace {
     this.#parse = parse;
     const { onIncoming } = parser;
     parser.onIncoming = (request, keepAlive) => {
-      if (this.#hasDropped || (this.#isUpload && this.#isUnanswered())) {
-        this.#hasDropped = true;
-        return 0;
-      }
       this.#request = request;
-      this.#isUpload = isUpload(request);
       this.#response = undefined;
       const length = request.headers["content-length"];
       const isChunked = request.headers["transfer-encoding"] !== undefined;
@@ -97,9 +73,6 @@ export class RequestPace {
   began(response: ServerResponse): void {
     this.#response = response;
     response.once("close", () => {
-      if (this.#hasDropped) {
-        this.#socket.destroySoon();
-      }
       // Not at once: other connections have their turn in between.
       setImmediate(() => this.#goOn());
     });
@@ -127,23 +100,6 @@ export class RequestPace {
       this.#rest = rest.subarray(end);
       this.#parse?.call(this.#socket, slice);
     }
-    if (this.#isUpload && this.#request?.complete === false && this.#feed.isPossible) {
-      this.#giveAway(this.#request);
-    }
-  }
-
-  /** Node's parser reads from the socket itself, up to the end of this request. */
-  #giveAway(request: IncomingMessage): void {
-    const push = request.push.bind(request);
-    request.push = (chunk: unknown) => {
-      if (chunk === null) {
-        this.#feed.end();
-        this.#socket.on("data", this.#onData);
-      }
-      return push(chunk);
-    };
-    this.#socket.removeListener("data", this.#onData);
-    this.#feed.begin();
   }
 
   /** True if a request has come whole and its answer is not on its way yet. */

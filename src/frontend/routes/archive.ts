@@ -39,7 +39,6 @@ export const archiveRoutes: readonly Route[] = [
     method: "PUT",
     path: "/containers/{id}/archive",
     answeredBy: builtBackends,
-    takesUpload: true,
     taken: takeContainersArchive,
     handler: putContainersArchive,
   },

@@ -23,7 +23,6 @@ export const buildRoutes: readonly Route[] = [
     path: "/build",
     answeredBy: builtBackends,
     note: "By the builder that `serve` starts with the first build.",
-    takesUpload: true,
     handler: postBuild,
   },
   {
