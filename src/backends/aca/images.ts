@@ -9,10 +9,11 @@ import type { Clock } from "../../common/clock.ts";
 import { conflict, errnoOf, invalid, messageOf } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { agentInImage } from "../common/cloud/images/agent-image.ts";
+import { agentImageFault, agentInImage, agentTag } from "../common/cloud/images/agent-image.ts";
 import { cloudImages } from "../common/cloud/images/cloud-images.ts";
 import { OwnRepository } from "../common/cloud/images/own-repository.ts";
 import type { CloudImages } from "../common/cloud/platform.ts";
+import type { StartCheck } from "../common/cloud/start-checks.ts";
 import type { Sweep } from "../common/cloud/sweeps.ts";
 import { hexOf } from "../common/images/digest.ts";
 import { parseImageConfig } from "../common/images/image-config.ts";
@@ -52,7 +53,7 @@ export function acaRepository(options: AcaRepositoryOptions): OwnRepository {
   const repository: OwnRepository = new OwnRepository({
     uri: `${registryServer}/${repositoryPath}`,
     setting: registrySetting,
-    lookRight: "the role AcrPush",
+    rights: { look: "the role AcrPush", push: "the role AcrPush" },
     credentials: credentialsOf(options),
     tags: {
       list: () => listTags(repository, signal),
@@ -104,6 +105,8 @@ export interface AcaImages {
   /** Images as jobs pull them. */
   readonly forJobs: JobImages;
   readonly sweeps: readonly Sweep[];
+  /** Of the agent's image, at the backend's start. */
+  readonly checks: readonly StartCheck[];
   /** Ends what is under way. */
   close(): void;
 }
@@ -183,8 +186,26 @@ export function acaImages(options: AcaImagesOptions): AcaImages {
               run: async (signal) => derived.sweep(digestsOf(options.known()), options.isAsked, signal),
             },
           ],
+    checks:
+      repository === undefined || agentImage !== ownAgentImage(registryServer, repositoryPath)
+        ? [] // It comes from elsewhere, where this backend has no right to look.
+        : [{ what: "the agent's image", run: (signal) => checkAgentImage(repository, agentImage, signal) }],
     close: () => closed.abort(),
   };
+}
+
+/** The image that `sockerless aca push-agent` puts into the registry. */
+export function ownAgentImage(registryServer: string | undefined, repositoryPath: string): string {
+  return `${registryServer}/${repositoryPath}:${agentTag("amd64")}`;
+}
+
+async function checkAgentImage(
+  repository: OwnRepository,
+  reference: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const manifest = await repository.manifestOf(agentTag("amd64"), signal);
+  return await agentImageFault(reference, manifest, "amd64", "aca");
 }
 
 /** Digests of the images as they are pulled. */

@@ -2,7 +2,6 @@ import type { AcaSection } from "../../common/config/load.ts";
 import type { Clock } from "../../common/clock.ts";
 import { invalid } from "../../common/errors.ts";
 import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { agentTag } from "../common/cloud/images/agent-image.ts";
 import { instanceOf } from "../common/cloud/instance.ts";
 import type { CloudSurroundings } from "../common/cloud/main.ts";
 import { noMirror } from "../common/cloud/name-mirror.ts";
@@ -12,7 +11,7 @@ import type { RegistryOptions } from "../common/images/registry/registry.ts";
 import type { AcaAgents } from "./agents.ts";
 import type { AzureClients } from "./arm/clients.ts";
 import { acaCapabilities } from "./capabilities.ts";
-import { acaImages } from "./images.ts";
+import { acaImages, ownAgentImage } from "./images.ts";
 import type { IdleJobs } from "./jobs/idle-jobs.ts";
 import { mainContainerName } from "./jobs/job.ts";
 import { jobRequests } from "./jobs/job-requests.ts";
@@ -109,7 +108,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
     networks: acaNetworks,
     volumes,
     machine: acaMachine(config),
-    checks: [...acaChecks(config, azure, logger), ...keyChecks(files)],
+    checks: [...acaChecks(config, azure, logger), ...keyChecks(files), ...images.checks],
     sweeps: [
       { what: "jobs", run: () => idleJobs.sweep() },
       { what: "storages of volumes that are gone", run: () => volumes.clearLeft() },
@@ -163,7 +162,7 @@ export function agentImageOf({ agentImage, registryServer }: AcaSection): string
       "configuration: nothing brings the agent into a job: set aca.registry_server and run `sockerless aca push-agent`, or set aca.agent_image",
     );
   }
-  return `${registryServer}/${repositoryPath}:${agentTag("amd64")}`;
+  return ownAgentImage(registryServer, repositoryPath);
 }
 
 /** The repository in `aca.registry_server` for the agent's image and for images that are loaded, imported or committed. */

@@ -8,12 +8,11 @@ import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
 import type { EcsSection } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
-import { builtPrograms } from "../../common/built-programs.ts";
 import type { StartCheck } from "../common/cloud/start-checks.ts";
 import { agentPort } from "../common/cloud/agents/agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { isIpv4Ecr } from "./ecr/credentials.ts";
-import { agentImageId, agentTag } from "../common/cloud/images/agent-image.ts";
+import { agentImageFault, agentTag } from "../common/cloud/images/agent-image.ts";
 
 type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
 
@@ -160,19 +159,8 @@ async function checkAgentImage(
     { abortSignal },
   );
   const [image] = images;
-  if (image === undefined) {
-    return `the agent's image ${ecrRepository}:${imageTag} is not there: run \`sockerless ecs push-agent\`, until then no container will start`;
-  }
-  const own = await agentImageId(builtPrograms.agent, architecture);
-  const pushed = imageIdIn(image.imageManifest ?? "{}");
-  return own === undefined || pushed === undefined || own === pushed
-    ? undefined
-    : `the agent's image ${ecrRepository}:${imageTag} is of another build than this backend: run \`sockerless ecs push-agent\``;
-}
-
-/** The digest of the configuration that a manifest names; undefined: it is that of several images. */
-function imageIdIn(manifest: string): string | undefined {
-  return (JSON.parse(manifest) as { config?: { digest?: string } }).config?.digest;
+  const manifest = image && (image.imageManifest ?? "{}");
+  return await agentImageFault(`${ecrRepository}:${imageTag}`, manifest, architecture, "ecs");
 }
 
 async function checkLogGroup(

@@ -4,6 +4,7 @@ import type { Job } from "@azure/arm-appcontainers";
 import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
 import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
 import { copiedImages } from "../../common/cloud/copied-images.ts";
+import { withMissingAgent } from "../../common/cloud/images/agent-image.ts";
 import type { LaunchProgress } from "../../common/driver/launches.ts";
 import type { WorkloadSpec } from "../../common/driver/workload-spec.ts";
 import { jobNameOf, nextJobName } from "../tags.ts";
@@ -86,7 +87,7 @@ export function jobRequests(options: JobRequestsOptions): TaskRequests {
     },
     fitsQuota: () => Promise.resolve(undefined),
     unmountedVolumes: (spec) => volumes.unmounted(spec),
-    explainFailure: (error) => error,
+    explainFailure: (error) => withMissingAgent(error, options.job.agentImage, "aca"),
   };
 }
 

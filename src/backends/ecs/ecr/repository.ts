@@ -17,7 +17,7 @@ import type { AwsService } from "../aws/clients.ts";
 export const repositorySetting = "ecs.ecr_repository";
 
 /** Settings of {@link ecrRepository}, and what it calls. */
-export type EcrRepositoryOptions = Omit<OwnRepositoryOptions, "setting" | "tags" | "lookRight"> & {
+export type EcrRepositoryOptions = Omit<OwnRepositoryOptions, "setting" | "tags" | "rights"> & {
   readonly ecr: AwsService<ECRClient>;
 };
 
@@ -27,7 +27,7 @@ export function ecrRepository({ ecr, ...options }: EcrRepositoryOptions): OwnRep
     ...options,
     setting: repositorySetting,
     tags: ecrTags(ecr),
-    lookRight: "ecr:BatchCheckLayerAvailability",
+    rights: { look: "ecr:BatchCheckLayerAvailability" },
   });
 }
 

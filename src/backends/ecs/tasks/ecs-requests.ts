@@ -6,6 +6,7 @@ import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
 import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
+import { withMissingAgent } from "../../common/cloud/images/agent-image.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { WorkloadSpec } from "../../common/driver/workload-spec.ts";
 import { isSpot } from "../aws/rates.ts";
@@ -100,7 +101,11 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
       return await quotaOf(asked).fits(Number(asked.overrides?.cpu));
     },
     unmountedVolumes,
-    explainFailure: withMissingDirectory,
+    explainFailure(error, mounts) {
+      const { agent } = options.definition;
+      const told = agent.kind === "image" ? withMissingAgent(error, agent.image, "ecs") : error;
+      return withMissingDirectory(told, mounts);
+    },
   };
 }
 

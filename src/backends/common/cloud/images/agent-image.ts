@@ -7,7 +7,14 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { pack } from "tar-stream";
 
-import { fromFileError, invalid, messageOf } from "../../../../common/errors.ts";
+import { builtPrograms } from "../../../../common/built-programs.ts";
+import {
+  fromFileError,
+  fromUnknown,
+  invalid,
+  messageOf,
+  SockerlessError,
+} from "../../../../common/errors.ts";
 import { version } from "../../../../common/version.ts";
 import { ContainerConfigSchema, PlatformSchema } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { sha256Of } from "../../images/digest.ts";
@@ -53,6 +60,50 @@ export async function agentImageId(
   return isProgramFor(agent, architecture)
     ? sha256Of(imageConfig(sha256Of(await layerOf(agent)), architecture))
     : undefined;
+}
+
+/**
+ * The fault of the agent's image in a repository, for users.
+ *
+ * @param manifest what the tag leads to; undefined: it is not there
+ * @param section of the configuration: `ecs`, `aca`
+ * @returns undefined: there is none
+ */
+export async function agentImageFault(
+  reference: string,
+  manifest: string | undefined,
+  architecture: AgentArchitecture,
+  section: string,
+): Promise<string | undefined> {
+  const remedy = `run \`sockerless ${section} push-agent\``;
+  if (manifest === undefined) {
+    return `the agent's image ${reference} is not there: ${remedy}, until then no container will start`;
+  }
+  const own = await agentImageId(builtPrograms.agent, architecture);
+  const pushed = configIn(manifest);
+  return own === undefined || pushed === undefined || own === pushed
+    ? undefined
+    : `the agent's image ${reference} is of another build than this backend: ${remedy}`;
+}
+
+/** The digest of the configuration that a manifest names; undefined: it is that of several images. */
+function configIn(manifest: string): string | undefined {
+  return (JSON.parse(manifest) as { config?: { digest?: string } }).config?.digest;
+}
+
+/** Words of registries, and of clouds that repeat them, for an image that is not there. */
+const imageMissing = /MANIFEST_UNKNOWN|NAME_UNKNOWN|\bnot found\b|does not exist/i;
+
+/** The failure of a start; where it is that of the agent's image, which users have not named, with what to do. */
+export function withMissingAgent(error: unknown, reference: string, section: string): unknown {
+  const { kind, message } = fromUnknown(error);
+  return message.includes(reference) && imageMissing.test(message)
+    ? new SockerlessError(
+        kind,
+        `the agent's image ${reference} is not there: run \`sockerless ${section} push-agent\`, or name another in ${section}.agent_image: ${message}`,
+        error,
+      )
+    : error;
 }
 
 /**

@@ -36,8 +36,8 @@ export interface OwnRepositoryOptions {
   readonly uri: string;
   /** The setting that names it, for users: `<section>.<key>`. */
   readonly setting: string;
-  /** The cloud's right to look whether a layer is there, for users: the refusal of a HEAD has no words of its own. */
-  readonly lookRight: string;
+  /** The cloud's rights to look whether a layer is there, and to push, for users: of refusals that have no words of their own. */
+  readonly rights: { readonly look: string; readonly push?: string };
   readonly credentials: RepositoryCredentials;
   readonly tags: RepositoryTags;
   readonly registry: RegistryOptions;
@@ -48,7 +48,6 @@ export interface OwnRepositoryOptions {
 }
 
 const ownTag = /^image-([0-9a-f]{64})-/;
-const forbidden = 403;
 /** Layers on their way at a time. */
 const parallelUploads = 3;
 
@@ -172,8 +171,7 @@ export class OwnRepository {
         return await work(registry);
       } catch (error) {
         signal.throwIfAborted();
-        const isRefused =
-          error instanceof RegistryRefusal && (error.status === 401 || error.status === forbidden);
+        const isRefused = error instanceof RegistryRefusal && isForbidden(error);
         if (!isRefused || attempt > 1) {
           throw error instanceof RegistryRefusal ? this.#told(error) : pushError(error);
         }
@@ -182,10 +180,20 @@ export class OwnRepository {
     }
   }
 
+  /** A tag's manifest; undefined: there is no such tag. @throws as {@link putImage} */
+  async manifestOf(tag: string, signal: AbortSignal): Promise<string | undefined> {
+    const found = await this.connected(signal, (registry) => this.#find(registry, tag, signal));
+    return found?.bytes.toString("utf8");
+  }
+
   /** The digest of a tag's manifest; undefined: there is no such tag. */
   async digestOf(registry: Registry, tag: string, signal: AbortSignal): Promise<string | undefined> {
+    return (await this.#find(registry, tag, signal))?.digest;
+  }
+
+  async #find(registry: Registry, tag: string, signal: AbortSignal): Promise<FetchedManifest | undefined> {
     try {
-      return (await registry.manifest(this.#named.path, tag, signal)).digest;
+      return await registry.manifest(this.#named.path, tag, signal);
     } catch (error) {
       if (error instanceof RegistryRefusal && error.status === 404) {
         return undefined;
@@ -247,7 +255,10 @@ export class OwnRepository {
   }
 
   #told(refusal: RegistryRefusal): SockerlessError {
-    return systemError(`${repositoryName(this.#named)}: ${refusal.reason}`, refusal);
+    const { rights } = this.#options;
+    const right = refusal instanceof LookRefused ? rights.look : rights.push;
+    const needed = isForbidden(refusal) && right !== undefined ? ` (that needs ${right})` : "";
+    return systemError(`${repositoryName(this.#named)}: ${refusal.reason}${needed}`, refusal);
   }
 
   /** Whether a blob is there. */
@@ -255,11 +266,7 @@ export class OwnRepository {
     try {
       return await registry.hasBlob(this.#named.path, digest, signal);
     } catch (error) {
-      if (error instanceof RegistryRefusal && error.status === forbidden) {
-        const reason = `${error.reason} (looking for a layer needs ${this.#options.lookRight})`;
-        throw new RegistryRefusal(error.code, reason, error.status, error.request);
-      }
-      throw error;
+      throw error instanceof RegistryRefusal ? new LookRefused(error) : error;
     }
   }
 
@@ -291,6 +298,17 @@ export class OwnRepository {
     const content = { length: bytes.length, open };
     await registry.uploadBlob(this.#named.path, digest, content, undefined, signal);
   }
+}
+
+/** A refusal to tell whether a blob is there: the answer to a HEAD, without words. */
+class LookRefused extends RegistryRefusal {
+  constructor({ code, reason, status, request }: RegistryRefusal) {
+    super(code, reason, status, request);
+  }
+}
+
+function isForbidden({ status }: RegistryRefusal): boolean {
+  return status === 401 || status === 403;
 }
 
 type SentLayer = Pick<LayerFile, "digest" | "size" | "compression">;
