@@ -15,7 +15,10 @@ const refusal = (statusCode: number, code: string, message = "Azure's own words"
 describe("an error of Azure", () => {
   it("names the call and keeps Azure's words and code", () => {
     const error = refusal(403, "AuthorizationFailed");
-    assert.equal(error.message, "Jobs_CreateOrUpdate: Azure's own words (AuthorizationFailed)");
+    assert.equal(
+      error.message,
+      "Jobs_CreateOrUpdate: Azure's own words; that is for the role Container Apps Jobs Contributor (AuthorizationFailed)",
+    );
     assert.deepEqual([error.code, error.status, error.kind], ["AuthorizationFailed", 403, "system"]);
     assert.ok(isMissing(refusal(404, "ResourceNotFound")) && !isMissing(error));
   });

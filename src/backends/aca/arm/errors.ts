@@ -5,6 +5,7 @@ import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../common/cloud/cloud-error.ts";
 import { clockClause } from "../../common/cloud/clock-difference.ts";
 import { statusLine } from "../../common/images/registry/registry-errors.ts";
+import { roleFor } from "./roles.ts";
 
 /**
  * A call that Azure refused, or that did not reach it. The message names the call and keeps Azure's own text; decide by
@@ -24,7 +25,10 @@ export class AzureError extends CloudError {
     const code = codeOf(error, status);
     const isLogin = isWithoutCredentials(error);
     const words = isLogin ? withoutCredentials : wordsOf(error, status);
-    super(kindOf(code, status), `${operation}: ${words}${clockClause(dateOf(error), code)} (${code})`, error);
+    const role = status === forbiddenStatus ? roleFor(operation, words) : undefined;
+    const needed = role === undefined ? "" : `; that is for the role ${role}`;
+    const clauses = needed + clockClause(dateOf(error), code);
+    super(kindOf(code, status), `${operation}: ${words}${clauses} (${code})`, error);
     this.operation = operation;
     this.code = code;
     this.status = status;
