@@ -6,7 +6,7 @@ import { describe, it } from "node:test";
 
 import { loadConfig } from "../../src/common/config/load.ts";
 import { assertAttributes } from "./criteria/criterion.ts";
-import { assertVersions } from "./criteria/interface.ts";
+import { assertVersions, floors } from "./criteria/interface.ts";
 import { blocks, expression, HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
 import { skip, Workspace } from "./terraform.ts";
@@ -16,8 +16,9 @@ const principal = "00000000-0000-4000-8000-000000000009";
 describe("the ACA module", async () => {
   const module = await HclModule.parse(readSources("modules/aca"));
 
-  it("runs with Terraform 1.5 and the Azure provider 4", () => {
-    assertVersions(module, "azurerm", "~> 4.0");
+  it("runs with Terraform 1.5 and the oldest Azure provider that has what it uses", async () => {
+    assertVersions(module, "azurerm", floors.aca);
+    assertVersions(await HclModule.parse(readSources("environments/aca-test")), "azurerm", floors.aca);
   });
 
   it("describes and types all variables, and describes all outputs", () => {
@@ -42,10 +43,10 @@ describe("the ACA module", async () => {
     }
   });
 
-  it("has a storage account with TLS 1.2 and HTTPS only, and nothing public", () => {
+  it("has a storage account with TLS 1.2 and HTTPS only, but where it takes NFS, and nothing public", () => {
     assertAttributes(module.resource("azurerm_storage_account"), {
       allow_nested_items_to_be_public: false,
-      https_traffic_only_enabled: true,
+      https_traffic_only_enabled: "!var.nfs_shares",
       min_tls_version: "TLS1_2",
     });
   });
@@ -102,6 +103,7 @@ describe("the ACA module in Terraform", { skip, concurrency: 2 }, () => {
     ["all options", { backend_principals: { me: principal }, storage_allowed_ip_ranges: ["203.0.113.1"] }],
     ["an existing resource group", { create_resource_group: false, resource_group_name: "containers" }],
     ["no registry", { create_container_registry: false, storage_account_tier: "Premium" }],
+    ["NFS shares", { nfs_shares: true, storage_account_tier: "Premium" }],
   ] as const) {
     it(`is planned, applied, unchanged by a second plan, and destroyed: ${title}`, async () => {
       await using workspace = await Workspace.create(moduleCall("aca", variables));

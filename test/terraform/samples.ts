@@ -309,5 +309,10 @@ export const contradictions: Readonly<Record<keyof typeof samples, readonly Cont
       variables: { storage_account_tier: "Premium", storage_replication_type: "GRS" },
       message: /replicated as LRS or ZRS/,
     },
+    {
+      title: "NFS shares that are not premium",
+      variables: { nfs_shares: true },
+      message: /NFS shares need storage_account_tier/,
+    },
   ],
 };

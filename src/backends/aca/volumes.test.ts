@@ -111,7 +111,11 @@ function setUp({ listsMetadata = true, configuredKey = "secret" } = {}) {
     }),
   };
   const keys = ["other", "secret"];
-  const storageAccounts = { listKeys: async () => ({ keys: keys.map((value) => ({ value })) }) };
+  const account = { enableHttpsTrafficOnly: false };
+  const storageAccounts = {
+    getProperties: async () => account,
+    listKeys: async () => ({ keys: keys.map((value) => ({ value })) }),
+  };
   const azure = { call, storage: { fileShares, storageAccounts }, apps: { managedEnvironmentsStorages } };
   const log = capturedLogger();
   const open = (instance = "sockerless/1", account = "account") =>
@@ -140,6 +144,7 @@ function setUp({ listsMetadata = true, configuredKey = "secret" } = {}) {
       logger: log.logger,
     });
   return {
+    account,
     shares,
     storages,
     calls,
@@ -362,6 +367,16 @@ describe("a named volume", () => {
     assert.deepEqual(volumes, [
       { name: share, storageType: "NfsAzureFile", storageName: share, mountOptions: "nconnect=4" },
     ]);
+  });
+
+  it("is no NFS where the account takes secure transfer alone", async () => {
+    const azure = setUp();
+    azure.account.enableHttpsTrafficOnly = true;
+    await assert.rejects(azure.volumes.create(volume("v", { options: { nfs: "true" } })), {
+      kind: "invalid",
+      message: /^create v: .*https_traffic_only_enabled = false$/,
+    });
+    assert.equal(azure.shares.size, 0);
   });
 
   it("takes no option that it does not know, and no mount option that is none", async () => {

@@ -84,9 +84,7 @@ function sharedVolumes(
   const logger = componentLogger(parent, "volumes");
 
   const make = async (record: VolumeRecord, share: string, nfs: boolean): Promise<void> => {
-    if (!nfs) {
-      await files.key(); // A share that nobody can mount is not made.
-    }
+    await (nfs ? files.refuseHttpsOnly() : files.key()); // A share that nobody can mount is not made.
     try {
       await files.createShare(share, shareMetadata(record, instance, logger), nfs);
     } catch (error) {

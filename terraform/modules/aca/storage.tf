@@ -4,7 +4,7 @@ resource "azurerm_storage_account" "this" {
   account_replication_type        = var.storage_replication_type
   account_tier                    = var.storage_account_tier
   allow_nested_items_to_be_public = false
-  https_traffic_only_enabled      = true
+  https_traffic_only_enabled      = !var.nfs_shares # no NFS share of an account that wants HTTPS is mounted
   location                        = var.location
   min_tls_version                 = "TLS1_2"
   name                            = local.storage_account_name
@@ -13,7 +13,7 @@ resource "azurerm_storage_account" "this" {
   tags                            = local.tags
 
   dynamic "network_rules" {
-    for_each = var.storage_allowed_ip_ranges == null ? [] : [var.storage_allowed_ip_ranges]
+    for_each = var.storage_allowed_ip_ranges == null && !var.nfs_shares ? [] : [var.storage_allowed_ip_ranges == null ? [] : var.storage_allowed_ip_ranges]
 
     content {
       bypass                     = ["AzureServices"]
@@ -27,6 +27,11 @@ resource "azurerm_storage_account" "this" {
     precondition {
       condition     = var.storage_account_tier == "Standard" || contains(["LRS", "ZRS"], var.storage_replication_type)
       error_message = "Premium file shares are replicated as LRS or ZRS."
+    }
+
+    precondition {
+      condition     = !var.nfs_shares || var.storage_account_tier == "Premium"
+      error_message = "NFS shares need storage_account_tier = \"Premium\"."
     }
   }
 }

@@ -172,6 +172,12 @@ variable "storage_allowed_ip_ranges" {
   }
 }
 
+variable "nfs_shares" {
+  description = "Whether the storage account takes NFS shares (`docker volume create --opt nfs=true`). It is reached from the environment's subnet and `storage_allowed_ip_ranges` alone then, and without TLS."
+  type        = bool
+  default     = false
+}
+
 variable "create_container_registry" {
   description = "Whether a container registry is made, for images that are loaded, imported or committed."
   type        = bool

@@ -3,7 +3,7 @@ import type { ManagedEnvironmentStorageProperties } from "@azure/arm-appcontaine
 import type { FileShareItem } from "@azure/arm-storage";
 
 import type { Clock } from "../../../common/clock.ts";
-import { systemError } from "../../../common/errors.ts";
+import { invalid, systemError } from "../../../common/errors.ts";
 import { isRefusal } from "../../common/cloud/cloud-error.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError, isStorageInUse } from "../arm/errors.ts";
@@ -61,6 +61,23 @@ export class AzureFiles {
     await azure.call("FileShares_Create", (options) =>
       azure.storage.fileShares.create(resourceGroup, account, share, body, options),
     );
+  }
+
+  /**
+   * Refuses NFS shares in an account that takes HTTPS alone: Azure makes them, and no job that mounts one ever starts.
+   *
+   * @throws invalid; AzureError
+   */
+  async refuseHttpsOnly(): Promise<void> {
+    const { azure, resourceGroup, account } = this.#options;
+    const { enableHttpsTrafficOnly } = await azure.call("StorageAccounts_GetProperties", (options) =>
+      azure.storage.storageAccounts.getProperties(resourceGroup, account, options),
+    );
+    if (enableHttpsTrafficOnly === true) {
+      throw invalid(
+        `no job can mount NFS shares of the storage account ${account}, which takes secure transfer alone: set https_traffic_only_enabled = false`,
+      );
+    }
   }
 
   /** Removes a share with all that is in it. */
