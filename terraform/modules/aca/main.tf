@@ -17,7 +17,7 @@
 #     sensitive = true
 #   }
 #
-# Prerequisites: a configured provider hashicorp/azurerm 4.x; the resource providers Microsoft.App and
+# Prerequisites: a configured provider hashicorp/azurerm 4.17 or newer; the resource providers Microsoft.App and
 # Microsoft.OperationalInsights registered in the subscription; the right to assign roles (Owner, or Role Based Access
 # Control Administrator).
 
