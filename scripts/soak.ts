@@ -57,6 +57,7 @@ const steps: readonly Step[] = [
   integration("kills on Azure", ["test/aca/recovery.test.ts"]),
   integration("cuts on Azure", ["test/aca/cut.test.ts"]),
   integration("postgres on Azure", ["test/aca/postgres.test.ts"]),
+  integration("missing permissions", ["test/ecs/permissions.test.ts", "test/aca/permissions.test.ts"]),
   {
     name: "Docker's own suites",
     program: process.execPath,

@@ -16,6 +16,8 @@ const everything: PolicyDocument = {
 export class Iam {
   /** Whether policies are evaluated; a caller without a known key is refused either way. */
   enforced = false;
+  /** Refused requests, with their times, milliseconds since 1970. */
+  readonly denials: { readonly action: string; readonly atMs: number }[] = [];
   readonly #accountId: string;
   readonly #principals = new Map<string, Principal>();
   readonly #secrets = new Map<string, string>();
@@ -108,6 +110,7 @@ export class Iam {
       return undefined;
     }
     const { action, resource } = request;
+    this.denials.push({ action, atMs: Date.now() });
     const why =
       verdict === "explicitly denied"
         ? "with an explicit deny in an identity-based policy"

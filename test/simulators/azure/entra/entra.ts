@@ -51,6 +51,8 @@ export class Entra {
   readonly administrator: Principal;
   /** Seconds that a token lives. */
   tokenSeconds = 86_400;
+  /** What principals were not allowed, with the times, milliseconds since 1970. */
+  readonly denials: { readonly objectId: string; readonly action: string; readonly atMs: number }[] = [];
   readonly #clock: SimulatedClock;
   readonly #switches: Switches;
   readonly #principals: Principal[] = [];
@@ -115,7 +117,7 @@ export class Entra {
   /** Whether a principal may do something to a resource. */
   allows({ objectId }: Principal, action: string, scope: string): boolean {
     const now = this.#clock.nowMs();
-    return this.#assignments.some(
+    const isAllowed = this.#assignments.some(
       (each) =>
         each.objectId === objectId &&
         each.since <= now &&
@@ -123,6 +125,10 @@ export class Entra {
         contains(each.scope, scope) &&
         each.actions.some((pattern) => matches(pattern, action)),
     );
+    if (!isAllowed) {
+      this.denials.push({ objectId, action, atMs: Date.now() });
+    }
+    return isAllowed;
   }
 
   /** Issues a token for a resource. @param audience as the client asked for it */

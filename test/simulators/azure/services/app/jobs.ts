@@ -199,6 +199,7 @@ export class Jobs {
     const { jobName = "" } = call.path;
     const existing = this.#all.get(jobName.toLowerCase());
     refuseWhileBusy(existing);
+    this.#checkLinks(call, body);
     checkLocation(existing, body, location, call.path["resourceGroupName"] ?? "");
     checkJob(this.#context, body, this.#surroundings(jobName, body));
     if (switches.imagesAreChecked) {
@@ -235,6 +236,17 @@ export class Jobs {
   }
 
   /** RFC 7396; the secrets' values need not be told again. */
+  /** Refuses a caller that may not give a job the identities that it is to have. */
+  #checkLinks({ principal }: ArmCall, { identity }: JobBody): void {
+    const action = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action";
+    for (const id of Object.keys(identity?.userAssignedIdentities ?? {})) {
+      if (!this.#context.entra.allows(principal, action, id)) {
+        const message = `The client '${principal.clientId}' with object id '${principal.objectId}' has permission to perform action '${jobType}/write'; however, it does not have permission to perform action '${action}' on the linked scope(s) '${id}' or the linked scope(s) are invalid.`;
+        throw new ArmFault(403, "LinkedAuthorizationFailed", message);
+      }
+    }
+  }
+
   async #patch(call: ArmCall): Promise<ArmAnswer> {
     const { body } = this.#find(call);
     return await this.#write(call, withOldSecrets(merge(body, call.body) as JobBody, body), "location");
