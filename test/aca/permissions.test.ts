@@ -68,7 +68,7 @@ describe("a life on Azure in which the backend has not the role", () => {
       await using account = await AcaAccount.open({
         aca: (azure) =>
           Promise.resolve({
-            ...{ linger: "0s", drain_timeout: "2s", start_timeout: "90s" },
+            ...{ linger: "0s", drain_timeout: "2s", start_timeout: "20s" },
             identity: identityOf(azure),
             registry_id: azure.registry.id,
             registry_username: undefined,
@@ -101,7 +101,7 @@ describe("a life on Azure in which the backend has not the role", () => {
           const args = ["--backend", "aca", ...account.args];
           const daemon = await Daemon.start({ args, env: azure.environmentFor(backend) });
           daemons.use(daemon);
-          daemons.defer(() => void entra.assign(backend, ["*"])); // What was made is to go.
+          daemons.defer(() => void entra.assign(backend, ["*"])); // The removal is to go through.
           return daemon;
         },
       );

@@ -33,7 +33,7 @@ describe("a life on ECS in which the backend must not", () => {
     it(`${action} tells so`, async (test) => {
       await using account = await EcsAccount.open({
         leastPrivilege: true,
-        ecs: { linger: "1s", start_timeout: "60s" },
+        ecs: { linger: "1s", start_timeout: "20s" },
       });
       const { aws } = account;
       const whole = aws.fillPolicy(text);
@@ -55,7 +55,7 @@ describe("a life on ECS in which the backend must not", () => {
             await Daemon.start({ args: ["--backend", "ecs", ...account.args], env }),
           );
           daemons.defer(() => {
-            aws.iam.enforced = false; // What was made is to go.
+            aws.iam.enforced = false; // The removal is to go through.
           });
           return daemon;
         },

@@ -14,7 +14,7 @@ export interface MissingPermission {
   deniedAt(): readonly number[];
 }
 
-/** Where a life's trouble was told. */
+/** A life's trouble, and how it was told. */
 export interface TroubledLife {
   /** How often it was denied. */
   readonly denials: number;
@@ -40,9 +40,9 @@ export async function liveWithout(
   const transcript: string[] = [];
   let toldAfterMs = 0;
 
-  const docker = (...args: string[]): Promise<void> => starting("", ...args);
-  /** @param name of the container that is started; empty: none is */
-  const starting = async (name: string, ...args: string[]): Promise<void> => {
+  const docker = (...args: string[]): Promise<boolean> => starting("", ...args);
+  /** @param name of the container that is started; empty: none is. @returns whether it went well */
+  const starting = async (name: string, ...args: string[]): Promise<boolean> => {
     const begunMs = Date.now();
     const over = new AbortController();
     const firstMs = (): number | undefined => missing.deniedAt().find((atMs) => atMs >= begunMs);
@@ -69,6 +69,7 @@ export async function liveWithout(
       toldAfterMs = Math.max(toldAfterMs, (toldAtMs ?? Date.now()) - deniedMs);
     }
     transcript.push(`docker ${args.join(" ")}: ${code} ${errorText}`);
+    return code === 0;
   };
 
   await docker("network", "create", "lane");
@@ -76,10 +77,14 @@ export async function liveWithout(
   await docker("volume", "create", "kept");
   await docker("import", await busyboxRootfsFile(), "mine");
   const mounts = ["--network", "lane", "--volume", "kept:/v", "mine"];
-  await starting("one", "run", "--detach", "--name", "one", ...mounts, "sh", "-c", "echo hi; sleep 600");
-  await starting("two", "run", "--name", "two", "mine", "true");
+  const [isUp] = await Promise.all([
+    starting("one", "run", "--detach", "--name", "one", ...mounts, "sh", "-c", "echo hi; sleep 600"),
+    starting("two", "run", "--name", "two", "mine", "true"),
+  ]);
   await docker("logs", "two");
-  await starting("one", "restart", "--time", "1", "one");
+  if (isUp) {
+    await starting("one", "restart", "--time", "1", "one");
+  }
   await docker("rm", "--force", "one", "two");
   await docker("volume", "rm", "kept");
   await docker("network", "rm", "lane", "inner");

@@ -105,7 +105,7 @@ export interface AcaImages {
   /** Images as jobs pull them. */
   readonly forJobs: JobImages;
   readonly sweeps: readonly Sweep[];
-  /** Of the agent's image, at the backend's start. */
+  /** Checks of the agent's image, at the backend's start. */
   readonly checks: readonly StartCheck[];
   /** Ends what is under way. */
   close(): void;

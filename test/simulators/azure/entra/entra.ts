@@ -51,7 +51,7 @@ export class Entra {
   readonly administrator: Principal;
   /** Seconds that a token lives. */
   tokenSeconds = 86_400;
-  /** What principals were not allowed, with the times, milliseconds since 1970. */
+  /** Actions that principals were not allowed, with the times, milliseconds since 1970. */
   readonly denials: { readonly objectId: string; readonly action: string; readonly atMs: number }[] = [];
   readonly #clock: SimulatedClock;
   readonly #switches: Switches;

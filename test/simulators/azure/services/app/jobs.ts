@@ -235,7 +235,6 @@ export class Jobs {
     });
   }
 
-  /** RFC 7396; the secrets' values need not be told again. */
   /** Refuses a caller that may not give a job the identities that it is to have. */
   #checkLinks({ principal }: ArmCall, { identity }: JobBody): void {
     const action = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action";
@@ -247,6 +246,7 @@ export class Jobs {
     }
   }
 
+  /** RFC 7396; the secrets' values need not be told again. */
   async #patch(call: ArmCall): Promise<ArmAnswer> {
     const { body } = this.#find(call);
     return await this.#write(call, withOldSecrets(merge(body, call.body) as JobBody, body), "location");
