@@ -2,7 +2,7 @@
 import "reflect-metadata";
 
 import assert from "node:assert/strict";
-import { KeyObject, randomBytes, sign } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
@@ -14,7 +14,6 @@ import { connect } from "node:tls";
 
 import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { X509CertificateGenerator } from "@peculiar/x509";
 import { WebSocket } from "ws";
 
 import { containerIdHeader } from "../../src/agent-client/address.ts";
@@ -25,7 +24,7 @@ import { encodeOpenExec, sessionStream } from "../../src/agent-client/session.ts
 import type { FoundAgent } from "../../src/backends/common/cloud/agents/agent-finder.ts";
 import { type AgentProof, secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
 import { calledAgents } from "../../src/backends/common/cloud/agents/called-agents.ts";
-import { keyAlgorithm, readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
+import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
 import { type CloudAuthority, createAuthority } from "../../src/backends/common/cloud/authority.ts";
 import { Relay } from "../../src/backends/common/cloud/callback/relay.ts";
 import { instanceOf } from "../../src/backends/common/cloud/instance.ts";
@@ -50,18 +49,6 @@ interface Backend {
   readonly authority: CloudAuthority;
   readonly sealer: Sealer;
   readonly warnings: () => string[];
-}
-
-/** A key, and a certificate that it has signed itself. */
-async function stallingKey(): Promise<{ readonly key: KeyObject; readonly certificate: Buffer }> {
-  const keys = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
-  const certificate = await X509CertificateGenerator.createSelfSigned({
-    serialNumber: "01",
-    name: "CN=stalls",
-    keys,
-    signingAlgorithm: keyAlgorithm,
-  });
-  return { key: KeyObject.from(keys.privateKey), certificate: Buffer.from(certificate.rawData) };
 }
 
 describe("agents that call", () => {
@@ -331,36 +318,138 @@ describe("agents that call", () => {
     assert.ok(backend.warnings().length < 30, String(backend.warnings().length));
   });
 
+  /** A caller with a key of its own, which shows it and says nothing more. */
+  const stall = async (backend: Backend, containerId: string): Promise<WebSocket> => {
+    const instance = instanceOf(backend.authority).replace("sockerless/", "");
+    const hostile = await HostileAgent.make(containerId);
+    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
+    const socket = await hostile.call(url, instance);
+    socket.on("error", () => {});
+    resources.defer(() => socket.terminate());
+    return socket;
+  };
+  const keysThatWait = async ({ relay }: Backend, containerId: string, count: number): Promise<void> => {
+    const callers = relay.callersOf(containerId, AbortSignal.timeout(120_000));
+    for (let known = 0; known < count; known++) {
+      await callers.next();
+    }
+  };
+
   it("get through beside keys that nobody proves, however many they are, which are bounded and logged", async () => {
     const backend = await startBackend();
-    const instance = instanceOf(backend.authority).replace("sockerless/", "");
     const containerId = newId();
-    const path = `/agents/${instance}/${containerId}`;
-    // Each has a key of its own, shows it, and says nothing more.
-    const callers = await Promise.all(
-      Array.from({ length: 40 }, async () => {
-        const { key, certificate } = await stallingKey();
-        const socket = new WebSocket(`wss://127.0.0.1:${portOf(backend)}${path}`, "sockerless.agent.v1", {
-          rejectUnauthorized: false,
-        });
-        resources.defer(() => socket.terminate());
-        const [nonce] = (await once(socket, "message")) as [Buffer];
-        const signed = `sockerless callback ${instance} ${containerId} ${nonce.toString("hex")}`;
-        const signature = sign("sha256", Buffer.from(signed), key).toString("base64");
-        socket.send(JSON.stringify({ certificate: certificate.toString("base64"), signature }));
-        return socket;
-      }),
-    );
-    const { finder, told } = finderOf(backend);
-    const signal = AbortSignal.timeout(120_000);
-    const met = finder.await(containerId, { task: "task", address: "" }, signal);
-    await Promise.all(callers.slice(0, 16).map((caller) => once(caller, "message"))); // The first are being asked.
+    const strangers = 150;
+    for (let known = 0; known < strangers; known += 10) {
+      await Promise.all(Array.from({ length: 10 }, () => stall(backend, containerId)));
+    }
+    await keysThatWait(backend, containerId, strangers);
     const url = `https://127.0.0.1:${portOf(backend)}`;
     startAgent(backend, containerId, url, secretOf(backend, containerId));
-    const client = clientOf(backend, containerId, await met);
+    await keysThatWait(backend, containerId, strangers + 1);
+    const own = secretProof((id) => backend.sealer.callbackSecret(id, 1n));
+    let asked = 0;
+    let given = 0;
+    let givenAtLast = 0;
+    const { finder, told } = finderOf(backend, {
+      async check(...check) {
+        if (++asked === strangers + 1) {
+          givenAtLast = given; // Those that called before it.
+        }
+        try {
+          await own.check(...check);
+        } finally {
+          given++;
+        }
+      },
+    });
+    const signal = AbortSignal.timeout(120_000);
+    const client = clientOf(
+      backend,
+      containerId,
+      await finder.await(containerId, { task: "task", address: "" }, signal),
+    );
     assert.equal((await client.hello({})).containerId, containerId);
+    assert.ok(givenAtLast < strangers / 2, `${givenAtLast} others had their time before the agent was asked`);
+    await until(() => told().find((line) => line.includes("has not proven itself")));
     const lines = told().filter((line) => line.includes("has not proven itself"));
-    assert.ok(lines.length > 0 && lines.length <= 10, String(lines.length));
+    assert.ok(lines.length <= 10, String(lines.length));
+  });
+
+  it("are left where they say much before anybody has asked them", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const quiet = await stall(backend, containerId);
+    const socket = await stall(backend, containerId);
+    await keysThatWait(backend, containerId, 2);
+    for (let sent = 0; sent < 100; sent++) {
+      socket.send(Buffer.alloc(1));
+    }
+    await once(socket, "close");
+    assert.equal(quiet.readyState, WebSocket.OPEN, "who is only silent waits longer");
+  });
+
+  /** A caller without a key that writes frames by itself, and reads when it is told to. */
+  const speakRaw = async (backend: Backend) => {
+    const instance = instanceOf(backend.authority).replace("sockerless/", "");
+    const socket = connect({ host: "127.0.0.1", port: portOf(backend), rejectUnauthorized: false });
+    resources.defer(() => void socket.destroy());
+    socket.on("error", () => {});
+    socket.setNoDelay(true);
+    socket.write(
+      `GET /agents/${instance}/${newId()} HTTP/1.1\r\nhost: backend\r\nconnection: upgrade\r\nupgrade: websocket\r\n` +
+        `sec-websocket-version: 13\r\nsec-websocket-key: ${randomBytes(16).toString("base64")}\r\n` +
+        "sec-websocket-protocol: sockerless.agent.v1\r\n\r\n",
+    );
+    await once(socket, "data");
+    return socket;
+  };
+  /** A frame's head, with a mask of zeros: flag and opcode, and a length below 126 or of 16 bits. */
+  const headOf = (first: number, length: number): Buffer => {
+    const lengths = length < 126 ? [0x80 + length] : [0xfe, length >> 8, length & 255];
+    return Buffer.from([first, ...lengths, 0, 0, 0, 0]);
+  };
+
+  for (const [name, first, rest] of [
+    ["a message in frames of one byte", headOf(0x02, 0), Buffer.concat([headOf(0x00, 1), Buffer.alloc(1)])],
+    ["a frame byte by byte", headOf(0x82, 60_000), Buffer.alloc(1)],
+  ] as const) {
+    it(`are left where they send ${name}`, async () => {
+      const backend = await startBackend();
+      const socket = await speakRaw(backend);
+      const heard: Buffer[] = [];
+      socket.on("data", (chunk: Buffer) => heard.push(chunk));
+      socket.write(first);
+      for (let sent = 0; sent < 500 && !socket.destroyed; sent++) {
+        await new Promise<void>((resolve) => void socket.write(rest, () => resolve()));
+      }
+      await once(socket, "close");
+      assert.ok(
+        Buffer.concat(heard).includes(Buffer.from([0x88, 2, 1008 >> 8, 1008 & 255])),
+        "policy violation",
+      );
+    });
+  }
+
+  it("are answered their last ping only, where they ping and do not read", async () => {
+    const backend = await startBackend();
+    const socket = await speakRaw(backend);
+    socket.pause();
+    const pings = 200_000;
+    const ping = (text: string): Buffer => Buffer.concat([headOf(0x89, text.length), Buffer.from(text)]);
+    const many = Buffer.concat(Array.from({ length: 1000 }, () => ping("a".repeat(100))));
+    for (let sent = 0; sent < pings; sent += 1000) {
+      await new Promise<void>((resolve) => void socket.write(many, () => resolve()));
+    }
+    socket.write(ping("the last"));
+    let answered = 0;
+    let heard = Buffer.alloc(0);
+    socket.on("data", (chunk: Buffer) => {
+      answered += chunk.length;
+      heard = Buffer.concat([heard, chunk]).subarray(-20);
+    });
+    socket.resume();
+    await untilTrue(() => heard.includes("the last"));
+    assert.ok(answered < (pings * 102) / 2, `${answered} bytes of answers`);
   });
 
   it("show their keys in few bytes", async () => {

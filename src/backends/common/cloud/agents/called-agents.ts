@@ -1,11 +1,10 @@
 /** Agents that call: they are waited for, asked to prove themselves, and from then on known by their key. */
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { Clock } from "../../../../common/clock.ts";
-import { fromUnknown, messageOf } from "../../../../common/errors.ts";
+import { fromUnknown, messageOf, unavailable } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
 import type { AgentReach } from "../../driver/agents.ts";
 import { directTraffic } from "../../ready-made-roles.ts";
-import { Limiter } from "../../images/limiter.ts";
 import type { CloudAuthority } from "../authority.ts";
 import type { Caller } from "../callback/relay-messages.ts";
 import type { Relay } from "../callback/relay.ts";
@@ -30,8 +29,8 @@ export interface CalledAgentsOptions {
 
 /** Times that a key has to prove itself: more with each attempt, so that those who only stall take little. */
 const proofLimitsMs = [4_000, 8_000, 15_000] as const;
-/** Keys of one container that are asked for their proof at once. */
-const maxAsked = 16;
+/** Keys of one container that are asked for their proof at once: those that called last. */
+const maxAsked = 128;
 /** Pauses after a proof that could be neither had nor refused; none is kept waiting for another's. */
 const pausesMs = [1_000, 2_000, 5_000, 10_000] as const;
 /** Keys that have not proven themselves are told one by one up to here. */
@@ -113,8 +112,8 @@ class Asking {
   readonly #options: CalledAgentsOptions;
   readonly #place: TaskPlace;
   readonly #signal: AbortSignal;
-  /** Keys have their turn in the order of their calls, so that those who stall keep nobody from it for long. */
-  readonly #turns = new Limiter(maxAsked);
+  /** Keys that are asked now, by what ends it; in a flood it is the flood that is asked longest. */
+  readonly #asked = new Set<AbortController>();
   #told = 0;
 
   constructor(options: CalledAgentsOptions, place: TaskPlace, signal: AbortSignal) {
@@ -148,9 +147,10 @@ class Asking {
     const { task, address } = this.#place;
     const about = { container: caller.containerId, task, key: caller.pin };
     const limitMs = proofLimitsMs[Math.min(tries, proofLimitsMs.length - 1)] ?? 0;
-    using _turn = await this.#turns.acquire(this.#signal);
+    const asked = this.#begin();
     try {
-      const pin = await prove(this.#options, caller, this.#place, this.#signal, limitMs);
+      const scope = AbortSignal.any([this.#signal, asked.signal]);
+      const pin = await prove(this.#options, caller, this.#place, scope, limitMs);
       logger.debug(about, "an agent that called has proven itself");
       return { address, pin };
     } catch (error) {
@@ -174,7 +174,21 @@ class Asking {
         );
       }
       return "unknown";
+    } finally {
+      this.#asked.delete(asked);
     }
+  }
+
+  /** Begins to ask one more, in the place of the one that has been asked longest where they are too many. */
+  #begin(): AbortController {
+    const asked = new AbortController();
+    this.#asked.add(asked);
+    const [longest] = this.#asked;
+    if (this.#asked.size > maxAsked && longest !== undefined) {
+      this.#asked.delete(longest);
+      longest.abort(unavailable("many others have called since"));
+    }
+    return asked;
   }
 }
 

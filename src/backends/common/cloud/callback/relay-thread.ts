@@ -30,6 +30,8 @@ const wantedWithinMs = 8_000;
 const silentForMs = 65_000;
 /** Messages are records of TLS, which have 16 KiB at most. Whoever has shown no key makes us keep no more than that either. */
 const maxMessageBytes = 64 * 1024;
+/** Parts that a message may come in, frames and reads of the connection: each costs more than its bytes. */
+const maxParts = 256;
 /** The first byte of a TLS connection. */
 const tlsHandshake = 22;
 /** Chunks that are under way on one connection, each way. */
@@ -60,6 +62,9 @@ const webSockets = new WebSocketServer({
   clientTracking: false,
   perMessageDeflate: false,
   maxPayload: maxMessageBytes,
+  maxFragments: maxParts,
+  maxBufferedChunks: maxParts,
+  autoPong: false,
   handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
 });
 
@@ -105,7 +110,11 @@ async function meet(
   const hear = (): void => void heard.set(webSocket, performance.now());
   webSocket.on("error", () => {}); // "close" follows.
   webSocket.on("ping", hear);
-  webSocket.on("message", hear);
+  webSocket.on("ping", (data) => webSocket.answer(data));
+  webSocket.on("message", () => {
+    hear();
+    webSocket.noteMessage();
+  });
   webSocket.once("close", () => heard.delete(webSocket));
   hear();
   try {
@@ -158,6 +167,8 @@ async function joinPeers(
     return;
   }
   cut.signal.addEventListener("abort", end, { once: true });
+  webSocket.join();
+  socketOf.get(other)?.join();
   pipeline(connection, other, end);
   pipeline(other, connection, end);
 }

@@ -63,16 +63,15 @@ export class Relay implements AsyncDisposable {
    * @throws the signal's reason; unavailable: the relay was closed
    */
   async *callersOf(containerId: string, signal: AbortSignal): AsyncGenerator<Caller> {
-    const tried = new Map<string, number>();
+    let last = 0;
     for (;;) {
       signal.throwIfAborted();
       this.#ended.signal.throwIfAborted();
-      const calls = [...(this.#callers.get(containerId) ?? [])];
-      const [pin, count] = calls.find(([each, times]) => tried.get(each) !== times) ?? [];
-      if (pin === undefined || count === undefined) {
+      const [pin, call] = [...(this.#callers.get(containerId) ?? [])].find(([, each]) => each > last) ?? [];
+      if (pin === undefined || call === undefined) {
         await this.#nextOf(containerId, signal);
       } else {
-        tried.set(pin, count);
+        last = call;
         yield { containerId, pin };
       }
     }
