@@ -83,7 +83,11 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 		defer s.cancellable(id, cancel)()
 	}
 	// The last step's container has gone when the client hears of the end.
-	defer func() { s.worker.WaitForRemovals(r.Context(), request.Session) }()
+	defer func() {
+		if s.memory.exceeded.Err() == nil {
+			s.worker.WaitForRemovals(r.Context(), request.Session)
+		}
+	}()
 	// The end of another build leaves this one's context.
 	defer s.beginBuild()()
 	isQuiet := isSet(query, "q")
@@ -111,7 +115,7 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 			return err
 		}
 		defer release()
-		if plan, err = readPlan(directory, request.FrontendAttrs); err != nil {
+		if plan, err = s.planOf(ctx, directory, request.FrontendAttrs); err != nil {
 			return err
 		}
 		done, err := s.serveFiles(ctx, request, directory, r.Header.Get("X-Registry-Config"))
@@ -146,6 +150,11 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 	return out.end(id, plan, query["t"], isTraced)
 }
 
+// planOf reads the Dockerfile, whose arguments may take any memory.
+func (s *Server) planOf(ctx context.Context, directory string, attributes map[string]string) (*plan, error) {
+	return bounded(ctx, s.memory, func(context.Context) (*plan, error) { return readPlan(directory, attributes) })
+}
+
 // solve runs a build and answers the image's ID.
 func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, show func(*controlapi.StatusResponse) error) (string, error) {
 	defer s.beginBuild()()
@@ -154,7 +163,9 @@ func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, sh
 	var response *controlapi.SolveResponse
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		response, err = s.controller.Solve(ctx, request)
+		response, err = bounded(ctx, s.memory, func(ctx context.Context) (*controlapi.SolveResponse, error) {
+			return s.controller.Solve(ctx, request)
+		})
 		if err != nil {
 			// A build that was refused at once has no status to end.
 			stopWatching()

@@ -31,7 +31,7 @@ func serverOf(t *testing.T) (*Server, *backendtest.Backend) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { built.Close() })
-	made, err := New(context.Background(), built, dir)
+	made, err := New(context.Background(), built, dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

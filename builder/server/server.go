@@ -52,6 +52,9 @@ type Server struct {
 	builds map[*namedBuild]struct{}
 
 	uploads uploads
+	memory  *memory
+	// Counts connections of BuildKit's clients.
+	clients sync.WaitGroup
 }
 
 // namedBuild is a build under way, by the ID that its client gave it.
@@ -60,8 +63,8 @@ type namedBuild struct {
 	cancel context.CancelFunc
 }
 
-// New makes a server whose caches are in a directory.
-func New(ctx context.Context, w *worker.Worker, directory string) (*Server, error) {
+// New makes a server whose caches are in a directory, and whose builds have so many bytes of memory together; 0: any.
+func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes int64) (*Server, error) {
 	sessions, err := session.NewManager()
 	if err != nil {
 		return nil, err
@@ -103,7 +106,7 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 	}
 	s := &Server{
 		worker: w, controller: controller, cache: cache, sessions: sessions, builds: map[*namedBuild]struct{}{},
-		scratch: filepath.Join(directory, "scratch"),
+		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes),
 	}
 	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
@@ -112,14 +115,17 @@ func New(ctx context.Context, w *worker.Worker, directory string) (*Server, erro
 
 // countBuilds counts those of BuildKit's clients, each of which is one call.
 func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	if info.FullMethod == controlapi.Control_Solve_FullMethodName {
+	if info.FullMethod != controlapi.Control_Solve_FullMethodName {
+		return handle(ctx, request)
+	}
+	return bounded(ctx, s.memory, func(ctx context.Context) (any, error) {
 		if solve, ok := request.(*controlapi.SolveRequest); ok {
 			// BuildKit has let go of its containers by then.
 			defer s.worker.WaitForRemovals(ctx, solve.Session)
 		}
 		defer s.beginBuild()()
-	}
-	return handle(ctx, request)
+		return handle(ctx, request)
+	})
 }
 
 // beginBuild counts a build until what is answered is called. With the last one under way goes all that cancelled ones
@@ -203,7 +209,26 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 	if _, err := fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"); err != nil {
 		return
 	}
+	s.clients.Add(1)
+	defer s.clients.Done()
 	(&http2.Server{}).ServeConn(&readAhead{conn, buffered.Reader}, &http2.ServeConnOpts{Handler: s.grpc})
+}
+
+// OutOfMemory ends once builds take more memory than they may, with the error that they are told. It is not given back:
+// what takes it may look at no context, and ends with this process alone.
+func (s *Server) OutOfMemory() context.Context { return s.memory.exceeded }
+
+// WaitForClients waits until BuildKit's clients have heard the end of their builds, and left.
+func (s *Server) WaitForClients(ctx context.Context) {
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		s.clients.Wait()
+	}()
+	select {
+	case <-left:
+	case <-ctx.Done():
+	}
 }
 
 func writeError(w http.ResponseWriter, status int, message string) {

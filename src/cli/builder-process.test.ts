@@ -77,7 +77,7 @@ function builderIn(directory: string): BuilderProcess {
       stateDir: directory,
       runDir: directory,
       backendAddress: "unix:///nowhere",
-      builder: { cacheSize: 1, contextSize: 1 },
+      builder: { cacheSize: 1, contextSize: 1, memory: 1 },
       insecureRegistries: [],
     },
     createLogger({ level: "silent", process: "test" }),

@@ -117,14 +117,7 @@ export class BuilderProcess {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#compiler?.kill("SIGTERM");
-    const child = this.#process;
-    if (child !== undefined && !hasExited(child)) {
-      const exited = once(child, "exit");
-      child.kill("SIGTERM");
-      const limit = setTimeout(() => child.kill("SIGKILL"), stopLimitMs);
-      await exited;
-      clearTimeout(limit);
-    }
+    await this.#end();
     await rm(this.#socket, { force: true });
   }
 
@@ -148,13 +141,20 @@ export class BuilderProcess {
     if (await accepts(socket)) {
       return socket;
     }
+    await this.#end();
+    return undefined;
+  }
+
+  /** Ends the process. One that ends by itself, as it tells its clients why, is left the time for that. */
+  async #end(): Promise<void> {
     const child = this.#process;
     if (child !== undefined && !hasExited(child)) {
       const exited = once(child, "exit");
-      child.kill("SIGKILL");
+      child.kill("SIGTERM");
+      const limit = setTimeout(() => child.kill("SIGKILL"), stopLimitMs);
       await exited;
+      clearTimeout(limit);
     }
-    return undefined;
   }
 
   #started(usesWhatIsThere: boolean): Promise<string> {
@@ -179,6 +179,7 @@ export class BuilderProcess {
     const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
     flags.push("--cache-size", String(builder.cacheSize));
     flags.push("--context-size", String(builder.contextSize));
+    flags.push("--memory", String(builder.memory));
     flags.push("--insecure-registries", insecureRegistries.join(","));
     // A builder that was left behind and still ends would take what is sent to it along.
     await rm(socket, { force: true });

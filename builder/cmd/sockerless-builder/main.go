@@ -29,6 +29,7 @@ func main() {
 	state := flag.String("state-dir", "", "directory of the build cache's records")
 	cacheBytes := flag.Int64("cache-size", 0, "bytes that the build cache may hold; 0: any")
 	contextBytes := flag.Int64("context-size", 32<<30, "bytes that a build context may hold, unpacked")
+	memoryBytes := flag.Int64("memory", 0, "bytes of memory that builds may take together; 0: any")
 	insecure := flag.String("insecure-registries", "", "registries that caches and images may be at without TLS, with commas between")
 	supervised := flag.Bool("supervised", false, "end when standard input does: whoever holds its other end is gone")
 	check := flag.Bool("check-database", false, "look at the database whose path is the argument, and end")
@@ -37,7 +38,7 @@ func main() {
 		exitWith(cachefiles.Check(flag.Arg(0)))
 		return
 	}
-	exitWith(run(*address, *listen, *state, worker.Limits{
+	exitWith(run(*address, *listen, *state, *memoryBytes, worker.Limits{
 		CacheBytes: *cacheBytes, Context: worker.ContextLimits{Bytes: *contextBytes, Entries: maxContextEntries},
 	}, strings.FieldsFunc(*insecure, func(r rune) bool { return r == ',' }), *supervised))
 }
@@ -55,7 +56,7 @@ func tell(line string) { fmt.Fprintf(os.Stderr, "sockerless-builder: %s\n", line
 // maxContextEntries is how many files, directories and links a build context may have.
 const maxContextEntries = 1_000_000
 
-func run(address, listen, state string, limits worker.Limits, insecureRegistries []string, supervised bool) error {
+func run(address, listen, state string, memoryBytes int64, limits worker.Limits, insecureRegistries []string, supervised bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if supervised {
@@ -63,6 +64,9 @@ func run(address, listen, state string, limits worker.Limits, insecureRegistries
 			_, _ = io.Copy(io.Discard, os.Stdin)
 			stop()
 		}()
+	}
+	if err := boundData(memoryBytes); err != nil {
+		return err
 	}
 	// A context is inflated in this process: a program that is stuck in a client's stream cannot be ended.
 	os.Setenv("MOBY_DISABLE_PIGZ", "true")
@@ -94,7 +98,7 @@ func run(address, listen, state string, limits worker.Limits, insecureRegistries
 		return err
 	}
 	defer built.Close()
-	serving, err := server.New(ctx, built, state)
+	serving, err := server.New(ctx, built, state, memoryBytes)
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,11 @@ func run(address, listen, state string, limits worker.Limits, insecureRegistries
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		<-ctx.Done()
+		select {
+		case <-serving.OutOfMemory().Done():
+			leave(web, serving)
+		case <-ctx.Done():
+		}
 		ending, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
 		if web.Shutdown(ending) != nil {
@@ -127,6 +135,35 @@ func run(address, listen, state string, limits worker.Limits, insecureRegistries
 	<-ended
 	return nil
 }
+
+// runtimeBytes is what this process may take beside its builds.
+const runtimeBytes = 256 << 20
+
+// boundData has the kernel refuse this process, and each that it starts, more than twice the memory that builds have: it
+// counts what was mapped once and is free again, while the server looks at what is in use. A lower bound that the process was
+// started with stays.
+func boundData(memoryBytes int64) error {
+	var data syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &data); memoryBytes == 0 || err != nil {
+		return err
+	}
+	bound := 2*uint64(memoryBytes) + runtimeBytes
+	data.Cur, data.Max = min(data.Cur, bound), min(data.Max, bound)
+	return syscall.Setrlimit(syscall.RLIMIT_DATA, &data)
+}
+
+// leave ends the process, whose memory is exceeded, when clients have heard it. Nobody is served any more from its beginning
+// on: the next build has another.
+func leave(web *http.Server, serving *server.Server) {
+	ending, cancel := context.WithTimeout(context.Background(), tellingTimeout)
+	defer cancel()
+	_ = web.Shutdown(ending)
+	serving.WaitForClients(ending)
+	exitWith(context.Cause(serving.OutOfMemory()))
+}
+
+// tellingTimeout is how long clients have for hearing that the builder ends for want of memory, which grows meanwhile.
+const tellingTimeout = 2 * time.Second
 
 // lockTimeout is how long a builder that was left without its supervisor may take to end. Whoever starts a builder gives it
 // 30 seconds.

@@ -254,6 +254,10 @@ export const builderSchema = object({
     withDefault(size(), 32 * 1024 ** 3),
     "The most that a build context may hold, unpacked. A larger one is refused, and so is one of more than 1,000,000 entries.",
   ),
+  memory: describe(
+    withDefault(size(), 2 * 1024 ** 3),
+    "The most memory that the builder may take for all builds together, without their steps, which are containers. If they need more, those under way end with an error; the next build works. 0: as much as there is.",
+  ),
 });
 
 /** The settings at the top of the file. */

@@ -109,8 +109,10 @@ async function meet(
 ): Promise<void> {
   const hear = (): void => void heard.set(webSocket, performance.now());
   webSocket.on("error", () => {}); // "close" follows.
-  webSocket.on("ping", hear);
-  webSocket.on("ping", (data) => webSocket.answer(data));
+  webSocket.on("ping", (data) => {
+    hear();
+    webSocket.answer(data);
+  });
   webSocket.on("message", () => {
     hear();
     webSocket.noteMessage();

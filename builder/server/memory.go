@@ -1,0 +1,123 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// memoryPoll is how often the memory is looked at while something is built.
+const memoryPoll = 20 * time.Millisecond
+
+// memory bounds what builds take of it together: nobody can tell which of them takes how much.
+type memory struct {
+	limit int64
+	inUse func() int64
+	// Ends, with the error that builds are told, once they take more.
+	exceeded context.Context
+	exceed   context.CancelCauseFunc
+
+	mu       sync.Mutex
+	building int
+	stop     chan struct{}
+}
+
+// newMemory bounds this process's memory to so many bytes; 0: to none. The collector works harder as they are reached.
+func newMemory(limit int64) *memory {
+	if limit > 0 {
+		debug.SetMemoryLimit(limit / 10 * 9)
+	}
+	exceeded, exceed := context.WithCancelCause(context.Background())
+	return &memory{limit: limit, inUse: goMemory, exceeded: exceeded, exceed: exceed}
+}
+
+// tooMuchMemory is what all builds under way are told.
+type tooMuchMemory struct{ limit int64 }
+
+func (e *tooMuchMemory) Error() string {
+	return fmt.Sprintf("the builds under way need more than %d bytes of memory, the limit of builder.memory: all of them were ended", e.limit)
+}
+
+// GRPCStatus is what BuildKit's clients are told.
+func (e *tooMuchMemory) GRPCStatus() *status.Status {
+	return status.New(codes.ResourceExhausted, e.Error())
+}
+
+// bounded runs a build whose context ends where the memory is exceeded. Its own end is not waited for then: what takes the
+// memory looks at no context.
+func bounded[T any](ctx context.Context, m *memory, build func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(m.exceeded, func() { cancel(context.Cause(m.exceeded)) })
+	type outcome struct {
+		result T
+		err    error
+	}
+	ended := make(chan outcome, 1)
+	m.begin()
+	go func() {
+		defer m.end()
+		defer cancel(nil)
+		defer stop()
+		result, err := build(ctx)
+		ended <- outcome{result, err}
+	}()
+	select {
+	case end := <-ended:
+		if end.err != nil && m.exceeded.Err() != nil {
+			end.err = context.Cause(m.exceeded)
+		}
+		return end.result, end.err
+	case <-m.exceeded.Done():
+		var none T
+		return none, context.Cause(m.exceeded)
+	}
+}
+
+func (m *memory) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.building++
+	if m.building == 1 && m.limit > 0 {
+		m.stop = make(chan struct{})
+		go m.watch(m.stop)
+	}
+}
+
+func (m *memory) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.building--
+	if m.building == 0 && m.stop != nil {
+		close(m.stop)
+		m.stop = nil
+	}
+}
+
+func (m *memory) watch(stop <-chan struct{}) {
+	ticks := time.NewTicker(memoryPoll)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ticks.C:
+			if m.inUse() > m.limit {
+				m.exceed(&tooMuchMemory{m.limit})
+				return
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// goMemory is what debug.SetMemoryLimit bounds.
+func goMemory() int64 {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
+}

@@ -1,0 +1,76 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+func TestBuildsThatExceedTheMemoryAreToldThoughTheyGoOn(t *testing.T) {
+	var inUse atomic.Int64
+	m := newMemory(0)
+	m.limit, m.inUse = 100, inUse.Load
+	goOn := make(chan struct{})
+	defer close(goOn)
+	told := make(chan error, 2)
+	began := make(chan struct{}, 2)
+	start := func(build func(context.Context)) {
+		_, err := bounded(context.Background(), m, func(ctx context.Context) (int, error) {
+			began <- struct{}{}
+			build(ctx)
+			return 0, ctx.Err()
+		})
+		told <- err
+	}
+	go start(func(context.Context) { <-goOn }) // as one that doubles a string
+	go start(func(ctx context.Context) { <-ctx.Done() })
+	<-began
+	<-began
+	inUse.Store(101)
+	for range 2 {
+		err := <-told
+		if limit := new(tooMuchMemory); !errors.As(err, &limit) || !strings.Contains(err.Error(), "more than 100 bytes of memory, the limit of builder.memory") {
+			t.Errorf("answered %v", err)
+		}
+		if code := status.Code(err); code != codes.ResourceExhausted {
+			t.Errorf("answered %v", code)
+		}
+	}
+	if m.exceeded.Err() == nil {
+		t.Error("the builder goes on")
+	}
+}
+
+func TestBuildsWithinTheMemoryGoOn(t *testing.T) {
+	m := newMemory(0)
+	looked := make(chan struct{})
+	m.limit, m.inUse = 100, func() int64 { looked <- struct{}{}; return 100 }
+	answer, err := bounded(context.Background(), m, func(context.Context) (int, error) {
+		<-looked
+		<-looked
+		return 1, nil
+	})
+	if answer != 1 || err != nil || m.exceeded.Err() != nil {
+		t.Errorf("answered %v, %v", answer, err)
+	}
+}
+
+func TestMemoryIsLookedAtOnlyWhileSomethingIsBuilt(t *testing.T) {
+	m := newMemory(0)
+	m.limit, m.inUse = 100, func() int64 { return 0 }
+	build := errors.New("it fails")
+	_, err := bounded(context.Background(), m, func(context.Context) (int, error) { return 0, build })
+	if !errors.Is(err, build) {
+		t.Errorf("answered %v", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.building != 0 || m.stop != nil {
+		t.Error("it is looked at still")
+	}
+}
