@@ -47,6 +47,9 @@ const steps: readonly Step[] = [
   integration("builds beside BuildKit", [
     ...["test/builds/beside-buildkit.test.ts", "test/ecs/beside-buildkit.test.ts"],
   ]),
+  integration("what is let go", [
+    ...["test/api/let-go.test.ts", "test/ecs/api/let-go.test.ts", "test/aca/api/let-go.test.ts"],
+  ]),
   integration("kills in builds", ["test/fault/builds.test.ts"]),
   integration("storm", ["test/fault/storm.test.ts"]),
   integration("clients on ECS with agents that call", ["test/ecs/api"], {

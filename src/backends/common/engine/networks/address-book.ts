@@ -1,7 +1,7 @@
 /** Addresses of the networks that are in use. */
 import { forbidden, invalid, unavailable } from "../../../../common/errors.ts";
-import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
-import { formatAddress, parseAddress, parseCidr, sizeOf } from "./decisions/cidr.ts";
+import type { IpamPool, Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
+import { type Cidr, formatAddress, parseAddress, parseCidr, sizeOf } from "./decisions/cidr.ts";
 
 /** Addresses that a container holds on one network. */
 export interface HeldAddress {
@@ -18,6 +18,8 @@ export class AddressBook {
   readonly #held = new Map<string, Set<number>>();
   /** By network: every address below is held, or never given away. */
   readonly #full = new Map<string, number>();
+  /** By network: when the addresses of runs that have ended are released, or kept after all. */
+  readonly #releasing = new Map<string, Map<number, Promise<void>>>();
 
   /**
    * Takes the address that was asked for, or the lowest that is free.
@@ -31,9 +33,7 @@ export class AddressBook {
     if (pool === undefined || subnet === undefined) {
       return undefined;
     }
-    const range = parseCidr(pool.ipRange) ?? subnet;
     const held = this.#heldOf(network.id);
-    const reserved = new Set([pool.gateway, ...Object.values(pool.auxiliaryAddresses)].map(parseAddress));
     const answer = (address: number): HeldAddress => {
       held.add(address);
       const gateway = network.internal ? "" : pool.gateway; // An internal network leads nowhere.
@@ -44,22 +44,74 @@ export class AddressBook {
       if (address === undefined || address < subnet.base || address >= subnet.base + sizeOf(subnet)) {
         throw invalid(`no configured subnet contains IP address ${wanted}`);
       }
-      if (reserved.has(address) || held.has(address)) {
+      if (reservedOf(pool).has(address) || held.has(address)) {
         throw forbidden("Address already in use");
       }
       return answer(address);
     }
+    const free = this.#lowestFree(network.id, pool, subnet);
+    if (free === undefined) {
+      throw unavailable(`no available IPv4 addresses on this network's address pools: ${network.name}`);
+    }
+    this.#full.set(network.id, free + 1);
+    return answer(free);
+  }
+
+  /** The lowest address that may be given to anybody. */
+  #lowestFree(networkId: string, pool: IpamPool, subnet: Cidr): number | undefined {
+    const held = this.#heldOf(networkId);
+    const reserved = reservedOf(pool);
+    const range = parseCidr(pool.ipRange) ?? subnet;
     // A subnet of two addresses has neither a network's own nor one for broadcasts (RFC 3021).
     const own = subnet.prefix < 31 ? subnet.base : undefined;
     const broadcast = subnet.prefix < 31 ? subnet.base + sizeOf(subnet) - 1 : undefined;
-    const first = Math.max(range.base, this.#full.get(network.id) ?? 0);
+    const first = Math.max(range.base, this.#full.get(networkId) ?? 0);
     for (let address = first; address < range.base + sizeOf(range); address++) {
       if (address !== own && address !== broadcast && !reserved.has(address) && !held.has(address)) {
-        this.#full.set(network.id, address + 1);
-        return answer(address);
+        return address;
       }
     }
-    throw unavailable(`no available IPv4 addresses on this network's address pools: ${network.name}`);
+    return undefined;
+  }
+
+  /**
+   * The release to wait for before an address is taken, after which there may be another; undefined: none, also where the
+   * address is refused. Clients that were told of a run's end find its addresses free, though its network is taken away
+   * behind that answer.
+   *
+   * @param wanted as for {@link take}
+   */
+  pendingRelease(network: Network, wanted: string): Promise<void> | undefined {
+    const releasing = this.#releasing.get(network.id);
+    if (releasing === undefined) {
+      return undefined;
+    }
+    if (wanted !== "") {
+      return releasing.get(parseAddress(wanted) ?? -1);
+    }
+    const [pool] = network.pools;
+    const subnet = parseCidr(pool?.subnet ?? "");
+    const isFull =
+      pool !== undefined && subnet !== undefined && this.#lowestFree(network.id, pool, subnet) === undefined;
+    return isFull ? Promise.race(releasing.values()) : undefined;
+  }
+
+  /** Announces that an address is released, or kept after all, by when something is over. */
+  announceRelease(networkId: string, address: string, over: Promise<void>): void {
+    const number = parseAddress(address);
+    if (number === undefined) {
+      return;
+    }
+    const releasing = this.#releasing.get(networkId) ?? new Map<number, Promise<void>>();
+    this.#releasing.set(networkId, releasing.set(number, over));
+    void over.finally(() => {
+      if (releasing.get(number) === over) {
+        releasing.delete(number);
+      }
+      if (releasing.size === 0 && this.#releasing.get(networkId) === releasing) {
+        this.#releasing.delete(networkId);
+      }
+    });
   }
 
   /** Takes an address that a running container has. */
@@ -83,4 +135,9 @@ export class AddressBook {
     this.#held.set(networkId, held);
     return held;
   }
+}
+
+/** Addresses of a pool that are given away only to those who have them already: its gateway's, and what its user has set aside. */
+function reservedOf({ gateway, auxiliaryAddresses }: IpamPool): ReadonlySet<number | undefined> {
+  return new Set([gateway, ...Object.values(auxiliaryAddresses)].map(parseAddress));
 }

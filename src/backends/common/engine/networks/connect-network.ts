@@ -25,7 +25,7 @@ import { hasProcess, hostConfigOf, withFields } from "../../model/records.ts";
 import { reseal } from "../containers/agent/reseal.ts";
 import { throwIfShuttingDown } from "../work/shutting-down.ts";
 import { defaultGatewayOf } from "../../model/default-gateway.ts";
-import { connectedEndpoint, releaseAddresses } from "./endpoint-addresses.ts";
+import { awaitAddresses, connectedEndpoint, releaseAddresses } from "./endpoint-addresses.ts";
 import { placedEndpoint, reachableAddressOf, type Endpoints } from "../../model/endpoints.ts";
 import { plannedEndpoint, refuseForeignAddress, validateNetworking } from "./decisions/endpoints.ts";
 import { namedNetworks } from "./decisions/names.ts";
@@ -133,6 +133,7 @@ async function connectRunning(
     throw forbidden(`endpoint with name ${record.name} already exists in network ${name}`);
   }
   const planned = plannedEndpoint(context.state, name, config);
+  await awaitAddresses(context.state, context.addresses, { [name]: planned }, context.shutdown);
   const taken = connectedEndpoint(context.state, context.addresses, record, name, planned);
   const endpoint = placedEndpoint(taken, reachableAddressOf(record));
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });

@@ -12,6 +12,7 @@ import {
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 import { type Endpoints, macOfAddress } from "../../model/endpoints.ts";
+import { unlessAborted } from "../../unless-aborted.ts";
 import { parseLink } from "../containers/decisions/links/parse-link.ts";
 import type { AddressBook } from "./address-book.ts";
 import { dnsNamesOf, isPredefined, refuseForeignAddress } from "./decisions/endpoints.ts";
@@ -69,6 +70,33 @@ export function connectedEndpoint(
         }),
     dnsNames: isPredefined(name) ? [] : dnsNamesOf(record, config.aliases),
   });
+}
+
+/**
+ * Waits for addresses that endpoints are to have and that runs which have ended have not released yet.
+ *
+ * @throws the signal's reason
+ */
+export async function awaitAddresses(
+  state: State,
+  addresses: AddressBook,
+  endpoints: Endpoints,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const [name, { config }] of Object.entries(endpoints)) {
+    const network = state.networks.named(name)?.network;
+    const pending = () => network && addresses.pendingRelease(network, config?.ipv4Address ?? "");
+    for (let release = pending(); release !== undefined; release = pending()) {
+      await unlessAborted(signal, release);
+    }
+  }
+}
+
+/** Announces that the addresses of endpoints are released, or kept after all, by when something is over. */
+export function announceRelease(addresses: AddressBook, endpoints: Endpoints, over: Promise<void>): void {
+  for (const { networkId, ipAddress } of Object.values(endpoints)) {
+    addresses.announceRelease(networkId, ipAddress, over);
+  }
 }
 
 /** Lets the addresses of endpoints go. */

@@ -94,6 +94,28 @@ describe("addresses", () => {
     );
   });
 
+  it("are waited for while a run that has ended lets them go", async () => {
+    const book = new AddressBook();
+    const [held, other] = [book.take(network, "10.9.0.5"), book.take(network, "10.9.0.6")];
+    assert.equal(held?.address, "10.9.0.5");
+    assert.equal(book.pendingRelease(network, "10.9.0.5"), undefined, "it is in use");
+    const over = Promise.withResolvers<void>();
+    book.announceRelease("n", "10.9.0.5", over.promise);
+    const release = book.pendingRelease(network, "10.9.0.5");
+    assert.notEqual(release, undefined);
+    assert.equal(book.pendingRelease(network, other?.address ?? ""), undefined, "nobody lets it go");
+    assert.equal(book.pendingRelease(network, ""), undefined, "others are free");
+    for (let free = 3; free > 0; free -= 1) {
+      book.take(network, "");
+    }
+    assert.notEqual(book.pendingRelease(network, ""), undefined, "none is free");
+    book.release("n", "10.9.0.5");
+    over.resolve();
+    await release;
+    assert.equal(book.pendingRelease(network, "10.9.0.5"), undefined);
+    assert.equal(book.take(network, "")?.address, "10.9.0.5");
+  });
+
   it("are none on a network without pools", () => {
     assert.equal(new AddressBook().take(create(NetworkSchema, { id: "h", name: "host" }), ""), undefined);
   });

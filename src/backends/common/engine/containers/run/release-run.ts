@@ -3,14 +3,14 @@ import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 import type { NetworkEndpoint } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
-import { releaseAddresses } from "../../networks/endpoint-addresses.ts";
+import { announceRelease, releaseAddresses } from "../../networks/endpoint-addresses.ts";
 import { configOf, hasProcess, isRemoved, withState } from "../../../model/records.ts";
 import { keepTrying } from "../../work/keep-trying.ts";
 
 /**
  * Has the driver release the run, again and again until that works, the backend ends, or it is nobody's concern any more.
  * `live.released` resolves when the first attempt is over, well or not, and after it anew with every one that is under
- * way; only then are the run's addresses free.
+ * way; only then are the run's addresses free, for which others wait.
  *
  * @param endpoints as they were during the run
  * @param canBeFollowed the run has ended well, and if it was a step of a build, another one may follow it
@@ -29,6 +29,7 @@ export function releaseRun(
   };
   const first = Promise.withResolvers<void>();
   live.released = first.promise;
+  announceRelease(context.addresses, endpoints, first.promise);
   let isFirst = true;
   const what = `release what container ${live.id} left`;
   const work = async (): Promise<void> => {

@@ -32,7 +32,7 @@ import { type Continued, withNextStep } from "./next-step.ts";
 import { putLayers } from "./put-layers.ts";
 import { unknownFailureCode } from "../decisions/life/start-failure.ts";
 import { running, startFailed, starting, startNotMade } from "../decisions/life/transitions.ts";
-import { connectedEndpoints, releaseAddresses } from "../../networks/endpoint-addresses.ts";
+import { awaitAddresses, connectedEndpoints, releaseAddresses } from "../../networks/endpoint-addresses.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
 import { type Endpoints, placedEndpoints } from "../../../model/endpoints.ts";
 import { withSharedHostname } from "../../networks/decisions/endpoints.ts";
@@ -119,7 +119,7 @@ export async function startContainer(
     const phases = new StartPhases();
     await asStartUnderWay(live, phases, async (ended) => {
       tellPhase(context, containerId, phases, { name: "accepted", by: "backend", from: accepted });
-      await releasedBefore(context, live, ended);
+      await releasedBefore(context, live, record, ended);
       if (ports !== undefined && ports.publishFailure !== "") {
         throw await recordFailure(context, live, record, systemError(ports.publishFailure));
       }
@@ -152,14 +152,20 @@ function refuseUnlessKept(
   }
 }
 
-/** Waits until what the run before has left is away. @throws the failure of a start that is ended meanwhile */
+/**
+ * Waits until what the run before has left is away, and until runs of others that have ended have released its addresses.
+ *
+ * @throws the failure of a start that is ended meanwhile
+ */
 async function releasedBefore(
   context: EngineContext,
   live: LiveContainer,
+  { endpoints }: ContainerRecord,
   ended: AbortSignal,
 ): Promise<void> {
   try {
     await unlessAborted(ended, live.released);
+    await awaitAddresses(context.state, context.addresses, endpoints, ended);
   } catch (error) {
     const stoppedByUser = ended.reason === live.startEnded;
     const record = withFields(containerOfId(context.state, live.id), { stoppedByUser });
