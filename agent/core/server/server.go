@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 
+	"github.com/sockerless/sockerless/agent/core/anybytes"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
 )
 
@@ -38,6 +39,7 @@ func NewHandler(resolve Resolver) http.Handler {
 	options := []connect.HandlerOption{
 		connect.WithReadMaxBytes(maxMessage),
 		connect.WithInterceptors(failureLog{}),
+		anybytes.Option(),
 		// Nothing is compressed: the peers are on one machine, or the bytes are
 		// mostly compressed already.
 		connect.WithCompression("gzip", nil, nil),

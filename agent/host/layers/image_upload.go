@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 
 	"connectrpc.com/connect"
@@ -137,7 +136,7 @@ func (u *ImageUpload) take(ctx context.Context, source io.Reader) error {
 		if count > maxEntries {
 			return fmt.Errorf("archive has more than %d entries", maxEntries)
 		}
-		entry := &hostv1.ArchiveEntry{Name: valid(header.Name)}
+		entry := &hostv1.ArchiveEntry{Name: header.Name}
 		switch header.Typeflag {
 		case tar.TypeReg, tar.TypeCont:
 			stored, err := u.store(ctx, strconv.Itoa(count), header, files)
@@ -146,9 +145,9 @@ func (u *ImageUpload) take(ctx context.Context, source io.Reader) error {
 			}
 			entry.Kind = &hostv1.ArchiveEntry_File{File: stored}
 		case tar.TypeSymlink:
-			entry.Kind = &hostv1.ArchiveEntry_Symlink{Symlink: valid(header.Linkname)}
+			entry.Kind = &hostv1.ArchiveEntry_Symlink{Symlink: header.Linkname}
 		case tar.TypeLink:
-			entry.Kind = &hostv1.ArchiveEntry_HardLink{HardLink: valid(header.Linkname)}
+			entry.Kind = &hostv1.ArchiveEntry_HardLink{HardLink: header.Linkname}
 		case tar.TypeDir:
 			entry.Kind = &hostv1.ArchiveEntry_Folder{Folder: &hostv1.Folder{}}
 		}
@@ -159,9 +158,6 @@ func (u *ImageUpload) take(ctx context.Context, source io.Reader) error {
 		}
 	}
 }
-
-// valid is a name as a message may have it: those in archives are any bytes.
-func valid(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
 
 // store writes a file, and measures it meanwhile.
 func (u *ImageUpload) store(ctx context.Context, name string, header *tar.Header, content io.Reader) (*hostv1.StoredFile, error) {
