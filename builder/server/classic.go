@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/docker/go-units"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
@@ -374,6 +375,11 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	for name, key := range map[string]string{"dockerfile": "filename", "target": "target", "platform": "platform"} {
 		if text := query.Get(name); text != "" {
 			attributes[key] = text
+		}
+	}
+	if text := attributes["platform"]; text != "" {
+		if _, err := platforms.Parse(text); err != nil {
+			return nil, &refused{http.StatusBadRequest, err.Error()}
 		}
 	}
 	var entitlements []string

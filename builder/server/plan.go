@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/platforms"
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -70,9 +71,11 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 		return nil, err
 	}
 	defer root.Close()
-	file, err := root.Open(strings.TrimPrefix(filename, "/"))
+	// A named pipe is as good as an empty file: nobody writes to it.
+	open := func(name string) (*os.File, error) { return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
+	file, err := open(strings.TrimPrefix(filename, "/"))
 	if errors.Is(err, fs.ErrNotExist) && filename == defaultDockerfile {
-		if file, err = root.Open(strings.ToLower(filename)); err == nil {
+		if file, err = open(strings.ToLower(filename)); err == nil {
 			attributes["filename"] = strings.ToLower(filename)
 		}
 	}
@@ -231,11 +234,22 @@ func (p *plan) show(response *controlapi.StatusResponse) error {
 	}
 	for _, log := range response.Logs {
 		if step := p.byDigest[log.Vertex]; step != nil {
-			step.output = append(step.output, log.Msg...)
+			step.output = append(step.output, marked(log)...)
 		}
 	}
 	return p.advance(false)
 }
+
+// marked is output as the classic builder tells it: what was written to standard error is light red.
+func marked(log *controlapi.VertexLog) []byte {
+	if log.Stream != stderrStream {
+		return log.Msg
+	}
+	return slices.Concat([]byte("\x1b[91m"), log.Msg, []byte("\x1b[0m"))
+}
+
+// stderrStream is the number of standard error in BuildKit's logs.
+const stderrStream = 2
 
 // advance tells what can be told now. With isEnded nothing more comes.
 func (p *plan) advance(isEnded bool) error {

@@ -40,7 +40,11 @@ func placeEntry(root *os.Root, name string, header *tar.Header, content io.Reade
 		return replace(root, name, func() error { return root.Link(relative(header.Linkname), name) })
 	case tar.TypeXGlobalHeader:
 		return nil
-	case tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
+	case tar.TypeFifo:
+		if err := replace(root, name, func() error { return makePipe(root, name) }); err != nil {
+			return err
+		}
+	case tar.TypeChar, tar.TypeBlock:
 		return nil
 	default:
 		return fmt.Errorf("%s: an entry of type %q cannot be unpacked", header.Name, header.Typeflag)
@@ -48,14 +52,26 @@ func placeEntry(root *os.Root, name string, header *tar.Header, content io.Reade
 	if err := root.Lchown(name, header.Uid, header.Gid); err != nil {
 		return err
 	}
-	if err := setXattrs(root, name, header); err != nil {
-		return err
+	if header.Typeflag != tar.TypeFifo { // It would have to be opened.
+		if err := setXattrs(root, name, header); err != nil {
+			return err
+		}
 	}
 	// After the owner, whose change takes the set-user-ID bit away.
 	if err := root.Chmod(name, mode); err != nil {
 		return err
 	}
 	return root.Chtimes(name, header.ModTime, header.ModTime)
+}
+
+// makePipe makes a named pipe. What is no directory on the way is never opened.
+func makePipe(root *os.Root, name string) error {
+	parent, err := root.OpenFile(path.Dir(name), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return unix.Mknodat(int(parent.Fd()), path.Base(name), unix.S_IFIFO|0o600, 0)
 }
 
 // replace makes an entry in place of one that is there.

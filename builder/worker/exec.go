@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,7 +150,7 @@ func extraHost(name, address string) string {
 func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	meta := s.op.Meta
 	s.config = &backendv1.ContainerConfig{
-		User: meta.User, WorkingDir: meta.Cwd, Hostname: meta.Hostname,
+		User: meta.User, WorkingDir: meta.Cwd, Hostname: cmp.Or(meta.Hostname, defaultHostname),
 		Entrypoint:  &backendv1.StringList{Values: meta.Args[:1]},
 		Cmd:         &backendv1.StringList{Values: meta.Args[1:]},
 		Healthcheck: &backendv1.HealthConfig{Test: []string{"NONE"}},
@@ -293,6 +294,9 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 	}
 	return fmt.Errorf("sockerless: RUN --mount=type=%s is not implemented by the builder", strings.ToLower(mount.MountType.String()))
 }
+
+// defaultHostname is BuildKit's: layers do not differ by it from build to build.
+const defaultHostname = "buildkitsandbox"
 
 // sharedMemory is where BuildKit mounts a tmpfs for --shm-size.
 const sharedMemory = "/dev/shm"

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 
 func configOf(meta executor.Meta) (*backendv1.ContainerConfig, *backendv1.HostConfig) {
 	config := &backendv1.ContainerConfig{
-		User: meta.User, WorkingDir: meta.Cwd, Hostname: meta.Hostname, Env: meta.Env,
+		User: meta.User, WorkingDir: meta.Cwd, Hostname: cmp.Or(meta.Hostname, defaultHostname), Env: meta.Env,
 		Entrypoint:  &backendv1.StringList{Values: meta.Args[:1]},
 		Cmd:         &backendv1.StringList{Values: meta.Args[1:]},
 		Healthcheck: &backendv1.HealthConfig{Test: []string{"NONE"}},

@@ -162,7 +162,7 @@ func (w *layerWriter) add(name string) error {
 	if err != nil {
 		return err
 	}
-	if info.Mode()&(fs.ModeSocket|fs.ModeDevice|fs.ModeNamedPipe) != 0 {
+	if info.Mode()&fs.ModeSocket != 0 { // A tar has none.
 		return nil
 	}
 	target := ""

@@ -82,6 +82,34 @@ describe("docker buildx build", () => {
   });
 
   test(
+    "has files of names that are no UTF-8 and named pipes, and steps with BuildKit's host name",
+    ofBuildx(async () => {
+      const files = await context("bytes", {
+        Dockerfile: `FROM busybox AS one
+ADD packed.tar /packed/
+COPY . /context
+RUN mkdir /mine && touch "$(printf '/mine/\\351')"
+FROM busybox
+COPY --from=one /packed /packed
+COPY --from=one /context /mine /all/
+RUN hostname > /name; env | grep -c HOSTNAME >> /name; test -p /packed/pipe && printf '%s\\n' /all/* | od -An -c > /listed
+`,
+      });
+      await writeFile(join(files, "packed.tar"), await tarOf([{ name: "pipe", type: "fifo" }]));
+      await writeFile(Buffer.concat([Buffer.from(`${files}/caf`), Buffer.from([0xe9])]), "");
+      const built = await buildx("--tag", "bytes:1", files);
+      assert.equal(built.code, 0, built.errorText);
+      const [hostname, variables, ...listed] = (
+        await ok("run", "--rm", "bytes:1", "cat", "/name", "/listed")
+      ).split("\n");
+      assert.deepEqual([hostname, variables], ["buildkitsandbox", "0"]);
+      const names = listed.join("").replaceAll(/\s+/g, "");
+      assert.match(names, /\/all\/caf351\\n/);
+      assert.match(names, /\/all\/351\\n/);
+    }),
+  );
+
+  test(
     "builds stages of the client's files, and takes them from the cache again",
     ofBuildx(async () => {
       const files = await context("stages", {

@@ -145,7 +145,10 @@ CMD ["cat", "made", "greeting"]
 
   test("that fails tells the command, its exit code and its output, and leaves nothing", async () => {
     const { text, error } = await build(socket(), "FROM busybox\nRUN echo to stderr >&2; exit 3\n");
-    assert.match(text, /Step 2\/2 : RUN echo to stderr >&2; exit 3\nto stderr\n/);
+    assert.ok(
+      text.includes("Step 2/2 : RUN echo to stderr >&2; exit 3\n\u001b[91mto stderr\n\u001b[0m"),
+      JSON.stringify(text),
+    );
     assert.deepEqual(error, {
       code: 3,
       message: "The command '/bin/sh -c echo to stderr >&2; exit 3' returned a non-zero code: 3",
@@ -163,6 +166,9 @@ CMD ["cat", "made", "greeting"]
       400,
       "the Dockerfile (Dockerfile) cannot be empty",
     ]);
+    const onNothing = await wrong("FROM busybox\n", { platform: "nope" });
+    assert.equal(onNothing.status, 400);
+    assert.match(onNothing.text, /^"nope": unknown operating system or architecture/);
     assert.match(
       (await wrong("FROM busybox\n", { dockerfile: "other" })).text,
       /^Cannot locate specified Dockerfile: other$/,

@@ -17,6 +17,9 @@ import (
 	"syscall"
 	"time"
 
+	// A client's file names may be no UTF-8, which the codec of gRPC's own refuses.
+	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto"
+
 	"github.com/sockerless/sockerless/builder/backend"
 	"github.com/sockerless/sockerless/builder/cachefiles"
 	"github.com/sockerless/sockerless/builder/server"

@@ -1,13 +1,15 @@
 /** The environment that processes of a container start with. */
 import type { ExecConfig } from "../../../../../../gen/sockerless/backend/v1/exec_pb.ts";
 import type { ContainerRecord } from "../../../../../../gen/sockerless/state/v1/state_pb.ts";
+import { isOfBuild } from "../../../../model/build-label.ts";
 import { configOf } from "../../../../model/records.ts";
 import { nameOf } from "./merge-config.ts";
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /**
- * The whole environment: PATH, HOSTNAME and, on a terminal, TERM, under the container's own entries.
+ * The whole environment: PATH, HOSTNAME and, on a terminal, TERM, under the container's own entries. A step of a build has no
+ * HOSTNAME, as in BuildKit.
  *
  * @param tty whether this process has a terminal (an exec may where the main process has none)
  * @param extra entries over all of these: an exec's own; one without `=` removes the variable
@@ -22,7 +24,7 @@ export function environmentOf(
   const config = configOf(record);
   const defaults = [
     `PATH=${defaultPath}`,
-    `HOSTNAME=${config.hostname}`,
+    ...(isOfBuild(config.labels) ? [] : [`HOSTNAME=${config.hostname}`]),
     ...(tty ? ["TERM=xterm"] : []),
     ...linked,
   ];
