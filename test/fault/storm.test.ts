@@ -64,6 +64,9 @@ test(`${killCount} kills, seed ${seed}`, async () => {
       );
       console.log(`round ${round}: ${table.violations.length} violations so far`);
     }
+  } catch (error) {
+    console.error(error); // The disposal of the daemon may fail, too.
+    throw error;
   } finally {
     await rm(directory, { recursive: true });
     tell(table);

@@ -106,20 +106,27 @@ export function assertLived(results: ReadonlyMap<string, CommandResult>): void {
 /** Asserts what holds of a daemon at rest: what it tells and what is on the machine agree. */
 export async function assertSound(daemon: Daemon): Promise<void> {
   await until(async () => (await daemon.docker("ps")).code === 0 || undefined);
-  await until(async () => {
-    const listed = (await daemon.ok("ps", "--all", "--quiet", "--no-trunc"))
-      .split("\n")
-      .filter((id) => id !== "");
-    const passing = await daemon.ok(
-      "ps",
-      "--all",
-      "--quiet",
-      "--filter=name=passing",
-      "--filter=status=exited",
-    );
-    const agree = listed.toSorted().join() === containersOnDisk(daemon).join();
-    return (agree && passing === "") || undefined;
-  });
+  let differ: string[] = [];
+  try {
+    await until(async () => {
+      const told = (await daemon.ok("ps", "--all", "--no-trunc", "--format={{.ID}} {{.Names}} {{.State}}"))
+        .split("\n")
+        .filter((line) => line !== "");
+      const onDisk = containersOnDisk(daemon);
+      differ = [
+        ...told
+          .filter((line) => !onDisk.includes(line.split(" ")[0] ?? ""))
+          .map((line) => `told alone: ${line}`),
+        ...onDisk
+          .filter((id) => !told.some((line) => line.startsWith(id)))
+          .map((id) => `on disk alone: ${id}`),
+        ...told.filter((line) => line.endsWith(" passing exited")),
+      ];
+      return differ.length === 0 || undefined;
+    });
+  } catch {
+    throw new Error(`not what holds at rest:\n${differ.join("\n")}`);
+  }
   for (const id of containersOnDisk(daemon)) {
     // A start that was under way may have come to its end or be taken back: what holds is either, once it is at rest.
     await until(async () => {
