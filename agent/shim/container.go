@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -108,6 +109,11 @@ func (c *localContainer) watchMemory() {
 
 // Launch lets the created process execute the command.
 func (c *localContainer) Launch(_ context.Context, request *agentv1.StartRequest) (session.Process, session.Stdio, error) {
+	// Before the command runs: whoever finds this process dead does not run it again.
+	begun := shimspec.Begun{Version: shimspec.Version, Generation: request.Generation, At: time.Now()}
+	if err := writeJSON(c.paths().BegunRecord(), begun); err != nil {
+		return nil, session.Stdio{}, err
+	}
 	if request.Generation > c.spec.Generation && c.spec.Keep {
 		return c.launchStep(request.Generation)
 	}

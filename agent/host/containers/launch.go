@@ -86,7 +86,7 @@ func validateLaunch(paths shimspec.ContainerPaths, request *hostv1.LaunchContain
 // makeWay releases what is left of an earlier generation.
 func (c *Containers) makeWay(ctx context.Context, request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths, last *launched) error {
 	switch {
-	case last.exited() && last.spec.Generation == request.Generation:
+	case (last.exited() || last.begun.Generation != 0) && last.spec.Generation == request.Generation:
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("generation %d has run already", request.Generation))
 	case last.alive && !last.exited():
 		return connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("generation %d is running", last.spec.Generation))

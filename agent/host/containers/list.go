@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
@@ -70,6 +71,9 @@ func (c *Containers) inspect(id string) (*hostv1.ContainerOnDisk, error) {
 	if last.alive {
 		container.AgentSocket = last.spec.AgentSocket
 		container.BoundPorts = boundPorts(last.ready)
+	}
+	if last.begun.Generation != 0 {
+		container.BegunAt = timestamppb.New(last.begun.At)
 	}
 	if last.exited() {
 		container.LastState = &agentv1.ContainerState{}

@@ -62,6 +62,7 @@ type launched struct {
 	spec  shimspec.Spec       // zero: never launched
 	ready shimspec.Readiness  // zero: not ready, or released
 	exit  shimspec.ExitRecord // zero: none of this generation
+	begun shimspec.Begun      // zero: its process has not executed the command
 	alive bool                // the shim answers on its socket
 	child int                 // the shim's number, where it is our child and not reaped; 0: it may be anybody's
 }
@@ -91,6 +92,12 @@ func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	}
 	if l.ready.Generation != l.spec.Generation {
 		l.ready = shimspec.Readiness{}
+	}
+	if _, err := jsonfile.Read(paths.BegunRecord(), &l.begun); err != nil {
+		return nil, err
+	}
+	if l.begun.Generation != l.spec.Generation {
+		l.begun = shimspec.Begun{}
 	}
 	l.alive = answers(paths.AgentSocket())
 	return &l, nil

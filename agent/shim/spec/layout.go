@@ -64,6 +64,9 @@ func (p ContainerPaths) Spec() string { return filepath.Join(p.Dir, "shim.json")
 // ExitRecord is exit.json, written by the shim, read by the host process.
 func (p ContainerPaths) ExitRecord() string { return filepath.Join(p.Dir, "exit.json") }
 
+// BegunRecord is begun.json, written by the shim, read by the host process.
+func (p ContainerPaths) BegunRecord() string { return filepath.Join(p.Dir, "begun.json") }
+
 // Bundle is the OCI bundle.
 func (p ContainerPaths) Bundle() string { return filepath.Join(p.Dir, "bundle") }
 

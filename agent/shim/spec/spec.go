@@ -53,6 +53,8 @@
 // agent whose argv[0] ends in `docker-init` is that reaping init.
 package shimspec
 
+import "time"
+
 // Version of the files described here. A shim refuses a specification of a
 // version that it does not know.
 const Version = 1
@@ -166,6 +168,14 @@ type BoundPort struct {
 type DockerSocket struct {
 	Listen  string `json:"listen"`  // made by the shim
 	Forward string `json:"forward"` // each connection goes to a new one there
+}
+
+// Begun is begun.json: a generation's process may have executed its command. With
+// no Exit of the same generation, and no shim, it is not known how it ended.
+type Begun struct {
+	Version    int       `json:"version"`
+	Generation uint64    `json:"generation"`
+	At         time.Time `json:"at"`
 }
 
 // Readiness tells that the container is created, or why not.

@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ownValue } from "../../common/own-value.ts";
 import { systemError } from "../../common/errors.ts";
@@ -280,7 +281,6 @@ function boundPort(port: HostBoundPort): BoundPort {
 
 function foundWorkload(found: ContainerOnDisk): FoundWorkload {
   const exit = found.lastState?.exit;
-  const finished = exit?.finishedAt;
   return {
     containerId: found.containerId,
     generation: found.generation,
@@ -293,10 +293,9 @@ function foundWorkload(found: ContainerOnDisk): FoundWorkload {
         : {
             code: exit.code,
             oomKilled: exit.oomKilled,
-            finishedAt: new Date(
-              finished === undefined ? 0 : Number(finished.seconds) * 1000 + finished.nanos / 1e6,
-            ),
+            finishedAt: exit.finishedAt === undefined ? new Date(0) : timestampDate(exit.finishedAt),
           },
+    ...(found.begunAt !== undefined && { begunAt: timestampDate(found.begunAt) }),
     execExits: new Map(
       (found.lastState?.endedExecs ?? []).map((ended) => [ended.execId, ended.exit?.code ?? 255]),
     ),

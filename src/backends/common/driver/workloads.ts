@@ -22,6 +22,8 @@ export interface FoundWorkload {
   readonly boundPorts: readonly BoundPort[];
   /** From a durable record of the machine or the cloud, where no agent lives. */
   readonly exit: FoundExit | undefined;
+  /** Set where a record of the machine tells that its process was let run, however it ended. */
+  readonly begunAt?: Date;
   /** Ends of execs that the record tells, by exec ID. */
   readonly execExits: ReadonlyMap<string, number>;
   /**

@@ -2143,9 +2143,12 @@ type ContainerOnDisk struct {
 	ShimAlive   bool                   `protobuf:"varint,3,opt,name=shim_alive,json=shimAlive,proto3" json:"shim_alive,omitempty"` // then the agent's Watch tells the rest
 	AgentSocket string                 `protobuf:"bytes,4,opt,name=agent_socket,json=agentSocket,proto3" json:"agent_socket,omitempty"`
 	// From the exit record; unset: no record, so a shim that is not alive died.
-	LastState     *v1.ContainerState `protobuf:"bytes,5,opt,name=last_state,json=lastState,proto3" json:"last_state,omitempty"`
-	BoundPorts    []*BoundPort       `protobuf:"bytes,6,rep,name=bound_ports,json=boundPorts,proto3" json:"bound_ports,omitempty"`
-	Unfinished    bool               `protobuf:"varint,7,opt,name=unfinished,proto3" json:"unfinished,omitempty"` // its creation was cut off: nobody was told of it
+	LastState  *v1.ContainerState `protobuf:"bytes,5,opt,name=last_state,json=lastState,proto3" json:"last_state,omitempty"`
+	BoundPorts []*BoundPort       `protobuf:"bytes,6,rep,name=bound_ports,json=boundPorts,proto3" json:"bound_ports,omitempty"`
+	Unfinished bool               `protobuf:"varint,7,opt,name=unfinished,proto3" json:"unfinished,omitempty"` // its creation was cut off: nobody was told of it
+	// Its process may have executed the command; set before it does. With neither a
+	// shim nor a record of the end, nobody knows how it ended.
+	BegunAt       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2227,6 +2230,13 @@ func (x *ContainerOnDisk) GetUnfinished() bool {
 		return x.Unfinished
 	}
 	return false
+}
+
+func (x *ContainerOnDisk) GetBegunAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BegunAt
+	}
+	return nil
 }
 
 type UnpackLayerRequest struct {
@@ -4744,7 +4754,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x16ListContainersResponse\x12C\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2#.sockerless.host.v1.ContainerOnDiskR\n" +
-	"containers\"\xba\x02\n" +
+	"containers\"\xf1\x02\n" +
 	"\x0fContainerOnDisk\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1e\n" +
 	"\n" +
@@ -4759,7 +4769,8 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"boundPorts\x12\x1e\n" +
 	"\n" +
 	"unfinished\x18\a \x01(\bR\n" +
-	"unfinished\"J\n" +
+	"unfinished\x125\n" +
+	"\bbegun_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\abegunAt\"J\n" +
 	"\x12UnpackLayerRequest\x12\x17\n" +
 	"\adiff_id\x18\x01 \x01(\tR\x06diffId\x12\x1b\n" +
 	"\tblob_path\x18\x02 \x01(\tR\bblobPath\"^\n" +
@@ -5076,77 +5087,78 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	30, // 20: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
 	79, // 21: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	18, // 22: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	35, // 23: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
-	36, // 24: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
-	35, // 25: sockerless.host.v1.TakeArchiveResponse.ready:type_name -> sockerless.host.v1.UploadReady
-	39, // 26: sockerless.host.v1.TakeArchiveResponse.entry:type_name -> sockerless.host.v1.ArchiveEntry
-	42, // 27: sockerless.host.v1.TakeArchiveResponse.end:type_name -> sockerless.host.v1.ArchiveTaken
-	40, // 28: sockerless.host.v1.ArchiveEntry.file:type_name -> sockerless.host.v1.StoredFile
-	41, // 29: sockerless.host.v1.ArchiveEntry.folder:type_name -> sockerless.host.v1.Folder
-	44, // 30: sockerless.host.v1.OfferArchiveRequest.parts:type_name -> sockerless.host.v1.ArchivePart
-	45, // 31: sockerless.host.v1.ArchivePart.layer:type_name -> sockerless.host.v1.LayerTar
-	15, // 32: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
-	59, // 33: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	59, // 34: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	80, // 35: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	73, // 36: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	74, // 37: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	68, // 38: sockerless.host.v1.ListVolumesResponse.volumes:type_name -> sockerless.host.v1.VolumeOnDisk
-	75, // 39: sockerless.host.v1.VolumeOnDisk.options:type_name -> sockerless.host.v1.VolumeOnDisk.OptionsEntry
-	80, // 40: sockerless.host.v1.VolumeOnDisk.created:type_name -> google.protobuf.Timestamp
-	76, // 41: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	77, // 42: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	2,  // 43: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	5,  // 44: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	9,  // 45: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	22, // 46: sockerless.host.v1.HostService.PrepareSpare:input_type -> sockerless.host.v1.PrepareSpareRequest
-	24, // 47: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	26, // 48: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	28, // 49: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	31, // 50: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	33, // 51: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
-	37, // 52: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
-	43, // 53: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
-	47, // 54: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	49, // 55: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	51, // 56: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	53, // 57: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	55, // 58: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	57, // 59: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	60, // 60: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	62, // 61: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	64, // 62: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	66, // 63: sockerless.host.v1.HostService.ListVolumes:input_type -> sockerless.host.v1.ListVolumesRequest
-	69, // 64: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
-	71, // 65: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	3,  // 66: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	8,  // 67: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	21, // 68: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	23, // 69: sockerless.host.v1.HostService.PrepareSpare:output_type -> sockerless.host.v1.PrepareSpareResponse
-	25, // 70: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	27, // 71: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	29, // 72: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	32, // 73: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	34, // 74: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
-	38, // 75: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
-	46, // 76: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
-	48, // 77: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	50, // 78: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	52, // 79: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	54, // 80: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	56, // 81: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	58, // 82: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	61, // 83: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	63, // 84: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	65, // 85: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	67, // 86: sockerless.host.v1.HostService.ListVolumes:output_type -> sockerless.host.v1.ListVolumesResponse
-	70, // 87: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
-	72, // 88: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	66, // [66:89] is the sub-list for method output_type
-	43, // [43:66] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	80, // 23: sockerless.host.v1.ContainerOnDisk.begun_at:type_name -> google.protobuf.Timestamp
+	35, // 24: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
+	36, // 25: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
+	35, // 26: sockerless.host.v1.TakeArchiveResponse.ready:type_name -> sockerless.host.v1.UploadReady
+	39, // 27: sockerless.host.v1.TakeArchiveResponse.entry:type_name -> sockerless.host.v1.ArchiveEntry
+	42, // 28: sockerless.host.v1.TakeArchiveResponse.end:type_name -> sockerless.host.v1.ArchiveTaken
+	40, // 29: sockerless.host.v1.ArchiveEntry.file:type_name -> sockerless.host.v1.StoredFile
+	41, // 30: sockerless.host.v1.ArchiveEntry.folder:type_name -> sockerless.host.v1.Folder
+	44, // 31: sockerless.host.v1.OfferArchiveRequest.parts:type_name -> sockerless.host.v1.ArchivePart
+	45, // 32: sockerless.host.v1.ArchivePart.layer:type_name -> sockerless.host.v1.LayerTar
+	15, // 33: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
+	59, // 34: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	59, // 35: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	80, // 36: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	73, // 37: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	74, // 38: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	68, // 39: sockerless.host.v1.ListVolumesResponse.volumes:type_name -> sockerless.host.v1.VolumeOnDisk
+	75, // 40: sockerless.host.v1.VolumeOnDisk.options:type_name -> sockerless.host.v1.VolumeOnDisk.OptionsEntry
+	80, // 41: sockerless.host.v1.VolumeOnDisk.created:type_name -> google.protobuf.Timestamp
+	76, // 42: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	77, // 43: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	2,  // 44: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	5,  // 45: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	9,  // 46: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	22, // 47: sockerless.host.v1.HostService.PrepareSpare:input_type -> sockerless.host.v1.PrepareSpareRequest
+	24, // 48: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	26, // 49: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	28, // 50: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	31, // 51: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	33, // 52: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
+	37, // 53: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
+	43, // 54: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
+	47, // 55: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	49, // 56: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	51, // 57: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	53, // 58: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	55, // 59: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	57, // 60: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	60, // 61: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	62, // 62: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	64, // 63: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	66, // 64: sockerless.host.v1.HostService.ListVolumes:input_type -> sockerless.host.v1.ListVolumesRequest
+	69, // 65: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
+	71, // 66: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 67: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 68: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	21, // 69: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	23, // 70: sockerless.host.v1.HostService.PrepareSpare:output_type -> sockerless.host.v1.PrepareSpareResponse
+	25, // 71: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	27, // 72: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	29, // 73: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	32, // 74: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	34, // 75: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	38, // 76: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
+	46, // 77: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
+	48, // 78: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	50, // 79: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	52, // 80: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	54, // 81: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	56, // 82: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	58, // 83: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	61, // 84: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	63, // 85: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	65, // 86: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	67, // 87: sockerless.host.v1.HostService.ListVolumes:output_type -> sockerless.host.v1.ListVolumesResponse
+	70, // 88: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
+	72, // 89: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	67, // [67:90] is the sub-list for method output_type
+	44, // [44:67] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }

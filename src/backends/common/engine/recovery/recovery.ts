@@ -38,7 +38,8 @@ import { isFrozenByCommit } from "../containers/decisions/life/transitions.ts";
 import { thawAfterCommit } from "../containers/run/pause-container.ts";
 import { clearRemains } from "../containers/remove/remove-container.ts";
 import { releaseRun } from "../containers/run/release-run.ts";
-import { resumeStart, startContainer } from "../containers/start/start-container.ts";
+import { recordBegun, resumeStart, startContainer } from "../containers/start/start-container.ts";
+import type { LiveContainer } from "../containers/live/live.ts";
 import { watchContainer } from "../containers/run/watch-container.ts";
 import { reseal } from "../containers/agent/reseal.ts";
 import type { StartWork } from "./start-work.ts";
@@ -230,7 +231,11 @@ async function recoverContainer(
   found: FoundWorkload | undefined,
 ): Promise<void> {
   const live = context.live.of(record.id);
-  if (record.phase === Phase.CREATING) {
+  const run = found?.generation === record.generation ? found : undefined;
+  if (record.phase === Phase.STARTING && run?.agent === undefined && run?.begunAt !== undefined) {
+    await recordBegun(context, record, run.begunAt);
+    await endedMeanwhile(context, live, record.generation, run);
+  } else if (record.phase === Phase.CREATING) {
     await discard(context, record);
     context.live.forget(record.id);
   } else if (isRemoved(record)) {
@@ -240,9 +245,8 @@ async function recoverContainer(
       resumeStart(context, record).catch((error: unknown) => restartLater(context, live, error)),
     );
   } else if (hasProcess(record)) {
-    const isSameRun = found?.generation === record.generation;
-    if (isSameRun && found.agent !== undefined) {
-      const link = new AgentLink(found.agent, record.generation, agentOptions(context, record.id));
+    if (run?.agent !== undefined) {
+      const link = new AgentLink(run.agent, record.generation, agentOptions(context, record.id));
       live.run.meet(link);
       if (isFrozenByCommit(record)) {
         thawAfterCommit(context, live);
@@ -252,18 +256,21 @@ async function recoverContainer(
       adoptEndpoints(context, live);
       void reseal(context, record.id); // An earlier process may have ended between a change and telling it.
     } else {
-      const run = isSameRun ? found : undefined;
-      await containerExited(
-        context,
-        live,
-        record.generation,
-        exitOfWorkload(context, run),
-        run?.execExits ?? new Map(),
-      );
+      await endedMeanwhile(context, live, record.generation, run);
     }
   } else {
     recoverStopped(context, record, found);
   }
+}
+
+/** Buries a run that ended while no backend watched. @param run undefined: nobody knows of it */
+function endedMeanwhile(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  run: FoundWorkload | undefined,
+): Promise<void> {
+  return containerExited(context, live, generation, exitOfWorkload(context, run), run?.execExits);
 }
 
 /** Does what a container's last run may have left undone: its release, a restart that is due, or `--rm`. */

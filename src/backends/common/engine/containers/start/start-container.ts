@@ -1,6 +1,8 @@
 /** Starting a container: journalled, launched by the driver, started by its agent. */
 import { isDeepStrictEqual } from "node:util";
 
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+
 import {
   conflict,
   fromUnknown,
@@ -423,11 +425,21 @@ async function place(
   return placed;
 }
 
+/** Records a run that began in a start whose backend was lost, and whose agent is gone: its end is to follow. */
+export async function recordBegun(
+  context: EngineContext,
+  record: ContainerRecord,
+  begunAt: Date,
+): Promise<void> {
+  const launched = { boundPorts: [], reference: record.driverReference };
+  await recordRunning(context, record, launched, { pid: 0n, startedAt: timestampFromDate(begunAt) });
+}
+
 async function recordRunning(
   context: EngineContext,
   record: ContainerRecord,
-  launched: Launched,
-  started: StartedProcess,
+  launched: Pick<Launched, "boundPorts" | "reference" | "networkNamespace">,
+  started: Pick<StartedProcess, "pid" | "startedAt">,
 ): Promise<void> {
   const byFrontend = context.driver.ports.listener === "frontend";
   const next = running(

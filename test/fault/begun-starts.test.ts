@@ -1,0 +1,64 @@
+/**
+ * kill -9 of the backend and the shim between the begin of a container's process and its record: the next backend takes
+ * the run for one that has been, with its code where its shim has recorded one, and does not start it again.
+ */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+
+import { Daemon } from "../support/daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { findShim, isAlive, processOf } from "../support/processes.ts";
+import { testBuildEnv } from "../support/test-build.ts";
+import { untilOnly } from "../support/traces.ts";
+import { untilTrue } from "../support/until.ts";
+
+/** The second commit of a start: the first says that it begins, this one that it has. */
+const recordOfTheRun = "state.commit.before:2";
+
+const cases = [
+  { what: "lost with its shim", script: "sleep 1000000", code: "255", waitsForEnd: false },
+  { what: "recorded by its shim", script: "echo whole; exit 7", code: "7", waitsForEnd: true },
+];
+
+describe("a run that had begun, whose end is", () => {
+  for (const { what, script, code, waitsForEnd } of cases) {
+    test(what, async () => {
+      const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
+      const armed = join(directory, "step");
+      const marks = join(directory, "marks");
+      try {
+        await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
+        await daemon.ok("load", "--input", await busyboxArchiveFile());
+        const id = await daemon.ok(
+          ...["create", "--name=once", "--network=none", `--volume=${directory}:/told`],
+          ...["busybox", "sh", "-c", `echo run >> /told/marks; ${script}`],
+        );
+        const backend = await processOf(daemon, "backend");
+        await writeFile(armed, recordOfTheRun);
+        process.kill(daemon.pid, "SIGSTOP"); // Nobody starts the next backend yet.
+        const starting = daemon.docker("start", "once");
+        await untilTrue(() => !isAlive(backend) && existsSync(marks));
+        const record = join(daemon.stateDir, "containers", id, "exit.json");
+        await untilTrue(() => !waitsForEnd || existsSync(record));
+        const shim = findShim(daemon, id) ?? assert.fail("no shim");
+        process.kill(shim, "SIGKILL");
+        await untilTrue(() => !isAlive(shim));
+        process.kill(daemon.pid, "SIGCONT");
+        await starting;
+
+        assert.equal(await daemon.ok("wait", "once"), code);
+        assert.equal(await readFile(marks, "utf8"), "run\n");
+        assert.equal(await daemon.ok("logs", "once"), waitsForEnd ? "whole" : "");
+        await untilOnly(daemon, id, [`${daemon.stateDir}/containers/${id}`]);
+        await daemon.ok("start", "once"); // A user may start it again.
+        await untilTrue(async () => (await readFile(marks, "utf8")) === "run\nrun\n");
+      } finally {
+        await rm(directory, { recursive: true });
+      }
+    });
+  }
+});
