@@ -247,11 +247,8 @@ test("the exit code of an exec is told although its container was removed under 
   assert.equal((ProcessConfig as { entrypoint: string }).entrypoint, "sh");
 });
 
-for (const [code, told] of [
-  [0, 255],
-  [3, 3],
-] as const) {
-  test(`a stream that was cut is told as ${told} where its process ended with ${code}`, async (t) => {
+for (const code of [0, 3]) {
+  test(`a stream that was cut is told as 255 where its process ended with ${code}`, async (t) => {
     const agent = await serveAgent(t, {
       async *session(_, context) {
         yield started();
@@ -275,7 +272,7 @@ for (const [code, told] of [
     const { ExitCode } = (await api.call("GET", `/v1.51/exec/${id}/json`)).json() as {
       readonly ExitCode: number | null;
     };
-    assert.equal(ExitCode, told);
+    assert.equal(ExitCode, 255);
   });
 }
 

@@ -69,7 +69,7 @@ export class ExecEnds {
     const note = this.#supervision?.streamingExec(execId);
     return {
       [Symbol.dispose]: () => {
-        if (note !== undefined && this.#remembered.get(execId)?.exitCode === unknownExitCode) {
+        if (note !== undefined && isCut(this.#remembered.get(execId))) {
           this.#forgetNote(execId);
           this.#cutNotes.set(execId, note);
         } else {
@@ -125,8 +125,9 @@ export class ExecEnds {
     }
     try {
       const exec = await this.#execs.inspectExec({ execId }, { signal });
-      // A cut stream never counts as success, even if the process ended with 0.
-      const exitCode = (exec.exitCode || remembered?.exitCode) ?? exec.exitCode;
+      const exitCode = isCut(remembered)
+        ? unknownExitCode
+        : ((exec.exitCode || remembered?.exitCode) ?? exec.exitCode);
       return exitCode === undefined ? exec : { ...exec, exitCode };
     } catch (error) {
       // The container was removed, and its exec's record with it, before the client could ask.
@@ -151,4 +152,9 @@ export class ExecEnds {
     this.#cutNotes.get(execId)?.[Symbol.dispose]();
     this.#cutNotes.delete(execId);
   }
+}
+
+/** True of a cut stream: a process's own code, whatever it is, vouches for its whole output. */
+function isCut(remembered: InspectExecResponse | undefined): boolean {
+  return remembered?.exitCode === unknownExitCode;
 }
