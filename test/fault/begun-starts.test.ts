@@ -1,6 +1,7 @@
 /**
- * kill -9 of the backend and the shim between the begin of a container's process and its record: the next backend takes
- * the run for one that has been, with its code where its shim has recorded one, and does not start it again.
+ * kill -9 of the shim during a start, and of the backend between the begin of a container's process and its record: a run
+ * that has begun is taken for one that has been, with its code where its shim has recorded one, and is not begun again; a
+ * restart that was not made is.
  */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
@@ -60,5 +61,31 @@ describe("a run that had begun, whose end is", () => {
         await rm(directory, { recursive: true });
       }
     });
+  }
+});
+
+/** Prints a line for each time that it runs, and fails. */
+const failing = ["sh", "-c", "echo run; exit 3"];
+
+test("a restart whose shim is killed is made again", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
+  const armed = join(directory, "step");
+  try {
+    await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    for (const step of ["shim.start.created", "shim.start.announced", "shim.start.executing"]) {
+      await daemon.ok(
+        ...["run", "-d", "--name=again", "--network=none", "--restart=always"],
+        ...["busybox", ...failing],
+      );
+      await writeFile(armed, step);
+      await untilTrue(() => !existsSync(armed));
+      const runs = async (): Promise<number> => (await daemon.ok("logs", "again")).split("run").length;
+      const before = await runs();
+      await untilTrue(async () => (await runs()) > before);
+      await daemon.ok("rm", "--force", "again");
+    }
+  } finally {
+    await rm(directory, { recursive: true });
   }
 });

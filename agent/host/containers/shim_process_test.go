@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/descriptors"
@@ -94,7 +95,7 @@ func TestTheRuntimesCommandOfAShimThatDiedIsEnded(t *testing.T) {
 	l := launchableContainer(t, c, 1)
 	t.Setenv(shimMarker, diesAtWork)
 	t.Setenv(runtimeMarker, c.layout.RuntimeRoot()+" "+l.request.ContainerId)
-	if _, err := l.run(t.Context()); err == nil || !strings.Contains(err.Error(), "the shim ended") {
+	if _, err := l.run(t.Context()); connect.CodeOf(err) != connect.CodeUnavailable || !strings.Contains(err.Error(), "the shim ended") {
 		t.Fatalf("launch: %v", err)
 	}
 	wantNoneRunning(t, l.request.ContainerId)

@@ -102,7 +102,8 @@ func awaitReadiness(ctx context.Context, pipe *os.File) (ready shimspec.Readines
 		return ready, context.Cause(ctx)
 	}
 	if errors.Is(err, io.EOF) {
-		return ready, errors.New("the shim ended before the container was created")
+		// As good as none that was spawned: the launch may be repeated.
+		return ready, connect.NewError(connect.CodeUnavailable, errors.New("the shim ended before the container was created"))
 	}
 	if err != nil {
 		return ready, fmt.Errorf("wait for the shim: %w", err)

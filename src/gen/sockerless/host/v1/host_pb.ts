@@ -2347,7 +2347,8 @@ export const HostService: GenService<{
    * answers the running shim. Errors leave nothing behind.
    * ALREADY_EXISTS: another generation still runs. RESOURCE_EXHAUSTED: a port
    * is taken (message as Docker words it). FAILED_PRECONDITION: a container
-   * whose namespace is to be joined does not run.
+   * whose namespace is to be joined does not run, or this generation has run
+   * already. UNAVAILABLE: the shim was killed at work.
    *
    * @generated from rpc sockerless.host.v1.HostService.LaunchContainer
    */

@@ -123,7 +123,8 @@ type HostServiceClient interface {
 	// answers the running shim. Errors leave nothing behind.
 	// ALREADY_EXISTS: another generation still runs. RESOURCE_EXHAUSTED: a port
 	// is taken (message as Docker words it). FAILED_PRECONDITION: a container
-	// whose namespace is to be joined does not run.
+	// whose namespace is to be joined does not run, or this generation has run
+	// already. UNAVAILABLE: the shim was killed at work.
 	LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error)
 	// Makes and launches a container that nobody has asked for yet, but for its
 	// command: a spare. A process waits in it. CreateContainer with its ID keeps its
@@ -510,7 +511,8 @@ type HostServiceHandler interface {
 	// answers the running shim. Errors leave nothing behind.
 	// ALREADY_EXISTS: another generation still runs. RESOURCE_EXHAUSTED: a port
 	// is taken (message as Docker words it). FAILED_PRECONDITION: a container
-	// whose namespace is to be joined does not run.
+	// whose namespace is to be joined does not run, or this generation has run
+	// already. UNAVAILABLE: the shim was killed at work.
 	LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error)
 	// Makes and launches a container that nobody has asked for yet, but for its
 	// command: a spare. A process waits in it. CreateContainer with its ID keeps its
