@@ -30,6 +30,12 @@ export function crc32c(bytes: Uint8Array, before = 0): number {
   return ~sum >>> 0;
 }
 
+/** The checksum as LevelDB stores it: one of bytes that hold checksums is of little use. */
+export function maskedCrc32c(bytes: Uint8Array): number {
+  const sum = crc32c(bytes);
+  return (((sum >>> 15) | (sum << 17)) + 0xa282ead8) >>> 0;
+}
+
 function added(table: Int32Array, value: number): number {
   return table[value & 0xff] as number;
 }

@@ -38,7 +38,7 @@ export async function openDatabase(stateDirectory: string): Promise<Database> {
   } catch (error) {
     throw systemError(`cannot use state directory ${stateDirectory}: ${messageOf(error)}`, error);
   }
-  const isNew = (await readdir(location)).every((name) => notYetDatabase.has(name));
+  const isNew = isNotYetDatabase(await readdir(location));
   const database: Database = new Level<string, Uint8Array>(location, {
     ...databaseOptions,
     // LevelDB would make an empty database where one has lost its CURRENT file.
@@ -50,6 +50,11 @@ export async function openDatabase(stateDirectory: string): Promise<Database> {
     throw openError(stateDirectory, error);
   }
   return database;
+}
+
+/** Whether files in its directory are those of a database that is still to be made. */
+export function isNotYetDatabase(names: readonly string[]): boolean {
+  return names.every((name) => notYetDatabase.has(name));
 }
 
 /** Path of the database of a state directory. */
@@ -72,6 +77,11 @@ export function refusalIn(error: unknown): Refusal | undefined {
     }
   }
   return undefined;
+}
+
+/** Whether a database failed to open since its files do not fit each other. */
+export function isCorruption(error: unknown): boolean {
+  return error instanceof Error && (errnoOf(error) === "LEVEL_CORRUPTION" || isCorruption(error.cause));
 }
 
 /** The error for a user whose change cannot be kept, in the words that Docker has for it. */

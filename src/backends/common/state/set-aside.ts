@@ -11,7 +11,9 @@ import type { Loss } from "./damage.ts";
 
 const recordName = "losses.json";
 const recordVersion = 1;
-const unfinished = ".new";
+/** Begins names of what is no copy, or not yet one. */
+const hidden = ".";
+const unfinished = `${hidden}new`;
 
 interface SetAsideRecord {
   readonly version: number;
@@ -23,36 +25,32 @@ export function setAsideIn(stateDirectory: string): string {
   return path.join(stateDirectory, "set-aside");
 }
 
-/** A copy that {@link copyDatabase} has made. */
-export interface SetAsideCopy {
-  /** Keeps it. */
-  keep(): Promise<void>;
-  /** Deletes it. */
-  drop(): Promise<void>;
-}
-
-/** Copies the database as it is. @throws Node's error; nothing is left then */
-export async function copyDatabase(stateDirectory: string, losses: readonly Loss[]): Promise<SetAsideCopy> {
+/**
+ * Copies the database as it is.
+ *
+ * @returns the copy's directory
+ * @throws Node's error; nothing is left then
+ */
+export async function copyDatabase(stateDirectory: string, losses: readonly Loss[]): Promise<string> {
   const directory = setAsideIn(stateDirectory);
-  const copy = path.join(directory, unfinished);
-  const drop = (): Promise<void> => rm(copy, { recursive: true, force: true });
+  const begun = path.join(directory, unfinished);
+  const copy = path.join(directory, new Date().toISOString().replaceAll(":", ""));
+  const drop = (): Promise<void> => rm(begun, { recursive: true, force: true });
   await drop();
   try {
-    await mkdir(copy, { recursive: true, mode: 0o700 });
-    await cp(locationOf(stateDirectory), path.join(copy, "db"), {
+    await mkdir(begun, { recursive: true, mode: 0o700 });
+    await cp(locationOf(stateDirectory), path.join(begun, "db"), {
       recursive: true,
       filter: (name) => path.basename(name) !== "LOCK",
     });
     const record: SetAsideRecord = { version: recordVersion, losses };
-    await writeFile(path.join(copy, recordName), JSON.stringify(record));
+    await writeFile(path.join(begun, recordName), JSON.stringify(record));
+    await rename(begun, copy);
+    return copy;
   } catch (error) {
     await drop();
     throw error;
   }
-  return {
-    drop,
-    keep: () => rename(copy, path.join(directory, new Date().toISOString().replaceAll(":", ""))),
-  };
 }
 
 /** Losses of the databases that the copies are of. A copy whose record cannot be read counts as damaged. @throws Node's error */
@@ -76,7 +74,7 @@ export async function deleteSetAside(stateDirectory: string): Promise<void> {
 
 async function namesIn(directory: string): Promise<readonly string[]> {
   try {
-    return (await readdir(directory)).filter((name) => name !== unfinished);
+    return (await readdir(directory)).filter((name) => !name.startsWith(hidden));
   } catch (error) {
     if (errnoOf(error) === "ENOENT") {
       return [];

@@ -245,20 +245,6 @@ describe("the state of a backend", () => {
     await again.close();
   });
 
-  it("reports a database that lost its files instead of making a new one", async () => {
-    await open();
-    await state?.close();
-    state = undefined;
-    await rm(path.join(directory, "db", "CURRENT"));
-    const before = await readdir(path.join(directory, "db"));
-    await assert.rejects(open(), /is damaged/);
-    const after = new Set(await readdir(path.join(directory, "db")));
-    assert.deepEqual(
-      before.filter((name) => name.startsWith("MANIFEST") && !after.has(name)),
-      [],
-    );
-  });
-
   it("knows a disk that is full, a quota that is used up and a read-only file system from damage", () => {
     const opened = (words: string): Error =>
       new Error("Database failed to open", { cause: new Error(words) });

@@ -174,7 +174,12 @@ interface Commit extends Steps {
 }
 
 function inWords({ file, kind, offset }: Loss): string {
-  return kind === "torn" ? `db/${file} ends in half a record` : `db/${file} is damaged at byte ${offset}`;
+  const words = {
+    torn: "ends in half a record",
+    damaged: `is damaged at byte ${offset}`,
+    missing: "is missing",
+  };
+  return `db/${file} ${words[kind]}`;
 }
 
 /** True where an exec comes to be, begins or ends, and for events, which change no record. */
@@ -281,7 +286,7 @@ class LevelState implements State {
   }
 
   get losses(): readonly string[] {
-    return [...this.#storage.losses.map(inWords), ...this.#suspicions];
+    return [...new Set([...this.#storage.losses.map(inWords), ...this.#suspicions])];
   }
 
   get mayBeWhole(): boolean {

@@ -9,10 +9,11 @@ import { readdir, rm, stat, statfs, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout } from "node:timers/promises";
 
-import { errnoOf, isErrorKind, messageOf } from "../../../common/errors.ts";
+import { isErrorKind, messageOf, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import {
   type Database,
+  isCorruption,
   locationOf,
   type Operation,
   openDatabase,
@@ -21,9 +22,10 @@ import {
   refusedError,
 } from "./database.ts";
 import { type DatabaseView, openView } from "./database-view.ts";
-import { findLosses, type Loss } from "./damage.ts";
+import { findLosses, type Loss, needsRepair } from "./damage.ts";
 import { spareKey, type tableRange } from "./keys.ts";
-import { copyDatabase, deleteSetAside, type SetAsideCopy, setAsideLosses } from "./set-aside.ts";
+import { repairDatabase } from "./repair.ts";
+import { copyDatabase, deleteSetAside, setAsideLosses } from "./set-aside.ts";
 import { Spare } from "./spare.ts";
 
 /** Room that opening a database needs beside that for its log. */
@@ -254,7 +256,7 @@ export class Storage {
     try {
       this.#database = await this.#openUnlocked();
     } catch (error) {
-      if (refusalIn(error) === undefined) {
+      if (refusalIn(error) === undefined || (await lossesIn(directory)).some(needsRepair)) {
         throw error;
       }
       try {
@@ -290,24 +292,41 @@ export class Storage {
     }
   }
 
-  /** Opens the database; one that is not whole is copied before. */
+  /** Opens the database; one that is not whole is copied before, and made anew where it has to be. */
   async #openWithCopy(): Promise<Database> {
     const { directory } = this.#options;
-    const losses = await lossesIn(directory);
+    let losses = await lossesIn(directory);
+    if (losses.some(needsRepair)) {
+      await repairDatabase(directory);
+      losses = [];
+    }
     const copy = losses.length === 0 ? undefined : await this.#copy(losses);
     try {
-      const database = await openDatabase(directory);
-      await copy?.keep();
+      const database = await this.#openRepaired();
       this.#losses = [...(copy === undefined ? losses : []), ...(await setAsideLosses(directory))];
       this.#isRead = true;
       return database;
     } catch (error) {
-      await copy?.drop();
+      await (copy === undefined ? undefined : rm(copy, { recursive: true, force: true }));
       throw error;
     }
   }
 
-  async #copy(losses: readonly Loss[]): Promise<SetAsideCopy | undefined> {
+  /** Opens the database; one whose files do not fit each other is made anew of them. */
+  async #openRepaired(): Promise<Database> {
+    const { directory } = this.#options;
+    try {
+      return await openDatabase(directory);
+    } catch (error) {
+      if (!isCorruption(error)) {
+        throw error;
+      }
+      await repairDatabase(directory, lossOf(error));
+      return await openDatabase(directory);
+    }
+  }
+
+  async #copy(losses: readonly Loss[]): Promise<string | undefined> {
     try {
       return await copyDatabase(this.#options.directory, losses);
     } catch (error) {
@@ -369,16 +388,23 @@ export class Storage {
   }
 }
 
-/** Losses of a database that exists. */
 async function lossesIn(stateDirectory: string): Promise<readonly Loss[]> {
   try {
     return await findLosses(locationOf(stateDirectory));
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") {
-      return [];
-    }
-    throw error;
+    throw systemError(
+      `cannot read the database in state directory ${stateDirectory}: ${messageOf(error)}`,
+      error,
+    );
   }
+}
+
+/** The loss that LevelDB tells: a table that its manifest names, or the manifest itself. */
+function lossOf(error: unknown): Loss {
+  const table = /\d+\.(?:ldb|sst)/.exec(messageOf(error))?.[0];
+  return table === undefined
+    ? { file: "MANIFEST", kind: "damaged", offset: 0 }
+    : { file: table, kind: "missing", offset: 0 };
 }
 
 async function logBytes(stateDirectory: string): Promise<number> {
