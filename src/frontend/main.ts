@@ -1,7 +1,6 @@
 /** The frontend as a process: the Docker API on the configured addresses, for the backend at the configured address. */
 import { createClient } from "@connectrpc/connect";
 
-import { ShortLogs } from "../agent-client/short-log.ts";
 import { builtPrograms } from "../common/built-programs.ts";
 import { systemClock } from "../common/clock.ts";
 import type { Config } from "../common/config/load.ts";
@@ -12,7 +11,6 @@ import type { RunningService } from "../common/running-service.ts";
 import { version } from "../common/version.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { createBackendClients } from "./backend/clients.ts";
-import { holdAnswers } from "./backend/held-answers.ts";
 import { BackendPresence } from "./backend/presence.ts";
 import { createBackendTransport, readBackendReach } from "./backend/transport.ts";
 import { Publisher } from "./publish/publisher.ts";
@@ -49,16 +47,14 @@ export async function startFrontend(
   });
   const ways = {
     backend: createBackendClients(backend.transport),
-    held: holdAnswers({ address: reach.address, connection: backend.connection }),
     streams: new StreamPool(),
-    shortLogs: new ShortLogs(),
     agents: new AgentTargets(reach),
   };
   const publisher = config.publish
     ? new Publisher({ backend: ways.backend, tunnels: new ContainerTunnels({ ...ways, logger }), ...own })
     : undefined;
   const isDebugging = logger.isLevelEnabled("debug");
-  const execEnds = new ExecEnds(ways.backend.execs, ways.held.execs, supervision);
+  const execEnds = new ExecEnds(ways.backend.execs, supervision);
   const startBuilder = supervision?.startBuilder;
   const backendSocket = config.backend === "local" ? /^unix:\/\/(.*)$/s.exec(reach.address)?.[1] : undefined;
   const isUnix = (host: string): boolean => host.startsWith("unix://");
@@ -84,12 +80,8 @@ export async function startFrontend(
     handOver?.close();
     await publisher?.close();
     await services.streams.close();
-    services.shortLogs.close();
     await presence.close();
     backend.close();
-    for (const held of Object.values(services.held)) {
-      held.close();
-    }
   };
   try {
     const addresses: string[] = [];

@@ -2,12 +2,10 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
-import type { ShortLogs } from "../agent-client/short-log.ts";
 import type { Clock } from "../common/clock.ts";
 import type { Logger } from "../common/logger.ts";
 import type { ApiVersion } from "./api-version.ts";
 import type { BackendClients } from "./backend/clients.ts";
-import type { Held } from "./backend/held-answers.ts";
 import type { BackendPresence } from "./backend/presence.ts";
 import type { StartBuilder } from "./builder.ts";
 import type { Publisher } from "./publish/publisher.ts";
@@ -20,13 +18,10 @@ import type { TakenUpload } from "./streams/taken-upload.ts";
 /** Services that live as long as the frontend and serve every request. */
 export interface FrontendServices {
   readonly backend: BackendClients;
-  /** Answers of the backend that need no call. */
-  readonly held: Held;
   readonly clock: Clock;
   readonly presence: Pick<BackendPresence, "absence">;
   /** Streams to agents, in worker threads. */
   readonly streams: StreamPool;
-  readonly shortLogs: ShortLogs;
   /** Agents that the frontend can dial, and the credentials for it. */
   readonly agents: AgentTargets;
   readonly execEnds: ExecEnds;

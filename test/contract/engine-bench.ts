@@ -12,7 +12,6 @@ import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@c
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import { createEngine, type Engine } from "../../src/backends/common/engine/engine.ts";
-import { openGeneration } from "../../src/backends/common/generation.ts";
 import type { ImageSource } from "../../src/backends/common/image-source.ts";
 import { registerServices } from "../../src/backends/common/engine/services/register.ts";
 import { openState, type State } from "../../src/backends/common/state/state.ts";
@@ -259,17 +258,14 @@ async function startBackend(
   const calls = new CallsUnderWay();
   const driver = machine.driver();
   const socket = path.join(directory, "backend.sock");
-  const generation = await openGeneration(`unix://${socket}`);
   const engine = await createEngine({
     driver: calls.counted(driver),
     state,
     images: testImages(state),
     clock,
     logger: createLogger({ level: "error", process: "test" }),
-    generation,
     ...(signal === undefined ? {} : { signal }),
   }).catch(async (error: unknown) => {
-    generation.close();
     await durable.close();
     throw error;
   });
@@ -306,7 +302,6 @@ async function startBackend(
     system: createClient(SystemService, transport),
     close: async () => {
       await engine.close();
-      generation.close();
       sessions.abort();
       server.close();
       await driver.close();

@@ -7,12 +7,10 @@ import type { TestContext } from "node:test";
 
 import { type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
 
-import { ShortLogs } from "../../src/agent-client/short-log.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { listen } from "../../src/common/listen.ts";
 import { createLogger, type Logger } from "../../src/common/logger.ts";
 import { createBackendClients } from "../../src/frontend/backend/clients.ts";
-import { holdAnswers } from "../../src/frontend/backend/held-answers.ts";
 import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";
@@ -65,21 +63,17 @@ export async function serveApi(
   const directory = await mkdtemp(join(tmpdir(), "sockerless-api-"));
   const backendAddress = `unix://${directory}/backend.sock`;
   let streams: StreamPool | undefined;
-  const shortLogs = new ShortLogs();
   const clients = createBackendClients(createRouterTransport(backend));
-  const held = holdAnswers({ address: backendAddress, connection: () => 1 });
   const server = new DockerApiServer({
     routes,
     services: {
       backend: clients,
-      held,
       clock,
       presence: { absence: async () => undefined },
       agents: new AgentTargets({ address: backendAddress }),
       publisher: undefined,
       isDebugging: logger.isLevelEnabled("debug"),
-      execEnds: new ExecEnds(clients.execs, held.execs),
-      shortLogs,
+      execEnds: new ExecEnds(clients.execs),
       startBuilder: undefined,
       handOver,
       // Most tests open no stream, and threads take a moment to start.
@@ -94,7 +88,6 @@ export async function serveApi(
   t.after(async () => {
     await server.close();
     await streams?.close();
-    shortLogs.close();
     await rm(directory, { recursive: true });
   });
   const socket = join(directory, "docker.sock");

@@ -1,8 +1,6 @@
 /** An agent on a unix socket whose answers a test writes. */
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer as createHttpServer } from "node:http";
-import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
-import { createServer, type Socket } from "node:net";
+import { createServer, type ServerHttp2Session } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -25,42 +23,18 @@ export interface ScriptedAgent {
   readonly endpoint: AgentEndpoint;
   /** Cuts every connection, as a crash does; new ones are still taken. */
   cut(): void;
-  /** How many are open. */
-  connections(): number;
-  /** How many there were. */
-  taken(): number;
 }
 
 /** Serves an agent until the test ends. */
 export async function serveAgent(
   t: TestContext,
   service: Partial<ServiceImpl<typeof AgentService>>,
-  { isHttp2Only = false }: { readonly isHttp2Only?: boolean } = {},
 ): Promise<ScriptedAgent> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-agent-"));
   const socket = join(directory, "agent.sock");
-  const handler = connectNodeAdapter({ routes: (router) => router.service(AgentService, service) });
-  const server = createHttp2Server(handler);
-  const simple = createHttpServer(handler);
-  // As agents do: HTTP/2 by its preface, else HTTP/1.1.
-  const sockets = new Set<Socket>();
-  let taken = 0;
-  const listener = createServer((socket) => {
-    taken++;
-    sockets.add(socket);
-    socket.on("error", () => {});
-    socket.once("close", () => sockets.delete(socket));
-    socket.once("data", (first: Buffer) => {
-      socket.pause();
-      socket.unshift(first);
-      if (isHttp2Only || first.toString("latin1", 0, 3) === "PRI") {
-        server.emit("connection", socket);
-      } else {
-        simple.emit("connection", socket);
-        socket.resume();
-      }
-    });
-  });
+  const server = createServer(
+    connectNodeAdapter({ routes: (router) => router.service(AgentService, service) }),
+  );
   const sessions = new Set<ServerHttp2Session>();
   server.on("session", (session) => {
     sessions.add(session);
@@ -70,13 +44,10 @@ export async function serveAgent(
     for (const session of sessions) {
       session.destroy();
     }
-    for (const socket of sockets) {
-      socket.destroy();
-    }
   };
-  await new Promise<void>((resolve) => listener.listen(socket, resolve));
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
   t.after(async () => {
-    const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     cut();
     await closed;
     await rm(directory, { recursive: true });
@@ -85,7 +56,7 @@ export async function serveAgent(
     address: { case: "unixPath", value: socket },
     containerId: "c".repeat(64),
   });
-  return { socket, endpoint, cut, connections: () => sockets.size, taken: () => taken };
+  return { socket, endpoint, cut };
 }
 
 /** A session's answer. */

@@ -27,8 +27,13 @@ import (
 
 // handedContainer has a log that may go to clients' connections.
 type handedContainer struct {
-	loggedContainer
+	Unimplemented
+	writer *log.Writer
 	offers *handover.Offers
+}
+
+func (c *handedContainer) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, error) {
+	return c.writer.Reader(options)
 }
 
 func (c *handedContainer) HandOvers() *handover.Offers { return c.offers }
@@ -51,8 +56,8 @@ func serveHandedLog(t *testing.T, settings log.Settings) handedLogs {
 	t.Cleanup(func() { _ = writer.Close() })
 	offers := handover.NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.New(slog.DiscardHandler))
 	t.Cleanup(offers.Close)
-	logged := loggedContainer{Unimplemented{Mode: "a test"}, writer}
-	return handedLogs{t, serveBehind(t, NewGate(), &handedContainer{logged, offers}), writer, dir}
+	container := &handedContainer{Unimplemented{Mode: "a test"}, writer, offers}
+	return handedLogs{t, serveBehind(t, NewGate(), container), writer, dir}
 }
 
 // write writes lines of both streams, a second apart, and answers the time of the first.

@@ -47,7 +47,7 @@ func NewHandler(resolve Resolver) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(agentv1connect.NewAgentServiceHandler(&service{resolve: resolve}, options...))
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(agentv1connect.AgentServiceName), options...))
-	return withLateFlush(withBulk(mux))
+	return withBulk(mux)
 }
 
 // NewServer makes an HTTP server for a handler of NewHandler: HTTP/2 without

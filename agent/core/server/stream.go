@@ -60,9 +60,6 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 	heartbeat := func() *agentv1.LogsResponse {
 		return &agentv1.LogsResponse{Message: &agentv1.LogsResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
 	}
-	if !request.Msg.Follow {
-		flushLate(ctx)
-	}
 	out := newSender(stream.Send, heartbeat)
 	defer out.stop()
 	to := newLogOut(ctx, container, request.Msg, out)

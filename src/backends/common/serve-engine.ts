@@ -3,7 +3,6 @@ import { create } from "@bufbuild/protobuf";
 
 import { systemClock } from "../../common/clock.ts";
 import type { CommonConfig } from "../../common/config/load.ts";
-import { isErrorKind } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
@@ -14,13 +13,12 @@ import type { Driver } from "./driver/driver.ts";
 import type { ImagePreparer } from "./driver/images.ts";
 import { createEngine } from "./engine/engine.ts";
 import { registerServices } from "./engine/services/register.ts";
-import { openGeneration } from "./generation.ts";
 import { registerImageService } from "./images/image-service.ts";
 import type { Credentials } from "./images/registry/credentials.ts";
 import type { RegistryOptions } from "./images/registry/registry.ts";
 import { createImages, type Images } from "./images/images.ts";
 import { login } from "./images/registry-login.ts";
-import { type BackendServer, serveBackend } from "./server.ts";
+import { serveBackend } from "./server.ts";
 import type { State } from "./state/state.ts";
 
 /** The parts that images are opened with. */
@@ -74,17 +72,12 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   await using resources = new AsyncDisposableStack();
   resources.defer(() => images.close());
 
-  let server: BackendServer | undefined;
-  // A frontend that has to connect again holds nothing.
-  const generation = await openGeneration(config.listen, () => server?.cut());
-  resources.defer(() => generation.close());
   const engine = await createEngine({
     driver,
     state,
     images: images.containers,
     clock: systemClock,
     logger,
-    generation,
     ...(parts.signal === undefined ? {} : { signal: parts.signal }),
   });
   resources.defer(() => engine.close());
@@ -110,13 +103,7 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
       registerImageService(router, images);
     },
     resolveAgent: (containerId) => Promise.resolve(engine.agentTargetOf(containerId)),
-  }).catch((error: unknown) => {
-    if (isErrorKind(error, "conflict")) {
-      generation.leave();
-    }
-    throw error;
   });
-  server = served;
   resources.defer(() => served.close());
 
   const owned = resources.move();

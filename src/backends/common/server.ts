@@ -22,7 +22,7 @@ import { componentLogger } from "../../common/logger.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
 import { CallsByHand } from "./calls-by-hand.ts";
-import { closeServer, connectionsOf, cut, type Handler, plainServer } from "./connections.ts";
+import { closeServer, connectionsOf, type Handler, plainServer } from "./connections.ts";
 import { registerHealth } from "./health.ts";
 import { TcpPort } from "./port/port.ts";
 import { type AgentResolver, relayedPrefix, relayAgentCall } from "./relay.ts";
@@ -48,8 +48,6 @@ export interface BackendServer {
   readonly address: string;
   /** As {@link RunningService.reload}; on TCP only. */
   readonly reload?: () => Promise<string>;
-  /** Cuts every connection; clients connect again. */
-  cut(): void;
   /** Stops accepting, lets calls under way end for a bounded time, then cuts them. */
   close(): Promise<void>;
 }
@@ -76,7 +74,6 @@ async function serveOnSocket(options: BackendServerOptions): Promise<BackendServ
   );
   return {
     address,
-    cut: () => cut(connections),
     async close() {
       await closeServer(server, sessions, connections);
       agents.close();
@@ -103,7 +100,6 @@ async function serveOnTcp(options: BackendServerOptions): Promise<BackendServer>
   return {
     address: port.address,
     reload: () => port.reload(),
-    cut: () => port.cut(),
     close: () => owned.disposeAsync(),
   };
 }

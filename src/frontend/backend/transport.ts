@@ -17,8 +17,6 @@ import { withBulkUploads } from "./uploads.ts";
 /** A connection to the backend that is opened by the first call and again by the first call after it was lost. */
 export interface BackendTransport {
   readonly transport: Transport;
-  /** Tells the connection that stands from those before it; undefined: none stands. */
-  connection(): number | undefined;
   /** Ends the connection and every call on it. */
   close(): void;
 }
@@ -28,9 +26,6 @@ const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 20_000 } as const;
 
 /** Longer than the supervisor's longest pause and a backend's start. */
 const restartLimitMs = 30_000;
-
-/** States of a session whose connection stands. */
-const standing: ReadonlySet<string> = new Set(["open", "idle"]);
 
 /** The errors of a connection that was never made. */
 const notListening: ReadonlySet<string> = new Set([
@@ -60,11 +55,7 @@ export async function readBackendReach(address: string, files: TlsFiles | undefi
 /** Makes the transport; dials nothing yet. */
 export function createBackendTransport({ address, tls }: BackendReach): BackendTransport {
   const onSocket = address.startsWith("unix://");
-  let connections = 0;
-  const connectToSocket = (): Socket => {
-    connections += 1;
-    return connectSoonAnswered(address.slice("unix://".length));
-  };
+  const connectToSocket = (): Socket => connectSoonAnswered(address.slice("unix://".length));
   const sessionOptions: ClientSessionOptions | SecureClientSessionOptions = {
     ...(onSocket ? { createConnection: connectToSocket } : {}),
     ...(tls === undefined
@@ -86,7 +77,6 @@ export function createBackendTransport({ address, tls }: BackendReach): BackendT
   });
   return {
     transport: withBulkUploads(withShortUnaryCalls(transport, session, explain), session, explain),
-    connection: () => (standing.has(session.state()) ? connections : undefined),
     close: () => session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable)),
   };
 }

@@ -19,7 +19,6 @@ import {
 import { ManualClock } from "../../common/manual-clock.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { callApi, serveApi } from "../../../test/support/docker-api.ts";
-import { openTestGeneration } from "../../../test/support/generation.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 import { untilTrue } from "../../../test/support/until.ts";
 
@@ -101,37 +100,6 @@ test("a wrong content type is named in the refusal", async (t) => {
   assert.deepEqual(response.json(), {
     message: "unsupported Content-Type header (text/plain): must be 'application/json'",
   });
-});
-
-test("an inspect is answered without a call while the backend's generation says so", async (t) => {
-  let current = (): bigint => 0n;
-  const asked: string[] = [];
-  const api = await serveApi(t, (router) =>
-    router.service(ContainerService, {
-      inspectContainer: ({ container, size }) => {
-        asked.push(`${container}${size ? " with sizes" : ""}`);
-        const name = `/${asked.length}`;
-        return { container: { id, name }, generation: container === "moving" ? 0n : current() };
-      },
-    }),
-  );
-  const generation = await openTestGeneration(t, api.backendAddress);
-  current = () => generation.value;
-  const nameOf = async (path: string): Promise<unknown> => {
-    const answer = await api.call("GET", path);
-    assert.equal(answer.status, 200);
-    assert.equal(Number(answer.headers["content-length"]), answer.bytes.length);
-    return (answer.json() as { readonly Name: string }).Name;
-  };
-  assert.equal(await nameOf("/v1.51/containers/web/json"), "/1");
-  assert.equal(await nameOf("/v1.51/containers/web/json"), "/1");
-  assert.equal(await nameOf("/v1.41/containers/web/json"), "/2", "another version's is another");
-  assert.equal(await nameOf("/v1.51/containers/web/json?size=1"), "/3", "sizes change at any time");
-  generation.advance();
-  assert.equal(await nameOf("/v1.51/containers/web/json"), "/4");
-  assert.equal(await nameOf("/v1.51/containers/moving/json"), "/5");
-  assert.equal(await nameOf("/v1.51/containers/moving/json"), "/6");
-  assert.deepEqual(asked, ["web", "web", "web with sizes", "web", "moving", "moving"]);
 });
 
 test("a list is as described and never null", async (t) => {

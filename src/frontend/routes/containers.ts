@@ -58,22 +58,16 @@ export const containerRoutes: readonly Route[] = [
 
 async function getContainersJson(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
-  const size = flag(query, "size");
-  const question = `${version.text} list ${query.toString()}`;
-  let summaries = size ? undefined : services.held.lists.get(question);
-  if (summaries === undefined) {
-    const { containers, generation } = await services.backend.containers.listContainers(
-      {
-        all: flag(query, "all"),
-        limit: integer(query, "limit") ?? 0,
-        size,
-        filters: readFilters(query, filterKeys.containers),
-      },
-      { signal },
-    );
-    summaries = containers.map((each) => containerSummaryToText(each, version));
-    services.held.lists.hold(question, generation, summaries);
-  }
+  const { containers } = await services.backend.containers.listContainers(
+    {
+      all: flag(query, "all"),
+      limit: integer(query, "limit") ?? 0,
+      size: flag(query, "size"),
+      filters: readFilters(query, filterKeys.containers),
+    },
+    { signal },
+  );
+  const summaries = containers.map((each) => containerSummaryToText(each, version));
   replyJsonText(response, 200, containerListText(summaries, Date.now()));
 }
 
@@ -92,23 +86,14 @@ async function postContainersCreate(context: ReplyContext): Promise<void> {
 
 async function getContainersByName(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
-  const size = flag(query, "size");
-  const question = `${version.text} inspect ${nameOf(context)}`;
-  const held = size ? undefined : services.held.inspects.get(question);
-  if (held !== undefined) {
-    replyJsonText(response, 200, held);
-    return;
-  }
-  const { container, generation } = await services.backend.containers.inspectContainer(
-    { container: nameOf(context), size, afterStart: true },
+  const { container } = await services.backend.containers.inspectContainer(
+    { container: nameOf(context), size: flag(query, "size"), afterStart: true },
     { signal },
   );
   if (container === undefined) {
     throw systemError("the backend answered an inspect without a container");
   }
-  const text = stringifyJson(containerDetailToJson(container, version));
-  services.held.inspects.hold(question, generation, text);
-  replyJsonText(response, 200, text);
+  replyJsonText(response, 200, stringifyJson(containerDetailToJson(container, version)));
 }
 
 async function postContainersStart(context: ReplyContext): Promise<void> {

@@ -108,7 +108,7 @@ async function postExecStart(context: HijackContext): Promise<void> {
     return;
   }
   const exec = startedExec(execId, place);
-  const processEnd = services.execEnds.of(exec, place.generation, context);
+  const processEnd = services.execEnds.of(exec, context);
   let stream: OpenStream;
   try {
     stream = await openExec(context, execId, start, place);

@@ -20,7 +20,6 @@ import { builtPrograms } from "../../common/built-programs.ts";
 import { createLogger } from "../../common/logger.ts";
 import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
-import { openTestGeneration } from "../../../test/support/generation.ts";
 import { framesOf } from "../../../test/support/raw-client.ts";
 import { type ScriptedAgent, serveAgent } from "../../../test/support/scripted-agent.ts";
 
@@ -39,7 +38,6 @@ const end = (totalBytes: number): Answer => ({
 interface Served {
   readonly tty?: boolean;
   readonly details?: Record<string, string>;
-  readonly isHttp2Only?: boolean;
   /** True: without a helper. */
   readonly byWorkers?: boolean;
 }
@@ -47,9 +45,9 @@ interface Served {
 async function serveLogs(
   t: TestContext,
   logs: Logs,
-  { byWorkers = false, isHttp2Only = false, ...answer }: Served = {},
+  { byWorkers = false, ...answer }: Served = {},
 ): Promise<{ readonly api: ApiUnderTest; readonly agent: ScriptedAgent; readonly opened: () => number }> {
-  const agent = await serveAgent(t, { logs }, { isHttp2Only });
+  const agent = await serveAgent(t, { logs });
   let opened = 0;
   const logger = createLogger({ level: "silent", process: "test" });
   const handOver = byWorkers ? undefined : new HandOver(builtPrograms.agent, "/nowhere", logger);
@@ -268,79 +266,6 @@ for (const { way, tail, byWorkers } of ways) {
   });
 }
 
-test("a log's place is asked for once while the backend's generation says so, and again when its agent leaves", async (t) => {
-  let calls = 0;
-  const agent = await serveAgent(t, {
-    async *logs() {
-      if (++calls === 3) {
-        throw new ConnectError("leaving", Code.Unavailable);
-      }
-      yield chunk(Stream.STDOUT, 0, "there");
-      yield end(5);
-    },
-  });
-  let current = (): bigint => 0n;
-  const asked: bigint[] = [];
-  const api = await serveApi(t, (router) =>
-    router.service(ContainerService, {
-      openLogs: ({ access }) => {
-        asked.push(access?.failedGeneration ?? -1n);
-        return { endpoint: { ...agent.endpoint, generation: 7n }, generation: current() };
-      },
-    }),
-  );
-  const generation = await openTestGeneration(t, api.backendAddress);
-  current = () => generation.value;
-  const read = async (): Promise<void> => {
-    const response = await api.call("GET", "/containers/c/logs?stdout=1&tail=10");
-    assert.deepEqual([response.status, response.text.slice(8)], [200, "there"]);
-  };
-  await read();
-  await read();
-  assert.deepEqual(asked, [-1n]);
-  await read(); // Its first attempt fails.
-  assert.deepEqual(asked, [-1n, 7n]);
-  generation.advance();
-  await read();
-  assert.deepEqual(asked, [-1n, 7n, -1n]);
-});
-
-test("few lines of a container that does not run are asked for once while the backend's generation says so", async (t) => {
-  let calls = 0;
-  const agent = await serveAgent(t, {
-    async *logs({ tail }) {
-      const lines = `${++calls} ${tail}`.padEnd(tail === 9n ? 65_537 : 0);
-      yield chunk(Stream.STDOUT, 0, lines);
-      yield end(lines.length);
-    },
-  });
-  let run = 0n;
-  let current = (): bigint => 0n;
-  const api = await serveApi(t, (router) =>
-    router.service(ContainerService, {
-      openLogs: () => ({
-        endpoint: { ...agent.endpoint, generation: run },
-        generation: current(),
-        tty: true,
-      }),
-    }),
-  );
-  const generation = await openTestGeneration(t, api.backendAddress);
-  const read = async (query: string): Promise<string> => {
-    const response = await api.call("GET", `/containers/c/logs?stdout=1&${query}`);
-    assert.equal(response.headers["content-type"], "application/vnd.docker.raw-stream");
-    return response.text.trim();
-  };
-  assert.deepEqual([await read("tail=1"), await read("tail=1")], ["1 1", "2 1"], "of no generation");
-  current = () => generation.value;
-  assert.deepEqual([await read("tail=1"), await read("tail=1")], ["3 1", "3 1"]);
-  assert.deepEqual([await read("tail=2"), await read("tail=2")], ["4 2", "4 2"], "another question");
-  assert.deepEqual([await read("tail=9"), await read("tail=9")], ["5 9", "6 9"], "too much to be held");
-  generation.advance();
-  run = 1n;
-  assert.deepEqual([await read("tail=1"), await read("tail=1")], ["7 1", "8 1"], "while it runs");
-});
-
 test("few lines that are long come whole, however many of them come at once", async (t) => {
   const parts = Array.from({ length: 40 }, (_, n) => "abcd"[n % 4]?.repeat(n === 0 ? 10 : 9_000) ?? "");
   const whole = parts.join("");
@@ -355,51 +280,6 @@ test("few lines that are long come whole, however many of them come at once", as
   const { api } = await serveLogs(t, logs, { tty: true });
   const response = await api.call("GET", "/containers/c/logs?stdout=1&tail=100");
   assert.equal(response.text, whole);
-});
-
-test("few lines of an agent that knows HTTP/2 alone come as others do", async (t) => {
-  const logs: Logs = async function* () {
-    yield chunk(Stream.STDOUT, 0, "a\n");
-    yield end(2);
-  };
-  const { api } = await serveLogs(t, logs, { tty: true, isHttp2Only: true });
-  const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1&tail=10");
-  assert.deepEqual([response.status, response.text], [200, "a\n"]);
-});
-
-test("few lines come over a connection that is kept, and over another once the agent has closed it", async (t) => {
-  const { api, agent, opened } = await serveLogs(t, async function* () {
-    yield chunk(Stream.STDOUT, 0, "there");
-    yield end(5);
-  });
-  for (let time = 0; time < 3; time++) {
-    for (let again = 0; again < 2; again++) {
-      const response = await api.call("GET", "/containers/c/logs?stdout=1&tail=10");
-      assert.deepEqual([response.status, response.text.slice(8)], [200, "there"]);
-    }
-    assert.equal(agent.connections(), 1);
-    agent.cut();
-  }
-  assert.equal(opened(), 6);
-});
-
-test("of the connections that few lines needed at once few are kept", async (t) => {
-  let asked = 0;
-  let allAsked = Promise.withResolvers<void>();
-  const { api, agent } = await serveLogs(t, async function* () {
-    if (++asked % 12 === 0) {
-      allAsked.resolve();
-    }
-    await allAsked.promise;
-    yield chunk(Stream.STDOUT, 0, "there");
-    yield end(5);
-  });
-  for (let time = 0; time < 2; time++) {
-    allAsked = Promise.withResolvers();
-    const calls = Array.from({ length: 12 }, () => api.call("GET", "/containers/c/logs?stdout=1&tail=10"));
-    assert.ok((await Promise.all(calls)).every(({ status }) => status === 200));
-  }
-  assert.ok(agent.taken() >= 12 + 8, `${agent.taken()} connections`);
 });
 
 test("a followed log goes on without its frontend", async (t) => {

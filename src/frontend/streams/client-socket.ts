@@ -3,7 +3,6 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 import type { Outcome } from "../../agent-client/agent-stream.ts";
-import { framesChannel } from "../../agent-client/bulk-messages.ts";
 import { messageOf } from "../../common/errors.ts";
 import { outputLoss } from "./lost-output.ts";
 import type { StreamLink } from "./stream-link.ts";
@@ -120,31 +119,6 @@ export async function joinClient(
 export function inBandText(text: string, multiplexed: boolean, channel: keyof typeof channels): Buffer {
   const bytes = Buffer.from(text);
   return multiplexed ? Buffer.concat([frameHeader(channels[channel], bytes.length), bytes]) : bytes;
-}
-
-/** Bytes of one channel; those of {@link framesChannel} are frames. */
-export interface OutputPiece {
-  readonly channel: number;
-  readonly bytes: Buffer;
-}
-
-/** Output as a client takes it; pieces of one channel that follow each other share a frame. */
-export function outputOf(pieces: readonly OutputPiece[], multiplexed: boolean): Buffer {
-  const parts: Buffer[] = [];
-  let frame: Buffer | undefined;
-  let last: number | undefined;
-  for (const { channel, bytes } of pieces) {
-    if (multiplexed && channel !== framesChannel) {
-      if (frame === undefined || channel !== last) {
-        frame = frameHeader(channel, 0);
-        parts.push(frame);
-      }
-      frame.writeUInt32BE(frame.readUInt32BE(4) + bytes.length, 4);
-    }
-    last = channel;
-    parts.push(bytes);
-  }
-  return Buffer.concat(parts);
 }
 
 /** Docker's header of a frame. */

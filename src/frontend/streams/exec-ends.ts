@@ -13,7 +13,6 @@ import {
   InspectExecResponseSchema,
 } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import type { BackendClients } from "../backend/clients.ts";
-import type { HeldAnswers } from "../backend/held-answers.ts";
 
 /** Exit code of an exec whose stream was cut, so that nobody knows how it ends. */
 const unknownExitCode = 255;
@@ -30,8 +29,6 @@ const maxRemembered = 10_000;
 /** The end of one exec that this frontend streams, settled before its client sees that the stream has ended. */
 export interface ExecEnd {
   exited(exitCode: number): Promise<void>;
-  /** As {@link exited}, and the backend has recorded it before. */
-  recorded(exitCode: number): Promise<void>;
   /** The output was cut. */
   cut(): Promise<void>;
   /** Its stream could not be opened, and nobody has told an exit code. */
@@ -41,20 +38,14 @@ export interface ExecEnd {
 /** The ends of all execs. */
 export class ExecEnds {
   readonly #execs: BackendClients["execs"];
-  readonly #held: HeldAnswers<InspectExecResponse>;
   readonly #supervision: Supervision | undefined;
   readonly #remembered = new Map<string, InspectExecResponse>();
   /** Cut streams of which the frontend after this one is told, as long as they are remembered. */
   readonly #cutNotes = new Map<string, Disposable>();
 
   /** @param supervision tells what a frontend before this one has cut off by its death */
-  constructor(
-    execs: BackendClients["execs"],
-    held: HeldAnswers<InspectExecResponse>,
-    supervision?: Supervision,
-  ) {
+  constructor(execs: BackendClients["execs"], supervision?: Supervision) {
     this.#execs = execs;
-    this.#held = held;
     this.#supervision = supervision;
     for (const id of supervision?.cutExecs ?? []) {
       this.#remember(create(InspectExecResponseSchema, { id, exitCode: unknownExitCode }));
@@ -83,29 +74,20 @@ export class ExecEnds {
    * Settles the end of an exec, so that {@link inspect} tells it.
    *
    * @param exec as it was started
-   * @param generation while the backend's file has it, that knows the exec
    */
   of(
     exec: InspectExecResponse,
-    generation: bigint,
     { logger, signal }: { readonly logger: Logger; readonly signal: AbortSignal },
   ): ExecEnd {
     const known = (within: AbortSignal): Promise<unknown> =>
       this.#execs.awaitExec({ execId: exec.id }, { signal: within });
-    const exited = async (exitCode: number): Promise<void> => {
-      try {
-        await known(signal);
-      } catch (error) {
-        logger.warn({ err: error, exec: exec.id }, "the end of an exec is not known to the backend");
-        this.#remember({ ...exec, exitCode });
-      }
-    };
     return {
-      exited,
-      recorded: async (exitCode) => {
-        this.#held.hold(exec.id, generation, { ...exec, exitCode, canRemove: true });
-        if (this.#held.get(exec.id) === undefined) {
-          await exited(exitCode);
+      exited: async (exitCode) => {
+        try {
+          await known(signal);
+        } catch (error) {
+          logger.warn({ err: error, exec: exec.id }, "the end of an exec is not known to the backend");
+          this.#remember({ ...exec, exitCode });
         }
       },
       cut: async () => {
@@ -119,10 +101,6 @@ export class ExecEnds {
   /** An exec with the exit code to tell. @throws what the backend throws */
   async inspect(execId: string, signal: AbortSignal): Promise<InspectExecResponse> {
     const remembered = this.#remembered.get(execId);
-    const held = remembered === undefined ? this.#held.get(execId) : undefined;
-    if (held !== undefined) {
-      return held;
-    }
     try {
       const exec = await this.#execs.inspectExec({ execId }, { signal });
       const exitCode = isCut(remembered)

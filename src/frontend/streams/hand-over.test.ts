@@ -86,7 +86,6 @@ async function handed(t: TestContext) {
   const told: string[] = [];
   const processEnd = {
     exited: (code: number) => Promise.resolve(void told.push(`exit ${code}`)),
-    recorded: (code: number) => Promise.resolve(void told.push(`exit ${code}, on record`)),
     cut: () => Promise.resolve(void told.push("cut")),
   };
   const context = { logger, signal: new AbortController().signal, services: { handOver } };
@@ -273,7 +272,7 @@ test("an exit that a handed stream tells is settled for who asks next", async (t
   const { client, worker, told } = await handed(t);
   tell(worker, { type: "ended", outcome: { kind: "exit", exitCode: 7 } });
   assert.equal(await text(client), "");
-  assert.deepEqual(told, ["exit 7, on record"]);
+  assert.deepEqual(told, ["exit 7"]);
 });
 
 test("a frontend that loses sight of a handed stream writes nothing to it while the agent lives", async (t) => {

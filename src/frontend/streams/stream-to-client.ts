@@ -17,7 +17,7 @@ export interface StreamToClient {
   /** Resolves once something may follow the answer's header; who takes the connection sees to that by itself. */
   readonly headerLead?: () => Promise<void>;
   /** The process, where its end is told in another answer. */
-  readonly processEnd?: Pick<ExecEnd, "exited" | "recorded" | "cut">;
+  readonly processEnd?: Pick<ExecEnd, "exited" | "cut">;
   /** True if the client hears of a failure in another answer: its stream ends without a word then. */
   readonly isToldElsewhere?: (error: unknown) => boolean;
   /** Tells what has to be known before a client that has typed its detach keys sees that it has left. */
@@ -100,7 +100,7 @@ async function followHanded(
     const ms = Math.round(performance.now() - began);
     context.logger.debug({ ...outcome, ...link.carried, ms }, "a stream that was handed on has ended");
     if (outcome.kind === "exit") {
-      await shown.processEnd?.recorded(outcome.exitCode);
+      await shown.processEnd?.exited(outcome.exitCode);
     }
   } catch (error) {
     if (link.offer === undefined || (await hasDied(link.offer.socket))) {

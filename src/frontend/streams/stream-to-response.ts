@@ -34,7 +34,7 @@ export async function streamToResponse(
 }
 
 /** Writes the last of a response that stays unfinished, and waits until it has gone. */
-export async function sayLast(response: ReplyContext["response"], text: Buffer): Promise<void> {
+async function sayLast(response: ReplyContext["response"], text: Buffer): Promise<void> {
   if (response.destroyed) {
     return;
   }

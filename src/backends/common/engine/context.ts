@@ -3,7 +3,6 @@ import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { Driver } from "../driver/driver.ts";
 import type { MachineFacts } from "../driver/machine.ts";
-import type { Generation } from "../generation.ts";
 import type { State } from "../state/state.ts";
 import type { BackgroundWork } from "./work/background.ts";
 import type { ImageSource } from "../image-source.ts";
@@ -30,7 +29,6 @@ export interface EngineContext {
   readonly logger: Logger;
   readonly facts: MachineFacts;
   readonly live: LiveContainers;
-  readonly generation: Pick<Generation, "value" | "allButExecs">;
   readonly addresses: AddressBook;
   readonly volumeLocks: KeyedLocks;
   readonly networkLocks: KeyedLocks;

@@ -8,7 +8,6 @@ import type { AgentTarget } from "../../../agent-client/address.ts";
 import { unavailable } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import type { Driver } from "../driver/driver.ts";
-import { type Generation, untoldGeneration } from "../generation.ts";
 import type { State } from "../state/state.ts";
 import { LostState } from "./recovery/adoption.ts";
 import { agentTargetOf } from "./containers/agent/agent-endpoint.ts";
@@ -38,8 +37,6 @@ export interface EngineOptions {
   readonly images: ImageSource;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Advances with each change of what an inspect answers; absent: no answer may be held. */
-  readonly generation?: Generation;
   /** Ends the start, which may have to wait for others. */
   readonly signal?: AbortSignal;
 }
@@ -75,9 +72,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const logger = componentLogger(options.logger, "engine");
   const shutdown = new AbortController();
   const end = (): void => shutdown.abort(unavailable("the backend is shutting down"));
-  const generation = options.generation ?? untoldGeneration;
-  const live = new LiveContainers(() => generation.advance());
-  options.state.watch((isOfExecs) => generation.advance(isOfExecs));
+  const live = new LiveContainers();
   const context: EngineContext = {
     driver: options.driver,
     state: options.state,
@@ -86,7 +81,6 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     logger,
     facts: await options.driver.machine.facts(),
     live,
-    generation,
     addresses: new AddressBook(),
     volumeLocks: new KeyedLocks(),
     networkLocks: new KeyedLocks(),

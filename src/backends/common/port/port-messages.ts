@@ -27,8 +27,6 @@ export type ToPort =
     }
   /** Connections that stand keep theirs. */
   | { readonly kind: "tls"; readonly tls: MutualTls }
-  /** Cuts every connection. */
-  | { readonly kind: "cut" }
   /** Ends the thread, once the calls under way have ended or the time for it is over. */
   | { readonly kind: "close" };
 

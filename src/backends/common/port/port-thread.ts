@@ -19,7 +19,7 @@ import { ConnectionPool } from "../../../agent-client/connection-pool.ts";
 import { SockerlessError, toErrorData } from "../../../common/errors.ts";
 import { listen } from "../../../common/listen.ts";
 import { Strangers } from "../../../common/strangers.ts";
-import { closeServer, cut, http2Settings, track } from "../connections.ts";
+import { closeServer, http2Settings, track } from "../connections.ts";
 import { forwardCall, relayAgentCall, relayedPrefix } from "../relay.ts";
 import type { FromPort, PortSettings, ToPort } from "./port-messages.ts";
 
@@ -97,9 +97,6 @@ port.on("message", (message: ToPort) => {
     }
     case "tls":
       server.setSecureContext(message.tls);
-      break;
-    case "cut":
-      cut(connections);
       break;
     case "close":
       void closeServer(server, sessions, connections).then(() => process.exit()); // Ends the thread alone.

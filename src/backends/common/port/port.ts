@@ -65,11 +65,6 @@ export class TcpPort {
     return reloadCertificates([port], this.#files);
   }
 
-  /** Cuts every connection; clients connect again. */
-  cut(): void {
-    this.#tell({ kind: "cut" });
-  }
-
   /** Stops accepting, lets calls under way end for a bounded time, then cuts them. */
   async close(): Promise<void> {
     const ended = new Promise((resolve) => void this.#thread.once("exit", resolve));

@@ -54,11 +54,6 @@ export function tableRange(table: TableName): { readonly gt: string; readonly lt
   return { gt: `${table}!`, lt: `${table}"` };
 }
 
-/** The table in a key of {@link recordKey}. */
-export function tableOfKey(key: string): string {
-  return key.slice(0, key.indexOf("!"));
-}
-
 /** The record's ID in a key of {@link recordKey}. */
 export function idOfKey(key: string): string {
   return key.slice(key.indexOf("!") + 1);

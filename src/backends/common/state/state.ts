@@ -31,7 +31,7 @@ import type { Loss } from "./damage.ts";
 import { damaged, type Operation } from "./database.ts";
 import { type Execs, ExecTable } from "./exec-table.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
-import { idOfKey, instanceKey, schemaKey, type TableName, tableOfKey, tableRange } from "./keys.ts";
+import { idOfKey, instanceKey, schemaKey, type TableName, tableRange } from "./keys.ts";
 import { type Migration, migrations } from "./migrations.ts";
 import { type Networks, NetworkTable } from "./network-table.ts";
 import { Storage } from "./storage.ts";
@@ -80,12 +80,6 @@ export interface State {
    * @throws system: it cannot be written, and is taken back
    */
   commit(describe: (change: Change) => void, kind?: ChangeKind): Promise<void>;
-  /**
-   * Has a listener called in the step of each change, or of its being taken back. There is one.
-   *
-   * @param changed told whether execs have only come to be, begun or ended
-   */
-  watch(changed: (isOfExecs: boolean) => void): void;
   /**
    * Reasons to believe that records are lost, in words; none: what the state does not know is nobody's, and may be deleted.
    */
@@ -182,12 +176,6 @@ function inWords({ file, kind, offset }: Loss): string {
   return `db/${file} ${words[kind]}`;
 }
 
-/** True where an exec comes to be, begins or ends, and for events, which change no record. */
-function isOfExecs({ type, key }: Operation): boolean {
-  const table = tableOfKey(key);
-  return table === "event" || (table === "exec" && type === "put");
-}
-
 class LevelState implements State {
   instanceId = "";
   readonly containers = new ContainerTable();
@@ -210,7 +198,6 @@ class LevelState implements State {
   #toldAgain: Commit[] = [];
   #lastWrite: Promise<void> = Promise.resolve();
   #retry: Disposable | undefined;
-  #changed: (isOfExecs: boolean) => void = () => {};
 
   constructor(storage: Storage, options: StateOptions) {
     this.#storage = storage;
@@ -264,7 +251,6 @@ class LevelState implements State {
       event: (event) => commit.events.push(this.events.append(event, commit.operations)),
       passingEvent: (event) => commit.events.push(this.events.dated(event)),
     });
-    this.#changed(commit.operations.every(isOfExecs));
     if (kind === "told-again" && this.#pending === undefined) {
       this.#toldAgain.push(commit);
       return Promise.resolve();
@@ -300,10 +286,6 @@ class LevelState implements State {
   async forgetLosses(): Promise<void> {
     await this.#storage.forgetLosses();
     this.#suspicions.length = 0;
-  }
-
-  watch(changed: (isOfExecs: boolean) => void): void {
-    this.#changed = changed;
   }
 
   async close(): Promise<void> {
@@ -372,7 +354,6 @@ class LevelState implements State {
       operations.push(...events.map((event) => this.events.retract(event)));
       done.reject(this.#storage.failure ?? systemError("the state cannot be written"));
     }
-    this.#changed(false);
     return operations;
   }
 

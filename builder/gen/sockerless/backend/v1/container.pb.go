@@ -1737,8 +1737,8 @@ func (x *ListContainersRequest) GetFilters() map[string]*StringList {
 type ListContainersResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Containers []*ContainerSummary    `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty"` // newest first
-	// As in InspectContainerResponse.
-	Generation    uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Deprecated: Marked as deprecated in sockerless/backend/v1/container.proto.
+	Generation    uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"` // always 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1780,6 +1780,7 @@ func (x *ListContainersResponse) GetContainers() []*ContainerSummary {
 	return nil
 }
 
+// Deprecated: Marked as deprecated in sockerless/backend/v1/container.proto.
 func (x *ListContainersResponse) GetGeneration() uint64 {
 	if x != nil {
 		return x.Generation
@@ -2015,8 +2016,9 @@ func (x *InspectContainerRequest) GetAfterStart() bool {
 type InspectContainerResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Container *ContainerDetail       `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
-	// The answer stays the same while the file beside the backend's unix socket
-	// (docs/formats.md) holds this number. 0: it may change at any time.
+	// Always 0: frontends of former versions ask each time then.
+	//
+	// Deprecated: Marked as deprecated in sockerless/backend/v1/container.proto.
 	Generation    uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2059,6 +2061,7 @@ func (x *InspectContainerResponse) GetContainer() *ContainerDetail {
 	return nil
 }
 
+// Deprecated: Marked as deprecated in sockerless/backend/v1/container.proto.
 func (x *InspectContainerResponse) GetGeneration() uint64 {
 	if x != nil {
 		return x.Generation
@@ -3435,8 +3438,8 @@ type OpenLogsResponse struct {
 	Tty      bool                   `protobuf:"varint,2,opt,name=tty,proto3" json:"tty,omitempty"`
 	// Labels and environment that the log driver was told to show (`details`).
 	Details map[string]string `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// As in InspectContainerResponse.
-	Generation    uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Deprecated: Marked as deprecated in sockerless/backend/v1/container.proto.
+	Generation    uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"` // always 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3492,6 +3495,7 @@ func (x *OpenLogsResponse) GetDetails() map[string]string {
 	return nil
 }
 
+// Deprecated: Marked as deprecated in sockerless/backend/v1/container.proto.
 func (x *OpenLogsResponse) GetGeneration() uint64 {
 	if x != nil {
 		return x.Generation
@@ -4764,13 +4768,13 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\afilters\x18\x04 \x03(\v29.sockerless.backend.v1.ListContainersRequest.FiltersEntryR\afilters\x1a]\n" +
 	"\fFiltersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
-	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"\x81\x01\n" +
+	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"\x85\x01\n" +
 	"\x16ListContainersResponse\x12G\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2'.sockerless.backend.v1.ContainerSummaryR\n" +
-	"containers\x12\x1e\n" +
+	"containers\x12\"\n" +
 	"\n" +
-	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x18\x02 \x01(\x04B\x02\x18\x01R\n" +
 	"generation\"\xda\a\n" +
 	"\x10ContainerSummary\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -4807,11 +4811,11 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\bR\x04size\x12\x1f\n" +
 	"\vafter_start\x18\x03 \x01(\bR\n" +
-	"afterStart\"\x80\x01\n" +
+	"afterStart\"\x84\x01\n" +
 	"\x18InspectContainerResponse\x12D\n" +
-	"\tcontainer\x18\x01 \x01(\v2&.sockerless.backend.v1.ContainerDetailR\tcontainer\x12\x1e\n" +
+	"\tcontainer\x18\x01 \x01(\v2&.sockerless.backend.v1.ContainerDetailR\tcontainer\x12\"\n" +
 	"\n" +
-	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x18\x02 \x01(\x04B\x02\x18\x01R\n" +
 	"generation\"\x9c\t\n" +
 	"\x0fContainerDetail\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
@@ -4949,13 +4953,13 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x17ResizeContainerResponse\"k\n" +
 	"\x0fOpenLogsRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12:\n" +
-	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\x92\x02\n" +
+	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\x96\x02\n" +
 	"\x10OpenLogsResponse\x12@\n" +
 	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\x12\x10\n" +
 	"\x03tty\x18\x02 \x01(\bR\x03tty\x12N\n" +
-	"\adetails\x18\x03 \x03(\v24.sockerless.backend.v1.OpenLogsResponse.DetailsEntryR\adetails\x12\x1e\n" +
+	"\adetails\x18\x03 \x03(\v24.sockerless.backend.v1.OpenLogsResponse.DetailsEntryR\adetails\x12\"\n" +
 	"\n" +
-	"generation\x18\x04 \x01(\x04R\n" +
+	"generation\x18\x04 \x01(\x04B\x02\x18\x01R\n" +
 	"generation\x1a:\n" +
 	"\fDetailsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -345,10 +345,8 @@ type StartExecResponse struct {
 	// Not empty: it was started before, and nothing else is set. Docker's clients
 	// read this in the stream that they asked for.
 	Refusal string `protobuf:"bytes,5,opt,name=refusal,proto3" json:"refusal,omitempty"`
-	// The second number of the generation file: as long as it stands there the
-	// exec is on record, and whoever saw its session's end acknowledged knows all
-	// that an inspect tells. 0: the backend is to be asked.
-	Generation    uint64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Deprecated: Marked as deprecated in sockerless/backend/v1/exec.proto.
+	Generation    uint64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"` // always 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,6 +416,7 @@ func (x *StartExecResponse) GetRefusal() string {
 	return ""
 }
 
+// Deprecated: Marked as deprecated in sockerless/backend/v1/exec.proto.
 func (x *StartExecResponse) GetGeneration() uint64 {
 	if x != nil {
 		return x.Generation
@@ -804,15 +803,15 @@ const file_sockerless_backend_v1_exec_proto_rawDesc = "" +
 	"\x03tty\x18\x03 \x01(\bR\x03tty\x12%\n" +
 	"\x0econsole_height\x18\x04 \x01(\rR\rconsoleHeight\x12#\n" +
 	"\rconsole_width\x18\x05 \x01(\rR\fconsoleWidth\x12:\n" +
-	"\x06access\x18\x06 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\x9a\x02\n" +
+	"\x06access\x18\x06 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"\x9e\x02\n" +
 	"\x11StartExecResponse\x12@\n" +
 	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\x129\n" +
 	"\x06config\x18\x02 \x01(\v2!.sockerless.backend.v1.ExecConfigR\x06config\x12!\n" +
 	"\fcontainer_id\x18\x03 \x01(\tR\vcontainerId\x12+\n" +
 	"\x11additional_groups\x18\x04 \x03(\tR\x10additionalGroups\x12\x18\n" +
-	"\arefusal\x18\x05 \x01(\tR\arefusal\x12\x1e\n" +
+	"\arefusal\x18\x05 \x01(\tR\arefusal\x12\"\n" +
 	"\n" +
-	"generation\x18\x06 \x01(\x04R\n" +
+	"generation\x18\x06 \x01(\x04B\x02\x18\x01R\n" +
 	"generation\"+\n" +
 	"\x10AwaitExecRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\"0\n" +

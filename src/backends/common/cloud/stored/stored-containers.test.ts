@@ -11,8 +11,6 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { exportedBytes } from "../../../../agent-client/export.ts";
 import type { AgentTarget } from "../../../../agent-client/address.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
-import { encodeLogsRequest } from "../../../../agent-client/logs.ts";
-import { ShortLogs } from "../../../../agent-client/short-log.ts";
 import { systemClock } from "../../../../common/clock.ts";
 import {
   AgentService,
@@ -207,36 +205,6 @@ describe("containers without an agent", () => {
       );
       assert.equal(await logsOf(ended, { sinceUnixNs: 2n }), "two\n");
       assert.equal(await logsOf(ended, { follow: true }), "one\ntwo\n");
-    });
-
-    it("come over HTTP/1.1 too, by which frontends ask for few lines", async () => {
-      const agent = await agentWith(() => [record(1, "one\n"), record(2, "two\n")]);
-      await stored.drain(ended, run(agent));
-      const shortLogs = new ShortLogs();
-      cleanUps.push(() => shortLogs.close());
-      const request = encodeLogsRequest({ stdout: true, tail: 1n });
-      let text = "";
-      for (let time = 0; time < 2; time++) {
-        await shortLogs.read(
-          { socket: stored.socket, containerId: ended, request },
-          {
-            data(_channel, source, start, end) {
-              text += Buffer.from(source.subarray(start, end)).toString();
-            },
-            flush: async () => {},
-          },
-          new AbortController().signal,
-        );
-      }
-      assert.equal(text, "two\ntwo\n");
-      await assert.rejects(
-        shortLogs.read(
-          { socket: stored.socket, containerId: ended, request: encodeLogsRequest({ records: true }) },
-          { data: () => assert.fail("nothing is told"), flush: async () => {} },
-          new AbortController().signal,
-        ),
-        /records are told by agents alone/,
-      );
     });
 
     it("go on over several tasks, and are taken from one agent as often as it ends a run", async () => {

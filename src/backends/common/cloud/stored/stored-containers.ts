@@ -99,7 +99,6 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
     grpcWeb: false,
     connect: false,
   });
-  // As agents do: a frontend asks for few lines of a log over HTTP/1.1.
   const server = plainServer(handler, new Set());
   const connections = connectionsOf(server);
   const socket = path.join(options.runDir, "stored.sock");

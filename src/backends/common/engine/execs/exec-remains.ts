@@ -13,7 +13,7 @@ import { hasProcess } from "../../model/records.ts";
  * Number of a container's execs that stay on record: of those that have ended, and of those never started.
  */
 const kept = { ended: 256, unstarted: 1024 } as const;
-/** Number that is forgotten at once: frontends ask for every exec again when one is (ADR 98). */
+/** Number that is forgotten at once. */
 const together = 64;
 /** Interval at which execs that can never be started are looked for, as in dockerd. */
 const sweepEveryMs = 5 * 60_000;

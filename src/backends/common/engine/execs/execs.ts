@@ -127,8 +127,6 @@ export interface HandedExec {
   readonly config: ExecConfig;
   readonly containerId: string;
   readonly additionalGroups: string[];
-  /** While it stands in the generation file the exec is on record. */
-  readonly generation: bigint;
 }
 
 /** An exec that was handed out before; its caller tells why in the stream. */
@@ -175,7 +173,6 @@ export async function startExec(
     },
     containerId: container.id,
     additionalGroups: hostConfigOf(container).groupAdd,
-    generation: context.generation.allButExecs,
   };
 }
 

@@ -11,7 +11,6 @@ import {
   type WaitContainerResponse,
   WaitContainerResponseSchema,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import { answerGeneration } from "../containers/live/answer-generation.ts";
 import { endpointFor } from "../containers/agent/agent-endpoint.ts";
 import { ClientTokens, tokenLifetimeMs } from "../containers/create/client-tokens.ts";
 import type { EngineContext } from "../context.ts";
@@ -34,7 +33,6 @@ import { signalContainer } from "../containers/run/signal-container.ts";
 import { restartContainer, stopContainer } from "../containers/run/stop-container.ts";
 import { waitForContainer } from "../containers/run/wait-container.ts";
 import { isVisible, millisecondsOf } from "../../model/records.ts";
-import { noGeneration } from "../../../../common/generation-file.ts";
 import { type ContainerSize, sizesOf } from "./sizes.ts";
 import { containerVerbs } from "./container-verbs.ts";
 import { withHeartbeats } from "../../heartbeats.ts";
@@ -86,7 +84,6 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       const sizes = request.size ? await sizesOf(context, records, call.signal) : noSizes;
       return {
         containers: records.map((each) => ({ ...summaryOf(context, each), ...sizes.get(each.id) })),
-        generation: request.size ? noGeneration : answerGeneration(context, context.state.containers.keys()),
       };
     },
     inspectContainer: async ({ container, size, afterStart }, call) => {
@@ -96,11 +93,7 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
         record = containerOfId(context.state, record.id, container);
       }
       const sizes = size ? await sizesOf(context, [record], call.signal) : noSizes;
-      return {
-        container: { ...detailOf(context, record), ...sizes.get(record.id) },
-        // Sizes change with every write of the container.
-        generation: size ? noGeneration : answerGeneration(context, [record.id]),
-      };
+      return { container: { ...detailOf(context, record), ...sizes.get(record.id) } };
     },
     attachContainer: (request, call) => attach(context, request, call),
     describePorts: ({ container }) => describePorts(context, container),

@@ -12,7 +12,7 @@ export class LiveContainer {
   readonly id: string;
   /** Held while the container changes its state: starts, exits, is signalled, goes. Never while waiting for an exit. */
   readonly lock = new Lock();
-  readonly run: LiveRun;
+  readonly run = new LiveRun();
   readonly waiters = new Waiters();
   readonly reservations = new Reservations();
   /** The answer of the last start that a user has ended; those that had waited for it answer the same. */
@@ -24,10 +24,8 @@ export class LiveContainer {
   /** How long the last restart by policy waited. */
   restartDelayMs: number = 0;
 
-  /** @param changed called in the step of each transition of its run */
-  constructor(id: string, changed: () => void) {
+  constructor(id: string) {
     this.id = id;
-    this.run = new LiveRun(changed);
   }
 
   /** The agent, while the container starts or runs. */
@@ -39,12 +37,6 @@ export class LiveContainer {
 /** The live parts of all containers. */
 export class LiveContainers {
   readonly #containers = new Map<string, LiveContainer>();
-  readonly #changed: () => void;
-
-  /** @param changed called in the step of each transition of a container's run */
-  constructor(changed: () => void) {
-    this.#changed = changed;
-  }
 
   /** The live part of a container, made when it is first asked for. */
   of(id: string): LiveContainer {
@@ -52,7 +44,7 @@ export class LiveContainers {
     if (known !== undefined) {
       return known;
     }
-    const live = new LiveContainer(id, this.#changed);
+    const live = new LiveContainer(id);
     this.#containers.set(id, live);
     return live;
   }

@@ -62,13 +62,7 @@ const idle: Idle = { kind: "idle", next: "nothing" };
 
 /** The run of one container. */
 export class LiveRun {
-  readonly #changed: () => void;
   #state: Phase | Removing = idle;
-
-  /** @param changed called in the step of each transition */
-  constructor(changed: () => void = () => {}) {
-    this.#changed = changed;
-  }
 
   /** The start that is under way. */
   get start(): StartUnderWay | undefined {
@@ -83,11 +77,6 @@ export class LiveRun {
   /** A removal is under way. */
   get isRemoving(): boolean {
     return this.#state.kind === "removing";
-  }
-
-  /** Nothing is under way that an inspect shows and that changes without a transition or a commit. */
-  get isSettled(): boolean {
-    return this.start === undefined && !this.isRemoving;
   }
 
   /** A user wants the run to end: no policy starts the container again. */
@@ -204,11 +193,11 @@ export class LiveRun {
 
   /** Does what removes the container; meanwhile nobody else starts or removes it. */
   async remove(work: () => Promise<void>): Promise<void> {
-    this.#become({ kind: "removing", run: this.#phase });
+    this.#state = { kind: "removing", run: this.#phase };
     try {
       await work();
     } finally {
-      this.#become(this.#phase);
+      this.#state = this.#phase;
     }
   }
 
@@ -217,11 +206,6 @@ export class LiveRun {
   }
 
   set #phase(phase: Phase) {
-    this.#become(this.#state.kind === "removing" ? { kind: "removing", run: phase } : phase);
-  }
-
-  #become(state: Phase | Removing): void {
-    this.#state = state;
-    this.#changed();
+    this.#state = this.#state.kind === "removing" ? { kind: "removing", run: phase } : phase;
   }
 }

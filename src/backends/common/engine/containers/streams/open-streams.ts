@@ -2,8 +2,6 @@
 import { conflict, forbidden, notImplemented } from "../../../../../common/errors.ts";
 import type { AgentAccess, AgentEndpoint } from "../../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import { noGeneration } from "../../../../../common/generation-file.ts";
-import { answerGeneration } from "../live/answer-generation.ts";
 import { endpointFor, servingAddressOf } from "../agent/agent-endpoint.ts";
 import { logDetails } from "../decisions/container-log.ts";
 import type { EngineContext } from "../../context.ts";
@@ -15,8 +13,6 @@ export interface OpenedLogs {
   readonly endpoint: AgentEndpoint;
   readonly tty: boolean;
   readonly details: Record<string, string>;
-  /** 0: it may be another at any time. */
-  readonly generation: bigint;
 }
 
 /** Opens a container's log. @throws not-found; conflict: it goes; not-implemented: it keeps none */
@@ -33,12 +29,7 @@ export async function openLogs(
     throw notImplemented("configured logging driver does not support reading");
   }
   const address = context.driver.workloads.wholeLog(record.id) ?? servingAddressOf(context, record.id);
-  // Certificates run out, and a cloud's log grows without a change of the state: its lines come late, and a run that has
-  // an agent is shown behind those before it.
-  const isHere = address.kind === "unix" && context.driver.platform.kind === "at-hand";
-  const generation = isHere ? answerGeneration(context, [record.id]) : noGeneration;
   return {
-    generation,
     endpoint: await endpointFor(context, record.id, address, access),
     tty: configOf(record).tty,
     details: shownDetails(context, record),
