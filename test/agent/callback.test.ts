@@ -4,126 +4,44 @@ import "reflect-metadata";
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { afterEach, beforeEach, describe, it } from "node:test";
-import { connect } from "node:tls";
+import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { WebSocket } from "ws";
+import type { WebSocket } from "ws";
 
 import { containerIdHeader } from "../../src/agent-client/address.ts";
 import { AgentStream, type Outcome, type StreamFailure } from "../../src/agent-client/agent-stream.ts";
-import { createAgentClient } from "../../src/agent-client/client.ts";
 import { AgentConnection } from "../../src/agent-client/connection.ts";
 import { encodeOpenExec, sessionStream } from "../../src/agent-client/session.ts";
-import type { FoundAgent } from "../../src/backends/common/cloud/agents/agent-finder.ts";
-import { type AgentProof, secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
-import { calledAgents } from "../../src/backends/common/cloud/agents/called-agents.ts";
-import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
-import { type CloudAuthority, createAuthority } from "../../src/backends/common/cloud/authority.ts";
-import { Relay } from "../../src/backends/common/cloud/callback/relay.ts";
-import { instanceOf } from "../../src/backends/common/cloud/instance.ts";
-import { createSealer, type Sealer } from "../../src/backends/common/cloud/seal.ts";
 import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
 import { TcpPort } from "../../src/backends/common/port/port.ts";
-import { systemClock } from "../../src/common/clock.ts";
 import { conflict, isErrorKind, unavailable } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
 import { readBackendReach } from "../../src/frontend/backend/transport.ts";
 import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
 import { AgentEndpointSchema } from "../../src/gen/sockerless/backend/v1/endpoint_pb.ts";
 import { makeCertificates } from "../support/certificates.ts";
-import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { callbackScene } from "./callback-scene.ts";
 import { grpcStatus, HostileAgent } from "./hostile-agent.ts";
-import { type AgentProcess, pinText, spawnInitAgent } from "./init-agent.ts";
-
-/** A backend as far as agents that call see it. */
-interface Backend {
-  readonly relay: Relay;
-  readonly authority: CloudAuthority;
-  readonly sealer: Sealer;
-  readonly warnings: () => string[];
-}
 
 describe("agents that call", () => {
-  let resources: AsyncDisposableStack;
-  let directory: string;
-  beforeEach(async () => {
-    resources = new AsyncDisposableStack();
-    directory = await mkdtemp(join(tmpdir(), "skl-callback-"));
-    resources.defer(() => rm(directory, { recursive: true }));
-  });
-  afterEach(async () => {
-    await resources.disposeAsync();
-  });
-
-  const startBackend = async (name = "one"): Promise<Backend> => {
-    const key = await readAuthority(join(directory, `${name}.pem`));
-    const authority = await createAuthority(key, systemClock);
-    const { logger, warnings } = capturedLogger();
-    const relay = resources.use(
-      await Relay.start({
-        listen: "tcp://127.0.0.1:0",
-        path: join(directory, `${name}.sock`),
-        instance: instanceOf(authority).replace("sockerless/", ""),
-        logger,
-      }),
-    );
-    return { relay, authority, sealer: createSealer(key.secret), warnings };
-  };
-  const portOf = ({ relay }: Backend): number => Number(new URL(relay.address).port);
-  const startProxy = async (backend: Backend, idleMs?: number): Promise<TlsEndingProxy> =>
-    resources.use(
-      await startTlsEndingProxy(directory, portOf(backend), idleMs === undefined ? {} : { idleMs }),
-    );
-  const startAgent = (
-    { authority }: Backend,
-    containerId: string,
-    url: string,
-    env: Readonly<Record<string, string>> = {},
-  ): AgentProcess =>
-    resources.use(
-      spawnInitAgent({
-        SOCKERLESS_CONTAINER_ID: containerId,
-        SOCKERLESS_CLIENT_CA_PIN: pinText(authority.pin),
-        SOCKERLESS_CALLBACK_URL: url,
-        ...env,
-      }),
-    );
-  const secretOf = ({ sealer }: Backend, containerId: string): Record<string, string> => ({
-    SOCKERLESS_CALLBACK_SECRET: sealer.callbackSecret(containerId, 1n),
-  });
-  const finderOf = (backend: Backend, given?: AgentProof) => {
-    const { relay, authority, sealer } = backend;
-    const ownSecret = secretProof((containerId) => sealer.callbackSecret(containerId, 1n));
-    const { logger, warnings, lines } = capturedLogger();
-    const finder = calledAgents({
-      relay,
-      authority,
-      proof: given ?? ownSecret,
-      url: "https://backend",
-      reachOneAnother: false,
-      clock: systemClock,
-      logger,
-    });
-    return { finder, warnings, told: () => lines.map(({ msg }) => String(msg)) };
-  };
-  const meet = (backend: Backend, containerId: string): Promise<FoundAgent> =>
-    finderOf(backend).finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
-  const clientOf = ({ relay, authority }: Backend, containerId: string, { pin }: FoundAgent) => {
-    const agent = createAgentClient(
-      { kind: "called", path: relay.path, pin },
-      { containerId, credentials: () => authority.credentialsFor(containerId) },
-    );
-    resources.defer(() => agent.close());
-    return agent.client;
-  };
+  const {
+    startBackend,
+    portOf,
+    startProxy,
+    startAgent,
+    secretOf,
+    finderOf,
+    meet,
+    clientOf,
+    defer,
+    directory,
+  } = callbackScene();
 
   it("are met through a proxy that ends TLS and learns nothing, and again after every connection was cut", async () => {
     const backend = await startBackend();
@@ -210,7 +128,7 @@ describe("agents that call", () => {
     });
     way.listen(0, "127.0.0.1");
     await once(way, "listening");
-    resources.defer(() => void way.close());
+    defer(() => void way.close());
     const url = `https://127.0.0.1:${(way.address() as AddressInfo).port}`;
     startAgent(backend, containerId, url, secretOf(backend, containerId));
     const found = await meet(backend, containerId);
@@ -296,172 +214,6 @@ describe("agents that call", () => {
     await assert.rejects(client.hello({}), /the agent has not called/);
   });
 
-  it("get through beside a flood of connections, which is bounded and logged", async () => {
-    const backend = await startBackend();
-    const flood = Array.from({ length: 400 }, () => {
-      const socket = connect({ host: "127.0.0.1", port: portOf(backend), rejectUnauthorized: false });
-      socket.on("error", () => {});
-      return socket;
-    });
-    resources.defer(() => {
-      for (const socket of flood) {
-        socket.destroy();
-      }
-    });
-    await until(() =>
-      backend.warnings().find((line) => line.includes("connections have not shown a key yet")),
-    );
-    const containerId = newId();
-    const url = `https://127.0.0.1:${portOf(backend)}`;
-    startAgent(backend, containerId, url, secretOf(backend, containerId));
-    await meet(backend, containerId);
-    assert.ok(backend.warnings().length < 30, String(backend.warnings().length));
-  });
-
-  /** A caller with a key of its own, which shows it and says nothing more. */
-  const stall = async (backend: Backend, containerId: string): Promise<WebSocket> => {
-    const instance = instanceOf(backend.authority).replace("sockerless/", "");
-    const hostile = await HostileAgent.make(containerId);
-    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
-    const socket = await hostile.call(url, instance);
-    socket.on("error", () => {});
-    resources.defer(() => socket.terminate());
-    return socket;
-  };
-  const keysThatWait = async ({ relay }: Backend, containerId: string, count: number): Promise<void> => {
-    const callers = relay.callersOf(containerId, AbortSignal.timeout(120_000));
-    for (let known = 0; known < count; known++) {
-      await callers.next();
-    }
-  };
-
-  it("get through beside keys that nobody proves, however many they are, which are bounded and logged", async () => {
-    const backend = await startBackend();
-    const containerId = newId();
-    const strangers = 150;
-    for (let known = 0; known < strangers; known += 10) {
-      await Promise.all(Array.from({ length: 10 }, () => stall(backend, containerId)));
-    }
-    await keysThatWait(backend, containerId, strangers);
-    const url = `https://127.0.0.1:${portOf(backend)}`;
-    startAgent(backend, containerId, url, secretOf(backend, containerId));
-    await keysThatWait(backend, containerId, strangers + 1);
-    const own = secretProof((id) => backend.sealer.callbackSecret(id, 1n));
-    let asked = 0;
-    let given = 0;
-    let givenAtLast = 0;
-    const { finder, told } = finderOf(backend, {
-      async check(...check) {
-        if (++asked === strangers + 1) {
-          givenAtLast = given; // Those that called before it.
-        }
-        try {
-          await own.check(...check);
-        } finally {
-          given++;
-        }
-      },
-    });
-    const signal = AbortSignal.timeout(120_000);
-    const client = clientOf(
-      backend,
-      containerId,
-      await finder.await(containerId, { task: "task", address: "" }, signal),
-    );
-    assert.equal((await client.hello({})).containerId, containerId);
-    assert.ok(givenAtLast < strangers / 2, `${givenAtLast} others had their time before the agent was asked`);
-    await until(() => told().find((line) => line.includes("has not proven itself")));
-    const lines = told().filter((line) => line.includes("has not proven itself"));
-    assert.ok(lines.length <= 10, String(lines.length));
-  });
-
-  it("are left where they say much before anybody has asked them", async () => {
-    const backend = await startBackend();
-    const containerId = newId();
-    const quiet = await stall(backend, containerId);
-    const socket = await stall(backend, containerId);
-    await keysThatWait(backend, containerId, 2);
-    for (let sent = 0; sent < 100; sent++) {
-      socket.send(Buffer.alloc(1));
-    }
-    await once(socket, "close");
-    assert.equal(quiet.readyState, WebSocket.OPEN, "who is only silent waits longer");
-  });
-
-  /** A caller without a key that writes frames by itself, and reads when it is told to. */
-  const speakRaw = async (backend: Backend) => {
-    const instance = instanceOf(backend.authority).replace("sockerless/", "");
-    const socket = connect({ host: "127.0.0.1", port: portOf(backend), rejectUnauthorized: false });
-    resources.defer(() => void socket.destroy());
-    socket.on("error", () => {});
-    socket.setNoDelay(true);
-    socket.write(
-      `GET /agents/${instance}/${newId()} HTTP/1.1\r\nhost: backend\r\nconnection: upgrade\r\nupgrade: websocket\r\n` +
-        `sec-websocket-version: 13\r\nsec-websocket-key: ${randomBytes(16).toString("base64")}\r\n` +
-        "sec-websocket-protocol: sockerless.agent.v1\r\n\r\n",
-    );
-    await once(socket, "data");
-    return socket;
-  };
-  /** A frame's head, with a mask of zeros: flag and opcode, and a length below 126 or of 16 bits. */
-  const headOf = (first: number, length: number): Buffer => {
-    const lengths = length < 126 ? [0x80 + length] : [0xfe, length >> 8, length & 255];
-    return Buffer.from([first, ...lengths, 0, 0, 0, 0]);
-  };
-
-  for (const [name, first, rest] of [
-    ["a message in frames of one byte", headOf(0x02, 0), Buffer.concat([headOf(0x00, 1), Buffer.alloc(1)])],
-    ["a frame byte by byte", headOf(0x82, 60_000), Buffer.alloc(1)],
-  ] as const) {
-    it(`are left where they send ${name}`, async () => {
-      const backend = await startBackend();
-      const socket = await speakRaw(backend);
-      const heard: Buffer[] = [];
-      socket.on("data", (chunk: Buffer) => heard.push(chunk));
-      socket.write(first);
-      for (let sent = 0; sent < 500 && !socket.destroyed; sent++) {
-        await new Promise<void>((resolve) => void socket.write(rest, () => resolve()));
-      }
-      await once(socket, "close");
-      assert.ok(
-        Buffer.concat(heard).includes(Buffer.from([0x88, 2, 1008 >> 8, 1008 & 255])),
-        "policy violation",
-      );
-    });
-  }
-
-  it("are answered their last ping only, where they ping and do not read", async () => {
-    const backend = await startBackend();
-    const socket = await speakRaw(backend);
-    socket.pause();
-    const pings = 200_000;
-    const ping = (text: string): Buffer => Buffer.concat([headOf(0x89, text.length), Buffer.from(text)]);
-    const many = Buffer.concat(Array.from({ length: 1000 }, () => ping("a".repeat(100))));
-    for (let sent = 0; sent < pings; sent += 1000) {
-      await new Promise<void>((resolve) => void socket.write(many, () => resolve()));
-    }
-    socket.write(ping("the last"));
-    let answered = 0;
-    let heard = Buffer.alloc(0);
-    socket.on("data", (chunk: Buffer) => {
-      answered += chunk.length;
-      heard = Buffer.concat([heard, chunk]).subarray(-20);
-    });
-    socket.resume();
-    await untilTrue(() => heard.includes("the last"));
-    assert.ok(answered < (pings * 102) / 2, `${answered} bytes of answers`);
-  });
-
-  it("show their keys in few bytes", async () => {
-    const backend = await startBackend();
-    const instance = instanceOf(backend.authority).replace("sockerless/", "");
-    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${newId()}`;
-    const caller = new WebSocket(url, "sockerless.agent.v1", { rejectUnauthorized: false });
-    caller.once("message", () => caller.send(JSON.stringify({ certificate: "A".repeat(10_000) })));
-    await once(caller, "close");
-    await until(() => backend.warnings().find((line) => line.includes("are enough to show a key")));
-  });
-
   it("reach others where the backend lets them, until it does not, and then may do little", async () => {
     const backend = await startBackend();
     const { relay, authority } = backend;
@@ -469,7 +221,7 @@ describe("agents that call", () => {
     startAgent(backend, other, `https://127.0.0.1:${portOf(backend)}`, secretOf(backend, other));
     const there = { containerId: other, pin: Buffer.from((await meet(backend, other)).pin).toString("hex") };
     const hostile = await HostileAgent.make(own);
-    const instance = instanceOf(authority).replace("sockerless/", "");
+    const instance = backend.instance;
     const call = (containerId: string, shown = hostile): Promise<WebSocket> =>
       shown.call(
         `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${own}/peers/${containerId}`,
@@ -516,7 +268,7 @@ describe("agents that call", () => {
   const callOfHostile = async (backend: Awaited<ReturnType<typeof startBackend>>) => {
     const containerId = newId();
     const agent = await HostileAgent.make(containerId);
-    const instance = instanceOf(backend.authority).replace("sockerless/", "");
+    const instance = backend.instance;
     const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
     const socket = await agent.call(url, instance);
     return { containerId, agent, socket };
@@ -543,11 +295,11 @@ describe("agents that call", () => {
     const backend = await startBackend();
     const { containerId, agent, socket } = await callOfHostile(backend);
     const pin = Buffer.from(agent.pin, "hex");
-    const { server, client } = await makeCertificates(directory);
+    const { server, client } = await makeCertificates(directory());
     const port = await TcpPort.open({
       address: "tcp://127.0.0.1:0",
       files: server,
-      path: join(directory, "port.sock"),
+      path: join(directory(), "port.sock"),
       sockets: undefined,
       resolveAgent: async () => ({
         address: { kind: "called", path: backend.relay.path, pin },
@@ -597,7 +349,7 @@ describe("agents that call", () => {
     const credentials = await backend.authority.credentialsFor(containerId);
     const address = { kind: "called", path: backend.relay.path, pin } as const;
     const connection = new AgentConnection({ address, credentials, containerId }, { outlivesCuts: true });
-    resources.defer(() => connection.close());
+    defer(() => connection.close());
     const received: Buffer[] = [];
     const over = Promise.withResolvers<Outcome | StreamFailure>();
     const first = encodeOpenExec({ execId: newId(), process, attachStdin: true, attachStdout: true });

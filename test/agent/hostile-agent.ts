@@ -35,10 +35,13 @@ export class HostileAgent {
     return new HostileAgent(containerId, key, Buffer.from(certificate.rawData));
   }
 
-  /** Calls a relay and shows the key. */
+  /** Calls a relay and shows the key. @throws Error: it is left before it could */
   async call(url: string, instance: string): Promise<WebSocket> {
     const socket = new WebSocket(url, "sockerless.agent.v1", { rejectUnauthorized: false });
-    const [nonce] = (await once(socket, "message")) as [Buffer];
+    socket.on("error", () => {});
+    const left = new AbortController();
+    socket.once("close", () => left.abort());
+    const [nonce] = (await once(socket, "message", { signal: left.signal })) as [Buffer];
     const signed = `sockerless callback ${instance} ${this.#containerId} ${nonce.toString("hex")}`;
     const signature = sign("sha256", Buffer.from(signed), this.#key).toString("base64");
     socket.send(JSON.stringify({ certificate: this.#certificate.toString("base64"), signature }));

@@ -1,0 +1,216 @@
+/** Agents that call beside callers that nobody knows, who take what they can. */
+import "reflect-metadata";
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { describe, it } from "node:test";
+import { connect } from "node:tls";
+
+import { WebSocket } from "ws";
+
+import { secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
+import { newId } from "../../src/common/ids.ts";
+import { until, untilTrue } from "../support/until.ts";
+import { type Backend, callbackScene } from "./callback-scene.ts";
+import type { Siege } from "./strangers-process.ts";
+import { HostileAgent } from "./hostile-agent.ts";
+
+/** Strangers of a kind at a time: more with SOCKERLESS_SOAK=1 (`npm run soak`). */
+const siegeSize = process.env["SOCKERLESS_SOAK"] === "1" ? 2000 : 100;
+
+describe("agents that call, beside strangers,", () => {
+  const { startBackend, portOf, startAgent, secretOf, finderOf, meet, clientOf, defer } = callbackScene();
+
+  it("get through beside a flood of connections, which is bounded and logged", async () => {
+    const backend = await startBackend();
+    const flood = Array.from({ length: 400 }, () => {
+      const socket = connect({ host: "127.0.0.1", port: portOf(backend), rejectUnauthorized: false });
+      socket.on("error", () => {});
+      return socket;
+    });
+    defer(() => {
+      for (const socket of flood) {
+        socket.destroy();
+      }
+    });
+    await until(() =>
+      backend.warnings().find((line) => line.includes("connections have not shown a key yet")),
+    );
+    const containerId = newId();
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    startAgent(backend, containerId, url, secretOf(backend, containerId));
+    await meet(backend, containerId);
+    assert.ok(backend.warnings().length < 30, String(backend.warnings().length));
+  });
+
+  /** A caller with a key of its own, which shows it and says nothing more. */
+  const stall = async (backend: Backend, containerId: string): Promise<WebSocket> => {
+    const instance = backend.instance;
+    const hostile = await HostileAgent.make(containerId);
+    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
+    const socket = await hostile.call(url, instance);
+    defer(() => socket.terminate());
+    return socket;
+  };
+  const keysThatWait = async ({ relay }: Backend, containerId: string, count: number): Promise<void> => {
+    const callers = relay.callersOf(containerId, AbortSignal.timeout(120_000));
+    for (let known = 0; known < count; known++) {
+      await callers.next();
+    }
+  };
+
+  it("get through beside keys that nobody proves, however many they are, which are bounded and logged", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const strangers = 150;
+    for (let known = 0; known < strangers; known += 10) {
+      await Promise.all(Array.from({ length: 10 }, () => stall(backend, containerId)));
+    }
+    await keysThatWait(backend, containerId, strangers);
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    startAgent(backend, containerId, url, secretOf(backend, containerId));
+    await keysThatWait(backend, containerId, strangers + 1);
+    const own = secretProof((id) => backend.sealer.callbackSecret(id, 1n));
+    let asked = 0;
+    let given = 0;
+    let givenAtLast = 0;
+    const { finder, told } = finderOf(backend, {
+      async check(...check) {
+        if (++asked === strangers + 1) {
+          givenAtLast = given; // Those that called before it.
+        }
+        try {
+          await own.check(...check);
+        } finally {
+          given++;
+        }
+      },
+    });
+    const signal = AbortSignal.timeout(120_000);
+    const client = clientOf(
+      backend,
+      containerId,
+      await finder.await(containerId, { task: "task", address: "" }, signal),
+    );
+    assert.equal((await client.hello({})).containerId, containerId);
+    assert.ok(givenAtLast < strangers / 2, `${givenAtLast} others had their time before the agent was asked`);
+    await until(() => told().find((line) => line.includes("has not proven itself")));
+    const lines = told().filter((line) => line.includes("has not proven itself"));
+    assert.ok(lines.length <= 10, String(lines.length));
+  });
+
+  for (const kind of ["show keys and say nothing", "send messages in frames of one byte"] as const) {
+    it(`get through beside ${siegeSize} that ${kind}, and call again`, async (t) => {
+      const backend = await startBackend();
+      const containerId = newId();
+      const origin = `127.0.0.1:${portOf(backend)}`;
+      const url = `wss://${origin}/agents/${backend.instance}/${containerId}`;
+      const siege: Siege = { kind, url, instance: backend.instance, containerId, count: siegeSize };
+      const found = finderOf(backend).finder.await(
+        containerId,
+        { task: "task", address: "" },
+        AbortSignal.timeout(120_000),
+      );
+      found.catch(() => {});
+      const strangers = fork(new URL("./strangers-process.js", import.meta.url), [JSON.stringify(siege)]);
+      defer(() => strangers.kill("SIGKILL"));
+      await once(strangers, "message");
+      const startedAt = performance.now();
+      startAgent(backend, containerId, `https://${origin}`, secretOf(backend, containerId));
+      const client = clientOf(backend, containerId, await found);
+      assert.equal((await client.hello({})).containerId, containerId);
+      const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+      const memory = (process.memoryUsage.rss() / 1024 ** 2).toFixed(0);
+      t.diagnostic(`after ${seconds} s; the backend's process has ${memory} MiB`);
+    });
+  }
+
+  it("are left where they say much before anybody has asked them", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const quiet = await stall(backend, containerId);
+    const socket = await stall(backend, containerId);
+    await keysThatWait(backend, containerId, 2);
+    for (let sent = 0; sent < 100; sent++) {
+      socket.send(Buffer.alloc(1));
+    }
+    await once(socket, "close");
+    assert.equal(quiet.readyState, WebSocket.OPEN, "who is only silent waits longer");
+  });
+
+  /** A caller without a key that writes frames by itself, and reads when it is told to. */
+  const speakRaw = async (backend: Backend) => {
+    const instance = backend.instance;
+    const socket = connect({ host: "127.0.0.1", port: portOf(backend), rejectUnauthorized: false });
+    defer(() => void socket.destroy());
+    socket.on("error", () => {});
+    socket.setNoDelay(true);
+    socket.write(
+      `GET /agents/${instance}/${newId()} HTTP/1.1\r\nhost: backend\r\nconnection: upgrade\r\nupgrade: websocket\r\n` +
+        `sec-websocket-version: 13\r\nsec-websocket-key: ${randomBytes(16).toString("base64")}\r\n` +
+        "sec-websocket-protocol: sockerless.agent.v1\r\n\r\n",
+    );
+    await once(socket, "data");
+    return socket;
+  };
+  /** A frame's head, with a mask of zeros: flag and opcode, and a length below 126 or of 16 bits. */
+  const headOf = (first: number, length: number): Buffer => {
+    const lengths = length < 126 ? [0x80 + length] : [0xfe, length >> 8, length & 255];
+    return Buffer.from([first, ...lengths, 0, 0, 0, 0]);
+  };
+
+  for (const [name, first, rest] of [
+    ["a message in frames of one byte", headOf(0x02, 0), Buffer.concat([headOf(0x00, 1), Buffer.alloc(1)])],
+    ["a frame byte by byte", headOf(0x82, 60_000), Buffer.alloc(1)],
+  ] as const) {
+    it(`are left where they send ${name}`, async () => {
+      const backend = await startBackend();
+      const socket = await speakRaw(backend);
+      const heard: Buffer[] = [];
+      socket.on("data", (chunk: Buffer) => heard.push(chunk));
+      socket.write(first);
+      for (let sent = 0; sent < 500 && !socket.destroyed; sent++) {
+        await new Promise<void>((resolve) => void socket.write(rest, () => resolve()));
+      }
+      await once(socket, "close");
+      assert.ok(
+        Buffer.concat(heard).includes(Buffer.from([0x88, 2, 1008 >> 8, 1008 & 255])),
+        "policy violation",
+      );
+    });
+  }
+
+  it("are answered their last ping only, where they ping and do not read", async () => {
+    const backend = await startBackend();
+    const socket = await speakRaw(backend);
+    socket.pause();
+    const pings = 200_000;
+    const ping = (text: string): Buffer => Buffer.concat([headOf(0x89, text.length), Buffer.from(text)]);
+    const many = Buffer.concat(Array.from({ length: 1000 }, () => ping("a".repeat(100))));
+    for (let sent = 0; sent < pings; sent += 1000) {
+      await new Promise<void>((resolve) => void socket.write(many, () => resolve()));
+    }
+    socket.write(ping("the last"));
+    let answered = 0;
+    let heard = Buffer.alloc(0);
+    socket.on("data", (chunk: Buffer) => {
+      answered += chunk.length;
+      heard = Buffer.concat([heard, chunk]).subarray(-20);
+    });
+    socket.resume();
+    await untilTrue(() => heard.includes("the last"));
+    assert.ok(answered < (pings * 102) / 2, `${answered} bytes of answers`);
+  });
+
+  it("show their keys in few bytes", async () => {
+    const backend = await startBackend();
+    const instance = backend.instance;
+    const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${newId()}`;
+    const caller = new WebSocket(url, "sockerless.agent.v1", { rejectUnauthorized: false });
+    caller.once("message", () => caller.send(JSON.stringify({ certificate: "A".repeat(10_000) })));
+    await once(caller, "close");
+    await until(() => backend.warnings().find((line) => line.includes("are enough to show a key")));
+  });
+});
