@@ -4,7 +4,7 @@
  * apart at the first; with SOCKERLESS_EVERY_STEP=1, too, at every one; else at a sample.
  */
 import assert from "node:assert/strict";
-import { rm } from "node:fs/promises";
+import { readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { isDeepStrictEqual } from "node:util";
@@ -65,6 +65,9 @@ interface Sweep {
   readonly step: string;
   readonly scene: Scene;
 }
+
+const filesBeneath = async (directory: string): Promise<string[]> =>
+  (await readdir(directory, { recursive: true })).toSorted();
 
 describe("a backend that is killed", () => {
   let ecs: EcsDaemon;
@@ -288,6 +291,39 @@ describe("a backend that is killed", () => {
     await until(async () => (await daemon.ok("ps", "--quiet", "--no-trunc")) === id || undefined);
     assert.equal(await daemon.ok("exec", "away", "echo", "alive"), "alive");
     await daemon.ok("rm", "--force", "away");
+    await until(() => running().length === 0 || undefined);
+  });
+
+  it("tears nothing down that its state, which is damaged, does not know", async () => {
+    const { daemon } = ecs;
+    await daemon.ok("network", "create", "lane");
+    const mounts = ["--volume=kept:/kept", "--network=lane"];
+    const told = ["info", "--format={{json .Warnings}}"];
+    const id = await daemon.ok("run", "--detach", "--name=runs", ...mounts, "busybox", "sleep", "1000");
+    await daemon.ok("run", "--name=ended", "--volume=other:/other", "busybox", "echo", "said");
+    const [before, tasks] = [made(), tasksOf(id).map(({ state }) => state.taskArn)];
+    await daemon.shutDown();
+    const logs = await filesBeneath(join(daemon.stateDir, "logs"));
+    const db = join(daemon.stateDir, "db");
+    for (const name of (await readdir(db)).filter((each) => /\.(log|ldb)$/.test(each))) {
+      await writeFile(join(db, name), Buffer.alloc((await stat(join(db, name))).size, 0x55));
+    }
+    await daemon.launch();
+    await until(async () => (await daemon.ok("ps", "--quiet", "--no-trunc")) === id || undefined);
+    assert.equal(await daemon.ok("exec", "runs", "echo", "alive"), "alive");
+    assert.match(await daemon.ok(...told), /WARNING: The state may have lost records \(db\/.* is damaged/);
+    assert.deepEqual(made(), before);
+    assert.deepEqual(
+      tasksOf(id).map(({ state }) => state.taskArn),
+      tasks,
+    );
+    assert.deepEqual(await filesBeneath(join(daemon.stateDir, "logs")), logs);
+    assert.equal(await daemon.ok("volume", "ls", "--quiet"), "kept\nother");
+    await daemon.ok("rm", "--force", "runs");
+    await daemon.ok("container", "prune", "--force");
+    await daemon.ok("network", "rm", "lane");
+    await daemon.ok("volume", "rm", "kept", "other");
+    assert.doesNotMatch(await daemon.ok(...told), /lost records/);
     await until(() => running().length === 0 || undefined);
   });
 

@@ -101,7 +101,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     abandoned: abandoned.signal,
   };
   const seals = cloudSeals(sealer, parts.imageDocuments);
-  const sweeps = keepSweeping(platform.sweeps, clock, logger);
+  const sweeps = keepSweeping(platform.sweeps, clock, logger, () => state.losses.length === 0);
   const shuttingDown = (): void => abandoned.abort(unavailable("the backend is shutting down"));
   return {
     name,

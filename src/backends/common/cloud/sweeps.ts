@@ -13,11 +13,16 @@ export interface Sweep {
 const firstMs = 5 * 60_000;
 const intervalMs = 6 * 60 * 60_000;
 
-/** Clears away what is not used any more now and then, until it is closed. */
+/**
+ * Clears away what is not used any more now and then, until it is closed.
+ *
+ * @param isKnown whether the state knows all that is used; while it does not, nothing is cleared away
+ */
 export function keepSweeping(
   sweeps: readonly Sweep[],
   clock: Clock,
   logger: Logger,
+  isKnown: () => boolean,
 ): { close(): Promise<void> } {
   const closed = new AbortController();
   const clear = async ({ what, run }: Sweep): Promise<void> => {
@@ -32,8 +37,10 @@ export function keepSweeping(
   const run = async (): Promise<void> => {
     for (let pauseMs = firstMs; !closed.signal.aborted; pauseMs = intervalMs) {
       await clock.sleep(pauseMs, closed.signal).catch(() => undefined);
-      for (const sweep of closed.signal.aborted ? [] : sweeps) {
-        await clear(sweep);
+      for (const sweep of sweeps) {
+        if (isKnown() && !closed.signal.aborted) {
+          await clear(sweep);
+        }
       }
     }
   };

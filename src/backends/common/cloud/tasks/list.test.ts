@@ -36,6 +36,7 @@ function endLine(containerId: string): string {
 function setUp(
   tasks: Readonly<Record<string, MessageInitShape<typeof TaskRecordSchema>>>,
   views: TaskView[],
+  losses: readonly string[] = [],
 ) {
   const records = new Map<string, TaskRecord>();
   for (const [containerId, fields] of Object.entries(tasks)) {
@@ -54,15 +55,17 @@ function setUp(
   const cloud = testCloud({ listOwn: async () => [] });
   const clock = new ManualClock();
   const told = new Map<string, () => Promise<string[]>>();
-  const book = new TaskBook({ tasks: records, commit } as unknown as State, cloud);
+  const book = new TaskBook({ tasks: records, commit, losses } as unknown as State, cloud);
   async function* agentLines(containerId: string) {
     yield* (await told.get(containerId)?.()) ?? [];
   }
   const { signal: abandoned } = new AbortController();
   const leftToCloud: string[] = [];
+  const seenOff: string[] = [];
   const context = {
     ...{ cloud, book, clock, logger, instance: "one" },
     poller: { describe: async () => views },
+    departures: { expect: (task: string) => void seenOff.push(task) },
     agents: {
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
       targetOf: () => ({}),
@@ -76,7 +79,7 @@ function setUp(
     const found = await list(context, records);
     return new Map(found.map((workload) => [workload.containerId, workload]));
   };
-  return { listed, told, book, warnings, clock, context, leftToCloud };
+  return { listed, told, book, warnings, clock, context, leftToCloud, seenOff };
 }
 
 const serving = (task: string) => ({ task, phase: TaskPhase.SERVING });
@@ -85,6 +88,17 @@ const stopped = (containerId: string, task: string) =>
 const lost = () => Promise.reject(failedCall("unknown", "the answer was lost"));
 
 describe("a listing of tasks", () => {
+  it("has a task end that its container has done with, but where the state is damaged", async () => {
+    const views = [taskView({ containerId: readable, task: "task/2", generation: 2n })];
+    const whole = setUp({ [readable]: serving("task/1") }, views);
+    await whole.listed();
+    assert.deepEqual(whole.seenOff, ["task/2"]);
+    const damaged = setUp({ [readable]: serving("task/1") }, views, ["db/000003.log is damaged"]);
+    await damaged.listed();
+    assert.deepEqual(damaged.seenOff, []);
+    assert.match(damaged.warnings().join(), /a task runs that the state, which is damaged, does not know/);
+  });
+
   for (const [what, views] of [
     ["have stopped", [stopped(unreadable, "task/1"), stopped(readable, "task/2")]],
     ["are forgotten", []],

@@ -63,7 +63,13 @@ async function findOne(
     await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
     return workloadOf(task);
   }
-  if (!view.stopping) {
+  if (!view.stopping && !context.book.isWhole) {
+    const about = { container: view.containerId, task: view.task };
+    context.logger.warn(
+      about,
+      "a task runs that the state, which is damaged, does not know; it is left alone",
+    );
+  } else if (!view.stopping) {
     // A task that its container has done with, or never knew.
     context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
   }

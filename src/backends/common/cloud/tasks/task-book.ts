@@ -16,10 +16,10 @@ export type TaskFields = Omit<MessageInitShape<typeof TaskRecordSchema>, "$typeN
 
 /** The records of tasks, by their containers' IDs. */
 export class TaskBook {
-  readonly #state: Pick<State, "tasks" | "commit">;
+  readonly #state: Pick<State, "tasks" | "commit" | "losses">;
   readonly #cloud: Pick<CloudTasks, "logStreamOf">;
 
-  constructor(state: Pick<State, "tasks" | "commit">, cloud: Pick<CloudTasks, "logStreamOf">) {
+  constructor(state: Pick<State, "tasks" | "commit" | "losses">, cloud: Pick<CloudTasks, "logStreamOf">) {
     this.#state = state;
     this.#cloud = cloud;
   }
@@ -31,6 +31,11 @@ export class TaskBook {
 
   all(): readonly TaskRecord[] {
     return [...this.#state.tasks.values()];
+  }
+
+  /** Whether nothing tells that records are lost. */
+  get isWhole(): boolean {
+    return this.#state.losses.length === 0;
   }
 
   /** Writes down a change; resolves when it is durable. */
