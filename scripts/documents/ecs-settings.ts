@@ -4,8 +4,6 @@ import { defaultRates, regionsOfSlowLogs, slowLogReads } from "../../src/backend
 import { limitsMissing } from "../../src/backends/common/cloud/machine.ts";
 import { notApplied, refused, unsharedCaches } from "../../src/backends/ecs/settings.ts";
 import type { CloudSetting } from "../../src/backends/common/cloud/setting-rules.ts";
-import { longestWaitMs, type StartTrouble } from "../../src/backends/common/cloud/start-troubles.ts";
-import { startTroubles } from "../../src/backends/ecs/tasks/start-troubles.ts";
 
 /** The document, from the checkout. */
 export const file = "docs/backends/ecs-settings.md";
@@ -48,22 +46,6 @@ export function render(): string {
     "",
     `${[...limitsMissing].map((limit) => `\`${limit}\``).join(", ")}.`,
     "",
-    "## Troubles of starts that pass",
-    "",
-    "Made from `src/backends/ecs/tasks/start-troubles.ts`. A start that meets one of these goes on by itself, as long as nothing",
-    "of it has run and its time (`ecs.start_timeout`) is not over, each time with another client token (with the",
-    "same as long as an answer was lost and AWS has not said that there is no task): a refused call is made again, and a task that",
-    "ended is followed by another. What stands in no row fails a start at once, with AWS's words. A user reads `waits to be started:",
-    "…; try 2 of 4 in 2 s: …` with the clause and AWS's words in `State.Error`, in the event `start_waits` and in the log, before",
-    "each try.",
-    "",
-    "| trouble | AWS's words (a regular expression) | seen in | tried | told |",
-    "|---|---|---|---|---|",
-    ...startTroubles.map(troubleRow),
-    "",
-    "A task that Spot has no capacity for runs on demand at once where `ecs.spot_fallback` is set. How starts wait for room is in",
-    "[ecs.md](ecs.md#when-the-quota-of-vcpus-is-used-up).",
-    "",
     "## Rates of AWS",
     "",
     "What the backend keeps to; where an account's differ, `ecs.api_rates` says so, each as `name=burst/second`.",
@@ -78,16 +60,6 @@ export function render(): string {
     "less often than that, it refuses, and the backend slows down.",
     "",
   ].join("\n");
-}
-
-function troubleRow({ name, words, seen, again, told }: StartTrouble): string {
-  const tried =
-    again === "room"
-      ? "waits for room, for `ecs.quota_timeout` at most"
-      : `${again.most} times, with pauses of ${longestWaitMs(again) / 1000} s in all`;
-  const places = { call: "a refused call", end: "a task's end" };
-  const where = seen.map((each) => places[each]).join(", ");
-  return `| \`${name}\` | \`${words.source.replaceAll("|", "\\|")}\` | ${where} | ${tried} | ${told} |`;
 }
 
 function table(settings: readonly Pick<CloudSetting, "name" | "why">[]): string[] {

@@ -66,11 +66,25 @@ describe("containers as jobs of an Azure that", () => {
     );
   });
 
+  it("fails replicas before their containers run puts another job, which runs once, and keeps none", async () => {
+    const id = await ok("create", "busybox", "echo", "ran");
+    aca.azure.app.failReplicas(jobOf(id));
+    assert.equal(await ok("start", "--attach", id), "ran");
+    assert.equal(calls("Jobs_Start"), 2);
+    const args = ["events", "--since", "0", "--until", "0s", "--filter", `container=${id}`];
+    const told = await ok(...args, "--filter", "event=start_waits");
+    assert.match(told, /try 2 of 3 in 2 s: the job's execution has failed/);
+    await ok("rm", id);
+    await untilTrue(() => !aca.azure.app.jobs.names().some((job) => job.startsWith(jobOf(id))));
+  });
+
   it("has given a role only just, is throttled or at another operation lets them start a little later", async () => {
     const errors = [
       { code: "AuthorizationFailed", status: 403 },
       { code: "TooManyRequests", status: 429 },
       { code: "Conflict", status: 409 },
+      { code: "ManagedEnvironmentNotReadyForAppCreation", status: 400 },
+      { code: "NobodyHasSeenThisCode", status: 400 },
       { code: "ServiceUnavailable", status: 503 },
     ];
     const ran = errors.map((error) => runWith({ on: "app.Jobs_CreateOrUpdate", error }));
@@ -95,8 +109,9 @@ describe("containers as jobs of an Azure that", () => {
 
   it("refuses a start for good is left no job", async () => {
     const id = await ok("create", "busybox", "true");
-    aca.azure.faults.add({ on: "app.Jobs_Start", error: { code: "NotToday", message: "not today" } });
+    aca.azure.faults.add({ on: "app.Jobs_Start", error: { code: "InvalidRequest", message: "not today" } });
     const { code, errorText } = await aca.daemon.docker("start", id);
+    assert.equal(calls("Jobs_Start"), 1);
     assert.equal(code, 1);
     assert.match(errorText, /not today/);
     await untilTrue(() => !aca.azure.app.jobs.names().includes(jobOf(id)));

@@ -1,8 +1,7 @@
-/** Starts that AWS fails for reasons that pass, and for reasons that last: what is asked again, and what is told of it. */
+/** Starts that AWS fails before the command has begun: what is asked again, what is not, and what is told of it. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 
-import { startTroubles } from "../../src/backends/ecs/tasks/start-troubles.ts";
 import type { StartFailure } from "../simulators/aws/services/ecs/start-failures.ts";
 import type { Fault } from "../simulators/common/faults.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
@@ -18,54 +17,61 @@ const refused = (code: string, message: string, times = 1): Played => ({
   call: { code, message, status: 400 },
   times,
 });
+const ended = (kind: StartFailure["kind"], reason?: string, stopCode?: StartFailure["stopCode"]): Played => ({
+  end: { kind, ...(reason !== undefined && { reason }), ...(stopCode !== undefined && { stopCode }) },
+});
 
-/** Rows that {@link file://./quota.test.ts} and {@link file://./mishaps.test.ts} show. */
-const elsewhere = ["vcpu-quota", "no-interface"];
-
-const passing: readonly (readonly [row: string, what: string, Played])[] = [
-  ["capacity", "capacity as a failure", { end: { kind: "capacity" } }],
+const passing: readonly (readonly [what: string, Played])[] = [
+  ["there is no capacity", ended("capacity")],
   [
-    "capacity",
-    "capacity as an exception",
+    "there is no capacity, as an exception",
     refused("ClientException", "Capacity is unavailable at this time. Please try again later"),
   ],
+  ["ECS fails", ended("interface", "InternalError: failed to create container model")],
+  ["the host fails", ended("pull", "Task stopped because the host it ran on failed", "TerminationNotice")],
+  ["Spot takes the task back", ended("pull", "Your Spot Task was interrupted.", "SpotInterruption")],
+  ["there is no disk in time", ended("interface", "Timeout waiting for EphemeralStorage provisioning")],
+  ["a file system is out of reach", ended("mount")],
   [
-    "capacity",
-    "capacity as a task's end",
-    { end: { kind: "interface", reason: "Capacity is unavailable at this time. Please try again later" } },
+    "the registry is asked too much",
+    ended("pull", "CannotPullContainerError: toomanyrequests: You have reached your pull rate limit."),
   ],
-  ["interface-timeout", "a network interface", { end: { kind: "interface" } }],
-  ["efs-timeout", "a file system", { end: { kind: "mount" } }],
-  ["pull-timeout", "a registry", { end: { kind: "pull" } }],
-  ["log-driver", "a log", { end: { kind: "logs" } }],
   [
-    "new-security-group",
-    "a security group",
+    "the registry is down",
+    ended("pull", "CannotPullContainerError: unexpected status from HEAD request: 503 Service Unavailable"),
+  ],
+  [
+    "EC2 is asked too much",
+    ended(
+      "interface",
+      "Unexpected EC2 error while attempting to Create Network Interface in subnet 'subnet-1': Rate exceeded",
+    ),
+  ],
+  [
+    "a security group is new",
     refused("InvalidParameterException", "The security group 'sg-1' does not exist"),
   ],
-  [
-    "service-linked-role",
-    "the service-linked role",
-    refused("InvalidParameterException", "Unable to assume the service linked role."),
-  ],
-  ["access-denied", "a permission", refused("AccessDeniedException", "is not authorized")],
   // Refused once, a call is made again with the credentials that are there by then.
-  ["expired-token", "a token", refused("ExpiredTokenException", "The security token has expired", 2)],
+  ["a token is old", refused("ExpiredTokenException", "The security token has expired", 2)],
 ];
 
-const lasting: readonly (readonly [what: string, StartFailure])[] = [
+const lasting: readonly (readonly [what: string, Played])[] = [
   [
     "an unknown manifest",
-    { kind: "pull", reason: "CannotPullContainerError: manifest unknown: Requested image not found" },
+    ended("pull", "CannotPullContainerError: manifest unknown: Requested image not found"),
   ],
   [
     "a secret that may not be read",
-    {
-      kind: "logs",
-      reason:
-        "ResourceInitializationError: unable to pull secrets or registry auth: AccessDeniedException: User is not authorized to perform: secretsmanager:GetSecretValue",
-    },
+    ended(
+      "logs",
+      "ResourceInitializationError: unable to pull secrets or registry auth: AccessDeniedException: User is not authorized to perform: secretsmanager:GetSecretValue",
+    ),
   ],
+  ["a log group that is not there", ended("logs", "ResourceInitializationError: ResourceNotFoundException")],
+  ["somebody in ECS who stops it", ended("pull", "by hand", "UserInitiated")],
+  ["an agent that ends", ended("pull", "Essential container in task exited", "EssentialContainerExited")],
+  ["a cluster that is not there", refused("ClusterNotFoundException", "Cluster not found.", 2)],
+  ["an invalid request", refused("InvalidParameterException", "No Fargate configuration exists", 2)],
 ];
 
 describe("a start that AWS fails", { concurrency: 4 }, () => {
@@ -87,6 +93,9 @@ describe("a start that AWS fails", { concurrency: 4 }, () => {
       .map(({ input }) => input as { readonly clientToken: string })
       .filter((input) => JSON.stringify(input).includes(id));
 
+  const tasksOf = (id: string) =>
+    ecs.aws.ecs.tasks.filter(({ state }) => JSON.stringify(state.overrides).includes(id));
+
   /** Has a container's start fail. @returns lets its second try go on, which waits until then */
   const play = (id: string, played: Played): (() => void) => {
     const second = Promise.withResolvers<void>();
@@ -103,43 +112,66 @@ describe("a start that AWS fails", { concurrency: 4 }, () => {
     return second.resolve;
   };
 
-  it("has a row for each reason that passes", () => {
-    const shown = new Set([...passing.map(([row]) => row), ...elsewhere]);
-    assert.deepEqual(shown, new Set(startTroubles.map(({ name }) => name)));
-  });
-
-  for (const [row, what, played] of passing) {
-    it(`asks again, with another token, where ${what} is not to be had for a moment`, async () => {
-      const id = await create("true");
+  for (const [what, played] of passing) {
+    it(`asks again, with another token, where ${what}, and runs once`, async () => {
+      const id = await create("echo", "ran");
       const tryAgain = play(id, played);
       const start = ok("start", "--attach", id);
-      const wait = `waits to be started: ${startTroubles.find(({ name }) => name === row)?.told}; try 2 of`;
+      const wait = "waits to be started: try 2 of 3 in 2 s: ";
       const inspect = (format: string): Promise<string> => ok("inspect", "--format", format, id);
       await untilTrue(async () => (await inspect("{{.State.Error}}")).startsWith(wait));
       assert.match(await ok("ps", "--all", "--format", "{{.Status}}"), /Created \(waits: /);
       tryAgain();
-      await start;
+      assert.equal(await start, "ran");
       assert.equal(await inspect("{{.State.ExitCode}} {{.State.Error}}"), "0 ");
       const tokens = requestsFor(id).map(({ clientToken }) => clientToken);
       assert.equal(new Set(tokens).size, 2, `${tokens.length} requests`);
       assert.ok(ecs.daemon.output.includes(wait));
       const args = ["events", "--since", "0", "--until", "0s", "--filter", `container=${id}`];
-      assert.match(await ok(...args, "--filter", "event=start_waits"), /try 2 of/);
+      assert.match(await ok(...args, "--filter", "event=start_waits"), /try 2 of 3/);
+      assert.match(await inspect("{{json .StartPhases}}"), /"Name":"wait"/);
       await ok("rm", id);
+      await untilTrue(() => tasksOf(id).every(({ state }) => state.lastStatus === "STOPPED"));
     });
   }
 
-  for (const [what, failure] of lasting) {
+  for (const [what, played] of lasting) {
     it(`says at once so where it is ${what}`, async () => {
       const id = await create("true");
-      play(id, { end: failure });
+      play(id, played);
       const { code, errorText } = await ecs.daemon.docker("start", id);
       assert.equal(code, 1);
-      assert.ok(errorText.includes(failure.reason ?? ""), errorText);
+      const { message = "" } = "end" in played ? { message: played.end.reason } : played.call;
+      assert.ok(errorText.includes(message), errorText);
       assert.equal(requestsFor(id).length, 1);
       await ok("rm", id);
     });
   }
+
+  it("registers again what others register at that moment", async () => {
+    const where = (input: unknown): boolean => JSON.stringify(input).includes("vol-concurrent");
+    const message = "Too many concurrent attempts to create a new revision of the specified family.";
+    const on = "ecs.RegisterTaskDefinition";
+    ecs.aws.faults.add({ on, where, error: { code: "ClientException", message, status: 400 } });
+    assert.equal(await ok("run", "--rm", "--volume", "concurrent:/kept", "busybox", "echo", "ran"), "ran");
+    assert.equal(ecs.aws.calls.all(on).filter(({ input }) => where(input)).length, 2);
+    await ok("volume", "rm", "concurrent");
+  });
+
+  it("is asked again as long as a right may be new that it needs, and fails with AWS's words", async () => {
+    const message = "is not authorized to perform: ecs:RunTask";
+    const [new_, missing] = [await create("echo", "ran"), await create("true")];
+    play(new_, refused("AccessDeniedException", message))();
+    play(missing, refused("AccessDeniedException", message, Infinity))();
+    const [ran, { code, errorText }] = await Promise.all([
+      ok("start", "--attach", new_),
+      ecs.daemon.docker("start", missing),
+    ]);
+    assert.equal(ran, "ran");
+    assert.equal(code, 1);
+    assert.ok(errorText.includes(message), errorText);
+    await ok("rm", new_, missing);
+  });
 
   it("is not tried again once something of it has run", async () => {
     const { code } = await ecs.daemon.docker("run", "--name", "ran", "busybox", "false");
@@ -150,7 +182,7 @@ describe("a start that AWS fails", { concurrency: 4 }, () => {
 
   it("ends with AWS's words when it has been tried enough", async () => {
     const id = await create("true");
-    play(id, { end: { kind: "pull", times: 3 } });
+    play(id, { end: { kind: "pull", times: 3 } })();
     const { code, errorText } = await ecs.daemon.docker("start", id);
     assert.equal(code, 1);
     assert.match(

@@ -5,8 +5,6 @@ import { createHttpHeaders, createPipelineRequest, RestError } from "@azure/core
 import { CredentialUnavailableError } from "@azure/identity";
 
 import { remedyOf } from "../../../common/errors.ts";
-import { troubleOf } from "../../common/cloud/start-troubles.ts";
-import { startTroubles } from "../jobs/start-troubles.ts";
 import { AzureError, isMissing } from "./errors.ts";
 
 const refusal = (statusCode: number, code: string, message = "Azure's own words") =>
@@ -74,28 +72,37 @@ describe("an error of Azure", () => {
   });
 });
 
-describe("troubles of starts", () => {
-  it("that pass are known by Azure's codes and words", () => {
-    for (const [error, name] of [
-      [refusal(403, "AuthorizationFailed"), "authorization"],
-      [refusal(409, "Conflict"), "conflict"],
-      [refusal(404, "ResourceNotFound"), "new-job"],
-      [refusal(400, "MaxCores", "Maximum Allowed Cores exceeded for the Managed Environment"), "core-quota"],
-    ] as const) {
-      assert.equal(troubleOf(startTroubles, "call", error.message)?.name, name);
-    }
-  });
+describe("a start that Azure refuses", () => {
+  const template = "InvalidParameterValueInContainerTemplate";
+  const failed = (words: string) =>
+    new AzureError(
+      "Jobs_CreateOrUpdate",
+      new Error(`The long-running operation has failed. ContainerAppOperationError. ${words}`),
+    );
 
-  it("that do not pass are told at once", () => {
-    for (const error of [
-      refusal(404, "ResourceGroupNotFound"),
-      refusal(
-        400,
-        "InvalidParameterValueInContainerTemplate",
-        "template.containers.main.image: MANIFEST_UNKNOWN",
-      ),
-    ]) {
-      assert.equal(troubleOf(startTroubles, "call", error.message), undefined);
+  it("goes on, unless the reason lasts", () => {
+    for (const [prospect, error] of [
+      ["denied", refusal(403, "AuthorizationFailed")],
+      ["denied", refusal(403, "AuthorizationPermissionMismatch")],
+      ["room", refusal(400, "MaxCores", "Maximum Allowed Cores exceeded for the Managed Environment")],
+      ["passes", refusal(409, "Conflict")],
+      ["passes", refusal(404, "ResourceNotFound")],
+      ["passes", refusal(400, "ManagedEnvironmentNotReadyForAppCreation")],
+      ["passes", refusal(400, "NobodyHasSeenThisCode")],
+      ["passes", failed("Provisioning of the revision has failed.")],
+      ["passes", failed("Invalid value: template.containers.main.image: TOOMANYREQUESTS")],
+      ["passes", refusal(400, template, "template.containers.main.image: dial tcp: i/o timeout")],
+      ["passes", refusal(400, template, "template.containers.main.image: 503 Service Unavailable")],
+      ["lasts", refusal(400, template, "template.containers.main.image: MANIFEST_UNKNOWN")],
+      ["lasts", refusal(400, template, "template.containers.main.image: UNAUTHORIZED")],
+      ["lasts", refusal(400, template, "template.containers.main.resources is out of range")],
+      ["lasts", failed("template.containers.main.image: MANIFEST_UNKNOWN")],
+      ["lasts", refusal(404, "ResourceGroupNotFound")],
+      ["lasts", refusal(400, "InvalidRequestContent")],
+      ["lasts", refusal(403, "RequestDisallowedByPolicy")],
+      ["lasts", refusal(403, "AuthenticationFailed")],
+    ] as const) {
+      assert.equal(error.prospect, prospect, error.message);
     }
   });
 });

@@ -4,6 +4,7 @@ import type { PipelineResponse } from "@azure/core-rest-pipeline";
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../common/cloud/cloud-error.ts";
 import { clockClause } from "../../common/cloud/clock-difference.ts";
+import { isLastingCode, type Prospect, quotesRefusal } from "../../common/cloud/start-prospect.ts";
 import { statusLine } from "../../common/images/registry/registry-errors.ts";
 import { roleFor } from "./roles.ts";
 
@@ -37,6 +38,20 @@ export class AzureError extends CloudError {
 
   override get isDenied(): boolean {
     return this.status === forbiddenStatus;
+  }
+
+  override get prospect(): Prospect {
+    if (room.test(this.message)) {
+      return "room";
+    }
+    if (isJustMade(this)) {
+      return "passes";
+    }
+    if (this.status === 0 || image.test(this.message)) {
+      return quotesRefusal(this.message) ? "lasts" : "passes";
+    }
+    const isNoRole = this.isDenied && !/Authori[sz]/.test(this.code); // A policy, or a key.
+    return isNoRole || isLastingCode(this.code) ? "lasts" : super.prospect;
   }
 
   override get remedy(): string | undefined {
@@ -95,6 +110,19 @@ export function isTransientFailure(error: unknown): boolean {
  */
 export function isUntold(error: unknown): boolean {
   return [401, 403, notFoundStatus, tooManyRequests].includes(statusOf(error));
+}
+
+/** A full environment has no code of its own. */
+const room = /maximum allowed cores|(cores?|cpu)\b.*\bquota|quota\b.*\b(cores?|cpu)\b|MaxNumberOfJobs/i;
+/** A registry's answer comes in the code of an invalid template, or of an operation that was accepted and has failed. */
+const image = /template\.containers\S*\.image|ContainerAppOperationError/;
+
+/** Whether a job or an identity is not known yet that was made a moment ago. */
+function isJustMade({ operation, code, message }: AzureError): boolean {
+  return (
+    (/^Jobs_(CreateOrUpdate|Start)$/.test(operation) && /^(Resource|Job)NotFound$/.test(code)) ||
+    /identity.*(not (yet )?(found|assigned|available)|does not exist)/is.test(message)
+  );
 }
 
 const requestTimeout = 408;

@@ -63,7 +63,7 @@ export function viewOf(
     outOfMemory: "",
     interruption,
     reason: interruption || reasonOf(status, stopReason),
-    neverRan: false, // Azure does not tell.
+    prospect: isFailure(status) && !isTimeout ? "passes" : "lasts", // Azure tells no reasons of failures.
     stoppedAt: stopped ? endTime : undefined,
     times: { created: startTime },
   };

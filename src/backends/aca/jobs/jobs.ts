@@ -12,7 +12,6 @@ import { containerTag, formatTask, generationTag, instanceTag, parseTask, type T
 import { withSecrets } from "./job.ts";
 import { type JobRequest, parseRequest } from "./job-requests.ts";
 import { isOver, type JobFacts, viewOf } from "./job-view.ts";
-import { startTroubles } from "./start-troubles.ts";
 
 /** Settings of {@link ContainerJobs}, and what it calls. */
 export interface ContainerJobsOptions {
@@ -49,6 +48,8 @@ const visibleAfterMs = 10_000;
 const visiblePollMs = 1_000;
 const describedAtOnce = 50;
 const createdStatus = 201;
+/** A role that was just assigned takes minutes to hold everywhere. */
+const grantDelayMs = 120_000;
 
 /** The jobs of an instance. Every call throws AzureError. */
 export class ContainerJobs implements CloudTasks {
@@ -61,7 +62,7 @@ export class ContainerJobs implements CloudTasks {
   };
   readonly describedAtOnce = describedAtOnce;
   readonly tellsPhases = false;
-  readonly troubles = startTroubles;
+  readonly grantDelayMs = grantDelayMs;
   readonly #options: ContainerJobsOptions;
   readonly #logger: Logger;
   readonly #facts = new Map<string, JobFacts>();
@@ -88,7 +89,7 @@ export class ContainerJobs implements CloudTasks {
     } catch (error) {
       if (error instanceof AzureError) {
         this.#options.failed(asked.name, asked.containerId);
-        return { reason: error.message, cause: error };
+        return { reason: error.message, cause: error, prospect: error.prospect };
       }
       throw error;
     }

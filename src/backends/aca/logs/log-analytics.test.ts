@@ -146,7 +146,10 @@ describe("a log in Log Analytics", () => {
         Object.assign(new Error("no"), { statusCode: 403, code: "InsufficientAccessError" }),
       ),
     );
-    await assert.rejects(linesOf(space), /Query_Execute: no \(InsufficientAccessError\)/);
+    await assert.rejects(
+      linesOf(space),
+      /Query_Execute: no; that is for the role Log Analytics Reader \(InsufficientAccessError\)/,
+    );
   });
 });
 

@@ -1,5 +1,6 @@
 /** Failures of calls of a cloud, as far as what follows them is the same in all clouds. */
 import { SockerlessError } from "../../../common/errors.ts";
+import type { Prospect } from "./start-prospect.ts";
 
 /**
  * The effect of a failed call: none, and none if it is made again (`refused`); none, because there were too
@@ -14,6 +15,11 @@ export abstract class CloudError extends SockerlessError {
   /** Whether the cloud has refused it because the caller has no right to it, or none yet. */
   get isDenied(): boolean {
     return false;
+  }
+
+  /** How a start goes on that the cloud has refused so. */
+  get prospect(): Prospect {
+    return this.isDenied ? "denied" : "passes";
   }
 }
 

@@ -10,7 +10,7 @@
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress } from "../driver/launches.ts";
 import type { ResolvedMount, WorkloadSpec } from "../driver/workload-spec.ts";
-import type { StartTrouble } from "./start-troubles.ts";
+import type { Prospect } from "./start-prospect.ts";
 
 /** A cloud's own terms, for messages to users. */
 export interface CloudNames {
@@ -54,8 +54,8 @@ export interface TaskView {
   readonly interruption: string;
   /** Why it has ended, all that the cloud says of it. */
   readonly reason: string;
-  /** It ended before anything of it ran: another may take its place. */
-  readonly neverRan: boolean;
+  /** How its start goes on where it has ended before its agent answered. */
+  readonly prospect: Prospect;
   readonly stoppedAt: Date | undefined;
   /** How it came up, by the cloud's clock, as far as the cloud has told. */
   readonly times: TaskTimes;
@@ -90,6 +90,7 @@ export interface TaskRefusal {
   readonly reason: string;
   /** The failure of the call; undefined: the cloud has answered, with no task. */
   readonly cause: unknown;
+  readonly prospect: Prospect;
 }
 
 /** The cloud's answer to a request for a task. */
@@ -126,8 +127,8 @@ export interface CloudTasks {
   isAnyRunning(): Promise<boolean>;
   /** The stream of the cloud's log to which a task writes. */
   logStreamOf(task: string): string;
-  /** Reasons for which starts fail that pass, in the cloud's words. */
-  readonly troubles: readonly StartTrouble[];
+  /** How long a right that was just granted may be denied all the same, milliseconds. */
+  readonly grantDelayMs: number;
 }
 
 /**

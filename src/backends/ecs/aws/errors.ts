@@ -2,7 +2,9 @@
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../common/cloud/cloud-error.ts";
 import { clockClause } from "../../common/cloud/clock-difference.ts";
+import { isLastingCode, type Prospect } from "../../common/cloud/start-prospect.ts";
 import { statusLine } from "../../common/images/registry/registry-errors.ts";
+import { prospectOfWords } from "./start-prospects.ts";
 
 /** The services that this backend calls, as its messages name them. */
 export type AwsServiceName =
@@ -54,6 +56,11 @@ export class AwsError extends CloudError {
 
   override get isDenied(): boolean {
     return denied.test(this.code);
+  }
+
+  override get prospect(): Prospect {
+    const isLasting = isLastingCode(this.code) && !mayHaveNewCredentials(this);
+    return prospectOfWords(this.message) ?? (isLasting ? "lasts" : super.prospect);
   }
 
   override get remedy(): string | undefined {

@@ -40,19 +40,24 @@ describe("RunTask", () => {
 
   it("takes failures for what they are, though they come as a success", async () => {
     const answer = await run(() => ({ failures: [{ reason: "RESOURCE:ENI", detail: "none is left" }] }));
-    assert.deepEqual(answer, { reason: "RESOURCE:ENI: none is left", cause: undefined });
+    assert.deepEqual(answer, {
+      reason: "RESOURCE:ENI: none is left",
+      cause: undefined,
+      prospect: "capacity",
+    });
   });
 
   it("answers a refusal in the same words, however AWS puts it", async () => {
     const full = refusal("ecs", "RunTask", "ClientException", quota);
     const reason = `ecs: RunTask: ${quota} (ClientException)`;
-    assert.deepEqual(await run(refusing(full)), { reason, cause: full });
+    assert.deepEqual(await run(refusing(full)), { reason, cause: full, prospect: "room" });
     const failed = await run(() => ({ failures: [{ reason: quota }] }));
-    assert.deepEqual(failed, { reason: quota, cause: undefined });
+    assert.deepEqual(failed, { reason: quota, cause: undefined, prospect: "room" });
     const denied = refusal("ecs", "RunTask", "InvalidParameterException", "unable to assume the role");
     assert.deepEqual(await run(refusing(denied)), {
       reason: denied.message,
       cause: denied,
+      prospect: "lasts",
     });
   });
 

@@ -11,12 +11,17 @@ import {
   StopTaskCommand,
 } from "@aws-sdk/client-ecs";
 
-import { type CloudTasks, RequestStale, type TaskAnswer } from "../../common/cloud/cloud-tasks.ts";
+import {
+  type CloudTasks,
+  RequestStale,
+  type TaskAnswer,
+  type TaskRefusal,
+} from "../../common/cloud/cloud-tasks.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError, isAwsError } from "../aws/errors.ts";
+import { prospectOfWords } from "../aws/start-prospects.ts";
 import { logStreamPrefix, mainContainerName } from "../definitions/definition.ts";
 import { ownReason } from "./reasons.ts";
-import { startTroubles } from "./start-troubles.ts";
 import { viewOf } from "./task-view.ts";
 
 /** Settings of {@link ecsTasks}, and what it calls. */
@@ -32,6 +37,8 @@ const noDefinition =
   /task ?definition .*(inactive|not found|does not exist)|unable to describe task definition/i;
 /** Tasks that one call of DescribeTasks takes, and a page of ListTasks has. */
 const pageSize = 100;
+/** A policy of IAM holds everywhere after some seconds. */
+const grantDelayMs = 10_000;
 
 /** The tasks of a cluster; they are named by their ARNs. Every call throws AwsError. */
 export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTasks {
@@ -70,7 +77,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
         const command = new RunTaskCommand(JSON.parse(request) as RunTaskCommandInput);
         const { tasks = [], failures = [] } = await ecs.send(command, { abortSignal });
         const task = tasks[0]?.taskArn;
-        return task === undefined ? { reason: describeFailures(failures), cause: undefined } : { task };
+        return task === undefined ? refusalOf(failures) : { task };
       } catch (error) {
         const task = taskOfConflict(error);
         if (task !== undefined) {
@@ -80,7 +87,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
           throw new RequestStale(error.message, { cause: error });
         }
         if (error instanceof AwsError) {
-          return { reason: error.message, cause: error };
+          return { reason: error.message, cause: error, prospect: error.prospect };
         }
         throw error;
       }
@@ -111,7 +118,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
 
     // `arn:aws:ecs:…:task/<cluster>/<ID>` writes to `<prefix>/main/<ID>`.
     logStreamOf: (task) => `${logStreamPrefix}/${mainContainerName}/${task.slice(task.lastIndexOf("/") + 1)}`,
-    troubles: startTroubles,
+    grantDelayMs,
   };
 }
 
@@ -119,6 +126,12 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
 function taskOfConflict(error: unknown): string | undefined {
   const cause = isAwsError(error, "ConflictException") ? error.cause : undefined;
   return cause instanceof ConflictException ? cause.resourceIds?.[0] : undefined;
+}
+
+/** An answer without a task, which comes as a success. */
+function refusalOf(failures: readonly Failure[]): TaskRefusal {
+  const reason = describeFailures(failures);
+  return { reason, cause: undefined, prospect: prospectOfWords(reason) ?? "passes" };
 }
 
 function describeFailures(failures: readonly Failure[]): string {

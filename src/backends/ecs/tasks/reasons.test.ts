@@ -4,13 +4,10 @@ import { describe, it } from "node:test";
 import type { Task } from "@aws-sdk/client-ecs";
 
 import { isErrorKind } from "../../../common/errors.ts";
-import { exitOfTask, failureOfTask as failureOf, PassingFailure } from "../../common/cloud/tasks/task-end.ts";
-import type { TaskView } from "../../common/cloud/cloud-tasks.ts";
-import { startTroubles } from "./start-troubles.ts";
+import { exitOfTask, failureOfTask, PassingFailure } from "../../common/cloud/tasks/task-end.ts";
 import { viewOf } from "./task-view.ts";
 
 const now = new Date("2026-11-20T12:00:00Z");
-const failureOfTask = (view: TaskView) => failureOf({ troubles: startTroubles }, view);
 
 function stopped(fields: Partial<Task>, main: object = {}) {
   return viewOf({
@@ -96,13 +93,12 @@ describe("a task that got no network interface", () => {
       const stoppedReason = `Unexpected EC2 error while attempting to Create Network Interface in subnet 'subnet-1': ${word}`;
       const failure = failureOfTask(stopped({ stopCode: "TaskFailedToStart", stoppedReason }));
       assert.ok(failure instanceof PassingFailure);
-      assert.equal(failure.trouble.again, "room");
+      assert.equal(failure.prospect, "room");
       assert.ok(isErrorKind(failure, "unavailable"));
       assert.equal(failure.message, `failed to start a task for the container: ${stoppedReason}`);
     }
-    const other = failureOfTask(
-      stopped({ stopCode: "TaskFailedToStart", stoppedReason: "CannotPullContainerError" }),
-    );
+    const stoppedReason = "CannotPullContainerError: manifest unknown";
+    const other = failureOfTask(stopped({ stopCode: "TaskFailedToStart", stoppedReason }));
     assert.ok(!(other instanceof PassingFailure));
   });
 });

@@ -1,6 +1,8 @@
 /** Why a task is no more, in AWS's words. */
 import type { Task } from "@aws-sdk/client-ecs";
 
+import { type Prospect, quotesRefusal } from "../../common/cloud/start-prospect.ts";
+import { prospectOfWords } from "../aws/start-prospects.ts";
 import { mainContainerName } from "../definitions/definition.ts";
 
 /** Begins the reasons that this backend gives when it stops a task. */
@@ -11,12 +13,16 @@ const interruptions: Readonly<Record<string, string>> = {
   TerminationNotice: "the task was ended by AWS",
 };
 
-/** Whether a task has ended before its container, or anything else of it but the copying of the agent, ran. */
-export function neverRan({ stopCode, containers = [] }: Task): boolean {
-  return (
-    stopCode === "TaskFailedToStart" &&
-    containers.every(({ name, exitCode }) => name !== mainContainerName || exitCode === undefined)
-  );
+/**
+ * How a start goes on whose task has ended before its agent answered: what somebody in ECS has stopped, and an agent that
+ * has ended by itself, would end so again.
+ */
+export function prospectOfEnd(task: Task): Prospect {
+  if (task.stopCode === "UserInitiated" || task.stopCode === "EssentialContainerExited") {
+    return "lasts";
+  }
+  const reason = reasonOf(task);
+  return prospectOfWords(reason) ?? (quotesRefusal(reason) ? "lasts" : "passes");
 }
 
 /** Everything that AWS says about a task's end, each thing once. */

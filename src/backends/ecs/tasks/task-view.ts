@@ -3,7 +3,7 @@ import type { Container, Task } from "@aws-sdk/client-ecs";
 import { containerVariable, generationVariable } from "../../common/cloud/agents/agent-environment.ts";
 import type { TaskView } from "../../common/cloud/cloud-tasks.ts";
 import { mainContainerName } from "../definitions/definition.ts";
-import { interruptionOf, neverRan, outOfMemory, reasonOf } from "./reasons.ts";
+import { interruptionOf, outOfMemory, prospectOfEnd, reasonOf } from "./reasons.ts";
 
 /** Reads AWS's description of a task. */
 export function viewOf(task: Task): TaskView {
@@ -23,7 +23,7 @@ export function viewOf(task: Task): TaskView {
     outOfMemory: outOfMemory(task),
     interruption: interruptionOf(task),
     reason: reasonOf(task),
-    neverRan: neverRan(task),
+    prospect: prospectOfEnd(task),
     stoppedAt: task.stoppedAt ?? task.executionStoppedAt,
     times: {
       created: task.createdAt,

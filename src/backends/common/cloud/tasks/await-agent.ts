@@ -7,12 +7,12 @@ import { isRefusal } from "../cloud-error.ts";
 import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
-import { failureOfTask, startFailure } from "./task-end.ts";
+import { failureOfRefusal, failureOfTask, startFailure } from "./task-end.ts";
 import { type TellPhase, tellTimes } from "./task-phases.ts";
 
 /** Parts of the driver that the wait for an agent needs. */
 export interface AwaitOptions {
-  readonly cloud: Pick<CloudTasks, "troubles" | "names">;
+  readonly cloud: Pick<CloudTasks, "names" | "grantDelayMs">;
   readonly poller: Pick<TaskPoller, "listen" | "hasten">;
   readonly finder: Pick<AgentFinder, "await" | "describeSilence">;
   readonly clock: Clock;
@@ -21,8 +21,8 @@ export interface AwaitOptions {
 
 /** Right after a start the cloud may not know a task; after this long it is lost. */
 const missingLimitMs = 60_000;
-/** A refusal that lasts so long is the cloud's last word: a permission may take a moment to hold everywhere. */
-const refusedLimitMs = 5_000;
+/** A refusal of a look that lasts so long is the cloud's last word: what was just made is not known everywhere. */
+const lastingLimitMs = 5_000;
 
 /**
  * Waits until the agent of a task answers.
@@ -52,7 +52,13 @@ export async function awaitAgent(
     if (view === "missing") {
       missingSinceMs ??= clock.nowMs();
       if (clock.nowMs() - missingSinceMs > missingLimitMs) {
-        found.reject(startFailure(cloud, `${cloud.names.service} does not know the task any more`));
+        found.reject(
+          failureOfRefusal({
+            reason: `${cloud.names.service} does not know the task any more`,
+            cause: undefined,
+            prospect: "passes",
+          }),
+        );
       }
       return;
     }
@@ -60,7 +66,7 @@ export async function awaitAgent(
     last = view;
     tellTimes(view.times, options.phase);
     if (view.stopped || (view.stopping && view.isReasonTold)) {
-      found.reject(failureOfTask(cloud, view));
+      found.reject(failureOfTask(view));
     } else if (view.address !== undefined && view.address !== address) {
       address = view.address;
       finder.await(containerId, { task, address }, scope).then(found.resolve, () => {});
@@ -71,13 +77,16 @@ export async function awaitAgent(
   };
   const hearFailure = (error: unknown): void => {
     failure = error;
-    if (!isRefusal(error)) {
+    if (!isRefusal(error) || error.prospect === "passes") {
       refusedSinceMs = undefined;
       return;
     }
     refusedSinceMs ??= clock.nowMs();
-    if (clock.nowMs() - refusedSinceMs >= refusedLimitMs) {
-      found.reject(startFailure(cloud, error.message, error));
+    if (
+      clock.nowMs() - refusedSinceMs >=
+      (error.prospect === "denied" ? cloud.grantDelayMs : lastingLimitMs)
+    ) {
+      found.reject(startFailure(error.message, error));
     }
   };
   const unlisten = poller.listen(task, hear, hearFailure);

@@ -21,7 +21,7 @@ import type { StartStep, TaskAnswer, TaskView } from "../cloud-tasks.ts";
 import type { State } from "../../state/state.ts";
 import type { Sealer } from "../seal.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
-import { failedCall, noRoom, taskView, testCloud } from "../testing/cloud.ts";
+import { noRoom, refusal, taskView, testCloud } from "../testing/cloud.ts";
 import { passing } from "../testing/passing.ts";
 import { workloadSpec } from "../testing/workload-spec.ts";
 import { launch } from "./launch.ts";
@@ -109,8 +109,8 @@ const agents = {
 function failing(...outcomes: CallOutcome[]) {
   return testCloud({
     async run() {
-      const cause = failedCall((outcomes.length > 1 ? outcomes.shift() : outcomes[0]) ?? "unknown");
-      return { reason: cause.message, cause };
+      const outcome = (outcomes.length > 1 ? outcomes.shift() : outcomes[0]) ?? "unknown";
+      return refusal(outcome, "lasts", outcome);
     },
   });
 }
@@ -208,7 +208,7 @@ describe("a start", () => {
   });
 
   it("has its time for itself, without the wait for a quota", async () => {
-    const refused: TaskAnswer = { reason: noRoom, cause: undefined };
+    const refused: TaskAnswer = refusal(noRoom, "room");
     const answers: TaskAnswer[] = [refused, { task: "task/1" }];
     const cloud = testCloud({
       run: async () => answers.shift() ?? refused,
@@ -324,8 +324,7 @@ describe("a start", () => {
         async run(request) {
           asked.push(request);
           const answer = answers[Math.min(asked.length, answers.length) - 1] ?? "down";
-          const cause = failedCall("unknown", "down");
-          return answer === "down" ? { reason: cause.message, cause } : answer;
+          return answer === "down" ? refusal("down", "passes", "unknown") : answer;
         },
         listOwn: async () => ["0", "1", "earlier", "other"],
       });
@@ -378,6 +377,8 @@ describe("a start", () => {
     const cutOff: TaskFields = { launchGeneration: 1n, request: "gale", phase: TaskPhase.UNSPECIFIED };
 
     const fog = { reason: "the fog is too thick" };
+    const noImage = { reason: "there is no such image", prospect: "lasts" } as const;
+    const leaving = { stopping: true, isReasonTold: true };
 
     it("asks for another task, which a new request names, and tells each try", async () => {
       const answers = ["1", "2", "3"].map((task) => ({ task }));
@@ -387,9 +388,9 @@ describe("a start", () => {
       assert.deepEqual(asked, ["gale", "gale+1", "gale+1+2"]);
       assert.deepEqual(told, [
         "goes on",
-        "nothing flies in fog; try 2 of 3 in 2 s: the fog is too thick",
+        "try 2 of 3 in 2 s: the fog is too thick",
         "goes on",
-        "nothing flies in fog; try 3 of 3 in 4 s: the fog is too thick",
+        "try 3 of 3 in 10 s: the fog is too thick",
         "goes on",
       ]);
     });
@@ -401,30 +402,55 @@ describe("a start", () => {
       assert.equal(asked.length, 3);
     });
 
-    it("is not tried again where something of it has run", async () => {
-      const { started, asked } = troubled([{ task: "1" }], { 1: { ...fog, neverRan: false } });
-      await assert.rejects(started(), /the fog is too thick/);
-      assert.equal(asked.length, 1);
+    it("has the task of each try stopped, which may be on its way all the same", async () => {
+      const answers = ["1", "2"].map((task) => ({ task }));
+      const { started, stopped } = troubled(answers, { 1: { ...fog, stopped: false, ...leaving } });
+      await started();
+      assert.deepEqual(stopped, ["1"]);
+    });
+
+    it("has three tries in all, whatever fails them", async () => {
+      const answers = [refusal("rain"), { task: "1" }, refusal("hail", "passes", "refused")];
+      const { started, asked } = troubled(answers, { 1: fog });
+      await assert.rejects(started(), /hail$/);
+      assert.equal(asked.length, 3);
+    });
+
+    it("asks again as long as a right may be new that it is denied, which is no try", async () => {
+      const denied = refusal("denied", "denied", "refused");
+      const { started, asked, told } = troubled([denied, denied, { task: "1" }, { task: "2" }], { 1: fog });
+      await started();
+      assert.equal(asked.length, 4);
+      assert.deepEqual(
+        told.filter((each) => each !== "goes on"),
+        [
+          "it is denied, or not allowed yet, and asked for again in 1 s: denied",
+          "it is denied, or not allowed yet, and asked for again in 2 s: denied",
+          "try 2 of 3 in 2 s: the fog is too thick",
+        ],
+      );
+      const never = troubled([denied], {});
+      await assert.rejects(never.started(), /denied$/);
+      assert.equal(never.told.at(-1), "it is denied, or not allowed yet, and asked for again in 3 s: denied");
     });
 
     it("is not tried again for a reason that lasts", async () => {
-      const { started, asked } = troubled([{ task: "1" }], { 1: { reason: "there is no such image" } });
+      const { started, asked } = troubled([{ task: "1" }], { 1: noImage });
       await assert.rejects(started(), /there is no such image/);
       assert.equal(asked.length, 1);
     });
 
     it("asks anew where the call for a task was refused", async () => {
-      const refusal = { reason: fog.reason, cause: undefined };
-      const { started, asked } = troubled([refusal, { task: "1" }], {});
+      const { started, asked } = troubled([refusal(fog.reason), { task: "1" }], {});
       await started();
       assert.deepEqual(asked, ["gale", "gale+"]);
     });
 
     it("asks for no second task while nobody knows whether there is a first, but for that again", async () => {
-      const refusal = { reason: fog.reason, cause: failedCall("refused", fog.reason) };
+      const refused = refusal(fog.reason, "passes", "refused");
       for (const [answers, known] of [
-        [["down", refusal], undefined],
-        [[refusal], cutOff],
+        [["down", refused], undefined],
+        [[refused], cutOff],
       ] as const) {
         const found = troubled([...answers, { task: "1" }], {}, known);
         assert.equal((await found.started()).reference, "1");
@@ -438,9 +464,8 @@ describe("a start", () => {
     });
 
     it("asks for another task once the cloud has said that it has no capacity for the one in doubt", async () => {
-      const reason = "there is no wind";
-      for (const cause of [undefined, failedCall("refused", reason)]) {
-        const calm = { reason, cause };
+      for (const outcome of [undefined, "refused"] as const) {
+        const calm = refusal("there is no wind", "capacity", outcome);
         const lost = troubled(["down", calm, { task: "1" }], {});
         await lost.started();
         assert.deepEqual(lost.asked, ["gale", "gale", "oars+"]);
@@ -451,8 +476,8 @@ describe("a start", () => {
     });
 
     it("stops the task that the one in doubt was after all, once another has taken its place", async () => {
-      const calm = { reason: "there is no wind", cause: failedCall("refused", "there is no wind") };
-      for (const end of [{}, { 1: { reason: "there is no such image" } }] as const) {
+      const calm = refusal("there is no wind", "capacity", "refused");
+      for (const end of [{}, { 1: noImage }] as const) {
         const lost = troubled(["down", calm, { task: "1" }], end);
         await lost.started().catch(() => {});
         assert.deepEqual(lost.stopped, ["0"]);
@@ -463,13 +488,13 @@ describe("a start", () => {
     });
 
     it("takes another kind of capacity at once, and tries that a few times", async () => {
-      const calm = { reason: "there is no wind", cause: undefined };
+      const calm = refusal("there is no wind", "capacity");
       const { started, asked, told } = troubled([calm, calm, { task: "1" }], {});
       await started();
       assert.deepEqual(asked, ["gale", "oars+", "oars++"]);
       assert.deepEqual(told, [
-        "nothing sails without wind, and another kind of capacity is asked for: there is no wind",
-        "nothing sails without wind; try 2 of 3 in 2 s: there is no wind",
+        "another kind of capacity is asked for: there is no wind",
+        "try 2 of 3 in 2 s: there is no wind",
         "goes on",
       ]);
     });

@@ -14,7 +14,7 @@ import { RoomWait } from "./room-wait.ts";
 import { StartLimit } from "./start-limit.ts";
 import { StartTries } from "./start-tries.ts";
 import type { TaskContext } from "./task-context.ts";
-import { PassingFailure } from "./task-end.ts";
+import { isLack, PassingFailure } from "./task-end.ts";
 import { type TellPhase, tellRest } from "./task-phases.ts";
 
 /** Called as soon as the agent answers. */
@@ -193,8 +193,8 @@ async function endLingering(context: TaskContext, known: TaskRecord | undefined)
 }
 
 /**
- * Reaches the agent of a start. A task that ends before anything of it has run is followed by another: once there may be
- * room, or after a pause where the cloud's table says that its trouble passes.
+ * Reaches the agent of a start. A task that ends before its agent has answered, and with it before the command has begun, is
+ * followed by another: once there may be room, or after a pause.
  */
 async function reachAgent(
   context: TaskContext,
@@ -216,8 +216,8 @@ async function reachAgent(
         throw error;
       }
       const { logStreams } = record; // It has written nothing.
-      const isRoom = error.trouble.again === "room";
-      const next = isRoom ? anotherTask(context, placed) : await nextTry(context, placed, error, placing);
+      const isRoom = error.prospect === "room";
+      const next = isRoom ? anotherTask(context, placed) : await afterTask(context, placed, error, placing);
       record = await book.note(id, { ...next, logStreams });
       if (isRoom) {
         limit.pause();
@@ -228,6 +228,25 @@ async function reachAgent(
   }
 }
 
+/** As {@link nextTry}, where a task was given: whatever is left of that is stopped. */
+async function afterTask(
+  context: TaskContext,
+  record: TaskRecord,
+  failure: PassingFailure,
+  placing: Placing,
+): Promise<Asking> {
+  const { task, containerId } = record;
+  await context.departures
+    .stop(task, "another task takes its place")
+    .catch((error: unknown) =>
+      context.logger.warn(
+        { container: containerId, task, err: error },
+        `cannot stop a task: ${messageOf(error)}`,
+      ),
+    );
+  return await nextTry(context, record, failure, placing);
+}
+
 /** Fields of the record that asks for another task, after a pause. @throws the failure, where no more is tried */
 async function nextTry(
   context: TaskContext,
@@ -235,13 +254,13 @@ async function nextTry(
   failure: PassingFailure,
   { limit, tries, waits }: Placing,
 ): Promise<Asking> {
-  const { trouble, reason } = failure;
-  const other = trouble.lacksCapacity === true ? context.requests.otherCapacity(record.request) : undefined;
+  const { prospect, reason } = failure;
+  const other = prospect === "capacity" ? context.requests.otherCapacity(record.request) : undefined;
   if (other === undefined) {
-    await tries.pause(trouble, reason, failure, limit.signal);
+    await tries.pause(prospect, reason, failure, limit.signal);
     return anotherTask(context, record);
   }
-  const next = `${trouble.told}, and another kind of capacity is asked for: ${reason}`;
+  const next = `another kind of capacity is asked for: ${reason}`;
   context.logger.warn({ container: record.containerId }, `a container waits to be started: ${next}`);
   waits(next);
   return anotherTask(context, { request: other, task: record.task });
@@ -327,7 +346,7 @@ async function place(
         }
         record = context.book.of(id) ?? record; // Its request may have been renewed.
         if (isUnclear && !isAnswer(error)) {
-          await tries.pause(error.trouble, error.reason, error, limit.signal);
+          await tries.pause(error.prospect, error.reason, error, limit.signal);
         } else {
           if (isUnclear) {
             placing.doubted();
@@ -365,8 +384,8 @@ async function stopOthers(
 }
 
 /** Whether a cloud that failed like this has looked for the task of the request, and would have told it. */
-function isAnswer({ cause, trouble }: PassingFailure): boolean {
-  return cause === undefined || trouble.lacksCapacity === true;
+function isAnswer({ cause, prospect }: PassingFailure): boolean {
+  return cause === undefined || isLack(prospect);
 }
 
 /** Whether a task runs, of whoever, whose end would make room for another. */

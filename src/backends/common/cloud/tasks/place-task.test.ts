@@ -3,9 +3,10 @@ import { describe, it } from "node:test";
 
 import { isErrorKind } from "../../../../common/errors.ts";
 import { ManualClock } from "../../../../common/manual-clock.ts";
+import type { CloudError } from "../cloud-error.ts";
 import { RequestStale, type TaskAnswer, type TaskRefusal } from "../cloud-tasks.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
-import { failedCall, noRoom, testCloud } from "../testing/cloud.ts";
+import { failedCall, noRoom, refusal, testCloud } from "../testing/cloud.ts";
 import { passing } from "../testing/passing.ts";
 import { placeTask, type TaskStart } from "./place-task.ts";
 import { QuotaLines } from "./quota-lines.ts";
@@ -59,8 +60,12 @@ function setUp(...answers: (() => TaskAnswer | Promise<TaskAnswer>)[]) {
 
 const task = (name: string) => (): TaskAnswer => ({ task: name });
 /** Because there is no room. */
-const refused = (reason = noRoom): TaskRefusal => ({ reason, cause: undefined });
-const failure = (cause: Error): TaskRefusal => ({ reason: cause.message, cause });
+const refused = (reason = noRoom): TaskRefusal => refusal(reason, "room");
+const failure = (cause: CloudError): TaskRefusal => ({
+  reason: cause.message,
+  cause,
+  prospect: cause.prospect,
+});
 
 describe("getting a task", () => {
   it("answers its name", async () => {

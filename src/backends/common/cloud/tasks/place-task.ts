@@ -5,16 +5,21 @@ import { pauseAfter } from "../../../../common/pauses.ts";
 import { after } from "../../../../common/timers.ts";
 import { unlessAborted } from "../../unless-aborted.ts";
 import { isUndone } from "../cloud-error.ts";
-import { type CloudTasks, RequestStale, type TaskAnswer, type TaskRequests } from "../cloud-tasks.ts";
+import {
+  type CloudTasks,
+  RequestStale,
+  type TaskAnswer,
+  type TaskRefusal,
+  type TaskRequests,
+} from "../cloud-tasks.ts";
 import type { QuotaLine, QuotaLines } from "./quota-lines.ts";
-import { troubleOf } from "../start-troubles.ts";
-import { failureSeen, startFailure } from "./task-end.ts";
+import { failureOfRefusal, startFailure } from "./task-end.ts";
 import type { TellPhase } from "./task-phases.ts";
 import type { LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
 /** Rules by which starts wait for room. */
 export interface RoomOptions {
-  readonly cloud: Pick<CloudTasks, "names" | "troubles">;
+  readonly cloud: Pick<CloudTasks, "names">;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Whether tasks run whose end would make room for this start. */
@@ -27,7 +32,7 @@ export interface RoomOptions {
 
 /** Parts of the driver that tasks are placed with. */
 export interface RunOptions extends RoomOptions {
-  readonly cloud: Pick<CloudTasks, "names" | "troubles" | "run">;
+  readonly cloud: Pick<CloudTasks, "names" | "run">;
   readonly requests: Pick<TaskRequests, "sizeOf" | "fitsQuota">;
   readonly quotaLines: QuotaLines;
   /** Takes over a request that the cloud has not answered when its start ends. */
@@ -64,7 +69,7 @@ export async function placeTask(request: string, start: TaskStart, options: RunO
     if ("task" in answer) {
       return answer.task;
     }
-    const reason = reasonToWait(answer, options);
+    const reason = reasonToWait(answer);
     await refuseWhereNoneFits(request, reason, options);
     lineOfSize().reason = reason; // While the cloud was asked, one may have come to its end, and another been begun.
   }
@@ -72,14 +77,11 @@ export async function placeTask(request: string, start: TaskStart, options: RunO
 }
 
 /** The cloud's words for the lack of room that it refuses a task for. @throws for any other reason */
-function reasonToWait(
-  { reason, cause }: Exclude<TaskAnswer, { readonly task: string }>,
-  { cloud }: RunOptions,
-): string {
-  if (troubleOf(cloud.troubles, "call", reason)?.again !== "room") {
-    throw failureSeen(cloud, "call", reason, cause);
+function reasonToWait(refusal: TaskRefusal): string {
+  if (refusal.prospect !== "room") {
+    throw failureOfRefusal(refusal);
   }
-  return reason;
+  return refusal.reason;
 }
 
 async function waitForRoom(
@@ -112,7 +114,7 @@ async function waitForRoom(
         line.idleSinceMs = undefined;
         return answer.task;
       }
-      line.reason = reasonToWait(answer, options);
+      line.reason = reasonToWait(answer);
       tell(line.reason);
       await refuseWhereNoneFits(request, line.reason, options);
       await refuseWhereNoneComes(line, options);
@@ -121,9 +123,9 @@ async function waitForRoom(
   } catch (error) {
     if (limit.isOver) {
       const waited = `after ${quotaTimeoutMs / 1000} s, ${cloud.names.section}.quota_timeout`;
-      throw startFailure(cloud, `${told} (${waited})`, error);
+      throw startFailure(`${told} (${waited})`, error, "unavailable");
     }
-    throw limit.signal.aborted ? startFailure(cloud, told, error) : error;
+    throw limit.signal.aborted ? startFailure(told, error, "unavailable") : error;
   }
 }
 
@@ -135,13 +137,14 @@ async function refuseWhereNoneFits(
 ): Promise<void> {
   const fits = await requests.fitsQuota(request);
   if (fits === false) {
-    throw startFailure(cloud, `${reason}; the container needs more than that`);
+    throw startFailure(`${reason}; the container needs more than that`, undefined, "unavailable");
   }
   if (fits === undefined && !(await isRoomExpected())) {
     const why = `no task is in the ${cloud.names.place} whose end would make room`;
     throw startFailure(
-      cloud,
       `${reason}; ${why}: the container needs more than the quota has, or others use it up`,
+      undefined,
+      "unavailable",
     );
   }
 }
@@ -158,8 +161,9 @@ export async function refuseWhereNoneComes(
   line.idleSinceMs ??= clock.nowMs();
   if (clock.nowMs() - line.idleSinceMs >= startTimeoutMs) {
     throw startFailure(
-      cloud,
       `${line.reason}; for ${startTimeoutMs / 1000} s (${cloud.names.section}.start_timeout) no task has run in the ${cloud.names.place} whose end would make room`,
+      undefined,
+      "unavailable",
     );
   }
 }

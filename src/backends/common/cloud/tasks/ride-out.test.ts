@@ -50,7 +50,7 @@ describe("a step of a start", () => {
     });
 
   it("is done again while the cloud fails or is asked too much, however often, and the log says so once", async () => {
-    const wrapped = startFailure(testCloud(), down.message, down);
+    const wrapped = startFailure(down.message, down);
     const outcomes = [
       ...Array.from({ length: 20 }, () => down),
       wrapped,
@@ -78,12 +78,12 @@ describe("a step of a start", () => {
   });
 
   it("is done again a few times where the cloud refuses it for a reason that passes", async () => {
-    const fog = failedCall("refused", "the fog is too thick");
+    const fog = failedCall("refused", "the fog is too thick", "passes");
     assert.equal(await passing(clock, ride(fog, fog, "task")), "task");
     assert.deepEqual(told, [
-      "nothing flies in fog; try 2 of 3 in 2 s: the fog is too thick",
+      "try 2 of 3 in 2 s: the fog is too thick",
       "goes on",
-      "nothing flies in fog; try 3 of 3 in 4 s: the fog is too thick",
+      "try 3 of 3 in 10 s: the fog is too thick",
       "goes on",
     ]);
     made = 0;

@@ -1,11 +1,12 @@
 /**
- * Steps of a start while the cloud itself fails, cannot be reached, is asked too much, or refuses them for a reason that
- * passes: the same step succeeds later.
+ * Steps of a start while the cloud itself fails, cannot be reached, is asked too much, or refuses them for a reason that may
+ * pass: the same step succeeds later.
  */
 import type { Clock } from "../../../../common/clock.ts";
 import { messageOf, systemError } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
 import { CloudError, isRefusal, isThrottled } from "../cloud-error.ts";
+import type { Prospect } from "../start-prospect.ts";
 import { PassingFailure } from "./task-end.ts";
 import type { StartTries } from "./start-tries.ts";
 import { type StartLimit, StartTimeout } from "./start-limit.ts";
@@ -20,6 +21,8 @@ export interface RideOutOptions {
 }
 
 const pauses = { firstMs: 1_000, longestMs: 10_000 };
+/** A wait for room is the request's for a task alone. */
+const goesOnAfter: ReadonlySet<Prospect> = new Set(["passes", "capacity", "denied"]);
 
 /**
  * Does a step of a container's start again and again until the cloud has answered it, as long as the start may take. The log
@@ -40,9 +43,8 @@ export async function rideOut<T>(
       return await step();
     } catch (error) {
       const refused = error instanceof PassingFailure ? undefined : cloudErrorOf(error);
-      const row = refused !== undefined && isRefusal(refused) ? tries.rowOfCall(refused.message) : undefined;
-      if (refused !== undefined && row !== undefined) {
-        await tries.pause(row, refused.message, error, limit.signal);
+      if (refused !== undefined && isRefusal(refused) && goesOnAfter.has(refused.prospect)) {
+        await tries.pause(refused.prospect, refused.message, error, limit.signal);
         tries.goesOn();
         continue;
       }

@@ -40,15 +40,16 @@ export class RoomWait {
     const leftMs = this.#sinceMs + quotaTimeoutMs - clock.nowMs();
     if (leftMs <= 0) {
       throw startFailure(
-        cloud,
         `${reason} (after ${quotaTimeoutMs / 1000} s, ${cloud.names.section}.quota_timeout)`,
+        undefined,
+        "unavailable",
       );
     }
     this.#waits += 1;
     try {
       await clock.sleep(Math.min(pauseAfter(this.#waits, pauses), leftMs), signal);
     } catch (error) {
-      throw startFailure(cloud, reason, error);
+      throw startFailure(reason, error, "unavailable");
     }
   }
 }

@@ -1,16 +1,16 @@
-/** Tries of one start that fails for reasons that pass. */
+/** Tries of one start, which has failed before its command has begun. */
 import type { Clock } from "../../../../common/clock.ts";
 import { messageOf, systemError } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
 import { pauseAfter } from "../../../../common/pauses.ts";
-import { type StartTrouble, troubleOf } from "../start-troubles.ts";
 import type { CloudTasks } from "../cloud-tasks.ts";
+import type { Prospect } from "../start-prospect.ts";
 import { StartTimeout } from "./start-limit.ts";
 
 /** Parts of a start that tell of its tries. */
 export interface TriesOptions {
   readonly containerId: string;
-  readonly cloud: Pick<CloudTasks, "troubles">;
+  readonly cloud: Pick<CloudTasks, "grantDelayMs">;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Hears why the start waits, before each try. */
@@ -19,19 +19,26 @@ export interface TriesOptions {
   readonly goesOn: () => void;
 }
 
-/** Counts what one start has met, by rows of the cloud's table. */
+/** Pauses before the second and the third try, whatever has failed, milliseconds: there is no fourth. */
+const pausesMs = [2_000, 10_000] as const;
+/** Between calls that are denied. */
+const denialPauses = { firstMs: 1_000, longestMs: 10_000 };
+
+/** The next step of a start that goes on. */
+interface NextTry {
+  readonly pauseMs: number;
+  readonly told: string;
+}
+
+/** Counts what one start has met. */
 export class StartTries {
   readonly #options: TriesOptions;
-  readonly #met = new Map<string, number>();
+  #failures = 0;
+  #denials = 0;
+  #deniedSinceMs: number | undefined;
 
   constructor(options: TriesOptions) {
     this.#options = options;
-  }
-
-  /** The row of a refused call that is made again; undefined: it fails the start. */
-  rowOfCall(reason: string): StartTrouble | undefined {
-    const row = troubleOf(this.#options.cloud.troubles, "call", reason);
-    return row === undefined || row.again === "room" ? undefined : row;
   }
 
   /**
@@ -41,20 +48,17 @@ export class StartTries {
    * @param failure thrown where it has been tried enough
    * @throws system: the start's time is over; the signal's reason
    */
-  async pause(trouble: StartTrouble, reason: string, failure: unknown, signal: AbortSignal): Promise<void> {
-    const { name, told, again } = trouble;
+  async pause(prospect: Prospect, reason: string, failure: unknown, signal: AbortSignal): Promise<void> {
     const { clock, logger, containerId, waits } = this.#options;
-    const met = (this.#met.get(name) ?? 0) + 1;
-    this.#met.set(name, met);
-    if (again === "room" || met >= again.most) {
+    const next = prospect === "denied" ? this.#afterDenial() : this.#afterFailure();
+    if (next === undefined) {
       throw failure;
     }
-    const pauseMs = pauseAfter(met, { firstMs: again.firstPauseMs, longestMs: Number.POSITIVE_INFINITY });
-    const next = `${told}; try ${met + 1} of ${again.most} in ${pauseMs / 1000} s: ${reason}`;
-    logger.warn({ container: containerId, trouble: name, met }, `a container waits to be started: ${next}`);
-    waits(next);
+    const told = `${next.told} in ${next.pauseMs / 1000} s: ${reason}`;
+    logger.warn({ container: containerId }, `a container waits to be started: ${told}`);
+    waits(told);
     try {
-      await clock.sleep(pauseMs, signal);
+      await clock.sleep(next.pauseMs, signal);
     } catch (error) {
       throw signal.reason instanceof StartTimeout
         ? systemError(`${messageOf(signal.reason)}: ${reason}`, failure)
@@ -65,5 +69,26 @@ export class StartTries {
   /** Tells that the start goes on: it has waited enough. */
   goesOn(): void {
     this.#options.goesOn();
+  }
+
+  #afterFailure(): NextTry | undefined {
+    const pauseMs = pausesMs[this.#failures];
+    this.#failures += 1;
+    return pauseMs === undefined
+      ? undefined
+      : { pauseMs, told: `try ${this.#failures + 1} of ${pausesMs.length + 1}` };
+  }
+
+  #afterDenial(): NextTry | undefined {
+    const { clock, cloud } = this.#options;
+    this.#deniedSinceMs ??= clock.nowMs();
+    const leftMs = this.#deniedSinceMs + cloud.grantDelayMs - clock.nowMs();
+    this.#denials += 1;
+    return leftMs <= 0
+      ? undefined
+      : {
+          pauseMs: Math.min(pauseAfter(this.#denials, denialPauses), leftMs),
+          told: "it is denied, or not allowed yet, and asked for again",
+        };
   }
 }

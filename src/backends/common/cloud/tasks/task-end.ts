@@ -1,8 +1,9 @@
 /** Why a task is no more, in the words that a user of Docker reads. */
 import { SockerlessError } from "../../../../common/errors.ts";
-import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
-import { type SeenAt, type StartTrouble, troubleOf } from "../start-troubles.ts";
+import { isRefusal } from "../cloud-error.ts";
+import type { TaskRefusal, TaskView } from "../cloud-tasks.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
+import type { Prospect } from "../start-prospect.ts";
 
 /** The cloud tells no exit code: never 0, because nobody saw it succeed. */
 const unknownExit = 255;
@@ -12,51 +13,49 @@ const killedExit = 137;
 const prefix = "failed to start a task for the container: ";
 
 /**
- * The failure of a start that is not tried again.
+ * The failure of a start that goes no further.
  *
  * @param reason the cloud's words
  */
 export function startFailure(
-  { troubles }: Pick<CloudTasks, "troubles">,
   reason: string,
   cause?: unknown,
+  kind: "system" | "unavailable" = "system",
 ): SockerlessError {
-  const row = troubleOf(troubles, "call", reason) ?? troubleOf(troubles, "end", reason);
-  return new SockerlessError(row?.kind ?? "system", prefix + reason, cause);
+  return new SockerlessError(kind, prefix + reason, cause);
 }
 
-/** A start failed in a way that passes: nothing of it has run, and another task may. */
+/** A start has failed, and goes on all the same: its command has not begun. */
 export class PassingFailure extends SockerlessError {
-  readonly trouble: StartTrouble;
+  readonly prospect: Prospect;
   /** The cloud's words. */
   readonly reason: string;
 
-  constructor(trouble: StartTrouble, reason: string, cause?: unknown) {
-    super(trouble.kind, prefix + reason, cause);
-    this.trouble = trouble;
+  constructor({ reason, cause, prospect }: TaskRefusal) {
+    super(isLack(prospect) ? "unavailable" : "system", prefix + reason, cause);
+    this.prospect = prospect;
     this.reason = reason;
   }
 }
 
-/** The failure of a start, which may be one that passes. @param reason the cloud's words */
-export function failureSeen(
-  { troubles }: Pick<CloudTasks, "troubles">,
-  seen: SeenAt,
-  reason: string,
-  cause?: unknown,
-): SockerlessError {
-  const trouble = troubleOf(troubles, seen, reason);
-  return trouble === undefined
-    ? new SockerlessError("system", prefix + reason, cause)
-    : new PassingFailure(trouble, reason, cause);
+/**
+ * The failure of a start that was given no task: one that goes on, unless the reason lasts or nobody knows whether there is
+ * a task all the same.
+ */
+export function failureOfRefusal(refusal: TaskRefusal): SockerlessError {
+  const { reason, cause, prospect } = refusal;
+  const isAnswered = cause === undefined || isRefusal(cause) || isLack(prospect);
+  return prospect !== "lasts" && isAnswered ? new PassingFailure(refusal) : startFailure(reason, cause);
 }
 
 /** The failure of a start whose task ended before its agent answered. */
-export function failureOfTask(
-  cloud: Pick<CloudTasks, "troubles">,
-  { reason, neverRan }: TaskView,
-): SockerlessError {
-  return neverRan ? failureSeen(cloud, "end", reason) : startFailure(cloud, reason);
+export function failureOfTask({ reason, prospect }: TaskView): SockerlessError {
+  return failureOfRefusal({ reason, prospect, cause: undefined });
+}
+
+/** Whether a cloud that fails a start so has looked for what it takes, and found none. */
+export function isLack(prospect: Prospect): boolean {
+  return prospect === "room" || prospect === "capacity";
 }
 
 /** How the container of a stopped task ended, as far as the cloud knows. */

@@ -1,38 +1,15 @@
 /** A cloud for unit tests: each call is a function. */
 import { type CallOutcome, CloudError } from "../cloud-error.ts";
-import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
-import type { StartTrouble } from "../start-troubles.ts";
+import type { CloudTasks, TaskRefusal, TaskView } from "../cloud-tasks.ts";
+import type { Prospect } from "../start-prospect.ts";
+
+/** The answer of a cloud that gives no task. */
+export function refusal(reason: string, prospect: Prospect = "passes", outcome?: CallOutcome): TaskRefusal {
+  return { reason, prospect, cause: outcome && failedCall(outcome, reason, prospect) };
+}
 
 /** Words that end an account's room for tasks. */
 export const noRoom = "there is no room for more tasks";
-
-const troubles: readonly StartTrouble[] = [
-  {
-    name: "no-room",
-    words: new RegExp(noRoom),
-    seen: ["call", "end"],
-    again: "room",
-    kind: "unavailable",
-    told: "the sky is full",
-  },
-  {
-    name: "fog",
-    words: /the fog is too thick/,
-    seen: ["call", "end"],
-    again: { most: 3, firstPauseMs: 2_000 },
-    kind: "system",
-    told: "nothing flies in fog",
-  },
-  {
-    name: "calm",
-    words: /there is no wind/,
-    seen: ["call", "end"],
-    again: { most: 3, firstPauseMs: 2_000 },
-    kind: "unavailable",
-    told: "nothing sails without wind",
-    lacksCapacity: true,
-  },
-];
 
 /** A cloud whose calls are these; any other that is made fails. */
 export function testCloud(calls: Partial<CloudTasks> = {}): CloudTasks {
@@ -48,7 +25,7 @@ export function testCloud(calls: Partial<CloudTasks> = {}): CloudTasks {
     listOwn: unexpected("listOwn"),
     isAnyRunning: unexpected("isAnyRunning"),
     logStreamOf: (task) => `stream of ${task}`,
-    troubles,
+    grantDelayMs: 10_000,
     ...calls,
   };
 }
@@ -69,7 +46,7 @@ export function taskView(given: Partial<TaskView> = {}): TaskView {
     outOfMemory: "",
     interruption: "",
     reason: "",
-    neverRan: true,
+    prospect: "passes",
     stoppedAt: undefined,
     times: {},
     ...given,
@@ -78,14 +55,24 @@ export function taskView(given: Partial<TaskView> = {}): TaskView {
 
 class FailedCall extends CloudError {
   readonly outcome: CallOutcome;
+  readonly #prospect: Prospect;
 
-  constructor(outcome: CallOutcome, message: string) {
+  constructor(outcome: CallOutcome, message: string, prospect: Prospect) {
     super(outcome === "throttled" ? "unavailable" : "system", message);
     this.outcome = outcome;
+    this.#prospect = prospect;
+  }
+
+  override get prospect(): Prospect {
+    return this.#prospect;
   }
 }
 
-/** A call that has failed. */
-export function failedCall(outcome: CallOutcome, message: string = outcome): CloudError {
-  return new FailedCall(outcome, message);
+/** A call that has failed. @param prospect of a refusal */
+export function failedCall(
+  outcome: CallOutcome,
+  message: string = outcome,
+  prospect: Prospect = "lasts",
+): CloudError {
+  return new FailedCall(outcome, message, prospect);
 }

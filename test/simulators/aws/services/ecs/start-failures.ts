@@ -19,6 +19,8 @@ export interface StartFailure {
   readonly kind: "capacity" | "interface" | "mount" | "pull" | "logs";
   /** ECS' reason; absent: what it says for that kind. */
   readonly reason?: string;
+  /** Absent: `TaskFailedToStart`. */
+  readonly stopCode?: TaskStopCode;
   /** How many tasks it concerns; 1 where absent. */
   readonly times?: number;
   /** Only tasks for which this holds. */
@@ -43,14 +45,15 @@ export class StartFailures {
     this.#asked.push({ failure, left: failure.times ?? 1 });
   }
 
-  /** The reason that a task fails for at this point, used up by one; undefined when it does not. */
-  take(kind: StartFailure["kind"], task: TaskState): string | undefined {
+  /** The failure that a task meets at this point, used up by one; undefined when it does not. */
+  take(kind: StartFailure["kind"], task: TaskState): StartFailed | undefined {
     const entry = this.#asked.find(({ failure }) => failure.kind === kind && failure.where?.(task) !== false);
     if (entry === undefined) {
       return undefined;
     }
     entry.left -= 1;
     this.#asked = this.#asked.filter(({ left }) => left > 0);
-    return entry.failure.reason ?? usualReasons[kind];
+    const { reason = usualReasons[kind], stopCode } = entry.failure;
+    return new StartFailed(reason, stopCode);
   }
 }

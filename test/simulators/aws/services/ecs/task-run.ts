@@ -315,9 +315,9 @@ export class TaskRun {
   }
 
   #failOnDemand(kind: "interface" | "mount" | "pull" | "logs"): void {
-    const reason = this.#services.failures.take(kind, this.task);
-    if (reason !== undefined) {
-      throw new StartFailed(reason);
+    const failure = this.#services.failures.take(kind, this.task);
+    if (failure !== undefined) {
+      throw failure;
     }
   }
 

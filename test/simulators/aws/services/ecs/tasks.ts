@@ -100,7 +100,7 @@ export class Tasks {
         capacityProviderName,
       });
       this.#tags.set(task.taskArn, tags);
-      const reason = this.#services.failures.take("capacity", task) ?? this.#quotaReason(task);
+      const reason = this.#services.failures.take("capacity", task)?.message ?? this.#quotaReason(task);
       if (reason === undefined) {
         tasks.push(task);
         this.#start(task);

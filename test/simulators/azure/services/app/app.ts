@@ -35,6 +35,7 @@ export class App implements AsyncDisposable {
   readonly names = new Map<string, readonly string[]>();
   readonly #executions: Executions;
   readonly #lines: ConsoleLine[] = [];
+  readonly #losses: { readonly jobs: string; left: number }[] = [];
   readonly #machine: Machine | undefined;
   readonly #stack = new AsyncDisposableStack();
 
@@ -47,6 +48,7 @@ export class App implements AsyncDisposable {
       machine,
       puller,
       addresses,
+      losesReplica: (job) => this.#takeLoss(job),
       shares: {
         mount: async ({ environmentId, volume, options }) => {
           const environment = this.environments.byId(environmentId);
@@ -126,6 +128,11 @@ export class App implements AsyncDisposable {
     this.#run(name).crash();
   }
 
+  /** Lets replicas fail before any container of theirs runs, as when their machine fails. @param jobs how their names begin */
+  failReplicas(jobs: string, times = 1): void {
+    this.#losses.push({ jobs, left: times });
+  }
+
   /** Lets the API tell another status of an execution than its true one; undefined: the true one again. */
   tell(name: string, status: ExecutionStatus | undefined): void {
     this.#run(name).told = status;
@@ -144,6 +151,14 @@ export class App implements AsyncDisposable {
   /** Ends every execution. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
+  }
+
+  #takeLoss(job: string): boolean {
+    const loss = this.#losses.find(({ jobs, left }) => left > 0 && job.startsWith(jobs));
+    if (loss !== undefined) {
+      loss.left -= 1;
+    }
+    return loss !== undefined;
   }
 
   #run(name: string): ExecutionRun {

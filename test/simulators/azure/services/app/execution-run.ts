@@ -65,6 +65,8 @@ export interface RunServices {
   readonly shares: ShareMounts;
   /** Addresses for replicas. */
   readonly addresses: { take(): string; giveBack(address: string): void };
+  /** Whether the next replica of a job fails before any of its containers runs. */
+  losesReplica(job: string): boolean;
   onLine(line: ConsoleLine): void;
 }
 
@@ -212,6 +214,9 @@ export class ExecutionRun {
     const { machine, puller } = this.#services;
     const replica = `${this.#request.name}-${randomName(5)}`;
     this.replicas.push(replica);
+    if (this.#services.losesReplica(this.#request.jobName)) {
+      return false;
+    }
     if (machine === undefined || puller === undefined) {
       return await this.#pretend(replica);
     }
