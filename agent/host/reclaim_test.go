@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
@@ -56,6 +57,43 @@ func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
 	h.wantNothingLeft(t, id)
 	if state := h.onDisk(t, id); state.ShimAlive || state.Generation != 1 || state.LastState != nil {
 		t.Errorf("on disk: %v", state)
+	}
+	next := sleeper(t, id, layer, onTestBridge(2))
+	next.Generation = 2
+	h.mustLaunch(t, next).start(t, 2)
+}
+
+// A container whose shim.json is damaged runs on, and ends in order; who joins it is
+// told the file.
+func TestADamagedRecordOfALaunchEndsNothing(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, testNetwork())
+	id := h.create(t, layer)
+	h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2))).start(t, 1)
+	before := h.onDisk(t, id)
+	record := filepath.Join(h.stateDir, "containers", id, "shim.json")
+	whole, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range [][]byte{whole[:len(whole)/2], {}, []byte("\x00\x00\x00")} {
+		os.WriteFile(record, content, 0o600)
+		h.kill(t)
+		h.start(t)
+		if state := h.onDisk(t, id); !proto.Equal(state, before) {
+			t.Errorf("%q: got %v, not %v", content, state, before)
+		}
+	}
+	other := h.create(t, layer)
+	_, err = h.launch(t, sleeper(t, other, layer, &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_ContainerId{ContainerId: id}}))
+	if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), record) {
+		t.Errorf("who joins it: %v", err)
+	}
+	h.release(t, id)
+	h.wantNothingLeft(t, id)
+	if state := h.onDisk(t, id); state.ShimAlive || state.Generation != 1 || state.GetLastState().GetExit() == nil {
+		t.Errorf("after its end: %v", state)
 	}
 	next := sleeper(t, id, layer, onTestBridge(2))
 	next.Generation = 2

@@ -41,6 +41,9 @@ func (c *Containers) rewire(ctx context.Context, id string, names *hostv1.NameFi
 	if err != nil {
 		return err
 	}
+	if err := last.requireWhole(paths); err != nil {
+		return err
+	}
 	own := c.layout.NetworkNamespace(id)
 	if !last.runs() || last.spec.NetworkNamespace != own {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own that runs"))

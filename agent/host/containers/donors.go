@@ -45,6 +45,9 @@ func (l *launch) openDonor(id string) (*donor, error) {
 	if !owner.runs() || owner.ready.PID == 0 {
 		return nil, notRunning(id)
 	}
+	if err := owner.requireWhole(paths); err != nil {
+		return nil, err
+	}
 	pidfd, err := unix.PidfdOpen(owner.ready.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil, notRunning(id)

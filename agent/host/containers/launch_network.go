@@ -73,5 +73,5 @@ func (l *launch) sharedNamespace(id string) (string, error) {
 	if !owner.runs() {
 		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("cannot join network namespace of a non running container: %s", id))
 	}
-	return owner.spec.NetworkNamespace, nil
+	return owner.spec.NetworkNamespace, owner.requireWhole(paths)
 }

@@ -64,7 +64,9 @@ type launched struct {
 	exit  shimspec.ExitRecord // zero: none of this generation
 	begun shimspec.Begun      // zero: its process has not executed the command
 	alive bool                // the shim answers on its socket
-	child int                 // the shim's number, where it is our child and not reaped; 0: it may be anybody's
+	// Its record is damaged while it runs: spec has no more than how it is reached.
+	damaged bool
+	child   int // the shim's number, where it is our child and not reaped; 0: it may be anybody's
 }
 
 func (l *launched) exited() bool { return l.exit.Generation != 0 }
@@ -74,21 +76,26 @@ func (l *launched) runs() bool { return l.alive && !l.exited() && !l.spec.Spare 
 
 func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	var l launched
-	if _, err := jsonfile.Read(paths.Spec(), &l.spec); err != nil {
+	whole, err := jsonfile.Read(paths.Spec(), &l.spec)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := jsonfile.Read(paths.ExitRecord(), &l.exit); err != nil {
 		return nil, err
 	}
+	if _, err := jsonfile.Read(paths.ReadyRecord(), &l.ready); err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(paths.Spec()); !whole && err == nil {
+		l.damaged = l.ready.Generation != 0
+		l.spec = shimspec.Spec{Generation: l.ready.Generation, AgentSocket: paths.AgentSocket(), Keep: l.ready.Keeps}
+	}
 	if l.spec.Generation == 0 { // the last launch failed: the one before counts
-		l.spec.Generation = l.exit.Generation
+		l.spec.Generation, l.ready = l.exit.Generation, shimspec.Readiness{}
 		return &l, nil
 	}
 	if l.exit.Generation != l.spec.Generation {
 		l.exit = shimspec.ExitRecord{}
-	}
-	if _, err := jsonfile.Read(paths.ReadyRecord(), &l.ready); err != nil {
-		return nil, err
 	}
 	if l.ready.Generation != l.spec.Generation {
 		l.ready = shimspec.Readiness{}
@@ -101,6 +108,15 @@ func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	}
 	l.alive = answers(paths.AgentSocket())
 	return &l, nil
+}
+
+// requireWhole is asked by who needs more of a container that runs than how it is
+// reached.
+func (l *launched) requireWhole(paths shimspec.ContainerPaths) error {
+	if l.damaged {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("the record of the container's launch is damaged, until it is started anew: %s", paths.Spec()))
+	}
+	return nil
 }
 
 // answers tells whether a process listens on the socket: the kernel refuses

@@ -200,7 +200,7 @@ func isAsPrepared(launched, prepared shimspec.Spec) bool {
 func isSpare(paths shimspec.ContainerPaths, last *launched) bool {
 	var record rootRecord
 	_, err := jsonfile.Read(rootRecordPath(paths), &record)
-	return last.spec.Spare || last.spec.Generation == 0 && err == nil && record.Spare
+	return last.spec.Spare || (last.spec.Generation == 0 || last.damaged) && err == nil && record.Spare
 }
 
 // endSpare releases a spare. Files that nobody has created go with it.
