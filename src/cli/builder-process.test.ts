@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
+import { untilTrue } from "../../test/support/until.ts";
 import { createLogger } from "../common/logger.ts";
 import { BuilderProcess, builderRefusal } from "./builder-process.ts";
 
@@ -28,7 +29,7 @@ describe("a builder", () => {
   test("that cannot be started is told at once, with the reason", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
     try {
-      await writeFile(join(directory, "builder"), "", { mode: 0o600 });
+      await writeFile(join(directory, "program"), "", { mode: 0o600 });
       await assert.rejects(
         builderIn(directory).start(false, () => {}),
         { message: /^the builder cannot be started: spawn .* EACCES$/ },
@@ -45,7 +46,7 @@ describe("a builder", () => {
 const socket = process.argv[process.argv.indexOf("--listen") + 1];
 require("node:net").createServer(() => process.kill(process.pid, "SIGKILL")).listen(socket);
 `;
-      await writeFile(join(directory, "builder"), program, { mode: 0o700 });
+      await writeFile(join(directory, "program"), program, { mode: 0o700 });
       const builder = builderIn(directory);
       const socket = await builder.start(false, () => {});
       assert.equal(socket, join(directory, "builder.sock"));
@@ -54,6 +55,41 @@ require("node:net").createServer(() => process.kill(process.pid, "SIGKILL")).lis
       await builder.stop();
       assert.ok(!existsSync(socket));
     } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  test("is started again where one was killed, with an earlier daemon too, and not where it ended in order", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
+    const first = builderIn(directory);
+    const next = builderIn(directory);
+    try {
+      const pids = join(directory, "pids");
+      const program = `#!${process.execPath}
+const socket = process.argv[process.argv.indexOf("--listen") + 1];
+require("node:net").createServer().listen(socket);
+process.on("SIGTERM", () => process.exit(0));
+require("node:fs").appendFileSync("${pids}", process.pid + " ");
+`;
+      await writeFile(join(directory, "program"), program, { mode: 0o700 });
+      const started = async (count: number): Promise<number> => {
+        const all = (): string[] => (existsSync(pids) ? readFileSync(pids, "utf8").trim().split(" ") : []);
+        await untilTrue(() => all().length === count);
+        return Number(all().at(-1));
+      };
+      await first.start(false, () => {});
+      await writeFile(join(directory, "builder/states.db"), ""); // It has built.
+      process.kill(await started(1), "SIGKILL");
+      await started(2);
+      first.kill();
+
+      next.resume();
+      await started(3);
+      await next.stop();
+      assert.deepEqual(await readdir(join(directory, "builder")), ["states.db"]);
+    } finally {
+      first.kill();
+      next.kill();
       await rm(directory, { recursive: true });
     }
   });
@@ -81,6 +117,6 @@ function builderIn(directory: string): BuilderProcess {
       insecureRegistries: [],
     },
     createLogger({ level: "silent", process: "test" }),
-    { program: join(directory, "builder"), compiler: join(directory, "none") },
+    { program: join(directory, "program"), compiler: join(directory, "none") },
   );
 }

@@ -1,11 +1,12 @@
 /**
  * The builder as a process: compiled by the first build, started by the first request after a start of `serve`, and
- * started again by the next one where it has ended. It holds no container and no image that the backend does not know.
+ * started again where it has ended by itself, or was killed with an earlier `serve`: it takes away the containers that the
+ * last one has left. It holds no container and no image that the backend does not know.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -14,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import type { Config, EcsSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
 import type { RareLogger } from "./rare-logger.ts";
+import { RestartPauses } from "./restart-pauses.ts";
 
 const checkout = fileURLToPath(new URL("../../../", import.meta.url));
 const program = path.join(checkout, "build/sockerless-builder");
@@ -74,6 +76,8 @@ export class BuilderProcess {
   #starting: Promise<string> | undefined;
   readonly #onCompile = new Set<() => void>();
   #isCompiling = false;
+  readonly #pauses = new RestartPauses();
+  #restarting: NodeJS.Timeout | undefined;
   #stopping = false;
 
   constructor(config: BuilderConfig, logger: RareLogger, files: BuilderFiles = { program, compiler }) {
@@ -113,16 +117,28 @@ export class BuilderProcess {
     }
   }
 
+  /** Starts the builder again where the last one did not end in good order: it takes away what that one has left. */
+  resume(): void {
+    if (existsSync(this.#mark)) {
+      this.#startLater(0);
+    }
+  }
+
   /** Ends the builder, and with it the builds under way, and removes the socket that a killed one has left. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    clearTimeout(this.#restarting);
     this.#compiler?.kill("SIGTERM");
     await this.#end();
     await rm(this.#socket, { force: true });
+    if (this.#process?.exitCode === 0) {
+      await rm(this.#mark, { force: true });
+    }
   }
 
   kill(): void {
     this.#stopping = true;
+    clearTimeout(this.#restarting);
     this.#compiler?.kill("SIGKILL");
     this.#process?.kill("SIGKILL");
   }
@@ -133,6 +149,11 @@ export class BuilderProcess {
 
   get #socket(): string {
     return path.join(this.#config.runDir, "builder.sock");
+  }
+
+  /** A file that is there while a builder runs, and behind one that did not end in good order. */
+  get #mark(): string {
+    return path.join(this.#stateDir, "running");
   }
 
   /** The socket of the builder that runs; undefined: there is none, or none any more though its exit was not told yet. */
@@ -171,9 +192,6 @@ export class BuilderProcess {
     if (existsSync(this.#files.compiler) && !usesWhatIsThere) {
       await this.#compile();
     }
-    if (this.#stopping) {
-      throw systemError("the builder is not started: sockerless ends");
-    }
     const socket = this.#socket;
     const { backendAddress, builder, insecureRegistries } = this.#config;
     const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
@@ -183,6 +201,12 @@ export class BuilderProcess {
     flags.push("--insecure-registries", insecureRegistries.join(","));
     // A builder that was left behind and still ends would take what is sent to it along.
     await rm(socket, { force: true });
+    await mkdir(this.#stateDir, { recursive: true, mode: 0o700 });
+    await writeFile(this.#mark, "");
+    if (this.#stopping) {
+      throw systemError("the builder is not started: sockerless ends");
+    }
+    this.#pauses.started();
     // The pipe's end tells it that this process is gone.
     const child = spawn(this.#files.program, ["--supervised", ...flags], {
       stdio: ["pipe", "inherit", "inherit"],
@@ -196,7 +220,10 @@ export class BuilderProcess {
     child.once("exit", (code, signal) => {
       this.#starting = undefined;
       if (!this.#stopping) {
-        this.#logger.error({ reason: signal ?? `exit code ${code}` }, "the builder ended unexpectedly");
+        const reason = signal ?? `exit code ${code}`;
+        const delayMs = this.#pauses.crashed();
+        this.#logger.error({ reason, delayMs }, "the builder ended unexpectedly, starting it again");
+        this.#startLater(delayMs);
       }
     });
     this.#process = child;
@@ -215,6 +242,15 @@ export class BuilderProcess {
       await delay(pollMs);
     }
     return socket;
+  }
+
+  /** Starts it, unless somebody has done so by then. */
+  #startLater(delayMs: number): void {
+    this.#restarting = setTimeout(() => {
+      this.start(true, () => {}).catch((error: unknown) => {
+        this.#logger.error({ err: error }, "the builder does not start");
+      });
+    }, delayMs);
   }
 
   async #compile(): Promise<void> {

@@ -16,13 +16,10 @@ import { CutExecs, unknownCuts } from "./exec-slots.ts";
 import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
 import type { RareLogger } from "./rare-logger.ts";
 import type { Service } from "./services.ts";
-import { pauseAfter } from "../common/pauses.ts";
+import { RestartPauses } from "./restart-pauses.ts";
 
 /** How long a child may take to end before it is killed; longer than the child's own limit. */
 const stopLimitMs = 30_000;
-
-/** A child that has run this long is no longer held to its earlier crashes. */
-const stableAfterMs = 60_000;
 
 /** Descriptor of a child's slots of execs, behind standard input, output and error and the IPC channel. */
 const execSlotsDescriptor = 4;
@@ -46,11 +43,6 @@ const nodeSwitches = [
   "--expose-gc",
   "--max-semi-space-size=8",
 ] as const;
-
-/** How long to wait before a child is started again, after so many crashes in a row. */
-export function restartDelayMs(crashes: number): number {
-  return pauseAfter(crashes, { firstMs: 100, longestMs: 10_000 });
-}
 
 /** A running set of services. */
 export interface Supervised {
@@ -111,6 +103,7 @@ export async function supervise(
   for (const child of children) {
     child.keepRunning();
   }
+  builder.resume();
   const reload = (): void => {
     for (const child of children) {
       child.reload();
@@ -129,8 +122,7 @@ class Child {
   readonly #sockets = new Map<string, { readonly socket: HeldSocket; readonly handle: SocketHandle }>();
   readonly #cutExecs: CutExecs | undefined;
   #process: ChildProcess;
-  #startedAt = Date.now();
-  #crashes = 0;
+  readonly #pauses = new RestartPauses();
   #restarting: NodeJS.Timeout | undefined;
   #stopping = false;
 
@@ -280,11 +272,10 @@ class Child {
     if (this.#stopping) {
       return;
     }
-    this.#crashes = Date.now() - this.#startedAt > stableAfterMs ? 1 : this.#crashes + 1;
-    const delayMs = restartDelayMs(this.#crashes);
+    const delayMs = this.#pauses.crashed();
     this.#logger.error({ service: this.name, reason, delayMs }, "ended unexpectedly, starting it again");
     this.#restarting = setTimeout(() => {
-      this.#startedAt = Date.now();
+      this.#pauses.started();
       this.#process = this.#spawn();
       this.#sendServe();
       this.keepRunning();

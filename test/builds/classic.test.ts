@@ -680,20 +680,36 @@ describe("a supervisor that was killed", () => {
 });
 
 describe("a builder that was killed", () => {
-  test("is started by the next build, which takes away the containers that it left", async () => {
+  test("is started again, and takes away the containers that it left", async () => {
     const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(
       () => undefined,
     );
     await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
     process.kill(await processOf(setting.daemon, "builder"), "SIGKILL");
     await answer;
-    await built(socket(), "FROM busybox\nRUN true\n");
-    assert.equal(await containersOfBuilds(), "");
+    await untilTrue(async () => (await containersOfBuilds()) === "");
+  });
+
+  test("with all else is started by the next start, and takes away the containers that it left", async () => {
+    const { daemon } = setting;
+    const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(
+      () => undefined,
+    );
+    await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
+    const builder = await processOf(daemon, "builder");
+    for (const pid of [daemon.pid, builder]) {
+      process.kill(pid, "SIGKILL");
+    }
+    await answer;
+    await untilTrue(() => !isAlive(builder));
+    await daemon.launch();
+    await untilTrue(async () => (await containersOfBuilds()) === "");
   });
 });
 
 describe("the builder", () => {
   test("answers on a socket that is its user's alone, and takes its steps along when it is told to end", async () => {
+    await built(socket(), "FROM busybox\nRUN true\n");
     const { mode } = await stat(join(setting.daemon.runDir, "builder.sock"));
     assert.equal(mode & 0o777, 0o600);
     const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(

@@ -10,7 +10,6 @@ import { before, describe, test } from "node:test";
 
 import { built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
-import { processOf } from "../support/processes.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -52,15 +51,6 @@ async function build(): Promise<string> {
   return image;
 }
 
-/** Kills the builder, and waits until the daemon knows: the next build starts another. */
-async function killBuilder(): Promise<void> {
-  const { daemon } = setting;
-  const ends = (): number => daemon.output.split("the builder ended unexpectedly").length;
-  const before = ends();
-  process.kill(await processOf(daemon, "builder"), "SIGKILL");
-  await untilTrue(() => ends() > before);
-}
-
 describe("a build beside the build cache's", () => {
   for (const [database, damage] of isWhole
     ? databases.flatMap((each) => Object.keys(damages).map((how) => [each, how] as const))
@@ -69,9 +59,10 @@ describe("a build beside the build cache's", () => {
       const { daemon } = setting;
       const image = await build();
       const container = await daemon.ok("run", "-d", image, "sleep", "1000000");
-      await killBuilder();
+      await daemon.shutDown();
       const file = join(daemon.stateDir, "builder", database);
       await damages[damage]?.(file);
+      await daemon.launch();
 
       await build();
       const told = `the build cache's ${file} is damaged and dropped: `;

@@ -65,7 +65,8 @@ test(`${killCount} kills, seed ${seed}`, async () => {
       console.log(`round ${round}: ${table.violations.length} violations so far`);
     }
   } catch (error) {
-    console.error(error); // The disposal of the daemon may fail, too.
+    // Both, where the disposal of the daemon fails, too.
+    console.error(...(error instanceof SuppressedError ? [error.suppressed, error.error] : [error]));
     throw error;
   } finally {
     await rm(directory, { recursive: true });
