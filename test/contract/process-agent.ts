@@ -336,6 +336,7 @@ export class ProcessAgent {
       event: {
         case: "state",
         value: {
+          ...(this.#main === undefined ? {} : { started: { pid: BigInt(this.#main.child.pid ?? 0) } }),
           ...(this.#main?.ended === undefined ? {} : { exit: this.#main.ended }),
           paused: this.paused,
           runningExecs: running.map(([execId, exec]) => ({ execId, pid: BigInt(exec.child.pid ?? 0) })),

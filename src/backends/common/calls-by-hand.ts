@@ -4,7 +4,7 @@
  *
  * Why: the library's pipeline of async iterators costs more than most answers (docs/adr/0090-unary-calls-by-hand.md).
  */
-import type { Http2ServerRequest, ServerHttp2Stream } from "node:http2";
+import type { Http2ServerRequest, Http2Session, ServerHttp2Stream } from "node:http2";
 
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
@@ -22,6 +22,7 @@ import { toConnectError } from "../../common/connect-error.ts";
 import { plainHeaders } from "../../common/http2-messages.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
+import { callerLost } from "./caller-lost.ts";
 
 /** One form of a call on the wire. */
 export interface CallForm {
@@ -58,7 +59,6 @@ interface MethodByHand {
 
 /** Made once: an error costs its stack. */
 const callerLeft = new ConnectError("the caller left", Code.Canceled);
-const callerLost = new ConnectError("the caller's connection was lost", Code.Unavailable);
 const callOver = new ConnectError("the call is over", Code.Canceled);
 
 /** The methods of a backend's services that are answered by hand. */
@@ -127,7 +127,7 @@ export class CallsByHand {
     const { stream } = request;
     const context = new CallContext(method, request);
     const { session } = stream;
-    const leave = (): void => context.end(session?.destroyed === true ? callerLost : callerLeft);
+    const leave = (): void => context.end(hasEnded(session) ? callerLost : callerLeft);
     stream.on("close", leave);
     const report = callReport(this.#logger, method, context.signal);
     let end: AnswerEnd;
@@ -142,6 +142,10 @@ export class CallsByHand {
     await end(stream);
     context.end(callOver);
   }
+}
+
+function hasEnded(session: Http2Session | undefined): boolean {
+  return session === undefined || session.closed || session.destroyed;
 }
 
 /** The library's context, whose headers are made when somebody looks at them: hardly a method does. */

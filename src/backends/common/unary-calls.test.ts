@@ -14,6 +14,7 @@ import pino from "pino";
 
 import { conflict, fromUnknown } from "../../common/errors.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { isCallerLost } from "./caller-lost.ts";
 import { type BackendServer, serveBackend } from "./server.ts";
 
 const lines: string[] = [];
@@ -104,6 +105,39 @@ test("a caller that leaves ends the call", async () => {
   leave.abort();
   await assert.rejects(answer, { code: Code.Canceled });
   await ended.promise;
+});
+
+test("a caller that leaves is told from one that is lost with its connection", async () => {
+  for (const way of ["leaves", "is lost"] as const) {
+    const called = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<unknown>();
+    info = async (signal) => {
+      called.resolve();
+      await once(signal, "abort");
+      ended.resolve(signal.reason);
+      return { name: "late" };
+    };
+    const connection = connect(socket);
+    const own = new Http2SessionManager("http://backend", {}, { createConnection: () => connection });
+    const leave = new AbortController();
+    const transport = createConnectTransport({
+      httpVersion: "2",
+      useBinaryFormat: true,
+      baseUrl: "http://backend",
+      sessionManager: own,
+      acceptCompression: [],
+    });
+    const answer = createClient(SystemService, transport).getInfo({}, { signal: leave.signal });
+    await called.promise;
+    if (way === "leaves") {
+      leave.abort();
+    } else {
+      connection.destroy();
+    }
+    await assert.rejects(answer);
+    assert.equal(isCallerLost(await ended.promise), way === "is lost", way);
+    own.abort();
+  }
 });
 
 test("a call that is cut before it was whole is not made", async () => {

@@ -12,6 +12,8 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { toConnectError } from "../../common/connect-error.ts";
 import { conflict, fromUnknown } from "../../common/errors.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { createBackendTransport } from "./transport.ts";
@@ -67,6 +69,45 @@ test("a method that the backend does not have is not implemented", async (t) => 
     fromLibrary((router) => router.service(SystemService, {})),
   );
   await assert.rejects(clients.system.getInfo({}), { code: Code.Unimplemented });
+});
+
+/** A backend that ends with its answer to the first calls, and what the calls were that it got. */
+function endingBackend(endings: number): { readonly tokens: string[]; readonly handler: Handler } {
+  const tokens: string[] = [];
+  const library = fromLibrary((router) => {
+    router.service(Health, { check: () => ({}) });
+    router.service(ContainerService, {
+      startContainer: ({ clientToken }) => {
+        tokens.push(clientToken);
+        return {};
+      },
+    });
+  });
+  let left = endings;
+  const handler: Handler = (request, response) => {
+    if (request.url.endsWith("/StartContainer") && left > 0) {
+      left -= 1;
+      tokens.push("lost");
+      request.stream.session?.destroy();
+    } else {
+      library(request, response);
+    }
+  };
+  return { tokens, handler };
+}
+
+test("a call with a token whose answer is lost is made again, once the backend answers", async (t) => {
+  const { tokens, handler } = endingBackend(2);
+  const clients = await clientsOf(t, handler);
+  await clients.containers.startContainer({ container: "c", clientToken: "token" });
+  assert.deepEqual(tokens, ["lost", "lost", "token"]);
+});
+
+test("a call without a token is not made again", async (t) => {
+  const { tokens, handler } = endingBackend(1);
+  const clients = await clientsOf(t, handler);
+  await assert.rejects(clients.containers.startContainer({ container: "c" }), { code: Code.Unavailable });
+  assert.deepEqual(tokens, ["lost"]);
 });
 
 test("a caller that leaves is told so at once, and so is the backend", async (t) => {

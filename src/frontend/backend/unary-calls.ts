@@ -8,6 +8,7 @@
  * headers) goes through the library.
  */
 import type { ClientHttp2Stream } from "node:http2";
+import { setTimeout } from "node:timers/promises";
 
 import {
   type DescMessage,
@@ -23,9 +24,15 @@ import type { Http2SessionManager } from "@connectrpc/connect-node";
 import { plainHeaders, unaryContentType, wholeBody } from "../../common/http2-messages.ts";
 import { requestIdHeaders } from "../../common/request-id.ts";
 import { type AnswerHeaders, type AnswerReader, requestUnary } from "../../common/unary-request.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { encodeMessage } from "../bodies/encoded-fields.ts";
 
 const requestHeaders = { "content-type": unaryContentType, "connect-protocol-version": "1" } as const;
+
+/** How long a backend may be away, in all, before a request is not made again; it waits as long before it undoes a start. */
+const awayLimitMs = 10_000;
+const awayPauseMs = 100;
+const healthPath = `/${Health.typeName}/${Health.method.check.name}`;
 
 const noSideEffects = MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
 
@@ -78,12 +85,18 @@ async function call<I extends DescMessage, O extends DescMessage>(
   const ask = (): Promise<Answer> =>
     requestUnary(open, request, new ConnectAnswer(), { signal, timeoutMs: undefined });
   const answer = await ask()
-    .catch((error: unknown) => {
+    .catch(async (error: unknown) => {
       // A backend that was killed is started again: what changes nothing is asked of the next one.
-      if (!(error instanceof LostBackend) || method.idempotency !== noSideEffects) {
+      if (!(error instanceof LostBackend)) {
         throw error;
       }
-      return ask();
+      if (method.idempotency === noSideEffects) {
+        return await ask();
+      }
+      if (!hasToken(input)) {
+        throw error;
+      }
+      return await askAgain(session, ask, error, signal);
     })
     .catch((error: unknown) => {
       throw signal?.aborted === true ? ConnectError.from(signal.reason, Code.Canceled) : explain(error);
@@ -100,6 +113,61 @@ async function call<I extends DescMessage, O extends DescMessage>(
     trailer: new Headers(),
     message: fromBinary(method.output, body),
   };
+}
+
+/** Whether a request may be made again: what comes twice with one token is done once. */
+function hasToken(input: object): boolean {
+  return "clientToken" in input && input.clientToken !== "";
+}
+
+/**
+ * Asks again once the backend answers. It is a call without side effects that finds that out: a request on a connection that
+ * nobody has accepted yet would be read by the next backend even after this process has given up.
+ *
+ * @throws the last loss, where the backend was away for ten seconds in all
+ */
+async function askAgain(
+  session: Http2SessionManager,
+  ask: () => Promise<Answer>,
+  lost: LostBackend,
+  signal: AbortSignal | undefined,
+): Promise<Answer> {
+  let leftMs = awayLimitMs;
+  for (let failure = lost; ; ) {
+    const from = performance.now();
+    while (!(await isThere(session, leftMs - (performance.now() - from), signal))) {
+      if (performance.now() - from >= leftMs || signal?.aborted === true) {
+        throw failure;
+      }
+      await setTimeout(awayPauseMs);
+    }
+    leftMs -= performance.now() - from;
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof LostBackend) || leftMs <= 0) {
+        throw error;
+      }
+      failure = error;
+    }
+  }
+}
+
+/** Whether the backend answers within a time. */
+async function isThere(
+  session: Http2SessionManager,
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const request = new Uint8Array();
+  const headers = { ...requestHeaders, "content-length": "0" };
+  const open = () => session.request("POST", healthPath, headers, {});
+  try {
+    await requestUnary(open, request, new ConnectAnswer(), { signal, timeoutMs: Math.max(timeoutMs, 1) });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** An answer in Connect's form: headers and one body, whole where it is as long as they say. */

@@ -138,9 +138,13 @@ async function postContainersStop(context: ReplyContext): Promise<void> {
 async function postContainersRestart(context: ReplyContext): Promise<void> {
   const { signal, services, response } = context;
   const container = nameOf(context);
+  const clientToken = randomUUID();
   const options = stopOptions(context);
   const restart = (listening?: Listening) =>
-    services.backend.containers.restartContainer({ container, ...options, ...listening }, { signal });
+    services.backend.containers.restartContainer(
+      { container, clientToken, ...options, ...listening },
+      { signal },
+    );
   await (services.publisher?.start(container, restart) ?? restart());
   replyEmpty(response, 204);
 }

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
+import { repeatedWithinMs } from "../../../src/backends/common/engine/containers/start/start-caller.ts";
+import { type Clock, systemClock } from "../../../src/common/clock.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
@@ -83,9 +85,16 @@ async function assertSound(bench: EngineBench): Promise<void> {
 /** Backends that die at once: their lives wait for processes more than they compute. */
 const atOnce = 4;
 
+/** A clock by which a client whose start was cut off is not awaited for long. */
+const hasty: Clock = {
+  nowMs: () => systemClock.nowMs(),
+  nowNs: () => systemClock.nowNs(),
+  sleep: (ms, signal) => systemClock.sleep(ms === repeatedWithinMs ? 10 : ms, signal),
+};
+
 /** Lets a backend die at a commit of a whole life, and asserts that the next one is sound and works. */
 async function surviveCrashAfter(commits: number): Promise<"crashed" | "lived"> {
-  const bench = await EngineBench.start();
+  const bench = await EngineBench.start({ clock: hasty });
   try {
     await bench.stopBackend();
     const crashed = Promise.withResolvers<"crashed">();

@@ -7,8 +7,7 @@ import { isErrorKind } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase, VolumeRecordSchema } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { removed } from "../../../src/backends/common/engine/containers/decisions/life/transitions.ts";
-import { withState } from "../../../src/backends/common/model/records.ts";
-import { until, untilTrue } from "../../support/until.ts";
+import { until } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
 
 describe("a backend that is started again", () => {
@@ -148,28 +147,6 @@ describe("a backend that is started again", () => {
     await bench.startBackend();
     await until(async () => (await inspect(id))?.state?.status === ContainerStatus.RUNNING || undefined);
     assert.equal(bench.machine.agentOf(id).starts.length, 1);
-  });
-
-  it("takes back a start whose client was told that it failed, but not that of a restart policy", async () => {
-    const told = await bench.createScript("exec sleep 60");
-    const byPolicy = await bench.createScript("exec sleep 60");
-    const record = (id: string) => bench.state.containers.get(id) ?? assert.fail("no record");
-    const begun = { phase: Phase.STARTING, generation: 1n, startToken: "first" };
-    await bench.state.commit((change) => {
-      change.containers.put({ ...record(told), ...begun });
-      change.containers.put(
-        withState({ ...record(byPolicy), ...begun }, { status: ContainerStatus.RESTARTING }),
-      );
-    });
-    await bench.stopBackend();
-    await bench.startBackend();
-    await until(
-      async () => (await inspect(byPolicy))?.state?.status === ContainerStatus.RUNNING || undefined,
-    );
-    await untilTrue(() => record(told).phase === Phase.UNSPECIFIED);
-    assert.equal((await inspect(told))?.state?.status, ContainerStatus.CREATED);
-    await bench.containers.startContainer({ container: told, clientToken: "first" });
-    assert.equal((await inspect(told))?.state?.status, ContainerStatus.RUNNING);
   });
 
   it("keeps the IDs of its networks and of itself", async () => {

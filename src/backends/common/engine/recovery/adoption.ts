@@ -78,7 +78,7 @@ export async function adoptContainers(
       continue;
     }
     // Its record may be the one with which it was launched: what its client was told of the start nobody knows.
-    const record = withFields(sealed, { startToken: "" });
+    const record = withFields(sealed, { startAwaited: false });
     if (!lost.has(containerId, record.created)) {
       continue;
     }

@@ -241,8 +241,11 @@ async function recoverContainer(
   } else if (isRemoved(record)) {
     clearRemains(context, record);
   } else if (record.phase === Phase.STARTING) {
+    const mayHaveBegun = found?.generation === record.generation && found.agent !== undefined;
     void context.background.run(`take up the start of container ${record.id}`, () =>
-      resumeStart(context, record).catch((error: unknown) => restartLater(context, live, error)),
+      resumeStart(context, record, mayHaveBegun).catch((error: unknown) =>
+        restartLater(context, live, error),
+      ),
     );
   } else if (hasProcess(record)) {
     if (run?.agent !== undefined) {

@@ -42,7 +42,6 @@ const noSizes: ReadonlyMap<string, ContainerSize> = new Map();
 /** The service of an engine. */
 export function containerService(context: EngineContext): Partial<ServiceImpl<typeof ContainerService>> {
   const creations = new ClientTokens<CreatedContainer>(context.clock);
-  const starts = new ClientTokens<void>(context.clock);
   return {
     createContainer: async (request) => {
       const created = await creations.once(
@@ -53,11 +52,9 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
     },
     startContainer: async (request, call) => {
       const { container, clientToken, published, publishFailure, secrets, secretEnv, nextStep } = request;
-      await starts.once(clientToken, async () => {
-        const { id } = findContainer(context.state, container);
-        const once = { secrets: { files: secrets, env: secretEnv }, nextStep, clientToken };
-        await startContainer(context, id, "user", { published, publishFailure }, call.signal, once);
-      });
+      const { id } = findContainer(context.state, container);
+      const once = { secrets: { files: secrets, env: secretEnv }, nextStep, clientToken };
+      await startContainer(context, id, "user", { published, publishFailure }, call.signal, once);
       return {};
     },
     stopContainer: async ({ container, timeoutSeconds, signal }, call) => {
@@ -68,10 +65,12 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       await signalContainer(context, container, signal);
       return {};
     },
-    restartContainer: async ({ container, timeoutSeconds, signal, published, publishFailure }, call) => {
+    restartContainer: async (request, call) => {
+      const { container, timeoutSeconds, signal, published, publishFailure, clientToken } = request;
       const ports =
         published.length === 0 && publishFailure === "" ? undefined : { published, publishFailure };
-      await restartContainer(context, container, { timeoutSeconds, signal }, call.signal, ports);
+      const options = { timeoutSeconds, signal, clientToken };
+      await restartContainer(context, container, options, call.signal, ports);
       return {};
     },
     removeContainer: async ({ container, force, volumes, link }) => {

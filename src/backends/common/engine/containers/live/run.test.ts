@@ -14,7 +14,9 @@ function newLink(): AgentLink {
 }
 
 function newStart(): StartUnderWay {
-  return { over: Promise.resolve(), ending: new AbortController(), waitsFor: "", phases: new StartPhases() };
+  const over = Promise.resolve();
+  const ending = new AbortController();
+  return { over, outcome: over, caller: undefined, ending, waitsFor: "", phases: new StartPhases() };
 }
 
 function running(): LiveRun {

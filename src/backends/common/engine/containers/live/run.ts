@@ -9,12 +9,17 @@
  * meanwhile goes on inside of it.
  */
 import type { AgentLink } from "./agent-link.ts";
+import type { StartCaller } from "../start/start-caller.ts";
 import type { StartPhases } from "./start-phases.ts";
 
 /** A start that is under way. */
 export interface StartUnderWay {
   /** Resolves when it is over, well or not. */
   readonly over: Promise<void>;
+  /** Ends as it does. */
+  readonly outcome: Promise<void>;
+  /** The call that is answered with that; undefined: nobody has asked for it. */
+  caller: StartCaller | undefined;
   /** Ends it, with what it is to answer. */
   readonly ending: AbortController;
   /** Why it waits for room on the platform, in the platform's words; empty: it does not. */

@@ -14,7 +14,7 @@ import { settleRestarting } from "../start/pending-restart.ts";
 import { noteSignal } from "./send-signal.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
 import { type FrontendPorts, startContainer } from "../start/start-container.ts";
-import { containerOnceStarted, endStart } from "../start/start-under-way.ts";
+import { containerOnceStarted, endStart, repeatedStart } from "../start/start-under-way.ts";
 
 /** How long a stopped container has, where nobody says. */
 const defaultTimeoutSeconds = 10;
@@ -25,6 +25,12 @@ export interface StopOptions {
   readonly timeoutSeconds?: number | undefined;
   /** Empty: the container's. */
   readonly signal: string;
+}
+
+/** Options of `docker restart`. */
+export interface RestartOptions extends StopOptions {
+  /** As for a start. */
+  readonly clientToken?: string | undefined;
 }
 
 /**
@@ -66,11 +72,23 @@ export async function stopContainer(
 export async function restartContainer(
   context: EngineContext,
   reference: string,
-  options: StopOptions,
+  { clientToken = "", ...options }: RestartOptions,
   left: AbortSignal,
   ports?: FrontendPorts,
 ): Promise<void> {
+  const repeated = repeatedStart(
+    context.live.of(findContainer(context.state, reference).id),
+    clientToken,
+    left,
+  );
+  if (repeated !== undefined) {
+    await repeated;
+    return;
+  }
   const record = await containerOnceStarted(context, reference, left, "wait");
+  if (clientToken !== "" && record.startToken === clientToken) {
+    return; // As a start's.
+  }
   const live = context.live.of(record.id);
   await withErrorPrefix(`Cannot restart container ${reference}`, async () => {
     try {
@@ -79,7 +97,7 @@ export async function restartContainer(
         live.run.endForRestart();
         await endRun(context, record, order, left);
       }
-      await startContainer(context, record.id, "user", ports, left);
+      await startContainer(context, record.id, "user", ports, left, { clientToken });
     } catch (error) {
       if (!isErrorKind(error, "not-modified")) {
         throw error;

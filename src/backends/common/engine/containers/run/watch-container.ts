@@ -161,7 +161,7 @@ class Records {
 }
 
 /** An agent that lingers has served runs before this one, and tells of the last until it is told to start anew. */
-function isOfEarlierRun({ generation }: WatchResponse, link: AgentLink): boolean {
+export function isOfEarlierRun({ generation }: WatchResponse, link: AgentLink): boolean {
   return generation !== 0n && generation < link.generation;
 }
 

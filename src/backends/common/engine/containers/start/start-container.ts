@@ -9,7 +9,6 @@ import {
   isErrorKind,
   SockerlessError,
   systemError,
-  unavailable,
 } from "../../../../../common/errors.ts";
 import type { StartedProcess } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import {
@@ -32,6 +31,7 @@ import { containerOfId } from "../decisions/lookup.ts";
 import { startRefusal } from "../decisions/life/refusals.ts";
 import { type Continued, withNextStep } from "./next-step.ts";
 import { putLayers } from "./put-layers.ts";
+import { restartsAtBoot } from "../decisions/life/restart-policy.ts";
 import { unknownFailureCode } from "../decisions/life/start-failure.ts";
 import { running, startFailed, starting, startNotMade } from "../decisions/life/transitions.ts";
 import { awaitAddresses, connectedEndpoints, releaseAddresses } from "../../networks/endpoint-addresses.ts";
@@ -44,13 +44,15 @@ import { joinedBy } from "../../networks/decisions/shared-network.ts";
 import { boundPortsOf } from "../../../model/ports.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../../../model/records.ts";
 import { throwIfShuttingDown } from "../../work/shutting-down.ts";
+import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
 import { unlessAborted } from "../../../unless-aborted.ts";
 import { waitRefusal } from "../../volumes/decisions/exclusive-volumes.ts";
 import { ensureVolumeParts } from "../../volumes/volume-parts.ts";
 import { workloadOf } from "../create/workload.ts";
 import { releaseRun } from "../run/release-run.ts";
-import { FailedStart, refuseOldAgent, startProcess, startRequestOf } from "./start-process.ts";
-import { asStartUnderWay, endedStart } from "./start-under-way.ts";
+import { StartCaller, type StartCallerOptions } from "./start-caller.ts";
+import { FailedStart, hasBegun, refuseOldAgent, startProcess, startRequestOf } from "./start-process.ts";
+import { asStartUnderWay, endedStart, repeatedStart } from "./start-under-way.ts";
 import { tellFailed, tellPhase, tellProcess, tellStarted } from "./tell-phases.ts";
 import { launchWhileWanted } from "./waiting-start.ts";
 import { watchContainer } from "../run/watch-container.ts";
@@ -77,7 +79,7 @@ export interface FrontendPorts {
 
 /**
  * Starts a container and answers once its process runs. Goes on when the client leaves, unless it waits for room on the
- * platform; where the client's frontend was lost nothing runs.
+ * platform; where its call is lost and does not come again nothing runs.
  *
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
  * @param ports what a frontend says of them; undefined: it listens on what it listened on before
@@ -94,6 +96,11 @@ export async function startContainer(
   { secrets, nextStep, clientToken = "" }: StartOnce = {},
 ): Promise<void> {
   const live = context.live.of(containerId);
+  const repeated = by === "user" ? repeatedStart(live, clientToken, left) : undefined;
+  if (repeated !== undefined) {
+    await repeated;
+    return;
+  }
   const endedBefore = live.startEnded;
   const accepted = new Date(context.clock.nowMs());
   await live.lock.run(async () => {
@@ -119,7 +126,14 @@ export async function startContainer(
       live.restartDelayMs = 0;
     }
     const phases = new StartPhases();
-    await asStartUnderWay(live, phases, async (ended) => {
+    const caller =
+      by === "user" && left !== undefined
+        ? callerOf(context, live, { token: clientToken, isWantedAnyway: isWantedByPolicy(record) })
+        : undefined;
+    const start = async (ended: AbortSignal): Promise<void> => {
+      if (left !== undefined) {
+        live.run.start?.caller?.follow(left);
+      }
       tellPhase(context, containerId, phases, { name: "accepted", by: "backend", from: accepted });
       await releasedBefore(context, live, record, ended);
       if (ports !== undefined && ports.publishFailure !== "") {
@@ -133,8 +147,36 @@ export async function startContainer(
       const asked = ports === undefined ? next : withFields(next, { publishedPorts: [...ports.published] });
       const told = withFields(asked, { startPhases: phases.list });
       const begun = await beginStart(context, live, told, by === "user" ? { clientToken } : undefined);
-      await runStart(context, live, begun, ended, { left, secrets, step });
+      await runStart(context, live, begun, ended, { secrets, step });
+    };
+    await asStartUnderWay(live, phases, start, caller);
+  });
+}
+
+/** Makes the caller of a start. @param mayHaveBegun its process may run already: only its agent knows whether it can be undone */
+function callerOf(
+  context: EngineContext,
+  live: LiveContainer,
+  known: Pick<StartCallerOptions, "token" | "isWantedAnyway">,
+  mayHaveBegun = false,
+) {
+  return (ending: AbortController): StartCaller =>
+    new StartCaller({
+      ...known,
+      containerId: live.id,
+      clock: context.clock,
+      lost: (failure) => mayHaveBegun || ending.abort(failure),
+      left: () => void noteCallerLeft(context, live),
     });
+}
+
+/** Notes that nobody waits for the answer of the start that is under way: a later process of the backend goes on with it. */
+async function noteCallerLeft({ background, state }: EngineContext, { id }: LiveContainer): Promise<void> {
+  await background.run(`note that the start of container ${id} goes on without its client`, async () => {
+    const record = state.containers.get(id);
+    if (record?.phase === Phase.STARTING && record.startAwaited) {
+      await state.commit((change) => change.containers.put(withFields(record, { startAwaited: false })));
+    }
   });
 }
 
@@ -199,8 +241,11 @@ async function beginStart(
   } catch (error) {
     throw await recordFailure(context, live, record, error);
   }
+  const startAwaited = live.run.start?.caller?.left.aborted === false;
   const begun =
-    asked === undefined ? joined : withFields(joined, { restartCount: 0, startToken: asked.clientToken });
+    asked === undefined
+      ? withFields(joined, { startAwaited })
+      : withFields(joined, { restartCount: 0, startToken: asked.clientToken, startAwaited });
   await context.state.commit((change) => change.containers.put(begun));
   return begun;
 }
@@ -232,43 +277,45 @@ function networked<Result>(prepare: () => Result): Result {
 }
 
 /**
- * Takes up a start that was under way when the backend ended, or takes it back where a user was ending it, or has been
- * told that it failed; the record is in the phase `starting`.
+ * Takes up a start that was under way when the backend ended, or takes it back where a user was ending it, or where its
+ * client was told of a failure, does not ask again and no policy wants it; the record is in the phase `starting`.
+ *
+ * @param mayHaveBegun its agent may have been told to run
  */
-export async function resumeStart(context: EngineContext, record: ContainerRecord): Promise<void> {
+export async function resumeStart(
+  context: EngineContext,
+  record: ContainerRecord,
+  mayHaveBegun: boolean,
+): Promise<void> {
   const live = context.live.of(record.id);
-  await live.lock.run(() =>
-    asStartUnderWay(live, new StartPhases(record.startPhases), async (ended) => {
-      if (record.stoppedByUser) {
-        await recordFailure(context, live, record, endedStart(record.id, "stopped"));
-        return;
-      }
-      if (isToldFailed(record)) {
-        await recordFailure(
-          context,
-          live,
-          record,
-          unavailable("the backend ended while it was being started"),
-        );
-        return;
-      }
-      try {
-        await runStart(context, live, record, ended, {
-          ready: () => settledDonor(context, record, ended),
-        });
-      } catch (error) {
-        if (error !== live.startEnded) {
-          throw error;
-        }
-      }
-    }),
-  );
+  const isWantedAnyway = !record.startAwaited || isWantedByPolicy(record);
+  const caller = callerOf(context, live, { token: record.startToken, isWantedAnyway }, mayHaveBegun);
+  let isEnded = record.stoppedByUser;
+  const start = async (ended: AbortSignal): Promise<void> => {
+    live.run.start?.caller?.lose();
+    if (isEnded) {
+      throw await recordFailure(context, live, record, endedStart(record.id, "stopped"));
+    }
+    try {
+      const ready = () => settledDonor(context, record, ended);
+      await runStart(context, live, record, ended, { ready, mayHaveBegun });
+    } catch (error) {
+      isEnded = ended.aborted;
+      throw error;
+    }
+  };
+  try {
+    await live.lock.run(() => asStartUnderWay(live, new StartPhases(record.startPhases), start, caller));
+  } catch (error) {
+    if (!isEnded) {
+      throw error;
+    }
+  }
 }
 
-/** True for a start that a client has asked for once, and got no answer: a build asks again, and nobody for a policy's. */
-function isToldFailed(record: ContainerRecord): boolean {
-  const isByPolicy = record.startToken === "" || stateOf(record).status === ContainerStatus.RESTARTING;
-  return !isByPolicy && !isOfBuild(configOf(record).labels);
+/** Whether a restart policy wants a start whose client is lost. */
+function isWantedByPolicy(record: ContainerRecord): boolean {
+  return restartsAtBoot(hostConfigOf(record).restartPolicy, { code: unknownFailureCode, restartCount: 0 });
 }
 
 /** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */
@@ -285,8 +332,8 @@ async function settledDonor(
 interface RunStartOptions {
   /** Comes first. */
   readonly ready?: () => Promise<void>;
-  /** As for {@link startContainer}. */
-  readonly left?: AbortSignal | undefined;
+  /** As for {@link resumeStart}. */
+  readonly mayHaveBegun?: boolean;
   readonly secrets?: StartSecrets | undefined;
   /** The container runs where it ran before. */
   readonly step?: Pick<Continued, "missingLayers"> | undefined;
@@ -302,7 +349,7 @@ async function runStart(
   live: LiveContainer,
   record: ContainerRecord,
   ended: AbortSignal,
-  { ready, left, secrets, step }: RunStartOptions,
+  { ready, mayHaveBegun = false, secrets, step }: RunStartOptions,
 ): Promise<void> {
   const continues = step !== undefined;
   const phases = live.run.start?.phases ?? new StartPhases();
@@ -324,7 +371,7 @@ async function runStart(
     const launched = await launchWhileWanted(context, live, spec, ended, {
       reached: async (reached) => void (await meet(reached)),
       phase: (phase) => tellPhase(context, record.id, phases, phase),
-      left,
+      left: live.run.start?.caller?.left,
     });
     const { link, placed } = await meet(launched);
     await joinPartners(context, placed);
@@ -339,8 +386,8 @@ async function runStart(
     if (count > 0) {
       await putLayers(context.images, link, { imageId: record.imageId, count }, ended);
     }
+    await stillWanted(context, live, link, ended, mayHaveBegun);
     ended.throwIfAborted();
-    throwIfLost(left);
     const started = await startProcess(link, request);
     tellProcess(context, record.id, phases, launched, started);
     await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
@@ -357,10 +404,31 @@ async function runStart(
   }
 }
 
-/** A client whose frontend was lost has been told that its start failed: then nothing runs. @throws the signal's reason */
-function throwIfLost(left: AbortSignal | undefined): void {
-  if (left?.aborted === true && isErrorKind(left.reason, "unavailable")) {
-    throw left.reason;
+/**
+ * Waits, where the caller of a start was lost, until it asks again: once the agent is told, the process runs.
+ *
+ * @throws conflict: nobody has asked again; the signal's reason
+ */
+async function stillWanted(
+  { shutdown }: EngineContext,
+  { run: { start } }: LiveContainer,
+  link: AgentLink,
+  ended: AbortSignal,
+  mayHaveBegun: boolean,
+): Promise<void> {
+  const caller = start?.caller;
+  const isBegun = async (): Promise<boolean> => mayHaveBegun && (await hasBegun(link));
+  if (caller === undefined || (caller.isLost && (await isBegun()))) {
+    return;
+  }
+  try {
+    await withScopedSignal(AbortSignal.any([ended, shutdown]), (signal) =>
+      unlessAborted(signal, caller.wanted),
+    );
+  } catch (error) {
+    if (!(await isBegun())) {
+      throw error;
+    }
   }
 }
 

@@ -15,6 +15,7 @@ import type { EngineContext } from "../../context.ts";
 import { agentHealthCheck } from "../decisions/life/health.ts";
 import { startFailureError } from "../decisions/life/start-failure.ts";
 import type { AgentLink } from "../live/agent-link.ts";
+import { isOfEarlierRun } from "../run/watch-container.ts";
 import type { LiveContainer } from "../live/live.ts";
 
 /** How long attach sessions of reservations are awaited. */
@@ -86,6 +87,23 @@ export async function refuseOldAgent(
   const missing = needed.find(({ feature }) => !features.includes(feature));
   if (missing !== undefined) {
     throw systemError(`the container's agent (${version}) is too old to ${missing.to}`);
+  }
+}
+
+/** Whether an agent has been told before to start this run, and has done so. One that does not tell has not. */
+export async function hasBegun(link: AgentLink): Promise<boolean> {
+  const over = new AbortController();
+  const options = { signal: AbortSignal.any([over.signal, AbortSignal.timeout(startTimeoutMs)]) };
+  try {
+    const messages = link.agent.client.watch({}, options)[Symbol.asyncIterator]();
+    const { value: told } = await messages.next();
+    return (
+      told?.event.case === "state" && told.event.value.started !== undefined && !isOfEarlierRun(told, link)
+    );
+  } catch {
+    return false;
+  } finally {
+    over.abort();
   }
 }
 

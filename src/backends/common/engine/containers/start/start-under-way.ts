@@ -5,6 +5,7 @@ import { unlessAborted } from "../../../unless-aborted.ts";
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 import type { StartPhases } from "../live/start-phases.ts";
+import type { StartCaller } from "./start-caller.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { hasProcess, isActive, withFields } from "../../../model/records.ts";
 
@@ -12,21 +13,52 @@ import { hasProcess, isActive, withFields } from "../../../model/records.ts";
  * Does the work of a start, with the container's lock held: until it has ended, others know that it is under way.
  *
  * @param work its signal aborts when the start is to end
+ * @param caller undefined: nobody has asked for it
  */
 export async function asStartUnderWay(
   live: LiveContainer,
   phases: StartPhases,
   work: (ended: AbortSignal) => Promise<void>,
+  caller?: (ending: AbortController) => StartCaller,
 ): Promise<void> {
-  const over = Promise.withResolvers<void>();
+  const outcome = Promise.withResolvers<void>();
+  const over = outcome.promise.catch(() => undefined);
   const ending = new AbortController();
-  live.run.begin({ over: over.promise, ending, waitsFor: "", phases });
+  using calledBy = caller?.(ending);
+  live.run.begin({ over, outcome: outcome.promise, caller: calledBy, ending, waitsFor: "", phases });
   try {
     await work(ending.signal);
-  } finally {
     live.run.settle();
-    over.resolve();
+    outcome.resolve();
+  } catch (error) {
+    live.run.settle();
+    outcome.reject(error);
+    throw error;
   }
+}
+
+/**
+ * Takes a call for one that repeats the call of the start that is under way, if it has that one's token. One with another
+ * token wants a start of its own: the first one's caller, if it was lost, is awaited no longer.
+ *
+ * @returns the outcome of the start; undefined: it is none of that call
+ */
+export function repeatedStart(
+  { run: { start } }: LiveContainer,
+  clientToken: string,
+  call: AbortSignal | undefined,
+): Promise<void> | undefined {
+  if (start?.caller === undefined) {
+    return undefined;
+  }
+  if (clientToken === "" || start.caller.token !== clientToken) {
+    start.caller.giveUp();
+    return undefined;
+  }
+  if (call !== undefined) {
+    start.caller.follow(call);
+  }
+  return start.outcome;
 }
 
 /** Waits until no start is under way: what the container's record says from then on is what came of it. */
@@ -61,7 +93,7 @@ export async function containerOnceStarted(
 
 /**
  * Waits for a start that is under way before a client looks at the container, unless launches take long or
- * the start waits for room on the platform.
+ * the start waits: for room on the platform, or for its caller.
  *
  * @param left the client has left: it waits no more
  * @throws the signal's reason
@@ -77,12 +109,13 @@ export async function shortStartSettled(
 }
 
 function mayBeLong({ driver }: EngineContext, { run: { start } }: LiveContainer): boolean {
-  return driver.launches.whenUnwanted === "end" || (start !== undefined && start.waitsFor !== "");
+  const isWaiting = start !== undefined && (start.waitsFor !== "" || start.caller?.isLost === true);
+  return driver.launches.whenUnwanted === "end" || isWaiting;
 }
 
 /**
  * Waits for a start that is under way before a user ends the container, and ends the start where launches may
- * take long or it waits for room on the platform. The user's wish is on record first: a backend that takes
+ * take long or it waits: for room on the platform, or for its caller. The user's wish is on record first: a backend that takes
  * the start up takes it back.
  *
  * @param how for the error that the start answers

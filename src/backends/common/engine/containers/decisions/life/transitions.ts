@@ -49,6 +49,7 @@ export function running(
   return withState(
     withFields(record, {
       phase: Phase.UNSPECIFIED,
+      startAwaited: false,
       boundPorts: portMappings(launched.boundPorts, config.exposedPorts, hostConfigOf(record).portBindings),
       driverReference: launched.reference,
       networkNamespace: launched.networkNamespace ?? "",
@@ -92,10 +93,13 @@ export function isFrozenByCommit(record: ContainerRecord): boolean {
   return record.frozenGeneration !== 0n && record.frozenGeneration === record.generation;
 }
 
+/** Marks of a start that has not worked: a call that repeats it makes it anew. */
+const notStarted = { startToken: "", startAwaited: false } as const;
+
 /** The start failed: the container is what it was, with the reason and an exit code. */
 export function startFailed(record: ContainerRecord, exitCode: number, error: string): ContainerRecord {
   const { startedAt } = stateOf(record);
-  return withState(withFields(withoutRun(record), { startToken: "" }), {
+  return withState(withFields(withoutRun(record), notStarted), {
     status: startedAt === undefined ? ContainerStatus.CREATED : ContainerStatus.EXITED,
     pid: 0n,
     exitCode,
@@ -105,7 +109,7 @@ export function startFailed(record: ContainerRecord, exitCode: number, error: st
 
 /** The start could not be made, which is no failure of the container: it is what it was, with the reason. */
 export function startNotMade(record: ContainerRecord, error: string): ContainerRecord {
-  return withState(withFields(withoutRun(record), { startToken: "" }), { error });
+  return withState(withFields(withoutRun(record), notStarted), { error });
 }
 
 /** The main process ended. @param restarting whether the restart policy starts it again */

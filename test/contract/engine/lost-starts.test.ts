@@ -1,0 +1,174 @@
+/** Starts whose clients were told of a failure, as a process that was to answer had ended. */
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import { callerLost } from "../../../src/backends/common/caller-lost.ts";
+import { repeatedWithinMs } from "../../../src/backends/common/engine/containers/start/start-caller.ts";
+import { startContainer } from "../../../src/backends/common/engine/containers/start/start-container.ts";
+import { isErrorKind } from "../../../src/common/errors.ts";
+import { ManualClock } from "../../../src/common/manual-clock.ts";
+import {
+  ContainerStatus,
+  type CreateContainerRequestSchema,
+} from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { untilTrue } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+const undone = /was undone before anything ran/;
+
+for (const cloud of [false, true]) {
+  describe(`a start whose answer is lost, ${cloud ? "in a cloud" : "on a machine"}`, () => {
+    let clock: ManualClock;
+    let bench: EngineBench;
+    beforeEach(async () => {
+      clock = new ManualClock(Date.now());
+      bench = await EngineBench.start({ cloud, clock });
+    });
+    afterEach(async () => {
+      bench.machine.busyLaunches?.resolve();
+      await bench.close();
+    });
+
+    const recordOf = (id: string) => bench.state.containers.get(id);
+    const statusOf = (id: string) => recordOf(id)?.state?.status;
+    const startsOf = (id: string): number => bench.machine.workloads.get(id)?.agent?.starts.length ?? 0;
+    const isRunning = (id: string) => () => statusOf(id) === ContainerStatus.RUNNING;
+    const isAtRest = (id: string) => () => recordOf(id)?.phase === Phase.UNSPECIFIED;
+    const inState = (id: string) => () => [statusOf(id), recordOf(id)?.state?.exitCode];
+
+    /** A container whose start the backend's end has cut off, with the call's token `first`. */
+    const interrupted = async (
+      more: MessageInitShape<typeof CreateContainerRequestSchema> = {},
+      startAwaited = true,
+    ): Promise<string> => {
+      const id = await bench.createScript("exec sleep 60", more);
+      const record = recordOf(id);
+      assert.ok(record !== undefined);
+      const begun = { phase: Phase.STARTING, generation: 1n, startToken: "first", startAwaited };
+      await bench.state.commit((change) => change.containers.put({ ...record, ...begun }));
+      await bench.stopBackend();
+      await bench.startBackend();
+      return id;
+    };
+
+    it("is undone where nobody asks again, and made anew when somebody does later", async () => {
+      const id = await interrupted();
+      await clock.advance(repeatedWithinMs - 1);
+      assert.deepEqual([recordOf(id)?.phase, startsOf(id)], [Phase.STARTING, 0]);
+      await clock.advance(1);
+      await untilTrue(isAtRest(id));
+      assert.deepEqual(inState(id)(), [ContainerStatus.CREATED, 128]);
+      assert.match(recordOf(id)?.state?.error ?? "", undone);
+      assert.equal(startsOf(id), 0);
+      await bench.containers.startContainer({ container: id, clientToken: "second" });
+      assert.deepEqual([statusOf(id), startsOf(id)], [ContainerStatus.RUNNING, 1]);
+    });
+
+    it("goes on for a call that repeats it, which is answered with its outcome", async () => {
+      const id = await interrupted();
+      await bench.containers.startContainer({ container: id, clientToken: "first" });
+      await clock.advance(repeatedWithinMs);
+      assert.deepEqual([statusOf(id), startsOf(id)], [ContainerStatus.RUNNING, 1]);
+    });
+
+    it("fails for a call that repeats it as it fails", async () => {
+      bench.machine.busyLaunches = Promise.withResolvers();
+      const id = await interrupted();
+      const repeated = bench.containers.startContainer({ container: id, clientToken: "first" });
+      bench.machine.busyLaunches.reject(new Error("no room"));
+      await assert.rejects(repeated, /no room/);
+      assert.equal(startsOf(id), 0);
+    });
+
+    it("goes on where its container has a restart policy that wants it", async () => {
+      const id = await interrupted({ hostConfig: { restartPolicy: { name: "always" } } });
+      await untilTrue(isRunning(id));
+    });
+
+    it("goes on where its client had left: it was told of no failure", async () => {
+      const id = await interrupted({}, false);
+      await untilTrue(isRunning(id));
+    });
+
+    it("gives way to another start at once", async () => {
+      const id = await interrupted();
+      await bench.containers.startContainer({ container: id, clientToken: "second" });
+      assert.deepEqual([recordOf(id)?.generation, startsOf(id)], [2n, 1]);
+    });
+
+    it("does not hold up whoever looks at its container, or removes it", async () => {
+      const id = await interrupted();
+      const { container } = await bench.containers.inspectContainer({ container: id, afterStart: true });
+      assert.equal(container?.state?.status, ContainerStatus.CREATED);
+      await bench.containers.removeContainer({ container: id, force: true });
+      assert.equal(statusOf(id) ?? ContainerStatus.REMOVING, ContainerStatus.REMOVING);
+    });
+
+    it("is not undone once its process runs", async () => {
+      const id = await bench.runScript("exec sleep 60");
+      const record = recordOf(id);
+      assert.ok(record !== undefined);
+      const begun = { phase: Phase.STARTING, startAwaited: true };
+      await bench.state.commit((change) => change.containers.put({ ...record, ...begun }));
+      await bench.stopBackend();
+      await bench.startBackend();
+      await untilTrue(isAtRest(id));
+      assert.deepEqual([statusOf(id), recordOf(id)?.state?.error], [ContainerStatus.RUNNING, ""]);
+    });
+
+    /** A start whose launch waits, asked for by a call that can be ended with a reason. */
+    const called = async (more: MessageInitShape<typeof CreateContainerRequestSchema> = {}) => {
+      const id = await bench.createScript("exec sleep 60", more);
+      bench.machine.busyLaunches = Promise.withResolvers();
+      const call = new AbortController();
+      const outcome = startContainer(bench.engine.context, id, "user", undefined, call.signal, {
+        clientToken: "first",
+      });
+      outcome.catch(() => undefined);
+      await untilTrue(() => bench.machine.calls.includes("launch"));
+      assert.equal(recordOf(id)?.startAwaited, true);
+      return { id, call, outcome };
+    };
+
+    it("is undone where only the frontend has ended, and does not ask again", async () => {
+      const { id, call, outcome } = await called();
+      call.abort(callerLost);
+      bench.machine.busyLaunches?.resolve();
+      await untilTrue(() => bench.machine.workloads.get(id)?.agent !== undefined);
+      await clock.advance(repeatedWithinMs);
+      await assert.rejects(outcome, (error) => isErrorKind(error, "conflict"));
+      assert.equal(startsOf(id), 0);
+    });
+
+    it("goes on where only the frontend has ended and a restart policy wants it", async () => {
+      const { id, call, outcome } = await called({ hostConfig: { restartPolicy: { name: "on-failure" } } });
+      call.abort(callerLost);
+      bench.machine.busyLaunches?.resolve();
+      await outcome;
+      assert.equal(statusOf(id), ContainerStatus.RUNNING);
+    });
+
+    it("goes on where the frontend's connection was lost and it asks again", async () => {
+      const { id, call, outcome } = await called();
+      call.abort(callerLost);
+      const repeated = bench.containers.startContainer({ container: id, clientToken: "first" });
+      await bench.system.getCapabilities({}); // The calls of one client reach the backend in order.
+      await clock.advance(repeatedWithinMs);
+      bench.machine.busyLaunches?.resolve();
+      await Promise.all([repeated, outcome]);
+      assert.deepEqual([statusOf(id), startsOf(id)], [ContainerStatus.RUNNING, 1]);
+    });
+
+    it("goes on, also with another backend, where its client merely leaves", async () => {
+      const { id, call, outcome } = await called();
+      call.abort(new Error("the client has left"));
+      await untilTrue(() => recordOf(id)?.startAwaited === false);
+      bench.machine.busyLaunches?.resolve();
+      await outcome;
+      assert.equal(statusOf(id), ContainerStatus.RUNNING);
+    });
+  });
+}
