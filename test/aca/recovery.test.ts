@@ -163,7 +163,7 @@ class Lives {
       await untilTrue(() => once === undefined || this.#running(once) === 0);
       runs.push(await docker("start", "--attach", "once")); // In another job.
     }
-    // A start that was under way is taken back, or has ended.
+    // A start that was under way is taken up, or taken back: at rest it runs, or has ended.
     for (const name of ["life", "once"]) {
       await untilTrue(async () => {
         const found = await this.#find(name);

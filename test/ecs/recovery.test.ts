@@ -150,7 +150,7 @@ describe("a backend that is killed", () => {
     const { text: once } = await daemon.docker("inspect", "--format", "{{.Id}}", "once");
     await until(() => once === "" || tasksOf(once).length === 0 || undefined);
     await docker("start", "--attach", "once"); // In another task.
-    // A start that was under way is taken back, or has ended.
+    // A start that was under way is taken up, or taken back: at rest it runs, or has ended.
     for (const name of ["life", "once"]) {
       await until(async () => {
         const { code, text } = await daemon.docker("inspect", "--format", "{{.State.Status}}", name);

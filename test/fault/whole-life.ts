@@ -128,7 +128,7 @@ export async function assertSound(daemon: Daemon): Promise<void> {
     throw new Error(`not what holds at rest:\n${differ.join("\n")}`);
   }
   for (const id of containersOnDisk(daemon)) {
-    // A start that was under way may have come to its end or be taken back: what holds is either, once it is at rest.
+    // A start that was under way may be taken up or taken back: what holds is either, once it is at rest.
     await until(async () => {
       const { text: state, code } = await daemon.docker("inspect", "--format={{.State.Status}}", id);
       if (code !== 0) {
