@@ -18,6 +18,7 @@ import { ContainerTunnels } from "./publish/tunnels.ts";
 import { routes } from "./route-table.ts";
 import { DockerApiServer } from "./server.ts";
 import { AgentTargets } from "./streams/agent-targets.ts";
+import { AskedStarts } from "./streams/asked-starts.ts";
 import { HandOver } from "./streams/hand-over.ts";
 import { StreamPool } from "./streams/stream-pool.ts";
 import { ExecEnds } from "./streams/exec-ends.ts";
@@ -71,6 +72,7 @@ export async function startFrontend(
     isDebugging,
     publisher,
     execEnds,
+    askedStarts: new AskedStarts(),
     startBuilder,
     handOver,
   };

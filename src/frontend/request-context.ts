@@ -10,6 +10,7 @@ import type { BackendPresence } from "./backend/presence.ts";
 import type { StartBuilder } from "./builder.ts";
 import type { Publisher } from "./publish/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
+import type { AskedStarts } from "./streams/asked-starts.ts";
 import type { HandOver } from "./streams/hand-over.ts";
 import type { ExecEnds } from "./streams/exec-ends.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
@@ -25,6 +26,7 @@ export interface FrontendServices {
   /** Agents that the frontend can dial, and the credentials for it. */
   readonly agents: AgentTargets;
   readonly execEnds: ExecEnds;
+  readonly askedStarts: AskedStarts;
   /** Gives clients' connections to agents; undefined: all streams go through the workers. */
   readonly handOver: HandOver | undefined;
   /** The log tells everything: what `/info` calls debugging. */

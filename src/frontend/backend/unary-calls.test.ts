@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
-import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, createContextValues } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { toConnectError } from "../../common/connect-error.ts";
@@ -17,6 +17,7 @@ import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.t
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { createBackendTransport } from "./transport.ts";
+import { mayAskAgain } from "./unary-calls.ts";
 
 type Handler = (request: Http2ServerRequest, response: Http2ServerResponse) => void;
 
@@ -101,6 +102,15 @@ test("a call with a token whose answer is lost is made again, once the backend a
   const clients = await clientsOf(t, handler);
   await clients.containers.startContainer({ container: "c", clientToken: "token" });
   assert.deepEqual(tokens, ["lost", "lost", "token"]);
+});
+
+test("a call with a token is not made again where its caller does not want it any more", async (t) => {
+  const { tokens, handler } = endingBackend(1);
+  const clients = await clientsOf(t, handler);
+  const contextValues = createContextValues().set(mayAskAgain, () => false);
+  const call = clients.containers.startContainer({ container: "c", clientToken: "token" }, { contextValues });
+  await assert.rejects(call, { code: Code.Unavailable });
+  assert.deepEqual(tokens, ["lost"]);
 });
 
 test("a call without a token is not made again", async (t) => {

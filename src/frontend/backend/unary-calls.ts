@@ -17,7 +17,14 @@ import {
   type MessageInitShape,
 } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type Transport, type UnaryResponse } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ContextValues,
+  createContextKey,
+  type Transport,
+  type UnaryResponse,
+} from "@connectrpc/connect";
 import { codeFromHttpStatus, errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import type { Http2SessionManager } from "@connectrpc/connect-node";
 
@@ -35,6 +42,9 @@ const awayPauseMs = 100;
 const healthPath = `/${Health.typeName}/${Health.method.check.name}`;
 
 const noSideEffects = MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+
+/** Whether a call with a token may still be made again after its answer was lost; asked each time. */
+export const mayAskAgain = createContextKey((): boolean => true, { description: "mayAskAgain" });
 
 /** The connection ended before the answer was whole; whether the call was done nobody knows. */
 export class LostBackend extends ConnectError {
@@ -64,17 +74,23 @@ export function withShortUnaryCalls(
     stream: (...call) => transport.stream(...call),
     unary: async (method, signal, timeoutMs, header, input, contextValues) =>
       timeoutMs === undefined && header === undefined
-        ? await call(session, explain, method, signal, input)
+        ? await call(session, explain, { method, signal, input, contextValues })
         : await transport.unary(method, signal, timeoutMs, header, input, contextValues),
   };
+}
+
+/** A call, as a transport gets it. */
+interface Call<I extends DescMessage, O extends DescMessage> {
+  readonly method: DescMethodUnary<I, O>;
+  readonly signal: AbortSignal | undefined;
+  readonly input: MessageInitShape<I>;
+  readonly contextValues: ContextValues | undefined;
 }
 
 async function call<I extends DescMessage, O extends DescMessage>(
   session: Http2SessionManager,
   explain: (error: unknown) => unknown,
-  method: DescMethodUnary<I, O>,
-  signal: AbortSignal | undefined,
-  input: MessageInitShape<I>,
+  { method, signal, input, contextValues }: Call<I, O>,
 ): Promise<UnaryResponse<I, O>> {
   const path = `/${method.parent.typeName}/${method.name}`;
   const request = encodeMessage(method.input, input);
@@ -96,7 +112,7 @@ async function call<I extends DescMessage, O extends DescMessage>(
       if (!hasToken(input)) {
         throw error;
       }
-      return await askAgain(session, ask, error, signal);
+      return await askAgain(session, ask, error, signal, contextValues?.get(mayAskAgain));
     })
     .catch((error: unknown) => {
       throw signal?.aborted === true ? ConnectError.from(signal.reason, Code.Canceled) : explain(error);
@@ -124,13 +140,14 @@ function hasToken(input: object): boolean {
  * Asks again once the backend answers. It is a call without side effects that finds that out: a request on a connection that
  * nobody has accepted yet would be read by the next backend even after this process has given up.
  *
- * @throws the last loss, where the backend was away for ten seconds in all
+ * @throws the last loss, where the backend was away for ten seconds in all, or it may not be asked again
  */
 async function askAgain(
   session: Http2SessionManager,
   ask: () => Promise<Answer>,
   lost: LostBackend,
   signal: AbortSignal | undefined,
+  mayAsk = (): boolean => true,
 ): Promise<Answer> {
   let leftMs = awayLimitMs;
   for (let failure = lost; ; ) {
@@ -140,6 +157,9 @@ async function askAgain(
         throw failure;
       }
       await setTimeout(awayPauseMs);
+    }
+    if (!mayAsk()) {
+      throw failure;
     }
     leftMs -= performance.now() - from;
     try {

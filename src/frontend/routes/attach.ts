@@ -42,7 +42,8 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   const detachKeys = detachKeysOf(text(context.query, "detachKeys"));
   await connection.skipBody();
   const wanted = wantedStreams(context, false);
-  const attachment = await Attachment.reserve(context, context.parameters["id"] ?? "", wanted);
+  const name = context.parameters["id"] ?? "";
+  const attachment = await Attachment.reserve(context, name, wanted);
   const { tty, openStdin } = attachment.accepted;
   const multiplexed = !tty;
   const framing = multiplexed ? "multiplexed" : "raw";
@@ -60,7 +61,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   socket.read(0);
   onOutputLoss(socket, () => attachment.cancel());
   const headerLead = () => connection.headerLead();
-  const link = await openInBand({ socket, headerLead, guarded }, opened, context, attachment, request);
+  const link = await openInBand({ name, socket, headerLead, guarded }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && openStdin;
     if (link.offer === undefined) {
@@ -80,14 +81,15 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
   const detachKeys = detachKeysOf(text(context.query, "detachKeys"));
   // Before 1.42 all streams are attached, whatever the query says.
   const wanted = wantedStreams(context, context.version.before("1.42"));
-  const attachment = await Attachment.reserve(context, context.parameters["id"] ?? "", wanted);
+  const name = context.parameters["id"] ?? "";
+  const attachment = await Attachment.reserve(context, name, wanted);
   const request = { wanted, detachKeys, framing: "raw" } as const;
   const opened = await openAtOnce(context, attachment, request);
   const stream = await acceptWebSocket(context).catch((error: unknown) => {
     opened?.link?.cancel();
     throw error;
   });
-  const link = await openInBand({ socket: stream }, opened, context, attachment, request);
+  const link = await openInBand({ name, socket: stream }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
     const onDetach = detached(context, attachment);
@@ -127,6 +129,8 @@ interface OpenedAtOnce {
 
 /** A client that was answered. */
 interface AnsweredClient {
+  /** The container, as it names it. */
+  readonly name: string;
   readonly socket: Duplex;
   /** Resolves once something may follow the answer. */
   readonly headerLead?: () => Promise<void>;
@@ -135,11 +139,11 @@ interface AnsweredClient {
 
 /** The stream of a client that was answered; without a stream its connection is closed. */
 async function openInBand(
-  { socket, headerLead, guarded }: AnsweredClient,
+  { name, socket, headerLead, guarded }: AnsweredClient,
   opened: OpenedAtOnce | undefined,
   ...opening: Opening
 ): Promise<StreamLink | undefined> {
-  const [context, , { framing }] = opening;
+  const [context, attachment, { framing }] = opening;
   try {
     const link = opened === undefined ? await openAttachment(...opening) : opened.link;
     if (link === undefined) {
@@ -153,6 +157,7 @@ async function openInBand(
       return undefined;
     }
     if (!hasLeft(context)) {
+      context.services.askedStarts.loseOutput(attachment.accepted.id, name);
       guarded?.lost();
     }
     await headerLead?.();

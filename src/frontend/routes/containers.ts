@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 
 import { create, toJson } from "@bufbuild/protobuf";
+import { createContextValues } from "@connectrpc/connect";
 
 import { ownValue } from "../../common/own-value.ts";
 import { fromUnknown, invalid, isErrorKind, SockerlessError, systemError } from "../../common/errors.ts";
@@ -10,6 +11,7 @@ import {
   WaitContainerRequestSchema,
   type WaitExited,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { mayAskAgain } from "../backend/unary-calls.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { containerDetailToJson, containerListText, containerSummaryToText } from "../convert/containers.ts";
 import { platformFromText } from "../convert/platforms.ts";
@@ -110,8 +112,13 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   }
   const container = nameOf(context);
   const clientToken = randomUUID();
+  using asked = services.askedStarts.begin(container);
+  const contextValues = createContextValues().set(mayAskAgain, () => !asked.hasLostOutput);
   const start = (listening?: Listening) =>
-    services.backend.containers.startContainer({ container, clientToken, ...listening }, { signal });
+    services.backend.containers.startContainer(
+      { container, clientToken, ...listening },
+      { signal, contextValues },
+    );
   using guarded = await services.handOver?.guard(request.socket, { container });
   try {
     await (services.publisher?.start(container, start) ?? start());
