@@ -185,3 +185,42 @@ test("docker compose brings a project up, runs in it, recreates what changed and
     assert.equal(await ok("volume", "ls", ...filter), "");
   });
 });
+
+/** Rounds with one change each, 15 with SOCKERLESS_SOAK=1. */
+const recreations = process.env["SOCKERLESS_SOAK"] === "1" ? 15 : 2;
+
+/** Services that keep their addresses; each is the next one's as soon as its holder was stopped. */
+const fixedServices = `
+services:
+  one: &service
+    image: busybox
+    command: sleep 1000
+    stop_signal: KILL
+    networks: { fixed: { ipv4_address: 10.214.91.11 } }
+  two:
+    <<: *service
+    networks: { fixed: { ipv4_address: 10.214.91.12 } }
+networks:
+  fixed: { ipam: { config: [ { subnet: 10.214.91.0/24 } ] } }
+`;
+
+test("docker compose recreates services of fixed addresses, one time after the other", {
+  timeout,
+}, async (t) => {
+  const found = await findPlugin("compose");
+  if ("missing" in found) {
+    t.skip(found.missing);
+    return;
+  }
+  await installPlugin(setting.daemon, found.path);
+  const directory = await mkdtemp(join(tmpdir(), "skl-compose-"));
+  t.after(() => rm(directory, { recursive: true }));
+  await writeFile(join(directory, "compose.yaml"), fixedServices);
+  const fixed = (...args: string[]) =>
+    ok("compose", "--ansi", "never", "--project-directory", directory, "--project-name", "fixed", ...args);
+  await fixed("up", "--detach");
+  for (let round = 0; round < recreations; round += 1) {
+    await fixed("up", "--detach", "--force-recreate");
+  }
+  await fixed("down");
+});
