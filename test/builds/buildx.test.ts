@@ -110,6 +110,23 @@ RUN hostname > /name; env | grep -c HOSTNAME >> /name; test -p /packed/pipe && p
   );
 
   test(
+    "makes a step's layer the same again, though it tells its host name and variables",
+    ofBuildx(async () => {
+      const files = await context("again", {
+        Dockerfile: `FROM busybox
+RUN mkdir /made && hostname > /made/name && cat /etc/hostname > /made/file && env | sort > /made/env && touch -d @0 /made/* /made
+`,
+      });
+      const layersOf = async (tag: string): Promise<string> => {
+        const built = await buildx("--no-cache", "--tag", tag, files);
+        assert.equal(built.code, 0, built.errorText);
+        return await ok("image", "inspect", "--format", "{{.RootFS.Layers}}", tag);
+      };
+      assert.equal(await layersOf("again:1"), await layersOf("again:2"));
+    }),
+  );
+
+  test(
     "builds stages of the client's files, and takes them from the cache again",
     ofBuildx(async () => {
       const files = await context("stages", {
