@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -267,4 +269,22 @@ func TestAnAgentThatLeavesFinishesItsCallsAndTakesNoMore(t *testing.T) {
 	if err := gate.WaitIdle(contextFor(t)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestWhatManyCallsTookIsGivenBack(t *testing.T) {
+	handler := NewHandler(func(context.Context, string) (Container, error) { return nil, errors.New("none") })
+	before := forcedCollections()
+	for range 256 {
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	}
+	for forcedCollections() == before {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// forcedCollections counts those that did not come by themselves.
+func forcedCollections() uint32 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.NumForcedGC
 }
