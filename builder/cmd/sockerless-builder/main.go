@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -117,7 +118,7 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 		return err
 	}
 	defer os.Remove(listen)
-	web := &http.Server{Handler: serving, ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	web := &http.Server{Handler: givingBack(serving, debug.FreeOSMemory), ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
