@@ -5,19 +5,26 @@ import { serveApi } from "../../test/support/docker-api.ts";
 import { RawClient } from "../../test/support/raw-client.ts";
 import { until } from "../../test/support/until.ts";
 import { systemClock } from "../common/clock.ts";
-import { isErrorKind } from "../common/errors.ts";
 import { createLogger } from "../common/logger.ts";
-import { Admission, type Admitted } from "./admission.ts";
+import { ManualClock } from "../common/manual-clock.ts";
+import { Admission, type Admitted, type RequestKind, TooManyRequests } from "./admission.ts";
+import { routes as allRoutes } from "./route-table.ts";
 import { builtBackends, type ReplyRoute } from "./router.ts";
 import type { HandOver } from "./streams/hand-over.ts";
 
 const never = 2 ** 30;
 
-/** Asks for admission, and tells which were let in, in order. */
+const pings = allRoutes.filter(({ path }) => path === "/_ping");
+
+function replyRoute(path: string, handler: ReplyRoute["handler"]): ReplyRoute {
+  return { method: "GET", path, answeredBy: builtBackends, handler };
+}
+
+/** Asks for admission of calls, and tells which were let in, in order. */
 function asking(admission: Admission) {
   const admitted: { readonly name: string; readonly turn: Admitted }[] = [];
   const ask = async (name: string): Promise<void> => {
-    admitted.push({ name, turn: await admission.enter() });
+    admitted.push({ name, turn: await admission.enter("call") });
   };
   return { admitted, ask, names: () => admitted.map(({ name }) => name) };
 }
@@ -25,7 +32,9 @@ function asking(admission: Admission) {
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 test("as many requests as there are places are worked on; the others follow in their order", async () => {
-  const { admitted, ask, names } = asking(new Admission({ working: 2, workingMs: never, underWay: 10 }));
+  const { admitted, ask, names } = asking(
+    new Admission({ working: 2, workingMs: never, descriptors: 1_000 }),
+  );
   const all = ["a", "b", "c", "d"].map(ask);
   await settle();
   assert.deepEqual(names(), ["a", "b"]);
@@ -42,7 +51,7 @@ test("as many requests as there are places are worked on; the others follow in t
 });
 
 test("a request that waits for something else gives its place away", async () => {
-  const { ask, names, admitted } = asking(new Admission({ working: 1, workingMs: 1, underWay: 10 }));
+  const { ask, names, admitted } = asking(new Admission({ working: 1, workingMs: 1, descriptors: 1_000 }));
   await Promise.all(["a", "b", "c"].map(ask));
   assert.deepEqual(names(), ["a", "b", "c"]);
   for (const { turn } of admitted) {
@@ -50,16 +59,169 @@ test("a request that waits for something else gives its place away", async () =>
   }
 });
 
-test("more requests than may be under way are refused, until one of them has ended", async () => {
-  const { admitted, ask, names } = asking(new Admission({ working: 5, workingMs: never, underWay: 2 }));
-  await Promise.all([ask("a"), ask("b")]);
-  admitted[0]?.turn.answers();
-  await assert.rejects(ask("c"), (error) => isErrorKind(error, "unavailable"));
-  admitted[0]?.turn[Symbol.dispose]();
-  await ask("d");
-  assert.deepEqual(names(), ["a", "b", "d"]);
-  for (const { turn } of admitted) {
-    turn[Symbol.dispose]();
+test("each kind of request is refused beyond its part of the descriptors, and keeps no other out", async () => {
+  const admission = new Admission({ working: 1_000, workingMs: never, descriptors: 160 });
+  const most: Readonly<Record<RequestKind, number>> = {
+    call: 30,
+    exec: 30,
+    stream: 40,
+    session: 10, // Two descriptors each.
+    transfer: 10,
+  };
+  using all = new DisposableStack();
+  for (const [kind, count] of Object.entries(most) as [RequestKind, number][]) {
+    const turns = await Promise.all(Array.from({ length: count }, () => admission.enter(kind)));
+    for (const turn of turns) {
+      all.use(turn);
+    }
+    turns[0]?.answers(); // It is under way all the same.
+    await assert.rejects(admission.enter(kind), (error) => error instanceof TooManyRequests);
+    turns[0]?.[Symbol.dispose]();
+    turns[0]?.[Symbol.dispose](); // Once more is nothing.
+    all.use(await admission.enter(kind));
+    await assert.rejects(admission.enter(kind), (error) => error instanceof TooManyRequests);
+  }
+});
+
+test("a flood of slow uploads, whatever calls they are, is refused beyond its part, and others are answered", async (t) => {
+  const clock = new ManualClock();
+  let reading = 0;
+  const over = Promise.withResolvers<void>();
+  const read: ReplyRoute["handler"] = async ({ response }) => {
+    reading += 1;
+    await over.promise;
+    response.end();
+  };
+  const limits = { working: 256, workingMs: 250, descriptors: 160 };
+  const api = await serveApi(
+    t,
+    () => {},
+    [
+      ...pings,
+      { method: "POST", path: "/load", answeredBy: builtBackends, kind: "transfer", handler: read },
+      { method: "POST", path: "/create", answeredBy: builtBackends, handler: read },
+      replyRoute("/list", async ({ response }) => void response.end("list")),
+    ],
+    createLogger({ level: "silent", process: "test" }),
+    clock,
+    undefined,
+    limits,
+  );
+  const post = (path: string, length: number): RawClient =>
+    new RawClient(api.socket).send(`POST ${path} HTTP/1.1\r\nHost: d\r\nContent-Length: ${length}\r\n\r\n`);
+  const flood = (path: string): RawClient[] => Array.from({ length: 40 }, () => post(path, 100));
+  const refused = (clients: readonly RawClient[]): number =>
+    clients.filter(({ header, ended }) => ended && header.startsWith("HTTP/1.1 503 ")).length;
+  const loads = flood("/load");
+  await until(() => refused(loads) === 30 || undefined);
+  const creates = flood("/create");
+  await until(() => clock.sleeping === creates.length || undefined);
+  const inTwoPackets = post("/create", 2).send("{");
+  await until(() => clock.sleeping === creates.length + 1 || undefined);
+  inTwoPackets.send("}");
+  assert.equal((await api.call("GET", "/list")).text, "list");
+  await clock.advance(250);
+  await until(() => refused(creates) === creates.length || undefined);
+  assert.equal(reading, 11);
+  for (let n = 0; n < 20; n++) {
+    assert.equal((await api.call("GET", "/list")).text, "list");
+    assert.equal((await api.call("GET", "/_ping")).status, 200);
+  }
+  over.resolve();
+  for (const client of [...loads, ...creates, inTwoPackets]) {
+    client.close();
+  }
+});
+
+test("an upload that an agent reads is under way until it is answered", async (t) => {
+  const over = Promise.withResolvers<number>();
+  let taken = 0;
+  const handOver = { mayTakeBody: () => true, mayHold: () => false } as unknown as HandOver;
+  const route: ReplyRoute = {
+    method: "PUT",
+    path: "/archive",
+    answeredBy: builtBackends,
+    kind: "transfer",
+    handler: async ({ taken: upload, response }) => {
+      await upload?.ended;
+      response.end("unpacked");
+    },
+    taken: async () => {
+      taken += 1;
+      return { ended: over.promise, lose: () => {} };
+    },
+  };
+  const limits = { working: 256, workingMs: 250, descriptors: 160 };
+  const logger = createLogger({ level: "silent", process: "test" });
+  const api = await serveApi(t, () => {}, [route], logger, systemClock, handOver, limits);
+  const put = (): RawClient =>
+    new RawClient(api.socket).send("PUT /archive HTTP/1.1\r\nHost: d\r\nContent-Length: 100\r\n\r\n");
+  const clients = Array.from({ length: 12 }, put);
+  const answers = (status: number): number =>
+    clients.filter(({ header }) => header.startsWith(`HTTP/1.1 ${status} `)).length;
+  await until(() => answers(503) === 2 || undefined);
+  assert.equal(taken, 10);
+  over.resolve(0);
+  await until(() => answers(200) === 10 || undefined);
+  clients.push(put());
+  await until(() => answers(200) === 11 || undefined);
+  for (const client of clients) {
+    client.close();
+  }
+});
+
+test("of more connections than there are descriptors the one goes that is idle for longest", async (t) => {
+  const over = Promise.withResolvers<void>();
+  const route = replyRoute("/follow", async ({ response }) => {
+    response.writeHead(200);
+    response.flushHeaders();
+    await over.promise;
+    response.end();
+  });
+  const limits = { working: 256, workingMs: 250, descriptors: 40 };
+  const logger = createLogger({ level: "silent", process: "test" });
+  const api = await serveApi(t, () => {}, [...pings, route], logger, systemClock, undefined, limits);
+  const follower = new RawClient(api.socket);
+  follower.send("GET /follow HTTP/1.1\r\nHost: d\r\n\r\n");
+  await follower.answered();
+  const idle = Array.from({ length: 100 }, () => new RawClient(api.socket));
+  const gone = (): number => idle.filter(({ ended }) => ended).length;
+  await until(() => gone() === 61 || undefined);
+  assert.equal((await api.call("GET", "/_ping")).status, 200);
+  await until(() => gone() === 62 || undefined);
+  assert.equal(
+    idle.findLastIndex(({ ended }) => ended),
+    61,
+  );
+  assert.equal(follower.ended, false);
+  over.resolve();
+  for (const client of [...idle, follower]) {
+    client.close();
+  }
+});
+
+test("followers begin after who connects behind them is answered", async (t) => {
+  let begun = 0;
+  const over = Promise.withResolvers<void>();
+  const follow: ReplyRoute = {
+    ...replyRoute("/follow", async ({ response }) => {
+      begun += 1;
+      await over.promise;
+      response.end();
+    }),
+    kind: "stream",
+  };
+  const api = await serveApi(t, () => {}, [...pings, follow]);
+  const followers = Array.from({ length: 500 }, () => new RawClient(api.socket));
+  for (const follower of followers) {
+    follower.send("GET /follow HTTP/1.1\r\nHost: d\r\n\r\n");
+  }
+  assert.equal((await api.call("GET", "/_ping")).status, 200);
+  assert.ok(begun < followers.length / 10, `${begun} have begun`);
+  await until(() => begun === followers.length || undefined);
+  over.resolve();
+  for (const follower of followers) {
+    follower.close();
   }
 });
 

@@ -60,6 +60,8 @@ export interface RequestContext {
 /** A request that is answered by an ordinary HTTP response. */
 export interface ReplyContext extends RequestContext {
   readonly response: ServerResponse;
+  /** Has the request count as under way beyond its handler's end, until a promise settles. */
+  readonly keepTurn: (until: Promise<unknown>) => void;
   /** The client's connection, where this is its last request and Node's server reads no more of it. */
   readonly connection?: Socket;
   /** The request's body, where an agent reads it from that connection. */

@@ -1,5 +1,6 @@
 /** The route table's types, and finding the route of a request. */
 import type { BackendName } from "../common/config/schema.ts";
+import type { RequestKind } from "./admission.ts";
 import { type ApiVersion, type ApiVersionText, negotiateApiVersion } from "./api-version.ts";
 import type { HijackContext, ReplyContext, RequestContext, TakeContext } from "./request-context.ts";
 import type { HeldCall } from "./streams/hand-over.ts";
@@ -30,6 +31,8 @@ interface RouteDescription {
   /** The last API version that has the endpoint. */
   readonly until?: ApiVersionText;
   readonly answeredBy: AnsweredBy;
+  /** Undefined: a call. */
+  readonly kind?: RequestKind;
   /** A note for the coverage table, one short sentence. */
   readonly note?: string;
 }

@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerOptions } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { TlsOptions } from "node:tls";
 
 import { fromUnknown, invalid, SockerlessError } from "../common/errors.ts";
@@ -9,7 +10,14 @@ import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
 import { logStrangers, Strangers } from "../common/strangers.ts";
-import { Admission, type Admitted, admittedAtOnce } from "./admission.ts";
+import {
+  Admission,
+  type AdmissionLimits,
+  type Admitted,
+  admittedAtOnce,
+  TooManyRequests,
+  usualLimits,
+} from "./admission.ts";
 import { maximumApiVersion } from "./api-version.ts";
 import { ApiResponse } from "./http/api-response.ts";
 import { watchClient } from "./http/client-presence.ts";
@@ -29,6 +37,9 @@ import type { TakenUpload } from "./streams/taken-upload.ts";
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
 
+/** Milliseconds that the rest of a call's body may take, where there is no room for it among the transfers. */
+const restOfBodyMs = 250;
+
 type ApiServer = Server<typeof IncomingMessage, typeof ApiResponse>;
 type ApiServerOptions = ServerOptions<typeof IncomingMessage, typeof ApiResponse>;
 
@@ -45,6 +56,7 @@ export interface DockerApiServerOptions {
   readonly logger: Logger;
   /** The version of sockerless, for the `Server` header. */
   readonly version: string;
+  readonly limits?: AdmissionLimits;
 }
 
 /** Answers the Docker API on any number of listeners. */
@@ -54,19 +66,23 @@ export class DockerApiServer {
   readonly #logger: Logger;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #listeners = new Set<ApiServer>();
-  readonly #exchanges = new Exchanges();
-  readonly #admission = new Admission();
+  readonly #exchanges: Exchanges;
+  readonly #admission: Admission;
   readonly #strangers = new Strangers((news) => logStrangers(this.#logger, news));
   readonly #paces = new WeakMap<Socket, RequestPace>();
   /** Connections that no agent wanted: bodies that come over them are read here. */
   readonly #ordinary = new WeakSet<Socket>();
   readonly #lines = new WeakMap<IncomingMessage, RequestLine>();
+  #tooMany = 0;
   #closing: Promise<void> | undefined;
 
   constructor(options: DockerApiServerOptions) {
     this.#router = new Router(options.routes);
     this.#services = options.services;
     this.#logger = options.logger;
+    const { limits = usualLimits() } = options;
+    this.#admission = new Admission(limits);
+    this.#exchanges = new Exchanges(limits.descriptors);
     this.#headers = {
       "Api-Version": maximumApiVersion,
       "Docker-Experimental": "false",
@@ -94,8 +110,12 @@ export class DockerApiServer {
     const listener = tls === undefined ? createServer(options) : this.#tlsListener({ ...options, ...tls });
     // As in Go's server: a client may say that it sends no more and still read its answer (`printf … | nc -NU`).
     (listener as ApiServer & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
-    listener.on("connection", (socket: Socket) => this.#exchanges.track(socket));
+    listener.on("connection", (socket: Socket) => {
+      this.#admission.arrived();
+      this.#exchanges.track(socket);
+    });
     listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) => {
+      this.#exchanges.serve(socket);
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
       handOverRaw(socket, mayHijack);
       this.#paces.set(socket, new RequestPace(socket, mayHijack));
@@ -226,7 +246,7 @@ export class DockerApiServer {
     response: ApiResponse,
     raw: Pick<ReplyContext, "connection" | "taken"> = {},
   ): Promise<void> {
-    const exchange = this.#exchanges.begin();
+    const exchange = this.#exchanges.begin(request.socket);
     const started = performance.now();
     const stopWatching = watchClient(request, response, exchange, this.#services.clock);
     this.#paces.get(request.socket)?.began(response);
@@ -246,13 +266,23 @@ export class DockerApiServer {
         throw new Error("a request to hijack that was parsed"); // handOverRaw sent it to #answerRaw.
       }
       // A request whose body an agent reads was let in before that: nobody refuses it now.
-      using turn = raw.taken === undefined ? await this.#turnOf(match, exchange) : admittedAtOnce;
+      using turns = new DisposableStack();
+      const turn = raw.taken === undefined ? await this.#turnOf(match, request, exchange) : admittedAtOnce;
+      turns.use(turn);
+      const keepTurn = (until: Promise<unknown>): void => {
+        const kept = turns.move();
+        void until.finally(() => kept.dispose()).catch(() => {});
+      };
       response.beforeHeader = turn.answers;
       const context = this.#context(request, match, exchange);
-      await match.route.handler({ ...context, response, ...raw });
+      await match.route.handler({ ...context, response, keepTurn, ...raw });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
+      if (error instanceof TooManyRequests) {
+        response.shouldKeepAlive = false; // Its connection is another's, and so is the room for what it still sends.
+        request.resume();
+      }
       if (response.headersSent || response.destroyed) {
         request.socket.destroy();
       } else if (!oldClientReply(request, response, error)) {
@@ -266,7 +296,7 @@ export class DockerApiServer {
   }
 
   async #answerRaw(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
-    const exchange = this.#exchanges.begin();
+    const exchange = this.#exchanges.begin(socket);
     const started = performance.now();
     const headers = { ...this.#headers, ...requestIdHeaders() };
     let takenOver = false;
@@ -280,7 +310,7 @@ export class DockerApiServer {
         throw new Error("a connection handed over for nothing"); // #mayHijack said otherwise a moment ago.
       }
       isText = match.route.refusesInText === true;
-      using turn = await this.#turnOf(match, exchange);
+      using turn = await this.#turnOf(match, request, exchange);
       const context = this.#context(request, match, exchange);
       const takeOver = (): void => {
         takenOver = true;
@@ -320,8 +350,9 @@ export class DockerApiServer {
     const noError = (): void => {};
     socket.on("error", noError); // Node took its own listener off.
     const headers = { ...this.#headers, ...requestIdHeaders() };
-    const exchange = this.#exchanges.begin();
-    const taken = await this.#take(request, socket, exchange, headers).catch((error: unknown) => {
+    const exchange = this.#exchanges.begin(socket);
+    using turns = new DisposableStack();
+    const taken = await this.#take({ request, socket, exchange, headers, turns }).catch((error: unknown) => {
       this.#logger.debug({ err: error }, "no agent reads the body"); // The handler finds the same, and says it.
       return undefined;
     });
@@ -331,6 +362,7 @@ export class DockerApiServer {
       return;
     }
     if (taken === undefined) {
+      turns.dispose();
       socket.off("error", noError);
       this.#ordinary.add(socket);
       socket.unshift(Buffer.from(headerText(request), "latin1"));
@@ -341,19 +373,27 @@ export class DockerApiServer {
     await this.#answer(request, lastResponse(request, socket), { connection: socket, taken });
   }
 
-  async #take(
-    request: IncomingMessage,
-    connection: Socket,
-    exchange: Exchange,
-    headers: Readonly<Record<string, string>>,
-  ): Promise<TakenUpload | undefined> {
+  async #take({
+    request,
+    socket,
+    exchange,
+    headers,
+    turns,
+  }: {
+    readonly request: IncomingMessage;
+    readonly socket: Socket;
+    readonly exchange: Exchange;
+    readonly headers: Readonly<Record<string, string>>;
+    /** Gets the turn, which lasts until the request is answered. */
+    readonly turns: DisposableStack;
+  }): Promise<TakenUpload | undefined> {
     const match = this.#match(request);
     if (match === undefined || match.route.hijack === true) {
       return undefined;
     }
-    using _turn = await this.#turnOf(match, exchange);
+    turns.use(await this.#turnOf(match, request, exchange));
     const context = this.#context(request, match, exchange);
-    return await match.route.taken?.({ ...context, connection, headers });
+    return await match.route.taken?.({ ...context, connection: socket, headers });
   }
 
   /** @returns false where the request is to be answered here */
@@ -366,9 +406,9 @@ export class DockerApiServer {
     }
     const started = performance.now();
     const headers = requestIdHeaders();
-    const exchange = this.#exchanges.begin();
+    const exchange = this.#exchanges.begin(socket);
     try {
-      using turn = await this.#turnOf(match, exchange).catch(() => undefined);
+      using turn = await this.#turnOf(match, request, exchange).catch(() => undefined);
       if (turn === undefined) {
         return false; // #answer is refused the same, and says it.
       }
@@ -391,13 +431,38 @@ export class DockerApiServer {
     return true;
   }
 
-  async #turnOf({ route }: RouteMatch, { end: { signal } }: Exchange): Promise<Admitted> {
-    const turn = route.answeredBy === "frontend" ? admittedAtOnce : await this.#admission.enter();
+  async #turnOf(
+    { route }: RouteMatch,
+    request: IncomingMessage,
+    { end: { signal } }: Exchange,
+  ): Promise<Admitted> {
+    if (route.answeredBy === "frontend") {
+      this.#admission.arrived();
+      return admittedAtOnce;
+    }
+    const turn = await this.#enter(route, request, signal);
     if (signal.aborted) {
       turn[Symbol.dispose](); // Its client left while it waited.
       signal.throwIfAborted();
     }
     return turn;
+  }
+
+  /** Lets a request in as one of its kind; a call that has yet to send a part of its body is a transfer. */
+  async #enter({ kind = "call" }: Route, request: IncomingMessage, signal: AbortSignal): Promise<Admitted> {
+    if (kind !== "call" || (await hasComeWhole(request))) {
+      return await this.#admission.enter(kind);
+    }
+    try {
+      return await this.#admission.enter("transfer");
+    } catch (error) {
+      // Clients that send a header and its body apart, as docker-py, get in beside a flood of transfers.
+      await this.#services.clock.sleep(restOfBodyMs, signal);
+      if (!request.complete) {
+        throw error;
+      }
+      return await this.#admission.enter("call");
+    }
   }
 
   #context(request: IncomingMessage, match: RouteMatch, exchange: Exchange): RequestContext {
@@ -419,7 +484,10 @@ export class DockerApiServer {
     }
     const { method, url } = request;
     const { status } = errorReply(error);
-    if (kind === "system") {
+    if (error instanceof TooManyRequests) {
+      this.#logger.debug({ method, url, status, reason: message }, "request refused");
+      this.#noteTooMany(message);
+    } else if (kind === "system") {
       logFailure(this.#logger, { method, url, status }, error, "request failed");
     } else {
       const level = kind === "unavailable" ? "warn" : "debug";
@@ -427,10 +495,32 @@ export class DockerApiServer {
     }
   }
 
+  /** Warns of a flood at its beginning, and tells how many requests were refused in the minute that followed. */
+  #noteTooMany(reason: string): void {
+    this.#tooMany += 1;
+    if (this.#tooMany === 1) {
+      this.#logger.warn({ reason }, "requests are refused");
+      setTimeout(() => {
+        this.#logger.warn({ requests: this.#tooMany }, "requests were refused within a minute");
+        this.#tooMany = 0;
+      }, 60_000).unref();
+    }
+  }
+
   #trace(request: IncomingMessage, status: number | undefined, started: number): void {
     const ms = Math.round(performance.now() - started);
     this.#logger.debug({ method: request.method, url: request.url, status, ms }, "request");
   }
+}
+
+/** Tells whether a request's body has come along with its header. */
+async function hasComeWhole(request: IncomingMessage): Promise<boolean> {
+  const { "transfer-encoding": coding, "content-length": length } = request.headers;
+  if (coding === undefined && length === undefined) {
+    return true; // There is none.
+  }
+  await nextTurn(); // Lets the parser read on in the header's packet.
+  return request.complete;
 }
 
 /** The reason why a request failed: an abort of ours says more than the "cancelled" that it caused. */

@@ -10,6 +10,7 @@ import { type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { listen } from "../../src/common/listen.ts";
 import { createLogger, type Logger } from "../../src/common/logger.ts";
+import { type AdmissionLimits, usualLimits } from "../../src/frontend/admission.ts";
 import { createBackendClients } from "../../src/frontend/backend/clients.ts";
 import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
@@ -60,6 +61,7 @@ export async function serveApi(
   logger: Logger = createLogger({ level: "silent", process: "test" }),
   clock: Clock = systemClock,
   handOver: HandOver | undefined = undefined,
+  limits: AdmissionLimits = usualLimits(),
 ): Promise<ApiUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-api-"));
   const backendAddress = `unix://${directory}/backend.sock`;
@@ -86,6 +88,7 @@ export async function serveApi(
     },
     logger,
     version: "1.2.3",
+    limits,
   });
   t.after(async () => {
     await server.close();

@@ -1,4 +1,4 @@
-/** The requests that are being answered, so that a shutdown can wait for them and then end them. */
+/** The requests that are being answered, so that a shutdown can wait for them and then end them, and their connections. */
 import type { Socket } from "node:net";
 
 import { unavailable } from "../../common/errors.ts";
@@ -12,13 +12,22 @@ const farewellMs = 1000;
 export interface Exchange {
   /** Aborts when the client is gone or the time to drain is over. */
   readonly end: AbortController;
+  readonly connection: Socket;
 }
 
 /** All requests and connections of a server. */
 export class Exchanges {
   readonly #current = new Set<Exchange>();
   readonly #sockets = new Set<Socket>();
-  #idle: (() => void) | undefined;
+  /** Clients' connections without a request, the one that has been so for longest first. */
+  readonly #idle = new Set<Socket>();
+  readonly #mostSockets: number;
+  #whenIdle: (() => void) | undefined;
+
+  /** @param mostSockets connections; of more the one is closed that has been without a request for longest */
+  constructor(mostSockets: number) {
+    this.#mostSockets = mostSockets;
+  }
 
   /** Remembers a connection until it is closed. */
   track(socket: Socket): void {
@@ -26,18 +35,34 @@ export class Exchanges {
     socket.once("close", () => this.#sockets.delete(socket));
   }
 
+  /** Takes requests of a connection from now on. */
+  serve(socket: Socket): void {
+    this.#idle.add(socket);
+    socket.once("close", () => this.#idle.delete(socket));
+    const [longest] = this.#idle;
+    if (this.#sockets.size > this.#mostSockets && longest !== undefined) {
+      this.#idle.delete(longest);
+      longest.destroy();
+    }
+  }
+
   /** A request has begun. */
-  begin(): Exchange {
-    const exchange = { end: new AbortController() };
+  begin(connection: Socket): Exchange {
+    const exchange = { end: new AbortController(), connection };
     this.#current.add(exchange);
+    this.#idle.delete(connection);
     return exchange;
   }
 
   /** Its handler is done. */
   finish(exchange: Exchange): void {
+    const { connection } = exchange;
     this.#current.delete(exchange);
+    if (!connection.destroyed) {
+      this.#idle.add(connection);
+    }
     if (this.#current.size === 0) {
-      this.#idle?.();
+      this.#whenIdle?.();
     }
   }
 
@@ -59,9 +84,9 @@ export class Exchanges {
     }
     const idle = Promise.withResolvers<void>();
     const timer = setTimeout(idle.resolve, limitMs);
-    this.#idle = idle.resolve;
+    this.#whenIdle = idle.resolve;
     await idle.promise;
-    this.#idle = undefined;
+    this.#whenIdle = undefined;
     clearTimeout(timer);
   }
 }

@@ -23,6 +23,7 @@ export const buildRoutes: readonly Route[] = [
     path: "/build",
     answeredBy: builtBackends,
     note: "By the builder that `serve` starts with the first build.",
+    kind: "transfer",
     handler: postBuild,
   },
   {
@@ -33,8 +34,22 @@ export const buildRoutes: readonly Route[] = [
     handler: postBuildPrune,
   },
   { method: "POST", path: "/build/cancel", answeredBy: builtBackends, handler: postBuildCancel },
-  { method: "POST", path: "/session", answeredBy: builtBackends, hijack: true, handler: join("/session") },
-  { method: "POST", path: "/grpc", answeredBy: builtBackends, hijack: true, handler: join("/grpc") },
+  {
+    method: "POST",
+    path: "/session",
+    answeredBy: builtBackends,
+    kind: "session",
+    hijack: true,
+    handler: join("/session"),
+  },
+  {
+    method: "POST",
+    path: "/grpc",
+    answeredBy: builtBackends,
+    kind: "session",
+    hijack: true,
+    handler: join("/grpc"),
+  },
 ];
 
 /** Told in the answer's stream, as the first build has to wait. */

@@ -22,6 +22,7 @@ export const changesRoutes: readonly Route[] = [
     method: "GET",
     path: "/containers/{name}/export",
     answeredBy: builtBackends,
+    kind: "transfer",
     handsOn: true,
     handler: getContainersExport,
   },

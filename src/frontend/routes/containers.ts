@@ -46,6 +46,7 @@ export const containerRoutes: readonly Route[] = [
     method: "POST",
     path: "/containers/{name}/wait",
     answeredBy: builtBackends,
+    kind: "stream",
     held: { takes: isUsualWait, call: heldWait, contentType: () => "application/json" },
     handler: postContainersWait,
   },

@@ -11,7 +11,7 @@ import { builtBackends, type Route } from "../router.ts";
 
 /** The route of events. */
 export const eventRoutes: readonly Route[] = [
-  { method: "GET", path: "/events", answeredBy: builtBackends, handler: getEvents },
+  { method: "GET", path: "/events", answeredBy: builtBackends, kind: "stream", handler: getEvents },
 ];
 
 async function getEvents({ query, version, signal, services, response }: ReplyContext): Promise<void> {

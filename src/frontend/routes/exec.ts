@@ -38,6 +38,7 @@ export const execRoutes: readonly Route[] = [
     method: "POST",
     path: "/exec/{id}/start",
     answeredBy: builtBackends,
+    kind: "exec",
     hijack: true,
     handler: postExecStart,
   },

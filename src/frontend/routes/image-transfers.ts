@@ -40,6 +40,7 @@ export const imageTransferRoutes: readonly Route[] = [
     method: "POST",
     path: "/images/load",
     answeredBy: builtBackends,
+    kind: "transfer",
     taken: takeImagesLoad,
     handler: postImagesLoad,
   },
@@ -47,17 +48,32 @@ export const imageTransferRoutes: readonly Route[] = [
     method: "POST",
     path: "/images/create",
     answeredBy: builtBackends,
+    kind: "transfer",
     handler: postImagesCreate,
   },
-  { method: "GET", path: "/images/get", answeredBy: builtBackends, handsOn: true, handler: getImagesGet },
+  {
+    method: "GET",
+    path: "/images/get",
+    answeredBy: builtBackends,
+    kind: "transfer",
+    handsOn: true,
+    handler: getImagesGet,
+  },
   {
     method: "GET",
     path: "/images/{name}/get",
     answeredBy: builtBackends,
+    kind: "transfer",
     handsOn: true,
     handler: getImagesGet,
   },
-  { method: "POST", path: "/images/{name}/push", answeredBy: builtBackends, handler: postImagesPush },
+  {
+    method: "POST",
+    path: "/images/{name}/push",
+    answeredBy: builtBackends,
+    kind: "transfer",
+    handler: postImagesPush,
+  },
 ];
 
 async function postImagesCreate(context: ReplyContext): Promise<void> {

@@ -18,6 +18,7 @@ export const logsRoutes: readonly Route[] = [
     method: "GET",
     path: "/containers/{id}/logs",
     answeredBy: builtBackends,
+    kind: "stream",
     held: {
       takes: ({ query }) => isHeldLog(logExtentOf(query)),
       call: heldLog,

@@ -16,7 +16,13 @@ const emptyEveryMs = 1_000;
 
 /** The route of resource use. */
 export const statsRoutes: readonly Route[] = [
-  { method: "GET", path: "/containers/{name}/stats", answeredBy: builtBackends, handler: getContainersStats },
+  {
+    method: "GET",
+    path: "/containers/{name}/stats",
+    answeredBy: builtBackends,
+    kind: "stream",
+    handler: getContainersStats,
+  },
 ];
 
 async function getContainersStats(context: ReplyContext): Promise<void> {

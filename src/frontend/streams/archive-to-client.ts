@@ -15,7 +15,7 @@ export function mayHandOn({ connection, services }: ReplyContext): HandOn {
 
 /**
  * Writes an archive as the rest of a response whose header was written. Where the agent takes the client's connection, this
- * is over as soon as it has.
+ * is over as soon as it has; the request counts as under way until the agent is done.
  *
  * @param open opens the archive anew: an agent whose offer is not taken sends nothing
  * @param handedOn is called once the agent has the connection, before ours is closed
@@ -50,7 +50,7 @@ async function isHandedOn(context: ReplyContext, link: StreamLink, handedOn: () 
   response.detachSocket(connection);
   connection.destroy();
   logger.debug("an archive is handed on");
-  void followHanded(context, link);
+  context.keepTurn(followHanded(context, link));
   return true;
 }
 
