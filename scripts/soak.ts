@@ -42,11 +42,8 @@ const steps: readonly Step[] = [
   integration("tests", [
     ...["test/fault/!(builds|storm).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
     ...["test/builds/programs.test.ts", "test/builds/damaged-cache.test.ts", "test/ecs/moto.test.ts"],
-    ...[
-      "test/local/hostile-images.test.ts",
-      "test/local/handed-streams.test.ts",
-      "test/agent/strangers.test.ts",
-    ],
+    ...["test/local/hostile-images.test.ts", "test/local/handed-streams.test.ts"],
+    ...["test/local/floods.test.ts", "test/agent/strangers.test.ts"],
   ]),
   integration("builds beside BuildKit", [
     ...["test/builds/beside-buildkit.test.ts", "test/ecs/beside-buildkit.test.ts"],

@@ -1,0 +1,59 @@
+/** Many connections with one request each, of which none ends by itself. */
+import { connect, type Socket } from "node:net";
+
+import { until } from "./until.ts";
+
+/** Connections that are made at once: fewer than a listener's queue has room for. */
+const atOnce = 128;
+
+/** A flood of one request. */
+export class Flood implements Disposable {
+  readonly #sockets: Socket[] = [];
+  /** Requests that were refused with 503. */
+  refused = 0;
+  /** Connections that were cut without an answer. */
+  lost = 0;
+
+  /** Connects to a socket and sends as many requests. @param takesAnswers false: no client reads on */
+  static async of(path: string, count: number, request: string, takesAnswers = true): Promise<Flood> {
+    const flood = new Flood();
+    for (let n = 0; n < count; n += atOnce) {
+      const length = Math.min(atOnce, count - n);
+      await Promise.all(Array.from({ length }, () => flood.#open(path, request, takesAnswers)));
+    }
+    return flood;
+  }
+
+  async #open(path: string, request: string, takesAnswers: boolean): Promise<void> {
+    const socket = connect({ path, allowHalfOpen: true });
+    this.#sockets.push(socket);
+    const connected = Promise.withResolvers<void>();
+    let isAnswered = false;
+    socket.once("connect", connected.resolve);
+    socket.once("error", (error) => connected.reject(error));
+    socket.once("end", () => {
+      this.lost += Number(!isAnswered);
+    });
+    socket.on("data", (chunk: Buffer) => {
+      this.refused += Number(!isAnswered && chunk.toString("latin1").startsWith("HTTP/1.1 503 "));
+      isAnswered = true;
+      if (!takesAnswers) {
+        socket.pause();
+      }
+    });
+    await connected.promise;
+    socket.on("error", () => {});
+    socket.write(request);
+  }
+
+  /** Until at least so many were refused. */
+  async refuses(count: number): Promise<void> {
+    await until(() => this.refused >= count || undefined);
+  }
+
+  [Symbol.dispose](): void {
+    for (const socket of this.#sockets) {
+      socket.destroy();
+    }
+  }
+}
