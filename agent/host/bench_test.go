@@ -67,41 +67,6 @@ func reportMilliseconds(b *testing.B, totals map[string]time.Duration) {
 	}
 }
 
-// BenchmarkSpare is BenchmarkLaunch of a container that was prepared ahead.
-func BenchmarkSpare(b *testing.B) {
-	h := startHost(b)
-	layer := h.unpackImage(b)
-	h.ensureNetwork(b, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "sklbench0", Gateway: "10.213.7.1/24"})
-	var preparing, creating, launching, starting, releasing time.Duration
-	for b.Loop() {
-		b.StopTimer()
-		request := sleeper(b, randomID(), layer, onBridge("sklbench0", "10.213.7.2/24", "10.213.7.1"))
-		begin := time.Now()
-		h.mustPrepare(b, request)
-		prepared := time.Now()
-		h.mustCreate(b, createOf(request))
-		created := time.Now()
-		b.StartTimer()
-		c := h.mustLaunch(b, request)
-		launched := time.Now()
-		if _, err := c.Start(b.Context(), connect.NewRequest(&agentv1.StartRequest{Generation: 1})); err != nil {
-			b.Fatal(err)
-		}
-		started := time.Now()
-		b.StopTimer()
-		preparing += prepared.Sub(begin)
-		creating += created.Sub(prepared)
-		launching += launched.Sub(created)
-		starting += started.Sub(launched)
-		h.release(b, request.ContainerId)
-		releasing += time.Since(started)
-		b.StartTimer()
-	}
-	reportMilliseconds(b, map[string]time.Duration{
-		"ms-prepare": preparing, "ms-create": creating, "ms-launch": launching, "ms-start": starting, "ms-release": releasing,
-	})
-}
-
 // BenchmarkCreate is a container's creation; its removal is not counted.
 func BenchmarkCreate(b *testing.B) {
 	h := startHost(b)

@@ -66,7 +66,6 @@ func Run(ctx context.Context, options Options) error {
 		// Remains of earlier containers do not keep anybody from being served.
 		slog.Error("something orphaned is left", "error", err)
 	}
-	defer instance.endSpares(ctx)
 	return instance.serve(ctx, layout)
 }
 
@@ -134,16 +133,6 @@ func (i *instance) close() {
 	i.layers.Close()
 	i.trash.Close()
 	jsonfile.Settle()
-}
-
-// endSpares ends what was prepared for nobody. What is left of it is reclaimed by
-// the next host process.
-func (i *instance) endSpares(ctx context.Context) {
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
-	defer cancel()
-	if err := i.containers.EndSpares(limit); err != nil {
-		slog.Error("a spare is left", "error", err)
-	}
 }
 
 // serve answers on both sockets until ctx is done, then lets calls finish.

@@ -55,10 +55,6 @@ func (s *service) CreateContainer(ctx context.Context, r *connect.Request[hostv1
 	return answer(&hostv1.CreateContainerResponse{}, s.containers.Create(ctx, r.Msg))
 }
 
-func (s *service) PrepareSpare(ctx context.Context, r *connect.Request[hostv1.PrepareSpareRequest]) (*connect.Response[hostv1.PrepareSpareResponse], error) {
-	return answer(&hostv1.PrepareSpareResponse{}, s.containers.PrepareSpare(ctx, r.Msg))
-}
-
 func (s *service) LaunchContainer(ctx context.Context, r *connect.Request[hostv1.LaunchContainerRequest]) (*connect.Response[hostv1.LaunchContainerResponse], error) {
 	return answer(s.containers.Launch(ctx, r.Msg))
 }
@@ -160,14 +156,7 @@ func (s *service) OfferArchive(ctx context.Context, r *connect.Request[hostv1.Of
 }
 
 func (s *service) RemoveLayer(ctx context.Context, r *connect.Request[hostv1.RemoveLayerRequest]) (*connect.Response[hostv1.RemoveLayerResponse], error) {
-	if err := s.containers.EndSparesOf(ctx, r.Msg.DiffId); err != nil {
-		return nil, wireError(err)
-	}
-	err := s.layers.Remove(ctx, r.Msg.DiffId)
-	if err == nil {
-		err = s.containers.EndSparesOf(ctx, r.Msg.DiffId)
-	}
-	return answer(&hostv1.RemoveLayerResponse{}, err)
+	return answer(&hostv1.RemoveLayerResponse{}, s.layers.Remove(ctx, r.Msg.DiffId))
 }
 
 func (s *service) ListLayers(context.Context, *connect.Request[hostv1.ListLayersRequest]) (*connect.Response[hostv1.ListLayersResponse], error) {

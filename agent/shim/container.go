@@ -35,7 +35,6 @@ type localContainer struct {
 	runtime *ociRuntime
 	current atomic.Pointer[running]
 	sandbox *sandbox // after create; nil: nothing is kept for another generation
-	waiter  *waiter  // after create, of a spare
 	moves   *quickMoves
 	// started is called once the first main process runs.
 	started func()
@@ -64,13 +63,13 @@ func (c *localContainer) paths() shimspec.ContainerPaths {
 func (c *localContainer) main() *spawned { return c.current.Load().main }
 
 // create has the runtime make the container: everything but executing the
-// command. waiter is what waits for the command of a spare; nil: it is known.
-func (c *localContainer) create(waiter *waiter) error {
+// command.
+func (c *localContainer) create() error {
 	c.moves.soon()
 	defer c.moves.end()
 	streams := session.Streams{Stdin: c.spec.OpenStdin, Stdout: true, Stderr: true}
 	main, err := c.runtime.spawn(
-		c.spec.TTY, streams, stdio.OpenNull, waiter.inherited(), "create", "--bundle", c.spec.Bundle, c.spec.ContainerID,
+		c.spec.TTY, streams, stdio.OpenNull, "create", "--bundle", c.spec.Bundle, c.spec.ContainerID,
 	)
 	if err != nil {
 		return err
@@ -117,15 +116,6 @@ func (c *localContainer) Launch(_ context.Context, request *agentv1.StartRequest
 	if request.Generation > c.spec.Generation && c.spec.Keep {
 		return c.launchStep(request.Generation)
 	}
-	if c.waiter != nil {
-		return c.launchSpare(request.Generation)
-	}
-	return c.launchCreated()
-}
-
-// launchCreated lets the process of a container whose command the runtime knows
-// execute it.
-func (c *localContainer) launchCreated() (session.Process, session.Stdio, error) {
 	current := c.current.Load()
 	main := current.main
 	err := c.runtime.letExecute(main.child)
@@ -204,7 +194,7 @@ func (c *localContainer) execByRuntime(specification []byte, tty bool, streams s
 		return nil, fmt.Errorf("write the exec's process: %w", err)
 	}
 	defer os.Remove(file)
-	return c.runtime.spawn(tty, streams, openOwnNull, nil, "exec", "--detach", "--process", file, c.spec.ContainerID)
+	return c.runtime.spawn(tty, streams, openOwnNull, "exec", "--detach", "--process", file, c.spec.ContainerID)
 }
 
 // keepSandbox takes what the next generation is to be entered into, where that

@@ -141,10 +141,9 @@ type spawned struct {
 }
 
 // spawn runs `create` or `exec`, which leave a process behind that becomes our
-// child, and takes charge of it. The process inherits the preserved files behind
-// its streams.
+// child, and takes charge of it.
 func (r *ociRuntime) spawn(
-	tty bool, streams session.Streams, openNull nullOpener, preserved []*os.File, command string, arguments ...string,
+	tty bool, streams session.Streams, openNull nullOpener, command string, arguments ...string,
 ) (_ *spawned, err error) {
 	var console *consoleSocket
 	if tty {
@@ -158,12 +157,8 @@ func (r *ociRuntime) spawn(
 	pidFile := r.scratchName("pid")
 	defer os.Remove(pidFile)
 	arguments = append([]string{"--pid-file", pidFile}, arguments...)
-
-	if len(preserved) > 0 {
-		arguments = append([]string{"--preserve-fds", strconv.Itoa(len(preserved))}, arguments...)
-	}
 	s, err := adopt(r.reaper, streams, openNull, func(inherited *[3]*os.File) (int, error) {
-		if err := r.run(append(inherited[:], preserved...), command, arguments...); err != nil {
+		if err := r.run(inherited[:], command, arguments...); err != nil {
 			return 0, err
 		}
 		return readPID(pidFile)

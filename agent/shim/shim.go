@@ -100,9 +100,6 @@ func run(specFile string, readiness *os.File) error {
 	if err := s.announce(readiness); err != nil {
 		s.logger.Error("readiness is not announced", "error", err)
 	}
-	if spec.Spare {
-		go s.endUnclaimed()
-	}
 	s.leave(s.wait())
 	return <-served
 }
@@ -195,14 +192,12 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 // create has the runtime make the container. A command that cannot be executed
 // is no error: Start answers with it.
 func (s *shim) create() error {
-	var err error
 	if s.spec.Spare {
-		err = s.container.createSpare()
-	} else {
-		err = s.container.create(nil)
+		return errors.New("containers are no longer prepared ahead")
 	}
+	err := s.container.create()
 	var refused *runtimeError
-	if errors.As(err, &refused) && !s.spec.Spare {
+	if errors.As(err, &refused) {
 		failure := createFailure(err)
 		if failure.ExitCode == exitUnknown {
 			return failure
@@ -308,7 +303,7 @@ func refuse(readiness *os.File, generation uint64, reason error) error {
 	switch {
 	case errors.Is(reason, ports.ErrAllocated):
 		code = connect.CodeResourceExhausted
-	case errors.Is(reason, unix.EADDRNOTAVAIL), errors.Is(reason, errNoSpare):
+	case errors.Is(reason, unix.EADDRNOTAVAIL):
 		code = connect.CodeFailedPrecondition
 	}
 	return writeLine(readiness, shimspec.Readiness{

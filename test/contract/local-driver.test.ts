@@ -27,7 +27,7 @@ driverContract("local", async () => {
     blockVolumeSize: 64 * 1024 ** 2,
     logger,
   });
-  const driver = localDriver(host, hello, { frontendSocket: undefined, spares: true });
+  const driver = localDriver(host, hello, { frontendSocket: undefined });
   const state = await openState({ directory: stateDir, clock: systemClock });
   const { images, image } = await makeContractImage({ driver, state, stateDirectory: stateDir, logger });
   return {

@@ -128,8 +128,6 @@ export class MemoryMachine {
   volumeRules: VolumeRules | undefined;
   /** It keeps for others where steps of builds ran; undefined: each has a container of its own. */
   keepsSteps: boolean | undefined;
-  /** IDs of containers that were launched ahead. */
-  readonly spares: string[] = [];
   /** Features that agents name in their Hello. */
   agentFeatures: readonly string[] = ["seccomp", "partners"];
   #sockets = 0;
@@ -178,7 +176,6 @@ export class MemoryMachine {
           }
         : platformAtHand,
       launches: {
-        spareFor: () => this.spares.pop(),
         whenUnwanted: this.cloud ? "end" : "await",
         steps: this.#steps(),
         startDetails: (spec) => (this.cloud ? this.#startDetails(spec) : plainLaunches.startDetails(spec)),

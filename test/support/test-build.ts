@@ -21,7 +21,7 @@ const recordVariable = "SOCKERLESS_FAULT_POINT_RECORD";
 const checkout = fileURLToPath(new URL("../../..", import.meta.url));
 const directory = join(checkout, "build/test");
 const agentPath = join(directory, "sockerless-agent");
-/** The program that enters containers, beside the agent as in a product: without it no container is prepared ahead. */
+/** The program that enters containers, beside the agent as in a product. */
 const enter = "sockerless-enter";
 
 const armed = process.env[variable];

@@ -36,7 +36,6 @@ type Containers struct {
 	locks   keylock.Locks // by container ID
 	seeding keylock.Locks // by volume path, while it is seeded
 	views   views
-	spares  spares
 }
 
 // Options is what Containers works with.

@@ -24,13 +24,6 @@ import (
 // image. It may be repeated. NOT_FOUND: a layer is not unpacked. INVALID_ARGUMENT:
 // a bind.
 func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainerRequest) error {
-	paths, err := c.paths(request.ContainerId)
-	if err != nil {
-		return err
-	}
-	if taken, err := c.takeSpare(request, paths); err != nil || taken {
-		return err
-	}
 	paths, unlock, err := c.lock(ctx, request.ContainerId)
 	if err != nil {
 		return err
@@ -38,18 +31,6 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 	defer unlock()
 	_, err = os.Lstat(paths.Dir)
 	fresh := errors.Is(err, os.ErrNotExist)
-	if !fresh {
-		if err := c.endUntaken(request.ContainerId, paths); err != nil {
-			return err
-		}
-	}
-	return c.createUnlessDone(ctx, request, paths, fresh)
-}
-
-// createUnlessDone is told whether nothing of the container is there yet.
-func (c *Containers) createUnlessDone(
-	ctx context.Context, request *hostv1.CreateContainerRequest, paths shimspec.ContainerPaths, fresh bool,
-) error {
 	stack, err := c.layers.ContainerStack(request.LayerDiffIds)
 	if err != nil {
 		return err
@@ -92,13 +73,12 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	// Last: a container with this record is whole. Nobody waits for the disk: the
 	// backend's own record of the container is not synced either.
 	faultpoint.Reached("host.create.seeded")
-	return jsonfile.WriteSoonDurable(rootRecordPath(paths), c.rootRecordOf(request))
+	return jsonfile.WriteSoonDurable(rootRecordPath(paths), rootRecordOf(request))
 }
 
-func (c *Containers) rootRecordOf(request *hostv1.CreateContainerRequest) rootRecord {
+func rootRecordOf(request *hostv1.CreateContainerRequest) rootRecord {
 	return rootRecord{
 		Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request), ReadOnly: request.ReadOnlyRoot,
-		Spare: c.spares.isNobodys(request.ContainerId),
 	}
 }
 

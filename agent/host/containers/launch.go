@@ -39,15 +39,6 @@ func (c *Containers) Launch(ctx context.Context, request *hostv1.LaunchContainer
 	if err != nil {
 		return nil, err
 	}
-	if last.spec.Spare {
-		if response := c.claim(ctx, request, paths, last); response != nil {
-			return response, nil
-		}
-		if err := c.endSpare(context.WithoutCancel(ctx), request.ContainerId, paths); err != nil {
-			return nil, err
-		}
-		last = &launched{}
-	}
 	if last.alive && last.ready.Generation == request.Generation {
 		return launchResponse(last.spec, last.ready), nil
 	}
@@ -72,12 +63,11 @@ func validateLaunch(paths shimspec.ContainerPaths, request *hostv1.LaunchContain
 	if request.Generation == 0 {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("generations count from 1"))
 	}
-	var record rootRecord
-	exists, err := jsonfile.Read(rootRecordPath(paths), &record)
+	exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
 	if err == nil && !exists {
 		err = requireRootRecord(request.ContainerId, paths)
 	}
-	if connect.CodeOf(err) == connect.CodeNotFound || err == nil && record.Spare {
+	if connect.CodeOf(err) == connect.CodeNotFound {
 		err = connect.NewError(connect.CodeNotFound, fmt.Errorf("container %s is not created", request.ContainerId))
 	}
 	return err
@@ -108,7 +98,6 @@ type launch struct {
 	donors  []*donor
 	root    *confined.Root // the container's overlay, once it is mounted
 	shim    *exec.Cmd      // once it is started
-	spare   *spare         // which is prepared; nil: it is launched
 }
 
 func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) {
@@ -128,7 +117,6 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 		return ready, err
 	}
 	l.spec = l.shimSpec()
-	l.spec.Spare = l.spare != nil
 	faultpoint.Reached("host.launch.run-directory")
 	shim, err := l.startShim()
 	if err != nil {
@@ -156,9 +144,6 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 // prepareFiles makes everything but the network.
 func (l *launch) prepareFiles(ctx context.Context) error {
 	config, err := l.prepareConfig(ctx)
-	if err == nil && l.spare != nil {
-		config, err = l.spare.waiting(config)
-	}
 	if err != nil {
 		return err
 	}
@@ -325,7 +310,7 @@ func (l *launch) undo() {
 func launchResponse(spec shimspec.Spec, ready shimspec.Readiness) *hostv1.LaunchContainerResponse {
 	return &hostv1.LaunchContainerResponse{
 		AgentSocket: spec.AgentSocket, Pid: int64(ready.PID),
-		BoundPorts: boundPorts(ready), NetworkNamespace: spec.NetworkNamespace, Claimed: spec.Claimed,
+		BoundPorts: boundPorts(ready), NetworkNamespace: spec.NetworkNamespace,
 	}
 }
 

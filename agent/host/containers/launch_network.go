@@ -19,15 +19,11 @@ func (l *launch) makeNetwork() error {
 	return l.network.Create(l.ownNetwork())
 }
 
-// ownNetwork is that of a container which does not share one. A spare gets its
-// interfaces once somebody has asked for it.
+// ownNetwork is that of a container which does not share one.
 func (l *launch) ownNetwork() network.Namespace {
 	own := network.Namespace{
 		ContainerID: l.request.ContainerId, Generation: l.request.Generation,
 		Path: l.layout.NetworkNamespace(l.request.ContainerId),
-	}
-	if l.spare != nil {
-		return own
 	}
 	for _, i := range l.request.GetNetwork().GetBridged().GetInterfaces() {
 		own.Interfaces = append(own.Interfaces, interfaceOf(i))

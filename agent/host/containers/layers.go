@@ -12,9 +12,6 @@ func (c *Containers) Layers(id string) (archive.Layers, error) {
 	if err != nil {
 		return archive.Layers{}, err
 	}
-	if err := c.withoutSpare(id); err != nil {
-		return archive.Layers{}, err
-	}
 	if err := c.requireStored(id, paths); err != nil {
 		return archive.Layers{}, err
 	}

@@ -22,9 +22,6 @@ func (c *Containers) List() ([]*hostv1.ContainerOnDisk, error) {
 	}
 	found := make([]*hostv1.ContainerOnDisk, 0, len(ids))
 	for _, id := range ids {
-		if c.spares.isNobodys(id) {
-			continue
-		}
 		container, err := c.inspect(id)
 		if errors.Is(err, os.ErrNotExist) { // removed meanwhile
 			continue
@@ -61,9 +58,6 @@ func (c *Containers) inspect(id string) (*hostv1.ContainerOnDisk, error) {
 	last, err := readLaunched(c.layout.Container(id))
 	if err != nil {
 		return nil, err
-	}
-	if last.spec.Spare { // created, and not launched
-		return &hostv1.ContainerOnDisk{ContainerId: id}, nil
 	}
 	container := &hostv1.ContainerOnDisk{
 		ContainerId: id, Generation: last.spec.Generation, ShimAlive: last.alive, Unfinished: c.isUnfinished(id, last),

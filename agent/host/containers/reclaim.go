@@ -59,8 +59,10 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 	if err != nil {
 		return nil, err
 	}
-	if isSpare(paths, last) {
-		return nil, c.endSpare(ctx, id, paths)
+	// A crash of the machine may bring the record of files back that an earlier version had marked.
+	hasRun := last.spec.Generation != 0 && !last.damaged
+	if last.spec.Spare || !hasRun && isNobodys(paths) {
+		return nil, c.endPrepared(ctx, id, paths, last)
 	}
 	if last.alive && last.ready.Generation != 0 {
 		return &network.Namespace{

@@ -22,7 +22,7 @@ type rootRecord struct {
 	Mounts  []mount  `json:"mounts,omitempty"`
 	// ReadOnly: only what is mounted can be written.
 	ReadOnly bool `json:"read_only,omitempty"`
-	// Spare: nobody has created the container yet.
+	// Spare: an earlier version has prepared it, and nobody has created it.
 	Spare bool `json:"spare,omitempty"`
 }
 
@@ -71,8 +71,7 @@ type launched struct {
 
 func (l *launched) exited() bool { return l.exit.Generation != 0 }
 
-// runs is not said of a spare, which nobody has asked for.
-func (l *launched) runs() bool { return l.alive && !l.exited() && !l.spec.Spare }
+func (l *launched) runs() bool { return l.alive && !l.exited() }
 
 func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	var l launched

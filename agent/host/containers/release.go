@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,9 +43,6 @@ func (c *Containers) ReleaseUnlessKept(ctx context.Context, id string) (kept boo
 }
 
 func (c *Containers) releaseUnlessDone(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
-	if c.spares.get(id) != nil {
-		return c.endSpare(ctx, id, paths)
-	}
 	if _, err := os.Lstat(paths.Run); errors.Is(err, os.ErrNotExist) {
 		return nil // Launch makes this directory first, release removes it last
 	}
@@ -176,13 +172,10 @@ func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.Cont
 		}
 	}
 	for _, shim := range shims {
-		switch {
-		case last.exited() && next == nextGeneration:
+		if last.exited() && next == nextGeneration {
 			err = shim.dismiss(paths.AgentSocket())
-		case last.exited():
+		} else {
 			err = shim.release(ctx, paths.AgentSocket())
-		default:
-			err = c.endWithContainer(ctx, id, paths, last, shim)
 		}
 		if err != nil {
 			return err
@@ -192,36 +185,6 @@ func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.Cont
 		return nil
 	}
 	return endCommands(ctx, c.layout.RuntimeRoot(), id) // of a shim that was killed at work
-}
-
-// anewPoll is longer than a shim takes that has nothing to drain.
-const anewPoll = 300 * time.Millisecond
-
-// endWithContainer ends a shim whose container was killed, and kills that again as
-// long as its end is not recorded: while a command that its spare could not execute
-// is started, the shim makes the container anew.
-func (c *Containers) endWithContainer(
-	ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, shim foundProcess,
-) error {
-	ended := make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for !isRecorded(paths, last) {
-			select {
-			case <-ended:
-				return
-			case <-time.After(anewPoll):
-			}
-			if runtime, err := c.runtime(ctx); err == nil && c.knownToRuntime(id) && !isRecorded(paths, last) {
-				_ = runtime.Kill(ctx, id) // of one that is being made, perhaps
-			}
-		}
-	}()
-	err := shim.release(ctx, paths.AgentSocket())
-	close(ended)
-	<-done
-	return err
 }
 
 // isRecorded tells whether the end of what was launched last is on record by now.

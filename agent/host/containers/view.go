@@ -56,9 +56,6 @@ func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := c.endIfSpare(ctx, id, paths); err != nil {
-		return nil, err
-	}
 	if err := c.requireStored(id, paths); err != nil {
 		return nil, err
 	}
@@ -216,7 +213,7 @@ func (c *Containers) LogDir(id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return paths.Log(), errors.Join(c.withoutSpare(id), requireLog(id, paths), c.requireNoAgent(id, paths))
+	return paths.Log(), errors.Join(requireLog(id, paths), c.requireNoAgent(id, paths))
 }
 
 // requireLog refuses a container that is not there. The log does not need the record

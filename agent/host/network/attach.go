@@ -69,20 +69,6 @@ func (i *Instance) Create(namespace Namespace) error {
 	return nil
 }
 
-// Attach gives a namespace that was made without interfaces its interfaces, as
-// Create would have. A failure leaves none.
-func (i *Instance) Attach(namespace Namespace) error {
-	legs, err := i.parseLegs(namespace)
-	if err != nil {
-		return err
-	}
-	nameLegs(legs, map[string]bool{"lo": true})
-	if err := i.connect(namespace.Path, legs); err != nil {
-		return errors.Join(err, deleteLegs(legs))
-	}
-	return nil
-}
-
 func deleteLegs(legs []leg) (err error) {
 	for _, leg := range legs {
 		err = errors.Join(err, deleteLinkByName(leg.host))

@@ -132,7 +132,7 @@ func run() {
 		return
 	}
 	directory := &workingDirectory{}
-	spec, path, ok := prepare(false, []preparation{
+	spec, path, ok := prepare([]preparation{
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
 		{stepLimits, setLimits},
@@ -162,9 +162,9 @@ type preparation struct {
 	take func(*Spec) syscall.Errno
 }
 
-// prepare makes this thread what the program is to be, and finds the program, for
-// which isSure is as for lookUp. Not ok: the failure is reported.
-func prepare(isSure bool, preparations []preparation) (_ *Spec, path string, ok bool) {
+// prepare makes this thread what the program is to be, and finds the program. Not
+// ok: the failure is reported.
+func prepare(preparations []preparation) (_ *Spec, path string, ok bool) {
 	spec, errno := readSpec()
 	if errno != 0 {
 		report(RecordFailed, uint32(stepSpec), errno)
@@ -179,7 +179,7 @@ func prepare(isSure bool, preparations []preparation) (_ *Spec, path string, ok 
 			return nil, "", false
 		}
 	}
-	if path, errno = lookUp(spec, isSure); errno != 0 {
+	if path, errno = lookUp(spec); errno != 0 {
 		report(RecordFailed, uint32(StepLookUp), errno)
 		return nil, "", false
 	}

@@ -38,7 +38,7 @@ func runMain() {
 		return // no record: nothing ran
 	}
 	root, directory := &rootMaker{}, &workingDirectory{}
-	spec, path, ok := prepare(false, []preparation{ // in the order in which the runtime does
+	spec, path, ok := prepare([]preparation{ // in the order in which the runtime does
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
 		{stepLimits, setLimits},

@@ -21,11 +21,7 @@ const NotExecuted = 127
 // lookUp finds the program as the runtime does: by its user, in the directories
 // of its own PATH. A program that it does not find, the runtime does not find
 // either, and says so in its words.
-//
-// isSure leaves to the runtime, as not found, what runtimes of some version judge
-// otherwise: an entry that cannot be looked at, or is not written as they would
-// write it, and a file that somebody may execute and this user cannot.
-func lookUp(spec *Spec, isSure bool) (string, syscall.Errno) {
+func lookUp(spec *Spec) (string, syscall.Errno) {
 	name := spec.Args[0]
 	if contains(name, '/') {
 		return name, 0
@@ -49,44 +45,19 @@ func lookUp(spec *Spec, isSure bool) (string, syscall.Errno) {
 			return "", syscall.ENOENT // relative: the runtime's own rules
 		}
 		candidate := dir + "/" + name
-		is, sure := isExecutable(candidate)
-		if isSure && (!sure || !isClean(dir)) {
-			return "", syscall.ENOENT
-		}
-		if is {
+		if isExecutable(candidate) {
 			return candidate, 0
 		}
 	}
 	return "", syscall.ENOENT
 }
 
-// isExecutable is sure where every runtime answers the same.
-func isExecutable(name string) (is, sure bool) {
+func isExecutable(name string) bool {
 	var stat syscall.Stat_t
-	if err := syscall.Stat(name, &stat); err != nil {
-		return false, err == syscall.ENOENT || err == syscall.ENOTDIR
+	if syscall.Stat(name, &stat) != nil || stat.Mode&syscall.S_IFMT != syscall.S_IFREG || stat.Mode&executeByAnybody == 0 {
+		return false
 	}
-	kind := stat.Mode & syscall.S_IFMT
-	if kind == syscall.S_IFDIR || stat.Mode&executeByAnybody == 0 {
-		return false, true
-	}
-	is = kind == syscall.S_IFREG && syscall.Faccessat(-100, name, executeByUser, 0) == nil // AT_FDCWD
-	return is, is
-}
-
-// isClean tells whether an absolute directory is written in the shortest way.
-func isClean(dir string) bool {
-	for begin := 1; begin <= len(dir); {
-		end := begin
-		for end < len(dir) && dir[end] != '/' {
-			end++
-		}
-		if part := dir[begin:end]; part == "" || part == "." || part == ".." {
-			return false
-		}
-		begin = end + 1
-	}
-	return true
+	return syscall.Faccessat(-100, name, executeByUser, 0) == nil // AT_FDCWD
 }
 
 func contains(text string, wanted byte) bool {

@@ -42,12 +42,6 @@
 // does not know that the container runs: the host process kills what is in its
 // control groups.
 //
-// With Spec.Spare config.json names a process that waits in the place of a command
-// that is not known yet. The shim is ready once that waits. A host process that
-// launches the container writes config.json, with the command, and then shim.json,
-// without Spare, before Start is called; one that does not releases it. A shim that
-// finds Spare in shim.json a minute later ends the container and leaves.
-//
 // `docker run --init`: the host process binds the agent's executable over
 // /sbin/docker-init and puts `/sbin/docker-init --` before process.args; an
 // agent whose argv[0] ends in `docker-init` is that reaping init.
@@ -60,7 +54,7 @@ import "time"
 const Version = 1
 
 // FewProcesses is a limit of a container's processes that the threads of the OCI
-// runtime may come to, or those of what waits in a spare. The runtime sets the limit
+// runtime may come to. The runtime sets the limit
 // and then has its library make the seccomp filter: with one processor Go begins a
 // thread meanwhile, and ends where it may not.
 const FewProcesses = 16
@@ -107,12 +101,8 @@ type Spec struct {
 	// a later generation: the host process has written the file anew by then.
 	Keep bool `json:"keep,omitempty"`
 
-	// The command is not known yet: config.json has the process that waits for it. The
-	// host process has written both files anew when Start is called. Else the shim
-	// ends the container, after a bounded time.
+	// An earlier version's host process has launched it for nobody.
 	Spare bool `json:"spare,omitempty"`
-	// This generation was a spare. The shim has no use for it.
-	Claimed bool `json:"claimed,omitempty"`
 
 	// Names of variables that the main process alone has: execs are without them.
 	SecretEnv []string `json:"secret_env,omitempty"`

@@ -16,7 +16,6 @@ export const platformAtHand: PlatformAtHand = { kind: "at-hand" };
 
 /** Launches are short, told everything at once, and leave nothing behind. None is ahead. */
 export const plainLaunches: Launches = {
-  spareFor: () => undefined,
   whenUnwanted: "await",
   steps: { kind: "apart" },
   startDetails: () => Promise.resolve({}),

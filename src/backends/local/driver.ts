@@ -1,4 +1,3 @@
-import { systemClock } from "../../common/clock.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../common/driver/driver.ts";
 import {
@@ -22,16 +21,13 @@ import { readMachineProfile } from "./oci/spec.ts";
 import { localSettings } from "./settings.ts";
 import { encodeOciLimits } from "./oci/limits.ts";
 import { isWellKnownSocket } from "./docker-sockets.ts";
-import { Spares } from "./spares.ts";
 import { localVolumes } from "./volumes.ts";
-import { localSteps, localWorkloads, spareEnder, sparePreparer } from "./workloads.ts";
+import { localSteps, localWorkloads } from "./workloads.ts";
 
 /** Settings of a {@link localDriver}. */
 export interface LocalDriverOptions {
   /** The place at which the frontend serves the Docker API; undefined: not on a unix socket of this machine. */
   readonly frontendSocket: string | undefined;
-  /** Whether containers like those that were started last are launched ahead. */
-  readonly spares: boolean;
 }
 
 /**
@@ -42,32 +38,17 @@ export interface LocalDriverOptions {
 export function localDriver(
   host: HostProcess,
   hello: HelloResponse,
-  { frontendSocket, spares: hasSpares }: LocalDriverOptions,
+  { frontendSocket }: LocalDriverOptions,
 ): Driver {
   const profile = readMachineProfile(hello);
   const { storedSocket } = hello;
   const options = { host: host.client, profile, stateDir: host.stateDir, storedSocket, frontendSocket };
-  const spares = hasSpares
-    ? new Spares({
-        prepare: sparePreparer(options),
-        end: spareEnder(host.client),
-        clock: systemClock,
-        logger: host.logger,
-      })
-    : undefined;
   return {
     name: "local",
     capabilities: localCapabilities,
     settings: localSettings,
     platform: platformAtHand,
-    launches: {
-      ...plainLaunches,
-      steps: localSteps(host.client),
-      ...(spares !== undefined && {
-        spareFor: (planned) => spares.take(planned),
-        started: async (containerId) => spares.started(containerId),
-      }),
-    },
+    launches: { ...plainLaunches, steps: localSteps(host.client) },
     silentAgents: silentAgentsAreGone,
     authority: agentsOnSockets,
     seals: nothingSealed,
@@ -77,15 +58,12 @@ export function localDriver(
     sharing: namespacesShared,
     traffic: directTraffic,
     agentReach: agentsDialled,
-    workloads: localWorkloads({ ...options, spares }),
+    workloads: localWorkloads(options),
     images: localImages(host.client, storedSocket),
     networks: localNetworks(host.client),
     volumes: localVolumes(host, hello),
     machine: localMachine(hello, profile),
     disk: localDisk(host.client),
-    close: async () => {
-      await spares?.close();
-      await host.close();
-    },
+    close: () => host.close(),
   };
 }

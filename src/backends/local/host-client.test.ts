@@ -96,9 +96,9 @@ test("the request that a call is made for is named, and the library makes no par
 test("a time limit and a signal end a call", async (t) => {
   const { client } = await hostOf(t, {
     launchContainer: (_request, { signal }) => once(signal, "abort").then(() => ({})),
-    prepareSpare: (_request, { signal }) => once(signal, "abort").then(() => ({})),
+    releaseContainer: (_request, { signal }) => once(signal, "abort").then(() => ({ kept: false })),
   });
-  await assert.rejects(client.prepareSpare({}, { timeoutMs: 1 }), { code: Code.DeadlineExceeded });
+  await assert.rejects(client.releaseContainer({}, { timeoutMs: 1 }), { code: Code.DeadlineExceeded });
   await assert.rejects(client.launchContainer({}, { signal: AbortSignal.abort() }), { code: Code.Canceled });
 });
 
@@ -174,7 +174,7 @@ test("nobody waits for a host process who has left, has no more time, or has clo
   const left = new AbortController();
   const calls = [
     host.client.launchContainer({}, { signal: left.signal }),
-    host.client.prepareSpare({}, { timeoutMs: 50 }),
+    host.client.releaseContainer({}, { timeoutMs: 50 }),
     host.client.listContainers({}),
   ];
   const settled = Promise.allSettled(calls);

@@ -61,7 +61,7 @@ export async function startBackend(
     logger,
   });
   const state = stateWithFaultPoints(opened);
-  const options = { frontendSocket: frontendSocket(config.hosts), spares: config.spares };
+  const options = { frontendSocket: frontendSocket(config.hosts) };
   const made = driverWithFaultPoints(localDriver(host, hello, options));
   const driver = { ...made, images: imagesWithFaultPoints(made.images) };
   resources.defer(() => driver.close());

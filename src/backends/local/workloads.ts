@@ -12,7 +12,6 @@ import type {
   NetworkNamespaceSchema,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { withCallFaultPoints } from "../common/fault-points.ts";
 import { isOfBuild } from "../common/model/build-label.ts";
 import { defaultGatewayOf } from "../common/model/default-gateway.ts";
 import type { BoundPort, StepsOfStages } from "../common/driver/launches.ts";
@@ -29,8 +28,6 @@ import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
 import { publishedPorts } from "./ports.ts";
 import { hostSecrets } from "./secrets.ts";
-import { spareHeldMs } from "./held-spares.ts";
-import type { Spares } from "./spares.ts";
 
 /** The parts of this machine that requests to the host process are made from. */
 export interface LocalMachineParts {
@@ -44,30 +41,19 @@ export interface LocalMachineParts {
   readonly frontendSocket: string | undefined;
 }
 
-export interface LocalWorkloadsOptions extends LocalMachineParts {
-  /** Containers that are launched ahead; undefined: none is. */
-  readonly spares: Spares | undefined;
-}
-
 /** Containers of this machine: the host process prepares them, a shim each runs them. */
-export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
-  const { host, spares } = options;
+export function localWorkloads(parts: LocalMachineParts): Workloads {
+  const { host } = parts;
   return {
     async create(spec) {
-      // It takes the files of a spare that is still being prepared; the launch waits for the rest.
-      const created = orHostError(host.createContainer(createRequest(spec, options)));
-      spares?.making(spec.record.id);
-      await created;
+      await orHostError(host.createContainer(createRequest(spec, parts)));
     },
     async launch(spec, signal, progress) {
       const from = new Date();
-      const request = launchRequest(spec, options);
-      const tellUse = spares?.launching(spec);
+      const request = launchRequest(spec, parts);
       const launched = await host.launchContainer(request, { signal }).catch((error: unknown) => {
-        spares?.over(spec.record.id);
         throw launchError(error, spec);
       });
-      tellUse?.(launched.claimed);
       progress.phase({ name: "launch", by: "backend", from, until: new Date() });
       return {
         agent: { kind: "unix", path: launched.agentSocket },
@@ -77,13 +63,10 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
       };
     },
     async release(containerId) {
-      spares?.over(containerId);
       await orHostError(host.releaseContainer({ containerId }));
     },
-    nameFilePaths: (record, containerOf) => nameFilePaths(record, options.stateDir, containerOf),
+    nameFilePaths: (record, containerOf) => nameFilePaths(record, parts.stateDir, containerOf),
     async remove(containerId) {
-      spares?.over(containerId);
-      await spares?.prepared(containerId);
       await orHostError(host.removeContainer({ containerId }));
     },
     async list() {
@@ -92,7 +75,7 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
     },
     interruptionOf: () => "",
     wholeLog: () => undefined,
-    stored: () => ({ kind: "unix", path: options.storedSocket }),
+    stored: () => ({ kind: "unix", path: parts.storedSocket }),
     async storedServed() {
       await orHostError(host.hello({}));
     },
@@ -124,23 +107,6 @@ function hostMount({ config }: ContainerRecord, mount: ResolvedMount): MessageIn
     : { destination, readOnly, source: sourceOf(mount) };
 }
 
-/** A call that has the host process launch a container ahead, but for its command. */
-export function sparePreparer(parts: LocalMachineParts): (spec: WorkloadSpec) => Promise<void> {
-  const prepare = async (spec: WorkloadSpec): Promise<void> => {
-    const request = { create: createRequest(spec, parts), launch: launchRequest(spec, parts) };
-    await parts.host.prepareSpare(request, { timeoutMs: spareHeldMs });
-  };
-  return withCallFaultPoints(prepare, () => "spares.prepare");
-}
-
-/** A call that has the host process end a container that was launched ahead, and is nobody's. */
-export function spareEnder(host: HostClient["client"]): (containerId: string) => Promise<void> {
-  const end = async (containerId: string): Promise<void> => {
-    await host.releaseContainer({ containerId }, { timeoutMs: spareHeldMs });
-  };
-  return withCallFaultPoints(end, () => "spares.end");
-}
-
 /** Everything that the host process needs to know of a container before its first start. */
 function createRequest(
   { image, mounts, record }: WorkloadSpec,
@@ -169,12 +135,12 @@ function createRequest(
 /** Everything that the host process needs to know of one start. */
 function launchRequest(
   workload: WorkloadSpec,
-  options: LocalMachineParts,
+  parts: LocalMachineParts,
 ): MessageInitShape<typeof LaunchContainerRequestSchema> {
   const { record } = workload;
-  const sockets = dockerSocketMounts(workload.mounts, options.frontendSocket);
+  const sockets = dockerSocketMounts(workload.mounts, parts.frontendSocket);
   const withoutSockets = { ...workload, mounts: sockets.rest };
-  const spec = ociSpec(withoutSockets, options.profile);
+  const spec = ociSpec(withoutSockets, parts.profile);
   const ociConfig = encodeOciSpec(spec);
   const secrets = workload.secrets ?? { files: [], env: [] };
   const size = spec.process.consoleSize;

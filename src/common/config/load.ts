@@ -60,7 +60,6 @@ export interface CommonConfig {
   /** The OCI runtime's name or path; undefined: the first that works. */
   readonly runtime: string | undefined;
   /** True if the local backend prepares containers like those that were started last. */
-  readonly spares: boolean;
   /** Bytes of a block volume that is made without a size. */
   readonly blockVolumeSize: number;
   /** Registries, `host` or `host:port`, that may be reached without TLS or with an unknown certificate. */
@@ -274,7 +273,6 @@ function resolveCommon(
     logFile: top.log_file ?? join(stateDir, "sockerless.log"),
     tls: ca !== undefined && cert !== undefined && key !== undefined ? { ca, cert, key } : undefined,
     runtime: top.runtime,
-    spares: top.spares,
     blockVolumeSize: top.block_volume_size,
     insecureRegistries: top.insecure_registries,
   };

@@ -316,10 +316,6 @@ export const topSchema = object({
   runtime: describe(optional(text("name or path")), "OCI runtime of the `local` backend.", {
     defaultText: "the first of `runc`, `crun` that works on this machine",
   }),
-  spares: describe(
-    withDefault(onOff(), true),
-    "A container just like one that was started in the last half minute is prepared ahead, but for its command, so that the next `docker run` takes less time (`local` backend). At most four wait, for half a minute each, in which each takes the memory of a container that does nothing.",
-  ),
   block_volume_size: describe(
     withDefault(size(), 10 * 1024 ** 3),
     "Size of a volume of the driver `block` that is made without one (`local` backend). Its image is sparse: it takes what is written.",

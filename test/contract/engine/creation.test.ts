@@ -4,7 +4,6 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
-import { newId } from "../../../src/common/ids.ts";
 import { type ErrorKind, fromUnknown, isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import type { VolumeStore } from "../../../src/backends/common/driver/volumes.ts";
 import type { HostConfigSchema } from "../../../src/gen/sockerless/backend/v1/config_pb.ts";
@@ -50,21 +49,6 @@ describe("a creation", () => {
     assert.equal(hostConfig.logConfig?.type, "json-file");
     assert.equal(hostConfig.shmSize, 67_108_864n);
     assert.ok(hostConfig.maskedPaths?.values.includes("/proc/kcore"));
-  });
-
-  it("takes the ID of a container that was launched ahead, and the host name with it, once nothing refuses it", async () => {
-    const [spare, other] = [newId(), newId()];
-    bench.machine.spares.push(other, spare);
-    await bench.createScript("true", { name: "taken" });
-    assert.deepEqual(bench.machine.spares, [other]);
-    await assert.rejects(bench.createScript("true", { name: "taken" }), /is already in use/);
-    await assert.rejects(bench.createScript("true", { name: "-" }), /Invalid container name/);
-    await assert.rejects(bench.createScript("true", { hostConfig: { privileged: true } }), /--privileged/);
-    assert.deepEqual(bench.machine.spares, [other]);
-    const { config, id } = await inspect("taken");
-    assert.deepEqual([id, config.hostname], [spare, spare.slice(0, 12)]);
-    const named = await inspect(await bench.createScript("true", { config: { hostname: "box" } }));
-    assert.deepEqual([named.id, named.config.hostname], [other, "box"]);
   });
 
   it("waits for two commits where nothing is mounted: that it begins, and that it is whole", async (test) => {

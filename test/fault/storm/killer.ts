@@ -31,11 +31,10 @@ const allButSupervisor: readonly Victim[] = ["backend", "shims", "frontend", "st
 
 /** Steps at which the process that comes there is killed, with who that is. */
 const steps: Readonly<Record<string, Victim>> = {
-  ...{ "host.claim.prepared": "host", "host.claim.specified": "host", "host.claim.configured": "host" },
   ...{ "host.launch.prepared": "host", "host.launch.shim-spawned": "host", "host.launch.shim-ready": "host" },
   ...{ "host.create.seeded": "host", "host.release.stopped": "host", "host.remove.released": "host" },
-  ...{ "host.spare.launched": "host", "shim.spare.executing": "shim", "shim.start.created": "shim" },
-  ...{ "shim.start.announced": "shim", "shim.start.executing": "shim", "shim.end.recorded": "shim" },
+  ...{ "shim.start.created": "shim", "shim.start.announced": "shim", "shim.start.executing": "shim" },
+  ...{ "shim.end.recorded": "shim" },
   ...{ "workloads.create.after": "backend", "workloads.launch.before": "backend" },
   ...{ "workloads.launch.after": "backend", "workloads.release.after": "backend" },
   ...{ "state.commit.before:3": "backend", "state.commit.after:3": "backend" },

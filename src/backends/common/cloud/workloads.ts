@@ -105,7 +105,6 @@ export function cloudSeals(sealer: Sealer, imageDocuments: DocumentsOfImage): Cl
 /** Launches that last as long as the cloud takes: agents are told with the start what they are to run. */
 export function cloudLaunches(context: TaskContext, { seal }: CloudSeals): Launches {
   return {
-    spareFor: () => undefined, // A task that waits costs what one that works does.
     whenUnwanted: "end",
     steps: { kind: "in-its-files" },
     async startDetails(spec) {

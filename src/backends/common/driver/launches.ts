@@ -3,7 +3,6 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { AgentAddress } from "../../../agent-client/address.ts";
 import type { StartRequestSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "./workload-spec.ts";
 
 /** A published port as bound. */
@@ -85,17 +84,8 @@ export type StepsOfStages =
       leave(containerId: string): Promise<boolean>;
     };
 
-/** A container that is about to be made: everything is known of it but its ID, and the host name where that follows from it. */
-export type PlannedContainer = Omit<ContainerRecord, "id" | "name">;
-
 /** Steps between a launch and a container that runs. */
 export interface Launches {
-  /**
-   * The ID of a container like this one that was launched ahead, but for its command: the new one is made and
-   * launched faster under it, and as any other where that has gone meanwhile. Told once; undefined: there is none.
-   */
-  spareFor(planned: PlannedContainer): string | undefined;
-
   /** Treatment of {@link WorkloadSpec.continues}. */
   readonly steps: StepsOfStages;
 

@@ -1720,7 +1720,6 @@ type LaunchContainerResponse struct {
 	Pid              int64                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"` // of the container's init, stopped before exec
 	BoundPorts       []*BoundPort           `protobuf:"bytes,3,rep,name=bound_ports,json=boundPorts,proto3" json:"bound_ports,omitempty"`
 	NetworkNamespace string                 `protobuf:"bytes,4,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"` // path; empty for host networking
-	Claimed          bool                   `protobuf:"varint,5,opt,name=claimed,proto3" json:"claimed,omitempty"`                                          // it runs in the spare that was prepared under its ID
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1783,103 +1782,6 @@ func (x *LaunchContainerResponse) GetNetworkNamespace() string {
 	return ""
 }
 
-func (x *LaunchContainerResponse) GetClaimed() bool {
-	if x != nil {
-		return x.Claimed
-	}
-	return false
-}
-
-type PrepareSpareRequest struct {
-	state  protoimpl.MessageState  `protogen:"open.v1"`
-	Create *CreateContainerRequest `protobuf:"bytes,1,opt,name=create,proto3" json:"create,omitempty"`
-	// Has the same ID. The command and environment in oci_spec are not used; a network
-	// of bridges has no interfaces until it is launched.
-	Launch        *LaunchContainerRequest `protobuf:"bytes,2,opt,name=launch,proto3" json:"launch,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PrepareSpareRequest) Reset() {
-	*x = PrepareSpareRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PrepareSpareRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PrepareSpareRequest) ProtoMessage() {}
-
-func (x *PrepareSpareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PrepareSpareRequest.ProtoReflect.Descriptor instead.
-func (*PrepareSpareRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{20}
-}
-
-func (x *PrepareSpareRequest) GetCreate() *CreateContainerRequest {
-	if x != nil {
-		return x.Create
-	}
-	return nil
-}
-
-func (x *PrepareSpareRequest) GetLaunch() *LaunchContainerRequest {
-	if x != nil {
-		return x.Launch
-	}
-	return nil
-}
-
-type PrepareSpareResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PrepareSpareResponse) Reset() {
-	*x = PrepareSpareResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PrepareSpareResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PrepareSpareResponse) ProtoMessage() {}
-
-func (x *PrepareSpareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PrepareSpareResponse.ProtoReflect.Descriptor instead.
-func (*PrepareSpareResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
-}
-
 type ReleaseContainerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -1890,7 +1792,7 @@ type ReleaseContainerRequest struct {
 
 func (x *ReleaseContainerRequest) Reset() {
 	*x = ReleaseContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +1804,7 @@ func (x *ReleaseContainerRequest) String() string {
 func (*ReleaseContainerRequest) ProtoMessage() {}
 
 func (x *ReleaseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +1817,7 @@ func (x *ReleaseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseContainerRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReleaseContainerRequest) GetContainerId() string {
@@ -1941,7 +1843,7 @@ type ReleaseContainerResponse struct {
 
 func (x *ReleaseContainerResponse) Reset() {
 	*x = ReleaseContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +1855,7 @@ func (x *ReleaseContainerResponse) String() string {
 func (*ReleaseContainerResponse) ProtoMessage() {}
 
 func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +1868,7 @@ func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseContainerResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReleaseContainerResponse) GetKept() bool {
@@ -1985,7 +1887,7 @@ type RemoveContainerRequest struct {
 
 func (x *RemoveContainerRequest) Reset() {
 	*x = RemoveContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +1899,7 @@ func (x *RemoveContainerRequest) String() string {
 func (*RemoveContainerRequest) ProtoMessage() {}
 
 func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +1912,7 @@ func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveContainerRequest) GetContainerId() string {
@@ -2028,7 +1930,7 @@ type RemoveContainerResponse struct {
 
 func (x *RemoveContainerResponse) Reset() {
 	*x = RemoveContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +1942,7 @@ func (x *RemoveContainerResponse) String() string {
 func (*RemoveContainerResponse) ProtoMessage() {}
 
 func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +1955,7 @@ func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{23}
 }
 
 type ListContainersRequest struct {
@@ -2064,7 +1966,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +1978,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +1991,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
 }
 
 type ListContainersResponse struct {
@@ -2101,7 +2003,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2015,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2028,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListContainersResponse) GetContainers() []*ContainerOnDisk {
@@ -2155,7 +2057,7 @@ type ContainerOnDisk struct {
 
 func (x *ContainerOnDisk) Reset() {
 	*x = ContainerOnDisk{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2069,7 @@ func (x *ContainerOnDisk) String() string {
 func (*ContainerOnDisk) ProtoMessage() {}
 
 func (x *ContainerOnDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2082,7 @@ func (x *ContainerOnDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerOnDisk.ProtoReflect.Descriptor instead.
 func (*ContainerOnDisk) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContainerOnDisk) GetContainerId() string {
@@ -2249,7 +2151,7 @@ type UnpackLayerRequest struct {
 
 func (x *UnpackLayerRequest) Reset() {
 	*x = UnpackLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2163,7 @@ func (x *UnpackLayerRequest) String() string {
 func (*UnpackLayerRequest) ProtoMessage() {}
 
 func (x *UnpackLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2176,7 @@ func (x *UnpackLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackLayerRequest.ProtoReflect.Descriptor instead.
 func (*UnpackLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnpackLayerRequest) GetDiffId() string {
@@ -2302,7 +2204,7 @@ type UnpackLayerResponse struct {
 
 func (x *UnpackLayerResponse) Reset() {
 	*x = UnpackLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2216,7 @@ func (x *UnpackLayerResponse) String() string {
 func (*UnpackLayerResponse) ProtoMessage() {}
 
 func (x *UnpackLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2229,7 @@ func (x *UnpackLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackLayerResponse.ProtoReflect.Descriptor instead.
 func (*UnpackLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UnpackLayerResponse) GetSize() uint64 {
@@ -2361,7 +2263,7 @@ type TakeUploadRequest struct {
 
 func (x *TakeUploadRequest) Reset() {
 	*x = TakeUploadRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2275,7 @@ func (x *TakeUploadRequest) String() string {
 func (*TakeUploadRequest) ProtoMessage() {}
 
 func (x *TakeUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2288,7 @@ func (x *TakeUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeUploadRequest.ProtoReflect.Descriptor instead.
 func (*TakeUploadRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TakeUploadRequest) GetUploadId() string {
@@ -2416,7 +2318,7 @@ type TakeUploadResponse struct {
 
 func (x *TakeUploadResponse) Reset() {
 	*x = TakeUploadResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2428,7 +2330,7 @@ func (x *TakeUploadResponse) String() string {
 func (*TakeUploadResponse) ProtoMessage() {}
 
 func (x *TakeUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2441,7 +2343,7 @@ func (x *TakeUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeUploadResponse.ProtoReflect.Descriptor instead.
 func (*TakeUploadResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TakeUploadResponse) GetMessage() isTakeUploadResponse_Message {
@@ -2493,7 +2395,7 @@ type UploadReady struct {
 
 func (x *UploadReady) Reset() {
 	*x = UploadReady{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2407,7 @@ func (x *UploadReady) String() string {
 func (*UploadReady) ProtoMessage() {}
 
 func (x *UploadReady) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2420,7 @@ func (x *UploadReady) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadReady.ProtoReflect.Descriptor instead.
 func (*UploadReady) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 type UploadTaken struct {
@@ -2534,7 +2436,7 @@ type UploadTaken struct {
 
 func (x *UploadTaken) Reset() {
 	*x = UploadTaken{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2546,7 +2448,7 @@ func (x *UploadTaken) String() string {
 func (*UploadTaken) ProtoMessage() {}
 
 func (x *UploadTaken) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2559,7 +2461,7 @@ func (x *UploadTaken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadTaken.ProtoReflect.Descriptor instead.
 func (*UploadTaken) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UploadTaken) GetDigest() string {
@@ -2607,7 +2509,7 @@ type TakeArchiveRequest struct {
 
 func (x *TakeArchiveRequest) Reset() {
 	*x = TakeArchiveRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2521,7 @@ func (x *TakeArchiveRequest) String() string {
 func (*TakeArchiveRequest) ProtoMessage() {}
 
 func (x *TakeArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2534,7 @@ func (x *TakeArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeArchiveRequest.ProtoReflect.Descriptor instead.
 func (*TakeArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TakeArchiveRequest) GetUploadId() string {
@@ -2663,7 +2565,7 @@ type TakeArchiveResponse struct {
 
 func (x *TakeArchiveResponse) Reset() {
 	*x = TakeArchiveResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +2577,7 @@ func (x *TakeArchiveResponse) String() string {
 func (*TakeArchiveResponse) ProtoMessage() {}
 
 func (x *TakeArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +2590,7 @@ func (x *TakeArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeArchiveResponse.ProtoReflect.Descriptor instead.
 func (*TakeArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TakeArchiveResponse) GetMessage() isTakeArchiveResponse_Message {
@@ -2765,7 +2667,7 @@ type ArchiveEntry struct {
 
 func (x *ArchiveEntry) Reset() {
 	*x = ArchiveEntry{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +2679,7 @@ func (x *ArchiveEntry) String() string {
 func (*ArchiveEntry) ProtoMessage() {}
 
 func (x *ArchiveEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +2692,7 @@ func (x *ArchiveEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveEntry.ProtoReflect.Descriptor instead.
 func (*ArchiveEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ArchiveEntry) GetName() string {
@@ -2882,7 +2784,7 @@ type StoredFile struct {
 
 func (x *StoredFile) Reset() {
 	*x = StoredFile{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +2796,7 @@ func (x *StoredFile) String() string {
 func (*StoredFile) ProtoMessage() {}
 
 func (x *StoredFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +2809,7 @@ func (x *StoredFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredFile.ProtoReflect.Descriptor instead.
 func (*StoredFile) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *StoredFile) GetPath() string {
@@ -2939,7 +2841,7 @@ type Folder struct {
 
 func (x *Folder) Reset() {
 	*x = Folder{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +2853,7 @@ func (x *Folder) String() string {
 func (*Folder) ProtoMessage() {}
 
 func (x *Folder) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2964,7 +2866,7 @@ func (x *Folder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Folder.ProtoReflect.Descriptor instead.
 func (*Folder) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 type ArchiveTaken struct {
@@ -2975,7 +2877,7 @@ type ArchiveTaken struct {
 
 func (x *ArchiveTaken) Reset() {
 	*x = ArchiveTaken{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +2889,7 @@ func (x *ArchiveTaken) String() string {
 func (*ArchiveTaken) ProtoMessage() {}
 
 func (x *ArchiveTaken) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +2902,7 @@ func (x *ArchiveTaken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveTaken.ProtoReflect.Descriptor instead.
 func (*ArchiveTaken) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 type OfferArchiveRequest struct {
@@ -3013,7 +2915,7 @@ type OfferArchiveRequest struct {
 
 func (x *OfferArchiveRequest) Reset() {
 	*x = OfferArchiveRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +2927,7 @@ func (x *OfferArchiveRequest) String() string {
 func (*OfferArchiveRequest) ProtoMessage() {}
 
 func (x *OfferArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +2940,7 @@ func (x *OfferArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferArchiveRequest.ProtoReflect.Descriptor instead.
 func (*OfferArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *OfferArchiveRequest) GetArchiveId() string {
@@ -3068,7 +2970,7 @@ type ArchivePart struct {
 
 func (x *ArchivePart) Reset() {
 	*x = ArchivePart{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +2982,7 @@ func (x *ArchivePart) String() string {
 func (*ArchivePart) ProtoMessage() {}
 
 func (x *ArchivePart) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +2995,7 @@ func (x *ArchivePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePart.ProtoReflect.Descriptor instead.
 func (*ArchivePart) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ArchivePart) GetPart() isArchivePart_Part {
@@ -3150,7 +3052,7 @@ type LayerTar struct {
 
 func (x *LayerTar) Reset() {
 	*x = LayerTar{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3064,7 @@ func (x *LayerTar) String() string {
 func (*LayerTar) ProtoMessage() {}
 
 func (x *LayerTar) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3077,7 @@ func (x *LayerTar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LayerTar.ProtoReflect.Descriptor instead.
 func (*LayerTar) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LayerTar) GetBlobPath() string {
@@ -3207,7 +3109,7 @@ type OfferArchiveResponse struct {
 
 func (x *OfferArchiveResponse) Reset() {
 	*x = OfferArchiveResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3121,7 @@ func (x *OfferArchiveResponse) String() string {
 func (*OfferArchiveResponse) ProtoMessage() {}
 
 func (x *OfferArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3134,7 @@ func (x *OfferArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferArchiveResponse.ProtoReflect.Descriptor instead.
 func (*OfferArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 type RemoveLayerRequest struct {
@@ -3244,7 +3146,7 @@ type RemoveLayerRequest struct {
 
 func (x *RemoveLayerRequest) Reset() {
 	*x = RemoveLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3158,7 @@ func (x *RemoveLayerRequest) String() string {
 func (*RemoveLayerRequest) ProtoMessage() {}
 
 func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3171,7 @@ func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveLayerRequest) GetDiffId() string {
@@ -3287,7 +3189,7 @@ type RemoveLayerResponse struct {
 
 func (x *RemoveLayerResponse) Reset() {
 	*x = RemoveLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3201,7 @@ func (x *RemoveLayerResponse) String() string {
 func (*RemoveLayerResponse) ProtoMessage() {}
 
 func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3214,7 @@ func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 type ListLayersRequest struct {
@@ -3323,7 +3225,7 @@ type ListLayersRequest struct {
 
 func (x *ListLayersRequest) Reset() {
 	*x = ListLayersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3335,7 +3237,7 @@ func (x *ListLayersRequest) String() string {
 func (*ListLayersRequest) ProtoMessage() {}
 
 func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3348,7 +3250,7 @@ func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersRequest.ProtoReflect.Descriptor instead.
 func (*ListLayersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 type ListLayersResponse struct {
@@ -3360,7 +3262,7 @@ type ListLayersResponse struct {
 
 func (x *ListLayersResponse) Reset() {
 	*x = ListLayersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3372,7 +3274,7 @@ func (x *ListLayersResponse) String() string {
 func (*ListLayersResponse) ProtoMessage() {}
 
 func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3385,7 +3287,7 @@ func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLayersResponse.ProtoReflect.Descriptor instead.
 func (*ListLayersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListLayersResponse) GetDiffIds() []string {
@@ -3419,7 +3321,7 @@ type EnsureNetworkRequest struct {
 
 func (x *EnsureNetworkRequest) Reset() {
 	*x = EnsureNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3333,7 @@ func (x *EnsureNetworkRequest) String() string {
 func (*EnsureNetworkRequest) ProtoMessage() {}
 
 func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3346,7 @@ func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkRequest.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EnsureNetworkRequest) GetNetworkId() string {
@@ -3539,7 +3441,7 @@ type EnsureNetworkResponse struct {
 
 func (x *EnsureNetworkResponse) Reset() {
 	*x = EnsureNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3551,7 +3453,7 @@ func (x *EnsureNetworkResponse) String() string {
 func (*EnsureNetworkResponse) ProtoMessage() {}
 
 func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3564,7 +3466,7 @@ func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkResponse.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 type RemoveNetworkRequest struct {
@@ -3577,7 +3479,7 @@ type RemoveNetworkRequest struct {
 
 func (x *RemoveNetworkRequest) Reset() {
 	*x = RemoveNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3491,7 @@ func (x *RemoveNetworkRequest) String() string {
 func (*RemoveNetworkRequest) ProtoMessage() {}
 
 func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3504,7 @@ func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveNetworkRequest) GetNetworkId() string {
@@ -3627,7 +3529,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3639,7 +3541,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3652,7 +3554,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 type ConnectContainerRequest struct {
@@ -3667,7 +3569,7 @@ type ConnectContainerRequest struct {
 
 func (x *ConnectContainerRequest) Reset() {
 	*x = ConnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +3581,7 @@ func (x *ConnectContainerRequest) String() string {
 func (*ConnectContainerRequest) ProtoMessage() {}
 
 func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +3594,7 @@ func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*ConnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ConnectContainerRequest) GetContainerId() string {
@@ -3731,7 +3633,7 @@ type ConnectContainerResponse struct {
 
 func (x *ConnectContainerResponse) Reset() {
 	*x = ConnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3743,7 +3645,7 @@ func (x *ConnectContainerResponse) String() string {
 func (*ConnectContainerResponse) ProtoMessage() {}
 
 func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3756,7 +3658,7 @@ func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*ConnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{52}
 }
 
 type DisconnectContainerRequest struct {
@@ -3772,7 +3674,7 @@ type DisconnectContainerRequest struct {
 
 func (x *DisconnectContainerRequest) Reset() {
 	*x = DisconnectContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3784,7 +3686,7 @@ func (x *DisconnectContainerRequest) String() string {
 func (*DisconnectContainerRequest) ProtoMessage() {}
 
 func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3797,7 +3699,7 @@ func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DisconnectContainerRequest) GetContainerId() string {
@@ -3843,7 +3745,7 @@ type DisconnectContainerResponse struct {
 
 func (x *DisconnectContainerResponse) Reset() {
 	*x = DisconnectContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +3757,7 @@ func (x *DisconnectContainerResponse) String() string {
 func (*DisconnectContainerResponse) ProtoMessage() {}
 
 func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +3770,7 @@ func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectContainerResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{54}
 }
 
 // Changes of a running container's managed files, made in place. Lines that the
@@ -3886,7 +3788,7 @@ type NameFileChange struct {
 
 func (x *NameFileChange) Reset() {
 	*x = NameFileChange{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3898,7 +3800,7 @@ func (x *NameFileChange) String() string {
 func (*NameFileChange) ProtoMessage() {}
 
 func (x *NameFileChange) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3911,7 +3813,7 @@ func (x *NameFileChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameFileChange.ProtoReflect.Descriptor instead.
 func (*NameFileChange) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NameFileChange) GetRemoveHost() string {
@@ -3950,7 +3852,7 @@ type InspectMachineRequest struct {
 
 func (x *InspectMachineRequest) Reset() {
 	*x = InspectMachineRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3962,7 +3864,7 @@ func (x *InspectMachineRequest) String() string {
 func (*InspectMachineRequest) ProtoMessage() {}
 
 func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3975,7 +3877,7 @@ func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineRequest.ProtoReflect.Descriptor instead.
 func (*InspectMachineRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{56}
 }
 
 type InspectMachineResponse struct {
@@ -3989,7 +3891,7 @@ type InspectMachineResponse struct {
 
 func (x *InspectMachineResponse) Reset() {
 	*x = InspectMachineResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +3903,7 @@ func (x *InspectMachineResponse) String() string {
 func (*InspectMachineResponse) ProtoMessage() {}
 
 func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +3916,7 @@ func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineResponse.ProtoReflect.Descriptor instead.
 func (*InspectMachineResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *InspectMachineResponse) GetRoutes() []string {
@@ -4049,7 +3951,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4061,7 +3963,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4074,7 +3976,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -4109,7 +4011,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4121,7 +4023,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4134,7 +4036,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -4167,7 +4069,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +4081,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +4094,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -4210,7 +4112,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4222,7 +4124,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4235,7 +4137,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{61}
 }
 
 type ListVolumesRequest struct {
@@ -4246,7 +4148,7 @@ type ListVolumesRequest struct {
 
 func (x *ListVolumesRequest) Reset() {
 	*x = ListVolumesRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4258,7 +4160,7 @@ func (x *ListVolumesRequest) String() string {
 func (*ListVolumesRequest) ProtoMessage() {}
 
 func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4271,7 +4173,7 @@ func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesRequest.ProtoReflect.Descriptor instead.
 func (*ListVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{62}
 }
 
 type ListVolumesResponse struct {
@@ -4283,7 +4185,7 @@ type ListVolumesResponse struct {
 
 func (x *ListVolumesResponse) Reset() {
 	*x = ListVolumesResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4295,7 +4197,7 @@ func (x *ListVolumesResponse) String() string {
 func (*ListVolumesResponse) ProtoMessage() {}
 
 func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4308,7 +4210,7 @@ func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesResponse.ProtoReflect.Descriptor instead.
 func (*ListVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListVolumesResponse) GetVolumes() []*VolumeOnDisk {
@@ -4330,7 +4232,7 @@ type VolumeOnDisk struct {
 
 func (x *VolumeOnDisk) Reset() {
 	*x = VolumeOnDisk{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4342,7 +4244,7 @@ func (x *VolumeOnDisk) String() string {
 func (*VolumeOnDisk) ProtoMessage() {}
 
 func (x *VolumeOnDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4355,7 +4257,7 @@ func (x *VolumeOnDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnDisk.ProtoReflect.Descriptor instead.
 func (*VolumeOnDisk) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VolumeOnDisk) GetName() string {
@@ -4394,7 +4296,7 @@ type WatchVolumesRequest struct {
 
 func (x *WatchVolumesRequest) Reset() {
 	*x = WatchVolumesRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +4308,7 @@ func (x *WatchVolumesRequest) String() string {
 func (*WatchVolumesRequest) ProtoMessage() {}
 
 func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +4321,7 @@ func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesRequest.ProtoReflect.Descriptor instead.
 func (*WatchVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{65}
 }
 
 // A volume whose disk has too little room.
@@ -4434,7 +4336,7 @@ type WatchVolumesResponse struct {
 
 func (x *WatchVolumesResponse) Reset() {
 	*x = WatchVolumesResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4446,7 +4348,7 @@ func (x *WatchVolumesResponse) String() string {
 func (*WatchVolumesResponse) ProtoMessage() {}
 
 func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4459,7 +4361,7 @@ func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesResponse.ProtoReflect.Descriptor instead.
 func (*WatchVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{68}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *WatchVolumesResponse) GetName() string {
@@ -4493,7 +4395,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[69]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4505,7 +4407,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[69]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4518,7 +4420,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{69}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -4545,7 +4447,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[70]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4557,7 +4459,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[70]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4570,7 +4472,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{70}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -4729,18 +4631,13 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\tmax_files\x18\x03 \x01(\rR\bmaxFiles\x12$\n" +
 	"\vbuffer_size\x18\x04 \x01(\x04H\x00R\n" +
 	"bufferSize\x88\x01\x01B\x0e\n" +
-	"\f_buffer_size\"\xd5\x01\n" +
+	"\f_buffer_size\"\xc1\x01\n" +
 	"\x17LaunchContainerResponse\x12!\n" +
 	"\fagent_socket\x18\x01 \x01(\tR\vagentSocket\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12>\n" +
 	"\vbound_ports\x18\x03 \x03(\v2\x1d.sockerless.host.v1.BoundPortR\n" +
 	"boundPorts\x12+\n" +
-	"\x11network_namespace\x18\x04 \x01(\tR\x10networkNamespace\x12\x18\n" +
-	"\aclaimed\x18\x05 \x01(\bR\aclaimed\"\x9d\x01\n" +
-	"\x13PrepareSpareRequest\x12B\n" +
-	"\x06create\x18\x01 \x01(\v2*.sockerless.host.v1.CreateContainerRequestR\x06create\x12B\n" +
-	"\x06launch\x18\x02 \x01(\v2*.sockerless.host.v1.LaunchContainerRequestR\x06launch\"\x16\n" +
-	"\x14PrepareSpareResponse\"]\n" +
+	"\x11network_namespace\x18\x04 \x01(\tR\x10networkNamespaceJ\x04\b\x05\x10\x06\"]\n" +
 	"\x17ReleaseContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1f\n" +
 	"\vunless_kept\x18\x02 \x01(\bR\n" +
@@ -4937,12 +4834,11 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\rVolumeContent\x12\x1e\n" +
 	"\x1aVOLUME_CONTENT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13VOLUME_CONTENT_HERE\x10\x01\x12'\n" +
-	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xc2\x12\n" +
+	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xdf\x11\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
-	"\x0fLaunchContainer\x12*.sockerless.host.v1.LaunchContainerRequest\x1a+.sockerless.host.v1.LaunchContainerResponse\x12a\n" +
-	"\fPrepareSpare\x12'.sockerless.host.v1.PrepareSpareRequest\x1a(.sockerless.host.v1.PrepareSpareResponse\x12m\n" +
+	"\x0fLaunchContainer\x12*.sockerless.host.v1.LaunchContainerRequest\x1a+.sockerless.host.v1.LaunchContainerResponse\x12m\n" +
 	"\x10ReleaseContainer\x12+.sockerless.host.v1.ReleaseContainerRequest\x1a,.sockerless.host.v1.ReleaseContainerResponse\x12j\n" +
 	"\x0fRemoveContainer\x12*.sockerless.host.v1.RemoveContainerRequest\x1a+.sockerless.host.v1.RemoveContainerResponse\x12l\n" +
 	"\x0eListContainers\x12).sockerless.host.v1.ListContainersRequest\x1a*.sockerless.host.v1.ListContainersResponse\"\x03\x90\x02\x01\x12^\n" +
@@ -4979,7 +4875,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(VolumeSharing)(0),                  // 0: sockerless.host.v1.VolumeSharing
 	(VolumeContent)(0),                  // 1: sockerless.host.v1.VolumeContent
@@ -5003,65 +4899,63 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*ManagedFile)(nil),                 // 19: sockerless.host.v1.ManagedFile
 	(*LogSettings)(nil),                 // 20: sockerless.host.v1.LogSettings
 	(*LaunchContainerResponse)(nil),     // 21: sockerless.host.v1.LaunchContainerResponse
-	(*PrepareSpareRequest)(nil),         // 22: sockerless.host.v1.PrepareSpareRequest
-	(*PrepareSpareResponse)(nil),        // 23: sockerless.host.v1.PrepareSpareResponse
-	(*ReleaseContainerRequest)(nil),     // 24: sockerless.host.v1.ReleaseContainerRequest
-	(*ReleaseContainerResponse)(nil),    // 25: sockerless.host.v1.ReleaseContainerResponse
-	(*RemoveContainerRequest)(nil),      // 26: sockerless.host.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),     // 27: sockerless.host.v1.RemoveContainerResponse
-	(*ListContainersRequest)(nil),       // 28: sockerless.host.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),      // 29: sockerless.host.v1.ListContainersResponse
-	(*ContainerOnDisk)(nil),             // 30: sockerless.host.v1.ContainerOnDisk
-	(*UnpackLayerRequest)(nil),          // 31: sockerless.host.v1.UnpackLayerRequest
-	(*UnpackLayerResponse)(nil),         // 32: sockerless.host.v1.UnpackLayerResponse
-	(*TakeUploadRequest)(nil),           // 33: sockerless.host.v1.TakeUploadRequest
-	(*TakeUploadResponse)(nil),          // 34: sockerless.host.v1.TakeUploadResponse
-	(*UploadReady)(nil),                 // 35: sockerless.host.v1.UploadReady
-	(*UploadTaken)(nil),                 // 36: sockerless.host.v1.UploadTaken
-	(*TakeArchiveRequest)(nil),          // 37: sockerless.host.v1.TakeArchiveRequest
-	(*TakeArchiveResponse)(nil),         // 38: sockerless.host.v1.TakeArchiveResponse
-	(*ArchiveEntry)(nil),                // 39: sockerless.host.v1.ArchiveEntry
-	(*StoredFile)(nil),                  // 40: sockerless.host.v1.StoredFile
-	(*Folder)(nil),                      // 41: sockerless.host.v1.Folder
-	(*ArchiveTaken)(nil),                // 42: sockerless.host.v1.ArchiveTaken
-	(*OfferArchiveRequest)(nil),         // 43: sockerless.host.v1.OfferArchiveRequest
-	(*ArchivePart)(nil),                 // 44: sockerless.host.v1.ArchivePart
-	(*LayerTar)(nil),                    // 45: sockerless.host.v1.LayerTar
-	(*OfferArchiveResponse)(nil),        // 46: sockerless.host.v1.OfferArchiveResponse
-	(*RemoveLayerRequest)(nil),          // 47: sockerless.host.v1.RemoveLayerRequest
-	(*RemoveLayerResponse)(nil),         // 48: sockerless.host.v1.RemoveLayerResponse
-	(*ListLayersRequest)(nil),           // 49: sockerless.host.v1.ListLayersRequest
-	(*ListLayersResponse)(nil),          // 50: sockerless.host.v1.ListLayersResponse
-	(*EnsureNetworkRequest)(nil),        // 51: sockerless.host.v1.EnsureNetworkRequest
-	(*EnsureNetworkResponse)(nil),       // 52: sockerless.host.v1.EnsureNetworkResponse
-	(*RemoveNetworkRequest)(nil),        // 53: sockerless.host.v1.RemoveNetworkRequest
-	(*RemoveNetworkResponse)(nil),       // 54: sockerless.host.v1.RemoveNetworkResponse
-	(*ConnectContainerRequest)(nil),     // 55: sockerless.host.v1.ConnectContainerRequest
-	(*ConnectContainerResponse)(nil),    // 56: sockerless.host.v1.ConnectContainerResponse
-	(*DisconnectContainerRequest)(nil),  // 57: sockerless.host.v1.DisconnectContainerRequest
-	(*DisconnectContainerResponse)(nil), // 58: sockerless.host.v1.DisconnectContainerResponse
-	(*NameFileChange)(nil),              // 59: sockerless.host.v1.NameFileChange
-	(*InspectMachineRequest)(nil),       // 60: sockerless.host.v1.InspectMachineRequest
-	(*InspectMachineResponse)(nil),      // 61: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),         // 62: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),        // 63: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),         // 64: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),        // 65: sockerless.host.v1.RemoveVolumeResponse
-	(*ListVolumesRequest)(nil),          // 66: sockerless.host.v1.ListVolumesRequest
-	(*ListVolumesResponse)(nil),         // 67: sockerless.host.v1.ListVolumesResponse
-	(*VolumeOnDisk)(nil),                // 68: sockerless.host.v1.VolumeOnDisk
-	(*WatchVolumesRequest)(nil),         // 69: sockerless.host.v1.WatchVolumesRequest
-	(*WatchVolumesResponse)(nil),        // 70: sockerless.host.v1.WatchVolumesResponse
-	(*MeasureDiskRequest)(nil),          // 71: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),         // 72: sockerless.host.v1.MeasureDiskResponse
-	nil,                                 // 73: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	nil,                                 // 74: sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	nil,                                 // 75: sockerless.host.v1.VolumeOnDisk.OptionsEntry
-	nil,                                 // 76: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                                 // 77: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),              // 78: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),           // 79: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),       // 80: google.protobuf.Timestamp
+	(*ReleaseContainerRequest)(nil),     // 22: sockerless.host.v1.ReleaseContainerRequest
+	(*ReleaseContainerResponse)(nil),    // 23: sockerless.host.v1.ReleaseContainerResponse
+	(*RemoveContainerRequest)(nil),      // 24: sockerless.host.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),     // 25: sockerless.host.v1.RemoveContainerResponse
+	(*ListContainersRequest)(nil),       // 26: sockerless.host.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),      // 27: sockerless.host.v1.ListContainersResponse
+	(*ContainerOnDisk)(nil),             // 28: sockerless.host.v1.ContainerOnDisk
+	(*UnpackLayerRequest)(nil),          // 29: sockerless.host.v1.UnpackLayerRequest
+	(*UnpackLayerResponse)(nil),         // 30: sockerless.host.v1.UnpackLayerResponse
+	(*TakeUploadRequest)(nil),           // 31: sockerless.host.v1.TakeUploadRequest
+	(*TakeUploadResponse)(nil),          // 32: sockerless.host.v1.TakeUploadResponse
+	(*UploadReady)(nil),                 // 33: sockerless.host.v1.UploadReady
+	(*UploadTaken)(nil),                 // 34: sockerless.host.v1.UploadTaken
+	(*TakeArchiveRequest)(nil),          // 35: sockerless.host.v1.TakeArchiveRequest
+	(*TakeArchiveResponse)(nil),         // 36: sockerless.host.v1.TakeArchiveResponse
+	(*ArchiveEntry)(nil),                // 37: sockerless.host.v1.ArchiveEntry
+	(*StoredFile)(nil),                  // 38: sockerless.host.v1.StoredFile
+	(*Folder)(nil),                      // 39: sockerless.host.v1.Folder
+	(*ArchiveTaken)(nil),                // 40: sockerless.host.v1.ArchiveTaken
+	(*OfferArchiveRequest)(nil),         // 41: sockerless.host.v1.OfferArchiveRequest
+	(*ArchivePart)(nil),                 // 42: sockerless.host.v1.ArchivePart
+	(*LayerTar)(nil),                    // 43: sockerless.host.v1.LayerTar
+	(*OfferArchiveResponse)(nil),        // 44: sockerless.host.v1.OfferArchiveResponse
+	(*RemoveLayerRequest)(nil),          // 45: sockerless.host.v1.RemoveLayerRequest
+	(*RemoveLayerResponse)(nil),         // 46: sockerless.host.v1.RemoveLayerResponse
+	(*ListLayersRequest)(nil),           // 47: sockerless.host.v1.ListLayersRequest
+	(*ListLayersResponse)(nil),          // 48: sockerless.host.v1.ListLayersResponse
+	(*EnsureNetworkRequest)(nil),        // 49: sockerless.host.v1.EnsureNetworkRequest
+	(*EnsureNetworkResponse)(nil),       // 50: sockerless.host.v1.EnsureNetworkResponse
+	(*RemoveNetworkRequest)(nil),        // 51: sockerless.host.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),       // 52: sockerless.host.v1.RemoveNetworkResponse
+	(*ConnectContainerRequest)(nil),     // 53: sockerless.host.v1.ConnectContainerRequest
+	(*ConnectContainerResponse)(nil),    // 54: sockerless.host.v1.ConnectContainerResponse
+	(*DisconnectContainerRequest)(nil),  // 55: sockerless.host.v1.DisconnectContainerRequest
+	(*DisconnectContainerResponse)(nil), // 56: sockerless.host.v1.DisconnectContainerResponse
+	(*NameFileChange)(nil),              // 57: sockerless.host.v1.NameFileChange
+	(*InspectMachineRequest)(nil),       // 58: sockerless.host.v1.InspectMachineRequest
+	(*InspectMachineResponse)(nil),      // 59: sockerless.host.v1.InspectMachineResponse
+	(*CreateVolumeRequest)(nil),         // 60: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),        // 61: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),         // 62: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),        // 63: sockerless.host.v1.RemoveVolumeResponse
+	(*ListVolumesRequest)(nil),          // 64: sockerless.host.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),         // 65: sockerless.host.v1.ListVolumesResponse
+	(*VolumeOnDisk)(nil),                // 66: sockerless.host.v1.VolumeOnDisk
+	(*WatchVolumesRequest)(nil),         // 67: sockerless.host.v1.WatchVolumesRequest
+	(*WatchVolumesResponse)(nil),        // 68: sockerless.host.v1.WatchVolumesResponse
+	(*MeasureDiskRequest)(nil),          // 69: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 70: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 71: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	nil,                                 // 72: sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	nil,                                 // 73: sockerless.host.v1.VolumeOnDisk.OptionsEntry
+	nil,                                 // 74: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 75: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 76: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 77: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 78: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.HelloResponse.volume_drivers:type_name -> sockerless.host.v1.VolumeDriver
@@ -5072,7 +4966,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	13, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	17, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	19, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	78, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	76, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	20, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	12, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	11, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -5082,83 +4976,79 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	15, // 15: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
 	16, // 16: sockerless.host.v1.Interface.sysctls:type_name -> sockerless.host.v1.InterfaceSysctl
 	18, // 17: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	5,  // 18: sockerless.host.v1.PrepareSpareRequest.create:type_name -> sockerless.host.v1.CreateContainerRequest
-	9,  // 19: sockerless.host.v1.PrepareSpareRequest.launch:type_name -> sockerless.host.v1.LaunchContainerRequest
-	30, // 20: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	79, // 21: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
-	18, // 22: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	80, // 23: sockerless.host.v1.ContainerOnDisk.begun_at:type_name -> google.protobuf.Timestamp
-	35, // 24: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
-	36, // 25: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
-	35, // 26: sockerless.host.v1.TakeArchiveResponse.ready:type_name -> sockerless.host.v1.UploadReady
-	39, // 27: sockerless.host.v1.TakeArchiveResponse.entry:type_name -> sockerless.host.v1.ArchiveEntry
-	42, // 28: sockerless.host.v1.TakeArchiveResponse.end:type_name -> sockerless.host.v1.ArchiveTaken
-	40, // 29: sockerless.host.v1.ArchiveEntry.file:type_name -> sockerless.host.v1.StoredFile
-	41, // 30: sockerless.host.v1.ArchiveEntry.folder:type_name -> sockerless.host.v1.Folder
-	44, // 31: sockerless.host.v1.OfferArchiveRequest.parts:type_name -> sockerless.host.v1.ArchivePart
-	45, // 32: sockerless.host.v1.ArchivePart.layer:type_name -> sockerless.host.v1.LayerTar
-	15, // 33: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
-	59, // 34: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	59, // 35: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	80, // 36: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	73, // 37: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	74, // 38: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	68, // 39: sockerless.host.v1.ListVolumesResponse.volumes:type_name -> sockerless.host.v1.VolumeOnDisk
-	75, // 40: sockerless.host.v1.VolumeOnDisk.options:type_name -> sockerless.host.v1.VolumeOnDisk.OptionsEntry
-	80, // 41: sockerless.host.v1.VolumeOnDisk.created:type_name -> google.protobuf.Timestamp
-	76, // 42: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	77, // 43: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	2,  // 44: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	5,  // 45: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	9,  // 46: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	22, // 47: sockerless.host.v1.HostService.PrepareSpare:input_type -> sockerless.host.v1.PrepareSpareRequest
-	24, // 48: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	26, // 49: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	28, // 50: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	31, // 51: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	33, // 52: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
-	37, // 53: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
-	43, // 54: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
-	47, // 55: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	49, // 56: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	51, // 57: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	53, // 58: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	55, // 59: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	57, // 60: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	60, // 61: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	62, // 62: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	64, // 63: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	66, // 64: sockerless.host.v1.HostService.ListVolumes:input_type -> sockerless.host.v1.ListVolumesRequest
-	69, // 65: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
-	71, // 66: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	3,  // 67: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	8,  // 68: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	21, // 69: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	23, // 70: sockerless.host.v1.HostService.PrepareSpare:output_type -> sockerless.host.v1.PrepareSpareResponse
-	25, // 71: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	27, // 72: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	29, // 73: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	32, // 74: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	34, // 75: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
-	38, // 76: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
-	46, // 77: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
-	48, // 78: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	50, // 79: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	52, // 80: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	54, // 81: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	56, // 82: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	58, // 83: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	61, // 84: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	63, // 85: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	65, // 86: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	67, // 87: sockerless.host.v1.HostService.ListVolumes:output_type -> sockerless.host.v1.ListVolumesResponse
-	70, // 88: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
-	72, // 89: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	67, // [67:90] is the sub-list for method output_type
-	44, // [44:67] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	28, // 18: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
+	77, // 19: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	18, // 20: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	78, // 21: sockerless.host.v1.ContainerOnDisk.begun_at:type_name -> google.protobuf.Timestamp
+	33, // 22: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
+	34, // 23: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
+	33, // 24: sockerless.host.v1.TakeArchiveResponse.ready:type_name -> sockerless.host.v1.UploadReady
+	37, // 25: sockerless.host.v1.TakeArchiveResponse.entry:type_name -> sockerless.host.v1.ArchiveEntry
+	40, // 26: sockerless.host.v1.TakeArchiveResponse.end:type_name -> sockerless.host.v1.ArchiveTaken
+	38, // 27: sockerless.host.v1.ArchiveEntry.file:type_name -> sockerless.host.v1.StoredFile
+	39, // 28: sockerless.host.v1.ArchiveEntry.folder:type_name -> sockerless.host.v1.Folder
+	42, // 29: sockerless.host.v1.OfferArchiveRequest.parts:type_name -> sockerless.host.v1.ArchivePart
+	43, // 30: sockerless.host.v1.ArchivePart.layer:type_name -> sockerless.host.v1.LayerTar
+	15, // 31: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
+	57, // 32: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	57, // 33: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	78, // 34: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	71, // 35: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	72, // 36: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	66, // 37: sockerless.host.v1.ListVolumesResponse.volumes:type_name -> sockerless.host.v1.VolumeOnDisk
+	73, // 38: sockerless.host.v1.VolumeOnDisk.options:type_name -> sockerless.host.v1.VolumeOnDisk.OptionsEntry
+	78, // 39: sockerless.host.v1.VolumeOnDisk.created:type_name -> google.protobuf.Timestamp
+	74, // 40: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	75, // 41: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	2,  // 42: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	5,  // 43: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	9,  // 44: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	22, // 45: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	24, // 46: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	26, // 47: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	29, // 48: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	31, // 49: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
+	35, // 50: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
+	41, // 51: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
+	45, // 52: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	47, // 53: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	49, // 54: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	51, // 55: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	53, // 56: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	55, // 57: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	58, // 58: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	60, // 59: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	62, // 60: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	64, // 61: sockerless.host.v1.HostService.ListVolumes:input_type -> sockerless.host.v1.ListVolumesRequest
+	67, // 62: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
+	69, // 63: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 64: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 65: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	21, // 66: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	23, // 67: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	25, // 68: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	27, // 69: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	30, // 70: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	32, // 71: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	36, // 72: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
+	44, // 73: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
+	46, // 74: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	48, // 75: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	50, // 76: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	52, // 77: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	54, // 78: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	56, // 79: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	59, // 80: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	61, // 81: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	63, // 82: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	65, // 83: sockerless.host.v1.HostService.ListVolumes:output_type -> sockerless.host.v1.ListVolumesResponse
+	68, // 84: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
+	70, // 85: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	64, // [64:86] is the sub-list for method output_type
+	42, // [42:64] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -5173,22 +5063,22 @@ func file_sockerless_host_v1_host_proto_init() {
 		(*NetworkNamespace_Bridged)(nil),
 	}
 	file_sockerless_host_v1_host_proto_msgTypes[18].OneofWrappers = []any{}
-	file_sockerless_host_v1_host_proto_msgTypes[32].OneofWrappers = []any{
+	file_sockerless_host_v1_host_proto_msgTypes[30].OneofWrappers = []any{
 		(*TakeUploadResponse_Ready)(nil),
 		(*TakeUploadResponse_Taken)(nil),
 	}
-	file_sockerless_host_v1_host_proto_msgTypes[36].OneofWrappers = []any{
+	file_sockerless_host_v1_host_proto_msgTypes[34].OneofWrappers = []any{
 		(*TakeArchiveResponse_Ready)(nil),
 		(*TakeArchiveResponse_Entry)(nil),
 		(*TakeArchiveResponse_End)(nil),
 	}
-	file_sockerless_host_v1_host_proto_msgTypes[37].OneofWrappers = []any{
+	file_sockerless_host_v1_host_proto_msgTypes[35].OneofWrappers = []any{
 		(*ArchiveEntry_File)(nil),
 		(*ArchiveEntry_Symlink)(nil),
 		(*ArchiveEntry_HardLink)(nil),
 		(*ArchiveEntry_Folder)(nil),
 	}
-	file_sockerless_host_v1_host_proto_msgTypes[42].OneofWrappers = []any{
+	file_sockerless_host_v1_host_proto_msgTypes[40].OneofWrappers = []any{
 		(*ArchivePart_Content)(nil),
 		(*ArchivePart_Layer)(nil),
 	}
@@ -5198,7 +5088,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   76,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

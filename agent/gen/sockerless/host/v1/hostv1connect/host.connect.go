@@ -56,9 +56,6 @@ const (
 	// HostServiceLaunchContainerProcedure is the fully-qualified name of the HostService's
 	// LaunchContainer RPC.
 	HostServiceLaunchContainerProcedure = "/sockerless.host.v1.HostService/LaunchContainer"
-	// HostServicePrepareSpareProcedure is the fully-qualified name of the HostService's PrepareSpare
-	// RPC.
-	HostServicePrepareSpareProcedure = "/sockerless.host.v1.HostService/PrepareSpare"
 	// HostServiceReleaseContainerProcedure is the fully-qualified name of the HostService's
 	// ReleaseContainer RPC.
 	HostServiceReleaseContainerProcedure = "/sockerless.host.v1.HostService/ReleaseContainer"
@@ -126,15 +123,6 @@ type HostServiceClient interface {
 	// whose namespace is to be joined does not run, or this generation has run
 	// already. UNAVAILABLE: the shim was killed at work.
 	LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error)
-	// Makes and launches a container that nobody has asked for yet, but for its
-	// command: a spare. A process waits in it. CreateContainer with its ID keeps its
-	// files, LaunchContainer with it has the command run in it, where nothing but
-	// command and environment differs, and else releases it first. It goes by itself:
-	// after a bounded time, with one of its layers, with the host process, when its
-	// files are asked for. ListContainers does not tell of one that is not created.
-	// FAILED_PRECONDITION: a container of these settings cannot be launched ahead.
-	// Errors leave nothing behind.
-	PrepareSpare(context.Context, *connect.Request[v1.PrepareSpareRequest]) (*connect.Response[v1.PrepareSpareResponse], error)
 	// Kills what still runs of it, then takes network, mounts and the OCI
 	// container away. Files stay. Slow (tens of ms): nobody waits for it on a
 	// path that a client sees.
@@ -227,12 +215,6 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			httpClient,
 			baseURL+HostServiceLaunchContainerProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("LaunchContainer")),
-			connect.WithClientOptions(opts...),
-		),
-		prepareSpare: connect.NewClient[v1.PrepareSpareRequest, v1.PrepareSpareResponse](
-			httpClient,
-			baseURL+HostServicePrepareSpareProcedure,
-			connect.WithSchema(hostServiceMethods.ByName("PrepareSpare")),
 			connect.WithClientOptions(opts...),
 		),
 		releaseContainer: connect.NewClient[v1.ReleaseContainerRequest, v1.ReleaseContainerResponse](
@@ -362,7 +344,6 @@ type hostServiceClient struct {
 	hello               *connect.Client[v1.HelloRequest, v1.HelloResponse]
 	createContainer     *connect.Client[v1.CreateContainerRequest, v1.CreateContainerResponse]
 	launchContainer     *connect.Client[v1.LaunchContainerRequest, v1.LaunchContainerResponse]
-	prepareSpare        *connect.Client[v1.PrepareSpareRequest, v1.PrepareSpareResponse]
 	releaseContainer    *connect.Client[v1.ReleaseContainerRequest, v1.ReleaseContainerResponse]
 	removeContainer     *connect.Client[v1.RemoveContainerRequest, v1.RemoveContainerResponse]
 	listContainers      *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
@@ -397,11 +378,6 @@ func (c *hostServiceClient) CreateContainer(ctx context.Context, req *connect.Re
 // LaunchContainer calls sockerless.host.v1.HostService.LaunchContainer.
 func (c *hostServiceClient) LaunchContainer(ctx context.Context, req *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error) {
 	return c.launchContainer.CallUnary(ctx, req)
-}
-
-// PrepareSpare calls sockerless.host.v1.HostService.PrepareSpare.
-func (c *hostServiceClient) PrepareSpare(ctx context.Context, req *connect.Request[v1.PrepareSpareRequest]) (*connect.Response[v1.PrepareSpareResponse], error) {
-	return c.prepareSpare.CallUnary(ctx, req)
 }
 
 // ReleaseContainer calls sockerless.host.v1.HostService.ReleaseContainer.
@@ -514,15 +490,6 @@ type HostServiceHandler interface {
 	// whose namespace is to be joined does not run, or this generation has run
 	// already. UNAVAILABLE: the shim was killed at work.
 	LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error)
-	// Makes and launches a container that nobody has asked for yet, but for its
-	// command: a spare. A process waits in it. CreateContainer with its ID keeps its
-	// files, LaunchContainer with it has the command run in it, where nothing but
-	// command and environment differs, and else releases it first. It goes by itself:
-	// after a bounded time, with one of its layers, with the host process, when its
-	// files are asked for. ListContainers does not tell of one that is not created.
-	// FAILED_PRECONDITION: a container of these settings cannot be launched ahead.
-	// Errors leave nothing behind.
-	PrepareSpare(context.Context, *connect.Request[v1.PrepareSpareRequest]) (*connect.Response[v1.PrepareSpareResponse], error)
 	// Kills what still runs of it, then takes network, mounts and the OCI
 	// container away. Files stay. Slow (tens of ms): nobody waits for it on a
 	// path that a client sees.
@@ -611,12 +578,6 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServiceLaunchContainerProcedure,
 		svc.LaunchContainer,
 		connect.WithSchema(hostServiceMethods.ByName("LaunchContainer")),
-		connect.WithHandlerOptions(opts...),
-	)
-	hostServicePrepareSpareHandler := connect.NewUnaryHandler(
-		HostServicePrepareSpareProcedure,
-		svc.PrepareSpare,
-		connect.WithSchema(hostServiceMethods.ByName("PrepareSpare")),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceReleaseContainerHandler := connect.NewUnaryHandler(
@@ -746,8 +707,6 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceCreateContainerHandler.ServeHTTP(w, r)
 		case HostServiceLaunchContainerProcedure:
 			hostServiceLaunchContainerHandler.ServeHTTP(w, r)
-		case HostServicePrepareSpareProcedure:
-			hostServicePrepareSpareHandler.ServeHTTP(w, r)
 		case HostServiceReleaseContainerProcedure:
 			hostServiceReleaseContainerHandler.ServeHTTP(w, r)
 		case HostServiceRemoveContainerProcedure:
@@ -805,10 +764,6 @@ func (UnimplementedHostServiceHandler) CreateContainer(context.Context, *connect
 
 func (UnimplementedHostServiceHandler) LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.LaunchContainer is not implemented"))
-}
-
-func (UnimplementedHostServiceHandler) PrepareSpare(context.Context, *connect.Request[v1.PrepareSpareRequest]) (*connect.Response[v1.PrepareSpareResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.PrepareSpare is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) ReleaseContainer(context.Context, *connect.Request[v1.ReleaseContainerRequest]) (*connect.Response[v1.ReleaseContainerResponse], error) {

@@ -137,19 +137,17 @@ async function takeAway(context: EngineContext, record: ContainerRecord): Promis
 }
 
 /**
- * A planned container with its name, its ID, which one that was launched ahead has brought, and the host name that follows
- * from it.
+ * A planned container with its name, its ID, and the host name that follows from it.
  *
  * @throws invalid, conflict: the name
  */
 function identified(
-  { driver, facts, state }: EngineContext,
+  { facts, state }: EngineContext,
   planned: ContainerRecord,
   asked: string,
 ): ContainerRecord {
-  const fresh = newId();
-  const name = nameFor(state, fresh, asked); // Its refusal takes no spare.
-  const id = driver.launches.spareFor(planned) ?? fresh;
+  const id = newId();
+  const name = nameFor(state, id, asked);
   const config = configOf(planned);
   const ownHostname = planned.hostConfig?.networkMode === "host" ? facts.name : shortId(id);
   return withFields(planned, {
