@@ -72,10 +72,18 @@ export async function liveWithout(
     return code === 0;
   };
 
-  await docker("network", "create", "lane");
-  await docker("network", "create", "--internal", "inner");
-  await docker("volume", "create", "kept");
-  await docker("import", await busyboxRootfsFile(), "mine");
+  /** Removals of what was made: that of anything else fails for a reason of its own. */
+  const removals: (readonly string[])[] = [];
+  const making = async (removal: readonly string[], ...args: string[]): Promise<void> => {
+    if (await docker(...args)) {
+      removals.unshift(removal);
+    }
+  };
+
+  await making(["rmi", "--force", "mine"], "import", await busyboxRootfsFile(), "mine");
+  await making(["network", "rm", "lane"], "network", "create", "lane");
+  await making(["network", "rm", "inner"], "network", "create", "--internal", "inner");
+  await making(["volume", "rm", "kept"], "volume", "create", "kept");
   const mounts = ["--network", "lane", "--volume", "kept:/v", "mine"];
   const [isUp] = await Promise.all([
     starting("one", "run", "--detach", "--name", "one", ...mounts, "sh", "-c", "echo hi; sleep 600"),
@@ -86,9 +94,9 @@ export async function liveWithout(
     await starting("one", "restart", "--time", "1", "one");
   }
   await docker("rm", "--force", "one", "two");
-  await docker("volume", "rm", "kept");
-  await docker("network", "rm", "lane", "inner");
-  await docker("rmi", "--force", "mine");
+  for (const removal of removals) {
+    await docker(...removal);
+  }
   const denials = missing.deniedAt();
   return {
     denials: denials.length,

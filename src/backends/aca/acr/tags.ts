@@ -24,11 +24,13 @@ export async function removeTag(repository: OwnRepository, tag: string, signal: 
     if (digest === undefined) {
       return;
     }
-    await registry.remove(`/acr/v1/${path}/_tags/${tag}`, mayDelete, signal);
+    const remove = (target: string): Promise<void> =>
+      repository.needing("the role AcrDelete", () => registry.remove(target, mayDelete, signal));
+    await remove(`/acr/v1/${path}/_tags/${tag}`);
     const others = await registry.document(`/acr/v1/${path}/_tags?digest=${digest}&n=2`, mayRead, signal);
     const isNamed = (read(tagsSchema, others).value?.tags ?? []).some(({ name }) => name !== tag);
     if (!isNamed) {
-      await registry.remove(`/v2/${path}/manifests/${digest}`, mayDelete, signal);
+      await remove(`/v2/${path}/manifests/${digest}`);
     }
   });
 }

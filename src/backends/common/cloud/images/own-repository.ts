@@ -180,6 +180,15 @@ export class OwnRepository {
     }
   }
 
+  /** Does a part of {@link connected}'s work that needs a right of its own, which its refusal names. */
+  async needing<T>(right: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw error instanceof RegistryRefusal ? new RightRefused(error, right) : error;
+    }
+  }
+
   /** A tag's manifest; undefined: there is no such tag. @throws as {@link putImage} */
   async manifestOf(tag: string, signal: AbortSignal): Promise<string | undefined> {
     const found = await this.connected(signal, (registry) => this.#find(registry, tag, signal));
@@ -256,18 +265,16 @@ export class OwnRepository {
 
   #told(refusal: RegistryRefusal): SockerlessError {
     const { rights } = this.#options;
-    const right = refusal instanceof LookRefused ? rights.look : rights.push;
+    const right = refusal instanceof RightRefused ? refusal.right : rights.push;
     const needed = isForbidden(refusal) && right !== undefined ? ` (that needs ${right})` : "";
     return systemError(`${repositoryName(this.#named)}: ${refusal.reason}${needed}`, refusal);
   }
 
   /** Whether a blob is there. */
   async #hasBlob(registry: Registry, digest: string, signal: AbortSignal): Promise<boolean> {
-    try {
-      return await registry.hasBlob(this.#named.path, digest, signal);
-    } catch (error) {
-      throw error instanceof RegistryRefusal ? new LookRefused(error) : error;
-    }
+    return await this.needing(this.#options.rights.look, () =>
+      registry.hasBlob(this.#named.path, digest, signal),
+    );
   }
 
   async #uploadLayer(
@@ -300,10 +307,13 @@ export class OwnRepository {
   }
 }
 
-/** A refusal to tell whether a blob is there: the answer to a HEAD, without words. */
-class LookRefused extends RegistryRefusal {
-  constructor({ code, reason, status, request }: RegistryRefusal) {
+/** A refusal of what needs another right than a push. */
+class RightRefused extends RegistryRefusal {
+  readonly right: string;
+
+  constructor({ code, reason, status, request }: RegistryRefusal, right: string) {
     super(code, reason, status, request);
+    this.right = right;
   }
 }
 
