@@ -591,6 +591,9 @@ describe("what belongs to builds", () => {
     const listed = (await ok("images", "--all", "--quiet", "--no-trunc")).split("\n");
     assert.equal(listed.length, before.split("\n").length + 1);
     assert.ok(listed.includes(id));
+    const images = await callApi(socket(), "GET", "/images/json?all=1");
+    const { Images: counted } = (await callApi(socket(), "GET", "/info")).json() as { Images: number };
+    assert.equal(counted, (images.json() as unknown[]).length);
     await ok("rmi", id);
     await ok("image", "prune", "--force", "--all", "--filter", "label=sockerless.build");
     assert.match((await build(socket(), dockerfile)).text, / ---> Using cache\n/);

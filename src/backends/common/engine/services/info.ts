@@ -41,7 +41,7 @@ export async function infoOf(context: EngineContext, backend: BackendFacts): Pro
     containersRunning: counts.running,
     containersPaused: counts.paused,
     containersStopped: counts.stopped,
-    images: state.images.size,
+    images: [...state.images.values()].filter(({ ofBuild }) => !ofBuild).length,
     storageDriver: facts.storageDriver,
     driverStatus: facts.storageStatus.map(([key, value]) => ({ key, value })),
     rootDir: backend.stateDirectory,
