@@ -133,7 +133,7 @@ export function versionToJson(info: GetInfoResponse): Record<string, unknown> {
     ApiVersion: maximumApiVersion,
     MinAPIVersion: minimumApiVersion,
     GitCommit: "",
-    GoVersion: "",
+    GoVersion: "N/A", // docker-java's tests want some.
     Os: info.osType,
     Arch: arch,
     KernelVersion: unlessEmpty(info.kernelVersion),
