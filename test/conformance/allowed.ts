@@ -131,6 +131,8 @@ export const allowed: readonly Allowance[] = [
     "TestDockerRegistrySuite/TestPsListContainersFilterAncestorImageByDigest",
     "TestDockerRegistrySuite/TestUserAgentPassThrough",
   ),
+  // dockerd's classic builder names an image's parent, and does not read hosts before a step runs.
+  ...buildKit("docker-java", "BuildImageCmdIT/cacheFrom", "BuildImageCmdIT/extraHosts"),
   // Provenance knows the steps of BuildKit's own operations alone.
   ...ofBuildKit(
     ...["CommandSourceMapping", "DockerfileProvenanceInputProducer"],

@@ -46,7 +46,8 @@ async function main(): Promise<number> {
   if (chosen.length === 0) {
     command.error(`error: there is no suite ${command.args.join(", ")}`);
   }
-  const complaints = [...missingPrograms(), ...(await badAllowances())];
+  const needed = Object.assign({}, ...chosen.map(({ programs }) => programs)) as Record<string, string>;
+  const complaints = [...missingPrograms(needed), ...(await badAllowances())];
   if (complaints.length > 0) {
     console.error(complaints.map((each) => `conformance: ${each}`).join("\n"));
     return 1;

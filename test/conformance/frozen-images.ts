@@ -26,10 +26,10 @@ export async function frozenImages(source: string): Promise<string> {
 }
 
 /**
- * A directory with an archive of images, unpacked, made once for each version of this module and of busybox.
+ * A directory with an archive of images, unpacked, made once for each version of these modules and of busybox.
  *
  * @param name below the cache
- * @param inputs what else they are made of
+ * @param inputs what else they are made of, the calling module among it
  */
 export async function unpackedImages(
   name: string,

@@ -15,10 +15,14 @@ const programs: Readonly<Record<string, string>> = {
   go: "golang-go",
 };
 
-/** One line for each program that is not there, with the package of Debian that brings it; and for not being root. */
-export function missingPrograms(): string[] {
+/**
+ * One line for each program that is not there, with the package of Debian that brings it; and for not being root.
+ *
+ * @param more programs that some suites need besides, with their packages
+ */
+export function missingPrograms(more: Readonly<Record<string, string>> = {}): string[] {
   const directories = (process.env["PATH"] ?? "").split(delimiter).concat("/usr/sbin", "/sbin");
-  const missing = Object.entries(programs).filter(
+  const missing = Object.entries({ ...programs, ...more }).filter(
     ([program]) => !directories.some((directory) => isThere(join(directory, program))),
   );
   return [

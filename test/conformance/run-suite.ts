@@ -106,12 +106,13 @@ async function resultsAgain(
   isGoTest: boolean,
 ): Promise<{ readonly results: Results; readonly again: NonNullable<SuiteRun["again"]>["tests"] }> {
   const [whole, part] = [directoryOf(suite, candidate, false), directoryOf(suite, candidate, true)];
-  const ran = await resultsIn(whole, isGoTest);
-  const kept = new Map([...ran].filter(([test]) => !isSkipped(suite.name, test)));
+  const keptOf = async (directory: string): Promise<Results> =>
+    new Map([...(await resultsIn(directory, isGoTest))].filter(([test]) => !isSkipped(suite.name, test)));
+  const kept = await keptOf(whole);
   if (!(await isNewer(part, whole))) {
     return { results: kept, again: [] };
   }
-  const later = await resultsIn(part, isGoTest);
+  const later = await keptOf(part);
   const leaves = new Set(leavesOf(kept));
   const outcomeIn = (results: Results, test: string): Outcome => results.get(test)?.outcome ?? "unfinished";
   return {

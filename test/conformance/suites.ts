@@ -11,8 +11,9 @@ import {
   buildkitSuite,
 } from "./buildkit.ts";
 import { dockerPy } from "./docker-py.ts";
+import { composeConfig, javaCommand, javaImages, javaPrograms, type JavaSuite } from "./java.ts";
 import { mobySource, mobySuite } from "./moby.ts";
-import { skipPattern } from "./skipped.ts";
+import { skippedOf, skipPattern } from "./skipped.ts";
 import { testcontainersImages, testcontainersSource, testcontainersSuite } from "./testcontainers.ts";
 
 /** One suite. */
@@ -20,6 +21,8 @@ export interface Suite {
   readonly name: string;
   /** Present if its tests are subtests of others, which run whether or not one below them is chosen. */
   readonly areSubtests?: true;
+  /** Programs that it needs besides those of all suites, with Debian's packages. */
+  readonly programs?: Readonly<Record<string, string>>;
   /** Makes what runs. */
   readonly prepare: (only: string | undefined) => Promise<Prepared>;
 }
@@ -53,6 +56,8 @@ export const suites: readonly Suite[] = [
   },
   testcontainersGo("."),
   testcontainersGo("network"),
+  java("testcontainers-java"),
+  java("docker-java"),
   ...["container", "image", "volume", "network", "network/bridge", "networking", "system", "session"].map(
     (name) => integration(name),
   ),
@@ -108,6 +113,21 @@ function testcontainersGo(packagePath: string): Suite {
       workingDirectory: join(await testcontainersSource(), packagePath),
       isGoTest: true,
       images: await testcontainersImages(),
+    }),
+  };
+}
+
+/** Clients in Java: docker-java's own tests, and a tour of testcontainers (test/programs/java). */
+function java(name: JavaSuite): Suite {
+  return {
+    name,
+    programs: javaPrograms,
+    prepare: async (only) => ({
+      command: await javaCommand(name, skippedOf(name), only),
+      workingDirectory: "/cell",
+      isGoTest: false,
+      env: { DOCKER_CONFIG: await composeConfig(), TESTCONTAINERS_REUSE_ENABLE: "true" },
+      images: await javaImages(),
     }),
   };
 }

@@ -34,14 +34,9 @@ export async function testcontainersSuite(packagePath: string): Promise<string> 
 /** A directory with the images, unpacked. */
 export async function testcontainersImages(): Promise<string> {
   const ryuk = await readFile(await buildProgram("ryuk"));
-  return await unpackedImages("testcontainers-images", [ryuk], async () => {
+  const module = await readFile(new URL(import.meta.url));
+  return await unpackedImages("testcontainers-images", [ryuk, module], async () => {
     const root = await busyboxRoot();
-    const page = await tarOf([
-      ...["usr/", "usr/share/", "usr/share/nginx/", "usr/share/nginx/html/"].map(
-        (name) => ({ name, type: "directory" }) as const,
-      ),
-      { name: "usr/share/nginx/html/index.html", content: "<h1>Welcome to nginx!</h1>\n" },
-    ]);
     const debian = await debianRoot();
     // Tests run scripts with bash in the one, with sh in the other.
     const busybox = await tarOf([
@@ -53,14 +48,13 @@ export async function testcontainersImages(): Promise<string> {
       layers,
       config: { Env: [path], ...config },
     });
-    const nginx = (layers: readonly Buffer[], ...command: readonly string[]): FixtureImage =>
-      image({ Cmd: command, ExposedPorts: { "80/tcp": {} }, StopSignal: "SIGKILL" }, ...layers, page);
-    const serve = "busybox httpd -f -p 80 -h /usr/share/nginx/html";
+    const web = await webImage(root);
+    const delayed = { ...web, config: { ...web.config, Cmd: ["sh", "-c", `sleep 2; exec ${serve}`] } };
     const redis = "echo Ready to accept connections; exec nc -lk -p 6379 -e cat";
     return [
-      { image: nginx([debian, busybox], ...serve.split(" ")), tags: ["nginx:latest"] },
-      { image: nginx([root], ...serve.split(" ")), tags: ["nginx:alpine"] },
-      { image: nginx([root], "sh", "-c", `sleep 2; exec ${serve}`), tags: ["menedev/delayed-nginx:1.15.2"] },
+      { image: await webImage(debian, busybox), tags: ["nginx:latest"] },
+      { image: await webImage(root), tags: ["nginx:alpine"] },
+      { image: delayed, tags: ["menedev/delayed-nginx:1.15.2"] },
       {
         image: image(
           { Cmd: ["sh", "-c", redis], ExposedPorts: { "6379/tcp": {} }, StopSignal: "SIGKILL" },
@@ -70,10 +64,34 @@ export async function testcontainersImages(): Promise<string> {
       },
       { image: image({ Cmd: ["sh"] }, root), tags: ["alpine:latest", "busybox:latest"] },
       { image: image({ Cmd: ["bash"] }, debian), tags: ["bash:5.2.26"] },
-      {
-        image: image({ Cmd: ["/ryuk"] }, await tarOf([{ name: "ryuk", mode: 0o755, content: ryuk }])),
-        tags: ["testcontainers/ryuk:0.13.0"],
-      },
+      { image: await ryukImage(ryuk), tags: ["testcontainers/ryuk:0.13.0"] },
     ];
   });
+}
+
+const serve = "busybox httpd -f -p 80 -h /usr/share/nginx/html";
+
+/** An image that serves nginx's page at port 80. @param layers with busybox */
+export async function webImage(...layers: readonly Buffer[]): Promise<FixtureImage> {
+  const page = await tarOf([
+    ...["usr/", "usr/share/", "usr/share/nginx/", "usr/share/nginx/html/"].map(
+      (name) => ({ name, type: "directory" }) as const,
+    ),
+    { name: "usr/share/nginx/html/index.html", content: "<h1>Welcome to nginx!</h1>\n" },
+  ]);
+  const config = {
+    Env: [path],
+    Cmd: serve.split(" "),
+    ExposedPorts: { "80/tcp": {} },
+    StopSignal: "SIGKILL",
+  };
+  return { layers: [...layers, page], config };
+}
+
+/** The image of the stand-in for testcontainers' reaper. @param program built from test/programs/ryuk */
+export async function ryukImage(program: Buffer): Promise<FixtureImage> {
+  return {
+    layers: [await tarOf([{ name: "ryuk", mode: 0o755, content: program }])],
+    config: { Env: [path], Cmd: ["/ryuk"] },
+  };
 }
