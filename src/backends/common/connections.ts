@@ -11,10 +11,15 @@ import { createServer as createSocketServer, type Server, type Socket } from "no
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
 const http2Preface = Buffer.from("PRI * HTTP/2.0");
 
-/** Frames and windows of the size that bulk streams want. */
+/**
+ * Frames and windows of the size that bulk streams want. Callers have shown who they are, and those of a frontend share a
+ * connection: a thousand clients that leave at once, which Node takes for an attack, cut nobody's call.
+ */
 export const http2Settings = {
   settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
   maxSessionMemory: 64,
+  streamResetBurst: 1_000_000,
+  streamResetRate: 1_000_000,
 } as const;
 
 /** Answers requests of either protocol. */

@@ -99,6 +99,24 @@ describe("a backend's listener", () => {
     assert.equal(answer.capabilities["exec"], true);
   });
 
+  test("keeps a connection on which thousands of calls are given up at once", async () => {
+    const session = connectHttp2("http://backend", { createConnection: () => connect(socket) });
+    session.on("error", () => {}); // It is cut, which the closed state tells.
+    const path = `/${SystemService.typeName}/GetCapabilities?connect=v1&encoding=json&message=%7B%7D`;
+    const calls = Array.from({ length: 3_000 }, () => session.request({ ":path": path }));
+    const ended = calls.map(
+      (call) => new Promise<void>((resolve) => call.on("error", () => {}).on("close", resolve)),
+    );
+    for (const call of calls) {
+      call.close(constants.NGHTTP2_CANCEL);
+    }
+    await Promise.all(ended);
+    await new Promise<void>((resolve, reject) =>
+      session.ping((error) => (error === null ? resolve() : reject(error))),
+    );
+    session.destroy();
+  });
+
   test("tells any gRPC client the kind and the words of an error", async () => {
     const error = await unary(socket, `/${SystemService.typeName}/GetInfo`);
     assert.equal(error?.details, "the engine is busy");
