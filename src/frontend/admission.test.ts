@@ -122,7 +122,7 @@ test("a flood of slow uploads, whatever calls they are, is refused beyond its pa
   assert.equal((await api.call("GET", "/list")).text, "list");
   await clock.advance(250);
   await until(() => refused(creates) === creates.length || undefined);
-  assert.equal(reading, 11);
+  await until(() => reading === 11 || undefined);
   for (let n = 0; n < 20; n++) {
     assert.equal((await api.call("GET", "/list")).text, "list");
     assert.equal((await api.call("GET", "/_ping")).status, 200);
@@ -160,11 +160,12 @@ test("an upload that an agent reads is under way until it is answered", async (t
   const answers = (status: number): number =>
     clients.filter(({ header }) => header.startsWith(`HTTP/1.1 ${status} `)).length;
   await until(() => answers(503) === 2 || undefined);
-  assert.equal(taken, 10);
+  await until(() => taken === 10 || undefined);
   over.resolve(0);
   await until(() => answers(200) === 10 || undefined);
   clients.push(put());
   await until(() => answers(200) === 11 || undefined);
+  assert.equal(taken, 11);
   for (const client of clients) {
     client.close();
   }
