@@ -1,6 +1,7 @@
 /** kill -9 of a daemon's processes: one, two one after the other, or all, at moments between entries of its journal. */
 import { watch } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
 import type { Daemon } from "../../support/daemon.ts";
@@ -154,14 +155,13 @@ export class Killer {
     }
   }
 
-  /** Looks at a file whenever it changes. @returns false: what is waited for did not come in time */
+  /** Looks whenever a file changes, or comes or goes. @returns false: what is waited for did not come in time */
   async #changes(file: string, holds: () => Promise<boolean>): Promise<boolean> {
     const come = Promise.withResolvers<boolean>();
     const look = (): void => {
       void holds().then((isSo) => isSo && come.resolve(true));
     };
-    const watcher = watch(file, look);
-    watcher.on("error", look);
+    const watcher = watch(dirname(file), look); // The file itself may be gone by now.
     const limit = setTimeout(() => come.resolve(false), momentLimitMs);
     try {
       look();
