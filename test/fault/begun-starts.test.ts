@@ -67,6 +67,22 @@ describe("a run that had begun, whose end is", () => {
 /** Prints a line for each time that it runs, and fails. */
 const failing = ["sh", "-c", "echo run; exit 3"];
 
+test("a process that had begun when its shim was killed in its start has run", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
+  const armed = join(directory, "step");
+  try {
+    await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await daemon.ok("create", "--name=begun", "--network=none", "busybox", "sleep", "1000000");
+    await writeFile(armed, "shim.start.executing");
+    await daemon.ok("start", "begun");
+    assert.ok(!existsSync(armed), "the step was taken");
+    assert.equal(await daemon.ok("wait", "begun"), "255");
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
 test("a restart whose shim is killed is made again", async () => {
   const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
   const armed = join(directory, "step");

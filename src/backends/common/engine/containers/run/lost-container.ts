@@ -24,10 +24,7 @@ export async function buryLost(
 ): Promise<boolean> {
   let found: FoundWorkload | undefined;
   try {
-    const workloads = await context.driver.workloads.list();
-    found = workloads.find(
-      (workload) => workload.containerId === live.id && workload.generation === generation,
-    );
+    found = await foundRun(context, live.id, generation);
   } catch (error) {
     context.logger.error(
       { err: error, container: live.id },
@@ -48,6 +45,18 @@ export async function buryLost(
     found?.execExits ?? new Map(),
   );
   return true;
+}
+
+/** What the driver finds of a run; undefined: nothing. */
+export async function foundRun(
+  { driver }: EngineContext,
+  containerId: string,
+  generation: bigint,
+): Promise<FoundWorkload | undefined> {
+  const workloads = await driver.workloads.list();
+  return workloads.find(
+    (workload) => workload.containerId === containerId && workload.generation === generation,
+  );
 }
 
 /** The end of a run as the driver's record has it; of one without a record the exit code is 255. */

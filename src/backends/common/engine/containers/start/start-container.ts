@@ -51,7 +51,14 @@ import { ensureVolumeParts } from "../../volumes/volume-parts.ts";
 import { workloadOf } from "../create/workload.ts";
 import { releaseRun } from "../run/release-run.ts";
 import { StartCaller, type StartCallerOptions } from "./start-caller.ts";
-import { FailedStart, hasBegun, refuseOldAgent, startProcess, startRequestOf } from "./start-process.ts";
+import {
+  begunBefore,
+  FailedStart,
+  hasBegun,
+  refuseOldAgent,
+  startProcess,
+  startRequestOf,
+} from "./start-process.ts";
 import { asStartUnderWay, endedStart, repeatedStart } from "./start-under-way.ts";
 import { tellFailed, tellPhase, tellProcess, tellStarted } from "./tell-phases.ts";
 import { launchWhileWanted } from "./waiting-start.ts";
@@ -388,7 +395,9 @@ async function runStart(
     }
     await stillWanted(context, live, link, ended, mayHaveBegun);
     ended.throwIfAborted();
-    const started = await startProcess(link, request);
+    const started = await startProcess(link, request).catch((error: unknown) =>
+      begunBefore(context, record, error),
+    );
     tellProcess(context, record.id, phases, launched, started);
     await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
     tellStarted(context, record.id, phases, launched);

@@ -1,11 +1,13 @@
 /** Starting the main process: the call of the container's agent. */
 import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { type SockerlessError, systemError } from "../../../../../common/errors.ts";
+import { fromUnknown, isErrorKind, type SockerlessError, systemError } from "../../../../../common/errors.ts";
 import {
   type StartedProcess,
   type StartRequest,
+  StartedProcessSchema,
   StartRequestSchema,
 } from "../../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -15,6 +17,7 @@ import type { EngineContext } from "../../context.ts";
 import { agentHealthCheck } from "../decisions/life/health.ts";
 import { startFailureError } from "../decisions/life/start-failure.ts";
 import type { AgentLink } from "../live/agent-link.ts";
+import { foundRun } from "../run/lost-container.ts";
 import { isOfEarlierRun } from "../run/watch-container.ts";
 import type { LiveContainer } from "../live/live.ts";
 
@@ -88,6 +91,26 @@ export async function refuseOldAgent(
   if (missing !== undefined) {
     throw systemError(`the container's agent (${version}) is too old to ${missing.to}`);
   }
+}
+
+/**
+ * Finds out what became of a process whose agent was lost in its start. One that had begun has run: its watch, which knows of
+ * no agent either, is to bury it.
+ *
+ * @throws the error, where it had not
+ */
+export async function begunBefore(
+  context: EngineContext,
+  { id, generation }: ContainerRecord,
+  error: unknown,
+): Promise<StartedProcess> {
+  const found = isErrorKind(fromUnknown(error), "unavailable")
+    ? await foundRun(context, id, generation)
+    : undefined;
+  if (found?.begunAt === undefined || found.agent !== undefined) {
+    throw error;
+  }
+  return create(StartedProcessSchema, { startedAt: timestampFromDate(found.begunAt) });
 }
 
 /** Whether an agent has been told before to start this run, and has done so. One that does not tell has not. */
