@@ -66,7 +66,8 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 	if supervised {
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
-			stop()
+			// No backend comes back for it: the next builder clears away.
+			os.Exit(1)
 		}()
 	}
 	if err := boundData(memoryBytes); err != nil {
