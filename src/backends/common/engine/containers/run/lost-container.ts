@@ -47,7 +47,7 @@ export async function buryLost(
   return true;
 }
 
-/** What the driver finds of a run; undefined: nothing. */
+/** A run as the driver finds it; undefined: it does not. */
 export async function foundRun(
   { driver }: EngineContext,
   containerId: string,
