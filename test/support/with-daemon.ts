@@ -1,5 +1,6 @@
 import { after, before } from "node:test";
 
+import type { Azure } from "../simulators/azure/azure.ts";
 import { backendUnderTest } from "./backend-under-test.ts";
 import { Daemon, type DaemonOptions } from "./daemon.ts";
 import { busyboxArchiveFile } from "./images.ts";
@@ -66,7 +67,8 @@ async function openAccount(
     }
     case "aca": {
       const { AcaAccount } = await import("./aca-daemon.ts");
-      return resources.use(await AcaAccount.open({ aca: { linger } }));
+      const aca = async ({ endpoint }: Azure) => ({ linger, logs_endpoint: endpoint });
+      return resources.use(await AcaAccount.open({ aca }));
     }
   }
 }
