@@ -62,6 +62,7 @@ const steps: readonly Step[] = [
   integration("lost starts on ECS", ["test/ecs/lost-starts.test.ts"]),
   integration("cuts on Azure", ["test/aca/cut.test.ts"]),
   integration("postgres on Azure", ["test/aca/postgres.test.ts"]),
+  integration("untold ends", ["test/aca/untold-ends.test.ts"]),
   integration("missing permissions", ["test/ecs/permissions.test.ts", "test/aca/permissions.test.ts"]),
   {
     name: "Docker's own suites",

@@ -144,6 +144,7 @@ export class Azure implements AsyncDisposable {
       registry_username: this.registry.name,
       registry_password: this.registry.password,
       endpoint: this.endpoint,
+      logs_endpoint: this.endpoint,
     };
   }
 

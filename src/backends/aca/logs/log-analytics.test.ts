@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { CloudError } from "../../common/cloud/cloud-error.ts";
+import { LinesLate } from "../../common/cloud/stored/stored-service.ts";
 import { AzureError } from "../arm/errors.ts";
 import { outputQuery, stringLiteral } from "./kql.ts";
 import { type LogAnalyticsOptions, logAnalyticsLog } from "./log-analytics.ts";
@@ -167,7 +167,7 @@ describe("the end of a run in Log Analytics", () => {
 
   it("that has not come is waited for as long as lines may be late", async () => {
     const space = workspace({ one: [[1, "[sockerless] hello"]] });
-    await assert.rejects(read(space), (error) => error instanceof CloudError && error.outcome === "unknown");
+    await assert.rejects(read(space), LinesLate);
     await space.clock.advance(149_000);
     await assert.rejects(read(space));
     await space.clock.advance(1_000);

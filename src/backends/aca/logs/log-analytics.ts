@@ -8,9 +8,8 @@ import type { Clock } from "../../../common/clock.ts";
 import { object, read } from "../../../common/documents.ts";
 import { systemError } from "../../../common/errors.ts";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { CloudError } from "../../common/cloud/cloud-error.ts";
 import { agentLine } from "../../common/cloud/stored/markers.ts";
-import type { CloudLog } from "../../common/cloud/stored/stored-service.ts";
+import { type CloudLog, LinesLate } from "../../common/cloud/stored/stored-service.ts";
 import { type LogEvent, type LogStreams, streamLog } from "../../common/cloud/stored/stream-log.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError } from "../arm/errors.ts";
@@ -92,7 +91,7 @@ export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
       const sinceMs = missedSinceMs.get(execution) ?? nowMs;
       missedSinceMs.set(execution, sinceMs);
       if (execution !== "" && nowMs - sinceMs < latestMs) {
-        throw new LateLines(`the end of ${execution} may still come to Log Analytics`);
+        throw new LinesLate(`the end of ${execution} may still come to Log Analytics`);
       }
     },
     async *lines(containerId, range, signal) {
@@ -108,15 +107,6 @@ export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
       }
     },
   };
-}
-
-/** Lines that were looked for and may yet come. */
-class LateLines extends CloudError {
-  readonly outcome = "unknown";
-
-  constructor(message: string) {
-    super("unavailable", message);
-  }
 }
 
 /** Whether the end of an execution's run is among its last lines. */

@@ -8,7 +8,7 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@co
 import { agentLog } from "../../../../agent-client/agent-log.ts";
 import { type AgentTarget, containerIdHeader } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
-import { fromUnknown } from "../../../../common/errors.ts";
+import { fromUnknown, SockerlessError } from "../../../../common/errors.ts";
 import { isFullId } from "../../../../common/ids.ts";
 import {
   AgentService,
@@ -33,6 +33,13 @@ import { goMode } from "./go-mode.ts";
 import type { StagedFiles } from "./staged-files.ts";
 import { wholeLines } from "./whole-lines.ts";
 
+/** The agent's last lines have not come to the cloud's log, and may yet come: a log is late by minutes on some clouds. */
+export class LinesLate extends SockerlessError {
+  constructor(message: string) {
+    super("unavailable", message);
+  }
+}
+
 /** The log that a cloud keeps of a container. */
 export interface CloudLog extends KeptLog {
   /**
@@ -41,7 +48,11 @@ export interface CloudLog extends KeptLog {
    * @param range what of it is wanted at least; more may come
    */
   lines(containerId: string, range: CloudLogRange, signal: AbortSignal): AsyncIterable<LogPiece>;
-  /** The agent's own lines of the container's last task without their mark, newest first, as far as they are near the end. */
+  /**
+   * The agent's own lines of the container's last task without their mark, newest first, as far as they are near the end.
+   *
+   * @throws LinesLate, behind those that there are
+   */
   agentLines(containerId: string, signal: AbortSignal): AsyncIterable<string>;
 }
 
@@ -270,7 +281,7 @@ async function* logs(
   const file = await drained.find(container, agent);
   const pieces =
     file === undefined
-      ? cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal)
+      ? hadOrWhyNot(cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal))
       : tail === undefined
         ? piecesOf(file())
         : lastLines(() => piecesOf(file()), tail);
@@ -300,6 +311,16 @@ async function* logs(
     }
   }
   yield { message: { case: "end", value: { totalBytes: offset } } };
+}
+
+/** The cloud's log, or why there is none to show. */
+async function* hadOrWhyNot(pieces: AsyncIterable<LogPiece>): AsyncGenerator<LogPiece> {
+  try {
+    yield* pieces;
+  } catch (error) {
+    const { kind, message } = fromUnknown(error);
+    throw new SockerlessError(kind, `the log is not to be had, because ${message}`, error);
+  }
 }
 
 function containerOf({ requestHeader }: HandlerContext): string {

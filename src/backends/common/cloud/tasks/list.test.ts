@@ -150,6 +150,30 @@ describe("a listing of tasks", () => {
     });
   }
 
+  for (const [what, view, code, error] of [
+    ["has failed", {}, 255, "it has stopped; its exit code is not to be had from NimbusLog, because denied"],
+    ["has told its code", { exitCode: 137 }, 137, ""],
+    ["has succeeded", { exitCode: 0 }, 0, ""],
+    ["is forgotten", undefined, 255, /^the container's agent was lost; its exit code is not to be had/],
+  ] as const) {
+    it(`has a task end that ${what} where the log is not to be had, within a bounded time`, async () => {
+      const views = view === undefined ? [] : [{ ...stopped(readable, "task/1"), ...view }];
+      const { listed, told, clock } = setUp({ [readable]: serving("task/1") }, views);
+      told.set(readable, () => Promise.reject(failedCall("refused", "denied")));
+      let found = await listed();
+      for (let seconds = 0; found.get(readable)?.exit === undefined; seconds += 10) {
+        assert.ok(seconds <= 60, "it is over after a minute");
+        await clock.advance(10_000);
+        found = await listed();
+      }
+      assert.equal(found.get(readable)?.exit?.code, code);
+      assert.match(
+        found.get(readable)?.exit?.error ?? "",
+        typeof error === "string" ? new RegExp(`^${error}$`) : error,
+      );
+    });
+  }
+
   it("leaves alone what became of a container that the state does not know while its agent was asked", async () => {
     const view = taskView({ containerId: readable, task: "task/1", generation: 1n, address: "192.0.2.1" });
     const { context, book } = setUp({ [readable]: serving("task/1") }, [view]);

@@ -6,7 +6,7 @@ import { findTasks } from "./find-tasks.ts";
 import { hasEnded, type TaskView } from "../cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
-import { exitOfTask } from "./task-end.ts";
+import { exitOfTask, lostExit } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
 /**
@@ -29,7 +29,7 @@ export async function list(
   const found = await Promise.all([
     ...views.map((view) => findOne(context, view, containers.has(view.containerId))),
     // The line that its agent has left in the log tells how it ended, or nobody does.
-    ...forgotten.map((task) => bury(context, task, () => context.ends.of(task))),
+    ...forgotten.map((task) => bury(context, task, () => endOfForgotten(context, task))),
   ]);
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
   return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
@@ -87,8 +87,12 @@ async function knownWorkload(
   }
   if (task.phase === TaskPhase.SERVING && isOver) {
     return await bury(context, task, async () => {
-      const told = view.exitCode === undefined ? await context.ends.of(task) : undefined;
-      return told ?? exitOfTask(view, new Date(context.clock.nowMs()));
+      const now = new Date(context.clock.nowMs());
+      if (view.exitCode !== undefined) {
+        return exitOfTask(view, now);
+      }
+      const { exit, untold } = await context.ends.of(task);
+      return exit ?? withUntold(context, exitOfTask(view, now), untold);
     });
   }
   if (task.phase === TaskPhase.LINGERING && isOver) {
@@ -96,6 +100,24 @@ async function knownWorkload(
     return undefined;
   }
   return knownOf(context, task);
+}
+
+/** The end of a run whose task the cloud does not know any more; undefined: nobody knows it. */
+async function endOfForgotten(context: TaskContext, task: TaskRecord): Promise<FoundExit | undefined> {
+  const { exit, untold } = await context.ends.of(task);
+  return (
+    exit ??
+    (untold === "" ? undefined : withUntold(context, lostExit(new Date(context.clock.nowMs())), untold))
+  );
+}
+
+/** An end that the cloud tells, with the reason why its agent's own word for it is missing. */
+function withUntold({ cloud }: TaskContext, exit: FoundExit, untold: string): FoundExit {
+  if (untold === "") {
+    return exit;
+  }
+  const why = `its exit code is not to be had from ${cloud.names.log}, because ${untold}`;
+  return { ...exit, error: [exit.error ?? "", why].filter((each) => each !== "").join("; ") };
 }
 
 /**

@@ -74,6 +74,11 @@ export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
   };
 }
 
+/** The end of a run of which neither its agent nor the cloud tells. */
+export function lostExit(now: Date): FoundExit {
+  return { code: unknownExit, oomKilled: false, finishedAt: now, error: "the container's agent was lost" };
+}
+
 /** How a run has ended that its platform had told to stop, which may have ended in good order without its work done. */
 export function unfinishedExit(exit: FoundExit): FoundExit {
   return {

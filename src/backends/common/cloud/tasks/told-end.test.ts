@@ -8,6 +8,8 @@ import { ManualClock } from "../../../../common/manual-clock.ts";
 import { TaskRecordSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { createSealer } from "../seal.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
+import { unlessAborted } from "../../unless-aborted.ts";
+import { LinesLate } from "../stored/stored-service.ts";
 import { failedCall } from "../testing/cloud.ts";
 import { exitOfLine, ToldEnds } from "./told-end.ts";
 
@@ -75,9 +77,12 @@ describe("an end that is looked for in the cloud's log", () => {
     const { logger, warnings } = capturedLogger();
     const clock = new ManualClock();
     let looks = 0;
-    async function* agentLines(): AsyncGenerator<string> {
+    async function* agentLines(_id: string, signal: AbortSignal): AsyncGenerator<string> {
       looks += 1;
       for (const each of lines) {
+        if (each === "hang") {
+          await unlessAborted(signal, new Promise(() => {}));
+        }
         if (each instanceof Error) {
           throw each;
         }
@@ -92,40 +97,58 @@ describe("an end that is looked for in the cloud's log", () => {
 
   it("is found among other lines of the agent, and is none where there is no such line", async () => {
     const { look } = lookIn(["level=INFO msg=stop", "exit generation=2 seal=00", sealed()]);
-    assert.equal((await look())?.code, 0);
-    assert.equal(await lookIn(["level=INFO msg=stop"]).look(), undefined);
+    assert.equal((await look()).exit?.code, 0);
+    assert.deepEqual(await lookIn(["level=INFO msg=stop"]).look(), { exit: undefined, untold: "" });
   });
 
-  it("is not known to be none while the cloud does not answer", async () => {
-    const { look, clock } = lookIn([failedCall("unknown", "lost")]);
+  for (const outcome of ["refused", "unknown", "throttled"] as const) {
+    it(`is given up where the log cannot be read for a minute (${outcome}), and says why`, async () => {
+      const lines: (string | Error)[] = [failedCall(outcome, "not now")];
+      const { look, warnings, clock } = lookIn(lines);
+      await assert.rejects(look(), /not now/);
+      await clock.advance(59_000);
+      await assert.rejects(look(), /not now/);
+      await clock.advance(1_000);
+      assert.deepEqual(await look(), { exit: undefined, untold: "not now" });
+      assert.match(warnings().join(), /cannot be read from the cloud's log: not now/);
+      assert.equal((await look()).untold, "not now", "it is the last word for whoever looks next, too");
+      lines[0] = sealed();
+      assert.equal((await look()).exit?.code, 0);
+      lines[0] = failedCall(outcome, "not again");
+      await clock.advance(59_000);
+      await assert.rejects(look(), /again/, "since it was shown, a failure has a minute again");
+    });
+  }
+
+  it("is waited for as long as the log says that it may yet come", async () => {
+    const lines: (string | Error)[] = [new LinesLate("it may still come")];
+    const { look, clock } = lookIn(lines);
     for (let minutes = 0; minutes < 3; minutes++) {
-      await assert.rejects(look(), /lost/);
+      await assert.rejects(look(), /may still come/);
       await clock.advance(60_000);
     }
+    lines[0] = sealed();
+    assert.equal((await look()).exit?.code, 0);
   });
 
-  it("is not known to be none while the cloud refuses to show it, for a minute", async () => {
-    const lines: (string | Error)[] = [failedCall("refused", "you may not")];
-    const { look, warnings, clock } = lookIn(lines);
-    await assert.rejects(look(), /you may not/);
-    await clock.advance(59_000);
-    await assert.rejects(look(), /you may not/);
-    await clock.advance(1_000);
-    assert.equal(await look(), undefined);
-    assert.match(warnings().join(), /cannot be read from the cloud's log: you may not/);
-    assert.equal(await look(), undefined, "it is the last word for whoever looks next, too");
-    lines[0] = sealed();
-    assert.equal((await look())?.code, 0);
-    lines[0] = failedCall("refused", "you may not again");
-    await clock.advance(59_000);
-    await assert.rejects(look(), /again/, "since it was shown, a refusal has a minute again");
+  it("is not waited for where the log hangs", async () => {
+    const { look, clock } = lookIn(["hang"]);
+    for (const seconds of [20, 40]) {
+      const looked = look();
+      const failed = assert.rejects(looked, /has not answered within 20 s/, `before ${seconds} s`);
+      await clock.advance(20_000);
+      await failed;
+    }
+    const last = look();
+    await clock.advance(20_000);
+    assert.match((await last).untold, /has not answered within 20 s/);
   });
 
   it("is looked for once by all who ask at the same time", async () => {
     const lines = [sealed()];
     const { look, looks } = lookIn(lines);
     const [first, second] = await Promise.all([look(), look()]);
-    assert.deepEqual([first?.code, second?.code, looks()], [0, 0, 1]);
+    assert.deepEqual([first.exit?.code, second.exit?.code, looks()], [0, 0, 1]);
     await look();
     assert.equal(looks(), 2);
   });

@@ -1,12 +1,12 @@
 /** The end of a run as its agent has left it in the cloud's log, for when neither agent nor task is there any more. */
 import type { Clock } from "../../../../common/clock.ts";
-import { messageOf } from "../../../../common/errors.ts";
+import { messageOf, unavailable } from "../../../../common/errors.ts";
 import type { Logger } from "../../../../common/logger.ts";
+import { after } from "../../../../common/timers.ts";
 import type { TaskRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import { isRefusal } from "../cloud-error.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import { isSeal, type Sealer } from "../seal.ts";
-import type { CloudLog } from "../stored/stored-service.ts";
+import { type CloudLog, LinesLate } from "../stored/stored-service.ts";
 import { unfinishedExit } from "./task-end.ts";
 
 /** A line as `agent/init/exit_line.go` writes it, without its mark. */
@@ -23,31 +23,38 @@ export interface ToldEndsOptions {
   readonly abandoned: AbortSignal;
 }
 
-/** A refusal that lasts so long is the cloud's last word: a permission, or a login, may take a moment to hold. */
-const refusedLimitMs = 60_000;
+/** The end of a run, as far as the cloud's log tells it. */
+export interface ToldEnd {
+  /** Undefined: its agent has left none, or the log is not to be had. */
+  readonly exit: FoundExit | undefined;
+  /** Why the log is not to be had; empty: it is. */
+  readonly untold: string;
+}
+
+/** A log that cannot be read for so long, for whatever reason, holds up no end that the cloud itself has told. */
+const unreadLimitMs = 60_000;
+/** A look takes a moment: one that hangs is not waited for, since others are listed with it. */
+const lookLimitMs = 20_000;
 
 /** Looks for the ends of runs. */
 export class ToldEnds {
   readonly #options: ToldEndsOptions;
-  /** Since when the cloud refuses to show the lines of a run, milliseconds, by container ID and generation. */
-  readonly #refusedSinceMs = new Map<string, number>();
+  /** Since when the lines of a run cannot be read, milliseconds, by container ID and generation. */
+  readonly #unreadSinceMs = new Map<string, number>();
   /** Looks under way, by container ID and generation: each watcher of a container asks for the ends of all. */
-  readonly #looks = new Map<string, Promise<FoundExit | undefined>>();
+  readonly #looks = new Map<string, Promise<ToldEnd>>();
 
   constructor(options: ToldEndsOptions) {
     this.#options = options;
   }
 
   /**
-   * Looks for the end of a container's last run.
+   * Looks for the end of a container's last run, which the cloud has told is over.
    *
-   * @returns undefined: its agent has left none, or the cloud has refused for a minute to show it
-   * @throws CloudError: nobody knows yet whether there is one
+   * @throws LinesLate, CloudError, unavailable: nobody knows yet whether its agent has left one, for a minute where the log
+   *   cannot be read
    */
-  of({
-    containerId,
-    generation,
-  }: Pick<TaskRecord, "containerId" | "generation">): Promise<FoundExit | undefined> {
+  of({ containerId, generation }: Pick<TaskRecord, "containerId" | "generation">): Promise<ToldEnd> {
     const run = `${containerId} ${generation}`;
     const underWay = this.#looks.get(run);
     if (underWay !== undefined) {
@@ -58,39 +65,46 @@ export class ToldEnds {
     return look;
   }
 
-  async #look(run: string, containerId: string, generation: bigint): Promise<FoundExit | undefined> {
-    const { log, exitKey, clock, logger, abandoned } = this.#options;
-    const key = exitKey(containerId, generation);
-    let exit: FoundExit | undefined;
+  async #look(run: string, containerId: string, generation: bigint): Promise<ToldEnd> {
+    const { clock, logger, abandoned } = this.#options;
+    const begunMs = clock.nowMs();
     try {
-      for await (const text of log.agentLines(containerId, abandoned)) {
-        exit = exitOfLine(key, text, clock.nowMs());
-        if (exit !== undefined) {
-          break;
-        }
-      }
-      this.#refusedSinceMs.delete(run);
+      const exit = await this.#read(containerId, generation);
+      this.#unreadSinceMs.delete(run);
+      return { exit, untold: "" };
     } catch (error) {
-      if (!isRefusal(error)) {
-        this.#refusedSinceMs.delete(run);
+      abandoned.throwIfAborted();
+      if (error instanceof LinesLate) {
+        this.#unreadSinceMs.delete(run);
         throw error;
       }
-      if (!this.#isLastWord(run)) {
+      const sinceMs = this.#unreadSinceMs.get(run) ?? begunMs;
+      this.#unreadSinceMs.set(run, sinceMs);
+      if (clock.nowMs() - sinceMs < unreadLimitMs) {
         throw error;
       }
+      const untold = messageOf(error);
       logger.warn(
         { container: containerId, err: error },
-        `the end of a container cannot be read from the cloud's log: ${messageOf(error)}`,
+        `the end of a container cannot be read from the cloud's log: ${untold}`,
       );
+      return { exit: undefined, untold };
     }
-    return exit;
   }
 
-  #isLastWord(run: string): boolean {
-    const nowMs = this.#options.clock.nowMs();
-    const sinceMs = this.#refusedSinceMs.get(run) ?? nowMs;
-    this.#refusedSinceMs.set(run, sinceMs);
-    return nowMs - sinceMs >= refusedLimitMs;
+  async #read(containerId: string, generation: bigint): Promise<FoundExit | undefined> {
+    const { log, exitKey, clock, abandoned } = this.#options;
+    const key = exitKey(containerId, generation);
+    const hung = new AbortController();
+    const hangs = unavailable(`the cloud's log has not answered within ${lookLimitMs / 1000} s`);
+    using _limit = after(clock, lookLimitMs, () => hung.abort(hangs));
+    for await (const text of log.agentLines(containerId, AbortSignal.any([abandoned, hung.signal]))) {
+      const exit = exitOfLine(key, text, clock.nowMs());
+      if (exit !== undefined) {
+        return exit;
+      }
+    }
+    return undefined;
   }
 }
 

@@ -176,7 +176,8 @@ async function recordRemoval(
   live.run.leave();
   live.reservations.fail(conflict(`container ${record.id} was removed`));
   await removeVolumes(context, live, volumes);
-  live.waiters.tellRemoval({ exitCode: stateOf(record).exitCode, error: "" });
+  const { exitCode, error } = stateOf(record);
+  live.waiters.tellRemoval({ exitCode, error: exitCode === 0 ? error : "" }); // A success that is not sure is none.
   clearRemains(context, gone);
 }
 

@@ -13,14 +13,17 @@ import { containerExited } from "./container-exit.ts";
 const lostExitCode = 255;
 
 /**
- * The agent cannot be reached: the driver's durable record tells the end, or nobody does.
+ * The agent cannot be reached: the driver's durable record tells the end, or nobody does. Where a platform tells of a
+ * success, whoever waits is told an error with it: he may still be owed output.
  *
+ * @param wasHeard the agent was lost to this process, and with it what its streams carried
  * @returns whether there is nothing more to watch; false where the driver cannot be asked, or sees the agent alive
  */
 export async function buryLost(
   context: EngineContext,
   live: LiveContainer,
   generation: bigint,
+  wasHeard = false,
 ): Promise<boolean> {
   let found: FoundWorkload | undefined;
   try {
@@ -37,13 +40,12 @@ export async function buryLost(
     return false;
   }
   context.logger.warn({ container: live.id }, "the agent of a container is gone");
-  await containerExited(
-    context,
-    live,
-    generation,
-    exitOfWorkload(context, found),
-    found?.execExits ?? new Map(),
-  );
+  const exit = exitOfWorkload(context, found);
+  const isUntold = wasHeard && context.driver.platform.kind === "remote" && exit.code === 0;
+  const told = isUntold
+    ? { ...exit, error: "the container's agent was lost: its output may not be whole" }
+    : exit;
+  await containerExited(context, live, generation, told, found?.execExits ?? new Map());
   return true;
 }
 

@@ -42,10 +42,12 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
   void context.background.run(`watch container ${live.id}`, async () => {
     const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
     let failures = 0;
+    let wasHeard = false;
     while (!signal.aborted) {
       try {
         await followWatch(context, live, link, signal, () => {
           failures = 0;
+          wasHeard = true;
         });
       } catch (error) {
         if (signal.aborted) {
@@ -55,7 +57,7 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
       }
       const delay = retryDelaysMs[failures];
       failures += 1;
-      if (delay === undefined && (await buryLost(context, live, link.generation))) {
+      if (delay === undefined && (await buryLost(context, live, link.generation, wasHeard))) {
         return;
       }
       await context.clock.sleep(delay ?? longestDelayMs, signal).catch(() => undefined);

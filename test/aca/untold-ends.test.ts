@@ -1,0 +1,106 @@
+/**
+ * Ends that Azure has told while Log Analytics refuses or cannot be reached: they are final all the same. One whose code only
+ * the log has takes a minute: with SOCKERLESS_SOAK=1 (`npm run soak -- "untold ends"`).
+ */
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, it } from "node:test";
+
+import type { Fault } from "../simulators/common/faults.ts";
+import { AcaDaemon } from "../support/aca-daemon.ts";
+import type { CommandResult } from "../support/command.ts";
+import { untilTrue } from "../support/until.ts";
+
+const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "takes minutes";
+const failures: readonly (readonly [what: string, Omit<Fault, "on">, why: RegExp])[] = [
+  [
+    "refuses",
+    { error: { code: "InsufficientAccessError", status: 403, message: "no" } },
+    /Query_Execute: no.*\(InsufficientAccessError\)/,
+  ],
+  ["cannot be reached", { cut: "before" }, /Query_Execute: /],
+];
+
+describe("containers whose execution has ended while Log Analytics is not to be had", () => {
+  let aca: AcaDaemon;
+
+  before(async () => {
+    aca = await AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } });
+  });
+  after(() => aca?.stop());
+  afterEach(() => aca.azure.faults.clear());
+
+  const inspect = (format: string, name: string): Promise<string> =>
+    aca.daemon.ok("inspect", "--format", format, name);
+
+  /** Runs a container with a client, and loses its replica. @returns the client's end */
+  const lose = async (
+    name: string,
+    ...options: string[]
+  ): Promise<{ readonly execution: string; readonly run: Promise<CommandResult> }> => {
+    const { daemon, azure } = aca;
+    const run = daemon.docker(
+      "run",
+      "--name",
+      name,
+      ...options,
+      "busybox",
+      "sh",
+      "-c",
+      "echo first; sleep 1000000",
+    );
+    await untilTrue(async () => (await daemon.docker("logs", name)).text === "first");
+    const id = await inspect("{{.Id}}", name);
+    const execution = azure.app.executions.find(({ job }) => job.startsWith(`sk-${id.slice(0, 12)}`));
+    assert.ok(execution);
+    azure.app.kill(execution.name);
+    return { execution: execution.name, run };
+  };
+
+  it("have the code that Azure tells, and a client that is owed output has an error", async () => {
+    const { azure, daemon } = aca;
+    const [[, refused]] = failures as [(typeof failures)[0]];
+    azure.faults.add({ on: "loganalytics", times: Infinity, ...refused });
+    const lost = [await lose("succeeds"), await lose("goes", "--rm")];
+    for (const { execution } of lost) {
+      azure.app.tell(execution, "Succeeded");
+    }
+    for (const { run } of lost) {
+      const { code, errorText } = await run;
+      assert.equal(code, 125, errorText);
+      assert.match(errorText, /its output may not be whole/);
+    }
+    await untilTrue(
+      async () => (await inspect("{{.State.Status}} {{.State.ExitCode}}", "succeeds")) === "exited 0",
+    );
+    const logs = await daemon.docker("logs", "succeeds");
+    assert.notEqual(logs.code, 0);
+    assert.match(logs.errorText, /the log is not to be had, because Query_Execute: no/);
+    await daemon.ok("rm", "succeeds");
+  });
+
+  for (const [index, [what, fault, why]] of failures.entries()) {
+    it(`have ended with 255 a minute later where it ${what}`, { skip }, async () => {
+      const { azure, daemon } = aca;
+      azure.faults.add({ on: "loganalytics", times: Infinity, ...fault });
+      const name = `lost-${index}`;
+      const { run } = await lose(name);
+      const { code, errorText } = await run;
+      assert.notEqual(code, 0, errorText);
+      await untilTrue(
+        async () => (await inspect("{{.State.Status}} {{.State.ExitCode}}", name)) === "exited 255",
+      );
+      const error = await inspect("{{.State.Error}}", name);
+      assert.match(
+        error,
+        /the job's execution has failed.*its exit code is not to be had from Log Analytics, because/,
+      );
+      assert.match(error, why);
+      assert.match(
+        (await daemon.docker("logs", name)).errorText,
+        /the log is not to be had, because Query_Execute: /,
+      );
+      assert.equal(await daemon.ok("wait", name), "255");
+      await daemon.ok("rm", name);
+    });
+  }
+});
