@@ -88,7 +88,7 @@ async function longestPing(during: Promise<unknown>): Promise<number> {
 
 interface FloodCase {
   readonly name: string;
-  readonly request: () => string;
+  readonly request: (n: number) => string;
   /** Requests, in the sample and whole. */
   readonly counts: readonly [sample: number, whole: number];
   /** Part of the descriptors that its kind has, for each request. */
@@ -101,10 +101,14 @@ const get = (path: string): string => `GET /v1.51${path} HTTP/1.1\r\nHost: d\r\n
 const send = (method: string, path: string, type = "application/x-tar"): string =>
   `${method} /v1.51${path} HTTP/1.1\r\nHost: d\r\nContent-Type: ${type}\r\nContent-Length: 100000\r\n\r\n`;
 
+/** A session of its own, whose client says no more. */
+const session = (n: number): string =>
+  `POST /v1.51/session HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nX-Docker-Expose-Session-Uuid: flood-${n}\r\n\r\n`;
+
 const floods: readonly FloodCase[] = [
   {
     name: "sessions of builds",
-    request: () => hijackRequest("/v1.51/session"),
+    request: session,
     counts: [150, 10_400],
     share: 1 / 16,
   },
@@ -139,7 +143,7 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
     const former = descriptors();
     const count = counts[isWhole ? 1 : 0];
     const most = Math.floor(((limit * 3) / 4) * share);
-    const opening = Flood.of(setting.daemon.socket, count, request(), takesAnswers);
+    const opening = Flood.of(setting.daemon.socket, count, request, takesAnswers);
     const ping = await longestPing(opening);
     using flood = await opening;
     t.diagnostic(`${count}: longest ping ${ping} ms, ${flood.refused} refused, ${flood.lost} lost`);
@@ -149,7 +153,7 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
     if (!takesAnswers) {
       const { frontend = 0 } = former;
       await until(() => (descriptors()["frontend"] ?? 0) <= frontend + kept || undefined); // Their agent has the connections.
-      using more = await Flood.of(setting.daemon.socket, 10, request());
+      using more = await Flood.of(setting.daemon.socket, 10, request);
       await more.refuses(10);
     }
     assert.equal(flood.refused, count - most);

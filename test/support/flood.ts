@@ -14,12 +14,19 @@ export class Flood implements Disposable {
   /** Connections that were cut without an answer. */
   lost = 0;
 
-  /** Connects to a socket and sends as many requests. @param takesAnswers false: no client reads on */
-  static async of(path: string, count: number, request: string, takesAnswers = true): Promise<Flood> {
+  /** Connects to a socket and sends as many requests, each made of its number. @param takesAnswers false: no client reads on */
+  static async of(
+    path: string,
+    count: number,
+    request: (n: number) => string,
+    takesAnswers = true,
+  ): Promise<Flood> {
     const flood = new Flood();
     for (let n = 0; n < count; n += atOnce) {
       const length = Math.min(atOnce, count - n);
-      await Promise.all(Array.from({ length }, () => flood.#open(path, request, takesAnswers)));
+      await Promise.all(
+        Array.from({ length }, (_, each) => flood.#open(path, request(n + each), takesAnswers)),
+      );
     }
     return flood;
   }
