@@ -32,7 +32,7 @@ describe("a database whose log is not whole", () => {
   const copies = (): Promise<string[]> => readdir(path.join(directory, "set-aside")).catch(() => []);
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "damage-"));
+    directory = await mkdtemp(path.join(tmpdir(), "state-damage-"));
     const state = await open();
     for (let n = 0; n < records; n++) {
       const id = n.toString(16).padStart(64, "0");

@@ -49,7 +49,7 @@ describe("a database that LevelDB cannot open, or reads what is no record from",
   };
 
   before(async () => {
-    whole = await mkdtemp(path.join(tmpdir(), "whole-"));
+    whole = await mkdtemp(path.join(tmpdir(), "state-whole-"));
     directory = whole;
     for (const half of [0, 1]) {
       const opened = await open(); // Opening it makes tables of what its log has.
@@ -67,7 +67,7 @@ describe("a database that LevelDB cannot open, or reads what is no record from",
     await close();
   });
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "repair-"));
+    directory = await mkdtemp(path.join(tmpdir(), "state-repair-"));
     db = path.join(directory, "db");
     await cp(whole, directory, { recursive: true });
     assert.deepEqual(await findLosses(db), []);
