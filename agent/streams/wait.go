@@ -14,6 +14,8 @@ const (
 	// patience is how long a wait that stands is kept while no backend answers:
 	// longer than it takes to start all of sockerless again on a busy machine.
 	patience = 3 * time.Minute
+	// acceptance is how long a backend may take that is to accept a wait.
+	acceptance = 10 * time.Second
 	// pause is between two attempts to find a backend.
 	pause = 100 * time.Millisecond
 )
@@ -64,14 +66,13 @@ func (e *exited) text() []byte {
 }
 
 // end waits for the end of a container. accepted is called each time that a backend
-// has accepted the wait. A first backend that does not is an error; later ones are
-// looked for.
+// has accepted the wait. A backend that ends is followed by the next one, which has
+// acceptance to accept the wait, or patience where one before it has.
 func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, accepted func(container string)) (*exited, error) {
 	ctx = at(ctx, w.Backend)
-	request, stands := w.Request, false
-	for limit := time.Now().Add(patience); ; {
+	request := w.Request
+	for limit := time.Now().Add(acceptance); ; {
 		end, err := h.ask(ctx, headers, request, limit, func(id, since string) {
-			stands = true
 			request.Container, request.SinceUnixNs = id, since
 			limit = time.Time{}
 			accepted(id)
@@ -82,7 +83,7 @@ func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, ac
 		if limit.IsZero() {
 			limit = time.Now().Add(patience)
 		}
-		if !stands || isRefusal(err) || time.Now().After(limit) {
+		if isRefusal(err) || time.Now().After(limit) {
 			return nil, err
 		}
 		select {

@@ -138,6 +138,30 @@ describe("kill -9 between a client's attach and its start", () => {
     assert.deepEqual(JSON.parse(await body), { StatusCode: 0 });
     await setting.daemon.ok("rm", "--force", id);
   });
+
+  test("of the backend, before it has read a wait: that breaks too", async () => {
+    const { daemon } = setting;
+    const id = await daemon.ok("create", "--tty", "busybox", "echo", "said");
+    const client = await attach(id);
+    await daemon.ok("run", "--rm", "busybox", "true"); // The helper has a connection to the backend.
+    const [backend, helper] = [await processOf(daemon, "backend"), await processOf(daemon, "streams")];
+    process.kill(backend, "SIGSTOP");
+    const before = descriptorsOf(helper);
+    const path = `/v1.51/containers/${id}/wait?condition=next-exit`;
+    const waiting = new RawClient(daemon.socket).send(`POST ${path} HTTP/1.1\r\nHost: d\r\n\r\n`);
+    await untilTrue(() => descriptorsOf(helper) > before);
+    await sleep(50); // Its call is on the way.
+    process.kill(backend, "SIGKILL");
+    await client.end();
+    client.close();
+    await start(id);
+    await waiting.end();
+    const answer = waiting.bytes.toString();
+    assert.match(answer, /^HTTP\/1.1 200 OK/);
+    assert.doesNotMatch(answer, /StatusCode/);
+    waiting.close();
+    await daemon.ok("rm", "--force", id);
+  });
 });
 
 describe("kill -9 in a start", () => {
