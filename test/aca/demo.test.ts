@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 
 import { runCommand } from "../support/command.ts";
 import { untilTrue } from "../support/until.ts";
+import { leftMachine } from "../support/within-machine.ts";
 
 const demo = fileURLToPath(new URL("demo.js", import.meta.url));
 
@@ -18,14 +19,16 @@ test("a demonstration runs containers as jobs, and leaves nothing", async () => 
   resources.defer(() => rm(directory, { recursive: true, force: true }));
   const socket = path.join(directory, "docker.sock");
   const child = spawn(process.execPath, [demo, "--host", `unix://${socket}`], {
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, TMPDIR: directory },
   });
   resources.defer(() => void child.kill("SIGKILL"));
   let told = "";
-  child.stdout.on("data", (chunk) => {
-    told += String(chunk);
-  });
+  for (const output of [child.stdout, child.stderr]) {
+    output.on("data", (chunk) => {
+      told += String(chunk);
+    });
+  }
   await untilTrue(() =>
     access(socket).then(
       () => true,
@@ -39,5 +42,6 @@ test("a demonstration runs containers as jobs, and leaves nothing", async () => 
   child.kill("SIGTERM");
   await once(child, "close"); // A process that lived on would hold its output open.
   assert.equal(child.exitCode, 0);
+  assert.doesNotMatch(told, new RegExp(leftMachine), "nothing leaves this machine");
   await assert.rejects(access(socket), { code: "ENOENT" });
 });

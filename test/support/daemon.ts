@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
 import { recordInstance } from "./made.ts";
+import { leftMachine, withinMachine } from "./within-machine.ts";
 
 /** The checkout: this file runs as dist/test/support/daemon.js. */
 export const checkout = fileURLToPath(new URL("../../..", import.meta.url));
@@ -104,7 +105,7 @@ export class Daemon {
         this.runDir,
         ...(this.#options.args ?? []),
       ],
-      { stdio: this.#stdio(), cwd: this.#options.cwd, env: { ...process.env, ...this.#options.env } },
+      { stdio: this.#stdio(), cwd: this.#options.cwd, env: this.#env() },
     );
     const { stdout, stderr } = child;
     if (stdout === null || stderr === null) {
@@ -133,6 +134,13 @@ export class Daemon {
     }
   }
 
+  /** A cloud's backend has the addresses of a real one for whatever is not configured. */
+  #env(): NodeJS.ProcessEnv {
+    const env = { ...process.env, ...this.#options.env };
+    const isOfCloud = ["ecs", "aca"].some((cloud) => this.#options.args?.includes(cloud) === true);
+    return isOfCloud ? withinMachine(env) : env;
+  }
+
   #stdio(): StdioOptions {
     const { inherits } = this.#options;
     const own: StdioOptions = ["ignore", "pipe", "pipe"];
@@ -158,6 +166,10 @@ export class Daemon {
     clearTimeout(limit);
     if (child.signalCode === "SIGKILL") {
       throw new Error(`serve did not end within ${endLimitMs} ms:\n${this.#output}`);
+    }
+    const left = this.#output.split("\n").filter((line) => line.startsWith(leftMachine));
+    if (left.length > 0) {
+      throw new Error([...new Set(left)].join("\n"));
     }
     this.#output = "";
   }

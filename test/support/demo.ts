@@ -3,6 +3,8 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
+import { withinMachine } from "./within-machine.ts";
+
 const program = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
 
 /**
@@ -35,7 +37,7 @@ async function run(
   // Without this process there is no cloud: the child is to end with it, however it ends.
   const child = spawn("setpriv", ["--pdeathsig", "TERM", ...command], {
     stdio: "inherit",
-    env: { ...process.env, ...env },
+    env: withinMachine({ ...process.env, ...env }),
   });
   let failed = false;
   // Ctrl-C reaches the child by itself; a signal to this process alone is passed on, and its end is ours.
