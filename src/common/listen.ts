@@ -1,4 +1,5 @@
 /** Binding listeners to the addresses that users configure. */
+import { constants } from "node:crypto";
 import { lstatSync, readFileSync, unlinkSync } from "node:fs";
 import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
 import { type AddressInfo, connect, type Server } from "node:net";
@@ -63,19 +64,25 @@ export async function listen(
 /** TLS options of a listener that demands certificates, which are PEM. Plain data: they cross threads. */
 export type MutualTls = Readonly<
   Record<"ca" | "cert" | "key", string> &
-    Required<Pick<TlsOptions, "requestCert" | "rejectUnauthorized" | "minVersion">>
+    Required<Pick<TlsOptions, "requestCert" | "rejectUnauthorized" | "minVersion" | "secureOptions">>
 >;
 
 /**
  * Reads the TLS options of a TCP listener for mutual TLS: a peer is served only with a certificate that the
- * authority signed.
+ * authority signed. No session is resumed: OpenSSL does not look at the certificate again, which may have expired.
  *
  * @throws SockerlessError that names the file which cannot be read or used
  */
 export async function mutualTlsOptions(files: TlsFiles): Promise<MutualTls> {
   const [ca, cert, key] = await Promise.all([read(files.ca), read(files.cert), read(files.key)]);
   checkOwnCertificate({ ca, cert, key }, files, "serverAuth");
-  return { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.2" };
+  return {
+    ...{ ca, cert, key },
+    requestCert: true,
+    rejectUnauthorized: true,
+    minVersion: "TLSv1.2",
+    secureOptions: constants.SSL_OP_NO_TICKET,
+  };
 }
 
 /** A listener of mutual TLS, of HTTP/1.1 or HTTP/2, in this thread or another. */

@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { connect, createServer, type SecureVersion } from "node:tls";
+
+import { makeCertificates } from "../../test/support/certificates.ts";
+import { mutualTlsOptions, reloadCertificates } from "./listen.ts";
+
+test("a client shows its certificate in each connection: a session that outlives it is not taken up", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-listen-"));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  const { server, client } = await makeCertificates(directory);
+  const [ca, cert, key] = await Promise.all(
+    [client.ca, client.cert, client.key].map((path) => readFile(path)),
+  );
+  const listener = createServer(await mutualTlsOptions(server), (socket) => socket.end("hello"));
+  t.after(() => listener.close());
+  await once(listener.listen(0, "127.0.0.1"), "listening");
+  const { port } = listener.address() as AddressInfo;
+  const visit = async (version: SecureVersion, session?: Buffer) => {
+    const versions = { minVersion: version, maxVersion: version };
+    const socket = connect({ port, host: "127.0.0.1", ca, cert, key, session, ...versions });
+    let kept: Buffer | undefined;
+    socket.on("session", (given) => {
+      kept = given;
+    });
+    await once(socket, "secureConnect");
+    const reused = socket.isSessionReused();
+    const [said] = await once(socket, "data");
+    await once(socket.resume(), "close");
+    return { reused, said: String(said), kept };
+  };
+  for (const reloads of [false, true]) {
+    if (reloads) {
+      await reloadCertificates([listener], server);
+    }
+    for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
+      const { kept } = await visit(version);
+      const { reused, said } = await visit(version, kept);
+      assert.deepEqual({ reused, said }, { reused: false, said: "hello" }, version);
+    }
+  }
+});
