@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url";
 
 import type { Config, EcsSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
+import { portSocketOf } from "../common/port-socket.ts";
 import type { RareLogger } from "./rare-logger.ts";
 import { RestartPauses } from "./restart-pauses.ts";
 
@@ -193,8 +194,10 @@ export class BuilderProcess {
       await this.#compile();
     }
     const socket = this.#socket;
-    const { backendAddress, builder, insecureRegistries } = this.#config;
-    const flags = ["--backend-address", backendAddress, "--listen", socket, "--state-dir", this.#stateDir];
+    const { backendAddress, builder, insecureRegistries, runDir } = this.#config;
+    const isOnSocket = backendAddress.startsWith("unix://");
+    const backend = isOnSocket ? backendAddress : `unix://${portSocketOf(runDir)}`;
+    const flags = ["--backend-address", backend, "--listen", socket, "--state-dir", this.#stateDir];
     flags.push("--cache-size", String(builder.cacheSize));
     flags.push("--context-size", String(builder.contextSize));
     flags.push("--memory", String(builder.memory));

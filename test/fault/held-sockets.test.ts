@@ -13,6 +13,7 @@ import { after, before, test } from "node:test";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout, type Daemon } from "../support/daemon.ts";
+import { build } from "../support/builds.ts";
 import { callApi } from "../support/docker-api.ts";
 import { freePort } from "../support/free-port.ts";
 import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
@@ -150,6 +151,8 @@ test("of a backend on TCP: what is asked then is answered by the next one, on th
     assert.equal(status, 200, answer);
     waiting.destroy();
   }
+  const { error } = await build(apart.socket, 'FROM sockerless/hello\nRUN ["/hello"]\n');
+  assert.equal(error, undefined);
 });
 
 test("another backend is refused the socket, which goes on to serve", async (t) => {

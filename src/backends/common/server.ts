@@ -8,7 +8,6 @@
  * the others on to a socket of this process.
  */
 import type { Http2ServerResponse, ServerHttp2Session } from "node:http2";
-import { join } from "node:path";
 import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
@@ -19,6 +18,7 @@ import { systemError } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import { listen } from "../../common/listen.ts";
 import { componentLogger } from "../../common/logger.ts";
+import { portSocketOf } from "../../common/port-socket.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
 import { CallsByHand } from "./calls-by-hand.ts";
@@ -87,7 +87,7 @@ async function serveOnTcp(options: BackendServerOptions): Promise<BackendServer>
   if (files === undefined) {
     throw systemError("a backend on TCP needs --tlscacert, --tlscert and --tlskey");
   }
-  const path = join(runDir, "port.sock");
+  const path = portSocketOf(runDir);
   await using resources = new AsyncDisposableStack();
   const passedOn = await serveOnSocket({ ...options, address: `unix://${path}`, sockets: undefined });
   resources.defer(() => passedOn.close());
