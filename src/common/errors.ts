@@ -88,14 +88,15 @@ function constructorOf(kind: ErrorKind): (message: string, cause?: unknown) => S
 }
 
 /**
- * The kind of a Connect error whose peer sent no header. FailedPrecondition and Aborted mean a conflict to everyone but
- * us. Canceled, DeadlineExceeded and DataLoss say nothing about the request, so they are `system`, as in moby.
+ * The kind of a Connect error whose peer sent no header. FailedPrecondition means a conflict to everyone but us; Aborted is
+ * how the library tells a connection that was reset in the middle of a stream. Canceled, DeadlineExceeded and DataLoss say
+ * nothing about the request, so they are `system`, as in moby.
  */
 const kindOfCode: Readonly<Partial<Record<Code, ErrorKind>>> = {
   5: "not-found", // NotFound
   6: "conflict", // AlreadyExists
   9: "conflict", // FailedPrecondition
-  10: "conflict", // Aborted
+  10: "unavailable", // Aborted
   3: "invalid", // InvalidArgument
   11: "invalid", // OutOfRange
   7: "forbidden", // PermissionDenied
