@@ -109,14 +109,14 @@ export const measures: readonly Measure[] = [
   {
     name: "run",
     unit: "ms",
-    bar: { most: 0.28 },
+    bar: { most: 0.5 },
     repeat: 10,
     run: timed((target) => ({ work: "run", create: busybox(target, { Cmd: ["true"] }) })),
   },
   {
     name: "attached run",
     unit: "ms",
-    bar: { most: 0.3 },
+    bar: { most: 0.5 },
     repeat: 10,
     run: timed((target) => ({
       work: "attached run",
@@ -127,14 +127,14 @@ export const measures: readonly Measure[] = [
   {
     name: "exec",
     unit: "ms",
-    bar: { most: 0.3 },
+    bar: { most: 0.4 },
     repeat: 10,
     run: timed(({ container }) => ({ work: "exec", container, cmd: ["true"], parallel: 1 })),
   },
   {
     name: "32 parallel execs",
     unit: "per s",
-    bar: { least: 8 },
+    bar: { least: 5 },
     repeat: 3,
     run: async ({ client, container }) =>
       32 / ((await client.time({ work: "exec", container, cmd: ["true"], parallel: 32 })) / 1000),
@@ -185,14 +185,14 @@ export const measures: readonly Measure[] = [
   {
     name: "logs read",
     unit: "MB/s",
-    bar: { least: 12 },
+    bar: { least: 8 },
     repeat: 1,
     run: rated(logBytes, ({ logged }) => get(`/containers/${logged}/logs?stdout=1`, logBytes)),
   },
   {
     name: "last lines of a log",
     unit: "ms",
-    bar: { most: 1.2 },
+    bar: { most: 6 },
     repeat: 50,
     run: timed(({ logged }) => get(`/containers/${logged}/logs?stdout=1&tail=10`, 10 * lineBytes)),
   },
@@ -244,21 +244,21 @@ export const measures: readonly Measure[] = [
   {
     name: "create",
     unit: "ms",
-    bar: { most: 0.9 },
+    bar: { most: 1.2 },
     repeat: 10,
     run: timed((target) => ({ work: "create", create: busybox(target, { Cmd: ["true"] }) })),
   },
   {
     name: "list of 200",
     unit: "ms",
-    bar: { most: 0.6 },
+    bar: { most: 1.2 },
     repeat: 10,
     run: timed(() => get("/containers/json?all=1", 200 * idBytes)),
   },
   {
     name: "inspect",
     unit: "ms",
-    bar: { most: 1.2 },
+    bar: { most: 6 },
     repeat: 50,
     run: timed(({ container }) => get(`/containers/${container}/json`, idBytes)),
   },
