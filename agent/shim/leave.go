@@ -19,8 +19,8 @@ const (
 	cutLimit = time.Second
 	// watchDrain bounds how long the watchers have to take `released`.
 	watchDrain = time.Second
-	// shutdownLimit bounds the farewell to connections that clients keep open;
-	// but for the end of a short log, everything was sent by then.
+	// shutdownLimit bounds the farewell to connections that clients keep open:
+	// everything was sent by then.
 	shutdownLimit = 100 * time.Millisecond
 )
 

@@ -13,6 +13,9 @@ import (
 // rememberedLosses bounds the attachments whose clients have yet to wait.
 const rememberedLosses = 1000
 
+// idLength is that of a container's ID.
+const idLength = 64
+
 // errLost breaks a wait.
 var errLost = errors.New("a request of its client for the same container was lost")
 
@@ -38,9 +41,16 @@ type guarded struct {
 
 // standing is a wait that is held.
 type standing struct {
+	process int32
+	name    string // of the container, as the client names it
+	id      string // of the container, once a backend has accepted the wait
+	end     context.CancelCauseFunc
+}
+
+// loss is an attachment that was lost.
+type loss struct {
 	process   int32
-	container string // as the client names it, then its ID
-	end       context.CancelCauseFunc
+	container string // its ID
 }
 
 // guards has what the waits of clients depend on. A loss breaks those of the same
@@ -50,7 +60,7 @@ type guards struct {
 	isGone   bool // the frontend
 	requests map[int]*guarded
 	waits    map[*standing]struct{}
-	lost     []standing // attachments, without a wait so far
+	lost     []loss // without a wait so far
 }
 
 // add looks after a request. Its descriptor is ours from here on, unless there are
@@ -136,7 +146,7 @@ func (g *guards) lose(id int) {
 		}
 	}
 	if !isAwaited && request.Attached && request.process > 0 {
-		g.lost = append(g.lost, standing{process: request.process, container: request.Container})
+		g.lost = append(g.lost, loss{request.process, request.Container})
 		g.lost = g.lost[max(0, len(g.lost)-rememberedLosses):]
 	}
 	slog.Debug("a request is lost", "container", request.Container, "awaited", isAwaited)
@@ -148,7 +158,7 @@ func (g *guards) lose(id int) {
 
 // hold has a wait broken by a loss, until it is released.
 func (g *guards) hold(process int32, container string, end context.CancelCauseFunc) *standing {
-	wait := &standing{process: process, container: container, end: end}
+	wait := &standing{process: process, name: container, end: end}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.waits == nil {
@@ -163,7 +173,7 @@ func (g *guards) hold(process int32, container string, end context.CancelCauseFu
 func (g *guards) accepted(wait *standing, id string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	wait.container = id
+	wait.id = id
 	for i, lost := range g.lost {
 		if wait.dependsOn(lost.process, lost.container) {
 			g.lost = append(g.lost[:i], g.lost[i+1:]...)
@@ -179,12 +189,15 @@ func (g *guards) release(wait *standing) {
 	delete(g.waits, wait)
 }
 
-// dependsOn tells whether a wait is of that process, and for that container: one of
-// the two names is a full ID where the client has used two.
+// dependsOn tells whether a wait is of that process, and for that container, which is
+// named as the wait names it, or by its ID or the beginning of that.
 func (s *standing) dependsOn(process int32, container string) bool {
-	isSame := strings.HasPrefix(s.container, container) || strings.HasPrefix(container, s.container)
+	isSame := container == s.name || isBeginning(container, s.id) || isBeginning(container, s.name) || isBeginning(s.name, container)
 	return process > 0 && s.process == process && isSame
 }
+
+// isBeginning tells whether a text is one of a full ID.
+func isBeginning(text, id string) bool { return len(id) == idLength && strings.HasPrefix(id, text) }
 
 // peerOf is the process at the other end of a connection. 0: it is not known, as in a
 // namespace that is not ours.

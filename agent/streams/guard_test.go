@@ -2,8 +2,12 @@ package streams
 
 import (
 	"context"
+	"strings"
 	"testing"
 )
+
+// containerID is a full one.
+var containerID = strings.Repeat("c0", idLength/2)
 
 // scene is a request of this process that is looked after, and waits of it and of
 // another process.
@@ -18,7 +22,7 @@ func scene(t *testing.T, of guard) (g *guards, own, others context.Context) {
 	process := peerOf(fd)
 	waiting := func(process int32) context.Context {
 		ctx, end := context.WithCancelCause(t.Context())
-		g.hold(process, "container", end)
+		g.hold(process, containerID, end)
 		return ctx
 	}
 	return g, waiting(process), waiting(process + 1)
@@ -32,7 +36,7 @@ func TestALossBreaksTheWaitsOfTheSameProcessForTheSameContainer(t *testing.T) {
 		"an agent had refused it": func(g *guards) { g.begin(1, true); g.passed(1, false); g.leave() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, own, others := scene(t, guard{Container: "cont"})
+			g, own, others := scene(t, guard{Container: "c0c0"})
 			lose(g)
 			if context.Cause(own) != errLost || others.Err() != nil {
 				t.Fatal(context.Cause(own), others.Err())
@@ -50,7 +54,7 @@ func TestARequestThatIsAnsweredOrAnAgentsBreaksNoWait(t *testing.T) {
 		"of no known client": func(g *guards) { g.requests[1].process = 0; g.leave() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, own, _ := scene(t, guard{Container: "container"})
+			g, own, _ := scene(t, guard{Container: containerID})
 			settle(g)
 			if own.Err() != nil {
 				t.Fatal(context.Cause(own))
@@ -62,7 +66,7 @@ func TestARequestThatIsAnsweredOrAnAgentsBreaksNoWait(t *testing.T) {
 func TestALostAttachmentBreaksTheNextWaitOnce(t *testing.T) {
 	g := new(guards)
 	fd, client := ends(t)
-	of := guard{Container: "container", Attached: true, Farewell: []byte("lost")}
+	of := guard{Container: containerID, Attached: true, Farewell: []byte("lost")}
 	if !g.add(1, fd, &of, 1) {
 		t.Fatal("no room")
 	}
@@ -77,9 +81,30 @@ func TestALostAttachmentBreaksTheNextWaitOnce(t *testing.T) {
 	}
 	for _, want := range []error{errLost, nil} {
 		ctx, end := context.WithCancelCause(t.Context())
-		g.accepted(g.hold(process, "name", end), "container")
+		g.accepted(g.hold(process, "name", end), containerID)
 		if got := context.Cause(ctx); got != want {
 			t.Fatal(got)
+		}
+	}
+}
+
+func TestALossIsOfTheContainerThatIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		wait, id, lost string
+		breaks         bool
+	}{
+		{"job", "", "job", true},
+		{"job", "", "job-2", false},
+		{"job-2", "", "job", false},
+		{"job", "", containerID, false},
+		{"job", containerID, "job", true},
+		{"job", containerID, containerID, true},
+		{"job", containerID, "job-2", false},
+		{containerID[:12], "", containerID, true},
+		{containerID, containerID, containerID[:12], true},
+	} {
+		if got := (&standing{process: 1, name: c.wait, id: c.id}).dependsOn(1, c.lost); got != c.breaks {
+			t.Errorf("a wait for %q (%q) when %q is lost: %t", c.wait, c.id, c.lost, got)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package streams
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
@@ -54,6 +56,7 @@ func (h *helper) hold(fd, id int, request *held) {
 		_ = h.tell(answer{ID: id, Error: err.Error()})
 	case err == nil:
 		c.end()
+	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET): // the client has left
 	case ctx.Err() == nil && connect.CodeOf(err) != connect.CodeCanceled:
 		// Nobody takes it for the end of an answer without the last chunk.
 		slog.Warn("an answer is cut", "error", err)
