@@ -494,7 +494,10 @@ async function place(
   if (address === undefined) {
     return record;
   }
+  // Its client may have left since the start began, or a user have stopped it.
+  const { startAwaited, stoppedByUser } = containerOfId(context.state, record.id);
   const placed = withFields(record, {
+    ...{ startAwaited, stoppedByUser },
     reachableAddress: address,
     endpoints: placedEndpoints(record.endpoints, address),
   });
