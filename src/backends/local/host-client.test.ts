@@ -168,6 +168,26 @@ test("a call under way when the host process dies is made again of the next one"
   assert.deepEqual(seen, ["c1", "u1", "u1"]);
 });
 
+test("a long call whose host process dies again is made again once more", async (t) => {
+  let asked = 0;
+  const awayMs = 200;
+  const { host } = await serve(
+    t,
+    {
+      listContainers: async () => {
+        if (++asked === 3) {
+          return {};
+        }
+        await new Promise((resolve) => setTimeout(resolve, asked === 2 ? 2 * awayMs : 0));
+        throw new ConnectError("gone", Code.Unavailable);
+      },
+    },
+    { awayMs },
+  );
+  await host.client.listContainers({});
+  assert.equal(asked, 3);
+});
+
 test("nobody waits for a host process who has left, has no more time, or has closed the client", async (t) => {
   const { host, end } = await serve(t, {});
   end();

@@ -56,12 +56,16 @@ async function repeated<T>(
   const begun = performance.now();
   let awayFrom: number | undefined;
   for (let failures = 1; ; failures++) {
+    const from = performance.now();
     const leftMs = timeoutMs === undefined ? undefined : timeoutMs - (performance.now() - begun);
     try {
       return await call(leftMs);
     } catch (error) {
       const now = performance.now();
-      awayFrom ??= now;
+      if (awayFrom === undefined || now - from > awayMs) {
+        awayFrom = now; // One that was there for long has died.
+        failures = 1;
+      }
       const pause = pauseAfter(failures, pauses);
       const endsMs = Math.min(awayFrom + awayMs, begun + (timeoutMs ?? Number.POSITIVE_INFINITY));
       if (!isAway(error) || now + pause >= endsMs) {
