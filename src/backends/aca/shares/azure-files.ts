@@ -186,7 +186,11 @@ export class AzureFiles {
         azure.storage.storageAccounts.listKeys(resourceGroup, account, options),
       );
       if (accountKey === undefined) {
-        return keys[0]?.value ?? "";
+        const [first] = keys;
+        if (first?.value === undefined) {
+          throw systemError(`Azure lists no key of the storage account ${account}`);
+        }
+        return first.value;
       }
       if (!keys.some(({ value }) => value === accountKey)) {
         throw systemError(
