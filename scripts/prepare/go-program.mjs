@@ -36,7 +36,7 @@ export async function ensureGo(module = "agent") {
 
 function neededVersion(module) {
   const text = readFileSync(join(root, module, "go.mod"), "utf8");
-  return /^go (\d+\.\d+)/m.exec(text)?.[1] ?? "1.24";
+  return /^go (\d+\.\d+(?:\.\d+)?)/m.exec(text)?.[1] ?? "1.24";
 }
 
 async function fits(go, needed) {
