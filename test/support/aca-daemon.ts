@@ -69,11 +69,13 @@ export class AcaAccount implements AsyncDisposable {
     await registry.push("agent", "latest", await agentImage());
     const azure = resources.use(await startAzure(options.azure));
     const given = typeof options.aca === "function" ? await options.aca(azure) : options.aca;
+    const callback = `${azure.hostAddress}:${await freePort()}`;
     const settings: Settings = {
       ...azure.config,
       agent_ca: join(directory, "agent-ca.pem"),
       agent_image: `${registry.host}/agent:latest`,
-      callback_url: `wss://${azure.hostAddress}:${await freePort()}/sockerless`,
+      callback_url: `wss://${callback}/sockerless`,
+      callback_listen: `tcp://${callback}`,
       ...given,
     };
     await writeFile(configIn(directory), JSON.stringify({ aca: settings })); // JSON is YAML.
