@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { afterEach, before, beforeEach, describe, it } from "node:test";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -66,6 +66,7 @@ describe("a database that LevelDB cannot open, or reads what is no record from",
     await open();
     await close();
   });
+  after(() => rm(whole, { recursive: true }));
   beforeEach(async () => {
     directory = await mkdtemp(path.join(tmpdir(), "state-repair-"));
     db = path.join(directory, "db");
