@@ -5,12 +5,14 @@
 import {
   constants,
   type ClientHttp2Stream,
+  type Http2Stream,
   type IncomingHttpHeaders,
   type IncomingHttpStatusHeader,
 } from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { isErrorKind } from "./errors.ts";
 import { onAbort } from "./on-abort.ts";
 
 /** Headers that begin an answer. */
@@ -33,9 +35,18 @@ export interface AnswerReader<T> {
 
 /** Ends of a call before its answer. */
 export interface UnaryLimits {
+  /** A reason of the kind `unavailable` tells that this process ends, and so does the stream's reset ({@link isOfLostCaller}). */
   readonly signal: AbortSignal | undefined;
   /** Time limit in milliseconds; undefined, or not above 0: none. */
   readonly timeoutMs: number | undefined;
+}
+
+/** The reset of a call whose caller ends, which says nothing of what the client behind it wants; one that leaves cancels. */
+const resetByLostCaller = constants.NGHTTP2_INTERNAL_ERROR;
+
+/** Whether a stream was reset because its caller ends, and not because it has left. */
+export function isOfLostCaller({ rstCode }: Http2Stream): boolean {
+  return rstCode === resetByLostCaller;
 }
 
 /**
@@ -77,7 +88,7 @@ class UnaryRequest<T> {
 
   run(open: () => Promise<ClientHttp2Stream>, body: Uint8Array): void {
     const { signal, timeoutMs } = this.#limits;
-    this.#listening = onAbort(signal, () => this.#fail(ConnectError.from(signal?.reason, Code.Canceled)));
+    this.#listening = onAbort(signal, () => this.#abort(signal?.reason));
     if (this.#isSettled) {
       return;
     }
@@ -132,10 +143,15 @@ class UnaryRequest<T> {
     }
   }
 
-  #fail(error: unknown): void {
+  #abort(reason: unknown): void {
+    const reset = isErrorKind(reason, "unavailable") ? resetByLostCaller : constants.NGHTTP2_CANCEL;
+    this.#fail(ConnectError.from(reason, Code.Canceled), reset);
+  }
+
+  #fail(error: unknown, reset: number = constants.NGHTTP2_CANCEL): void {
     if (!this.#isSettled) {
       this.#settle();
-      this.#stream?.close(constants.NGHTTP2_CANCEL);
+      this.#stream?.close(reset);
       this.#waiter.reject(error);
     }
   }

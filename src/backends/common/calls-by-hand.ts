@@ -21,6 +21,7 @@ import type { Logger } from "pino";
 import { toConnectError } from "../../common/connect-error.ts";
 import { plainHeaders } from "../../common/http2-messages.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
+import { isOfLostCaller } from "../../common/unary-request.ts";
 import { callReport } from "./call-report.ts";
 import { callerLost } from "./caller-lost.ts";
 
@@ -127,7 +128,8 @@ export class CallsByHand {
     const { stream } = request;
     const context = new CallContext(method, request);
     const { session } = stream;
-    const leave = (): void => context.end(hasEnded(session) ? callerLost : callerLeft);
+    const isLost = (): boolean => hasEnded(session) || isOfLostCaller(stream);
+    const leave = (): void => context.end(isLost() ? callerLost : callerLeft);
     stream.on("close", leave);
     const report = callReport(this.#logger, method, context.signal);
     let end: AnswerEnd;

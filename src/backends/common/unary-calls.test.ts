@@ -12,7 +12,8 @@ import { type Client, Code, createClient } from "@connectrpc/connect";
 import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import pino from "pino";
 
-import { conflict, fromUnknown } from "../../common/errors.ts";
+import { conflict, fromUnknown, unavailable } from "../../common/errors.ts";
+import { requestUnary } from "../../common/unary-request.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { isCallerLost } from "./caller-lost.ts";
 import { type BackendServer, serveBackend } from "./server.ts";
@@ -137,6 +138,35 @@ test("a caller that leaves is told from one that is lost with its connection", a
     await assert.rejects(answer);
     assert.equal(isCallerLost(await ended.promise), way === "is lost", way);
     own.abort();
+  }
+});
+
+test("a caller that ends, and so leaves its client without the answer, is lost", async () => {
+  const path = `/${SystemService.typeName}/GetInfo`;
+  const headers = { "content-type": "application/proto", "content-length": "0" };
+  const unread = { begin: () => {}, take: () => {}, end: () => undefined };
+  for (const [reason, isLost] of [
+    [unavailable("the Docker API is shutting down"), true],
+    [new Error("the client is gone"), false],
+  ] as const) {
+    const called = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<unknown>();
+    info = async (signal) => {
+      called.resolve();
+      await once(signal, "abort");
+      ended.resolve(signal.reason);
+      return { name: "late" };
+    };
+    const leave = new AbortController();
+    const open = () => session.request("POST", path, headers, {});
+    const answer = requestUnary(open, new Uint8Array(), unread, {
+      signal: leave.signal,
+      timeoutMs: undefined,
+    });
+    await called.promise;
+    leave.abort(reason);
+    await assert.rejects(answer, { code: Code.Canceled });
+    assert.equal(isCallerLost(await ended.promise), isLost, reason.message);
   }
 });
 
