@@ -104,6 +104,17 @@ test("a call with a token whose answer is lost is made again, once the backend a
   assert.deepEqual(tokens, ["lost", "lost", "token"]);
 });
 
+test("a call with a token whose answer is lost again and again is made again after a pause each time", async (t) => {
+  const { tokens, handler } = endingBackend(Infinity);
+  const clients = await clientsOf(t, handler);
+  const untilMs = performance.now() + 400;
+  const contextValues = createContextValues().set(mayAskAgain, () => performance.now() < untilMs);
+  const call = clients.containers.startContainer({ container: "c", clientToken: "token" }, { contextValues });
+  await assert.rejects(call, { code: Code.Unavailable });
+  // A pause is 100 ms, of which a timer may fall short by one: the first call, and no more than four after it.
+  assert.ok(tokens.length <= 5, `${tokens.length} calls`);
+});
+
 test("a call with a token is not made again where its caller does not want it any more", async (t) => {
   const { tokens, handler } = endingBackend(1);
   const clients = await clientsOf(t, handler);

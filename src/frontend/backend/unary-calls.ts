@@ -137,7 +137,7 @@ function hasToken(input: object): boolean {
 }
 
 /**
- * Asks again once the backend answers. It is a call without side effects that finds that out: a request on a connection that
+ * Asks again once the backend answers, after a pause each time. It is a call without side effects that finds that out: a request on a connection that
  * nobody has accepted yet would be read by the next backend even after this process has given up.
  *
  * @throws the last loss, where the backend was away for ten seconds in all, or it may not be asked again
@@ -152,12 +152,12 @@ async function askAgain(
   let leftMs = awayLimitMs;
   for (let failure = lost; ; ) {
     const from = performance.now();
-    while (!(await isThere(session, leftMs - (performance.now() - from), signal))) {
+    do {
       if (performance.now() - from >= leftMs || signal?.aborted === true) {
         throw failure;
       }
       await setTimeout(awayPauseMs);
-    }
+    } while (!(await isThere(session, leftMs - (performance.now() - from), signal)));
     if (!mayAsk()) {
       throw failure;
     }
@@ -165,7 +165,7 @@ async function askAgain(
     try {
       return await ask();
     } catch (error) {
-      if (!(error instanceof LostBackend) || leftMs <= 0) {
+      if (!(error instanceof LostBackend)) {
         throw error;
       }
       failure = error;
