@@ -90,8 +90,8 @@ export class MemoryMachine {
   unansweredQuestions: number = 0;
   /** While it is set there is no room: launches wait until it is resolved. */
   room: PromiseWithResolvers<void> | undefined;
-  /** Calls of workloads that fail. */
-  readonly refused = new Set<"release" | "remove">();
+  /** Calls that fail: of workloads, and those that make volumes. */
+  readonly refused = new Set<"release" | "remove" | "make volume">();
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
   /** While it is set releases are under way: until it is resolved. */
@@ -296,12 +296,15 @@ export class MemoryMachine {
             return `reference of ${subpath}`;
           },
         },
-        found: () => (this.cloud ? this.#answered(() => [...this.volumeRecords.values()]) : nothingFound()),
+        found: () => this.#foundVolumes(),
         watchRoom: async (tell) => {
           this.tellShortage = tell;
         },
         create: async (record) => {
           const { name } = record;
+          if (this.refused.has("make volume")) {
+            throw systemError("no space left on device");
+          }
           this.volumes.add(name);
           this.volumeRecords.set(name, { ...record, phase: Phase.UNSPECIFIED });
           return await told({ reference: name, mountpoint: `/volumes/${name}/_data`, status: {} });
@@ -425,6 +428,14 @@ export class MemoryMachine {
   /** Workloads as far as a backend's own books know; they are lost with its state. */
   get #books(): ReadonlyMap<string, Workload> {
     return this.hasLostBooks ? new Map() : this.workloads;
+  }
+
+  /** Volumes as their tags tell them in a cloud; else, as on a machine, no more than their names. */
+  async #foundVolumes(): Promise<readonly VolumeRecord[]> {
+    const records = (): VolumeRecord[] => [...this.volumeRecords.values()];
+    return this.cloud
+      ? await this.#answered(records)
+      : records().map((record) => ({ ...record, labels: {}, anonymous: false, phase: Phase.CREATING }));
   }
 
   async #answered<T>(answer: () => T): Promise<T> {

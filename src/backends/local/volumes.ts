@@ -29,7 +29,7 @@ export function localVolumes(
     parts: partsReady,
     async found() {
       const { volumes } = await orHostError(host.client.listVolumes({}));
-      // As if its creation had been cut off: what users are told of it is found out by making what is there.
+      // In creation: what users are told of it is found out by making what is there.
       return volumes.map(({ name, driver, options, created }) =>
         create(VolumeRecordSchema, {
           name,

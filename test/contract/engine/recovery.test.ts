@@ -136,6 +136,29 @@ describe("a backend that is started again", () => {
     assert.deepEqual(await bench.pastEvents({ type: ["volume"] }), []);
   });
 
+  it("leaves a volume alone whose record is lost and which cannot be used at the start", async () => {
+    await bench.volumes.createVolume({ name: "data" });
+    await bench.state.commit((change) => change.volumes.delete("data"));
+    await bench.stopBackend();
+    bench.machine.refused.add("make volume");
+    await bench.startBackend();
+    await assert.rejects(bench.volumes.createVolume({ name: "data" }), /no space left/);
+    await assert.rejects(bench.volumes.removeVolume({ name: "data" }), /no such volume/);
+    assert.deepEqual([...bench.machine.volumes], ["data"]);
+    bench.machine.refused.delete("make volume");
+    await bench.volumes.createVolume({ name: "data" });
+  });
+
+  it("takes over a volume whose record is lost, and nobody is told that it was made", async () => {
+    await bench.volumes.createVolume({ name: "data" });
+    const { volume: before } = await bench.volumes.inspectVolume({ name: "data" });
+    await bench.state.commit((change) => change.volumes.delete("data"));
+    await bench.stopBackend();
+    await bench.startBackend();
+    assert.deepEqual((await bench.volumes.inspectVolume({ name: "data" })).volume, before);
+    assert.deepEqual(await bench.eventNames({ type: ["volume"] }), ["volume create"]);
+  });
+
   it("takes up a start that was under way", async () => {
     const id = await bench.createScript("exec sleep 60");
     const record = bench.state.containers.get(id);

@@ -79,7 +79,10 @@ export interface VolumeStore {
    * @param force also while it is in use, where the rules say so: those that have it mounted lose what is in it
    */
   remove(record: VolumeRecord, force?: boolean): Promise<void>;
-  /** Volumes of this instance that exist, for a state that lost them. */
+  /**
+   * Volumes of this instance that exist, for a state that lost them. Those in creation are told whole by
+   * {@link create}.
+   */
   found(): Promise<readonly VolumeRecord[]>;
   /**
    * Tells of each shortage once when it begins, and of those there are already, until the signal aborts. Where volumes

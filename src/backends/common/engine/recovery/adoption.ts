@@ -5,11 +5,18 @@
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { messageOf } from "../../../../common/errors.ts";
-import type { ContainerRecord, SealedImage } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type ContainerRecord,
+  Phase,
+  type SealedImage,
+  type VolumeRecord,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundWorkload } from "../../driver/workloads.ts";
 import { withFields } from "../../model/records.ts";
 import type { EngineContext } from "../context.ts";
 import { builtinNetworks } from "../networks/decisions/networks.ts";
+import { madeVolume } from "../volumes/volumes.ts";
+import { throwIfShuttingDown } from "../work/shutting-down.ts";
 
 /**
  * Things that can have been lost before this start. Things that the state knew then, or that were made since,
@@ -53,13 +60,35 @@ export async function adoptNetworks(
 }
 
 /** Takes over volumes. */
-export async function adoptVolumes({ driver, state, logger }: EngineContext, lost: LostState): Promise<void> {
-  for (const record of await driver.volumes.found()) {
-    if (!state.volumes.has(record.name) && lost.has(record.name, record.created)) {
-      await state.commit((change) => change.volumes.put(record));
-      logger.info({ volume: record.name }, `volume ${record.name} is taken over`);
-    }
+export async function adoptVolumes(context: EngineContext, lost: LostState): Promise<void> {
+  for (const record of await context.driver.volumes.found()) {
+    await context.volumeLocks.run(record.name, () => adoptVolume(context, lost, record));
   }
+}
+
+/**
+ * Takes over a volume. It never gets on record as being created, since what is made of such a one is taken away when its
+ * creation fails: one that cannot be used now is left alone.
+ */
+async function adoptVolume(context: EngineContext, lost: LostState, record: VolumeRecord): Promise<void> {
+  const { state, logger } = context;
+  const { name, created } = record;
+  if (state.volumes.has(name) || !lost.has(name, created)) {
+    return;
+  }
+  let taken = record;
+  try {
+    taken = record.phase === Phase.CREATING ? await madeVolume(context, record) : record;
+  } catch (error) {
+    throwIfShuttingDown(context, error);
+    logger.warn(
+      { err: error, volume: name },
+      `volume ${name} cannot be taken over: ${messageOf(error)}; it is left alone`,
+    );
+    return;
+  }
+  await state.commit((change) => change.volumes.put(taken));
+  logger.info({ volume: name }, `volume ${name} is taken over`);
 }
 
 /**

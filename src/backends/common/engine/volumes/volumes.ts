@@ -186,20 +186,25 @@ async function finishCreation(
   use?: VolumeOwner["use"],
 ): Promise<VolumeRecord> {
   const { name, driver } = planned;
-  const made = await context.driver.volumes.create(planned);
-  const record = {
-    ...planned,
-    phase: Phase.UNSPECIFIED,
-    driverReference: made.reference,
-    mountpoint: made.mountpoint,
-    status: { ...made.status },
-  };
+  const record = await madeVolume(context, planned);
   await context.state.commit((change) => {
     change.volumes.put(record);
     use?.(change, record);
     change.event({ type: "volume", action: "create", actorId: name, attributes: { driver } });
   });
   return record;
+}
+
+/** Has the driver make a volume, or find what is made of it. @returns its record once it is made. @throws as the driver */
+export async function madeVolume({ driver }: EngineContext, planned: VolumeRecord): Promise<VolumeRecord> {
+  const { reference, mountpoint, status } = await driver.volumes.create(planned);
+  return {
+    ...planned,
+    phase: Phase.UNSPECIFIED,
+    driverReference: reference,
+    mountpoint,
+    status: { ...status },
+  };
 }
 
 async function finishRemoval(context: EngineContext, record: VolumeRecord, force = false): Promise<void> {
