@@ -13,6 +13,8 @@ require (
 	github.com/klauspost/compress v1.18.7
 	github.com/miekg/dns v1.1.72
 	github.com/moby/sys/mount v0.3.4
+	github.com/moby/sys/user v0.4.0
+	github.com/sockerless/sockerless/proto v0.0.0
 	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/net v0.48.0
 	golang.org/x/sys v0.41.0
@@ -25,14 +27,10 @@ require (
 	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect
 	github.com/mdlayher/socket v0.5.0 // indirect
 	github.com/moby/sys/mountinfo v0.7.2 // indirect
-	github.com/moby/sys/user v0.4.0 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/mod v0.31.0 // indirect
 	golang.org/x/sync v0.19.0 // indirect
 	golang.org/x/tools v0.40.0 // indirect
 )
 
-tool (
-	connectrpc.com/connect/cmd/protoc-gen-connect-go
-	google.golang.org/protobuf/cmd/protoc-gen-go
-)
+replace github.com/sockerless/sockerless/proto => ../proto

@@ -85,10 +85,7 @@ async function checkInternals(): Promise<Outcome> {
 }
 
 async function checkGoFormat(): Promise<Outcome> {
-  const files = globSync("{agent,builder,test/bench}/**/*.go", {
-    cwd: root,
-    exclude: ["agent/gen/**", "builder/gen/**"],
-  });
+  const files = globSync("{agent,builder,test/bench}/**/*.go", { cwd: root });
   const { code, output } = await run("gofmt", ["-l", ...files]);
   return { code: code !== 0 || output !== "" ? 1 : 0, output: output === "" ? "" : `gofmt -w:\n${output}` };
 }

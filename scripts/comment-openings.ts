@@ -11,7 +11,7 @@ import { root } from "./program.ts";
 const opening = /^(?:Of|What|Whatever|Where|Wherever|Which|Whichever|Who|Whoever|Whom|Whose)\b/;
 const slashes = /\.(?:ts|mjs|go|proto)$/;
 const hashes = /\.(?:sh|py|tf|ya?ml)$/;
-const skipped = /^(?:src\/gen|agent\/gen)\/|\/fixtures\//;
+const skipped = /^(?:src|proto)\/gen\/|\/fixtures\//;
 
 /** Line numbers, from 1, of the comments of a source text whose first word is refused. */
 export function refusedOpenings(file: string, source: string): number[] {

@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { type Outcome, run } from "./program.ts";
 
 /** Folders of the generated code. */
-const folders = ["src/gen", "agent/gen", "builder/gen"] as const;
+const folders = ["src/gen", "proto/gen"] as const;
 
 /** The description of proto/ that changes are compared with; `npm run proto:baseline` renews it. */
 export const baseline = "proto/baseline.binpb";
 
 /** Templates, one for each language. */
-const templates = ["buf.gen.yaml", "buf.gen.go.yaml", "buf.gen.builder.yaml"] as const;
+const templates = ["buf.gen.yaml", "buf.gen.go.yaml"] as const;
 
 /** Writes the code anew. */
 export function generate(): Promise<Outcome> {

@@ -6,8 +6,8 @@ import (
 
 	"connectrpc.com/connect"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // BenchmarkLaunch is what a client waits for between `docker start` and the

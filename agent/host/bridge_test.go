@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"os"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // testBridge is of this run of the tests alone: another one may run at the same

@@ -9,7 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // stepOf is a launch of a step of a build.

@@ -9,7 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 func TestAMountInsideOfAVolumeThatChangesMakesNothingOutside(t *testing.T) {

@@ -22,11 +22,11 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/host/v1/hostv1connect"
 )
 
 var (

@@ -13,8 +13,8 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 func TestContainersOutliveTheHostProcess(t *testing.T) {

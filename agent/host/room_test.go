@@ -12,7 +12,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // withoutRoom are states in which a state directory, a tmpfs, takes nothing new.

@@ -20,7 +20,6 @@ import (
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/core/server"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
 	"github.com/sockerless/sockerless/agent/host/containers"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/layers"
@@ -33,6 +32,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/volumes/local"
 	"github.com/sockerless/sockerless/agent/host/volumes/tmpfs"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/host/v1/hostv1connect"
 )
 
 const (

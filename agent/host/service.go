@@ -8,13 +8,13 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sockerless/sockerless/agent/core/version"
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
 	"github.com/sockerless/sockerless/agent/host/containers"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/network"
 	"github.com/sockerless/sockerless/agent/host/volumes"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/host/v1/hostv1connect"
 )
 
 // service is HostService: each call is one call of the package that does it.

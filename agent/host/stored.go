@@ -12,9 +12,9 @@ import (
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/version"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/host/containers"
 	"github.com/sockerless/sockerless/agent/host/layers"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // stored is the agent of a container that does not run: its log and its files.

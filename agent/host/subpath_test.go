@@ -9,7 +9,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // withBind adds a bind mount to an OCI configuration.

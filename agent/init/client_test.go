@@ -22,8 +22,8 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/ports"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // authority is a client CA.

@@ -17,7 +17,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
 	"github.com/sockerless/sockerless/agent/core/version"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // container is the container as AgentService shows it. It also knows what

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // exitLine is the line that tells how a run has ended, for a backend that finds

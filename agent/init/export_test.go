@@ -1,6 +1,6 @@
 package containerinit
 
-import agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+import agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 
 // LineWriter is what makes lines for the platform's log.
 type LineWriter struct{ lineWriter }

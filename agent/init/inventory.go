@@ -14,7 +14,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/server"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 const (

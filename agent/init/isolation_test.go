@@ -11,7 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // facts reads what `probe who` says.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/init/stage"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // launcher starts the processes of the container. It is the session.Runtime of

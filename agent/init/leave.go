@@ -12,7 +12,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // shutdownLimit bounds the end of the connections after the last call.

@@ -14,9 +14,9 @@ import (
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
 	containerinit "github.com/sockerless/sockerless/agent/init"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // answering runs a server for names in the container's network, as the

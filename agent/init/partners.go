@@ -20,8 +20,8 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/names"
 	"github.com/sockerless/sockerless/agent/core/server"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/init/mirror"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 var _ server.Joined = (*container)(nil)

@@ -13,8 +13,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/core/seccomp"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/init/stage"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 const (

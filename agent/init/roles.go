@@ -11,7 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // role is what a client may ask of the agent; the zero role, nothing.

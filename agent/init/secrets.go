@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // secretFiles are the files that one run of a container has. This agent cannot

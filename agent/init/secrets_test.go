@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 func TestARunsSecretsAreThereForItAlone(t *testing.T) {

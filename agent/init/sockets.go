@@ -8,7 +8,7 @@ import (
 	"os"
 
 	"github.com/sockerless/sockerless/agent/core/server"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // runSocket is a unix socket that one run of a container has: the connections

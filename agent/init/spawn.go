@@ -11,8 +11,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
 	"github.com/sockerless/sockerless/agent/core/stdio"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/init/stage"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // ownBinary is the agent's executable, also after somebody has deleted it.

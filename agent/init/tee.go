@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sockerless/sockerless/agent/core/session"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // The marks stand before a line of the output that the platform collects, and

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	containerinit "github.com/sockerless/sockerless/agent/init"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 const (

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless/agent/core/exechold"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 func TestAStageHasTheProgramsStreamsAndItsStatusAndIsClosedToOthers(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/shim"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // TestAnExecsSeccompFilterIsTheMainProcesss reads both from the kernel.

@@ -24,8 +24,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/stdio"
 	"github.com/sockerless/sockerless/agent/core/usage"
 	"github.com/sockerless/sockerless/agent/core/version"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // localContainer is one container of the OCI runtime. As a session.Runtime it

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/net/bpf"
 
 	compiler "github.com/sockerless/sockerless/agent/core/seccomp"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/shim"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // defaultProfile is Docker's, of which the rules are taken here that hold without capabilities.

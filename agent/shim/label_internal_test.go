@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // A machine without AppArmor runs no container that has a profile.

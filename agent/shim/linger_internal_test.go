@@ -13,7 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/server"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // A shim may leave by itself just before the container is released, and a host

@@ -15,7 +15,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/names"
 	"github.com/sockerless/sockerless/agent/core/server"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // networkedAgent is the agent of a container that may have a network of its own.

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // newNamespace makes a network namespace with its loopback, as the host process

@@ -9,7 +9,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/capability"
 	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/identity"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // processTemplate is config.json's `process`, from which execs are made. What

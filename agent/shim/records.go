@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // specLimit bounds what is read of a specification.

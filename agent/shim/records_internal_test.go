@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/sockerless/sockerless/agent/core/descriptors/descriptorstest"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 func TestExitRecordsAreThereAtOnceAndSyncedByOne(t *testing.T) {

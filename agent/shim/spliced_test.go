@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // waiting has a script wait until letGo.

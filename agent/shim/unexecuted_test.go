@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/sockerless/sockerless/agent/core/exechold"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 func descriptorsOf(t *testing.T, pid int) map[int]string {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/memory"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // silence is when an agent that says nothing counts as lost; it says at least a

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // offeringAgent offers to take the client of each log, and has it then.

@@ -12,8 +12,8 @@ import (
 
 	"connectrpc.com/connect"
 
-	agentv1 "github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // heartbeatEvery is how long this side of a session may send nothing.

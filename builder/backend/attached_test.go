@@ -11,7 +11,7 @@ import (
 
 	"github.com/sockerless/sockerless/builder/backend"
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // speaking runs a container that repeats what is said to it, and answers what it has said and how many were made.

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // cancelledIn has a build be cancelled while the backend does a call's work.

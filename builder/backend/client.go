@@ -16,9 +16,9 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/net/http2"
 
-	"github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1/agentv1connect"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
-	"github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1/backendv1connect"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1/backendv1connect"
 )
 
 // Label marks what belongs to builds: containers and images that listings and prunes leave alone unless a filter names

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1/agentv1connect"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // cutContent ends its reader's call in the middle.

@@ -10,8 +10,8 @@ import (
 
 	"connectrpc.com/connect"
 
-	agentv1 "github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // attemptsAtAgent bounds how often the backend is asked anew for an agent that was leaving.

@@ -13,8 +13,8 @@ import (
 	"connectrpc.com/connect"
 	digest "github.com/opencontainers/go-digest"
 
-	agentv1 "github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // Layer is a tar that the backend may not have yet.

@@ -8,7 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // restartPatience is how long a backend that restarts may take before what it should have done is given up.

@@ -10,8 +10,8 @@ import (
 
 	"connectrpc.com/connect"
 
-	agentv1 "github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // AcceptAt waits until a process of a container connects to a socket that its start has given it, and answers the

@@ -28,7 +28,7 @@ import (
 	pkgerrors "github.com/pkg/errors"
 
 	"github.com/sockerless/sockerless/builder/backend"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // execOp runs a command in an ordinary container of the backend, whose changes become a layer. Its cache key is

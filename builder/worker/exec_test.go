@@ -15,7 +15,7 @@ import (
 	bkworker "github.com/moby/buildkit/worker"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // mounting answers what makes steps that mount the same file of a context.

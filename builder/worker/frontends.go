@@ -19,7 +19,7 @@ import (
 	pkgerrors "github.com/pkg/errors"
 
 	"github.com/sockerless/sockerless/builder/backend"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // frontends runs the containers of foreign frontends, which speak to the builder by their standard streams.

@@ -11,7 +11,7 @@ import (
 	continuity "github.com/containerd/continuity/fs"
 	"github.com/moby/buildkit/solver/pb"
 
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // maxGivenFiles bounds what is read of a step's files into memory, with its secrets.

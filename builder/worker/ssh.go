@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/sockerless/sockerless/builder/backend"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // mountSSH shows a step a socket at which the SSH agent of the build's client answers, for as long as the step lasts: one

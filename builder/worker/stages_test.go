@@ -13,7 +13,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // job is a build as a step sees it.

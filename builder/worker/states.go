@@ -16,7 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/sockerless/sockerless/builder/backend"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // states are the file systems between the steps of builds: each is an image of the backend that carries the build label

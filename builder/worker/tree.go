@@ -18,7 +18,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/builder/backend"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // maxLinks bounds how many links one path may lead through, as the kernel does.

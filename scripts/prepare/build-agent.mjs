@@ -4,7 +4,7 @@ import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } 
 import { join } from "node:path";
 
 import { fingerprint, isStamped, writeStamp } from "./fingerprint.mjs";
-import { ensureGo } from "./go-program.mjs";
+import { ensureGo, goContracts } from "./go-program.mjs";
 import { announce, Failure, root, run } from "./run.mjs";
 
 /** Each program's folder in agent/cmd and its file in build/. */
@@ -16,7 +16,7 @@ const stamp = "build/.agent-inputs";
 /** Builds the agent and the program of the built-in image unless nothing has changed. */
 export async function buildAgent() {
   const wanted = programs.filter((program) => existsSync(join(root, "agent/cmd", program, "main.go")));
-  const current = fingerprint(["agent", "package.json", "scripts/prepare/build-agent.mjs"]);
+  const current = fingerprint(["agent", ...goContracts, "package.json", "scripts/prepare/build-agent.mjs"]);
   if (wanted.length === 0) {
     return;
   }

@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { fingerprint, isStamped, writeStamp } from "./fingerprint.mjs";
-import { ensureGo } from "./go-program.mjs";
+import { ensureGo, goContracts } from "./go-program.mjs";
 import { exclusively } from "./lock.mjs";
 import { main } from "./prepare.mjs";
 import { announce, Failure, root, run } from "./run.mjs";
@@ -15,7 +15,7 @@ const program = join(root, "build/sockerless-builder");
 const stamp = "build/.builder-inputs";
 
 await main(async () => {
-  const current = fingerprint(["builder"]);
+  const current = fingerprint(["builder", ...goContracts]);
   if (existsSync(program) && isStamped(stamp, current)) {
     return 0;
   }

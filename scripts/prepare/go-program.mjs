@@ -5,6 +5,9 @@ import { join } from "node:path";
 
 import { announce, Failure, findProgram, isAtLeast, outputOf, root, run } from "./run.mjs";
 
+/** The Go module of the generated code, which the agent and the builder share. */
+export const goContracts = ["proto/gen", "proto/go.mod"];
+
 /**
  * The path of a Go that is new enough for a module of the checkout: from PATH, else installed from PyPI into a cache outside the
  * checkout.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // ResolverAddress is where a container finds its resolver, on port 53.

@@ -3,7 +3,7 @@ package names
 import (
 	"testing"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 const platformResolv = "# made by the platform\nsearch old.example\nnameserver 169.254.169.253\nnameserver fd00::2\noptions timeout:2\nsearch eu-west-1.compute.internal a.example\noptions attempts:5\n"

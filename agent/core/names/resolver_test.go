@@ -12,7 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 func request() *agentv1.NamesRequest {

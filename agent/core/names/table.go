@@ -9,7 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // Table is what one container may know of its peers. It does not change.

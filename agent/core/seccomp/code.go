@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/net/bpf"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // Offsets and sizes in bytes of the fields of struct seccomp_data that filters

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // libseccomp is the real one, asked by way of Python where both are installed.

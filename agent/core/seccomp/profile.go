@@ -21,7 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // Values of a filter (SECCOMP_RET_*).

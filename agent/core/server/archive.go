@@ -13,7 +13,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/core/memory"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // archiveChunk is how much of a tar stream travels as one message.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/log"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // ContainerIDKey is the metadata key that says which container a call means,

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/sockerless/sockerless/agent/core/session"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // Core is the part of a Container that the session core does. A mode embeds it

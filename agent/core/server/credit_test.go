@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 const settingsType, dataType = 4, 0

@@ -10,7 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/change"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // ErrLeaving answers what an agent cannot do any more since its container, or it

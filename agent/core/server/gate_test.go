@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // slowCaller takes what is written for it piece by piece.

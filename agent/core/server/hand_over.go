@@ -9,7 +9,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 const (

@@ -3,7 +3,7 @@ package server
 import (
 	"context"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // archiveOut takes the bytes of an archive that a call asks for: into the call's

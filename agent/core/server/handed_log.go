@@ -9,7 +9,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/memory"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // LogHandOvers is a Container whose logs may go to clients' connections, though it

@@ -21,8 +21,8 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/log"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // handedContainer has a log that may go to clients' connections.

@@ -7,7 +7,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/archive"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // FileSystem is a container's root file system, without its mounts, and what

@@ -11,7 +11,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/anybytes"
 	"github.com/sockerless/sockerless/agent/core/memory"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/handover"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 type takeStream = connect.BidiStream[agentv1.ArchiveTakeRequest, agentv1.ArchiveTakeResponse]

@@ -8,8 +8,8 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/archive"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // service implements the generated handler interface.

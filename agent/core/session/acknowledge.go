@@ -5,7 +5,7 @@ import (
 	"math"
 	"slices"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // leaving is a client that has left by its keys.

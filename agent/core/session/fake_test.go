@@ -13,7 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/session"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 const limit = 2 * time.Minute

@@ -3,7 +3,7 @@ package session
 import (
 	"testing"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 func TestQueuesOfSlowClientsShareABound(t *testing.T) {

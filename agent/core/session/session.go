@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/sockerless/sockerless/agent/core/log"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // Session is one exec or attachment, as one client sees it. Next and Close are

@@ -14,7 +14,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/log"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // Options of Sessions.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"sync"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // watchLimit bounds the events that wait for one watcher. A watcher that falls

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/sockerless/sockerless/agent/core/processes"
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // OwnCgroup finds the control group of this process as its container shows it:

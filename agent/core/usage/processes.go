@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // DefaultPsArguments are those of a `docker top` that says none.

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // nsPerTick is the unit of cpuacct.stat and /proc/stat: USER_HZ is 100 on every

@@ -3,7 +3,7 @@ package usage
 import (
 	"strings"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // nsPerMicrosecond is the unit of version 2's processor times.

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 func TestNameFilesFollowANetworkAndKeepWhatTheContainerWrote(t *testing.T) {

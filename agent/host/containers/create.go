@@ -12,12 +12,12 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // Create makes a container's directories and fills its new volumes from the

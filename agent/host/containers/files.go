@@ -11,8 +11,8 @@ import (
 
 	"connectrpc.com/connect"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // ensureBindSources makes missing directories where the request says so.

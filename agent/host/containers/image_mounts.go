@@ -9,11 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // mountImages mounts the images that the container has beside its own, and

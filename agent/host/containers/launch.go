@@ -15,13 +15,13 @@ import (
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/core/identity"
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/nested"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // Launch does all that can fail before a container's process runs, and starts

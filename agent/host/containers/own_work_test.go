@@ -13,13 +13,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/network"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // The test program is its own shim: one that is ready at once, or what

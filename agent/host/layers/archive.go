@@ -9,7 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // Archive is an archive of images, made of bytes and the tars of layers.

@@ -13,7 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/zstd"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // layerPart is a part for a blob that unpacks to plain.

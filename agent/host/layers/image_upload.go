@@ -14,7 +14,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/gzip"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // maxEntries bounds an archive of images; Docker's own have a handful per layer.

@@ -11,7 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // imageUpload announces an archive, and takes its entries until the end.

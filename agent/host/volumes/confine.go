@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/openat"
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // OpenSource opens (O_PATH) what a mount shows. Containers write to volumes: a path in

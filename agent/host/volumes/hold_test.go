@@ -11,13 +11,13 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/volumes/block"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 	"github.com/sockerless/sockerless/agent/host/volumes/local"
 	"github.com/sockerless/sockerless/agent/host/volumes/tmpfs"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 type stored struct {

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // hardlyAny is the room, in bytes, below which a disk is told of once more.

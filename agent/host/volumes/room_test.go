@@ -12,11 +12,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/volumes/block"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 	"github.com/sockerless/sockerless/agent/host/volumes/local"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // patience bounds what is waited for, on a machine that does other work.

@@ -10,11 +10,11 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 	"github.com/sockerless/sockerless/agent/host/volumes/local"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 func setUp(t *testing.T) (image *confined.Root, store *Store, volume string) {

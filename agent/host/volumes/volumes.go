@@ -20,12 +20,12 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/keylock"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // Store holds the volumes of one instance: <dir>/<name>/_data is what containers

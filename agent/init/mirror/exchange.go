@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // waitingDatagrams bounds those of one exchange that are not sent yet; others

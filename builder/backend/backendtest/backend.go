@@ -22,10 +22,10 @@ import (
 	digest "github.com/opencontainers/go-digest"
 
 	"github.com/sockerless/sockerless/builder/backend"
-	agentv1 "github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1"
-	"github.com/sockerless/sockerless/builder/gen/sockerless/agent/v1/agentv1connect"
-	backendv1 "github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1"
-	"github.com/sockerless/sockerless/builder/gen/sockerless/backend/v1/backendv1connect"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1/backendv1connect"
 )
 
 // Backend has containers, of which nothing runs, and images, of which it keeps no bytes.

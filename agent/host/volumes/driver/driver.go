@@ -7,7 +7,7 @@ import (
 	"context"
 	"path/filepath"
 
-	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // Volume is one volume as its driver knows it.
